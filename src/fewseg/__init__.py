@@ -1,0 +1,1 @@
+"""fewseg: few-shot semantic segmentation."""

@@ -1,0 +1,129 @@
+"""Where images come from: ImageSource, the index of what every image holds, and the folds of base and novel classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.errors import UsageError
+
+SUBSETS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of a data set's classes: novel ones to test on, base ones to train on, and `held_out` base classes.
+
+    `held_out` classes are treated as novel while training (so that a model can be selected on them honestly).
+    All tuples hold data set class ids in ascending order.
+    """
+
+    index: int
+    novel: tuple[int, ...]
+    base: tuple[int, ...]
+    held_out: tuple[int, ...] = ()
+
+    def hold_out(self, count: int) -> Fold:
+        """The fold with `count` base classes, evenly spaced among them, moved to `held_out`."""
+        if not 0 <= count < len(self.base):
+            raise UsageError(f"cannot hold out {count} of {len(self.base)} base classes; give 0 to {len(self.base) - 1}")
+        step = len(self.base) / max(count, 1)
+        chosen = {self.base[int((i + 0.5) * step)] for i in range(count)}
+        return Fold(self.index, self.novel, tuple(c for c in self.base if c not in chosen), tuple(sorted(chosen)))
+
+    @property
+    def unseen(self) -> tuple[int, ...]:
+        """Classes that training must not see: novel and held out."""
+        return tuple(sorted(self.novel + self.held_out))
+
+    def base_index(self, class_id: int) -> int:
+        """0-based index of a class among the base classes, -1 if it is none of them."""
+        return self.base.index(class_id) if class_id in self.base else -1
+
+    def base_lookup(self) -> NDArray[np.uint8]:
+        """(256,) table from label map values to base labels: 0 background and unseen classes, 1..N base, 255 ignore."""
+        table = np.zeros(256, np.uint8)
+        table[list(self.base)] = np.arange(1, len(self.base) + 1)
+        table[255] = 255
+        return table
+
+
+def make_fold(index: int, *, classes: int, folds: int = 4, scheme: str = "contiguous") -> Fold:
+    """Fold `index` of `folds` over class ids 1..`classes`.
+
+    `contiguous`: novel = size*index+1 .. size*(index+1) (PASCAL-5i, PANet's COCO); `interleaved`: novel = folds*n+index+1
+    (COCO-20i, FWB). Classes left over by the division stay base in every fold.
+    """
+    if not 0 <= index < folds:
+        raise UsageError(f"fold {index} does not exist; the data set has folds 0 to {folds - 1}")
+    size = classes // folds
+    if size < 1:
+        raise UsageError(f"{classes} classes cannot be divided into {folds} folds; give data.folds={classes} or fewer")
+    if scheme == "contiguous":
+        novel = tuple(range(size * index + 1, size * (index + 1) + 1))
+    elif scheme == "interleaved":
+        novel = tuple(folds * n + index + 1 for n in range(size))
+    else:
+        raise UsageError(f"unknown fold scheme {scheme!r}; choose contiguous or interleaved")
+    return Fold(index, novel, tuple(c for c in range(1, classes + 1) if c not in novel))
+
+
+@dataclass(frozen=True)
+class SourceIndex:
+    """How many pixels of which class every image holds; built from the annotations alone."""
+
+    ids: tuple[str, ...]
+    """Image ids, in the data set's own order."""
+    counts: NDArray[np.int64]
+    """(images, 1 + classes): pixels of background (column 0) and of every class; void is counted nowhere."""
+
+    def images_of(self, class_id: int, *, min_pixels: int = 1) -> NDArray[np.int64]:
+        """Ascending indices of the images that hold at least `min_pixels` pixels of a class."""
+        return np.flatnonzero(self.counts[:, class_id] >= min_pixels)
+
+    def classes_in(self, image: int, *, min_pixels: int = 1) -> NDArray[np.int64]:
+        """Ascending class ids (background left out) with at least `min_pixels` pixels in an image."""
+        return np.flatnonzero(self.counts[image, 1:] >= min_pixels) + 1
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of ids and counts: the same annotations give the same hash on any machine."""
+        digest = hashlib.sha256(json.dumps(list(self.ids)).encode())
+        digest.update(np.ascontiguousarray(self.counts, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """A data set's images and label maps, for one subset ("train" or "test").
+
+    A source is constructed as `Source(subset=..., root=..., **options)`; `options` are JSON-able keyword arguments with
+    annotated types (they become the keys that `data.` accepts in a configuration). `fold(i)` is part of the data set's rules.
+    """
+
+    name: str
+    subset: str
+    class_names: tuple[str, ...]
+    """Names of class ids 1..N (class_names[0] is class 1)."""
+    min_pixels: int
+    """An image counts for a class from this many of its pixels on (2048 on PASCAL-5i and COCO-20i)."""
+
+    @property
+    def index(self) -> SourceIndex:
+        """What every image holds; built on first use and cached."""
+        ...
+
+    def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """Image `i` as RGB and its (H, W) label map: 0 background, 1..N classes, 255 void."""
+        ...
+
+    def fold(self, index: int) -> Fold:
+        """The data set's own division into base and novel classes."""
+        ...

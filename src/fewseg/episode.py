@@ -1,0 +1,85 @@
+"""Episode and Prediction: what goes into a few-shot segmenter and what comes out.
+
+Letters used everywhere: B batch, K shots, C channels, H W image sides, h w feature sides, N base classes, L = h*w tokens.
+Tensor shapes are documented here and only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import torch
+from torch import Tensor
+
+IGNORE = 255
+"""The label of pixels that count nowhere: void in a query, background in a support."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A batch of episodes: K annotated support images and one query image each.
+
+    Images are float RGB in [0, 1]; the model itself normalises, and never clamps. Masks hold 0 background, 1 foreground,
+    255 ignore.
+    """
+
+    query_image: Tensor
+    """(B, 3, H, W) float."""
+    support_images: Tensor
+    """(B, K, 3, H, W) float."""
+    support_masks: Tensor
+    """(B, K, H, W) uint8 {0, 1, 255}."""
+    class_id: Tensor
+    """(B,) int64: the data set's id of the episode's class."""
+    base_index: Tensor
+    """(B,) int64: 0-based index of the class among the fold's base classes, -1 if it is none of them."""
+    query_mask: Tensor | None = None
+    """(B, H, W) uint8 {0, 1, 255}; None where the truth is unknown."""
+    query_base_mask: Tensor | None = None
+    """(B, H, W) uint8: 0 background, 1..N base classes, 255 ignore; None where it is not needed."""
+
+    @property
+    def shots(self) -> int:
+        """Number of support images per episode."""
+        return self.support_images.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the query image."""
+        return self.query_image.shape[-2], self.query_image.shape[-1]
+
+    def __len__(self) -> int:
+        return self.query_image.shape[0]
+
+    def to(self, device: torch.device | str) -> Episode:
+        """The same batch on another device."""
+        moved = {f.name: value.to(device) for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        return replace(self, **moved)
+
+    @classmethod
+    def cat(cls, episodes: Sequence[Episode]) -> Episode:
+        """One batch from several; all must have the same sizes, shots and optional fields."""
+        joined: dict[str, Tensor] = {}
+        for f in fields(cls):
+            values = [getattr(episode, f.name) for episode in episodes]
+            if all(value is not None for value in values):
+                joined[f.name] = torch.cat(values)
+        return cls(**joined)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a few-shot segmenter says about a batch of queries, at the query image's size."""
+
+    logits: Tensor
+    """(B, 2, H, W): background and foreground; a method may fuse probabilities here (HDMNet, BAM): only argmax is common."""
+    aux: dict[str, Tensor] = field(default_factory=dict)
+    """Further outputs by name: "meta" (B, 2, H, W), "base" (B, 1 + N, H, W), ..."""
+    correlations: tuple[Tensor, ...] = ()
+    """Correlation maps, coarse to fine, each (B, h, w)."""
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, H, W) bool: where the foreground wins."""
+        return self.logits.argmax(1).bool()

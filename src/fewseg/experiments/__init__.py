@@ -1,0 +1,1 @@
+"""Experiments: one file each; every one gives a table and a figure."""

@@ -1,0 +1,1 @@
+"""Models: few-shot segmenters and their parts. One file per method."""

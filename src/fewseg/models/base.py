@@ -1,0 +1,109 @@
+"""FewShotSegmenter: the contract that every method fulfils, and that training, evaluation and the predictor rely on."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from fewseg.episode import Episode, Prediction
+
+Features = dict[str, Tensor]
+"""Named tensors of a batch: query features have B first, support features B and K first, so that they can be cached,
+stacked and sliced without knowing the method."""
+
+
+class FewShotSegmenter(nn.Module, PyTorchModelHubMixin, library_name="fewseg", tags=["few-shot-segmentation"]):
+    """A few-shot segmenter in three parts: encode the query, encode the support, match the two.
+
+    Encoding has two halves: `extract_*` is frozen (no gradient; its results may be cached over a whole training), `embed_*`
+    holds what is trained. A method implements these four, `match` and `loss`; `forward` is the same for all of them.
+    Constructors take JSON-able keyword arguments only.
+    """
+
+    name: ClassVar[str]
+    """The method's name in configurations and on the command line."""
+    trainable: ClassVar[bool] = True
+    """False for methods without a trained part (prototype, dense matching)."""
+
+    shots: int
+    image_size: int
+    """The side of the square that the model was made for, in pixels; the predictor and the evaluator resize to it."""
+
+    def forward(self, episode: Episode) -> Prediction:
+        """Segment the queries of a batch of episodes. Labels of the query never reach the parts."""
+        query = self.encode_query(episode.query_image)
+        support = self.encode_support(episode.support_images, episode.support_masks)
+        return self.match(query, support, size=episode.size, base_index=episode.base_index)
+
+    def encode_query(self, image: Tensor) -> Features:
+        """Everything that depends on the query image alone. `image`: (B, 3, H, W) in [0, 1]."""
+        return self.embed_query(self.extract_query(image))
+
+    def encode_support(self, images: Tensor, masks: Tensor) -> Features:
+        """Everything that depends on the support alone. `images`: (B, K, 3, H, W) in [0, 1]; `masks`: (B, K, H, W) uint8."""
+        return self.embed_support(self.extract_support(images, masks))
+
+    @abstractmethod
+    def extract_query(self, image: Tensor) -> Features:
+        """The frozen half of `encode_query`."""
+
+    @abstractmethod
+    def extract_support(self, images: Tensor, masks: Tensor) -> Features:
+        """The frozen half of `encode_support`; every shot is handled on its own."""
+
+    def embed_query(self, features: Features) -> Features:
+        """The trained half of `encode_query`; nothing to do by default."""
+        return features
+
+    def embed_support(self, features: Features) -> Features:
+        """The trained half of `encode_support`, shot by shot; nothing to do by default."""
+        return features
+
+    @abstractmethod
+    def match(
+        self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
+    ) -> Prediction:
+        """Segment encoded queries with encoded supports; outputs have `size` (H, W).
+
+        `base_index` (B,): the class's index among the base classes, -1 or None for a class that the base learner does not know.
+        """
+
+    @abstractmethod
+    def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
+        """The terms to minimise, already weighted: their plain sum is the objective."""
+
+    def param_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Every trainable parameter exactly once, as optimiser groups."""
+        return [{"name": "all", "params": list(self.trainable_parameters()), "lr": lr}]
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that training changes."""
+        return (p for p in self.parameters() if p.requires_grad)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are."""
+        return next(self.parameters()).device
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """Freeze a module for good: no gradients, and evaluation mode whatever `train()` its parents are given."""
+    module.requires_grad_(False)
+    keep_in_eval(module)
+    return module
+
+
+def keep_in_eval(module: nn.Module) -> nn.Module:
+    """Keep a module (a BatchNorm, a frozen network) in evaluation mode, whatever `train()` its parents are given."""
+    module.eval()
+
+    def stay(self: nn.Module, mode: bool = True) -> nn.Module:
+        return nn.Module.train(self, False)
+
+    module.train = stay.__get__(module)
+    return module

@@ -1,0 +1,83 @@
+"""Models and data sets by name.
+
+Every module of `fewseg.models` and `fewseg.data` is searched for classes that have a `name`: a new file there is enough.
+Code outside the package registers a class with `register`, or is named by its dotted path "pkg.mod:Class".
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import fewseg.data
+import fewseg.models
+from fewseg.errors import UsageError
+from fewseg.models.base import FewShotSegmenter
+
+Kind = Literal["model", "source"]
+_PACKAGES = {"model": fewseg.models, "source": fewseg.data}
+_REGISTERED: dict[str, dict[str, type]] = {"model": {}, "source": {}}
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The sentence "Did you mean 'x'?" where a known name is close to the given one, else an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def register(kind: Kind, cls: type) -> type:
+    """Make a class of another package known by its `name`."""
+    _REGISTERED[kind][cls.name] = cls  # type: ignore[attr-defined]
+    return cls
+
+
+def classes(kind: Kind) -> dict[str, type]:
+    """All known classes of a kind by name: those of the package, then those registered."""
+    package = _PACKAGES[kind]
+    found: dict[str, type] = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for cls in vars(module).values():
+            if inspect.isclass(cls) and cls.__module__ == module.__name__ and _is_kind(kind, cls):
+                found[cls.name] = cls
+    return found | _REGISTERED[kind]
+
+
+def find(kind: Kind, name: str) -> type:
+    """The class of that name or dotted path "pkg.mod:Class"."""
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"cannot import {kind} {name!r}: {error}; give it as package.module:Class") from error
+    known = classes(kind)
+    if name not in known:
+        raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}.{suggest(name, known)}")
+    return known[name]
+
+
+def options(cls: type) -> dict[str, inspect.Parameter]:
+    """The keyword arguments of a class's constructor by name."""
+    parameters = inspect.signature(cls).parameters
+    return {k: p for k, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+
+
+def create(kind: Kind, name: str, **arguments: Any) -> Any:
+    """Construct a model or a source; an unknown argument is refused with a suggestion."""
+    cls = find(kind, name)
+    known = options(cls)
+    for argument in arguments:
+        if argument not in known:
+            raise UsageError(f"{kind} {name!r} has no option {argument!r}; it has {', '.join(known)}.{suggest(argument, known)}")
+    return cls(**arguments)
+
+
+def _is_kind(kind: Kind, cls: type) -> bool:
+    if kind == "model":
+        return issubclass(cls, FewShotSegmenter) and isinstance(getattr(cls, "name", None), str)
+    return all(hasattr(cls, member) for member in ("name", "load", "fold", "index"))
