@@ -1,7 +1,7 @@
 """Episode and Prediction: what goes into a few-shot segmenter and what comes out.
 
-Letters used everywhere: B batch, K shots, C channels, H W image sides, h w feature sides, N base classes, L = h*w tokens.
-Tensor shapes are documented here and only here.
+Letters used everywhere: B batch, K shots, C channels, H W image sides, h w feature sides, N base classes, L = h*w
+tokens. Tensor shapes are documented here and only here.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ IGNORE = 255
 class Episode:
     """A batch of episodes: K annotated support images and one query image each.
 
-    Images are float RGB in [0, 1]; the model itself normalises, and never clamps. Masks hold 0 background, 1 foreground,
-    255 ignore.
+    Images are float RGB in [0, 1]; the model itself normalises, and never clamps. Masks hold 0 background, 1
+    foreground, 255 ignore.
     """
 
     query_image: Tensor
@@ -73,7 +73,9 @@ class Prediction:
     """What a few-shot segmenter says about a batch of queries, at the query image's size."""
 
     logits: Tensor
-    """(B, 2, H, W): background and foreground; a method may fuse probabilities here (HDMNet, BAM): only argmax is common."""
+    """(B, 2, H, W): background and foreground; a method may fuse probabilities here (HDMNet, BAM): only argmax is
+    common.
+    """
     aux: dict[str, Tensor] = field(default_factory=dict)
     """Further outputs by name: "meta" (B, 2, H, W), "base" (B, 1 + N, H, W), ..."""
     correlations: tuple[Tensor, ...] = ()

@@ -1,7 +1,7 @@
 """Models and data sets by name.
 
-Every module of `fewseg.models` and `fewseg.data` is searched for classes that have a `name`: a new file there is enough.
-Code outside the package registers a class with `register`, or is named by its dotted path "pkg.mod:Class".
+Every module of `fewseg.models` and `fewseg.data` is searched for classes that have a `name`: a new file there is
+enough. Code outside the package registers a class with `register`, or is named by its dotted path "pkg.mod:Class".
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def create(kind: Kind, name: str, **arguments: Any) -> Any:
     known = options(cls)
     for argument in arguments:
         if argument not in known:
-            raise UsageError(f"{kind} {name!r} has no option {argument!r}; it has {', '.join(known)}.{suggest(argument, known)}")
+            raise UsageError(
+                f"{kind} {name!r} has no option {argument!r}; it has {', '.join(known)}.{suggest(argument, known)}"
+            )
     return cls(**arguments)
 
 

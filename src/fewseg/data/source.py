@@ -33,7 +33,9 @@ class Fold:
     def hold_out(self, count: int) -> Fold:
         """The fold with `count` base classes, evenly spaced among them, moved to `held_out`."""
         if not 0 <= count < len(self.base):
-            raise UsageError(f"cannot hold out {count} of {len(self.base)} base classes; give 0 to {len(self.base) - 1}")
+            raise UsageError(
+                f"cannot hold out {count} of {len(self.base)} base classes; give 0 to {len(self.base) - 1}"
+            )
         step = len(self.base) / max(count, 1)
         chosen = {self.base[int((i + 0.5) * step)] for i in range(count)}
         return Fold(self.index, self.novel, tuple(c for c in self.base if c not in chosen), tuple(sorted(chosen)))
@@ -58,8 +60,8 @@ class Fold:
 def make_fold(index: int, *, classes: int, folds: int = 4, scheme: str = "contiguous") -> Fold:
     """Fold `index` of `folds` over class ids 1..`classes`.
 
-    `contiguous`: novel = size*index+1 .. size*(index+1) (PASCAL-5i, PANet's COCO); `interleaved`: novel = folds*n+index+1
-    (COCO-20i, FWB). Classes left over by the division stay base in every fold.
+    `contiguous`: novel = size*index+1 .. size*(index+1) (PASCAL-5i, PANet's COCO); `interleaved`: novel =
+    folds*n+index+1 (COCO-20i, FWB). Classes left over by the division stay base in every fold.
     """
     if not 0 <= index < folds:
         raise UsageError(f"fold {index} does not exist; the data set has folds 0 to {folds - 1}")
@@ -105,7 +107,8 @@ class ImageSource(Protocol):
     """A data set's images and label maps, for one subset ("train" or "test").
 
     A source is constructed as `Source(subset=..., root=..., **options)`; `options` are JSON-able keyword arguments with
-    annotated types (they become the keys that `data.` accepts in a configuration). `fold(i)` is part of the data set's rules.
+    annotated types (they become the keys that `data.` accepts in a configuration). `fold(i)` is part of the data
+    set's rules.
     """
 
     name: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -20,9 +20,9 @@ stacked and sliced without knowing the method."""
 class FewShotSegmenter(nn.Module, PyTorchModelHubMixin, library_name="fewseg", tags=["few-shot-segmentation"]):
     """A few-shot segmenter in three parts: encode the query, encode the support, match the two.
 
-    Encoding has two halves: `extract_*` is frozen (no gradient; its results may be cached over a whole training), `embed_*`
-    holds what is trained. A method implements these four, `match` and `loss`; `forward` is the same for all of them.
-    Constructors take JSON-able keyword arguments only.
+    Encoding has two halves: `extract_*` is frozen (no gradient; its results may be cached over a whole training),
+    `embed_*` holds what is trained. A method implements these four, `match` and `loss`; `forward` is the same for
+    all of them. Constructors take JSON-able keyword arguments only.
     """
 
     name: ClassVar[str]
@@ -45,7 +45,9 @@ class FewShotSegmenter(nn.Module, PyTorchModelHubMixin, library_name="fewseg", t
         return self.embed_query(self.extract_query(image))
 
     def encode_support(self, images: Tensor, masks: Tensor) -> Features:
-        """Everything that depends on the support alone. `images`: (B, K, 3, H, W) in [0, 1]; `masks`: (B, K, H, W) uint8."""
+        """Everything that depends on the support alone. `images`: (B, K, 3, H, W) in [0, 1]; `masks`: (B, K, H, W)
+        uint8.
+        """
         return self.embed_support(self.extract_support(images, masks))
 
     @abstractmethod
@@ -70,12 +72,25 @@ class FewShotSegmenter(nn.Module, PyTorchModelHubMixin, library_name="fewseg", t
     ) -> Prediction:
         """Segment encoded queries with encoded supports; outputs have `size` (H, W).
 
-        `base_index` (B,): the class's index among the base classes, -1 or None for a class that the base learner does not know.
+        `base_index` (B,): the class's index among the base classes, -1 or None for a class that the base learner
+        does not know.
         """
 
     @abstractmethod
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         """The terms to minimise, already weighted: their plain sum is the objective."""
+
+    def logged(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
+        """Terms worth watching that are not trained, such as the base learner's cross-entropy."""
+        return {}
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for the parts that stay in evaluation mode (frozen ones, fixed BatchNorms)."""
+        super().train(mode)
+        for module in self.modules():
+            if getattr(module, "stays_in_eval", False):
+                module.training = False
+        return self
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
         """Every trainable parameter exactly once, as optimiser groups."""
@@ -92,18 +107,14 @@ class FewShotSegmenter(nn.Module, PyTorchModelHubMixin, library_name="fewseg", t
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """Freeze a module for good: no gradients, and evaluation mode whatever `train()` its parents are given."""
+    """Freeze a part for good: no gradients, and evaluation mode whatever `train()` the segmenter is given."""
     module.requires_grad_(False)
-    keep_in_eval(module)
+    keep_in_eval(module.modules())
     return module
 
 
-def keep_in_eval(module: nn.Module) -> nn.Module:
-    """Keep a module (a BatchNorm, a frozen network) in evaluation mode, whatever `train()` its parents are given."""
-    module.eval()
-
-    def stay(self: nn.Module, mode: bool = True) -> nn.Module:
-        return nn.Module.train(self, False)
-
-    module.train = stay.__get__(module)
-    return module
+def keep_in_eval(modules: Iterable[nn.Module]) -> None:
+    """Keep modules (BatchNorms, frozen parts) in evaluation mode, whatever `train()` the segmenter is given."""
+    for module in modules:
+        object.__setattr__(module, "stays_in_eval", True)
+        module.training = False

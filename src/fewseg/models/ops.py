@@ -1,0 +1,78 @@
+"""Pure functions that two methods share: resizing, masked averages, priors, Gram matrices, cross-entropy."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from fewseg.episode import IGNORE
+
+
+def resize_ac(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """(B, C, H, W) to another size, bilinear with align_corners=True: "resize-AC" in the spec."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=True)
+
+
+def resize(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """(B, C, H, W) to another size, bilinear with align_corners=False."""
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def resize_nearest(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """(B, C, H, W) to another size, nearest neighbour."""
+    return F.interpolate(maps, size=tuple(size), mode="nearest")
+
+
+def foreground(masks: Tensor) -> Tensor:
+    """1.0 where a mask says 1; background and 255 are 0."""
+    return (masks == 1).float()
+
+
+def masked_average(maps: Tensor, fg: Tensor) -> Tensor:
+    """Prototype: mean of (B, C, h, w) over the foreground (B, 1, h, w), as (B, C). No foreground gives 0."""
+    return (maps * fg).sum((-2, -1)) / (fg.sum((-2, -1)) + 0.0005)
+
+
+def cosine_prior(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
+    """Highest cosine of every query position (B, C, h, w) with the supports' foreground (B, K, C, h, w), per shot:
+    (B, K, h, w).
+
+    `fg` (B, K, h, w) multiplies the support vectors, so background positions contribute 0 (spec hdmnet.md section 2).
+    """
+    h, w = query.shape[-2:]
+    q = rearrange(query, "b c h w -> b (h w) c")
+    q_norm = q.norm(dim=-1)
+    priors = []
+    for shot, mask in zip(support.unbind(1), fg.unbind(1), strict=True):
+        s = rearrange(shot * mask.unsqueeze(1), "b c h w -> b c (h w)")
+        cosine = (q @ s) / (q_norm.unsqueeze(2) * s.norm(dim=1).unsqueeze(1) + 1e-7)
+        priors.append(cosine.amax(2))
+    return rearrange(torch.stack(priors, 1), "b k (h w) -> b k h w", h=h, w=w)
+
+
+def min_max(maps: Tensor) -> Tensor:
+    """(..., h, w) scaled to [0, 1] over positions (PFENet's prior)."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return (maps - low) / (high - low + 1e-7)
+
+
+def gram(maps: Tensor) -> Tensor:
+    """(B, C, h, w) to the (B, C, C) matrix of cosines between channels (spec hdmnet.md section 6)."""
+    flat = maps.flatten(2)
+    norm = flat.norm(dim=2)
+    return (flat @ flat.transpose(1, 2)) / (norm.unsqueeze(2) * norm.unsqueeze(1) + 1e-7)
+
+
+def gram_distance(query: Tensor, support: Tensor) -> Tensor:
+    """Distance of the query's Gram matrix (B, C, C) to every support's (B, K, C, C): (B, K)."""
+    return (query.unsqueeze(1) - support).flatten(2).norm(dim=2) / query.shape[-1]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy in fp32 over pixels that are not 255; 0 (not NaN) where all are."""
+    losses = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORE, reduction="sum")
+    return losses / (labels != IGNORE).sum().clamp(min=1)
