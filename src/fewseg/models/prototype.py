@@ -1,0 +1,133 @@
+"""Two peers without training: what frozen back-end features give by themselves.
+
+Prototype: after Wang et al., "PANet: Few-Shot Image Semantic Segmentation with Prototype Alignment", ICCV 2019,
+https://arxiv.org/abs/1908.06391 (sections 3.2 and 3.3), without its training.
+DenseMatching: nearest-pixel matching, after Zhang et al., "Feature Weighting and Boosting", ICCV 2019 (FWB).
+
+    query, whole support images --> frozen back-end --> chosen levels, unit length, joined at the finest one's size
+    masks --averaged over each feature position's pixels--> share of foreground and of background
+    prototype: mean of foreground / background features, then over shots; cosine of every query position with both
+    dense:     best cosine of every query position with foreground / with background positions of all shots
+    logits = 20 * [background cosine, foreground cosine] --> the nearer one wins: nothing is tuned on any class
+
+Departures: the support image is never masked, only its features are; no parameter is trained.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fewseg.episode import Episode, Prediction
+from fewseg.errors import UsageError
+from fewseg.models.backbones import LEVELS, create_backbone
+from fewseg.models.base import Features, FewShotSegmenter, freeze
+from fewseg.models.ops import cross_entropy, foreground, resize_ac
+
+SCALE = 20.0
+"""PANet's factor on cosines; it changes probabilities, never the mask."""
+
+
+class _FrozenMatcher(FewShotSegmenter):
+    """Frozen features of one or several levels; a subclass says how near they are to foreground and background."""
+
+    trainable = False
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "lite0",
+        base_classes: int = 15,
+        shots: int = 1,
+        image_size: int = 320,
+        levels: Sequence[str] = ("layer3",),
+    ) -> None:
+        super().__init__()
+        if not levels or any(level not in LEVELS for level in levels):
+            raise UsageError(f"levels {list(levels)!r}: give one or several of {', '.join(LEVELS)}")
+        self.shots, self.image_size = shots, image_size
+        self.levels = tuple(level for level in LEVELS if level in levels)  # the finest first
+        self.backbone = create_backbone(backbone)
+        freeze(self.backbone)
+
+    @torch.no_grad()
+    def extract_query(self, image: Tensor) -> Features:
+        levels = self.backbone(self.backbone.normalise(image))
+        size = levels[self.levels[0]].shape[-2:]
+        maps = [resize_ac(F.normalize(levels[level], dim=1), size) for level in self.levels]
+        return {"features": F.normalize(torch.cat(maps, 1), dim=1)}
+
+    @torch.no_grad()
+    def extract_support(self, images: Tensor, masks: Tensor) -> Features:
+        maps = self.extract_query(images.flatten(0, 1))["features"].unflatten(0, masks.shape[:2])
+        h, w = maps.shape[-2:]
+        return self.describe(maps, F.adaptive_avg_pool2d(foreground(masks), (h, w)))
+
+    @abstractmethod
+    def describe(self, maps: Tensor, share: Tensor) -> Features:
+        """Support features (B, K, C, h, w) and shares of foreground (B, K, h, w) to what matching needs."""
+
+    @abstractmethod
+    def nearness(self, query: Tensor, support: Features) -> Tensor:
+        """Cosines of query features (B, C, h, w) with background and foreground: (B, 2, h, w)."""
+
+    @torch.no_grad()
+    def match(
+        self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
+    ) -> Prediction:
+        cosines = self.nearness(query["features"], support)
+        correlation = cosines[:, 1] - cosines[:, 0]
+        return Prediction(resize_ac(SCALE * cosines, size), correlations=(correlation,))
+
+    def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
+        if episode.query_mask is None:
+            raise ValueError("the loss needs episode.query_mask")
+        return {"final": cross_entropy(prediction.logits, episode.query_mask)}
+
+    def param_groups(self, lr: float) -> list[dict[str, Any]]:
+        return []
+
+
+class Prototype(_FrozenMatcher):
+    """Nearest of two prototypes: mean foreground and mean background feature of the support, averaged over shots."""
+
+    name = "prototype"
+
+    def describe(self, maps: Tensor, share: Tensor) -> Features:
+        return {"background": _mean_feature(maps, 1 - share), "foreground": _mean_feature(maps, share)}
+
+    def nearness(self, query: Tensor, support: Features) -> Tensor:
+        prototypes = torch.stack([support["background"].mean(1), support["foreground"].mean(1)], 1)  # (B, 2, C)
+        return torch.einsum("bchw,bpc->bphw", query, F.normalize(prototypes, dim=2))
+
+
+class DenseMatching(_FrozenMatcher):
+    """Nearest support position of all shots: foreground or background, whichever holds more of the position."""
+
+    name = "dense"
+
+    def describe(self, maps: Tensor, share: Tensor) -> Features:
+        # an object smaller than a position must not vanish: the position that holds most of it counts as well
+        most = share.amax((-2, -1), keepdim=True)
+        fg = (share > 0.5) | ((share == most) & (most > 0))
+        return {"features": maps, "fg": fg}
+
+    def nearness(self, query: Tensor, support: Features) -> Tensor:
+        best = query.new_full((query.shape[0], 2, *query.shape[-2:]), -1.0)  # where one side is empty
+        flat = query.flatten(2).transpose(1, 2)
+        for maps, fg in zip(support["features"].unbind(1), support["fg"].unbind(1), strict=True):
+            cosines = flat @ maps.flatten(2)  # (B, L, L)
+            columns = fg.flatten(1).unsqueeze(1)
+            sides = [cosines.masked_fill(side, -1.0).amax(2) for side in (columns, ~columns)]
+            best = torch.maximum(best, torch.stack(sides, 1).view_as(best))
+        return best
+
+
+def _mean_feature(maps: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean direction of (B, K, C, h, w) over positions: (B, K, C), unit length; all weights 0 give 0."""
+    return F.normalize((maps * weight.unsqueeze(2)).sum((-2, -1)), dim=2)
