@@ -1,0 +1,194 @@
+"""Episodes and supervised samples as torch data sets by global number, and a loader that never depends on workers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from fewseg.data.episodes import EpisodeSpec
+from fewseg.data.sampling import check_novel, epoch_order, training_images
+from fewseg.data.source import Fold, ImageSource
+from fewseg.data.transforms import Transform, sample_seed
+from fewseg.episode import IGNORE, Episode
+from fewseg.errors import DataError, UsageError
+
+
+@dataclass
+class Sample:
+    """A batch of episodes, and what the evaluator needs to score it at the queries' own sizes."""
+
+    episode: Episode
+    specs: tuple[EpisodeSpec, ...]
+    truth: tuple[NDArray[np.uint8], ...]
+    """Per query its mask (H, W) {0, 1, 255} at its original size."""
+    base_truth: tuple[NDArray[np.uint8], ...]
+    """Per query its base labels (H, W) at its original size: 0 background, 1..N base classes, 255."""
+
+
+class EpisodeDataset(Dataset[Sample]):
+    """Episode number g -> a Sample of one; a pure function of g.
+
+    `spec_of(g)` names the images; the query and every support are transformed on their own, by seeds (seed, g, slot).
+    Pixels of unseen classes are background in the base labels, or 255 there and in the masks with `novel="ignore"`.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        fold: Fold,
+        *,
+        spec_of: Callable[[int], EpisodeSpec],
+        length: int,
+        transform: Transform,
+        support_transform: Transform | None = None,
+        seed: int = 0,
+        novel: str = "background",
+    ) -> None:
+        self.source, self.fold, self.length, self.seed = source, fold, length, seed
+        self._spec_of = spec_of
+        self._transform, self._support_transform = transform, support_transform or transform
+        self._lookup = base_lookup(source, fold, novel=novel)
+        self._hidden = fold.unseen if novel == "ignore" else ()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, g: int) -> Sample:
+        spec = self._spec_of(g)
+        maps, image, mask = self._load(spec.query, spec.class_id, self._transform, sample_seed(self.seed, g, 0))
+        supports = [
+            self._load(i, spec.class_id, self._support_transform, sample_seed(self.seed, g, slot))[1:]
+            for slot, i in enumerate(spec.support, 1)
+        ]
+        episode = Episode(
+            query_image=image[None],
+            support_images=torch.stack([support for support, _ in supports])[None],
+            support_masks=torch.stack([labels[0] for _, labels in supports])[None],
+            class_id=torch.tensor([spec.class_id]),
+            base_index=torch.tensor([self.fold.base_index(spec.class_id)]),
+            query_mask=mask[:1],
+            query_base_mask=mask[1:],
+        )
+        return Sample(episode, (spec,), (maps[0],), (maps[1],))
+
+    @staticmethod
+    def collate(samples: Sequence[Sample]) -> Sample:
+        """One batch from several samples."""
+        return collate(samples)
+
+    def _load(self, i: int, class_id: int, transform: Transform, seed: int) -> tuple[NDArray[np.uint8], Tensor, Tensor]:
+        """The class mask and base labels (2, H, W) of an image, and the image and both of them transformed."""
+        image, labels = self.source.load(i)
+        check_size(self.source, i, image.size, labels)
+        mask = np.where(labels == IGNORE, IGNORE, labels == class_id).astype(np.uint8)
+        if self._hidden:
+            mask[np.isin(labels, [c for c in self._hidden if c != class_id])] = IGNORE
+        maps = np.stack([mask, self._lookup[labels]])
+        return maps, *transform(image, maps, seed)
+
+
+class BaseDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Sample g of supervised training on the base classes, a function of g: image (3, S, S) and base labels (S, S).
+
+    Every training image occurs once per epoch (of `len` samples), in an order shuffled anew.
+    """
+
+    def __init__(
+        self, source: ImageSource, fold: Fold, *, transform: Transform, seed: int = 0, novel: str = "background"
+    ) -> None:
+        self.source, self.seed = source, seed
+        self.images = training_images(source, fold, novel=novel)
+        if not len(self.images):
+            raise DataError(
+                f"{source.name} has no image with a base class of fold {fold.index} to train on (novel={novel})"
+            )
+        self._transform = transform
+        self._lookup = base_lookup(source, fold, novel=novel)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, g: int) -> tuple[Tensor, Tensor]:
+        epoch, position = divmod(g, len(self))
+        i = int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
+        image, labels = self.source.load(i)
+        check_size(self.source, i, image.size, labels)
+        pixels, maps = self._transform(image, self._lookup[labels][None], sample_seed(self.seed, g, 0))
+        return pixels, maps[0]
+
+
+def base_lookup(source: ImageSource, fold: Fold, *, novel: str) -> NDArray[np.uint8]:
+    """The fold's table from label values to base labels: unseen classes are background, or 255 with `ignore`."""
+    check_novel(novel)
+    table = fold.base_lookup()
+    if novel == "ignore":
+        table[list(fold.unseen)] = IGNORE
+    return table
+
+
+def check_size(source: ImageSource, i: int, size: tuple[int, int], labels: NDArray[Any]) -> None:
+    """DataError if the labels of image `i` are not of the image's `size` (width, height)."""
+    if labels.shape != (size[1], size[0]):
+        raise DataError(
+            f"image {source.index.ids[i]!r} of {source.name} is {size[0]} x {size[1]} pixels, but its labels are"
+            f" {labels.shape[1]} x {labels.shape[0]}; they must be of one size"
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Sample:
+    """One batch from several samples."""
+    return Sample(
+        Episode.cat([sample.episode for sample in samples]),
+        tuple(spec for sample in samples for spec in sample.specs),
+        tuple(truth for sample in samples for truth in sample.truth),
+        tuple(truth for sample in samples for truth in sample.base_truth),
+    )
+
+
+class GlobalSampler:
+    """Batches of the numbers start..stop in order, each of `batch` over all ranks: a rank gets every world-th of it.
+
+    A run that is resumed starts at the number where it stopped.
+    """
+
+    def __init__(self, start: int, stop: int, *, batch: int, rank: int = 0, world: int = 1) -> None:
+        if batch < 1 or batch % world:
+            raise UsageError(f"a batch of {batch} cannot be divided among {world} devices; give a multiple of {world}")
+        self.start, self.stop, self.batch, self.rank, self.world = start, stop, batch, rank, world
+
+    def __len__(self) -> int:
+        return max(0, -(-(self.stop - self.start) // self.batch))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for first in range(self.start, self.stop, self.batch):
+            yield list(range(first, min(first + self.batch, self.stop)))[self.rank :: self.world]
+
+
+def make_loader(dataset: Dataset[Any], batches: Iterable[list[int]], *, workers: int = 0) -> DataLoader[Any]:
+    """A loader over lists of global numbers; its output is the same for any number of workers (processors at most)."""
+    workers = min(workers, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn") if workers else None
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=getattr(dataset, "collate", default_collate),
+        worker_init_fn=_one_thread,
+        multiprocessing_context=context,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # the loader draws a seed: not from the stream that initialises models
+    )
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

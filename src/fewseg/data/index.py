@@ -1,0 +1,172 @@
+"""The index of what every image holds: built from annotations in parallel, cached, rebuilt when they change."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from fewseg.data.images import replacing
+from fewseg.data.source import SUBSETS, SourceIndex
+from fewseg.episode import IGNORE
+from fewseg.errors import DataError, UsageError
+
+VERSION = 1
+"""Of the cache file's layout; a cache of another version is rebuilt."""
+
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
+"""Wraps an iterable to show how far it is: `progress(items, description, total)` yields the items unchanged."""
+
+
+class Indexed:
+    """What the sources on disk share: the subset, and an index that is built on first use and cached.
+
+    `progress` may be set on a source before its index is used; the command line sets it to a bar.
+    """
+
+    name: str
+    progress: Progress | None = None
+
+    def __init__(self, subset: str) -> None:
+        if subset not in SUBSETS:
+            raise UsageError(f"unknown subset {subset!r}; choose {' or '.join(SUBSETS)}")
+        self.subset = subset
+
+    @cached_property
+    def index(self) -> SourceIndex:
+        """What every image holds."""
+        return self._build_index()
+
+    def _build_index(self) -> SourceIndex:
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """What was found on disk and which rules apply, JSON-able, for reports and `data stats`."""
+        return {"name": self.name, "subset": self.subset, "images": len(self.index.ids)}
+
+
+def build_index(
+    ids: Sequence[str],
+    label_counts: Callable[[int], NDArray[np.int64]],
+    *,
+    classes: int,
+    root: Path,
+    key: str,
+    annotations: Sequence[Path],
+    progress: Progress | None = None,
+) -> SourceIndex:
+    """The index of `ids`: the cached one if `annotations` are unchanged, else made of `label_counts(i)` (1 + classes,).
+
+    Images are counted by threads: decoding a PNG releases the interpreter's lock. `key` names the cache file.
+    """
+
+    def build() -> SourceIndex:
+        counts = np.zeros((len(ids), 1 + classes), np.int64)
+        for i, row in enumerate(_in_threads(label_counts, len(ids), progress)):
+            counts[i] = row
+        return SourceIndex(tuple(ids), counts)
+
+    return cached_index(
+        build, root=root, key=key, mark=fingerprint(annotations, VERSION, classes, tuple(ids), root=root)
+    )
+
+
+def cached_index(build: Callable[[], SourceIndex], *, root: Path, key: str, mark: str) -> SourceIndex:
+    """`build()`, or the same from the file that an earlier call with the same `mark` (a fingerprint) left.
+
+    The cache is kept in `root`/.fewseg, or in the user's cache directory where `root` is read-only.
+    """
+    beside = root / ".fewseg" / f"{key}.npz"
+    place = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    aside = platformdirs.user_cache_path("fewseg") / "index" / f"{key}-{place}.npz"
+    for path in (beside, aside):
+        if (index := _read(path, mark)) is not None:
+            return index
+    index = build()
+    for path in (beside, aside) if _writable(root) else (aside,):
+        if _write(path, index, mark):
+            break
+    return index
+
+
+def count_labels(labels: NDArray[np.integer], *, classes: int, path: Path) -> NDArray[np.int64]:
+    """(1 + classes,) pixels of background and every class in a label map; 255 (void) is left out.
+
+    Raises DataError if the map holds a value that is no class; `path` is the file to name.
+    """
+    counts = np.bincount(labels.ravel(), minlength=IGNORE + 1)
+    counts[IGNORE] = 0
+    if counts[1 + classes :].any():
+        value = 1 + classes + int(counts[1 + classes :].argmax())
+        raise DataError(
+            f"{path}: label value {value} is no class; allowed are 0 (background), 1 to {classes} and {IGNORE} (void)"
+        )
+    return counts[: 1 + classes]
+
+
+def fingerprint(files: Iterable[Path], *extra: object, root: Path) -> str:
+    """Hash of the files' names below `root`, sizes and modification times, and of `extra`."""
+    digest = hashlib.sha256(repr(extra).encode())
+    for file in files:
+        name, stat = str(file).removeprefix(str(root)), file.stat()  # the same hash wherever `root` is mounted
+        digest.update(f"\n{name}|{stat.st_size}|{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def read_list(path: Path) -> list[str]:
+    """The first word of every line of a list file, empty lines left out."""
+    try:
+        return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    except FileNotFoundError as error:
+        raise DataError(f"the list {path} is missing; it names the data set's images, one a line") from error
+
+
+def _writable(directory: Path) -> bool:
+    """Whether files may be made in a directory; one without write bits is left alone even by root."""
+    return os.access(directory, os.W_OK) and bool(directory.stat().st_mode & 0o222)
+
+
+def _in_threads(call: Callable[[int], Any], count: int, progress: Progress | None) -> Iterator[Any]:
+    """`call(0) ... call(count - 1)` in order, computed by one thread per processor."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        try:
+            results = pool.map(call, range(count))
+            yield from progress(results, "reading annotations", count) if progress else results
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read(path: Path, mark: str) -> SourceIndex | None:
+    """The cached index, or None where there is none, or it is damaged, of another version, or of other annotations."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            if str(data["mark"]) != mark or int(data["version"]) != VERSION:
+                return None
+            return SourceIndex(tuple(data["ids"].tolist()), data["counts"].astype(np.int64))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _write(path: Path, index: SourceIndex, mark: str) -> bool:
+    """Whether the cache could be written; a full or forbidden disk only costs the next run's time."""
+    try:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(
+                file,
+                version=VERSION,
+                mark=mark,
+                ids=np.array(index.ids, dtype=str),
+                counts=index.counts.astype(np.int32),
+            )
+    except OSError:
+        return False
+    return True

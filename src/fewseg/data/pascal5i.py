@@ -1,0 +1,163 @@
+"""PASCAL-5i (Shaban et al. 2017): VOC 2012 with SBD's annotations (Hariharan et al. 2011), in four folds."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.data.images import read_image, read_labels
+from fewseg.data.index import Indexed, build_index, count_labels, read_list
+from fewseg.data.source import Fold, SourceIndex, make_fold
+from fewseg.errors import DataError, UsageError
+
+SBD_RULES = ("auto", "train_noval", "all", "none")
+
+
+class Pascal5i(Indexed):
+    """VOC 2012 in `root`/VOC2012, `root`/VOCdevkit/VOC2012 or `root` itself, and SBD beside it in `root`/SBD.
+
+    Training images by `sbd`: `train_noval` (the papers': SBD train without VOC val, and VOC train), `all` (SBD and VOC
+    train without VOC val), `none` (VOC train), `auto` (train_noval where SBD's list is there, else all where
+    SegmentationClassAug is, else none). Test images: VOC val. An image's labels are SegmentationClassAug's, else
+    SegmentationClass's, else those of SBD's .mat file.
+    """
+
+    name = "pascal5i"
+    min_pixels = 2048
+    class_names = (
+        *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+        *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+    )
+
+    def __init__(self, *, subset: str = "train", root: str | None = None, sbd: str = "auto") -> None:
+        super().__init__(subset)
+        if sbd not in SBD_RULES:
+            raise UsageError(f"unknown sbd {sbd!r}; choose {', '.join(SBD_RULES)}")
+        if root is None:
+            raise UsageError("pascal5i needs a directory: give data.root=DIR with VOC2012 in it")
+        self.root = Path(root)
+        self.voc = _find_voc(self.root)
+        self.sbd = self._found_rule() if sbd == "auto" else sbd
+
+    def describe(self) -> dict[str, Any]:
+        """What was found: the rule of the training list, and how many label maps come from where."""
+        kinds = [path.parent.name for path in self._labels]
+        return super().describe() | {
+            "voc": str(self.voc),
+            "sbd": self.sbd,
+            "labels": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        }
+
+    def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """Image `i` as RGB and its (H, W) label map: 0 background, 1..20 classes, 255 void."""
+        return read_image(self.image_path(i)), self.labels(i)
+
+    def labels(self, i: int) -> NDArray[np.uint8]:
+        """The (H, W) label map of image `i` alone."""
+        path = self._labels[i]
+        return _read_mat(path) if path.suffix == ".mat" else read_labels(path)
+
+    def image_path(self, i: int) -> Path:
+        """The photo's file; SBD's own copy where VOC's is not there."""
+        path = self.voc / "JPEGImages" / f"{self.ids[i]}.jpg"
+        if not path.exists() and (sbd := self._sbd_file(f"img/{self.ids[i]}.jpg")):
+            return sbd
+        return path
+
+    def fold(self, index: int) -> Fold:
+        """Novel classes 5 * index + 1 .. 5 * index + 5; the other 15 are base."""
+        return make_fold(index, classes=20)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Image ids: VOC's own order for `test`, ascending for `train`."""
+        if self.subset == "test":
+            return tuple(self._voc_list("val"))
+        return tuple(sorted((self._sbd_ids() | set(self._voc_list("train"))) - set(self._voc_list("val"))))
+
+    def _build_index(self) -> SourceIndex:
+        return build_index(
+            self.ids,
+            lambda i: count_labels(self.labels(i), classes=20, path=self._labels[i]),
+            classes=20,
+            root=self.voc,
+            key=f"pascal5i-{self.subset}-{self.sbd}",
+            annotations=self._labels,
+            progress=self.progress,
+        )
+
+    @cached_property
+    def _labels(self) -> list[Path]:
+        """The file of every image's label map."""
+        folders = [self.voc / "SegmentationClassAug", self.voc / "SegmentationClass"]
+        folders += [found] if (found := self._sbd_file("cls")) else []
+        known: dict[str, Path] = {}
+        for folder in reversed([folder for folder in folders if folder.is_dir()]):
+            known |= {path.stem: path for path in folder.iterdir() if path.suffix in (".png", ".mat")}
+        if missing := [i for i in self.ids if i not in known]:
+            raise DataError(
+                f"{len(missing)} of {len(self.ids)} images of {self.voc} have no label map, the first is {missing[0]};"
+                f" looked in {', '.join(str(folder) for folder in folders)}."
+                f" Put SBD into {self.root / 'SBD'}, or give data.sbd=none"
+            )
+        return [known[i] for i in self.ids]
+
+    def _voc_list(self, name: str) -> list[str]:
+        return read_list(self.voc / "ImageSets" / "Segmentation" / f"{name}.txt")
+
+    def _sbd_file(self, name: str) -> Path | None:
+        """A file or folder of SBD, wherever its archive was unpacked."""
+        bases = [base / "SBD" for base in (self.root, self.voc.parent, self.voc)]
+        found = (base / inner / name for base in bases for inner in ("", "dataset", "benchmark_RELEASE/dataset"))
+        return next((path for path in found if path.exists()), None)
+
+    def _found_rule(self) -> str:
+        if self._sbd_file("train_noval.txt") or self._sbd_file("train.txt"):
+            return "train_noval"
+        return "all" if (self.voc / "SegmentationClassAug").is_dir() else "none"
+
+    def _sbd_ids(self) -> set[str]:
+        """The images of SBD that the rule asks for (VOC val still among them)."""
+        if self.sbd == "none":
+            return set()
+        if self.sbd == "train_noval":
+            if found := self._sbd_file("train_noval.txt") or self._sbd_file("train.txt"):
+                return set(read_list(found))
+            raise self._absent("train.txt or train_noval.txt")
+        train, val = self._sbd_file("train.txt"), self._sbd_file("val.txt")
+        if train and val:
+            return set(read_list(train)) | set(read_list(val))
+        if (aug := self.voc / "SegmentationClassAug").is_dir():
+            return {path.stem for path in aug.glob("*.png")}
+        raise self._absent("train.txt and val.txt")
+
+    def _absent(self, files: str) -> DataError:
+        return DataError(
+            f"data.sbd={self.sbd} needs SBD's {files} in {self.root / 'SBD'} or {self.root / 'SBD' / 'dataset'};"
+            " unpack SBD's benchmark.tgz there, or give data.sbd=none for VOC's own list"
+        )
+
+
+def _find_voc(root: Path) -> Path:
+    for voc in (root / "VOC2012", root / "VOCdevkit" / "VOC2012", root):
+        if (voc / "ImageSets" / "Segmentation").is_dir():
+            return voc
+    raise DataError(
+        f"no VOC 2012 in {root}: give data.root the directory that holds VOC2012/ImageSets/Segmentation"
+        " (or VOCdevkit/VOC2012, or VOC2012 itself)"
+    )
+
+
+def _read_mat(path: Path) -> NDArray[np.uint8]:
+    """The (H, W) label map of an SBD `cls` file."""
+    try:
+        labels = scipy.io.loadmat(path, variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0]
+    except Exception as error:  # scipy raises whatever the broken bytes lead to
+        raise DataError(f"{path} is not a label file of SBD ({error}); fetch it again") from error
+    return np.ascontiguousarray(labels, dtype=np.uint8)

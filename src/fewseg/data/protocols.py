@@ -1,0 +1,109 @@
+"""Evaluation protocols as records: which episodes are drawn, at which size they are seen, and how they are scored.
+
+`fewseg` is the sound one. `hdmnet`, `bam`, `pfenet` and `hsnet` are the papers' rules, their faults included;
+docs/protocols.md names those. The released code's random streams change with its worker count, so only the rules can be
+had again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fewseg.errors import UsageError
+
+
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """One protocol, for one data set; printed beside every number that it led to."""
+
+    name: str
+    episodes: int
+    """Episodes per repeat."""
+    seeds: tuple[int, ...]
+    """One per repeat."""
+    query: str
+    """`stratified`: classes in rounds, shuffled, each class's images in turn, shuffled; `in_order`: the listed images
+    in order, cycled; `pairs`: (image, class) pairs in order, cycled; `uniform`: a class, then an image of it."""
+    query_class: str
+    """`eligible`: of at least the data set's min_pixels in the query; `any_pixel`: any of the fold's in the query."""
+    support: str
+    """`without_repeats` or `with_repeats`; never the query, always of at least min_pixels."""
+    input_size: int | None
+    """Side of the model's input in pixels; None is the model's own."""
+    resize: str
+    """`squeeze` to the square, or `pad`: the long side to input_size, then padded right and below."""
+    antialias: bool
+    """Whether images are low-pass filtered when they are made smaller."""
+    scored_at: str
+    """`original`: the query's own size; `input`: the model's; `padded_square`: a square of the query's long side."""
+    query_void: str = "left out"
+    support_void: str = "background"
+    novel_in_training: str = "drop"
+    """What the method's own training does with images that hold novel classes; for the record."""
+
+    @property
+    def repeats(self) -> int:
+        """How often the episodes are drawn anew; one per seed."""
+        return len(self.seeds)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, JSON-able."""
+        return asdict(self) | {"seeds": list(self.seeds), "repeats": self.repeats}
+
+
+PROTOCOLS = ("fewseg", "hdmnet", "bam", "pfenet", "hsnet")
+
+
+def get_protocol(name: str, *, dataset: str) -> EvaluationProtocol:
+    """The protocol of that name for a data set (the papers' differ between COCO-20i and everything else)."""
+    coco = dataset == "coco20i"
+    match name:
+        case "fewseg":
+            return _protocol(name, 1000, tuple(range(5)), query="stratified", query_class="eligible")
+        case "hdmnet":
+            return _protocol(name, 10000 if coco else 1000, paper_seeds(10), input_size=633 if coco else 473)
+        case "bam":
+            return _padded(name, 1000, paper_seeds(5), coco=coco)
+        case "pfenet":
+            return _padded(name, 20000 if coco else 5000, (321,), coco=coco, novel_in_training="background")
+        case "hsnet":
+            return _protocol(
+                name,
+                1000,
+                (0,),
+                query="uniform" if coco else "pairs",
+                query_class="eligible",
+                support="with_repeats",
+                input_size=400,
+                antialias=True,
+                scored_at="input",
+                novel_in_training="background",
+            )
+    raise UsageError(f"unknown protocol {name!r}; choose {', '.join(PROTOCOLS)}")
+
+
+def paper_seeds(repeats: int) -> tuple[int, ...]:
+    """The seeds that BAM and HDMNet evaluate with: integers in [0, 999] drawn by NumPy's legacy generator, seed 123."""
+    return tuple(np.random.RandomState(123).randint(0, 1000, repeats).tolist())
+
+
+def _protocol(name: str, episodes: int, seeds: tuple[int, ...], **rules: Any) -> EvaluationProtocol:
+    """HDMNet's rules, unless others are given."""
+    common: dict[str, Any] = {
+        "query": "in_order",
+        "query_class": "any_pixel",
+        "support": "without_repeats",
+        "input_size": None,
+        "resize": "squeeze",
+        "antialias": False,
+        "scored_at": "original",
+    }
+    return EvaluationProtocol(name=name, episodes=episodes, seeds=seeds, **(common | rules))
+
+
+def _padded(name: str, episodes: int, seeds: tuple[int, ...], *, coco: bool, **rules: Any) -> EvaluationProtocol:
+    size = 641 if coco else 473
+    return _protocol(name, episodes, seeds, input_size=size, resize="pad", scored_at="padded_square", **rules)

@@ -1,0 +1,196 @@
+"""Episodes as pure functions of (index, fold, protocol, seed): one random generator per episode, never one per worker.
+
+`sample_episodes` draws the test list of a protocol, `TrainingEpisodes` the endless list to train on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.random import Generator, default_rng
+from numpy.typing import NDArray
+
+from fewseg.data.episodes import EpisodeList, EpisodeSpec
+from fewseg.data.protocols import EvaluationProtocol
+from fewseg.data.source import Fold, ImageSource
+from fewseg.errors import DataError, UsageError
+
+NOVEL_RULES = ("drop", "background", "ignore")
+
+# The first number after the seed: streams that must not coincide.
+_DRAW, _EPOCH, _CLASS_ORDER, _QUERY_ORDER = range(4)
+
+
+def training_images(source: ImageSource, fold: Fold, *, novel: str = "drop") -> NDArray[np.int64]:
+    """Ascending indices of the images with at least `source.min_pixels` pixels of some base class.
+
+    `novel` says what becomes of images that hold unseen classes: `drop` leaves them out; `background` and `ignore` keep
+    them (the data set of episodes then hides those pixels).
+    """
+    check_novel(novel)
+    counts = source.index.counts
+    kept = (counts[:, list(fold.base)] >= source.min_pixels).any(1)
+    if novel == "drop":
+        kept &= ~counts[:, list(fold.unseen)].any(1)
+    return np.flatnonzero(kept)
+
+
+def check_novel(novel: str) -> None:
+    """Raises UsageError for an unknown rule."""
+    if novel not in NOVEL_RULES:
+        raise UsageError(f"unknown rule novel={novel!r} for images with novel classes; choose {', '.join(NOVEL_RULES)}")
+
+
+class TrainingEpisodes:
+    """The papers' training rule: every training image is the query once per epoch, in an order shuffled anew.
+
+    The class is uniform among the base classes with at least `min_pixels` pixels in the query, the supports are uniform
+    without repeats and never the query.
+    """
+
+    def __init__(self, source: ImageSource, fold: Fold, *, shots: int = 1, seed: int = 0, novel: str = "drop") -> None:
+        self.images = training_images(source, fold, novel=novel)
+        self.shots, self.seed = shots, seed
+        self._index, self._min_pixels = source.index, source.min_pixels
+        self._pools = {
+            c: np.intersect1d(self.images, source.index.images_of(c, min_pixels=self._min_pixels)) for c in fold.base
+        }
+        if not len(self.images):
+            raise DataError(
+                f"{source.name} has no training image for fold {fold.index} (novel={novel}, {len(fold.base)} base)"
+            )
+        _check_pools(source, {c: pool for c, pool in self._pools.items() if len(pool)}, shots)
+
+    def __len__(self) -> int:
+        """Episodes per epoch: one for every training image."""
+        return len(self.images)
+
+    def spec(self, g: int) -> EpisodeSpec:
+        """Episode number `g`, counted from the start of training over all epochs."""
+        epoch, position = divmod(g, len(self))
+        query = int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
+        present = self._index.classes_in(query, min_pixels=self._min_pixels)
+        rng = default_rng([self.seed, _DRAW, g])
+        class_id = int(rng.choice([c for c in present if c in self._pools]))
+        return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots))
+
+
+@lru_cache(maxsize=4)
+def epoch_order(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The (length,) permutation of an epoch."""
+    return default_rng([seed, _EPOCH, epoch]).permutation(length)
+
+
+def sample_episodes(
+    source: ImageSource,
+    fold: Fold,
+    *,
+    protocol: EvaluationProtocol,
+    seed: int,
+    shots: int,
+    episodes: int | None = None,
+    classes: tuple[int, ...] | None = None,
+) -> EpisodeList:
+    """The `episodes` (default: the protocol's number) test episodes of one repeat.
+
+    `classes` (default: the fold's novel ones) are those to draw; `fold.held_out` to validate on the training images.
+    """
+    chosen = fold.novel if classes is None else classes
+    if not chosen:
+        raise UsageError(f"no class to draw episodes of: fold {fold.index} has {len(fold.held_out)} held-out classes")
+    pools = {c: source.index.images_of(c, min_pixels=source.min_pixels) for c in chosen}
+    _check_pools(source, pools, shots)
+    count = protocol.episodes if episodes is None else episodes
+    draw = _DRAWS[protocol.query](source, pools, seed)
+    specs = []
+    for e in range(count):
+        rng = default_rng([seed, _DRAW, e])
+        query, class_id = draw(rng, e)
+        repeats = protocol.support == "with_repeats"
+        specs.append(EpisodeSpec(query, class_id, _supports(rng, pools[class_id], query, shots, repeats=repeats)))
+    return EpisodeList(
+        source=source.name,
+        subset=source.subset,
+        fold=fold.index,
+        shots=shots,
+        protocol=protocol.name,
+        seed=seed,
+        specs=tuple(specs),
+        ids=source.index.ids,
+        class_names=source.class_names,
+    )
+
+
+Pools = dict[int, NDArray[np.int64]]
+Draw = Callable[[Generator, int], tuple[int, int]]
+"""Episode number -> query image and class id."""
+
+
+def _stratified(source: ImageSource, pools: Pools, seed: int) -> Draw:
+    """Every class once per round, in shuffled order; a class's images in turn, shuffled anew when used up."""
+    classes = sorted(pools)
+
+    def draw(_: Generator, e: int) -> tuple[int, int]:
+        turn, position = divmod(e, len(classes))
+        class_id = classes[default_rng([seed, _CLASS_ORDER, turn]).permutation(len(classes))[position]]
+        pool = pools[class_id]
+        lap, place = divmod(turn, len(pool))
+        return int(pool[default_rng([seed, _QUERY_ORDER, class_id, lap]).permutation(len(pool))[place]]), class_id
+
+    return draw
+
+
+def _in_order(source: ImageSource, pools: Pools, seed: int) -> Draw:
+    """The listed images in order, cycled; the class uniform among the fold's classes with any pixel in the image."""
+    images = np.unique(np.concatenate(list(pools.values())))
+
+    def draw(rng: Generator, e: int) -> tuple[int, int]:
+        query = int(images[e % len(images)])
+        return query, int(rng.choice([c for c in source.index.classes_in(query) if c in pools]))
+
+    return draw
+
+
+def _pairs(source: ImageSource, pools: Pools, seed: int) -> Draw:
+    """The (image, class) pairs in order, cycled."""
+    pairs = sorted((int(image), class_id) for class_id, pool in pools.items() for image in pool)
+    return lambda _, e: pairs[e % len(pairs)]
+
+
+def _uniform(source: ImageSource, pools: Pools, seed: int) -> Draw:
+    """The class uniform, then the image uniform among the class's."""
+    classes = sorted(pools)
+
+    def draw(rng: Generator, e: int) -> tuple[int, int]:
+        class_id = int(rng.choice(classes))
+        return int(rng.choice(pools[class_id])), class_id
+
+    return draw
+
+
+_DRAWS: dict[str, Callable[[ImageSource, Pools, int], Draw]] = {
+    "stratified": _stratified,
+    "in_order": _in_order,
+    "pairs": _pairs,
+    "uniform": _uniform,
+}
+
+
+def _supports(
+    rng: Generator, pool: NDArray[np.int64], query: int, shots: int, *, repeats: bool = False
+) -> tuple[int, ...]:
+    return tuple(rng.choice(pool[pool != query], shots, replace=repeats).tolist())
+
+
+def _check_pools(source: ImageSource, pools: Pools, shots: int) -> None:
+    if shots < 1:
+        raise UsageError(f"an episode needs at least one support image; shots={shots} was given")
+    for class_id, pool in pools.items():
+        if len(pool) < shots + 1:
+            at_least = f" (of at least {source.min_pixels} pixels)" if source.min_pixels > 1 else ""
+            raise DataError(
+                f"class {source.class_names[class_id - 1]!r} has {len(pool)} images{at_least};"
+                f" {shots}-shot episodes need {shots + 1}"
+            )

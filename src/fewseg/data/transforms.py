@@ -1,0 +1,191 @@
+"""Joint transforms of an image and its label maps with torchvision v2, as pure functions of a seed.
+
+Every transform is called as `transform(image, labels, seed)` with an RGB image and labels (n, H, W) uint8, and gives
+((3, S, S) float in [0, 1], (n, S, S) uint8). Images are interpolated bilinearly, labels by nearest neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from fewseg.episode import IGNORE
+from fewseg.errors import UsageError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+Pair = tuple[Tensor, Tensor]
+
+
+class Transform(Protocol):
+    """What a data set needs of a transform."""
+
+    def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int) -> Pair:
+        """((3, S, S) float, (n, S, S) uint8) from an RGB image and labels (n, H, W); the same for the same seed."""
+        ...
+
+
+@dataclass
+class AugmentConfig:
+    """Training augmentation, in the order of the fields; the defaults are HDMNet's on PASCAL-5i."""
+
+    scale: list[float] = field(default_factory=lambda: [0.9, 1.1])
+    """Range of the factor that both sides are scaled by, always."""
+    rotate: float = 10.0
+    """Largest angle in degrees, either way; what comes in from outside is the mean colour, 255 in the labels."""
+    rotate_p: float = 0.5
+    blur_p: float = 0.5
+    """Probability of a 5 x 5 Gaussian blur."""
+    flip_p: float = 0.5
+    jitter: float = 0.0
+    """Strength of random brightness, contrast and saturation; no paper's."""
+    crop: bool = False
+    """Whether to end in a random crop of the square (PFENet, BAM, base training), not by squeezing to it (HDMNet)."""
+    keep_foreground: float = 0.85
+    """A crop is redrawn, up to 31 times, until it keeps this share of the label 1; 0 takes the first."""
+
+
+class Squeeze:
+    """Resize to the square, whatever the aspect ratio."""
+
+    def __init__(self, size: int, *, antialias: bool = False) -> None:
+        self.size, self.antialias = size, antialias
+
+    def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int = 0) -> Pair:
+        """The resized pair; the seed changes nothing."""
+        return _plain(*_resize(*as_tensors(image, labels), (self.size, self.size), antialias=self.antialias))
+
+
+class Pad:
+    """PFENet's and BAM's rule: the long side to `size`, both sides floored to a multiple of 8, padded right and below.
+
+    The padding is 0 in the image (before the model normalises it) and 255 in the labels.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def content(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) of the resized image within the square."""
+        long = max(height, width)
+        return tuple(max(8, int(side * (self.size / long)) // 8 * 8) for side in (height, width))  # type: ignore[return-value]
+
+    def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int = 0) -> Pair:
+        """The padded pair; the seed changes nothing."""
+        pixels, maps = as_tensors(image, labels)
+        height, width = self.content(*pixels.shape[-2:])
+        pixels, maps = _resize(pixels, maps, (height, width))
+        border = [0, 0, self.size - width, self.size - height]
+        return _plain(F.pad(pixels, border, fill=[0.0]), F.pad(maps, border, fill=IGNORE))
+
+
+class Augment:
+    """Random scale, rotation, blur, flip and colour of an image, then the square: squeezed or cropped."""
+
+    def __init__(self, config: AugmentConfig, size: int, *, mean: Sequence[float] = IMAGENET_MEAN) -> None:
+        if len(config.scale) != 2 or not 0 < config.scale[0] <= config.scale[1]:
+            raise UsageError(
+                f"augment.scale={list(config.scale)} is no range; give [smallest, largest] factor, e.g. [0.9, 1.1]"
+            )
+        fill: dict[Any, Any] = {tv_tensors.Image: list(mean), tv_tensors.Mask: IGNORE}
+        rotation = v2.RandomRotation([-config.rotate, config.rotate], v2.InterpolationMode.BILINEAR, fill=fill)
+        blur = v2.GaussianBlur(5, sigma=1.1)  # what OpenCV, which the papers use, takes for a kernel of 5
+        steps: list[v2.Transform] = [
+            RandomScale(config.scale[0], config.scale[1]),
+            v2.RandomApply([rotation], config.rotate_p),
+            v2.RandomApply([blur], config.blur_p),
+            v2.RandomHorizontalFlip(config.flip_p),
+        ]
+        if config.jitter:
+            steps.append(v2.ColorJitter(config.jitter, config.jitter, config.jitter))
+        if config.crop:
+            steps.append(ForegroundCrop(size, mean, keep=config.keep_foreground))
+        self._steps = v2.Compose(steps)
+        self._squeeze = None if config.crop else size
+
+    def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int) -> Pair:
+        """The augmented pair; torch's own random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            pixels, maps = self._steps(*as_tensors(image, labels))
+        if self._squeeze:
+            pixels, maps = _resize(pixels, maps, (self._squeeze, self._squeeze))
+        return _plain(pixels, maps)
+
+
+class RandomScale(v2.Transform):
+    """Scale both sides by one factor, uniform between `low` and `high`."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The new (height, width)."""
+        factor = torch.empty(()).uniform_(self.low, self.high).item()
+        height, width = flat_inputs[0].shape[-2:]
+        return {"size": (max(1, round(height * factor)), max(1, round(width * factor)))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """The resized image or label maps."""
+        return F.resize(inpt, list(params["size"]), antialias=False)
+
+
+class ForegroundCrop(v2.Transform):
+    """A random square that keeps a share of the label 1 of the first map; too small a picture is padded all round."""
+
+    tries = 31
+
+    def __init__(self, size: int, mean: Sequence[float], *, keep: float) -> None:
+        super().__init__()
+        self.size, self.mean, self.keep = size, list(mean), keep
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Padding (left, top, right, bottom) and the crop's corner in the padded picture."""
+        maps = next(x for x in flat_inputs if isinstance(x, tv_tensors.Mask))
+        height, width = maps.shape[-2:]
+        missing = [max(self.size - side, 0) for side in (width, height)]
+        padding = [*(m // 2 for m in missing), *(m - m // 2 for m in missing)]
+        foreground = F.pad(maps[:1] == 1, padding)[0]
+        wanted = self.keep * int(foreground.sum())
+        top = left = 0
+        for _ in range(self.tries):
+            top = int(torch.randint(max(height, self.size) - self.size + 1, ()))
+            left = int(torch.randint(max(width, self.size) - self.size + 1, ()))
+            if int(foreground[top : top + self.size, left : left + self.size].sum()) >= wanted:
+                break
+        return {"padding": padding, "top": top, "left": left}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """The cropped image or label maps."""
+        fill = IGNORE if isinstance(inpt, tv_tensors.Mask) else self.mean
+        return F.crop(F.pad(inpt, params["padding"], fill=fill), params["top"], params["left"], self.size, self.size)
+
+
+def as_tensors(image: Image.Image, labels: NDArray[np.uint8]) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    """The image as (3, H, W) float in [0, 1] and the labels as they are, as torchvision's types."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
+    return tv_tensors.Image(pixels), tv_tensors.Mask(torch.from_numpy(np.ascontiguousarray(labels)))
+
+
+def sample_seed(*numbers: int) -> int:
+    """One 63-bit seed from several numbers (seed, episode, slot), as independent as NumPy's seed sequences are."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _resize(pixels: Tensor, maps: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Pair:
+    return F.resize(pixels, list(size), antialias=antialias), F.resize(maps, list(size))
+
+
+def _plain(pixels: Tensor, maps: Tensor) -> Pair:
+    return pixels.as_subclass(Tensor), maps.as_subclass(Tensor)
