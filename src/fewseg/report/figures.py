@@ -6,6 +6,7 @@ Everything here is a pure function of arrays; matplotlib is used through `Figure
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,8 @@ COLOR_MAP = "magma"
 def overlay_array(image: Rgb, mask: NDArray[Any], color: Color = MASK_COLOR) -> Rgb:
     """(H, W, 3) image, greyed but where `mask` (H, W) is 1: there tinted and outlined; 255 (ignore) is outside."""
     inside = np.asarray(mask) == 1
-    shown = _greyed(image, 0.4)
-    shown[inside] = 0.68 * image[inside] + 0.32 * np.asarray(color, np.float32)
+    shown = _greyed(image, 0.5)
+    shown[inside] = 0.6 * image[inside] + 0.4 * np.asarray(color, np.float32)
     return _outline(shown, inside, color)
 
 
@@ -110,9 +111,9 @@ def _greyed(image: Rgb, amount: float) -> NDArray[np.float32]:
 
 
 def _outline(image: NDArray[Any], region: NDArray[np.bool_], color: Color) -> Rgb:
-    """The image with the inner edge of a region, two pixels wide, in `color`, and a dark hairline outside it."""
+    """The image with the inner edge of a region, two pixels wide, in `color`, and a white hairline outside it."""
     shown = image.copy()
-    shown[_dilate(region) & ~region] *= 0.35
+    shown[_dilate(region) & ~region] = 255
     shown[region & _dilate(_dilate(~region))] = color
     return shown.clip(0, 255).astype(np.uint8)
 
@@ -193,9 +194,9 @@ def panel_figure(panel: Panel) -> Figure:
     maps = [(caption, picture) for caption, _, picture in panel_maps(panel, side=480)]
     rows = [pictures, maps] if maps else [pictures]
     columns = max(map(len, rows))
-    height = max(picture.shape[0] / picture.shape[1] for row in rows for _, picture in row)
-    figure = Figure(figsize=(1.6 * columns, (1.6 * height + 0.25) * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), columns, squeeze=False)
+    heights = [1.6 * max(picture.shape[0] / picture.shape[1] for _, picture in row) + 0.25 for row in rows]
+    figure = Figure(figsize=(1.6 * columns, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
     for axes in grid.flat:
         axes.set_axis_off()
     for row, cells in zip(grid, rows, strict=True):
@@ -214,7 +215,7 @@ def bars_figure(rows: Sequence[Row]) -> Figure:
         if row.interval is not None:
             low, high = (100 * bound for bound in row.interval)
             axes.plot([low, high], [y, y], color="#1b1d22", linewidth=1.2, marker="|", markersize=6)
-    axes.set_yticks(range(len(rows)), [row.name for row in rows], parse_math=False)
+    axes.set_yticks(range(len(rows)), [textwrap.fill(row.name, 30) for row in rows], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("mIoU (%)")
     _plain(axes)

@@ -22,6 +22,8 @@ MAX_MARKS = 3
 """Marks have shapes as well as colours, and there are three shapes that stay apart at this size."""
 SIDE = 320
 SMALL_SIDE = 220
+MIN_COLUMNS = 5
+"""A card with fewer pictures leaves the rest of its row free instead of blowing them up."""
 MAX_COLUMNS = 9
 """Pictures side by side in a card; with more, the maps begin a new row."""
 
@@ -289,9 +291,10 @@ def _card(panel: Panel) -> Card:
     maps = [_map_tile(panel, *item) for item in figures.panel_maps(panel, side=SMALL_SIDE)]
     n, m = len(tiles), len(maps)
     stacked = m > 0 and n + m > MAX_COLUMNS
+    columns = max(MIN_COLUMNS, n, m) if stacked else max(MIN_COLUMNS, n + m)
     classes = {"stacked": stacked, "shots": shots > 1, "few": n <= 4, "quad": m == 4}
     layout = "".join(f" {name}" for name, holds in classes.items() if holds)
-    return Card(panel, percent(panel.iou), (*tiles, *maps), max(n, m) if stacked else n + m, layout)
+    return Card(panel, percent(panel.iou), (*tiles, *maps), columns, layout)
 
 
 def _picture_tile(class_name: str, kind: str, caption: str, picture: figures.Rgb, *, iou: float | None) -> Tile:
