@@ -56,8 +56,13 @@ class Scenes:
     def __len__(self) -> int:
         return self.images
 
-    def __reduce__(self) -> tuple:
-        return _restore, (self._options(),)
+    def __getstate__(self) -> dict[str, object]:
+        # the cache of scenes stays behind, the index (if built) goes with the source to another process
+        return {key: value for key, value in vars(self).items() if key != "_scene"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._scene = lru_cache(maxsize=64)(self._arrange)
 
     @cached_property
     def index(self) -> SourceIndex:
@@ -87,13 +92,6 @@ class Scenes:
 
     def _rng(self, stream: int, i: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, LEVELS.index(self.level), SUBSETS.index(self.subset), stream, i])
-
-    def _options(self) -> dict[str, str | int]:
-        return {option: getattr(self, option) for option in ("subset", "level", "images", "size", "seed")}
-
-
-def _restore(options: dict) -> Scenes:
-    return Scenes(**options)
 
 
 def _choose(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -84,7 +84,7 @@ def _planks(rng: Rng, shape: Shape) -> Array:
 
 
 def _cloth(rng: Rng, shape: Shape) -> Array:
-    a = _colour(rng, (0, 1), (0.1, 0.5), (0.45, 0.9))
+    a = _colour(rng, (0, 1), (0.08, 0.42), (0.45, 0.9))
     b = (
         a * np.float32(rng.uniform(0.65, 0.85))
         if rng.random() < 0.5
@@ -101,7 +101,7 @@ def _cloth(rng: Rng, shape: Shape) -> Array:
 
 
 def _tiles(rng: Rng, shape: Shape) -> Array:
-    a = _colour(rng, (0, 1), (0.05, 0.35), (0.55, 0.85))
+    a = _colour(rng, (0, 1), (0.04, 0.26), (0.55, 0.85))
     x, y = _axes(shape)
     angle, count = rng.uniform(-0.5, 0.5), rng.uniform(3.5, 7)
     u, v = (np.cos(angle) * x + np.sin(angle) * y) * count, (np.cos(angle) * y - np.sin(angle) * x) * count

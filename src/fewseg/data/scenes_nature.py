@@ -120,7 +120,7 @@ def butterfly(rng: Rng) -> list[Part]:
     )
     for wing, x, y, unit in ((hind, 0.46 * spread, 0.6 * lower, 0.36), (fore, 0.66 * reach, upper + 0.12, 0.42)):
         for side in (1, -1):
-            frame = Frame(side * x, y, 0, unit)
+            frame = Frame(side * x, y, float(np.arctan2(y, side * x)), unit)
             parts.append(Part(wing * (side, 1), "eyespot", MAIN, rng.uniform(1.0, 1.3), frame=frame, relief=0.3))
     for side in (1, -1):
         feeler = bezier((0, -0.4), (side * 0.08, -0.8), (side * 0.36, -0.92))

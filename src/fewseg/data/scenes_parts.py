@@ -105,8 +105,10 @@ def ribbon(path: Points, start: float, end: float | None = None, *, middle: floa
     along = np.gradient(path, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True) + 1e-9
     side = np.stack([-along[:, 1], along[:, 0]], 1) * half[:, None]
-    head, tail = path[-1] + along[-1] * half[-1], path[0] - along[0] * half[0]
-    return np.concatenate([path + side, head[None], (path - side)[::-1], tail[None]])
+    t = np.linspace(0, np.pi, 7)[1:-1, None]
+    head = path[-1] + np.cos(t) * side[-1] + np.sin(t) * along[-1] * half[-1]
+    tail = path[0] - np.cos(t) * side[0] - np.sin(t) * along[0] * half[0]
+    return np.concatenate([path + side, head, (path - side)[::-1], tail])
 
 
 def profile(heights: tuple[float, ...], half_widths: tuple[float, ...], n: int = 44) -> Points:

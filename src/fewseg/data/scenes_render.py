@@ -29,7 +29,7 @@ class Material:
 def render(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
     """The scene as an RGB image whose longest side is `size` pixels."""
     shape = scene.pixels(size)
-    canvas = paint_ground(rng, shape)
+    canvas = np.ascontiguousarray(paint_ground(rng, shape).transpose(2, 0, 1))  # (3, H, W): long rows are fast
     noise = fractal(rng, shape, cells=7, octaves=5, fade=0.75)
     softness = rng.uniform(0.012, 0.03)
     for thing in scene.things:
@@ -78,7 +78,7 @@ def _shadow(canvas: Array, thing: Thing, light: float, size: int, softness: floa
     dx, dy = -np.cos(light) * throw, -np.sin(light) * throw
     blur = max(1.0, float(softness + 0.05 * thing.diameter) * size / 2)
     margin = int(3 * blur) + int(throw * size) + 2
-    x0, y0, x1, y1 = _crop(thing.bounds, size, canvas.shape, margin)
+    x0, y0, x1, y1 = _crop(thing.bounds, size, canvas.shape[1:], margin)
     if x1 <= x0 or y1 <= y0:
         return
     half = Image.new("L", ((x1 - x0 + 1) // 2, (y1 - y0 + 1) // 2))
@@ -89,46 +89,42 @@ def _shadow(canvas: Array, thing: Thing, light: float, size: int, softness: floa
         .filter(ImageFilter.BoxBlur(blur / 2))
         .resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR)
     )
-    canvas[y0:y1, x0:x1] *= (1 - np.float32(0.6 / 255) * np.asarray(dark, np.float32))[..., None]
+    canvas[:, y0:y1, x0:x1] *= 1 - np.float32(0.6 / 255) * np.asarray(dark, np.float32)
 
 
 def _paint(canvas: Array, thing: Thing, material: Material, light: float, size: int) -> None:
     """Composite the thing, part by part, on a layer of its own (so that a cut shows what lies behind)."""
-    x0, y0, x1, y1 = box = _crop(thing.bounds, size, canvas.shape, 2)
+    x0, y0, x1, y1 = box = _crop(thing.bounds, size, canvas.shape[1:], 2)
     if x1 <= x0 or y1 <= y0:
         return
-    layer = np.zeros((y1 - y0, x1 - x0, 4), np.float32)
+    layer = np.zeros((4, y1 - y0, x1 - x0), np.float32)
     inverse = np.linalg.inv(thing.matrix)
     for part, outline in zip(thing.parts, thing.outlines, strict=True):
         low, high = outline.min(0), outline.max(0)
-        a0, b0, a1, b1 = inner = _crop((low[0], low[1], high[0], high[1]), size, canvas.shape, 2)
+        a0, b0, a1, b1 = inner = _crop((low[0], low[1], high[0], high[1]), size, canvas.shape[1:], 2)
         if a1 <= a0 or b1 <= b0:
             continue
-        view = layer[b0 - y0 : b1 - y0, a0 - x0 : a1 - x0]
+        view = layer[:, b0 - y0 : b1 - y0, a0 - x0 : a1 - x0]
         cover = _cover(outline, size, inner)
-        alpha = (cover.astype(np.float32) * np.float32(1 / 255))[..., None]
+        alpha = cover.astype(np.float32) * np.float32(1 / 255)
         view *= 1 - alpha
         if not part.cut:
             u, v = _pattern_coordinates(part, thing, inverse, size, inner)
-            view[..., :3] += alpha * _colour(
-                part, material, (u, v, material.noise[b0:b1, a0:a1]), _lit(cover, part, light)
-            )
-            view[..., 3:] += alpha
+            view[:3] += alpha * _colour(part, material, (u, v, material.noise[b0:b1, a0:a1]), _lit(cover, part, light))
+            view[3] += alpha
     _form(layer, thing, light, size, box)
-    canvas[y0:y1, x0:x1] *= 1 - layer[..., 3:]
-    canvas[y0:y1, x0:x1] += layer[..., :3]
+    canvas[:, y0:y1, x0:x1] *= 1 - layer[3]
+    canvas[:, y0:y1, x0:x1] += layer[:3]
 
 
 def _colour(part: Part, material: Material, pattern: tuple[Array, Array, Array], lit: tuple[Array, Array]) -> Array:
-    """(h, w, 3) colour of a part's surface under its brightness and highlight."""
+    """(3, h, w) colour of a part's surface under its brightness and highlight."""
     u, v, noise = pattern
     mix, shade = SURFACES[part.surface](u, v, part.amount, noise)
-    own, partner = material.colours[part.tone]
+    own, partner = material.colours[part.tone][..., None, None]
     bright, shine = lit
-    colour = own + np.clip(mix, 0, 1)[..., None] * (partner - own)
-    return np.clip(
-        colour * (shade * bright * np.float32(part.shade))[..., None] + (material.gloss * shine)[..., None], 0, 1.15
-    )
+    colour = own + np.clip(mix, 0, 1) * (partner - own)
+    return np.clip(colour * (shade * bright * np.float32(part.shade)) + np.float32(material.gloss) * shine, 0, 1.15)
 
 
 def _cover(outline: NDArray[np.float64], size: int, box: Box) -> NDArray[np.uint8]:
@@ -178,12 +174,12 @@ def _form(layer: Array, thing: Thing, light: float, size: int, box: Box) -> None
     px = ((np.arange(x0, x1) - size * (left + right) / 2) / reach).astype(np.float32)
     py = ((np.arange(y0, y1) - size * (top + bottom) / 2) / reach).astype(np.float32)
     along = np.float32(np.cos(light)) * px[None] + np.float32(np.sin(light)) * py[:, None]
-    layer[..., :3] *= (1 + 0.2 * along)[..., None]
+    layer[:3] *= 1 + 0.2 * along
 
 
 def _develop(canvas: Array, scene: Scene, rng: np.random.Generator) -> Image.Image:
     """Ambient gradient, vignette, white balance, exposure and film grain, as a camera leaves them."""
-    h, w, _ = canvas.shape
+    _, h, w = canvas.shape
     y = np.linspace(-1, 1, h, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, w, dtype=np.float32)[None]
     slope, corner = rng.uniform(0, 0.18), rng.uniform(0.03, 0.16)
@@ -192,7 +188,7 @@ def _develop(canvas: Array, scene: Scene, rng: np.random.Generator) -> Image.Ima
     warm = rng.uniform(-0.06, 0.06)
     gain = np.array([1 + warm, 1, 1 - warm], np.float32) * np.float32(rng.uniform(0.98, 1.18))
     grain = rng.standard_normal((h, w), np.float32) * np.float32(rng.uniform(0.003, 0.014))
-    canvas *= field[..., None] * gain
-    canvas += grain[..., None]
+    canvas *= field * gain[:, None, None]
+    canvas += grain
     np.clip(canvas, 0, 1, out=canvas)
-    return Image.fromarray((canvas * 255 + 0.5).astype(np.uint8))
+    return Image.fromarray(np.ascontiguousarray((canvas * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)))

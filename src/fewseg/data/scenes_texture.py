@@ -117,10 +117,12 @@ def _veins(u: Array, v: Array, amount: float, noise: Array) -> Look:
 def _eyespot(u: Array, v: Array, amount: float, noise: Array) -> Look:
     far = np.hypot(u, v) * amount + 0.06 * noise
     ring = soft(far - 0.28, 0.12) * soft(0.52 - far, 0.12)
-    edge = soft(far - 1.35, 0.3)
-    rib = 0.1 * _wave(np.arctan2(v, u) * np.float32(22 / TAU)) * soft(far - 0.5, 0.5)
+    edge = soft(far - 1.1, 0.3) * soft(u + 0.1, 0.8)
+    vein = _wave(np.arctan2(v, u + 1.6) * np.float32(34 / TAU)) * soft(far - 0.55, 0.3)
     pupil = soft(0.2 - far, 0.1)
-    return np.maximum(ring, edge * 0.85), (1 - 0.65 * pupil) * (1 - 0.55 * edge) + rib + 0.05 * noise
+    root = soft(-u - 0.9, 1.2)
+    mix = np.maximum(ring, edge * 0.9) + 0.15 * vein + 0.35 * root
+    return mix, (1 - 0.65 * pupil) * (1 - 0.5 * edge) + 0.08 * vein - 0.12 * root + 0.05 * noise
 
 
 def _plates(u: Array, v: Array, amount: float, noise: Array) -> Look:

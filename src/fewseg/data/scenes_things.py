@@ -20,6 +20,7 @@ from fewseg.data.scenes_parts import (
     polygon,
     profile,
     ribbon,
+    rounded,
     turn,
 )
 
@@ -146,10 +147,9 @@ def umbrella(rng: Rng) -> list[Part]:
 
 def guitar(rng: Rng) -> list[Part]:
     """A waisted body of grained wood with a ringed sound hole, bridge, fretted neck and pegs."""
-    lower, upper, waist = rng.uniform(0.58, 0.72), rng.uniform(0.44, 0.56), rng.uniform(0.32, 0.4)
-    body = profile(
-        (0.0, 0.04, 0.2, 0.48, 0.85, 1.1, 1.16), (0.06, upper * 0.8, upper, waist, lower, lower * 0.72, 0.06)
-    )
+    lower, upper, waist = rng.uniform(0.5, 0.62), rng.uniform(0.38, 0.46), rng.uniform(0.3, 0.36)
+    half = ((upper * 1.1, -0.06), (upper * 1.15, 0.36), (waist, 0.5), (lower * 1.1, 0.6), (lower * 1.15, 1.26))
+    body = rounded(*half, *((-x, y) for x, y in reversed(half)))
     strings = [
         Part(ribbon(np.array([(x, -1.0), (x, 0.0), (x, 0.9)]), 0.011), tone=PALE, relief=0) for x in (-0.05, 0, 0.05)
     ]
