@@ -289,7 +289,7 @@ def create_backbone(name: str, *, last_relu: bool = True, output_stride: int = 8
         backbone = _timm_backbone("tf_efficientnet_lite0" if name == "lite0" else name.removeprefix("timm/"))
         if not last_relu:
             raise UsageError(
-                f"last_relu=false leaves out the ReLU that ends a ResNet's or VGG's stages; {name} has none to leave out"
+                f"last_relu=false leaves out the ReLU that ends a ResNet's or VGG's stages; {name} has none"
             )
     else:
         raise UsageError(f"unknown back-end {name!r}; choose one of {', '.join(BACKBONES)}")

@@ -14,6 +14,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from fewseg.models.backbones import create_backbone
+from fewseg.models.base import freeze
 from fewseg.models.ops import cross_entropy, resize_ac
 
 
@@ -62,6 +63,14 @@ class BaseHead(nn.Module):
     def classify(self, f5: Tensor) -> Tensor:
         """f5 to base logits (B, 1 + N, h, w)."""
         return self.classifier(self.dropout(f5.relu()))
+
+
+def frozen_head(channels: int, base_classes: int) -> BaseHead:
+    """The base head, frozen, but for its dropout: that stays active while the meta learner trains (spec section 1)."""
+    head = BaseHead(channels, base_classes)
+    for part in (head.ppm, head.reduce, head.classifier):
+        freeze(part)
+    return head
 
 
 class PyramidPooling(nn.Module):

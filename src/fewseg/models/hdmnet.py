@@ -20,25 +20,25 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewseg.episode import Episode, Prediction
 from fewseg.models.backbones import create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze, keep_in_eval
-from fewseg.models.base_learner import BaseHead
+from fewseg.models.base_learner import frozen_head
 from fewseg.models.ensemble import BaseEnsemble, ShotWeights
 from fewseg.models.ops import (
     cosine_prior,
     cross_entropy,
-    foreground,
     gram,
     gram_distance,
     masked_average,
     resize,
     resize_ac,
     resize_nearest,
+    tile,
 )
 
 STAGES = (1, 2, 3)
@@ -52,6 +52,7 @@ class HDMNet(FewShotSegmenter):
     """
 
     name = "hdmnet"
+    needs_base_learner = True
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class HDMNet(FewShotSegmenter):
         self.support_mask, self.distill, self.temperature = support_mask, distill, temperature
         self.backbone = create_backbone(backbone, last_relu=last_relu)
         freeze(self.backbone)
-        self.base = _frozen_head(self.backbone.channels["layer4"], base_classes) if base_learner else None
+        self.base = frozen_head(self.backbone.channels["layer4"], base_classes) if base_learner else None
         priors = 2 if base_learner else 1
         mid = self.backbone.channels["layer3"] + self.backbone.channels["layer2"]
         self.reduce_query = nn.Sequential(nn.Conv2d(mid, 256, 1, bias=False), nn.ReLU(), nn.Dropout2d(0.5))
@@ -91,7 +92,7 @@ class HDMNet(FewShotSegmenter):
         return self._extract(self.backbone.normalise(image))
 
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
-        fg = foreground(masks) if self.support_mask else torch.ones_like(masks, dtype=torch.float32)
+        fg = masks == 1 if self.support_mask else torch.ones_like(masks, dtype=torch.bool)
         masked = self.backbone.normalise(images) * fg.unsqueeze(2)  # (B, K, 3, H, W)
         features = self._extract(masked.flatten(0, 1))
         return {name: f.unflatten(0, masks.shape[:2]) for name, f in features.items()} | {"fg": fg}
@@ -112,9 +113,9 @@ class HDMNet(FewShotSegmenter):
     def embed_support(self, features: Features) -> Features:
         shots, kept = features["mid"].shape[:2], {k: v for k, v in features.items() if k != "mid"}
         maps = self.reduce_support(features["mid"].flatten(0, 1))
-        fg = resize_ac(features["fg"].flatten(0, 1).unsqueeze(1), maps.shape[-2:])
+        fg = resize_ac(features["fg"].float().flatten(0, 1).unsqueeze(1), maps.shape[-2:])
         prototype = masked_average(maps, fg)  # (B*K, 256)
-        tokens = self.encoder(self.merge_support(torch.cat([maps, _tile(prototype, maps)], 1)))
+        tokens = self.encoder(self.merge_support(torch.cat([maps, tile(prototype, maps)], 1)))
         stages = {f"stage{s}": t.unflatten(0, shots) for s, t in zip(STAGES, tokens, strict=True)}
         return kept | stages | {"prototype": prototype.unflatten(0, shots)}
 
@@ -123,12 +124,12 @@ class HDMNet(FewShotSegmenter):
     ) -> Prediction:
         maps, prototype = query["mid"], support["prototype"].mean(1)
         prior = self._prior(query, support)  # (B, 2, h, w): f5, f4
-        merged = self.merge_query(torch.cat([maps, _tile(prototype, maps), 10 * prior], 1))
+        merged = self.merge_query(torch.cat([maps, tile(prototype, maps), 10 * prior], 1))
         query_stages = self.encoder(merged)
         matched, correlations = [], []
         for s in reversed(STAGES):
             tokens = rearrange(support[f"stage{s}"], "b k c h w -> b (k h w) c")
-            fg = resize_nearest(support["fg"], query_stages[s - 1].shape[-2:]).flatten(1)  # (B, K*L)
+            fg = resize_nearest(support["fg"].float(), query_stages[s - 1].shape[-2:]).flatten(1)  # (B, K*L)
             out, correlation = self.matching[s - 1](query_stages[s - 1], tokens, fg, prior)
             matched.append(out)
             correlations.append(correlation)
@@ -147,7 +148,7 @@ class HDMNet(FewShotSegmenter):
     def _prior(self, query: Features, support: Features) -> Tensor:
         priors = []
         for level in ("f5", "f4") if self.base is not None else ("f4",):
-            fg = resize_nearest(support["fg"], support[level].shape[-2:])
+            fg = resize_nearest(support["fg"].float(), support[level].shape[-2:])
             priors.append(cosine_prior(query[level], support[level], fg).mean(1, keepdim=True))
         return resize_ac(torch.cat(priors, 1), query["mid"].shape[-2:])
 
@@ -353,18 +354,6 @@ def _bottleneck(width: int, outputs: int) -> list[nn.Module]:
     ]
 
 
-def _frozen_head(channels: int, base_classes: int) -> BaseHead:
-    """The base head, frozen, but for its dropout: that stays active while the meta learner trains (spec section 1)."""
-    head = BaseHead(channels, base_classes)
-    for part in (head.ppm, head.reduce, head.classifier):
-        freeze(part)
-    return head
-
-
-def _tile(vectors: Tensor, like: Tensor) -> Tensor:
-    return repeat(vectors, "b c -> b c h w", h=like.shape[-2], w=like.shape[-1])
-
-
 def distillation(correlations: tuple[Tensor, ...], query_mask: Tensor, *, temperature: float = 1.0) -> Tensor:
     """Correlation map distillation: the mask teaches the coarsest stage, every stage the next finer one (supplement
     eq. 1).
@@ -374,9 +363,8 @@ def distillation(correlations: tuple[Tensor, ...], query_mask: Tensor, *, temper
     teacher = torch.where(query_mask == 1, 1.0, -1e9)
     total = correlations[0].new_zeros((), dtype=torch.float32)
     for student in correlations:
-        student = student.float()
         target = resize(teacher.unsqueeze(1), student.shape[-2:])
-        t, s = (m.flatten(1).div(temperature).softmax(1) for m in (target, student))
+        t, s = (m.float().flatten(1).div(temperature).softmax(1) for m in (target, student))
         total = total + (t * ((t + 1e-12).log() - (s + 1e-12).log())).sum(1).mean()
-        teacher = student.detach()
+        teacher = student.detach().float()
     return total / len(correlations)

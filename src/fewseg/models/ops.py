@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,6 +35,11 @@ def foreground(masks: Tensor) -> Tensor:
 def masked_average(maps: Tensor, fg: Tensor) -> Tensor:
     """Prototype: mean of (B, C, h, w) over the foreground (B, 1, h, w), as (B, C). No foreground gives 0."""
     return (maps * fg).sum((-2, -1)) / (fg.sum((-2, -1)) + 0.0005)
+
+
+def tile(vectors: Tensor, like: Tensor) -> Tensor:
+    """(B, C) at every position of a map (B, ..., h, w): (B, C, h, w)."""
+    return repeat(vectors, "b c -> b c h w", h=like.shape[-2], w=like.shape[-1])
 
 
 def cosine_prior(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:

@@ -1,0 +1,246 @@
+"""HSNet: Hypercorrelation Squeeze Network.
+
+Min, Kang, Cho, "Hypercorrelation Squeeze for Few-Shot Segmentation", ICCV 2021, https://arxiv.org/abs/2104.01538.
+
+    query, support image -- back-end --> every block's features of three levels            (Fig. 2; spec peers.md)
+    support features * mask, then both to unit length
+    correlation per block: relu(cosine) of every query with every support position (h, w, h', w')
+    pyramid: blocks of a level stacked as channels --> squeeze: centre-pivot 4D convolutions shrink (h', w')
+    mix: coarse to fine, query positions up to the finer level's, added, three more 4D convolutions
+    mean over what is left of (h', w') --> 2D decoder --> logits
+    K shots: each shot segments alone; foreground where at least half of the most votes agree
+    loss: CE, void counts as background
+
+The back-end is the plain, undilated one, and features are taken *before* a block's last ReLU. Trained with one shot;
+further shots only vote. Departure: back-ends other than the paper's (lite0, timm/NAME) give the outputs of their blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewseg.episode import Episode, Prediction
+from fewseg.errors import UsageError
+from fewseg.models.backbones import LEVELS, VGG, Backbone, ResNet, TimmPyramid, create_backbone, residual_sum
+from fewseg.models.base import Features, FewShotSegmenter, freeze
+from fewseg.models.ops import cross_entropy, foreground, resize_ac
+
+KERNELS_AND_STRIDES = {
+    "layer4": ((3, 2), (3, 2), (3, 2)),
+    "layer3": ((5, 4), (3, 2), (3, 2)),
+    "layer2": ((5, 4), (5, 4), (3, 2)),
+}
+"""Of the squeezing convolutions; strides are over support positions."""
+
+
+class HSNet(FewShotSegmenter):
+    """HSNet on a frozen back-end; `base_classes` is taken for the common signature and not used."""
+
+    name = "hsnet"
+
+    def __init__(
+        self, *, backbone: str = "lite0", base_classes: int = 15, shots: int = 1, image_size: int = 320
+    ) -> None:
+        super().__init__()
+        if backbone.endswith("-ds"):
+            raise UsageError(f"hsnet works on undilated back-ends; take {backbone.removesuffix('-ds')}, not {backbone}")
+        self.shots, self.image_size = shots, image_size
+        self.backbone = create_backbone(backbone, output_stride=32)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.MaxPool2d):
+                module.ceil_mode = False  # torchvision's own VGG, unlike the other papers'
+        freeze(self.backbone)
+        self.blocks = count_blocks(self.backbone)
+        self.learner = HypercorrelationLearner(self.blocks)
+
+    def extract_query(self, image: Tensor) -> Features:
+        return {name: _unit(f, dim=1) for name, f in self._features(image).items()}
+
+    def extract_support(self, images: Tensor, masks: Tensor) -> Features:
+        fg = foreground(masks)
+        features = {n: f.unflatten(0, masks.shape[:2]) for n, f in self._features(images.flatten(0, 1)).items()}
+        masked = {n: f * resize_ac(fg, f.shape[-2:]).unsqueeze(2) for n, f in features.items()}
+        return {name: _unit(f, dim=2) for name, f in masked.items()}
+
+    @torch.no_grad()
+    def _features(self, image: Tensor) -> Features:
+        return dict(block_features(self.backbone, self.backbone.normalise(image)))
+
+    def match(
+        self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
+    ) -> Prediction:
+        logits, maps = [], []
+        for shot in range(support["layer4.0"].shape[1]):
+            pyramid = self._correlate(query, {name: f[:, shot] for name, f in support.items()})
+            logits.append(resize_ac(self.learner(pyramid), size))
+            maps.append([level.flatten(4).amax(4).mean(1) for level in pyramid.values()])
+        shots = torch.stack(logits, 1)  # (B, K, 2, H, W)
+        final = logits[0] if len(logits) == 1 else vote(shots)
+        correlations = tuple(torch.stack(level).mean(0) for level in zip(*maps, strict=True))
+        return Prediction(final, aux={"shots": shots}, correlations=correlations)
+
+    def _correlate(self, query: Features, support: Features) -> dict[str, Tensor]:
+        """Features of one shot to the pyramid, coarse to fine: (B, blocks, h, w, h', w') per level."""
+        pyramid = {}
+        for level in reversed(LEVELS):
+            names = [f"{level}.{i}" for i in range(self.blocks[level])]
+            cosines = [torch.einsum("bchw,bcyx->bhwyx", query[name], support[name]) for name in names]
+            pyramid[level] = torch.stack(cosines, 1).relu()
+        return pyramid
+
+    def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
+        if episode.query_mask is None:
+            raise ValueError("the loss needs episode.query_mask")
+        # released: trained with one shot, and without an ignore label
+        return {"final": cross_entropy(prediction.aux["shots"][:, 0], episode.query_mask == 1)}
+
+
+def vote(shots: Tensor) -> Tensor:
+    """Logits of K shots (B, K, 2, H, W) to logits (B, 2, H, W) whose argmax is the paper's vote.
+
+    Foreground is where the votes, divided by the image's most votes (at least 1), reach a half.
+    """
+    votes = shots.argmax(2).sum(1)  # (B, H, W)
+    most = votes.amax((-2, -1), keepdim=True).clamp(min=1)
+    # 2 votes - most is whole, so half a vote more makes a tie foreground and changes nothing else
+    margin = (2 * votes - most + 0.5) / most
+    return torch.stack([-margin, margin], 1).to(shots.dtype)
+
+
+class HypercorrelationLearner(nn.Module):
+    """Squeeze every level, mix coarse to fine, decode (the paper's encoder and decoder)."""
+
+    def __init__(self, blocks: dict[str, int], widths: tuple[int, ...] = (16, 64, 128)) -> None:
+        super().__init__()
+        self.squeeze = nn.ModuleDict(
+            {level: _stack((blocks[level], *widths), KERNELS_AND_STRIDES[level]) for level in reversed(LEVELS)}
+        )
+        self.mix = nn.ModuleDict({level: _stack((widths[-1],) * 4, ((3, 1),) * 3) for level in ("layer3", "layer2")})
+        self.decoder1 = nn.Sequential(
+            nn.Conv2d(128, 128, 3, padding=1), nn.ReLU(), nn.Conv2d(128, 64, 3, padding=1), nn.ReLU()
+        )
+        self.decoder2 = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 2, 3, padding=1))
+
+    def forward(self, pyramid: dict[str, Tensor]) -> Tensor:
+        """Correlations (B, blocks, h, w, h', w') by level to logits (B, 2, 2h, 2w) of the finest level's size."""
+        squeezed = {level: self.squeeze[level](correlation) for level, correlation in pyramid.items()}
+        mixed = squeezed["layer4"]
+        for level in ("layer3", "layer2"):
+            mixed = self.mix[level](_fit(mixed, squeezed[level]) + squeezed[level])
+        maps = self.decoder1(mixed.mean((-2, -1)))
+        return self.decoder2(resize_ac(maps, (2 * maps.shape[-2], 2 * maps.shape[-1])))
+
+
+class CentrePivot4d(nn.Module):
+    """4D convolution by its two pivots: over query positions at every kept support position, and over support
+    positions at every query position; (B, C, h, w, h', w').
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.query = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+        self.support = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, _, h, w = x.shape[:4]
+        kept = x[..., :: self.stride, :: self.stride]
+        y, z = kept.shape[-2:]
+        over_query = self.query(rearrange(kept, "b c h w y z -> (b y z) c h w"))
+        over_support = self.support(rearrange(x, "b c h w y z -> (b h w) c y z"))
+        query = rearrange(over_query, "(b y z) c h w -> b c h w y z", b=b, y=y, z=z)
+        return query + rearrange(over_support, "(b h w) c y z -> b c h w y z", b=b, h=h, w=w)
+
+
+def _stack(widths: tuple[int, ...], shapes: tuple[tuple[int, int], ...]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs, (kernel, stride) in zip(widths, widths[1:], shapes, strict=False):
+        layers += [CentrePivot4d(inputs, outputs, kernel, stride), nn.GroupNorm(4, outputs), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def _fit(coarse: Tensor, fine: Tensor) -> Tensor:
+    """A coarse level's query positions up to the fine level's.
+
+    The support sides agree already for the paper's ResNets; where a back-end's sides floor differently, they are pooled.
+    """
+    y, z = coarse.shape[-2:]
+    maps = resize_ac(rearrange(coarse, "b c h w y z -> (b y z) c h w"), fine.shape[2:4])
+    maps = rearrange(maps, "(b y z) c h w -> b c h w y z", y=y, z=z)
+    if maps.shape[-2:] == fine.shape[-2:]:
+        return maps
+    pooled = F.adaptive_avg_pool2d(maps.flatten(1, 3), (fine.shape[-2], fine.shape[-1]))
+    return pooled.unflatten(1, maps.shape[1:4])
+
+
+def _unit(features: Tensor, *, dim: int) -> Tensor:
+    return features / (features.norm(dim=dim, keepdim=True) + 1e-5)
+
+
+def block_features(backbone: Backbone, image: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Every block's features as ("layer3.1", (B, C, h, w)), earliest first within a level.
+
+    ResNet: sums before the last ReLU. VGG: convolutions before their ReLU, and the last max-pool. timm's plain
+    sequences: outputs of the blocks of the three levels' stages; any other back-end: its three levels.
+    """
+    if isinstance(backbone, ResNet):
+        yield from _resnet_blocks(backbone, image)
+    elif isinstance(backbone, VGG):
+        yield from _vgg_convolutions(backbone, image)
+    elif isinstance(backbone, TimmPyramid) and backbone.has_steps:
+        yield from _timm_blocks(backbone, image)
+    else:
+        yield from ((f"{level}.0", f) for level, f in backbone(image).items())
+
+
+def count_blocks(backbone: Backbone) -> dict[str, int]:
+    """Number of blocks by level."""
+    with torch.no_grad():
+        names = [name for name, _ in block_features(backbone, torch.zeros(1, 3, 64, 64))]
+    return {level: sum(name.startswith(level) for name in names) for level in LEVELS}
+
+
+def _resnet_blocks(backbone: ResNet, image: Tensor) -> Iterator[tuple[str, Tensor]]:
+    x = backbone.layer1(backbone.layer0(image))
+    for level in LEVELS:
+        for i, block in enumerate(cast(nn.Sequential, getattr(backbone, level))):
+            total = residual_sum(block, x)
+            yield f"{level}.{i}", total
+            x = total.relu()
+
+
+def _vgg_convolutions(backbone: VGG, image: Tensor) -> Iterator[tuple[str, Tensor]]:
+    # the stages that our VGG calls layer3 and layer4 have strides 8 and 16 inside; the last pool makes stride 32
+    x, stages = image, {"layer3": "layer2", "layer4": "layer3"}
+    for stage in ("layer0", "layer1", "layer2", "layer3", "layer4"):
+        count = 0
+        for module in cast(nn.Sequential, getattr(backbone, stage)):
+            if isinstance(module, nn.ReLU):
+                if stage in stages:
+                    yield f"{stages[stage]}.{count}", x
+                    count += 1
+                x = x.relu()  # never in place: x has been given away
+            else:
+                x = module(x)
+    yield "layer4.0", F.max_pool2d(x, 2)
+
+
+def _timm_blocks(backbone: TimmPyramid, image: Tensor) -> Iterator[tuple[str, Tensor]]:
+    steps = backbone.steps()
+    ends = [[name for name, _ in steps].index(level) for level in backbone.level_steps]
+    x, counts = image, [0, 0, 0]
+    for i, (_, module) in enumerate(steps[: ends[-1] + 1]):
+        if i < ends[0]:
+            x = module(x)
+            continue
+        level = next(index for index, end in enumerate(ends) if i <= end)
+        for block in module if isinstance(module, nn.Sequential) else (module,):
+            x = block(x)
+            yield f"{LEVELS[level]}.{counts[level]}", x
+            counts[level] += 1
