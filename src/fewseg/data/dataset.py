@@ -56,7 +56,7 @@ class EpisodeDataset(Dataset[Sample]):
     ) -> None:
         self.source, self.fold, self.length, self.seed = source, fold, length, seed
         self._spec_of = spec_of
-        self._transform, self._support_transform = transform, support_transform or transform
+        self.transform, self._support_transform = transform, support_transform or transform
         self._lookup = base_lookup(source, fold, novel=novel)
         self._hidden = fold.unseen if novel == "ignore" else ()
 
@@ -65,9 +65,9 @@ class EpisodeDataset(Dataset[Sample]):
 
     def __getitem__(self, g: int) -> Sample:
         spec = self._spec_of(g)
-        maps, image, mask = self._load(spec.query, spec.class_id, self._transform, sample_seed(self.seed, g, 0))
+        maps, image, mask = self.load_one(spec.query, spec.class_id, self.transform, sample_seed(self.seed, g, 0))
         supports = [
-            self._load(i, spec.class_id, self._support_transform, sample_seed(self.seed, g, slot))[1:]
+            self.load_one(i, spec.class_id, self._support_transform, sample_seed(self.seed, g, slot))[1:]
             for slot, i in enumerate(spec.support, 1)
         ]
         episode = Episode(
@@ -86,7 +86,9 @@ class EpisodeDataset(Dataset[Sample]):
         """One batch from several samples."""
         return collate(samples)
 
-    def _load(self, i: int, class_id: int, transform: Transform, seed: int) -> tuple[NDArray[np.uint8], Tensor, Tensor]:
+    def load_one(
+        self, i: int, class_id: int, transform: Transform, seed: int
+    ) -> tuple[NDArray[np.uint8], Tensor, Tensor]:
         """The class mask and base labels (2, H, W) of an image, and the image and both of them transformed."""
         image, labels = self.source.load(i)
         check_size(self.source, i, image.size, labels)
@@ -112,7 +114,7 @@ class BaseDataset(Dataset[tuple[Tensor, Tensor]]):
             raise DataError(
                 f"{source.name} has no image with a base class of fold {fold.index} to train on (novel={novel})"
             )
-        self._transform = transform
+        self.transform = transform
         self._lookup = base_lookup(source, fold, novel=novel)
 
     def __len__(self) -> int:
@@ -123,7 +125,7 @@ class BaseDataset(Dataset[tuple[Tensor, Tensor]]):
         i = int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
         image, labels = self.source.load(i)
         check_size(self.source, i, image.size, labels)
-        pixels, maps = self._transform(image, self._lookup[labels][None], sample_seed(self.seed, g, 0))
+        pixels, maps = self.transform(image, self._lookup[labels][None], sample_seed(self.seed, g, 0))
         return pixels, maps[0]
 
 

@@ -148,7 +148,7 @@ def _in_threads(call: Callable[[int], Any], count: int, progress: Progress | Non
 def _read(path: Path, mark: str) -> SourceIndex | None:
     """The cached index, or None where there is none, or it is damaged, of another version, or of other annotations."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             if str(data["mark"]) != mark or int(data["version"]) != VERSION:
                 return None
             return SourceIndex(tuple(data["ids"].tolist()), data["counts"].astype(np.int64))

@@ -61,7 +61,8 @@ class TrainingEpisodes:
             raise DataError(
                 f"{source.name} has no training image for fold {fold.index} (novel={novel}, {len(fold.base)} base)"
             )
-        _check_pools(source, {c: pool for c, pool in self._pools.items() if len(pool)}, shots)
+        remedy = "Give fewer shots, or novel=background, which keeps images with novel classes"
+        _check_pools(source, {c: pool for c, pool in self._pools.items() if len(pool)}, shots, remedy=remedy)
 
     def __len__(self) -> int:
         """Episodes per epoch: one for every training image."""
@@ -101,7 +102,7 @@ def sample_episodes(
     if not chosen:
         raise UsageError(f"no class to draw episodes of: fold {fold.index} has {len(fold.held_out)} held-out classes")
     pools = {c: source.index.images_of(c, min_pixels=source.min_pixels) for c in chosen}
-    _check_pools(source, pools, shots)
+    _check_pools(source, pools, shots, remedy="Give fewer shots, or another fold")
     count = protocol.episodes if episodes is None else episodes
     draw = _DRAWS[protocol.query](source, pools, seed)
     specs = []
@@ -184,13 +185,12 @@ def _supports(
     return tuple(rng.choice(pool[pool != query], shots, replace=repeats).tolist())
 
 
-def _check_pools(source: ImageSource, pools: Pools, shots: int) -> None:
+def _check_pools(source: ImageSource, pools: Pools, shots: int, *, remedy: str) -> None:
     if shots < 1:
         raise UsageError(f"an episode needs at least one support image; shots={shots} was given")
     for class_id, pool in pools.items():
         if len(pool) < shots + 1:
-            at_least = f" (of at least {source.min_pixels} pixels)" if source.min_pixels > 1 else ""
             raise DataError(
-                f"class {source.class_names[class_id - 1]!r} has {len(pool)} images{at_least};"
-                f" {shots}-shot episodes need {shots + 1}"
+                f"class {source.class_names[class_id - 1]!r} has {len(pool)} images;"
+                f" {shots}-shot episodes need {shots + 1} with at least {source.min_pixels} of its pixels. {remedy}"
             )

@@ -120,7 +120,7 @@ class Augment:
             pixels, maps = self._steps(*as_tensors(image, labels))
         if self._squeeze:
             pixels, maps = _resize(pixels, maps, (self._squeeze, self._squeeze))
-        return _plain(pixels, maps)
+        return _plain(pixels.clamp(0, 1), maps)  # interpolation overshoots by rounding
 
 
 class RandomScale(v2.Transform):

@@ -1,0 +1,162 @@
+"""One's own data in folders: photos with one mask per class, or photos with label maps."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.data.division import Division
+from fewseg.data.images import SUFFIXES, align_mask, read_labels, read_mask, read_oriented
+from fewseg.data.index import Indexed, build_index, count_labels
+from fewseg.data.source import Fold, SourceIndex
+from fewseg.errors import DataError, UsageError
+
+MOST_CLASSES = 254
+"""What a label map of bytes can hold beside background and void."""
+
+
+class _Photo(NamedTuple):
+    id: str
+    image: Path
+    labels: Path
+    class_id: int
+    """Of the mask; 0 where the file is a label map."""
+
+
+class Folder(Indexed):
+    """Photos and masks below `root`, in one of two layouts.
+
+    `images/CLASS/NAME.jpg` with `masks/CLASS/NAME.png` (`images.mask_of` says what is foreground there), or
+    `images/NAME.jpg` with `labels/NAME.png` (class ids, palette or grey, 255 void) and class names in `classes.txt`,
+    one a line, class 1 first. Folds: `folds` parts of the classes, shuffled by `fold_seed` (null: in order), or one
+    with these `novel_classes`. A share `val_fraction` of the images, chosen by their ids, is `test` and the rest
+    `train`; with 0 both are all images, which only `novel=drop` keeps apart.
+    """
+
+    name = "folder"
+
+    def __init__(
+        self,
+        *,
+        subset: str = "train",
+        root: str | None = None,
+        folds: int = 4,
+        fold_seed: int | None = 0,
+        novel_classes: list[str] | None = None,
+        val_fraction: float = 0.0,
+        min_pixels: int = 64,
+    ) -> None:
+        super().__init__(subset)
+        if root is None:
+            raise UsageError("folder needs a directory: give data.root=DIR with images/ and masks/ or labels/ in it")
+        self.root, self.min_pixels = Path(root), min_pixels
+        self.division = Division(folds, fold_seed, tuple(novel_classes) if novel_classes else None, val_fraction)
+        self.by_class = (self.root / "masks").is_dir()
+        self._all = _masks(self.root) if self.by_class else _label_maps(self.root)
+        self.class_names = self._class_names()
+        self._chosen = [i for i, photo in enumerate(self._all) if self.division.holds(photo.id, subset)]
+
+    def describe(self) -> dict[str, Any]:
+        """What was found: the layout and the classes."""
+        layout = "images/CLASS + masks/CLASS" if self.by_class else "images + labels"
+        return super().describe() | {"root": str(self.root), "layout": layout, "classes": list(self.class_names)}
+
+    def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """Image `i` as RGB and its (H, W) label map: 0 background, 1..N classes, 255 void."""
+        photo = self._all[self._chosen[i]]
+        image, orientation = read_oriented(photo.image)
+        return image, align_mask(_read(photo), image.size, orientation=orientation, name=str(photo.labels))
+
+    def image_path(self, i: int) -> Path:
+        """The photo's file."""
+        return self._all[self._chosen[i]].image
+
+    def fold(self, index: int) -> Fold:
+        """One of the automatic folds, or the novel classes that were given as fold 0."""
+        return self.division.fold(index, self.class_names)
+
+    def _build_index(self) -> SourceIndex:
+        everything = self._index_of_all
+        ids = tuple(everything.ids[i] for i in self._chosen)
+        return SourceIndex(ids, everything.counts[self._chosen][:, : 1 + len(self.class_names)])
+
+    @cached_property
+    def _index_of_all(self) -> SourceIndex:
+        """Of both subsets, and for label maps without `classes.txt` of every class there can be."""
+        names = getattr(self, "class_names", None)
+        classes = len(names) if names else MOST_CLASSES
+        return build_index(
+            [photo.id for photo in self._all],
+            lambda i: count_labels(_read(self._all[i]), classes=classes, path=self._all[i].labels),
+            classes=classes,
+            root=self.root,
+            key="folder",
+            annotations=[photo.labels for photo in self._all],
+            progress=self.progress,
+        )
+
+    def _class_names(self) -> tuple[str, ...]:
+        if self.by_class:
+            names = _class_folders(self.root)
+        elif (listed := self.root / "classes.txt").is_file():
+            names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
+        else:
+            names = [
+                f"class_{c}" for c in range(1, 1 + int(np.flatnonzero(self._index_of_all.counts.any(axis=0)).max()))
+            ]
+        if not 1 <= len(names) <= MOST_CLASSES:
+            raise DataError(f"{self.root} has {len(names)} classes; 1 to {MOST_CLASSES} are possible")
+        return tuple(names)
+
+
+def _read(photo: _Photo) -> NDArray[np.uint8]:
+    """The (H, W) label map, as it lies in the file."""
+    if not photo.class_id:
+        return read_labels(photo.labels)
+    mask = read_mask(photo.labels)
+    return np.where(mask == 1, np.uint8(photo.class_id), mask)
+
+
+def _masks(root: Path) -> list[_Photo]:
+    photos = []
+    for class_id, name in enumerate(_class_folders(root), 1):
+        found = _photos(root / "images" / name, root / "masks" / name)
+        photos += [_Photo(f"{name}/{image.stem}", image, labels, class_id) for image, labels in found]
+    return _present(root, photos)
+
+
+def _label_maps(root: Path) -> list[_Photo]:
+    if not (root / "labels").is_dir():
+        raise DataError(
+            f"{root} has neither masks/ nor labels/; lay it out as images/CLASS + masks/CLASS or images + labels"
+        )
+    return _present(root, [_Photo(p.stem, p, labels, 0) for p, labels in _photos(root / "images", root / "labels")])
+
+
+def _class_folders(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "masks").iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _photos(images: Path, labels: Path) -> list[tuple[Path, Path]]:
+    """Every photo of a folder, by name, with the place of its label file."""
+    if not images.is_dir():
+        raise DataError(f"{images} is missing; it must hold the photos that {labels} annotates")
+    found = sorted(p for p in images.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    for one, other in pairwise(found):
+        if one.stem == other.stem:
+            raise DataError(f"{one} and {other.name} would share one label file; rename one of them")
+    return [(path, labels / f"{path.stem}.png") for path in found]
+
+
+def _present(root: Path, photos: list[_Photo]) -> list[_Photo]:
+    if not photos:
+        raise DataError(f"{root / 'images'} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    if absent := [photo.labels for photo in photos if not photo.labels.is_file()]:
+        raise DataError(f"{len(absent)} of {len(photos)} photos have no label file, the first missing is {absent[0]}")
+    return photos

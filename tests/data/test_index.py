@@ -1,0 +1,116 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trees
+
+from fewseg.data import index as index_module
+from fewseg.data.index import build_index
+from fewseg.data.pascal5i import Pascal5i
+
+TRAIN = trees.many([1, 6], 3)
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    return trees.write_voc(tmp_path, TRAIN, trees.many([1], 2, prefix="v"), photos=False)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Label files in the order in which they were read."""
+    seen: list[Path] = []
+    original = Pascal5i.labels
+    monkeypatch.setattr(Pascal5i, "labels", lambda self, i: (seen.append(self._labels[i]), original(self, i))[1])
+    return seen
+
+
+def source_index(voc: Path):
+    return Pascal5i(root=str(voc)).index
+
+
+def test_second_use_reads_the_cache(voc: Path, reads: list[Path]) -> None:
+    first = source_index(voc)
+    assert len(reads) == 6
+    second = source_index(voc)
+    assert len(reads) == 6
+    assert first.ids == second.ids
+    assert first.sha256 == second.sha256
+    assert second.counts.dtype == np.int64
+    assert [path.name for path in (voc / ".fewseg").iterdir()] == ["pascal5i-train-none.npz"]
+
+
+def test_changed_annotations_rebuild(voc: Path, reads: list[Path]) -> None:
+    before = source_index(voc)
+    path = voc / "SegmentationClass" / "06_0.png"
+    trees.write_png(trees.label_map({6: 17}), path)
+    os.utime(path, ns=(1, 1))
+    after = source_index(voc)
+    assert len(reads) == 12
+    i = after.ids.index("06_0")
+    assert (before.counts[i, 6], after.counts[i, 6]) == (2500, 17)
+
+
+def test_changed_list_rebuilds(voc: Path, reads: list[Path]) -> None:
+    source_index(voc)
+    trees.write_list(voc / "ImageSets/Segmentation/train.txt", list(TRAIN)[:4])
+    assert source_index(voc).ids == tuple(sorted(TRAIN))[:4]
+    assert len(reads) == 10
+
+
+def test_other_version_is_never_trusted(voc: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    source_index(voc)
+    monkeypatch.setattr(index_module, "VERSION", index_module.VERSION + 1)
+    source_index(voc)
+    assert len(reads) == 12
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut off"])
+def test_damaged_cache_is_rebuilt(voc: Path, reads: list[Path], content: bytes) -> None:
+    source_index(voc)
+    (voc / ".fewseg" / "pascal5i-train-none.npz").write_bytes(content)
+    assert len(source_index(voc).ids) == 6
+    assert len(reads) == 12
+
+
+def test_read_only_data_is_cached_in_the_users_directory(
+    voc: Path, reads: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    voc.chmod(0o555)
+    source_index(voc)
+    source_index(voc)
+    voc.chmod(0o755)
+    assert len(reads) == 6
+    assert not (voc / ".fewseg").exists()
+
+
+def test_nowhere_to_write_only_costs_time(voc: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(index_module.np, "savez_compressed", refuse)
+    assert source_index(voc).ids == source_index(voc).ids
+    assert len(reads) == 12
+    assert not list(voc.rglob("*.tmp"))
+
+
+def test_progress_sees_every_image(voc: Path) -> None:
+    seen = []
+
+    def progress(items, description, total):
+        for item in items:
+            seen.append((description, total))
+            yield item
+
+    source = Pascal5i(root=str(voc))
+    source.progress = progress
+    _ = source.index
+    assert seen == [("reading annotations", 6)] * 6
+
+
+def test_rows_are_in_the_order_of_ids(tmp_path: Path) -> None:
+    ids = [f"{i}" for i in range(200)]
+    made = build_index(ids, lambda i: np.array([i, 2 * i]), classes=1, root=tmp_path, key="k", annotations=[])
+    assert made.counts[:, 1].tolist() == [2 * i for i in range(200)]

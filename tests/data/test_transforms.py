@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+import trees
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fewseg.data.transforms import IMAGENET_MEAN, Augment, AugmentConfig, Pad, Squeeze, sample_seed
+from fewseg.errors import UsageError
+
+
+def scene(height: int = 90, width: int = 120) -> tuple[Image.Image, np.ndarray]:
+    """A white disc off the centre of a black picture, and its label map as two equal maps."""
+    y, x = np.mgrid[:height, :width]
+    disc = ((y - height * 0.4) ** 2 + (x - width * 0.6) ** 2 < (height / 4) ** 2).astype(np.uint8)
+    return Image.fromarray(np.repeat(disc[..., None] * 255, 3, 2)), np.stack([disc, disc])
+
+
+CONFIGS = {
+    "hdmnet": AugmentConfig(),
+    "bam": AugmentConfig(crop=True),
+    "base": AugmentConfig(scale=[0.5, 2.0], crop=True, keep_foreground=0.0),
+    "jitter": AugmentConfig(jitter=0.3, rotate=45.0),
+}
+
+
+@given(
+    name=st.sampled_from(sorted(CONFIGS)), seed=st.integers(0, 2**63 - 1), sides=st.tuples(*[st.integers(20, 150)] * 2)
+)
+@settings(max_examples=30, deadline=None)
+def test_augment_is_a_function_of_the_seed_and_keeps_the_pair_aligned(name: str, seed: int, sides: tuple) -> None:
+    image, maps = scene(*sides)
+    augment = Augment(CONFIGS[name], 64)
+    state = torch.get_rng_state()
+    pixels, labels = augment(image, maps, seed)
+    again = augment(image, maps, seed)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(pixels, again[0])
+    assert torch.equal(labels, again[1])
+    assert type(pixels) is torch.Tensor
+    assert (pixels.shape, pixels.dtype) == ((3, 64, 64), torch.float32)
+    assert (labels.shape, labels.dtype) == ((2, 64, 64), torch.uint8)
+    assert 0 <= pixels.min() <= pixels.max() <= 1
+    assert torch.equal(labels[0], labels[1])
+    assert set(labels.unique().tolist()) <= {0, 1, 255}
+    if name != "jitter":
+        bright, known = pixels.mean(0) > 0.5, labels[0] != 255
+        assert (bright == (labels[0] == 1))[known].float().mean() > 0.93
+
+
+def test_seeds_give_different_pictures() -> None:
+    _, maps = scene()
+    image, augment = trees.photo(maps[0]), Augment(AugmentConfig(), 64)
+    pictures = {augment(image, maps, sample_seed(0, g, 0))[0].numpy().tobytes() for g in range(20)}
+    assert len(pictures) > 15
+
+
+def test_turned_corners_are_mean_and_void() -> None:
+    image, maps = scene()
+    augment = Augment(AugmentConfig(rotate=40.0, rotate_p=1.0, blur_p=0.0, scale=[1.0, 1.0]), 64)
+    pixels, labels = augment(image, maps, 3)
+    assert labels[0, 0, 0] == labels[0, -1, -1] == 255
+    np.testing.assert_allclose(pixels[:, 0, 0], IMAGENET_MEAN, atol=1e-4)
+
+
+def test_small_pictures_are_centred_before_the_crop() -> None:
+    image, maps = scene(30, 40)
+    augment = Augment(AugmentConfig(crop=True, scale=[1.0, 1.0], rotate_p=0.0, blur_p=0.0, flip_p=0.0), 64)
+    pixels, labels = augment(image, maps, 0)
+    inside = np.zeros((64, 64), bool)
+    inside[17:47, 12:52] = True
+    np.testing.assert_array_equal(labels[0] != 255, inside)
+    np.testing.assert_allclose(pixels[:, 0, 0], IMAGENET_MEAN, atol=1e-6)
+
+
+def test_crop_keeps_most_of_the_foreground() -> None:
+    maps = np.zeros((1, 200, 200), np.uint8)
+    maps[0, 20:50, 140:170] = 1
+    config = AugmentConfig(crop=True, scale=[1.0, 1.0], rotate_p=0.0, blur_p=0.0)
+    kept = [(Augment(config, 120)(trees.photo(maps[0]), maps, seed)[1] == 1).sum().item() for seed in range(40)]
+    assert min(kept) >= 0.85 * 900
+    config.keep_foreground = 0.0
+    kept = [(Augment(config, 120)(trees.photo(maps[0]), maps, seed)[1] == 1).sum().item() for seed in range(40)]
+    assert min(kept) < 0.85 * 900
+
+
+def test_squeeze_is_plain_bilinear_and_nearest() -> None:
+    image, maps = scene(90, 120)
+    pixels, labels = Squeeze(45)(image, maps)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255, (45, 45), mode="bilinear", align_corners=False
+    )
+    torch.testing.assert_close(pixels[None], expected)
+    nearest = torch.nn.functional.interpolate(torch.from_numpy(maps)[None], (45, 45), mode="nearest")
+    assert torch.equal(labels[None], nearest)
+    assert not torch.equal(Squeeze(45, antialias=True)(image, maps)[0], pixels)
+
+
+@pytest.mark.parametrize(
+    ("sides", "content"),
+    [((375, 500), (352, 472)), ((500, 333), (472, 312)), ((100, 100), (472, 472)), ((9, 900), (8, 472))],
+)
+def test_pad_floors_to_eights_and_pads_right_and_below(sides: tuple[int, int], content: tuple[int, int]) -> None:
+    image, maps = scene(*sides)
+    pad = Pad(473)
+    assert pad.content(*sides) == content
+    pixels, labels = pad(image, maps)
+    assert pixels.shape[-2:] == labels.shape[-2:] == (473, 473)
+    assert (labels[:, content[0] :] == 255).all()
+    assert (labels[:, :, content[1] :] == 255).all()
+    assert (pixels[:, :, content[1] :] == 0).all()
+    assert not (labels[:, : content[0], : content[1]] == 255).any()
+
+
+def test_a_wrong_scale_is_refused() -> None:
+    with pytest.raises(UsageError, match="is no range"):
+        Augment(AugmentConfig(scale=[1.1, 0.9]), 64)
