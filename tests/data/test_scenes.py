@@ -145,3 +145,9 @@ def test_wrong_options_are_refused_with_what_is_allowed(options, message):
 def test_an_image_beyond_the_last_is_an_index_error():
     with pytest.raises(IndexError, match="images 0 to 4"):
         Scenes(images=5).load(5)
+
+
+def test_a_part_that_only_grazes_the_border_is_drawn():
+    """In this scene one pixel of a part is inside the image: too few for a slope."""
+    image, labels = Scenes(subset="test", images=137, size=96).load(136)
+    assert image.size == labels.shape[::-1]

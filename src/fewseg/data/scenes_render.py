@@ -154,7 +154,7 @@ def _pattern_coordinates(
 
 def _lit(cover: NDArray[np.uint8], part: Part, light: float) -> tuple[Array, Array]:
     """Brightness and highlight of a part that bulges from its outline inwards."""
-    if part.relief == 0:
+    if part.relief == 0 or min(cover.shape) < 2:  # one row of pixels at the image's border has no slope
         return np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
     radius = max(1.0, 0.11 * min(cover.shape))
     blur = Image.fromarray(cover).filter(ImageFilter.BoxBlur(radius)).filter(ImageFilter.BoxBlur(radius))
