@@ -1,0 +1,266 @@
+"""FewShotPredictor: give annotated photos once, get masks of many others, each of its picture's own size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from fewseg.data.images import align_mask, mask_of, read_mask, read_oriented, to_eight_bit, to_rgb
+from fewseg.episode import Prediction
+from fewseg.errors import DataError, UsageError
+from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.ops import resize, resize_ac, resize_nearest
+
+Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+"""A file (turned upright), or pixels as they stand: a Pillow image, an array (H, W), (H, W, 3) or (H, W, 4) of whole
+numbers or of floats in [0, 1], or a tensor (3, H, W), float in [0, 1] or uint8."""
+Mask: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+"""A file, a Pillow image, or an array (H, W) of bool, whole numbers or floats; `fewseg.data.images.mask_of` says what is
+foreground."""
+
+MAX_CLASSES = 254
+"""Classes in one label map: 0 is background, 255 ignore."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the model says about one class in one image of (H, W) pixels."""
+
+    mask: NDArray[np.bool_]
+    """(H, W): where `proba` > 0.5."""
+    proba: NDArray[np.float32]
+    """(H, W) foreground probability: the softmax of the model's logits, resized to the image."""
+    correlations: tuple[NDArray[np.float32], ...]
+    """Correlation maps of the squeezed image, coarse to fine, each (h, w)."""
+
+
+class FewShotPredictor:
+    """Segments images with a few-shot model: `set_support` once, `predict` many times.
+
+    Pictures are squeezed to the model's square (bilinear without antialiasing, as the papers evaluate; masks nearest),
+    and logits are resized to the picture's own size with align_corners=True. The model is moved to `device` ("cpu",
+    "cuda", "cuda:1", "mps"; None leaves it where it is) and put into evaluation mode. `flip` averages the logits of the
+    picture and of its mirror image, in twice the time.
+    """
+
+    def __init__(
+        self, model: FewShotSegmenter, device: str | torch.device | None = None, *, flip: bool = False
+    ) -> None:
+        self.device = model.device if device is None else _usable_device(device)
+        self.model = model.to(self.device).eval()
+        self.flip = flip
+        self.names: tuple[str, ...] | None = None
+        """Names of the classes, in order; None for the one class of a support without a name."""
+        self.support_files: frozenset[Path] = frozenset()
+        """The files that the support was read from."""
+        self._supports: list[Features] = []
+
+    def set_support(self, images: Any, masks: Any = None) -> None:
+        """Learn what to segment: an image and its mask, equal lists of both, or {name: (images, masks)}.
+
+        UsageError or DataError, and the former support kept, if anything in it cannot be used.
+        """
+        if isinstance(images, Mapping):
+            if masks is not None:
+                raise UsageError("named supports bring their own masks: give {name: (images, masks)} and nothing else")
+            named = {str(name): _pair(name, value) for name, value in images.items()}
+        else:
+            named = {"support": (images, masks)}
+        if not 1 <= len(named) <= MAX_CLASSES:
+            raise UsageError(f"{len(named)} classes were given; one predictor takes 1 to {MAX_CLASSES}")
+        lists = {name: _listed(name, *pair) for name, pair in named.items()}
+        self._supports = [self._encode(name, *pair) for name, pair in lists.items()]
+        self.names = tuple(lists) if isinstance(images, Mapping) else None
+        pictures = [picture for pair in lists.values() for part in pair for picture in part]
+        self.support_files = frozenset(Path(p).resolve() for p in pictures if isinstance(p, str | os.PathLike))
+
+    def predict(self, image: Picture) -> NDArray[Any]:
+        """(H, W) bool mask; with named supports (H, W) uint8 labels: 0 background, 1.. the classes in their order.
+
+        Where several classes say foreground, the one with the highest probability wins.
+        """
+        results = self._results(image)
+        if self.names is None:
+            return next(results).mask
+        first = next(results)
+        best, labels = first.proba, first.mask.astype(np.uint8)
+        for label, result in enumerate(results, start=2):
+            wins = result.mask & (result.proba > best)
+            labels[wins] = label
+            best = np.maximum(best, result.proba)
+        return labels
+
+    def predict_proba(self, image: Picture) -> NDArray[np.float32] | dict[str, NDArray[np.float32]]:
+        """(H, W) float32 foreground probability, above 0.5 where `predict` says foreground; by name if named."""
+        results = [result.proba for result in self._results(image)]
+        return results[0] if self.names is None else dict(zip(self.names, results, strict=True))
+
+    def predict_full(self, image: Picture) -> Result | dict[str, Result]:
+        """Mask, probability and correlation maps of each class; by name with named supports."""
+        results = list(self._results(image))
+        return results[0] if self.names is None else dict(zip(self.names, results, strict=True))
+
+    @torch.inference_mode()
+    def _encode(self, name: str, images: Sequence[Picture], masks: Sequence[Mask]) -> Features:
+        size = (self.model.image_size, self.model.image_size)
+        pixels, labels = [], []
+        for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
+            photo, orientation = _pixels(image)
+            height, width = photo.shape[-2:]
+            what = str(mask) if isinstance(mask, str | os.PathLike) else f"mask {number} of {name!r}"
+            array = align_mask(_mask(mask, what), (width, height), orientation=orientation, name=what)
+            small = resize_nearest(torch.tensor(array)[None, None].float(), size)
+            _check_marks(array, small, what)
+            pixels.append(resize(photo, size)[0])
+            labels.append(small[0, 0].to(torch.uint8))
+        return self.model.encode_support(
+            torch.stack(pixels)[None].to(self.device), torch.stack(labels)[None].to(self.device)
+        )
+
+    def _results(self, image: Picture) -> Iterator[Result]:
+        """One result per class; the query is encoded once for all of them."""
+        if not self._supports:
+            raise UsageError("there is no support yet; call set_support(images, masks) before predicting")
+        photo, _ = _pixels(image)
+        size = (photo.shape[-2], photo.shape[-1])
+        squeezed = resize(photo, (self.model.image_size, self.model.image_size)).to(self.device)
+        with torch.inference_mode():
+            query = self.model.encode_query(squeezed)
+            mirrored = self.model.encode_query(squeezed.flip(-1)) if self.flip else None
+        for support in self._supports:
+            yield self._match(query, support, mirrored=mirrored, size=size)
+
+    @torch.inference_mode()
+    def _match(self, query: Features, support: Features, *, mirrored: Features | None, size: tuple[int, int]) -> Result:
+        side = (self.model.image_size, self.model.image_size)
+        prediction: Prediction = self.model.match(query, support, size=side)
+        logits = prediction.logits.float()
+        if mirrored is not None:
+            logits = (logits + self.model.match(mirrored, support, size=side).logits.float().flip(-1)) / 2
+        proba = resize_ac(logits, size).softmax(1)[0, 1].cpu().numpy()
+        correlations = tuple(correlation[0].float().cpu().numpy() for correlation in prediction.correlations)
+        return Result(mask=proba > 0.5, proba=proba, correlations=correlations)
+
+
+def _usable_device(device: str | torch.device) -> torch.device:
+    try:
+        usable = torch.device(device)
+        torch.empty(0, device=usable)
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or a back-end that this torch or machine lacks
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {str(device)!r} cannot be used here ({reason}); give cpu or leave it out") from error
+    return usable
+
+
+def _pair(name: object, value: Any) -> tuple[Any, Any]:
+    if not (isinstance(value, tuple | list) and len(value) == 2):
+        raise UsageError(f"the support of {name!r} is not a pair; give {{{name!r}: (images, masks)}}")
+    return value[0], value[1]
+
+
+def _listed(name: str, images: Any, masks: Any) -> tuple[list[Picture], list[Mask]]:
+    pictures = list(images) if isinstance(images, list | tuple) else [images]
+    marks = list(masks) if isinstance(masks, list | tuple) else [masks]
+    if masks is None or len(pictures) != len(marks) or not pictures:
+        count = 0 if masks is None else len(marks)
+        raise UsageError(
+            f"{name!r} has {len(pictures)} images and {count} masks; give one mask for each image, at least one"
+        )
+    return pictures, marks
+
+
+def _check_marks(mask: NDArray[np.uint8], small: Tensor, name: str) -> None:
+    marked = int((mask == 1).sum())
+    if not marked:
+        raise DataError(f"{name} marks nothing: no pixel is foreground; mark the object with 255 on a background of 0")
+    if not (small == 1).any():
+        side = small.shape[-1]
+        raise DataError(
+            f"{name} marks only {marked} pixels, which vanish at {side} x {side}; crop its image and mask closer"
+        )
+
+
+def _pixels(image: Picture) -> tuple[Tensor, int]:
+    """(1, 3, H, W) float in [0, 1], and the EXIF orientation that was applied to a file."""
+    if isinstance(image, str | os.PathLike):
+        photo, orientation = read_oriented(image)
+        return _tensor(np.asarray(photo)), orientation
+    if isinstance(image, Image.Image):
+        return _tensor(np.asarray(to_rgb(image))), 1
+    if isinstance(image, Tensor):
+        return _checked_tensor(image), 1
+    if isinstance(image, np.ndarray):
+        return _tensor(_rgb(image)), 1
+    raise UsageError(f"a {type(image).__name__} is no image; give a path, a Pillow image, an array or a tensor")
+
+
+def _tensor(rgb: NDArray[Any]) -> Tensor:
+    """(1, 3, H, W) float in [0, 1] from (H, W, 3) uint8 or float."""
+    scale = 255.0 if rgb.dtype == np.uint8 else 1.0
+    return torch.tensor(rgb).permute(2, 0, 1)[None].float() / scale
+
+
+def _checked_tensor(image: Tensor) -> Tensor:
+    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+        raise UsageError(f"an image tensor of shape {tuple(image.shape)} was given; it must be (3, H, W)")
+    if image.dtype == torch.uint8:
+        return image[None].cpu().float() / 255
+    if not image.is_floating_point():
+        raise UsageError(f"an image tensor of {image.dtype} was given; use float in [0, 1] or uint8")
+    pixels = image.detach().float().cpu()
+    _check_range(float(pixels.min()), float(pixels.max()))
+    return pixels[None]
+
+
+def _rgb(image: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 3) uint8 or float in [0, 1] from an array of 1, 3 or 4 channels; transparent parts become white."""
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+        raise UsageError(f"an image array of shape {image.shape} was given; it must be (H, W), (H, W, 3) or (H, W, 4)")
+    if np.issubdtype(image.dtype, np.integer):
+        return np.asarray(
+            to_rgb(Image.fromarray(np.squeeze(to_eight_bit(image), 2) if image.shape[2] == 1 else to_eight_bit(image)))
+        )
+    if not (np.issubdtype(image.dtype, np.floating) or image.dtype == bool):
+        raise UsageError(f"an image array of {image.dtype} was given; use uint8, uint16, or float in [0, 1]")
+    values = image.astype(np.float32)
+    _check_range(float(values.min()), float(values.max()))
+    if values.shape[2] == 4:
+        alpha = values[..., 3:]
+        return values[..., :3] * alpha + (1 - alpha)
+    return np.broadcast_to(values, (*values.shape[:2], 3))
+
+
+def _check_range(low: float, high: float) -> None:
+    if not (low >= -0.01 and high <= 1.01):  # resampling may overshoot a little; NaN is refused too
+        raise UsageError(f"a float image holds values from {low:g} to {high:g}; scale it to [0, 1] or give uint8")
+
+
+def _mask(mask: Mask, name: str) -> NDArray[np.uint8]:
+    """(H, W) uint8 {0, 1, 255} from any kind of mask."""
+    if isinstance(mask, str | os.PathLike):
+        return read_mask(mask)
+    if isinstance(mask, Image.Image):
+        return mask_of(mask)
+    if isinstance(mask, Tensor):
+        mask = mask.detach().cpu().numpy()
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or 0 in mask.shape or mask.dtype.kind not in "buif":
+        given = f"an array {mask.shape} of {mask.dtype}" if isinstance(mask, np.ndarray) else f"a {type(mask).__name__}"
+        raise UsageError(f"{name} is {given}; give a path, a Pillow image, or an array (H, W) of bool or whole numbers")
+    if mask.dtype.kind == "b":
+        return mask.astype(np.uint8)
+    if mask.dtype.kind == "f":
+        return (mask >= 0.5).astype(np.uint8)
+    if mask.min() < 0 or mask.max() > 255:
+        return (mask > 0).astype(np.uint8)
+    return mask_of(Image.fromarray(mask.astype(np.uint8)))
