@@ -5,8 +5,10 @@ import trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
-from fewseg.data.transforms import IMAGENET_MEAN, Augment, AugmentConfig, Pad, Squeeze, sample_seed
+from fewseg.data.transforms import IMAGENET_MEAN, Augment, AugmentConfig, Blur, Pad, Squeeze, sample_seed
 from fewseg.errors import UsageError
 
 
@@ -72,6 +74,14 @@ def test_small_pictures_are_centred_before_the_crop() -> None:
     inside[17:47, 12:52] = True
     np.testing.assert_array_equal(labels[0] != 255, inside)
     np.testing.assert_allclose(pixels[:, 0, 0], IMAGENET_MEAN, atol=1e-6)
+
+
+def test_blur_is_torchvisions() -> None:
+    image = tv_tensors.Image(torch.rand(3, 30, 41))
+    mask = tv_tensors.Mask(torch.randint(0, 2, (1, 30, 41), dtype=torch.uint8))
+    blurred, same = Blur()(image, mask)
+    torch.testing.assert_close(blurred, v2.functional.gaussian_blur(image, [5, 5], [1.1, 1.1]))
+    assert torch.equal(same, mask)
 
 
 def test_crop_keeps_most_of_the_foreground() -> None:

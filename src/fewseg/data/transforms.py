@@ -99,11 +99,10 @@ class Augment:
             )
         fill: dict[Any, Any] = {tv_tensors.Image: list(mean), tv_tensors.Mask: IGNORE}
         rotation = v2.RandomRotation([-config.rotate, config.rotate], v2.InterpolationMode.BILINEAR, fill=fill)
-        blur = v2.GaussianBlur(5, sigma=1.1)  # what OpenCV, which the papers use, takes for a kernel of 5
         steps: list[v2.Transform] = [
             RandomScale(config.scale[0], config.scale[1]),
             v2.RandomApply([rotation], config.rotate_p),
-            v2.RandomApply([blur], config.blur_p),
+            v2.RandomApply([Blur()], config.blur_p),
             v2.RandomHorizontalFlip(config.flip_p),
         ]
         if config.jitter:
@@ -139,6 +138,25 @@ class RandomScale(v2.Transform):
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """The resized image or label maps."""
         return F.resize(inpt, list(params["size"]), antialias=False)
+
+
+class Blur(v2.Transform):
+    """A 5 x 5 Gaussian with the sigma that OpenCV, which the papers use, takes for it: 1.1.
+
+    Sums of shifted images: ten times as fast on a CPU as `v2.GaussianBlur`, which is most of an episode's time.
+    """
+
+    weights = tuple(float(w) for w in np.exp(-0.5 * (np.arange(-2, 3) / 1.1) ** 2))
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """The blurred image; label maps stay."""
+        if not isinstance(inpt, tv_tensors.Image):
+            return inpt
+        padded = F.pad(inpt, [2], padding_mode="reflect").as_subclass(Tensor)
+        for axis, side in ((-1, inpt.shape[-1]), (-2, inpt.shape[-2])):
+            shifted = [w * padded.narrow(axis, i, side) for i, w in enumerate(self.weights)]
+            padded = torch.stack(shifted).sum(0).div_(sum(self.weights))
+        return tv_tensors.Image(padded)
 
 
 class ForegroundCrop(v2.Transform):
