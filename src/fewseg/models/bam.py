@@ -43,6 +43,7 @@ class BAM(FewShotSegmenter):
     """BAM on a frozen back-end and a frozen base learner."""
 
     name = "bam"
+    needs_base_learner = True
 
     def __init__(
         self, *, backbone: str = "lite0", base_classes: int = 15, shots: int = 1, image_size: int = 320

@@ -12,7 +12,7 @@ Min, Kang, Cho, "Hypercorrelation Squeeze for Few-Shot Segmentation", ICCV 2021,
     loss: CE, void counts as background
 
 The back-end is the plain, undilated one, and features are taken *before* a block's last ReLU. Trained with one shot;
-further shots only vote. Departure: back-ends other than the paper's (lite0, timm/NAME) give the outputs of their blocks.
+further shots only vote. Departure: back-ends unknown to the paper (lite0, timm/NAME) give their blocks' outputs.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _stack(widths: tuple[int, ...], shapes: tuple[tuple[int, int], ...]) -> nn.S
 def _fit(coarse: Tensor, fine: Tensor) -> Tensor:
     """A coarse level's query positions up to the fine level's.
 
-    The support sides agree already for the paper's ResNets; where a back-end's sides floor differently, they are pooled.
+    The support sides agree for ResNets; where a back-end's sides are rounded another way, they are pooled.
     """
     y, z = coarse.shape[-2:]
     maps = resize_ac(rearrange(coarse, "b c h w y z -> (b y z) c h w"), fine.shape[2:4])

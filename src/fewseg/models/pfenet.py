@@ -50,7 +50,7 @@ class PFENet(FewShotSegmenter):
         base_classes: int = 15,
         shots: int = 1,
         image_size: int = 320,
-        bins: Sequence[float] | None = None,
+        bins: list[float] | None = None,
     ) -> None:
         super().__init__()
         self.shots, self.image_size = shots, image_size
@@ -95,7 +95,7 @@ class PFENet(FewShotSegmenter):
 
 
 class Enrichment(nn.Module):
-    """The query at several sizes, each enriched with prototype, prior and the size before's result (the paper's FEM)."""
+    """The query at several sizes, each enriched with prototype, prior and the previous size's result (FEM)."""
 
     def __init__(self, bins: Sequence[float]) -> None:
         super().__init__()

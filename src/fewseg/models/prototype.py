@@ -16,7 +16,6 @@ Departures: the support image is never masked, only its features are; no paramet
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,7 +33,7 @@ SCALE = 20.0
 
 
 class _FrozenMatcher(FewShotSegmenter):
-    """Frozen features of one or several levels; a subclass says how near they are to foreground and background."""
+    """Frozen features of one or several `levels` (None: layer3); a subclass says how near they are to both sides."""
 
     trainable = False
 
@@ -45,11 +44,12 @@ class _FrozenMatcher(FewShotSegmenter):
         base_classes: int = 15,
         shots: int = 1,
         image_size: int = 320,
-        levels: Sequence[str] = ("layer3",),
+        levels: list[str] | None = None,
     ) -> None:
         super().__init__()
+        levels = ["layer3"] if levels is None else levels
         if not levels or any(level not in LEVELS for level in levels):
-            raise UsageError(f"levels {list(levels)!r}: give one or several of {', '.join(LEVELS)}")
+            raise UsageError(f"levels {list(levels)!r}: choose one or several of {', '.join(LEVELS)}")
         self.shots, self.image_size = shots, image_size
         self.levels = tuple(level for level in LEVELS if level in levels)  # the finest first
         self.backbone = create_backbone(backbone)

@@ -47,7 +47,7 @@ _BAM: Rules = (
 
 
 def _vgg16_features() -> Rules:
-    """torchvision's `features.N` to our stages, cut after each max-pool."""
+    """VGG-16's `features.N` of torchvision to our stages, cut after each max-pool."""
     starts = (0, 5, 10, 17, 24)
     stage = {n: max(i for i, start in enumerate(starts) if n >= start) for n in range(30)}
     return tuple((rf"^backbone\.features\.{n}\.", f"backbone.layer{i}.{n - starts[i]}.") for n, i in stage.items())
