@@ -143,20 +143,25 @@ class RandomScale(v2.Transform):
 class Blur(v2.Transform):
     """A 5 x 5 Gaussian with the sigma that OpenCV, which the papers use, takes for it: 1.1.
 
-    Sums of shifted images: ten times as fast on a CPU as `v2.GaussianBlur`, which is most of an episode's time.
+    Sums of shifted images: four times as fast on a CPU as `v2.GaussianBlur`, which is most of an episode's time.
     """
 
-    weights = tuple(float(w) for w in np.exp(-0.5 * (np.arange(-2, 3) / 1.1) ** 2))
+    def __init__(self) -> None:
+        super().__init__()
+        weights = np.exp(-0.5 * (np.arange(-2, 3) / 1.1) ** 2)
+        self.weights = (weights / weights.sum()).tolist()
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """The blurred image; label maps stay."""
         if not isinstance(inpt, tv_tensors.Image):
             return inpt
-        padded = F.pad(inpt, [2], padding_mode="reflect").as_subclass(Tensor)
+        pixels = F.pad(inpt, [2], padding_mode="reflect").as_subclass(Tensor)
         for axis, side in ((-1, inpt.shape[-1]), (-2, inpt.shape[-2])):
-            shifted = [w * padded.narrow(axis, i, side) for i, w in enumerate(self.weights)]
-            padded = torch.stack(shifted).sum(0).div_(sum(self.weights))
-        return tv_tensors.Image(padded)
+            blurred = pixels.narrow(axis, 0, side) * self.weights[0]
+            for shift in range(1, 5):
+                blurred.add_(pixels.narrow(axis, shift, side), alpha=self.weights[shift])
+            pixels = blurred
+        return tv_tensors.Image(pixels)
 
 
 class ForegroundCrop(v2.Transform):
