@@ -24,8 +24,7 @@ Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tenso
 """A file (turned upright), or pixels as they stand: a Pillow image, an array (H, W), (H, W, 3) or (H, W, 4) of whole
 numbers or of floats in [0, 1], or a tensor (3, H, W), float in [0, 1] or uint8."""
 Mask: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
-"""A file, a Pillow image, or an array (H, W) of bool, whole numbers or floats; `fewseg.data.images.mask_of` says what is
-foreground."""
+"""A file, a Pillow image, or an array (H, W) of bool, whole numbers or floats; `mask_of` says what is foreground."""
 
 MAX_CLASSES = 254
 """Classes in one label map: 0 is background, 255 ignore."""

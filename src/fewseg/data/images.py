@@ -25,6 +25,9 @@ SUFFIXES = frozenset(
 )
 """File name endings (lower case) that count as pictures when a folder is searched."""
 
+FOREGROUND_COLOR = (255, 48, 80)
+"""RGB of the foreground in overlays."""
+
 _LOSSY = {"JPEG", "MPO", "WEBP", "JPEG2000", "AVIF"}
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _UPRIGHT = {
@@ -213,7 +216,7 @@ def label_colors() -> NDArray[np.uint8]:
 
 
 def overlay(
-    image: Image.Image, mask: NDArray[Any], *, color: tuple[int, int, int] = (255, 48, 80), alpha: float = 0.45
+    image: Image.Image, mask: NDArray[Any], *, color: tuple[int, int, int] = FOREGROUND_COLOR, alpha: float = 0.45
 ) -> Image.Image:
     """An RGB image with the foreground (True or 1 in `mask`, (H, W)) tinted, and outlined in the colour and white."""
     inside = np.equal(mask, 1)
