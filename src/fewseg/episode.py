@@ -7,7 +7,7 @@ tokens. Tensor shapes are documented here and only here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -52,10 +52,13 @@ class Episode:
     def __len__(self) -> int:
         return self.query_image.shape[0]
 
+    def as_dict(self) -> dict[str, Tensor]:
+        """The tensors by name; those that are None are left out."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
     def to(self, device: torch.device | str) -> Episode:
         """The same batch on another device."""
-        moved = {f.name: value.to(device) for f in fields(self) if (value := getattr(self, f.name)) is not None}
-        return replace(self, **moved)
+        return Episode(**{name: value.to(device) for name, value in self.as_dict().items()})
 
     @classmethod
     def cat(cls, episodes: Sequence[Episode]) -> Episode:

@@ -20,7 +20,7 @@ from fewseg.models.base import FewShotSegmenter
 
 Kind = Literal["model", "source"]
 _PACKAGES = {"model": fewseg.models, "source": fewseg.data}
-_REGISTERED: dict[str, dict[str, type]] = {"model": {}, "source": {}}
+_REGISTERED: dict[str, dict[str, type[Any]]] = {"model": {}, "source": {}}
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -29,25 +29,26 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def register(kind: Kind, cls: type) -> type:
+def register(kind: Kind, cls: type[Any]) -> type[Any]:
     """Make a class of another package known by its `name`."""
-    _REGISTERED[kind][cls.name] = cls  # type: ignore[attr-defined]
+    _REGISTERED[kind][cls.name] = cls
     return cls
 
 
-def classes(kind: Kind) -> dict[str, type]:
+def classes(kind: Kind) -> dict[str, type[Any]]:
     """All known classes of a kind by name: those of the package, then those registered."""
     package = _PACKAGES[kind]
-    found: dict[str, type] = {}
+    found: dict[str, type[Any]] = {}
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{info.name}")
-        for cls in vars(module).values():
-            if inspect.isclass(cls) and cls.__module__ == module.__name__ and _is_kind(kind, cls):
+        members: dict[str, Any] = vars(module)
+        for cls in members.values():
+            if _is_kind(kind, cls) and cls.__module__ == module.__name__:
                 found[cls.name] = cls
     return found | _REGISTERED[kind]
 
 
-def find(kind: Kind, name: str) -> type:
+def find(kind: Kind, name: str) -> type[Any]:
     """The class of that name or dotted path "pkg.mod:Class"."""
     if ":" in name:
         module, _, attribute = name.partition(":")
@@ -61,7 +62,7 @@ def find(kind: Kind, name: str) -> type:
     return known[name]
 
 
-def options(cls: type) -> dict[str, inspect.Parameter]:
+def options(cls: type[Any]) -> dict[str, inspect.Parameter]:
     """The keyword arguments of a class's constructor by name."""
     parameters = inspect.signature(cls).parameters
     return {k: p for k, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
@@ -79,7 +80,9 @@ def create(kind: Kind, name: str, **arguments: Any) -> Any:
     return cls(**arguments)
 
 
-def _is_kind(kind: Kind, cls: type) -> bool:
+def _is_kind(kind: Kind, cls: Any) -> bool:
+    if not isinstance(cls, type):
+        return False
     if kind == "model":
         return issubclass(cls, FewShotSegmenter) and isinstance(getattr(cls, "name", None), str)
     return all(hasattr(cls, member) for member in ("name", "load", "fold", "index"))

@@ -27,6 +27,8 @@ class FewShotSegmenter(nn.Module, PyTorchModelHubMixin, library_name="fewseg", t
 
     name: ClassVar[str]
     """The method's name in configurations and on the command line."""
+    needs_base_learner: ClassVar[bool] = False
+    """Whether the method takes a trained base learner's back-end and head."""
     trainable: ClassVar[bool] = True
     """False for methods without a trained part (prototype, dense matching)."""
 

@@ -100,7 +100,7 @@ def _imagenet(backbone: Backbone, name: str) -> dict[str, Tensor]:
     except Exception as error:
         raise DataError(
             f"cannot download the ImageNet weights of {name} ({type(error).__name__}: {error}); "
-            "download them where there is a network and give model.weights=FILE, or use lite0, whose weights are installed"
+            "download them elsewhere and give model.weights=FILE, or use lite0, whose weights are installed"
         ) from error
     raise UsageError(
         f"there are no public ImageNet weights with a checksum for {name}; give model.weights=FILE (the papers' "

@@ -1,0 +1,208 @@
+"""Models in files: saved folders, run directories, and the released weights of the papers.
+
+A saved folder holds `model.safetensors`, `config.json` (the constructor's arguments, as the hub mixin writes them) and
+`fewseg.json` (the method, what it was trained on, the hash of the weights).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from fewseg import registry
+from fewseg.data.images import replacing
+from fewseg.errors import DataError, UsageError
+from fewseg.models.base import FewShotSegmenter
+from fewseg.models.base_learner import PSPNet
+from fewseg.models.released import RELEASED, rename_released
+from fewseg.models.weights import load_backbone_weights, load_strict, read_state_dict
+
+FORMAT = 1
+_RELEASED_SIZES = {"hsnet": 400}
+
+
+def method_class(name: str) -> type[Any]:
+    """The class of a method by name; "base" is the base learner."""
+    return PSPNet if name == PSPNet.name else registry.find("model", name)
+
+
+def create_model(
+    name: str,
+    *,
+    backbone: str = "lite0",
+    base_classes: int = 15,
+    shots: int = 1,
+    weights: str | None = None,
+    **options: Any,
+) -> FewShotSegmenter:
+    """A model by its method's name. Back-end `weights`: None (random), "imagenet", or a file; nothing else is ever
+    read.
+
+    `options` are the keyword arguments of the method's class. Raises UsageError for an unknown name or option.
+    """
+    model = _construct(name, options | {"backbone": backbone}, common={"base_classes": base_classes, "shots": shots})
+    load_backbone_weights(model.backbone, backbone, weights)
+    return model
+
+
+def _construct(name: str, arguments: dict[str, Any], *, common: dict[str, Any]) -> Any:
+    """`common` arguments are passed only where the method knows them."""
+    cls = method_class(name)
+    known = registry.options(cls)
+    arguments = arguments | {k: v for k, v in common.items() if k in known}
+    for argument in arguments:
+        if argument not in known:
+            hint = registry.suggest(argument, known)
+            raise UsageError(f"model {name!r} has no option {argument!r}; it has {', '.join(known)}.{hint}")
+    return cls(**arguments)
+
+
+def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = None) -> Path:
+    """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one
+    whole.
+
+    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        safetensors.torch.save_file(state, work / "model.safetensors", metadata={"format": "pt"})
+        arguments = dict(getattr(model, "_hub_mixin_config", {}) or {})
+        (work / "config.json").write_text(json.dumps(arguments, indent=2))
+        record = {
+            "format": FORMAT,
+            "method": type(model).name if hasattr(type(model), "name") else type(model).__name__,  # type: ignore[attr-defined]
+            "class": f"{type(model).__module__}:{type(model).__qualname__}",
+            "sha256": file_sha256(work / "model.safetensors"),
+            "info": info or {},
+        }
+        (work / "fewseg.json").write_text(json.dumps(record, indent=2))
+        _swap(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`; the old one stays beside it until the new one is there."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def find_folder(path: Path) -> Path:
+    """The saved folder that a path means: itself, or the best (else the last) model of a run directory."""
+    for candidate in (path, path / "best", path / "last"):
+        if (candidate / "fewseg.json").is_file():
+            return candidate
+    # a run that was killed between the two renames of a swap
+    for name in ("best", "last"):
+        if (path / f".{name}.old" / "fewseg.json").is_file():
+            return path / f".{name}.old"
+    raise DataError(
+        f"{path} is neither a saved model nor a run directory with one (no fewseg.json in it, best/ or last/)"
+    )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `fewseg.json` of a saved folder or a run's model says."""
+    file = find_folder(path) / "fewseg.json"
+    try:
+        record = json.loads(file.read_text())
+        if record["format"] > FORMAT:
+            raise DataError(f"{file} was written by a newer fewseg (format {record['format']}); upgrade fewseg")
+        return record
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is damaged ({error}); save the model again") from error
+
+
+def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
+    """A trained model from a run directory or a saved folder, in evaluation mode.
+
+    `overrides` change constructor arguments that do not change weights, such as `support_mask=False`.
+    Raises DataError where files are missing, damaged, or do not fit.
+    """
+    folder = find_folder(Path(name_or_path))
+    record = read_record(folder)
+    try:
+        arguments = json.loads((folder / "config.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"{folder / 'config.json'} is missing or damaged ({error}); save the model again") from error
+    method = record["method"]
+    if method != PSPNet.name and method not in registry.classes("model"):
+        method = record["class"]
+    model = _construct(method, arguments | overrides, common={})
+    weights = folder / "model.safetensors"
+    if weights.is_file() and file_sha256(weights) != record["sha256"]:
+        raise DataError(f"{weights} is damaged: its hash is not the one in fewseg.json; copy or save the model again")
+    load_strict(model, read_state_dict(weights), what=str(weights))
+    return model.eval()
+
+
+def load_released(
+    method: str, path: str | Path, *, backbone: str, base_classes: int | None = None, shots: int = 1, **options: Any
+) -> FewShotSegmenter:
+    """A network of the papers with its released weights, in evaluation mode.
+
+    `path` is a torch file with or without a `state_dict` wrapper and `module.` prefixes; it is read with weights_only.
+    `base_classes` None takes the number from the file; `image_size` follows it (60 classes: COCO's), if not given.
+    Raises DataError that lists missing and unexpected names.
+    """
+    if method not in RELEASED:
+        raise UsageError(f"no released weights are known for {method!r}; choose {', '.join(sorted(RELEASED))}")
+    state = rename_released(method, read_state_dict(Path(path)))
+    classes = base_classes if base_classes is not None else _base_classes_in(state)
+    coco_size = 633 if method == "hdmnet" else 641
+    size = _RELEASED_SIZES.get(method, coco_size if classes == 60 else 473)
+    common = {"base_classes": classes, "shots": shots}
+    model = _construct(method, {"backbone": backbone, "image_size": size} | options, common=common)
+    load_strict(model, state, what=f"{path} as {method} on {backbone}, {classes} base classes, {shots} shots")
+    return model.eval()
+
+
+def _base_classes_in(state: dict[str, torch.Tensor]) -> int:
+    classifier = state.get("base.classifier.weight")
+    return 15 if classifier is None else classifier.shape[0] - 1
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write JSON whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def load_base_learner(model: Any, run: Path, *, base: tuple[int, ...]) -> None:
+    """Fill a segmenter's back-end and base head from a run of `fewseg train base` on the same base classes."""
+    learner: Any = load_model(run)
+    if not isinstance(learner, PSPNet):
+        raise UsageError(
+            f"base.run={run} holds {read_record(run)['method']}, not a base learner; train one: fewseg train base"
+        )
+    trained = tuple(read_record(run)["info"].get("fold", {}).get("base", base))
+    if trained != base:
+        raise UsageError(
+            f"base.run={run} was trained on the base classes {list(trained)}, this fold's are {list(base)}; "
+            "train it on the same fold with the same train.validation and train.held_out"
+        )
+    what = f"base learner {run}"
+    load_strict(model.backbone, learner.backbone.state_dict(), what=f"{what} (back-end)")
+    load_strict(model.base, learner.base.state_dict(), what=f"{what} (head)")

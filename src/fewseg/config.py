@@ -1,0 +1,264 @@
+"""Configurations: the dataclasses are the schema, packaged YAML files are recipes, `key=value` changes one thing.
+
+`load_config("hdmnet", "pascal5i", "data.root=DIR", "data.fold=0")` merges the named recipes in order, then the
+overrides. Options of a method or a data set are the keyword arguments of its class: `model.temperature=2`,
+`data.sbd=all`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fewseg import registry
+from fewseg.checkpoints import method_class
+from fewseg.data.transforms import AugmentConfig
+from fewseg.errors import DataError, UsageError
+
+
+@dataclass
+class ModelConfig:
+    """Which network; `options` are further keyword arguments of the method's class."""
+
+    name: str = "hdmnet"
+    backbone: str = "lite0"
+    weights: str | None = "imagenet"
+    """Back-end weights to start from: imagenet, a file, or null (random)."""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class DataConfig:
+    """Which episodes; `options` are further keyword arguments of the data set's class."""
+
+    name: str = "pascal5i"
+    root: str | None = None
+    """Directory of the data set."""
+    fold: int = 0
+    shots: int = 1
+    novel: str = "drop"
+    """Training images that hold novel classes: drop, background or ignore."""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainConfig:
+    """How to train."""
+
+    epochs: int = 20
+    episodes_per_epoch: int | None = None
+    """null: one per training image."""
+    batch_size: int = 4
+    """Over all devices."""
+    accumulate: int = 1
+    """Batches per optimiser step."""
+    optimizer: str = "adamw"
+    """adamw, adam or sgd."""
+    lr: float = 1e-4
+    momentum: float = 0.9
+    """Of sgd."""
+    weight_decay: float = 0.01
+    power: float = 0.9
+    """Of the poly schedule lr * (1 - t / T) ** power; 0 keeps the learning rate."""
+    clip: float | None = None
+    """Largest gradient norm; null does not clip."""
+    backbone_factor: float = 0.1
+    """Base learner only: the back-end's learning rate over the head's (PASCAL 0.1, COCO 1); 0 freezes the back-end."""
+    precision: str = "32-true"
+    """Fabric's: 32-true, bf16-mixed, 16-mixed, ..."""
+    seed: int = 0
+    workers: int = 2
+    """Loader processes; the numbers never depend on it."""
+    validation: str = "base"
+    """What selects the best checkpoint: base (base classes held out from training), novel (the papers' rule: the test
+    classes themselves), none (the last one is kept)."""
+    held_out: int = 3
+    """Base classes held out with validation=base."""
+    val_every: int = 1
+    """Epochs between validations."""
+    val_episodes: int = 200
+    save_every: int = 200
+    """Batches between checkpoints that a killed run resumes from; each epoch's end is one too."""
+    cache_features: bool = False
+    """Compute the frozen features of every image once; augmentation is limited to flips."""
+    tensorboard: bool = False
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+
+
+@dataclass
+class BaseConfig:
+    """The base learner that HDMNet and BAM take frozen."""
+
+    run: str | None = None
+    """A run of `fewseg train base` on the same fold; null trains one first, inside this run's directory."""
+    recipe: str = "base"
+    epochs: int | None = None
+    """Of the base learner that is trained first; null: the recipe's."""
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    base: BaseConfig = field(default_factory=BaseConfig)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data in the layout of the YAML files (options beside the other keys)."""
+        content = asdict(self)
+        for group in ("model", "data"):
+            content[group] |= content[group].pop("options")
+        return content
+
+
+_GROUPS = {"model": ModelConfig, "data": DataConfig, "augment": AugmentConfig, "train": TrainConfig, "base": BaseConfig}
+_SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
+
+
+def recipes() -> list[str]:
+    """Names of the packaged recipes."""
+    folder = resources.files("fewseg") / "configs"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(*names_and_overrides: str) -> Config:
+    """Merge packaged recipes or YAML files in order, then overrides `group.key=value`.
+
+    A recipe's `when: {DATASET: {...}}` is merged if that data set is chosen. Raises UsageError with a suggestion for an
+    unknown name or key and for a value of a wrong type, DataError for a file that is no YAML.
+    """
+    names = [n for n in names_and_overrides if "=" not in n]
+    merged: DictConfig = OmegaConf.create({})
+    when: DictConfig = OmegaConf.create({})
+    try:
+        for name in names:
+            recipe = _read_recipe(name)
+            when = _merge(when, recipe.pop("when", {}))
+            merged = _merge(merged, recipe)
+        overrides = OmegaConf.from_dotlist([o for o in names_and_overrides if "=" in o])
+        chosen = _chosen(_merge(merged, overrides), "data")
+        merged = _merge(merged, when.get(chosen, {}), overrides)
+        return _typed(merged)
+    except OmegaConfBaseException as error:
+        raise UsageError(_explain(error)) from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"an override is no YAML value: {str(error).splitlines()[0]}; quote it") from error
+
+
+def _merge(*parts: Any) -> DictConfig:
+    merged = OmegaConf.merge(*parts)
+    if not isinstance(merged, DictConfig):
+        raise UsageError("a configuration is a mapping of groups: " + ", ".join(_GROUPS))
+    return merged
+
+
+def _read_recipe(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read the configuration {path}: {error}") from error
+    elif name in recipes():
+        text = (resources.files("fewseg") / "configs" / f"{name}.yaml").read_text()
+    else:
+        hint = registry.suggest(name, recipes())
+        raise UsageError(f"unknown recipe {name!r}; give a YAML file or one of {', '.join(recipes())}.{hint}")
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise DataError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{name} must hold groups of keys ({', '.join(_GROUPS)}), not {type(content).__name__}")
+    return content
+
+
+def _chosen(merged: DictConfig, group: str) -> str:
+    section = merged.get(group) or {}
+    default = {"model": ModelConfig.name, "data": DataConfig.name}[group]
+    return str(section.get("name", default)) if isinstance(section, DictConfig | dict) else default
+
+
+def _typed(merged: DictConfig) -> Config:
+    """The merged values checked against the dataclasses and the chosen classes' constructors."""
+    for group in merged:
+        if group not in _GROUPS:
+            hint = registry.suggest(str(group), _GROUPS)
+            raise UsageError(f"unknown group {group!r} in the configuration; groups: {', '.join(_GROUPS)}.{hint}")
+    classes = {
+        "model": method_class(_chosen(merged, "model")),
+        "data": registry.find("source", _chosen(merged, "data")),
+    }
+    values = {}
+    for group, base in _GROUPS.items():
+        schema = _with_options(base, classes[group], _SET_BY_THE_RUN[group]) if group in classes else base
+        section = merged.get(group)
+        given = {} if section is None else section
+        _refuse_unknown(group, given, schema)
+        content = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), given))
+        assert isinstance(content, dict)
+        own = {f.name for f in fields(base)} - {"options"}
+        kept: dict[str, Any] = {str(k): v for k, v in content.items() if k in own}
+        if group in classes:
+            kept["options"] = {str(k): v for k, v in content.items() if k not in own}
+        values[group] = base(**kept)
+    return Config(**values)
+
+
+def _with_options(base: type[Any], cls: type[Any], left_out: tuple[str, ...]) -> type[Any]:
+    """The dataclass with the keyword arguments of a method's or data set's class beside its own fields."""
+    own = [(f.name, f.type, f) for f in fields(base) if f.name != "options"]
+    known = {name for name, _, _ in own} | set(left_out)
+    hints = get_type_hints(cls.__init__)
+    more = []
+    for name, parameter in registry.options(cls).items():
+        if name not in known:
+            default = None if parameter.default is inspect.Parameter.empty else parameter.default
+            factory: Any = list(default) if isinstance(default, tuple | list) else default
+            value = (
+                field(default_factory=lambda d=factory: list(d))
+                if isinstance(factory, list)
+                else field(default=factory)
+            )
+            more.append((name, hints.get(name, Any), value))
+    hints_own = get_type_hints(base)
+    own = [(name, hints_own[name], f) for name, _, f in own]
+    return make_dataclass(base.__name__, [(n, t, _copy(f)) for n, t, f in own] + more)
+
+
+def _copy(f: Any) -> Any:
+    return (
+        field(default=f.default) if f.default_factory is _MISSING_FACTORY else field(default_factory=f.default_factory)
+    )
+
+
+_MISSING_FACTORY = fields(ModelConfig)[0].default_factory
+
+
+def _refuse_unknown(group: str, given: Any, schema: type[Any]) -> None:
+    known = [f.name for f in fields(schema)]
+    if not isinstance(given, DictConfig | dict):
+        raise UsageError(f"{group} must be a group of keys ({', '.join(known)}), not {given!r}")
+    for key in given:
+        if key not in known:
+            hint = registry.suggest(str(key), known)
+            hint = hint.replace("Did you mean '", f"Did you mean '{group}.")
+            raise UsageError(f"unknown key {group}.{key}; known: {', '.join(known)}.{hint}")
+
+
+def _explain(error: OmegaConfBaseException) -> str:
+    first = str(error).strip().splitlines()[0]
+    key = getattr(error, "full_key", None)
+    return f"{key}: {first}" if key else first

@@ -1,0 +1,65 @@
+"""What one training step computes: plain tensors in, losses out, so that Fabric can wrap it (precision, DDP)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewseg.episode import Episode
+from fewseg.metrics import base_confusion, episode_counts
+from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.base_learner import PSPNet
+
+
+class EpisodeObjective(nn.Module):
+    """A segmenter's losses on a batch of episodes, from images or from extracted features."""
+
+    def __init__(self, model: FewShotSegmenter) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, episode: dict[str, Tensor], query: Features | None = None, support: Features | None = None
+    ) -> dict[str, Any]:
+        """Fields of an Episode (and features of its images) to "losses", "logged" and "counts".
+
+        "counts" (2,) holds the batch's foreground intersection and union.
+        """
+        batch = Episode(**episode)
+        assert batch.query_mask is not None, "training episodes have labels"
+        if query is None or support is None:
+            prediction = self.model(batch)
+        else:
+            embedded = self.model.embed_query(query), self.model.embed_support(support)
+            size = (batch.query_mask.shape[-2], batch.query_mask.shape[-1])
+            prediction = self.model.match(*embedded, size=size, base_index=batch.base_index)
+        with torch.no_grad():
+            counts = episode_counts(prediction.mask, batch.query_mask, 0)[1:3]
+        losses, logged = self.model.loss(prediction, batch), self.model.logged(prediction, batch)
+        return {"losses": losses, "logged": logged, "counts": counts}
+
+
+class BaseObjective(nn.Module):
+    """The base learner's loss on labelled images."""
+
+    def __init__(self, model: PSPNet, *, freeze_backbone: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.freeze_backbone = freeze_backbone
+        model.backbone.requires_grad_(not freeze_backbone)
+
+    def train(self, mode: bool = True) -> BaseObjective:
+        """A frozen back-end stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze_backbone:
+            self.model.backbone.eval()
+        return self
+
+    def forward(self, image: Tensor, labels: Tensor) -> dict[str, Any]:
+        """Images (B, 3, H, W) and base labels (B, H, W) to "losses", "logged" and "counts"."""
+        logits = self.model(image)
+        with torch.no_grad():
+            counts = base_confusion(logits.argmax(1), labels, logits.shape[1] - 1)[1:].sum(0)
+        return {"losses": self.model.loss(logits, labels), "logged": {}, "counts": counts}

@@ -1,0 +1,232 @@
+"""What is trained: episodes for a few-shot segmenter, or labelled images for the base learner. The loop is the same."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fewseg import registry
+from fewseg.checkpoints import create_model, load_base_learner
+from fewseg.config import Config
+from fewseg.data.dataset import BaseDataset, EpisodeDataset, GlobalSampler, Sample, base_lookup, make_loader
+from fewseg.data.protocols import get_protocol
+from fewseg.data.sampling import TrainingEpisodes, sample_episodes
+from fewseg.data.source import Fold, ImageSource
+from fewseg.data.transforms import Augment, Squeeze
+from fewseg.engine.evaluate import evaluate_episodes
+from fewseg.engine.features import FeatureCache, TrainingFeatures
+from fewseg.engine.objectives import BaseObjective, EpisodeObjective
+from fewseg.errors import UsageError
+from fewseg.metrics import base_confusion, miou
+from fewseg.models.base_learner import PSPNet
+from fewseg.models.ops import resize_ac
+from fewseg.progress import Silent
+
+VALIDATIONS = ("base", "novel", "none")
+
+
+class Task(ABC):
+    """A model with the batches that train it."""
+
+    model: nn.Module
+    """What is saved."""
+    module: nn.Module
+    """What the loop calls: gives the losses, the terms to log and the counts of a batch."""
+    fold: Fold
+    epoch_length: int
+    """Items per epoch."""
+
+    @abstractmethod
+    def batches(self, sampler: GlobalSampler, *, progress: Silent) -> Iterable[Any]:
+        """The batches of a sampler's numbers."""
+
+    @abstractmethod
+    def inputs(self, batch: Any) -> dict[str, Any]:
+        """A loader's batch as the keyword arguments of `module`: tensors and dicts of tensors."""
+
+    @abstractmethod
+    def param_groups(self, config: Config) -> list[dict[str, Any]]:
+        """Optimiser groups."""
+
+    @abstractmethod
+    def validate(self, *, progress: Silent) -> dict[str, float] | None:
+        """Scores of the model as it is, or None if nothing is validated. "miou" selects the best model."""
+
+    def info(self) -> dict[str, Any]:
+        """What a saved model says of its training data."""
+        return {
+            "fold": {
+                "index": self.fold.index,
+                "base": self.fold.base,
+                "novel": self.fold.novel,
+                "held_out": self.fold.held_out,
+            }
+        }
+
+
+def create_source(config: Config, subset: str, *, progress: Silent | None = None) -> ImageSource:
+    """The configured data set's train or test subset."""
+    arguments = {"root": config.data.root, **config.data.options}
+    source = registry.create("source", config.data.name, subset=subset, **arguments)
+    if progress is not None and hasattr(source, "progress"):
+        source.progress = progress
+    return source
+
+
+def training_fold(config: Config, source: ImageSource) -> Fold:
+    """The configured fold, with base classes held out if they select the model."""
+    if config.train.validation not in VALIDATIONS:
+        raise UsageError(f"unknown train.validation={config.train.validation!r}; choose {', '.join(VALIDATIONS)}")
+    fold = source.fold(config.data.fold)
+    return fold.hold_out(config.train.held_out) if config.train.validation == "base" else fold
+
+
+class EpisodeTask(Task):
+    """Episodic training of a few-shot segmenter."""
+
+    model: Any
+
+    def __init__(self, config: Config, *, base_run: Path | None, progress: Silent) -> None:
+        self.config = config
+        self.source = create_source(config, "train", progress=progress)
+        self.fold = training_fold(config, self.source)
+        data, train = config.data, config.train
+        self.model = create_model(
+            config.model.name,
+            backbone=config.model.backbone,
+            weights=config.model.weights,
+            base_classes=len(self.fold.base),
+            shots=data.shots,
+            **config.model.options,
+        )
+        if not self.model.trainable:
+            raise UsageError(f"{config.model.name} has nothing to train; evaluate it as it is")
+        if base_run is not None:
+            load_base_learner(self.model, base_run, base=self.fold.base)
+        self.episodes = TrainingEpisodes(self.source, self.fold, shots=data.shots, seed=train.seed, novel=data.novel)
+        self.epoch_length = train.episodes_per_epoch or len(self.episodes)
+        mean = self.model.backbone.pixel_mean.flatten().tolist()
+        size = self.model.image_size
+        self.dataset = EpisodeDataset(
+            self.source,
+            self.fold,
+            spec_of=self.episodes.spec,
+            length=self.epoch_length * train.epochs,
+            transform=Squeeze(size) if train.cache_features else Augment(config.augment, size, mean=mean),
+            seed=train.seed,
+            novel=data.novel,
+        )
+        self.features = TrainingFeatures(self.model, self.dataset, self.episodes) if train.cache_features else None
+        self.module = EpisodeObjective(self.model)
+
+    def batches(self, sampler: GlobalSampler, *, progress: Silent) -> Iterable[Any]:
+        if self.features is not None:
+            self.features.fill(sampler, workers=self.config.train.workers, progress=progress)
+            return self.features.batches(sampler)
+        return make_loader(self.dataset, sampler, workers=self.config.train.workers)
+
+    def inputs(self, batch: Any) -> dict[str, Any]:
+        if isinstance(batch, Sample):
+            return {"episode": batch.episode.as_dict()}
+        return {"episode": batch.labels.as_dict(), "query": batch.query, "support": batch.support}
+
+    def param_groups(self, config: Config) -> list[dict[str, Any]]:
+        return self.model.param_groups(config.train.lr)
+
+    def validate(self, *, progress: Silent) -> dict[str, float] | None:
+        train, rule = self.config.train, self.config.train.validation
+        if rule == "none":
+            return None
+        if rule == "base":
+            source, classes = self.source, self.fold.held_out
+        else:
+            source, classes = create_source(self.config, "test", progress=progress), self.fold.novel
+        protocol = get_protocol("fewseg", dataset=source.name)
+        episodes = sample_episodes(
+            source,
+            self.fold,
+            protocol=protocol,
+            seed=train.seed,
+            shots=self.config.data.shots,
+            episodes=train.val_episodes,
+            classes=classes,
+        )
+        cache = FeatureCache(self.model)
+        rows = evaluate_episodes(
+            cache,
+            source,
+            self.fold,
+            episodes,
+            protocol=protocol,
+            workers=train.workers,
+            progress=progress,
+            title="validating",
+        )
+        return {"miou": miou(rows.table, classes)}
+
+
+class BaseTask(Task):
+    """Supervised training of the base learner on the base classes."""
+
+    model: PSPNet
+
+    def __init__(self, config: Config, *, progress: Silent) -> None:
+        self.config = config
+        self.progress = progress
+        self.source = create_source(config, "train", progress=progress)
+        self.fold = training_fold(config, self.source)
+        model: Any = create_model(
+            "base",
+            backbone=config.model.backbone,
+            weights=config.model.weights,
+            base_classes=len(self.fold.base),
+            **config.model.options,
+        )
+        self.model = model
+        self.module = BaseObjective(model, freeze_backbone=config.train.backbone_factor == 0)
+        mean = self.model.backbone.pixel_mean.flatten().tolist()
+        transform = Augment(config.augment, self.model.image_size, mean=mean)
+        self.dataset = BaseDataset(
+            self.source, self.fold, transform=transform, seed=config.train.seed, novel=config.data.novel
+        )
+        self.epoch_length = config.train.episodes_per_epoch or len(self.dataset)
+
+    def batches(self, sampler: GlobalSampler, *, progress: Silent) -> Iterable[Any]:
+        return make_loader(self.dataset, sampler, workers=self.config.train.workers)
+
+    def inputs(self, batch: Any) -> dict[str, Any]:
+        return {"image": batch[0], "labels": batch[1]}
+
+    def param_groups(self, config: Config) -> list[dict[str, Any]]:
+        groups = self.model.param_groups(config.train.lr, backbone_factor=config.train.backbone_factor)
+        return groups if config.train.backbone_factor else groups[1:]
+
+    @torch.inference_mode()
+    def validate(self, *, progress: Silent) -> dict[str, float] | None:
+        """MIoU over the base classes on the test images (whose novel pixels are background); it selects nothing
+        here.
+        """
+        if self.config.train.validation == "none":
+            return None
+        source = create_source(self.config, "test", progress=progress)
+        counts = source.index.counts[:, list(self.fold.base)]
+        images = np.flatnonzero((counts >= source.min_pixels).any(1))[: self.config.train.val_episodes]
+        lookup = base_lookup(source, self.fold, novel="background")
+        squeeze, device = Squeeze(self.model.image_size), next(self.model.parameters()).device
+        classes = len(self.fold.base)
+        total = torch.zeros(1 + classes, 2, dtype=torch.long)
+        self.model.eval()
+        for i in progress(images, "validating the base learner", len(images)):
+            image, labels = source.load(int(i))
+            truth = torch.from_numpy(lookup[labels])
+            pixels, _ = squeeze(image, lookup[labels][None])
+            logits = resize_ac(self.model(pixels[None].to(device)), truth.shape)
+            total += base_confusion(logits.argmax(1)[0].cpu(), truth, classes)
+        ious = total[1:, 0] / total[1:, 1].clamp(min=1)
+        return {"base_miou": float(ious.mean())}

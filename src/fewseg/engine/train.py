@@ -1,0 +1,351 @@
+"""Training: one visible loop for every method.
+
+Everything random is a function of (seed, step): a run that was killed resumes from its last checkpoint and ends with
+the same weights. A run directory holds `config.yaml`, `metrics.jsonl`, `best/` and `last/` (saved models), `base/`
+(the base learner that was trained first) and `state.pt` (what resuming needs).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from fewseg.checkpoints import find_folder, method_class, read_record, save_model
+from fewseg.config import Config, load_config
+from fewseg.data.dataset import GlobalSampler
+from fewseg.data.images import replacing
+from fewseg.data.transforms import sample_seed
+from fewseg.engine.tasks import BaseTask, EpisodeTask, Task
+from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.progress import Silent
+
+LOG_EVERY = 20
+
+
+@dataclass
+class State:
+    """Where a run is: optimiser steps done, batches done, and the best score so far."""
+
+    batches: int = 0
+    best: float = -math.inf
+    seconds: float = 0.0
+
+
+@dataclass
+class Training:
+    """All that the loop needs."""
+
+    config: Config
+    run: Path
+    task: Task
+    fabric: Fabric
+    module: nn.Module
+    optimizer: Optimizer
+    rates: list[float]
+    """Initial learning rate of every group."""
+    state: State
+    total: int
+    """Batches of the whole run."""
+    progress: Silent
+
+
+def train(config: Config, run: Path, *, resume: bool = False, progress: Silent | None = None) -> Path:
+    """Train as configured into the directory `run`; returns it.
+
+    A directory that holds a run is refused unless `resume`; a finished run is left as it is. Raises UsageError for a
+    configuration that differs from the one the run was started with.
+    """
+    progress = progress or Silent()
+    fabric = Fabric(
+        accelerator=config.train.accelerator,
+        devices=config.train.devices,
+        num_nodes=config.train.nodes,
+        precision=config.train.precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    prepare_run(config, run, resume=resume)
+    torch.manual_seed(config.train.seed)
+    task = create_task(config, run, resume=resume, progress=progress)
+    total = math.ceil(task.epoch_length * config.train.epochs / config.train.batch_size)
+    optimizer = create_optimizer(task.param_groups(config), config)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    task.module.train()
+    module, optimizer = fabric.setup(task.module, optimizer)
+    state = load_state(run, task.model, optimizer) if resume else State()
+    training = Training(config, run, task, fabric, module, optimizer, rates, state, total, progress)
+    try:
+        loop(training)
+    except KeyboardInterrupt:
+        save_state(training)
+        raise FewsegError(f"stopped after {state.batches} of {total} batches; go on with --resume") from None
+    return run
+
+
+def loop(t: Training) -> None:
+    """From the state to the last batch: forward, backward, step, log, validate, save."""
+    settings, state, length = t.config.train, t.state, t.task.epoch_length
+    sampler = GlobalSampler(
+        state.batches * settings.batch_size,
+        length * settings.epochs,
+        batch=settings.batch_size,
+        rank=t.fabric.global_rank,
+        world=t.fabric.world_size,
+    )
+    log = Log(t.run, state, t.config)
+    batches = iter(t.task.batches(sampler, progress=t.progress))
+    started = time.perf_counter() - state.seconds
+    title = f"training {t.config.model.name}"
+    for step in t.progress(range(state.batches, t.total), title, t.total, done=state.batches):
+        # dropout is a function of (seed, step) too: a resumed run draws what an undisturbed one would
+        torch.manual_seed(sample_seed(settings.seed, step, t.fabric.global_rank))
+        out = t.module(**t.fabric.to_device(t.task.inputs(next(batches))))
+        losses: dict[str, Tensor] = out["losses"]
+        loss = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(loss):
+            raise FewsegError(_not_finite(losses, step, settings.batch_size))
+        t.fabric.backward(loss / settings.accumulate)
+        last = step + 1 == t.total
+        if (step + 1) % settings.accumulate == 0 or last:
+            optimizer_step(t, step)
+        state.batches, state.seconds = step + 1, time.perf_counter() - started
+        log.add(losses | out["logged"], out["counts"])
+        epoch_ends = last or _epoch_ends(step + 1, length, settings.batch_size)
+        if (step + 1) % LOG_EVERY == 0 or epoch_ends:
+            t.progress.note(log.write(state, t.optimizer, t.total))
+        if epoch_ends:
+            finish_epoch(t, log)
+        if epoch_ends or (step + 1) % settings.save_every == 0:
+            log.write(state, t.optimizer, t.total)
+            save_state(t)
+
+
+def optimizer_step(t: Training, step: int) -> None:
+    """One step at the schedule's learning rate."""
+    set_learning_rate(t.optimizer, t.rates, step, t.total, power=t.config.train.power)
+    if t.config.train.clip is not None:
+        t.fabric.clip_gradients(t.module, t.optimizer, max_norm=t.config.train.clip)
+    t.optimizer.step()
+    t.optimizer.zero_grad()
+
+
+def finish_epoch(t: Training, log: Log) -> None:
+    """Validate, and save `last/` and, if it is the best so far, `best/`."""
+    settings, state = t.config.train, t.state
+    epoch = math.ceil(state.batches * settings.batch_size / t.task.epoch_length)
+    info = t.task.info() | {"data": t.config.as_dict()["data"], "epoch": epoch, "batches": state.batches}
+    if state.batches == t.total or epoch % settings.val_every == 0:
+        scores = t.task.validate(progress=t.progress)
+        t.module.train()
+        if scores:
+            log.validation(state, epoch, scores)
+            t.progress.log(f"epoch {epoch}: " + ", ".join(f"{k} {100 * v:.1f}" for k, v in scores.items()))
+            info["validation"] = scores
+            if scores.get("miou", -math.inf) > state.best:
+                state.best = scores["miou"]
+                if t.fabric.is_global_zero:
+                    save_model(t.task.model, t.run / "best", info)
+    if t.fabric.is_global_zero:
+        save_model(t.task.model, t.run / "last", info)
+    t.fabric.barrier()
+
+
+def create_task(config: Config, run: Path, *, resume: bool, progress: Silent) -> Task:
+    """The task of the configured method; trains the base learner first where one is needed and none is given."""
+    if config.model.name == "base":
+        return BaseTask(config, progress=progress)
+    return EpisodeTask(config, base_run=ensure_base(config, run, resume=resume, progress=progress), progress=progress)
+
+
+def ensure_base(config: Config, run: Path, *, resume: bool, progress: Silent) -> Path | None:
+    """The run of the base learner that the method takes: the given one, or one trained in `run`/base; None if it
+    takes none.
+    """
+    cls = method_class(config.model.name)
+    if not getattr(cls, "needs_base_learner", False) or not config.model.options.get("base_learner", True):
+        return None
+    if config.base.run is not None:
+        return Path(config.base.run)
+    base = load_config(config.base.recipe)
+    base.data.name, base.data.root, base.data.fold = config.data.name, config.data.root, config.data.fold
+    base.data.options = config.data.options
+    base.model.backbone, base.model.weights = config.model.backbone, config.model.weights
+    for key in ("seed", "workers", "validation", "held_out", "accelerator", "devices", "nodes", "precision"):
+        setattr(base.train, key, getattr(config.train, key))
+    base.train.epochs = config.base.epochs or base.train.epochs
+    folder = run / "base"
+    finished = (folder / "last" / "fewseg.json").is_file() and _finished(folder, base)
+    if not finished:
+        progress.log(f"training the base learner first, into {folder} (give base.run=RUN to take a trained one)")
+        train(base, folder, resume=resume and (folder / "config.yaml").is_file(), progress=progress)
+    return folder
+
+
+def _finished(folder: Path, config: Config) -> bool:
+    return read_record(find_folder(folder))["info"].get("epoch") == config.train.epochs
+
+
+def prepare_run(config: Config, run: Path, *, resume: bool) -> None:
+    """Make the directory and write its configuration, or check that it is the one to resume."""
+    file = run / "config.yaml"
+    if file.is_file():
+        if not resume:
+            raise UsageError(f"{run} already holds a run; give another --out, or --resume to go on with it")
+        if load_config(str(file)).as_dict() != config.as_dict():
+            raise UsageError(f"the configuration differs from {file}; resume with the same one, or give another --out")
+        return
+    if resume:
+        raise DataError(f"{run} holds no run to resume (no config.yaml)")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+    except OSError as error:
+        raise DataError(f"cannot write the run directory {run}: {error.strerror}; give another --out") from error
+
+
+def create_optimizer(groups: list[dict[str, Any]], config: Config) -> Optimizer:
+    """The configured optimiser over parameter groups."""
+    t = config.train
+    if t.optimizer == "adamw":
+        return AdamW(groups, lr=t.lr, weight_decay=t.weight_decay)
+    if t.optimizer == "adam":
+        return Adam(groups, lr=t.lr, weight_decay=t.weight_decay)
+    if t.optimizer == "sgd":
+        return SGD(groups, lr=t.lr, momentum=t.momentum, weight_decay=t.weight_decay)
+    raise UsageError(f"unknown train.optimizer={t.optimizer!r}; choose adamw, adam or sgd")
+
+
+def set_learning_rate(optimizer: Optimizer, rates: list[float], step: int, total: int, *, power: float) -> None:
+    """Poly schedule: lr * (1 - t / total) ** power with t = step + 1, as the papers count."""
+    factor = (1 - (step + 1) / total) ** power if power else 1.0
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * factor
+
+
+def save_state(t: Training) -> None:
+    """Write what resuming needs, whole or not at all."""
+    if not t.fabric.is_global_zero:
+        return
+    content = {
+        "model": {k: v.detach().cpu() for k, v in t.task.model.state_dict().items()},
+        "optimizer": t.optimizer.state_dict(),
+        "batches": t.state.batches,
+        "best": t.state.best,
+        "seconds": t.state.seconds,
+    }
+    with replacing(t.run / "state.pt") as temporary:
+        torch.save(content, temporary)
+
+
+def load_state(run: Path, model: nn.Module, optimizer: Optimizer) -> State:
+    """The state of the last checkpoint; the start if there is none yet."""
+    file = run / "state.pt"
+    if not file.is_file():
+        return State()
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise DataError(
+            f"{file} is damaged ({type(error).__name__}); start the run again with another --out"
+        ) from error
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    return State(content["batches"], content["best"], content["seconds"])
+
+
+class Log:
+    """`metrics.jsonl`: a line every `LOG_EVERY` batches and for every validation; lines after the checkpoint are
+    dropped.
+    """
+
+    def __init__(self, run: Path, state: State, config: Config) -> None:
+        self.file = run / "metrics.jsonl"
+        self.batch_size = config.train.batch_size
+        self._sums: dict[str, float] = {}
+        self._counts = torch.zeros(2)
+        self._batches = 0
+        self._mark = (time.perf_counter(), state.batches)
+        self._board = _tensorboard(run) if config.train.tensorboard else None
+        kept = [line for line in _lines(self.file) if line["batches"] <= state.batches]
+        with replacing(self.file) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    def add(self, terms: dict[str, Tensor], counts: Tensor) -> None:
+        """One batch's terms, and its foreground intersection and union."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
+        self._counts += counts.cpu()
+        self._batches += 1
+
+    def write(self, state: State, optimizer: Optimizer, total: int) -> str:
+        """Write the means since the last line; returns them in short."""
+        if not self._batches:
+            return ""
+        means = {name: value / self._batches for name, value in self._sums.items()}
+        iou = float(self._counts[0] / self._counts[1].clamp(min=1))
+        now = time.perf_counter()
+        rate = (state.batches - self._mark[1]) * self.batch_size / max(now - self._mark[0], 1e-9)
+        line = {
+            "batches": state.batches,
+            "of": total,
+            "lr": optimizer.param_groups[0]["lr"],
+            "train_iou": round(iou, 6),
+        }
+        self._append(line | {f"loss_{name}": round(value, 6) for name, value in means.items()})
+        self._sums, self._counts, self._batches, self._mark = {}, torch.zeros(2), 0, (now, state.batches)
+        return f"loss {sum(means.values()):.3f}  IoU {100 * iou:.1f}  {rate:.1f} items/s"
+
+    def validation(self, state: State, epoch: int, scores: dict[str, float]) -> None:
+        """Write a validation's scores."""
+        self._append({"batches": state.batches, "epoch": epoch} | {f"val_{k}": v for k, v in scores.items()})
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with open(self.file, "a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            for name, value in line.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(name, value, line["batches"])
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics file; a half-written last line is left out."""
+    lines = []
+    for text in file.read_text().splitlines() if file.is_file() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _tensorboard(run: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError("train.tensorboard=true needs the extra: pip install 'fewseg[tensorboard]'") from error
+    return SummaryWriter(str(run / "tensorboard"))
+
+
+def _epoch_ends(batches: int, length: int, batch_size: int) -> bool:
+    """Whether the last of `batches` holds the last item of an epoch."""
+    return batches * batch_size // length > (batches - 1) * batch_size // length
+
+
+def _not_finite(losses: dict[str, Tensor], step: int, batch_size: int) -> str:
+    terms = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items())
+    first = step * batch_size
+    return (
+        f"the loss is not finite at batch {step} (episodes {first} to {first + batch_size - 1}: {terms}); "
+        "lower train.lr, or set train.clip=1"
+    )

@@ -1,0 +1,117 @@
+"""FewShotIoU: the field's mIoU and FB-IoU, pooled over episodes, with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+from fewseg.episode import IGNORE
+
+COLUMNS = ("class_id", "fg_intersection", "fg_union", "bg_intersection", "bg_union")
+
+
+class FewShotIoU(Metric):
+    """Intersections and unions of every episode, pooled per class.
+
+    mIoU: per class, the sum of intersections over the sum of unions of all its episodes, then the mean over
+    `classes`; a class never drawn counts 0. FB-IoU: the mean of pooled background and foreground IoU. 255 in the
+    truth is left out. (torchmetrics' own MeanIoU averages per image, which is not the few-shot mIoU.)
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    rows: list[Tensor]
+
+    def __init__(self, classes: Sequence[int]) -> None:
+        super().__init__()
+        self.classes = tuple(classes)
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(self, prediction: Tensor, truth: Tensor, class_id: int) -> None:
+        """One episode: predicted mask (H, W) bool, truth (H, W) {0, 1, 255}, and its class."""
+        self.rows.append(episode_counts(prediction, truth, class_id).unsqueeze(0))
+
+    def table(self) -> NDArray[np.int64]:
+        """(episodes, 5) counts; columns as in `COLUMNS`, in the order of the updates."""
+        if not len(self.rows):
+            return np.zeros((0, len(COLUMNS)), np.int64)
+        rows = self.rows if isinstance(self.rows, Tensor) else torch.cat(self.rows)
+        return rows.cpu().numpy()
+
+    def compute(self) -> dict[str, float]:
+        """The keys miou and fb_iou, as shares of 1."""
+        table = self.table()
+        return {"miou": miou(table, self.classes), "fb_iou": fb_iou(table)}
+
+
+def episode_counts(prediction: Tensor, truth: Tensor, class_id: int) -> Tensor:
+    """(5,) int64: class id, then foreground and background intersection and union, in pixels."""
+    valid = truth != IGNORE
+    predicted, true = prediction.bool() & valid, (truth == 1) & valid
+    fg_intersection, fg_union = (predicted & true).sum(), (predicted | true).sum()
+    pixels = valid.sum()
+    # what is not in the foreground's union is background in both
+    counts = (fg_intersection, fg_union, pixels - fg_union, pixels - fg_intersection)
+    return torch.stack([torch.as_tensor(class_id, device=pixels.device), *counts]).long()
+
+
+def class_iou(table: NDArray[np.int64], classes: Sequence[int]) -> dict[int, float]:
+    """Pooled foreground IoU of every class; 0 for a class without episodes."""
+    ious = {}
+    for c in classes:
+        rows = table[table[:, 0] == c]
+        ious[c] = float(rows[:, 1].sum() / max(rows[:, 2].sum(), 1))
+    return ious
+
+
+def miou(table: NDArray[np.int64], classes: Sequence[int]) -> float:
+    """Mean over `classes` of the pooled foreground IoU."""
+    return float(np.mean(list(class_iou(table, classes).values())))
+
+
+def fb_iou(table: NDArray[np.int64]) -> float:
+    """Mean of the pooled foreground and background IoU."""
+    sums = table[:, 1:].sum(0)
+    return float((sums[0] / max(sums[1], 1) + sums[2] / max(sums[3], 1)) / 2)
+
+
+def episode_iou(table: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(episodes,) foreground IoU of each episode; 1 where neither prediction nor truth has foreground."""
+    return np.where(table[:, 2] > 0, table[:, 1] / np.maximum(table[:, 2], 1), 1.0)
+
+
+def bootstrap_interval(
+    table: NDArray[np.int64], classes: Sequence[int], *, draws: int = 1000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of mIoU from resampling episodes, within classes."""
+    samples = bootstrap_miou(table, classes, draws=draws, seed=seed)
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_miou(
+    table: NDArray[np.int64], classes: Sequence[int], *, draws: int = 1000, seed: int = 0
+) -> NDArray[np.float64]:
+    """(draws,) mIoU of resampled episodes; the same seed draws the same episodes, so that two tables can be paired."""
+    rng = np.random.default_rng(seed)
+    ious = np.zeros((draws, len(classes)))
+    for column, c in enumerate(classes):
+        rows = table[table[:, 0] == c, 1:3]
+        if len(rows):
+            weights = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws)
+            sums = weights @ rows
+            ious[:, column] = sums[:, 0] / np.maximum(sums[:, 1], 1)
+    return ious.mean(1)
+
+
+def base_confusion(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """(1 + classes, 2) intersection and union in pixels of a semantic label map (H, W) with its truth, 255 left out."""
+    valid = truth != IGNORE
+    predicted, true = prediction[valid].long(), truth[valid].long()
+    sizes = [torch.bincount(x, minlength=1 + classes) for x in (predicted[predicted == true], predicted, true)]
+    return torch.stack([sizes[0], sizes[1] + sizes[2] - sizes[0]], 1)
