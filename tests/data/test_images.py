@@ -1,0 +1,297 @@
+"""Pictures of every kind are read as people see them; masks by one documented rule; files are written whole."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fewseg.data.images import (
+    align_mask,
+    label_colors,
+    mask_of,
+    overlay,
+    read_image,
+    read_labels,
+    read_mask,
+    read_pair,
+    replacing,
+    to_eight_bit,
+    to_rgb,
+    write_image,
+    write_labels,
+)
+from fewseg.errors import DataError, UsageError
+
+
+def save(path: Path, array: np.ndarray, mode: str | None = None, **options: object) -> Path:
+    image = Image.fromarray(array)
+    assert mode is None or image.mode == mode
+    image.save(path, **options)
+    return path
+
+
+def with_orientation(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def png16(pixels: np.ndarray) -> io.BytesIO:
+    """A 16-bit RGB PNG, which Pillow reads but cannot write."""
+    height, width, _ = pixels.shape
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+CORNER = np.zeros((2, 3), np.uint8)
+CORNER[0, 0] = 255
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_to_photos_and_to_masks_of_the_stored_size(tmp_path, orientation):
+    from PIL import ImageOps
+
+    photo = Image.fromarray(CORNER)
+    photo.save(tmp_path / "a.png", exif=with_orientation(orientation))
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.png"))[..., 0], expected)
+    save(tmp_path / "upright.png", expected.copy())
+    _, mask = read_pair(tmp_path / "a.png", tmp_path / "upright.png")
+    np.testing.assert_array_equal(mask, expected // 255)
+    if orientation >= 5:
+        save(tmp_path / "stored.png", CORNER)
+        _, mask = read_pair(tmp_path / "a.png", tmp_path / "stored.png")
+        np.testing.assert_array_equal(mask, expected // 255)
+
+
+def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path):
+    save(tmp_path / "a.png", CORNER)
+    save(tmp_path / "m.png", np.zeros((5, 4), np.uint8))
+    with pytest.raises(DataError, match=r"m\.png is 4 x 5 but its image is 3 x 2"):
+        read_pair(tmp_path / "a.png", tmp_path / "m.png")
+    with pytest.raises(DataError, match="3 x 2 but its image is 2 x 3"):
+        align_mask(CORNER, (2, 3))  # not turned unless the photo was
+
+
+def test_transparent_parts_are_white(tmp_path):
+    rgba = np.zeros((1, 2, 4), np.uint8)
+    rgba[0, 1] = (10, 20, 30, 255)
+    path = save(tmp_path / "a.png", rgba, "RGBA")
+    assert np.asarray(read_image(path)).tolist() == [[[255, 255, 255], [10, 20, 30]]]
+    path = save(tmp_path / "la.png", np.array([[[0, 0], [7, 255]]], np.uint8), "LA")
+    assert np.asarray(read_image(path))[..., 0].tolist() == [[255, 7]]
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("L")
+    palette.putpalette([9, 9, 9, 40, 50, 60])
+    palette.save(tmp_path / "p.png", transparency=0)
+    assert np.asarray(read_image(tmp_path / "p.png")).tolist() == [[[255, 255, 255], [40, 50, 60]]]
+
+
+def test_deep_pictures_are_scaled_not_clipped(tmp_path):
+    values = np.array([[0, 257 * 100, 65535]], np.uint16)
+    for name in ("a.png", "a.tif"):
+        assert np.asarray(read_image(save(tmp_path / name, values)))[..., 0].tolist() == [[0, 100, 255]]
+    save(tmp_path / "f.tif", np.array([[0, 0.5, 1]], np.float32), "F")
+    assert np.asarray(read_image(tmp_path / "f.tif"))[..., 0].tolist() == [[0, 128, 255]]
+    save(tmp_path / "i.tif", np.array([[0, 65535]], np.int32), "I")
+    assert np.asarray(read_image(tmp_path / "i.tif"))[..., 0].tolist() == [[0, 255]]
+    pixels = np.array([[[0, 257 * 50, 65535]]])
+    assert np.asarray(read_image(png16(pixels))).tolist() == [[[0, 50, 255]]]
+
+
+@given(st.sampled_from([1.0, 255.0, 4095.0, 65535.0, 1e7]), st.floats(0.6, 1.0))
+def test_any_range_of_numbers_keeps_its_order_and_contrast(top, share):
+    scaled = to_eight_bit(np.linspace(0, top * share, 50))
+    assert (np.diff(scaled.astype(int)) >= 0).all()
+    assert scaled[-1] >= 150 * share
+
+
+def test_numbers_that_are_all_the_same_or_missing_do_not_fail():
+    assert to_eight_bit(np.full((2, 2), -7.0)).tolist() == [[0, 0], [0, 0]]
+    assert to_eight_bit(np.array([np.nan, 1.0])).tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "I", "F", "I;16"]
+)
+def test_every_colour_mode_is_read(mode):
+    assert to_rgb(Image.new(mode, (3, 2))).mode == "RGB"
+    assert mask_of(Image.new(mode, (3, 2))).shape == (2, 3)
+
+
+def test_cmyk_jpeg_and_the_first_frame_of_animations(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg")
+    red, green, _ = np.asarray(read_image(tmp_path / "a.jpg"))[4, 4].tolist()
+    assert red > 200
+    assert green < 60
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert np.asarray(read_image(tmp_path / "a.gif"))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_bad_files_say_which_and_what_to_do(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    good = save(tmp_path / "good.jpg", rng.integers(0, 256, (64, 64, 3), np.uint8))
+    (tmp_path / "cut.jpg").write_bytes(good.read_bytes()[:900])
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    cases = {
+        "missing.png": "no such file",
+        "cut.jpg": "damaged or cut off",
+        "text.png": "use JPEG or PNG",
+        "empty.png": "use JPEG or PNG",
+        ".": "is a folder",
+    }
+    for name, message in cases.items():
+        for read in (read_image, read_labels, read_mask):
+            with pytest.raises(DataError, match=message) as error:
+                read(tmp_path / name)
+            assert str(tmp_path / name) in str(error.value)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    assert read_image(good).size == (64, 64)  # between the limit and twice the limit Pillow only warns
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match="too large"):
+        read_image(good)
+
+
+def test_a_broken_exif_block_does_not_hide_the_photo(tmp_path):
+    Image.new("RGB", (4, 2)).save(tmp_path / "a.jpg", exif=b"Exif\0\0broken")
+    assert read_image(tmp_path / "a.jpg").size == (4, 2)
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=12))
+def test_label_maps_survive_being_written(tmp_path_factory, values):
+    labels = np.array([values], np.uint8)
+    path = tmp_path_factory.mktemp("labels") / "a.png"
+    write_labels(labels, path)
+    np.testing.assert_array_equal(read_labels(path), labels)
+    Image.fromarray(labels).save(path)
+    np.testing.assert_array_equal(read_labels(path), labels)
+    Image.fromarray(np.repeat(labels[..., None], 3, -1)).save(path)
+    np.testing.assert_array_equal(read_labels(path), labels)
+
+
+def test_labels_of_one_bit_and_sixteen(tmp_path):
+    assert read_labels(save(tmp_path / "1.png", np.array([[True, False]]))).tolist() == [[1, 0]]
+    assert read_labels(save(tmp_path / "16.png", np.array([[3, 255]], np.uint16))).tolist() == [[3, 255]]
+
+
+def test_what_is_no_label_map_is_refused(tmp_path):
+    with pytest.raises(DataError, match="coloured"):
+        read_labels(save(tmp_path / "a.png", np.array([[[1, 2, 3]]], np.uint8)))
+    with pytest.raises(DataError, match="0 to 300"):
+        read_labels(save(tmp_path / "b.png", np.array([[0, 300]], np.uint16)))
+    with pytest.raises(DataError, match="JPEG changes pixel values"):
+        read_labels(save(tmp_path / "c.jpg", CORNER))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 1], [0, 1]),
+        ([0, 255], [0, 1]),
+        ([255, 255], [1, 1]),
+        ([0, 15], [0, 1]),
+        ([0, 1, 255], [0, 1, 255]),
+        ([1, 255], [1, 255]),
+        ([0, 100, 127, 128, 255], [0, 0, 0, 1, 1]),
+        ([0, 0], [0, 0]),
+    ],
+)
+def test_grey_masks(tmp_path, values, expected):
+    grey = np.array([values], np.uint8)
+    assert read_mask(save(tmp_path / "l.png", grey)).tolist() == [expected]
+    assert read_mask(save(tmp_path / "rgb.png", np.repeat(grey[..., None], 3, -1))).tolist() == [expected]
+    opaque = np.concatenate([np.repeat(grey[..., None], 3, -1), np.full((*grey.shape, 1), 255, np.uint8)], -1)
+    assert read_mask(save(tmp_path / "rgba.png", opaque)).tolist() == [expected]
+    assert read_mask(save(tmp_path / "16.png", grey.astype(np.uint16))).tolist() == [expected]
+
+
+def test_sixteen_bit_one_bit_and_float_masks(tmp_path):
+    assert read_mask(save(tmp_path / "16.png", np.array([[0, 65535]], np.uint16))).tolist() == [[0, 1]]
+    assert read_mask(save(tmp_path / "ids.png", np.array([[0, 300]], np.uint16))).tolist() == [[0, 1]]
+    assert read_mask(save(tmp_path / "1.png", np.array([[False, True]]))).tolist() == [[0, 1]]
+    assert read_mask(save(tmp_path / "f.tif", np.array([[0, 0.4, 1.0]], np.float32))).tolist() == [[0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0, 15, 255], [0, 1, 255]), ([0, 1, 3], [0, 1, 1]), ([0, 255], [0, 1]), ([0, 200], [0, 1])],
+)
+def test_palette_masks_go_by_index(tmp_path, values, expected):
+    write_labels(np.array([values], np.uint8), tmp_path / "p.png")
+    assert read_mask(tmp_path / "p.png").tolist() == [expected]
+
+
+def test_a_black_and_white_palette_is_read_as_seen(tmp_path):
+    image = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("L")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / "p.png")
+    assert read_mask(tmp_path / "p.png").tolist() == [[1, 0]]
+
+
+def test_coloured_cut_out_and_jpeg_masks(tmp_path):
+    red = np.zeros((1, 2, 3), np.uint8)
+    red[0, 1] = (128, 0, 0)
+    assert read_mask(save(tmp_path / "red.png", red)).tolist() == [[0, 1]]
+    cut = np.zeros((1, 2, 4), np.uint8)
+    cut[0, 1, 3] = 255  # black and opaque
+    assert read_mask(save(tmp_path / "cut.png", cut)).tolist() == [[0, 1]]
+    disc = ((np.indices((40, 40)) - 20) ** 2).sum(0) < 150
+    save(tmp_path / "a.jpg", disc.astype(np.uint8) * 255, quality=60)
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "a.jpg")))) > 3  # it does ring
+    assert (read_mask(tmp_path / "a.jpg") != disc).mean() < 0.02
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(UsageError, match=r"\.xyz"):
+        write_image(Image.new("L", (2, 2)), tmp_path / "a.xyz")
+
+
+def test_overlay_tints_outlines_and_leaves_the_rest(tmp_path):
+    image = Image.new("RGB", (20, 20), (100, 100, 100))
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:15, 5:15] = 1
+    mask[0, 0] = 255
+    pixels = np.asarray(overlay(image, mask, color=(200, 0, 0), alpha=0.5))
+    assert pixels[10, 10].tolist() == [150, 50, 50]
+    assert pixels[5, 10].tolist() == [200, 0, 0]
+    assert pixels[4, 10].tolist() == [255, 255, 255]
+    assert pixels[2, 10].tolist() == pixels[0, 0].tolist() == [100, 100, 100]
+    assert np.asarray(image)[10, 10].tolist() == [100, 100, 100]
+    with pytest.raises(UsageError, match="20 x 20"):
+        overlay(image, np.zeros((3, 3)))
+
+
+def test_label_colours_are_voc_s():
+    assert label_colors()[[0, 1, 2, 15, 255]].tolist() == [
+        [0, 0, 0],
+        [128, 0, 0],
+        [0, 128, 0],
+        [192, 128, 128],
+        [224, 224, 192],
+    ]
