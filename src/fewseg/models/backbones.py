@@ -24,6 +24,7 @@ from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.vgg import cfgs, make_layers
 
 from fewseg.errors import UsageError
 
@@ -151,15 +152,14 @@ class VGG(_StagedBackbone):
 
     def __init__(self, *, batch_norm: bool = True, last_relu: bool = True) -> None:
         super().__init__(last_relu=last_relu)
-        build, cuts = (
-            (torchvision.models.vgg16_bn, (7, 14, 24, 34, 43))
-            if batch_norm
-            else (torchvision.models.vgg16, (5, 10, 17, 24, 30))
-        )
-        features = cast(nn.Sequential, build(weights=None).features)
+        cuts = (7, 14, 24, 34, 43) if batch_norm else (5, 10, 17, 24, 30)
+        features = make_layers(cfgs["D"], batch_norm=batch_norm)  # without the 120 million weights of the classifier
         for module in features:
             if isinstance(module, nn.MaxPool2d):
                 module.ceil_mode = True
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(cast(Tensor, module.bias))
         for index, (start, stop) in enumerate(zip((0, *cuts), cuts, strict=False)):
             setattr(self, f"layer{index}", nn.Sequential(*features[start:stop]))
         self.channels = {"layer2": 256, "layer3": 512, "layer4": 512}
