@@ -1,0 +1,285 @@
+"""FewShotPredictor against a segmenter that can be checked by hand: the nearer of two mean colours wins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.nn import functional as F
+
+from fewseg.episode import Episode, Prediction
+from fewseg.errors import DataError, UsageError
+from fewseg.models.base import FewShotSegmenter
+from fewseg.predictor import FewShotPredictor
+
+RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
+
+
+class ColorSegmenter(FewShotSegmenter):
+    """Foreground where a pixel is nearer to the support's mean foreground colour than to its mean background colour."""
+
+    name = "color"
+    shots = 1
+
+    def __init__(self, image_size: int = 32) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.sharpness = torch.nn.Parameter(torch.tensor(10.0))
+        self.encoded = 0
+
+    def extract_query(self, image):
+        self.encoded += 1
+        return {"pixels": image}
+
+    def extract_support(self, images, masks):
+        return {"images": images, "masks": masks}
+
+    def match(self, query, support, *, size, base_index=None):
+        pixels = support["images"].permute(0, 1, 3, 4, 2)
+        means = [pixels[support["masks"] == value].mean(0) for value in (0, 1)]
+        far = torch.stack([(query["pixels"] - mean[:, None, None]).norm(dim=1) for mean in means], 1)
+        logits = F.interpolate(-self.sharpness * far, size=size)
+        return Prediction(logits, correlations=(logits[:, 1, ::2, ::2], logits[:, 1]))
+
+    def loss(self, prediction, episode):
+        return {}
+
+
+def scene(color=RED, *, size=(40, 30), box=(10, 5, 30, 20), ground=(90, 90, 90)):
+    """A photo (width, height) with a coloured box, and where the box is."""
+    width, height = size
+    pixels = np.full((height, width, 3), ground, np.uint8)
+    mask = np.zeros((height, width), bool)
+    left, top, right, bottom = box
+    pixels[top:bottom, left:right] = color
+    mask[top:bottom, left:right] = True
+    return pixels, mask
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+@pytest.fixture
+def predictor():
+    predictor = FewShotPredictor(ColorSegmenter())
+    predictor.set_support(*scene())
+    return predictor
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.booleans())
+def test_masks_have_the_query_s_own_size(width, height, flip):
+    predictor = FewShotPredictor(ColorSegmenter(), flip=flip)
+    predictor.set_support(*scene())
+    query = np.full((height, width, 3), RED, np.uint8)
+    mask, proba = predictor.predict(query), predictor.predict_proba(query)
+    assert mask.dtype == bool
+    assert mask.shape == proba.shape == (height, width)
+    assert mask.all()
+    assert proba.dtype == np.float32
+    assert 0 <= proba.min() <= proba.max() <= 1
+
+
+def test_the_answer_is_that_of_the_model_called_by_hand():
+    model = ColorSegmenter()
+    predictor = FewShotPredictor(model)
+    (image, mask), (query, truth) = scene(), scene(size=(51, 37), box=(7, 9, 33, 30))
+    predictor.set_support(image, mask)
+
+    def squeeze(pixels):
+        return F.interpolate(torch.tensor(pixels).permute(2, 0, 1)[None] / 255, size=(32, 32), mode="bilinear")
+
+    none = torch.tensor([-1])
+    small = F.interpolate(torch.tensor(mask)[None, None].float(), size=(32, 32), mode="nearest").to(torch.uint8)
+    with torch.no_grad():
+        prediction = model(Episode(squeeze(query), squeeze(image)[None], small, none, none))
+    logits = F.interpolate(prediction.logits, size=(37, 51), mode="bilinear", align_corners=True)
+    result = predictor.predict_full(query)
+    np.testing.assert_array_equal(result.mask, logits.argmax(1)[0].bool().numpy())
+    np.testing.assert_allclose(result.proba, logits.softmax(1)[0, 1].numpy(), rtol=1e-5)
+    np.testing.assert_array_equal(result.mask, predictor.predict(query))
+    assert [c.shape for c in result.correlations] == [(16, 16), (32, 32)]
+    np.testing.assert_allclose(result.correlations[1], prediction.correlations[1][0].numpy(), rtol=1e-5)
+    assert iou(result.mask, truth) > 0.9
+
+
+def test_flip_gives_mirrored_answers_for_mirrored_queries():
+    predictor = FewShotPredictor(ColorSegmenter(), flip=True)
+    predictor.set_support(*scene())
+    query, truth = scene(size=(51, 37), box=(3, 9, 20, 30))
+    np.testing.assert_allclose(
+        predictor.predict_proba(query), predictor.predict_proba(query[:, ::-1])[:, ::-1], atol=1e-5
+    )
+    assert iou(predictor.predict(query), truth) > 0.9
+
+
+def test_several_classes_and_the_winner_per_pixel():
+    model = ColorSegmenter()
+    predictor = FewShotPredictor(model)
+    predictor.set_support({"red": scene(RED), "blue": ([scene(BLUE)[0]] * 2, [scene(BLUE)[1]] * 2)})
+    query, red = scene(RED, size=(64, 64), box=(4, 4, 24, 60))
+    query[4:60, 40:60] = BLUE
+    blue = np.zeros_like(red)
+    blue[4:60, 40:60] = True
+    labels = predictor.predict(query)
+    assert model.encoded == 1  # the query is encoded once for all classes
+    assert labels.dtype == np.uint8
+    assert iou(labels == 1, red) > 0.9
+    assert iou(labels == 2, blue) > 0.9
+    probabilities = predictor.predict_proba(query)
+    assert list(probabilities) == ["red", "blue"]
+    stacked = np.stack(list(probabilities.values()))
+    np.testing.assert_array_equal(labels, np.where((stacked > 0.5).any(0), stacked.argmax(0) + 1, 0))
+    full = predictor.predict_full(query)
+    np.testing.assert_array_equal(full["blue"].proba, probabilities["blue"])
+
+
+def test_among_overlapping_classes_the_more_probable_wins_whatever_the_order():
+    orange, query = (220, 120, 20), np.full((8, 8, 3), RED, np.uint8)
+    for order in (("red", "orange"), ("orange", "red")):
+        supports = {"red": scene(RED), "orange": scene(orange)}
+        predictor = FewShotPredictor(ColorSegmenter())
+        predictor.set_support({name: supports[name] for name in order})
+        assert all((proba > 0.5).all() for proba in predictor.predict_proba(query).values())
+        assert (predictor.predict(query) == order.index("red") + 1).all()
+
+
+def test_every_kind_of_picture_gives_the_same_mask(predictor, tmp_path):
+    pixels, _ = scene(size=(33, 47), box=(3, 9, 20, 30))
+    expected = predictor.predict(pixels)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    opaque = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    pictures = [
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        Image.fromarray(pixels),
+        opaque,
+        opaque / 255,
+        pixels / 255,
+        (pixels / 255).astype(np.float32),
+        pixels.astype(np.uint16) * 257,
+        pixels.astype(np.int64),
+        pixels[::-1][::-1],
+        torch.tensor(pixels).permute(2, 0, 1),
+        torch.tensor(pixels).permute(2, 0, 1) / 255,
+    ]
+    for picture in pictures:
+        np.testing.assert_array_equal(predictor.predict(picture), expected)
+
+
+def test_grey_pictures_and_transparent_ones():
+    predictor = FewShotPredictor(ColorSegmenter())
+    grey = np.zeros((20, 20), np.uint8)
+    grey[5:15, 5:15] = 255
+    predictor.set_support(grey, grey)
+    for picture in (grey, grey / 255, grey[..., None], grey.astype(np.uint16) * 257, grey > 0, Image.fromarray(grey)):
+        assert iou(predictor.predict(picture), grey > 0) > 0.85
+    cut = np.zeros((20, 20, 4), np.uint8)
+    cut[..., 3] = 255 - grey
+    assert iou(predictor.predict(cut), grey > 0) > 0.85  # see-through is white
+    np.testing.assert_array_equal(predictor.predict(cut), predictor.predict(cut / 255))
+
+
+def test_every_kind_of_mask_gives_the_same_support(predictor, tmp_path):
+    (pixels, mask), (query, _) = scene(), scene(size=(33, 47), box=(3, 9, 20, 30))
+    expected = predictor.predict_proba(query)
+    binary = mask.astype(np.uint8)
+    Image.fromarray(binary * 255).save(tmp_path / "m.png")
+    kinds = [binary, binary * 255, binary.astype(np.int64), binary * 7, mask.astype(float), torch.tensor(mask)]
+    for kind in [
+        *kinds,
+        tmp_path / "m.png",
+        Image.fromarray(mask),
+        Image.fromarray(binary * 255),
+        binary * np.int64(1000),
+    ]:
+        predictor.set_support(pixels, kind)
+        np.testing.assert_array_equal(predictor.predict_proba(query), expected)
+    predictor.set_support([pixels, pixels], [mask, tmp_path / "m.png"])
+    np.testing.assert_allclose(predictor.predict_proba(query), expected, rtol=1e-4)
+    assert predictor.support_files == {(tmp_path / "m.png").resolve()}
+
+
+def test_exif_turns_photos_and_their_masks(predictor, tmp_path):
+    upright, truth = scene(size=(30, 50), box=(3, 4, 15, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side: the viewer turns it clockwise
+    Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "a.png", exif=exif)
+    mask = predictor.predict(tmp_path / "a.png")
+    assert iou(mask, truth) > 0.9
+    for marks in (truth, np.rot90(truth).copy()):
+        predictor.set_support(tmp_path / "a.png", marks)
+        assert iou(predictor.predict(upright), truth) > 0.9
+
+
+def test_255_in_a_mask_is_no_foreground(predictor):
+    pixels, mask = scene()
+    labels = mask.astype(np.uint8)
+    pixels[:, 35:] = GREEN
+    labels[:, 35:] = 255
+    predictor.set_support(pixels, labels)
+    assert not predictor.predict(np.full((9, 9, 3), GREEN, np.uint8)).any()
+
+
+@pytest.mark.parametrize("bad", [np.zeros((30, 40)), np.full((30, 40), 0, np.uint8)])
+def test_an_empty_mask_is_refused_and_the_former_support_kept(predictor, bad):
+    before = predictor.predict(scene()[0])
+    with pytest.raises(DataError, match="mask 1 of 'support' marks nothing"):
+        predictor.set_support(scene(BLUE)[0], bad)
+    np.testing.assert_array_equal(predictor.predict(scene()[0]), before)
+
+
+def test_a_mask_too_small_for_the_model_is_refused(predictor):
+    mask = np.zeros((640, 640), bool)
+    mask[3, 3] = True
+    with pytest.raises(DataError, match=r"marks only 1 pixels.*32 x 32; crop"):
+        predictor.set_support(np.zeros((640, 640, 3), np.uint8), mask)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "message"),
+    [
+        (scene()[0], None, "1 images and 0 masks"),
+        ([scene()[0]] * 2, [scene()[1]], "2 images and 1 masks"),
+        ([], [], "0 images"),
+        ({}, None, "0 classes"),
+        ({"cat": scene()[0]}, None, "'cat' is not a pair"),
+        ({"cat": scene()}, scene()[1], "named supports bring their own masks"),
+        (scene()[0], scene()[0], r"array \(30, 40, 3\)"),
+        (scene()[0], 3, "a int"),
+        (3, scene()[1], "int is no image"),
+        (np.zeros((4, 4, 2)), np.ones((4, 4)), r"shape \(4, 4, 2\)"),
+        (np.full((4, 4), 200.0), np.ones((4, 4)), "scale it to"),
+        (np.full((4, 4), np.nan), np.ones((4, 4)), "scale it to"),
+        (torch.zeros(4, 4), np.ones((4, 4)), r"must be \(3, H, W\)"),
+        (torch.full((3, 4, 4), 9.0), np.ones((4, 4)), "scale it to"),
+    ],
+)
+def test_what_cannot_be_used_is_named(predictor, images, masks, message):
+    with pytest.raises(UsageError, match=message):
+        predictor.set_support(images, masks)
+
+
+def test_a_mask_of_another_size_is_refused(predictor):
+    with pytest.raises(DataError, match="3 x 2 but its image is 40 x 30"):
+        predictor.set_support(scene()[0], np.ones((2, 3), bool))
+
+
+def test_predicting_without_support_and_unusable_devices_are_refused():
+    with pytest.raises(UsageError, match="set_support"):
+        FewShotPredictor(ColorSegmenter()).predict(scene()[0])
+    with pytest.raises(UsageError, match="device 'abacus' cannot be used here"):
+        FewShotPredictor(ColorSegmenter(), "abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="device 'cuda' cannot be used here"):
+            FewShotPredictor(ColorSegmenter(), "cuda")
+
+
+def test_the_model_is_put_into_evaluation_mode_and_gets_no_gradient(predictor):
+    assert not predictor.model.training
+    predictor.predict(scene()[0])
+    assert predictor.model.sharpness.grad is None

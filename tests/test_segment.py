@@ -1,0 +1,169 @@
+"""Folders of photos: names, sub-folders, formats, bad files, and inputs that must not be overwritten."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from fewseg.data.images import read_image, read_labels
+from fewseg.errors import DataError, UsageError
+from fewseg.predictor import FewShotPredictor
+from fewseg.segment import plan, segment_folder
+from test_predictor import BLUE, RED, ColorSegmenter, iou, scene
+
+
+@pytest.fixture
+def predictor():
+    predictor = FewShotPredictor(ColorSegmenter())
+    predictor.set_support(*scene())
+    return predictor
+
+
+def photo(path: Path, color=RED, **options) -> np.ndarray:
+    """A photo on disk; returns where its box is."""
+    pixels, mask = scene(color, **options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **({"quality": 95} if path.suffix != ".png" else {}))
+    return mask
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_masks_and_overlays_of_the_photos_own_sizes_in_the_same_sub_folders(predictor, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    truth = photo(photos / "a.jpg")
+    deep = photo(photos / "sub" / "deep" / "b.png", size=(71, 33), box=(8, 4, 50, 30))
+    (photos / "notes.txt").write_text("no picture")
+    (photos / ".hidden.jpg").write_text("no picture")
+    calls = []
+    summary = segment_folder(predictor, photos, out, progress=lambda *call: calls.append(call))
+    assert files(out) == ["a.png", "a_overlay.jpg", "sub/deep/b.png", "sub/deep/b_overlay.jpg"]
+    for name, mask in (("a.png", truth), ("sub/deep/b.png", deep)):
+        written = read_labels(out / name)
+        assert set(np.unique(written)) == {0, 255}
+        assert iou(written > 0, mask) > 0.85
+    assert read_image(out / "sub/deep/b_overlay.jpg").size == (71, 33)
+    assert summary.written == (
+        (photos / "a.jpg", out / "a.png"),
+        (photos / "sub/deep/b.png", out / "sub/deep/b.png"),
+    )
+    assert summary.failed == summary.empty == ()
+    assert calls == [(1, 2, photos / "a.jpg"), (2, 2, photos / "sub/deep/b.png")]
+
+
+def test_names_never_collide(tmp_path):
+    for name in ("x/a.jpg", "x/a.png", "x/a_png.jpg", "y/a.jpg", "y/b.jpg", "z/x/a.jpg", "z/x/A.JPG"):
+        photo(tmp_path / name)
+    queries = [tmp_path / "x", tmp_path / "y", tmp_path / "z/x", tmp_path / "x/a.jpg"]
+    jobs = plan(queries, tmp_path / "out")
+    assert len({job.stem.casefold() for job in jobs}) == len({job.name for job in jobs}) == len(jobs) == 7
+    assert [job.stem for job in plan([tmp_path / "y"], tmp_path / "out")] == ["a", "b"]
+    assert [job.stem for job in plan([tmp_path / "x"], tmp_path / "out")] == ["a_jpg", "a_png", "a_png_2"]
+
+
+def test_bad_files_are_listed_and_the_good_ones_done(predictor, tmp_path):
+    photo(tmp_path / "in/a.png")
+    photo(tmp_path / "in/c.png", (90, 90, 90))
+    (tmp_path / "in/b.jpg").write_text("broken")
+    summary = segment_folder(predictor, tmp_path / "in", tmp_path / "out", overlay=False)
+    assert files(tmp_path / "out") == ["a.png", "c.png"]
+    assert [path.name for path, _ in summary.failed] == ["b.jpg"]
+    assert "use JPEG or PNG" in summary.failed[0][1]
+    assert [path.name for path in summary.empty] == ["c.png"]
+
+
+def test_a_run_can_be_repeated_into_a_sub_folder(predictor, tmp_path):
+    photo(tmp_path / "a.jpg")
+    first = segment_folder(predictor, tmp_path, tmp_path / "out", coco=True)
+    before = files(tmp_path)
+    assert segment_folder(predictor, tmp_path, tmp_path / "out", coco=True) == first
+    assert files(tmp_path) == before
+
+
+def test_inputs_are_never_overwritten(predictor, tmp_path):
+    photo(tmp_path / "a.png")
+    original = (tmp_path / "a.png").read_bytes()
+    with pytest.raises(UsageError, match=r"a\.png is an input"):
+        segment_folder(predictor, tmp_path / "a.png", tmp_path)
+    with pytest.raises(UsageError, match="both the folder of pictures and the output folder"):
+        segment_folder(predictor, tmp_path, tmp_path / "sub" / "..")
+    assert (tmp_path / "a.png").read_bytes() == original
+    image, mask = scene()
+    photo(tmp_path / "s.jpg")
+    Image.fromarray(mask).save(tmp_path / "s.png")
+    predictor.set_support(tmp_path / "s.jpg", tmp_path / "s.png")
+    with pytest.raises(UsageError, match=r"s\.png is an input"):
+        segment_folder(predictor, tmp_path / "s.jpg", tmp_path)
+    assert image.shape[:2] == mask.shape
+    assert files(tmp_path) == ["a.png", "s.jpg", "s.png"]
+
+
+def test_nothing_to_segment_is_said(predictor, tmp_path):
+    with pytest.raises(UsageError, match="no pictures to segment"):
+        segment_folder(predictor, tmp_path, tmp_path / "out")
+    with pytest.raises(UsageError, match="no such file or folder"):
+        segment_folder(predictor, tmp_path / "gone.jpg", tmp_path / "out")
+    assert files(tmp_path) == []
+
+
+def test_a_wrong_support_stops_the_run_and_leaves_no_half_written_file(predictor, tmp_path, monkeypatch):
+    photo(tmp_path / "a.jpg")
+
+    def refuse(image):
+        raise UsageError("the model was trained for 5 shots")
+
+    monkeypatch.setattr(predictor, "predict", refuse)
+    with pytest.raises(UsageError, match="5 shots"):
+        segment_folder(predictor, tmp_path, tmp_path / "out", coco=True)
+    assert files(tmp_path) == ["a.jpg"]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' decode under numpy 2
+def test_several_classes_give_label_maps_and_coco_annotations(predictor, tmp_path):
+    predictor.set_support({"red": scene(RED), "blue": scene(BLUE)})
+    red = photo(tmp_path / "in/r.png", RED)
+    photo(tmp_path / "in/sub/b.png", BLUE, size=(50, 64), box=(10, 8, 40, 60))
+    photo(tmp_path / "in/none.png", (90, 90, 90))
+    summary = segment_folder(predictor, tmp_path / "in", tmp_path / "out", coco=True)
+    labels = read_labels(tmp_path / "out/r.png")
+    with Image.open(tmp_path / "out/r.png") as image:
+        assert image.mode == "P"
+    assert set(np.unique(labels)) == {0, 1}
+    assert iou(labels == 1, red) > 0.85
+    assert set(np.unique(read_labels(tmp_path / "out/sub/b.png"))) == {0, 2}
+    assert [path.name for path in summary.empty] == ["none.png"]
+    assert summary.annotations == tmp_path / "out/annotations.json"
+    content = json.loads(summary.annotations.read_text())
+    assert content["categories"] == [{"id": 1, "name": "red"}, {"id": 2, "name": "blue"}]
+    assert {entry["file_name"] for entry in content["images"]} == {"r.png", "sub/b.png", "none.png"}
+    assert [entry["category_id"] for entry in content["annotations"]] == [1, 2]
+    first = content["annotations"][0]
+    np.testing.assert_array_equal(rle.decode(first["segmentation"]), labels == 1)
+    rows, columns = np.nonzero(labels == 1)
+    width, height = columns.max() - columns.min() + 1, rows.max() - rows.min() + 1
+    assert first["bbox"] == [columns.min(), rows.min(), width, height]
+    assert first["area"] == (labels == 1).sum()
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' decode under numpy 2
+def test_pycocotools_reads_the_annotations(predictor, tmp_path, capsys):
+    truth = photo(tmp_path / "in/a.jpg")
+    summary = segment_folder(predictor, [tmp_path / "in"], tmp_path / "out", coco=True)
+    coco = COCO(str(summary.annotations))
+    (annotation,) = coco.loadAnns(coco.getAnnIds(catIds=coco.getCatIds(["object"])))
+    assert iou(coco.annToMask(annotation).astype(bool), truth) > 0.85
+
+
+def test_a_data_error_is_not_swallowed_before_anything_is_written(predictor, tmp_path):
+    photo(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match="marks nothing"):
+        predictor.set_support(tmp_path / "a.jpg", np.zeros((30, 40), bool))
+    assert len(segment_folder(predictor, tmp_path / "a.jpg", tmp_path / "out").written) == 1
