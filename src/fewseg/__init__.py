@@ -1,1 +1,41 @@
-"""fewseg: few-shot semantic segmentation."""
+"""fewseg: few-shot semantic segmentation.
+
+Given a few annotated support images of a class that a network was never trained on, segment that class in query images.
+"""
+
+from fewseg.checkpoints import create_model, load_model, load_released, save_model
+from fewseg.config import Config, load_config
+from fewseg.data.protocols import get_protocol
+from fewseg.data.sampling import sample_episodes
+from fewseg.engine.evaluate import Report, evaluate
+from fewseg.engine.train import train
+from fewseg.episode import Episode, Prediction
+from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.metrics import FewShotIoU
+from fewseg.models.base import FewShotSegmenter
+from fewseg.predictor import FewShotPredictor
+from fewseg.registry import create, register
+
+__all__ = [
+    "Config",
+    "DataError",
+    "Episode",
+    "FewShotIoU",
+    "FewShotPredictor",
+    "FewShotSegmenter",
+    "FewsegError",
+    "Prediction",
+    "Report",
+    "UsageError",
+    "create",
+    "create_model",
+    "evaluate",
+    "get_protocol",
+    "load_config",
+    "load_model",
+    "load_released",
+    "register",
+    "sample_episodes",
+    "save_model",
+    "train",
+]

@@ -28,6 +28,7 @@ from fewseg.data.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.engine.features import FeatureCache
+from fewseg.engine.memory import keep_freed_memory
 from fewseg.episode import IGNORE, Prediction
 from fewseg.errors import UsageError
 from fewseg.metrics import FewShotIoU, base_confusion, bootstrap_interval, class_iou, fb_iou, miou
@@ -120,6 +121,7 @@ def evaluate(
     none of `workers` and `cache_gb`. `source` is the data set's test subset.
     """
     progress = progress or Silent()
+    keep_freed_memory()
     protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
     if episode_lists is None:
         seeds = _seeds(protocol, repeats)

@@ -96,23 +96,24 @@ class TrainingFeatures:
 
     def fill(self, sampler: GlobalSampler, *, workers: int, progress: Silent) -> None:
         """Extract all that the sampler's episodes will ask for."""
-        wanted: OrderedDict[tuple[int, int, int], None] = OrderedDict()
-        for numbers in sampler:
-            for g in numbers:
-                spec, flips = self.episodes.spec(g), self._flips(g)
-                for i, flip in zip((spec.query, *spec.support), flips, strict=True):
-                    wanted[i, spec.class_id, flip] = None
+        wanted: dict[tuple[int, int, int], set[str]] = {}
+        for g in (g for numbers in sampler for g in numbers):
+            spec, flips = self.episodes.spec(g), self._flips(g)
+            for slot, (i, flip) in enumerate(zip((spec.query, *spec.support), flips, strict=True)):
+                wanted.setdefault((i, spec.class_id, flip), set()).add("support" if slot else "query")
         images = _Images(self.dataset, list(wanted))
         loader = make_loader(images, [[n] for n in range(len(images))], workers=workers)
-        device = self.model.device
-        was_training = self.model.training
+        device, was_training = self.model.device, self.model.training
         self.model.eval()
-        for (i, class_id, flip), image, maps in progress(loader, "extracting features", len(images)):
+        for key, image, maps in progress(loader, "extracting features", len(images)):
+            i, _, flip = key
             pixels, labels = image.to(device), maps.to(device)
-            if (i, flip) not in self._query:
-                self._query[i, flip] = _cpu(self.model.extract_query(pixels))
-            self._support[i, class_id, flip] = _cpu(self.model.extract_support(pixels[:, None], labels[:, None, 0]))
-            self._labels[i, class_id, flip] = (maps[:, 0], maps[:, 1])
+            if "query" in wanted[key]:
+                self._labels[key] = (maps[:, 0], maps[:, 1])
+                if (i, flip) not in self._query:
+                    self._query[i, flip] = _cpu(self.model.extract_query(pixels))
+            if "support" in wanted[key]:
+                self._support[key] = _cpu(self.model.extract_support(pixels[:, None], labels[:, None, 0]))
         self.model.train(was_training)
 
     def batches(self, sampler: GlobalSampler) -> Iterator[FeatureBatch]:

@@ -25,6 +25,7 @@ from fewseg.config import Config, load_config
 from fewseg.data.dataset import GlobalSampler
 from fewseg.data.images import replacing
 from fewseg.data.transforms import sample_seed
+from fewseg.engine.memory import keep_freed_memory
 from fewseg.engine.tasks import BaseTask, EpisodeTask, Task
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Silent
@@ -66,6 +67,7 @@ def train(config: Config, run: Path, *, resume: bool = False, progress: Silent |
     configuration that differs from the one the run was started with.
     """
     progress = progress or Silent()
+    keep_freed_memory()
     fabric = Fabric(
         accelerator=config.train.accelerator,
         devices=config.train.devices,

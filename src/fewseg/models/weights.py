@@ -38,6 +38,8 @@ def load_backbone_weights(backbone: Backbone, name: str, weights: str | None) ->
         return
     state = _imagenet(backbone, name) if weights == "imagenet" else read_state_dict(Path(weights))
     own = backbone.state_dict()
+    # a saved model's file serves too: its back-end is taken
+    state = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")} or state
     load_strict(backbone, _to_own_names(state, own, name), what=f"back-end weights {weights!r} for {name}")
 
 

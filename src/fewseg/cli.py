@@ -1,0 +1,281 @@
+"""The command line: `fewseg train | evaluate | compare | segment | convert | models | data | demo`."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.progress import Bars, Silent
+
+app = typer.Typer(
+    name="fewseg",
+    help="Few-shot semantic segmentation: given a few annotated photos of a class, find it in other photos.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`--debug` anywhere shows the traceback of an error. Exit codes: 0 done, 1 data, 2 usage.",
+)
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Recipes (a method, a data set, a YAML file) and overrides such as `data.fold=1 train.lr=1e-3`."
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+Workers = Annotated[int, typer.Option(min=0, help="Loader processes; the numbers never depend on it.")]
+
+
+@app.command()
+def train(
+    words: Words = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory [runs/METHOD-DATA-foldF-Kshot].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the merged configuration and stop.")] = False,
+) -> None:
+    """Train a method on the base classes of a fold.
+
+    `fewseg train hdmnet pascal5i data.root=DIR data.fold=0` trains HDMNet on a laptop; where no `base.run=RUN` is
+    given, its base learner is trained first, as `fewseg train base pascal5i ...` would. `hdmnet-paper` and its like
+    are the papers' recipes. `fewseg models` lists methods and recipes, `--show` prints every key.
+    """
+    from omegaconf import OmegaConf
+
+    from fewseg.config import load_config
+    from fewseg.engine.train import train as run_training
+
+    config = load_config(*_methods_first(words))
+    if show:
+        typer.echo(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+        return
+    run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
+    run_training(config, run, resume=resume, progress=_progress())
+    typer.echo(f"trained: {run}  (evaluate it: fewseg evaluate {run})")
+
+
+@app.command()
+def evaluate(
+    target: Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")],
+    words: Words = None,
+    protocol: Annotated[
+        str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet; see docs/protocols.md.")
+    ] = "fewseg",
+    shots: Annotated[int | None, typer.Option(min=1, help="Supports per episode [the model's].")] = None,
+    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Repeats [the protocol's].")] = None,
+    episodes_file: Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")] = None,
+    support_mask: Annotated[bool, typer.Option(help="HDMNet: use the support mask at test time.")] = True,
+    workers: Workers = 2,
+    cache_gb: Annotated[
+        float, typer.Option(min=0, help="Memory for encoded images; the numbers never depend on it.")
+    ] = 2.0,
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Where to write the report as JSON [RUN/report.json].")] = None,
+) -> None:
+    """Measure a model on a fold's novel classes: mIoU, FB-IoU, per class, meta and base learner alone, with intervals.
+
+    `fewseg evaluate RUN` takes data set and fold from the run; overrides such as `data.root=DIR` change them.
+    `fewseg evaluate prototype pascal5i data.root=DIR data.fold=0` measures a method that needs no training.
+    """
+    from fewseg.engine.evaluate import evaluate as run_evaluation
+    from fewseg.engine.runs import open_target, open_test_data
+
+    progress = _progress()
+    opened = open_target(target, words or [], device=device, support_mask=support_mask)
+    source, fold = open_test_data(opened, progress=progress)
+    report = run_evaluation(
+        opened.model,
+        source,
+        fold,
+        protocol=protocol,
+        shots=shots or opened.config.data.shots,
+        episodes=episodes,
+        repeats=repeats,
+        episode_lists=_episode_lists(episodes_file, source),
+        workers=workers,
+        cache_gb=cache_gb,
+        checkpoint=opened.checkpoint,
+        progress=progress,
+    )
+    _print_report(report)
+    path = out or (Path(target) / "report.json" if Path(target).is_dir() else None)
+    if path is not None:
+        typer.echo(f"report: {report.save(path)}")
+
+
+@app.command()
+def segment(
+    queries: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
+    model: Annotated[str, typer.Option(help="A run directory, a saved model, or a method without training.")],
+    support: Annotated[list[Path], typer.Option(help="An annotated photo; repeat for several.")],
+    mask: Annotated[list[Path], typer.Option(help="Its mask, in the same order: the object is not 0.")],
+    out: Annotated[Path, typer.Option(help="Folder for masks and overlays.")],
+    overlay: Annotated[bool, typer.Option(help="Also write the photo with the mask drawn on it.")] = True,
+    coco: Annotated[bool, typer.Option("--coco", help="Also write annotations.json (COCO, run-length masks).")] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average with the mirrored photo: a little better, twice the time.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Find the class of the annotated photos in other photos: a mask PNG of each photo's own size, and an overlay.
+
+    `fewseg segment --model RUN --support a.jpg --mask a.png --out masks photos/`. Photos that cannot be read are
+    listed at the end, and the exit code is 1; the others are done.
+    """
+    from fewseg.engine.runs import open_target
+    from fewseg.predictor import FewShotPredictor
+    from fewseg.segment import segment_folder
+
+    if len(support) != len(mask):
+        raise UsageError(
+            f"{len(support)} --support but {len(mask)} --mask were given; every photo needs its mask, in the same order"
+        )
+    opened = open_target(model, [], device=device)
+    predictor = FewShotPredictor(opened.model, flip=flip)
+    predictor.set_support(support, mask)
+    summary = segment_folder(predictor, queries, out, overlay=overlay, coco=coco, progress=_progress())
+    typer.echo(
+        f"{len(summary.written)} masks in {out}" + (f", {len(summary.empty)} of them empty" if summary.empty else "")
+    )
+    if summary.failed:
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in summary.failed)
+        raise DataError(f"{len(summary.failed)} photos could not be segmented:\n{listed}")
+
+
+@app.command()
+def convert(
+    method: Annotated[str, typer.Argument(help="hdmnet, bam, pfenet or hsnet.")],
+    file: Annotated[Path, typer.Argument(help="The released checkpoint (.pth); read without running any code in it.")],
+    outdir: Annotated[Path, typer.Argument(help="Folder to write; `fewseg evaluate OUTDIR` reads it.")],
+    backbone: Annotated[
+        str, typer.Option(help="resnet50-ds, resnet101-ds, vgg16_bn; HSNet: resnet50, resnet101, vgg16.")
+    ] = "",
+    base_classes: Annotated[int | None, typer.Option(help="15 on PASCAL-5i, 60 on COCO-20i [from the file].")] = None,
+    shots: Annotated[int, typer.Option(min=1, help="Shots that the checkpoint was trained for.")] = 1,
+) -> None:
+    """Turn released weights into a saved model of fewseg, strictly: every name must fit."""
+    from fewseg.checkpoints import load_released, save_model
+
+    chosen = backbone or ("resnet50" if method == "hsnet" else "resnet50-ds")
+    model = load_released(method, file, backbone=chosen, base_classes=base_classes, shots=shots)
+    save_model(model, outdir, {"released": file.name})
+    typer.echo(f"converted: {outdir}")
+
+
+@app.command()
+def models() -> None:
+    """List methods with their options, back-ends and recipes."""
+    from fewseg import registry
+    from fewseg.config import recipes
+    from fewseg.models.backbones import BACKBONES
+
+    table = Table("method", "what", "options")
+    for name, cls in sorted(registry.classes("model").items()):
+        table.add_row(name, (cls.__doc__ or "").strip().splitlines()[0], ", ".join(registry.options(cls)))
+    console = Console()
+    console.print(table)
+    console.print("data sets: " + ", ".join(sorted(registry.classes("source"))))
+    console.print("back-ends: " + ", ".join(BACKBONES))
+    console.print("recipes: " + ", ".join(recipes()))
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder for the run, the masks and the report; it must not exist yet.")
+    ] = Path("runs/demo"),
+) -> None:
+    """The whole way on the built-in data set `scenes` in a few minutes: train, evaluate, segment, report."""
+    from fewseg.experiments.demo import run_demo
+
+    report = run_demo(out, progress=_progress())
+    typer.echo(f"report: {report.resolve()}")
+
+
+def _progress() -> Silent:
+    return Bars()
+
+
+def _methods_first(words: list[str] | None) -> list[str]:
+    if not any("=" not in word for word in words or []):
+        raise UsageError("say what to train and on what: fewseg train hdmnet pascal5i data.root=DIR data.fold=0")
+    return list(words or [])
+
+
+def _episode_lists(file: Path | None, source: Any) -> list[Any] | None:
+    from fewseg.data.episodes import EpisodeList
+
+    return None if file is None else [EpisodeList.load(file, source)]
+
+
+def _print_report(report: Any) -> None:
+    """The report's numbers as a table, with what is needed to repeat them."""
+    console = Console()
+    table = Table(
+        "IoU, %", "mean", *(f"seed {r.seed}" for r in report.repeats), title=_title(report), title_justify="left"
+    )
+
+    def row(name: str, mean: float | None, values: list[float | None]) -> None:
+        if mean is not None:
+            table.add_row(name, f"{100 * mean:.2f}", *("" if v is None else f"{100 * v:.2f}" for v in values))
+
+    row("mIoU", report.miou, [r.miou for r in report.repeats])
+    row("FB-IoU", report.fb_iou, [r.fb_iou for r in report.repeats])
+    for name, iou in report.class_iou.items():
+        row(f"  {name}", iou, [r.class_iou[name] for r in report.repeats])
+    row("meta learner alone", report.meta_miou, [r.meta_miou for r in report.repeats])
+    row("base learner, base classes", report.base_miou, [r.base_miou for r in report.repeats])
+    console.print(table)
+    low, high = (100 * bound for bound in report.interval)
+    console.print(f"mIoU {100 * report.miou:.2f}, 95 % interval {low:.2f} to {high:.2f} ({report.interval_kind})")
+    for r in report.repeats:
+        console.print(f"episodes {r.episode_sha256[:16]} ({r.episodes}, seed {r.seed})", highlight=False)
+    if report.checkpoint:
+        console.print(
+            f"checkpoint {report.checkpoint.get('sha256', '')[:16]} {report.checkpoint.get('path', '')}",
+            highlight=False,
+        )
+
+
+def _title(report: Any) -> str:
+    return (
+        f"{report.method} on {report.backbone}, {report.source} fold {report.fold['index']}, {report.shots}-shot, "
+        f"{report.image_size} px, protocol {report.protocol['name']}"
+    )
+
+
+def main() -> None:
+    """Run the command line; errors become one message and an exit code."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    from fewseg.engine.memory import keep_freed_memory
+
+    keep_freed_memory()
+    try:
+        app()
+    except FewsegError as error:
+        _fail(str(error), error.exit_code, debug=debug)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1, debug=debug)
+    except Exception as error:
+        _fail(f"{type(error).__name__}: {error} (this is a fault of fewseg; --debug shows where)", 1, debug=debug)
+
+
+def _fail(message: str, code: int, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    Console(stderr=True).print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

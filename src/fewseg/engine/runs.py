@@ -1,0 +1,110 @@
+"""Opening what a user names: a run directory, a saved model, or a method that needs no training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewseg import registry
+from fewseg.checkpoints import create_model, find_folder, load_model, read_record
+from fewseg.config import Config, load_config
+from fewseg.data.source import Fold, ImageSource
+from fewseg.engine.tasks import create_source
+from fewseg.errors import UsageError
+from fewseg.models.base import FewShotSegmenter
+from fewseg.progress import Silent
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready for use, with the configuration that names its data."""
+
+    model: FewShotSegmenter
+    config: Config
+    fold: Fold | None
+    """The fold it was trained on, with its held-out classes; None for a method without training."""
+    checkpoint: dict[str, Any]
+    """Path and hash of the weights."""
+
+
+def open_target(
+    target: str, words: Sequence[str], *, device: str = "auto", support_mask: bool = True, **overrides: Any
+) -> Opened:
+    """Open a run directory, a saved folder, or a training-free method by its recipe's name.
+
+    `words` are recipes and overrides, as for `load_config`; `support_mask=False` is passed to the model.
+    """
+    path = Path(target)
+    options = overrides if support_mask else {**overrides, "support_mask": False}
+    if path.is_dir():
+        return _open_folder(path, words, device=device, options=options)
+    config = load_config(target, *words)
+    if registry.find("model", config.model.name).trainable:
+        raise UsageError(
+            f"{config.model.name} must be trained first (fewseg train {target} ...); then give its run directory"
+        )
+    model = create_model(
+        config.model.name,
+        backbone=config.model.backbone,
+        weights=config.model.weights,
+        shots=config.data.shots,
+        **config.model.options,
+    )
+    return Opened(model.eval().to(pick_device(device)), config, None, {})
+
+
+def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict[str, Any]) -> Opened:
+    folder = find_folder(path)
+    record = read_record(folder)
+    model = load_model(folder, **options)
+    if not isinstance(model, FewShotSegmenter):
+        raise UsageError(
+            f"{path} holds a base learner, which segments base classes only; give a run of a few-shot method"
+        )
+    run_file = next((d / "config.yaml" for d in (path, path.parent) if (d / "config.yaml").is_file()), None)
+    config = load_config(*([str(run_file)] if run_file else []), *words)
+    if run_file is None and not any(word.startswith("data.shots=") for word in words):
+        config.data.shots = model.shots
+    trained = record["info"].get("fold")
+    fold = None
+    if trained is not None:
+        fold = Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))
+    checkpoint = {"path": str(folder), "sha256": record["sha256"]}
+    return Opened(model.to(pick_device(device)), config, fold, checkpoint)
+
+
+def open_test_data(opened: Opened, *, progress: Silent | None = None) -> tuple[ImageSource, Fold]:
+    """The test subset and the fold to evaluate on: the one that the model was trained for, if it is the configured
+    one.
+    """
+    source = create_source(opened.config, "test", progress=progress)
+    fold = source.fold(opened.config.data.fold)
+    if opened.fold is None:
+        return source, fold
+    seen = set(opened.fold.base) & set(fold.novel)
+    if seen:
+        names = ", ".join(source.class_names[c - 1] for c in sorted(seen))
+        raise UsageError(
+            f"the model was trained on classes that are novel in fold {fold.index} ({names}); it was trained for fold "
+            f"{opened.fold.index}: evaluate with data.fold={opened.fold.index}"
+        )
+    return source, opened.fold if opened.fold.novel == fold.novel else fold
+
+
+def pick_device(name: str) -> torch.device:
+    """A device by name; auto takes CUDA where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"device {name!r} cannot be used ({reason}); choose cpu, cuda, cuda:N or mps, as the machine has"
+        ) from error
+    return device

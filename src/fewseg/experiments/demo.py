@@ -1,0 +1,163 @@
+"""The demo: HDMNet trained on the built-in scenes, measured on novel classes, used on pictures, and explained in a
+report.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fewseg.checkpoints import create_model, find_folder, load_model, read_record
+from fewseg.config import Config, load_config
+from fewseg.data.episodes import EpisodeList
+from fewseg.data.protocols import get_protocol
+from fewseg.data.sampling import sample_episodes
+from fewseg.data.source import Fold, ImageSource
+from fewseg.engine.evaluate import Report, evaluate
+from fewseg.engine.features import FeatureCache
+from fewseg.engine.tasks import create_source, training_fold
+from fewseg.engine.train import train
+from fewseg.errors import UsageError
+from fewseg.metrics import bootstrap_interval, episode_counts, fb_iou, miou
+from fewseg.models.base import FewShotSegmenter
+from fewseg.predictor import FewShotPredictor
+from fewseg.progress import Silent
+from fewseg.report import build
+from fewseg.report.page import ReportPage, Row, write_report
+from fewseg.segment import segment_folder
+
+EPISODES = 200
+WITHOUT_MASK = "HDMNet, support mask taken away"
+PROTOTYPE = "masked-average prototype"
+
+
+def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPISODES, progress: Silent) -> Path:
+    """Train, evaluate, segment and report into `out`; returns the report's path.
+
+    `overrides` change the recipe `demo`. Raises UsageError if `out` exists already.
+    """
+    if out.exists():
+        raise UsageError(f"{out} exists already; give another --out, or remove it")
+    config = load_config("demo", *overrides)
+    run = train(config, out / "run", progress=progress)
+    source = create_source(config, "test", progress=progress)
+    fold = training_fold(config, source)
+    listed = sample_episodes(
+        source,
+        fold,
+        protocol=get_protocol("fewseg", dataset=source.name),
+        seed=0,
+        shots=config.data.shots,
+        episodes=episodes,
+    )
+    listed.save(out / "episodes.csv")
+    models = demo_models(run, config)
+    reports = {
+        name: evaluate(model, source, fold, episode_lists=[listed], checkpoint=_checkpoint(run), progress=progress)
+        for name, model in models.items()
+    }
+    reports["HDMNet"].save(out / "report.json")
+    segment_some(models["HDMNet"], source, listed, out, progress=progress)
+    page = demo_page(out, run, reports, models, source, fold, listed)
+    return write_report(out / "report.html", page)
+
+
+def demo_models(run: Path, config: Config) -> dict[str, FewShotSegmenter]:
+    """The trained model, the same without its support mask, and prototypes on the same back-end."""
+    weights = find_folder(run) / "model.safetensors"
+    prototype = create_model(
+        "prototype",
+        backbone=config.model.backbone,
+        weights=str(weights),
+        image_size=config.model.options["image_size"],
+    )
+    return {
+        "HDMNet": load_model(run),
+        WITHOUT_MASK: load_model(run, support_mask=False),
+        PROTOTYPE: prototype.eval(),
+    }
+
+
+def everything_foreground(source: ImageSource, fold: Fold, listed: EpisodeList) -> Row:
+    """The floor: every pixel of every query called foreground."""
+    table = []
+    for spec in listed.specs:
+        labels = torch.from_numpy(source.load(spec.query)[1])
+        truth = torch.where(labels == 255, 255, (labels == spec.class_id).int())
+        table.append(episode_counts(torch.ones_like(labels, dtype=torch.bool), truth, spec.class_id).numpy())
+    rows = np.stack(table)
+    return Row(
+        "everything foreground",
+        miou(rows, fold.novel),
+        bootstrap_interval(rows, fold.novel),
+        fb_iou(rows),
+        note="the floor",
+    )
+
+
+def segment_some(
+    model: FewShotSegmenter, source: ImageSource, listed: EpisodeList, out: Path, *, progress: Silent, count: int = 6
+) -> None:
+    """What a practitioner does: one annotated picture, a folder of others, masks in a folder."""
+    spec = listed.specs[0]
+    photos = out / "photos"
+    photos.mkdir()
+    others = source.index.images_of(spec.class_id, min_pixels=source.min_pixels)
+    for i in [int(i) for i in others if int(i) != spec.support[0]][:count]:
+        source.load(i)[0].save(photos / f"{source.index.ids[i]}.png")
+    image, labels = source.load(spec.support[0])
+    image.save(out / "support.png")
+    Image.fromarray(((labels == spec.class_id) * 255).astype(np.uint8)).save(out / "support_mask.png")
+    predictor = FewShotPredictor(model)
+    predictor.set_support(out / "support.png", out / "support_mask.png")
+    segment_folder(predictor, [photos], out / "masks", progress=progress)
+
+
+def demo_page(
+    out: Path,
+    run: Path,
+    reports: dict[str, Report],
+    models: dict[str, FewShotSegmenter],
+    source: ImageSource,
+    fold: Fold,
+    listed: EpisodeList,
+) -> ReportPage:
+    """The page: HDMNet against its own ablation and two baselines, on the same episodes."""
+    main = reports["HDMNet"]
+    notes = {WITHOUT_MASK: "same weights, every support pixel counts", PROTOTYPE: "same back-end, nothing trained"}
+    rows = [
+        build.row(name, report, note=notes.get(name, ""), highlight=name == "HDMNet")
+        for name, report in reports.items()
+    ]
+    caches = {name: FeatureCache(model) for name, model in models.items()}
+    protocol = get_protocol("fewseg", dataset=source.name)
+    return ReportPage(
+        "fewseg demo",
+        subtitle=(
+            "HDMNet, trained a few minutes on drawn scenes, finds classes that it was never trained on: "
+            f"one annotated picture each of {', '.join(main.fold['novel_names'])}."
+        ),
+        rows=(*rows, everything_foreground(source, fold, listed)),
+        per_class=build.class_scores(main, {name: r for name, r in reports.items() if name != "HDMNet"}),
+        curves=build.curves(run),
+        panels=build.episode_panels(caches, source, fold, listed, main.tables[0], protocol=protocol),
+        facts=build.facts(main),
+        sections=(build.protocol_section(main), build.version_section(main)),
+        commands=(
+            ("this page", f"fewseg demo --out {out}"),
+            ("the numbers again", f"fewseg evaluate {run} --episodes-file {out / 'episodes.csv'}"),
+            (
+                "masks of your own pictures",
+                f"fewseg segment --model {run} --support {out / 'support.png'} --mask {out / 'support_mask.png'}"
+                f" --out masks {out / 'photos'}",
+            ),
+        ),
+        interval_name="95 % interval (bootstrap over episodes)",
+    )
+
+
+def _checkpoint(run: Path) -> dict[str, str]:
+    return {"path": str(find_folder(run)), "sha256": read_record(run)["sha256"]}
