@@ -33,7 +33,7 @@ SCALE = 20.0
 
 
 class _FrozenMatcher(FewShotSegmenter):
-    """Frozen features of one or several `levels` (None: layer3); a subclass says how near they are to both sides."""
+    """Frozen features of one or several `levels` (None: layer3 and layer4); a subclass says how near they are to both sides."""
 
     trainable = False
 
@@ -47,7 +47,7 @@ class _FrozenMatcher(FewShotSegmenter):
         levels: list[str] | None = None,
     ) -> None:
         super().__init__()
-        levels = ["layer3"] if levels is None else levels
+        levels = ["layer3", "layer4"] if levels is None else levels
         if not levels or any(level not in LEVELS for level in levels):
             raise UsageError(f"levels {list(levels)!r}: choose one or several of {', '.join(LEVELS)}")
         self.shots, self.image_size = shots, image_size
