@@ -33,7 +33,7 @@ SCALE = 20.0
 
 
 class _FrozenMatcher(FewShotSegmenter):
-    """Frozen features of one or several `levels` (None: layer3 and layer4); a subclass says how near they are to both sides."""
+    """Frozen features of `levels` (None: layer3 and layer4); a subclass says how near they are to both sides."""
 
     trainable = False
 
