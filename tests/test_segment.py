@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from fewseg.data.images import read_image, read_labels
 from fewseg.errors import DataError, UsageError
 from fewseg.predictor import FewShotPredictor
+from fewseg.progress import Silent
 from fewseg.segment import plan, segment_folder
 from test_predictor import BLUE, RED, ColorSegmenter, iou, scene
 
@@ -43,8 +44,14 @@ def test_masks_and_overlays_of_the_photos_own_sizes_in_the_same_sub_folders(pred
     deep = photo(photos / "sub" / "deep" / "b.png", size=(71, 33), box=(8, 4, 50, 30))
     (photos / "notes.txt").write_text("no picture")
     (photos / ".hidden.jpg").write_text("no picture")
-    calls = []
-    summary = segment_folder(predictor, photos, out, progress=lambda *call: calls.append(call))
+    told = []
+
+    class Told(Silent):
+        def __call__(self, items, description, total, *, done=0):
+            told.append((description, total))
+            return items
+
+    summary = segment_folder(predictor, photos, out, progress=Told())
     assert files(out) == ["a.png", "a_overlay.jpg", "sub/deep/b.png", "sub/deep/b_overlay.jpg"]
     for name, mask in (("a.png", truth), ("sub/deep/b.png", deep)):
         written = read_labels(out / name)
@@ -56,7 +63,7 @@ def test_masks_and_overlays_of_the_photos_own_sizes_in_the_same_sub_folders(pred
         (photos / "sub/deep/b.png", out / "sub/deep/b.png"),
     )
     assert summary.failed == summary.empty == ()
-    assert calls == [(1, 2, photos / "a.jpg"), (2, 2, photos / "sub/deep/b.png")]
+    assert told == [("segmenting", 2)]
 
 
 def test_names_never_collide(tmp_path):

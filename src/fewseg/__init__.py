@@ -3,18 +3,22 @@
 Given a few annotated support images of a class that a network was never trained on, segment that class in query images.
 """
 
-from fewseg.checkpoints import create_model, load_model, load_released, save_model
-from fewseg.config import Config, load_config
-from fewseg.data.protocols import get_protocol
-from fewseg.data.sampling import sample_episodes
-from fewseg.engine.evaluate import Report, evaluate
-from fewseg.engine.train import train
-from fewseg.episode import Episode, Prediction
-from fewseg.errors import DataError, FewsegError, UsageError
-from fewseg.metrics import FewShotIoU
-from fewseg.models.base import FewShotSegmenter
-from fewseg.predictor import FewShotPredictor
-from fewseg.registry import create, register
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fewseg.checkpoints import create_model, load_model, load_released, save_model
+    from fewseg.config import Config, load_config
+    from fewseg.data.protocols import get_protocol
+    from fewseg.data.sampling import sample_episodes
+    from fewseg.engine.evaluate import Report, evaluate
+    from fewseg.engine.train import train
+    from fewseg.episode import Episode, Prediction
+    from fewseg.errors import DataError, FewsegError, UsageError
+    from fewseg.metrics import FewShotIoU
+    from fewseg.models.base import FewShotSegmenter
+    from fewseg.predictor import FewShotPredictor
+    from fewseg.registry import create, register
 
 __all__ = [
     "Config",
@@ -39,3 +43,26 @@ __all__ = [
     "save_model",
     "train",
 ]
+
+# Imported when first used: importing torch takes seconds, which `fewseg --help` should not.
+_HOMES = {
+    "checkpoints": ("create_model", "load_model", "load_released", "save_model"),
+    "config": ("Config", "load_config"),
+    "data.protocols": ("get_protocol",),
+    "data.sampling": ("sample_episodes",),
+    "engine.evaluate": ("Report", "evaluate"),
+    "engine.train": ("train",),
+    "episode": ("Episode", "Prediction"),
+    "errors": ("DataError", "FewsegError", "UsageError"),
+    "metrics": ("FewShotIoU",),
+    "models.base": ("FewShotSegmenter",),
+    "predictor": ("FewShotPredictor",),
+    "registry": ("create", "register"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"fewseg.{module}"), name)
+    raise AttributeError(f"module 'fewseg' has no attribute {name!r}")

@@ -18,6 +18,7 @@ app = typer.Typer(
     name="fewseg",
     help="Few-shot semantic segmentation: given a few annotated photos of a class, find it in other photos.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -257,9 +258,6 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
-    from fewseg.engine.memory import keep_freed_memory
-
-    keep_freed_memory()
     try:
         app()
     except FewsegError as error:

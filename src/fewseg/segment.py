@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,7 @@ from PIL import Image
 from fewseg.data import images
 from fewseg.errors import DataError, UsageError
 from fewseg.predictor import FewShotPredictor
-
-Progress = Callable[[int, int, Path], None]
-"""Called after every picture with how many are done, how many there are, and which one it was."""
+from fewseg.progress import Silent
 
 ANNOTATIONS = "annotations.json"
 
@@ -62,7 +60,7 @@ def segment_folder(
     *,
     overlay: bool = True,
     coco: bool = False,
-    progress: Progress | None = None,
+    progress: Silent | None = None,
 ) -> SegmentSummary:
     """Segment files and folders of pictures (with their sub-folders), one at a time, into `out_dir`.
 
@@ -78,7 +76,7 @@ def segment_folder(
     written, empty, failed = [], [], []
     classes = predictor.names or ("object",)
     with _coco_file(out / ANNOTATIONS, classes) if coco else nullcontext() as annotations:
-        for done, job in enumerate(jobs, start=1):
+        for job in (progress or Silent())(jobs, "segmenting", len(jobs)):
             try:
                 image = images.read_image(job.query)
             except DataError as error:
@@ -93,8 +91,6 @@ def segment_folder(
                     empty.append(job.query)
                 if annotations:
                     annotations.add(job.name, labels)
-            if progress:
-                progress(done, len(jobs), job.query)
     return SegmentSummary(tuple(written), tuple(empty), tuple(failed), out / ANNOTATIONS if coco else None)
 
 

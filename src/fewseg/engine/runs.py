@@ -13,6 +13,7 @@ from fewseg import registry
 from fewseg.checkpoints import create_model, find_folder, load_model, read_record
 from fewseg.config import Config, load_config
 from fewseg.data.source import Fold, ImageSource
+from fewseg.engine.memory import keep_freed_memory
 from fewseg.engine.tasks import create_source
 from fewseg.errors import UsageError
 from fewseg.models.base import FewShotSegmenter
@@ -38,6 +39,7 @@ def open_target(
 
     `words` are recipes and overrides, as for `load_config`; `support_mask=False` is passed to the model.
     """
+    keep_freed_memory()
     path = Path(target)
     options = overrides if support_mask else {**overrides, "support_mask": False}
     if path.is_dir():
