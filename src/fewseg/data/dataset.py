@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -90,9 +91,8 @@ class EpisodeDataset(Dataset[Sample]):
         self, i: int, class_id: int, transform: Transform, seed: int
     ) -> tuple[NDArray[np.uint8], Tensor, Tensor]:
         """The class mask and base labels (2, H, W) of an image, and the image and both of them transformed."""
-        image, labels = self.source.load(i)
-        check_size(self.source, i, image.size, labels)
-        mask = np.where(labels == IGNORE, IGNORE, labels == class_id).astype(np.uint8)
+        image, labels = _load(self.source, i)
+        mask = np.where(labels == np.iinfo(labels.dtype).max, IGNORE, labels == class_id).astype(np.uint8)
         if self._hidden:
             mask[np.isin(labels, [c for c in self._hidden if c != class_id])] = IGNORE
         maps = np.stack([mask, self._lookup[labels]])
@@ -123,28 +123,34 @@ class BaseDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, g: int) -> tuple[Tensor, Tensor]:
         epoch, position = divmod(g, len(self))
         i = int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
-        image, labels = self.source.load(i)
-        check_size(self.source, i, image.size, labels)
+        image, labels = _load(self.source, i)
         pixels, maps = self.transform(image, self._lookup[labels][None], sample_seed(self.seed, g, 0))
         return pixels, maps[0]
 
 
 def base_lookup(source: ImageSource, fold: Fold, *, novel: str) -> NDArray[np.uint8]:
-    """The fold's table from label values to base labels: unseen classes are background, or 255 with `ignore`."""
+    """The fold's table from label values to base labels: unseen classes are background, or 255 with `ignore`.
+
+    More classes than a byte holds (FSS-1000) have no base labels: all of their table is 255.
+    """
     check_novel(novel)
+    if len(source.class_names) >= IGNORE:
+        return np.full(2**16, IGNORE, np.uint8)
     table = fold.base_lookup()
     if novel == "ignore":
         table[list(fold.unseen)] = IGNORE
     return table
 
 
-def check_size(source: ImageSource, i: int, size: tuple[int, int], labels: NDArray[Any]) -> None:
-    """DataError if the labels of image `i` are not of the image's `size` (width, height)."""
-    if labels.shape != (size[1], size[0]):
+def _load(source: ImageSource, i: int) -> tuple[Image.Image, NDArray[Any]]:
+    """Image and label map; DataError if they are not of one size."""
+    image, labels = source.load(i)
+    if labels.shape != (image.height, image.width):
         raise DataError(
-            f"image {source.index.ids[i]!r} of {source.name} is {size[0]} x {size[1]} pixels, but its labels are"
-            f" {labels.shape[1]} x {labels.shape[0]}; they must be of one size"
+            f"image {source.index.ids[i]!r} of {source.name} is {image.width} x {image.height} pixels,"
+            f" but its labels are {labels.shape[1]} x {labels.shape[0]}; they must be of one size"
         )
+    return image, labels
 
 
 def collate(samples: Sequence[Sample]) -> Sample:

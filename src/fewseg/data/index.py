@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -81,6 +82,19 @@ def build_index(
 
 
 def cached_index(build: Callable[[], SourceIndex], *, root: Path, key: str, mark: str) -> SourceIndex:
+    """`build()`, or the same from the cache; see `cached_arrays`."""
+
+    def arrays() -> dict[str, NDArray[Any]]:
+        index = build()
+        return {"ids": np.array(index.ids, dtype=str), "counts": index.counts.astype(np.int32)}
+
+    found = cached_arrays(arrays, root=root, key=key, mark=mark)
+    return SourceIndex(tuple(found["ids"].tolist()), found["counts"].astype(np.int64))
+
+
+def cached_arrays(
+    build: Callable[[], dict[str, NDArray[Any]]], *, root: Path, key: str, mark: str
+) -> dict[str, NDArray[Any]]:
     """`build()`, or the same from the file that an earlier call with the same `mark` (a fingerprint) left.
 
     The cache is kept in `root`/.fewseg, or in the user's cache directory where `root` is read-only.
@@ -89,13 +103,13 @@ def cached_index(build: Callable[[], SourceIndex], *, root: Path, key: str, mark
     place = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     aside = platformdirs.user_cache_path("fewseg") / "index" / f"{key}-{place}.npz"
     for path in (beside, aside):
-        if (index := _read(path, mark)) is not None:
-            return index
-    index = build()
+        if (found := _read(path, mark)) is not None:
+            return found
+    arrays = build()
     for path in (beside, aside) if _writable(root) else (aside,):
-        if _write(path, index, mark):
+        if _write(path, arrays, mark):
             break
-    return index
+    return arrays
 
 
 def count_labels(labels: NDArray[np.integer], *, classes: int, path: Path) -> NDArray[np.int64]:
@@ -145,28 +159,23 @@ def _in_threads(call: Callable[[int], Any], count: int, progress: Progress | Non
             pool.shutdown(cancel_futures=True)
 
 
-def _read(path: Path, mark: str) -> SourceIndex | None:
-    """The cached index, or None where there is none, or it is damaged, of another version, or of other annotations."""
+def _read(path: Path, mark: str) -> dict[str, NDArray[Any]] | None:
+    """The cached arrays, or None where there are none, or damaged ones, or those of other annotations or versions."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
-            if str(data["mark"]) != mark or int(data["version"]) != VERSION:
+            if int(data["version"]) != VERSION or str(data["mark"]) != mark:
                 return None
-            return SourceIndex(tuple(data["ids"].tolist()), data["counts"].astype(np.int64))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return {name: data[name] for name in data.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
-def _write(path: Path, index: SourceIndex, mark: str) -> bool:
+def _write(path: Path, arrays: dict[str, NDArray[Any]], mark: str) -> bool:
     """Whether the cache could be written; a full or forbidden disk only costs the next run's time."""
     try:
         with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(
-                file,
-                version=VERSION,
-                mark=mark,
-                ids=np.array(index.ids, dtype=str),
-                counts=index.counts.astype(np.int32),
-            )
+            content: dict[str, Any] = {**arrays, "version": np.array(VERSION), "mark": np.array(mark)}
+            np.savez_compressed(file, **content)
     except OSError:
         return False
     return True

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,8 +123,11 @@ class ImageSource(Protocol):
         """What every image holds; built on first use and cached."""
         ...
 
-    def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """Image `i` as RGB and its (H, W) label map: 0 background, 1..N classes, 255 void."""
+    def load(self, i: int) -> tuple[Image.Image, NDArray[Any]]:
+        """Image `i` as RGB and its (H, W) uint8 label map: 0 background, 1..N classes, 255 void.
+
+        A source with more than 254 classes gives uint16 maps, in which 65535 is void.
+        """
         ...
 
     def fold(self, index: int) -> Fold:

@@ -1,0 +1,253 @@
+"""COCO-format annotation files of any size: catalogued once, then read image by image where they lie.
+
+The JSON text is walked element by element, never held as Python objects; the catalogue keeps where every annotation's
+text is, so that label maps are drawn from the file itself, polygons and run lengths alike.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import multiprocessing
+import os
+import re
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as rle
+
+from fewseg.data.index import VERSION, Progress, cached_arrays, cached_index, fingerprint
+from fewseg.data.source import SourceIndex
+from fewseg.errors import DataError
+
+MOST_CLASSES = 254
+_SPACE = re.compile(r"[\s]*")
+_CHUNK = 500
+"""Images per task of the index's processes."""
+
+
+class CocoFile:
+    """One annotation file: images, classes (1..N in the order of category ids) and label maps."""
+
+    def __init__(self, path: Path, *, root: Path, key: str) -> None:
+        self.path, self.root, self.key = path, root, key
+        self.progress: Progress | None = None
+        if not path.is_file():
+            raise DataError(f"the annotation file {path} is missing")
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of class ids 1..N."""
+        return tuple(self._catalogue["names"].tolist())
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """Every image's `file_name`, in the file's order."""
+        return tuple(self._catalogue["files"].tolist())
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int32]:
+        """(images, 2): every image's height and width."""
+        return self._catalogue["sizes"]
+
+    def labels(self, i: int) -> NDArray[np.uint8]:
+        """The (H, W) label map of image `i`: its instances drawn in the order of their annotations, crowds included."""
+        with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            drawn = _draw(text, self._sizes_and_parts(i), where=f"{self.path}, image {self.files[i]}")
+        return np.ascontiguousarray(drawn)
+
+    def index(self, ids: Sequence[str]) -> SourceIndex:
+        """How many pixels of which class every image holds; counted by one process per processor."""
+
+        def build() -> SourceIndex:
+            return SourceIndex(tuple(ids), np.concatenate(list(self._counts())))
+
+        return cached_index(build, root=self.root, key=f"{self.key}-index", mark=f"{self.mark} {hash_of(ids)}")
+
+    @cached_property
+    def mark(self) -> str:
+        """Fingerprint of the annotation file."""
+        return fingerprint([self.path], VERSION, root=self.root)
+
+    def _counts(self) -> Iterator[NDArray[np.int64]]:
+        """(images of a chunk, 1 + N) counts, chunk by chunk."""
+        count, classes = len(self.files), len(self.class_names)
+        chunks = [range(first, min(first + _CHUNK, count)) for first in range(0, count, _CHUNK)]
+        tasks = ([self._sizes_and_parts(i) for i in chunk] for chunk in chunks)
+        names = [self.files[chunk[0]] for chunk in chunks]
+        show = self.progress or (lambda items, description, total: items)
+        if len(chunks) <= 2:
+            yield from (_count(str(self.path), task, classes) for task in tasks)
+            return
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+            try:
+                futures = [pool.submit(_count, str(self.path), task, classes) for task in tasks]
+                for future in show(futures, "drawing annotations", len(names)):
+                    yield future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _sizes_and_parts(self, i: int) -> tuple[tuple[int, int], NDArray[np.int64]]:
+        """(height, width) of an image, and (n, 3) of its annotations: class id, begin and end in the file."""
+        first, last = self._catalogue["first"][i : i + 2]
+        return (int(self.sizes[i, 0]), int(self.sizes[i, 1])), self._catalogue["parts"][first:last]
+
+    @cached_property
+    def _catalogue(self) -> dict[str, NDArray[Any]]:
+        return cached_arrays(lambda: _catalogue(self.path), root=self.root, key=f"{self.key}-catalogue", mark=self.mark)
+
+
+def hash_of(ids: Sequence[str]) -> str:
+    """A short text that changes with the ids."""
+    return fingerprint([], tuple(ids), root=Path())
+
+
+def _catalogue(path: Path) -> dict[str, NDArray[Any]]:
+    """Names, file names, sizes, and every annotation's class and place, grouped by image in the file's order."""
+    categories: list[dict[str, Any]] = []
+    images: list[tuple[int, str, int, int]] = []
+    owners, kinds, places = array("q"), array("q"), array("q")
+    for key, value, begin, end in _walk(path):
+        try:
+            if key == "categories":
+                categories.append(value)
+            elif key == "images":
+                images.append((value["id"], value["file_name"], value["height"], value["width"]))
+            elif key == "annotations" and value.get("segmentation"):
+                owners.append(value["image_id"])
+                kinds.append(value["category_id"])
+                places.extend((begin, end))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path}: an entry of {key!r} at byte {begin} lacks {error}; is it COCO's format?"
+            ) from error
+    if not images or not categories:
+        raise DataError(f"{path} has {len(images)} images and {len(categories)} categories; it is not of COCO's format")
+    categories.sort(key=lambda category: category["id"])
+    if len(categories) > MOST_CLASSES:
+        raise DataError(f"{path} has {len(categories)} categories; at most {MOST_CLASSES} are possible")
+    class_of = _lookup(path, np.array(kinds, np.int64), [c["id"] for c in categories], "category_id") + 1
+    image_of = _lookup(path, np.array(owners, np.int64), [image[0] for image in images], "image_id")
+    parts = np.column_stack([class_of, np.array(places, np.int64).reshape(-1, 2)])
+    return {
+        "names": np.array([str(category["name"]) for category in categories]),
+        "files": np.array([image[1] for image in images]),
+        "sizes": np.array([image[2:] for image in images], np.int32),
+        "first": np.concatenate([[0], np.bincount(image_of, minlength=len(images)).cumsum()]).astype(np.int64),
+        "parts": parts[np.argsort(image_of, kind="stable")],
+    }
+
+
+def _lookup(path: Path, values: NDArray[np.int64], known: list[int], what: str) -> NDArray[np.int64]:
+    """Position of every value among the known ones, which may be in any order."""
+    order = np.argsort(known, kind="stable")
+    sorted_ids = np.array(known, np.int64)[order]
+    place = np.searchsorted(sorted_ids, values).clip(max=len(known) - 1)
+    if (wrong := sorted_ids[place] != values).any():
+        raise DataError(f"{path}: an annotation has {what} {values[wrong][0]}, which the file does not list")
+    return order[place]
+
+
+def _walk(path: Path) -> Iterator[tuple[str, Any, int, int]]:
+    """(key, element, begin, end) of every element of the file's top-level lists; places are in bytes."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        text = str(data, "latin-1")  # a character per byte, so that places in the text are places in the file
+    decode = json.JSONDecoder().raw_decode
+
+    def skip(at: int) -> int:
+        return _SPACE.match(text, at).end()  # type: ignore[union-attr]
+
+    try:
+        at = skip(3 if text.startswith("\xef\xbb\xbf") else 0)
+        if text[at] != "{":
+            raise DataError(f"{path} is not of COCO's format: it must be one JSON object")
+        at = skip(at + 1)
+        while text[at] != "}":
+            key, at = decode(text, at)
+            at = skip(skip(at) + 1)
+            if text[at] != "[":
+                _, at = decode(text, at)
+            else:
+                at = skip(at + 1)
+                while text[at] != "]":
+                    value, end = decode(text, at)
+                    yield key, value if text.isascii() else json.loads(text[at:end].encode("latin-1")), at, end
+                    at = skip(end)
+                    at = skip(at + 1) if text[at] == "," else at
+                at += 1
+            at = skip(at)
+            at = skip(at + 1) if text[at] == "," else at
+    except (json.JSONDecodeError, IndexError) as error:
+        raise DataError(f"{path} is no valid JSON ({error}); it may be cut off: fetch or export it again") from error
+
+
+Task = tuple[tuple[int, int], NDArray[np.int64]]
+
+
+def _count(path: str, images: Sequence[Task], classes: int) -> NDArray[np.int64]:
+    """(images, 1 + classes) pixel counts; runs in a process of its own."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        # Pillow's histogram: four times as fast as numpy's bincount, which takes bytes for 64-bit numbers first
+        maps = (Image.fromarray(_draw(text, image, where=path).T) for image in images)
+        counted = [labels.histogram()[: 1 + classes] for labels in maps]
+    return np.array(counted, np.int64).reshape(-1, 1 + classes)
+
+
+def _draw(text: mmap.mmap, image: Task, *, where: str) -> NDArray[np.uint8]:
+    """The (H, W) label map; its memory lies column by column, as run lengths do."""
+    (height, width), parts = image
+    flat = np.zeros(height * width, np.uint8)
+    for class_id, begin, end in parts.tolist():
+        try:
+            for runs in _runs(json.loads(text[begin:end])["segmentation"], height, width):
+                _paint(flat, runs, class_id)
+        except Exception as error:  # pycocotools raises bare Exceptions, TypeError and ValueError on malformed shapes
+            raise DataError(f"{where}: the annotation at byte {begin} cannot be drawn ({error})") from error
+    return flat.reshape(width, height).T
+
+
+def _paint(flat: NDArray[np.uint8], runs: NDArray[np.int64], class_id: int) -> None:
+    """Set the pixels of run lengths (background and foreground in turn); an instance's parts may overlap."""
+    ends = runs.cumsum()
+    if ends[-1] != len(flat):
+        raise ValueError(f"its run lengths cover {ends[-1]} pixels, the image has {len(flat)}")
+    lengths = runs[1::2]
+    starts = ends[: 2 * len(lengths) : 2]
+    flat[np.repeat(starts - lengths.cumsum() + lengths, lengths) + np.arange(lengths.sum())] = class_id
+
+
+def _runs(segmentation: Any, height: int, width: int) -> Iterator[NDArray[np.int64]]:
+    """Run lengths, column by column, of every part of an instance."""
+    if isinstance(segmentation, list):
+        for part in rle.frPyObjects(segmentation, height, width):
+            yield _decoded(bytes(part["counts"]))  # type: ignore[arg-type]
+        return
+    if segmentation["size"] != [height, width]:
+        raise ValueError(f"its size is {segmentation['size']}, its image's {[height, width]}")
+    counts = segmentation["counts"]
+    yield np.array(counts, np.int64) if isinstance(counts, list) else _decoded(counts.encode())
+
+
+def _decoded(counts: bytes) -> NDArray[np.int64]:
+    """COCO's compressed run lengths: digits of 5 bits with a flag for more, signed, each relative to the last but one.
+
+    pycocotools only decodes to whole masks, which takes most of the time where instances are small.
+    """
+    digits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(digits & 32 == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    place = 5 * (np.arange(len(digits)) - np.repeat(first, last - first + 1))
+    values = np.add.reduceat((digits & 31) << place, first)
+    values -= np.where(digits[last] & 16, 1 << (place[last] + 5), 0)
+    values[1::2] = values[1::2].cumsum()
+    values[2::2] = values[2::2].cumsum()
+    return values
