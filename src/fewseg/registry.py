@@ -53,9 +53,13 @@ def find(kind: Kind, name: str) -> type[Any]:
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+            cls = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
             raise UsageError(f"cannot import {kind} {name!r}: {error}; give it as package.module:Class") from error
+        # a saved model's file may name a class: nothing but a method or a data set is ever called
+        if not _is_kind(kind, cls):
+            raise UsageError(f"{name!r} is no {kind}; see docs/add-a-{'method' if kind == 'model' else 'dataset'}.md")
+        return cls
     known = classes(kind)
     if name not in known:
         raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}.{suggest(name, known)}")
