@@ -92,7 +92,7 @@ class EpisodeTask(Task):
 
     model: Any
 
-    def __init__(self, config: Config, *, base_run: Path | None, progress: Silent) -> None:
+    def __init__(self, config: Config, *, progress: Silent) -> None:
         self.config = config
         self.source = create_source(config, "train", progress=progress)
         self.fold = training_fold(config, self.source)
@@ -107,8 +107,6 @@ class EpisodeTask(Task):
         )
         if not self.model.trainable:
             raise UsageError(f"{config.model.name} has nothing to train; evaluate it as it is")
-        if base_run is not None:
-            load_base_learner(self.model, base_run, base=self.fold.base)
         self.episodes = TrainingEpisodes(self.source, self.fold, shots=data.shots, seed=train.seed, novel=data.novel)
         self.epoch_length = train.episodes_per_epoch or len(self.episodes)
         mean = self.model.backbone.pixel_mean.flatten().tolist()
@@ -124,6 +122,11 @@ class EpisodeTask(Task):
         )
         self.features = TrainingFeatures(self.model, self.dataset, self.episodes) if train.cache_features else None
         self.module = EpisodeObjective(self.model)
+
+    def take_base(self, run: Path | None) -> None:
+        """Fill back-end and base head from the base learner of a run; nothing to do for None."""
+        if run is not None:
+            load_base_learner(self.model, run, base=self.fold.base)
 
     def batches(self, sampler: GlobalSampler, *, progress: Silent) -> Iterable[Any]:
         if self.features is not None:

@@ -40,6 +40,8 @@ class State:
     batches: int = 0
     best: float = -math.inf
     seconds: float = 0.0
+    saved: int = 0
+    """Batches of the last checkpoint."""
 
 
 @dataclass
@@ -88,8 +90,10 @@ def train(config: Config, run: Path, *, resume: bool = False, progress: Silent |
     try:
         loop(training)
     except KeyboardInterrupt:
-        save_state(training)
-        raise FewsegError(f"stopped after {state.batches} of {total} batches; go on with --resume") from None
+        # nothing is saved here: an interrupt may fall between a step and its bookkeeping, or into a validation
+        raise FewsegError(
+            f"stopped after {state.batches} of {total} batches; --resume goes on from batch {state.saved}"
+        ) from None
     return run
 
 
@@ -165,7 +169,11 @@ def create_task(config: Config, run: Path, *, resume: bool, progress: Silent) ->
     """The task of the configured method; trains the base learner first where one is needed and none is given."""
     if config.model.name == "base":
         return BaseTask(config, progress=progress)
-    return EpisodeTask(config, base_run=ensure_base(config, run, resume=resume, progress=progress), progress=progress)
+    # the task first: what is wrong with the data shows before the base learner is trained, and the model's random
+    # start does not depend on whether it was trained just now or in an earlier run
+    task = EpisodeTask(config, progress=progress)
+    task.take_base(ensure_base(config, run, resume=resume, progress=progress))
+    return task
 
 
 def ensure_base(config: Config, run: Path, *, resume: bool, progress: Silent) -> Path | None:
@@ -244,9 +252,12 @@ def save_state(t: Training) -> None:
         "batches": t.state.batches,
         "best": t.state.best,
         "seconds": t.state.seconds,
+        # not empty where the checkpoint falls between two batches of one optimiser step
+        "gradients": {n: p.grad.cpu() for n, p in t.task.model.named_parameters() if p.grad is not None},
     }
     with replacing(t.run / "state.pt") as temporary:
         torch.save(content, temporary)
+    t.state.saved = t.state.batches
 
 
 def load_state(run: Path, model: nn.Module, optimizer: Optimizer) -> State:
@@ -262,7 +273,10 @@ def load_state(run: Path, model: nn.Module, optimizer: Optimizer) -> State:
         ) from error
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
-    return State(content["batches"], content["best"], content["seconds"])
+    parameters = dict(model.named_parameters())
+    for name, gradient in content.get("gradients", {}).items():
+        parameters[name].grad = gradient.to(parameters[name].device)
+    return State(content["batches"], content["best"], content["seconds"], saved=content["batches"])
 
 
 class Log:
