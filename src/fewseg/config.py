@@ -8,6 +8,7 @@ overrides. Options of a method or a data set are the keyword arguments of its cl
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from importlib import resources
 from pathlib import Path
@@ -124,6 +125,13 @@ class Config:
 
 
 _GROUPS = {"model": ModelConfig, "data": DataConfig, "augment": AugmentConfig, "train": TrainConfig, "base": BaseConfig}
+_FROM_1 = ("epochs", "episodes_per_epoch", "batch_size", "accumulate", "val_every", "val_episodes", "save_every")
+_FROM_0 = ("lr", "momentum", "weight_decay", "power", "clip", "backbone_factor", "seed", "workers", "held_out")
+_LEAST: dict[str, dict[str, int]] = {
+    "data": {"fold": 0, "shots": 1},
+    "train": dict.fromkeys((*_FROM_1, "devices", "nodes"), 1) | dict.fromkeys(_FROM_0, 0),
+    "base": {"epochs": 1},
+}
 _SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
 
 
@@ -139,22 +147,34 @@ def load_config(*names_and_overrides: str) -> Config:
     A recipe's `when: {DATASET: {...}}` is merged if that data set is chosen. Raises UsageError with a suggestion for an
     unknown name or key and for a value of a wrong type, DataError for a file that is no YAML.
     """
-    names = [n for n in names_and_overrides if "=" not in n]
+    names = [word for word in names_and_overrides if not _is_override(word)]
     merged: DictConfig = OmegaConf.create({})
     when: DictConfig = OmegaConf.create({})
-    try:
-        for name in names:
-            recipe = _read_recipe(name)
-            when = _merge(when, recipe.pop("when", {}))
-            merged = _merge(merged, recipe)
-        overrides = OmegaConf.from_dotlist([o for o in names_and_overrides if "=" in o])
-        chosen = _chosen(_merge(merged, overrides), "data")
-        merged = _merge(merged, when.get(chosen, {}), overrides)
-        return _typed(merged)
-    except OmegaConfBaseException as error:
-        raise UsageError(_explain(error)) from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"an override is no YAML value: {str(error).splitlines()[0]}; quote it") from error
+    for name in names:
+        recipe = _read_recipe(name)
+        when = _merge(when, recipe.pop("when", {}))
+        merged = _merge(merged, recipe)
+    overrides = _parse([word for word in names_and_overrides if _is_override(word)])
+    chosen = _chosen(_merge(merged, overrides), "data")
+    return _typed(_merge(merged, when.get(chosen, {}), overrides))
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word is `key=value`: it has an equals sign and is no YAML file in a directory with one."""
+    return "=" in word and not (word.endswith((".yaml", ".yml")) and Path(word).is_file())
+
+
+def _parse(words: list[str]) -> DictConfig:
+    parsed = OmegaConf.create({})
+    for word in words:
+        if not re.match(r"\w+(\.\w+)*=", word):
+            raise UsageError(f"cannot read the override {word[:80]!r}; write group.key=value")
+        try:
+            parsed = _merge(parsed, OmegaConf.from_dotlist([word]))
+        except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UsageError(f"cannot read the override {word[:80]!r}: {reason}; write group.key=value") from error
+    return parsed
 
 
 def _merge(*parts: Any) -> DictConfig:
@@ -182,6 +202,10 @@ def _read_recipe(name: str) -> dict[str, Any]:
         raise DataError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise DataError(f"{name} must hold groups of keys ({', '.join(_GROUPS)}), not {type(content).__name__}")
+    content = {group: keys for group, keys in content.items() if keys is not None}
+    when = content.get("when", {})
+    if not isinstance(when, dict) or not all(isinstance(part, dict) for part in when.values()):
+        raise DataError(f"{name}: `when` must hold groups of keys by data set, as `when: {{coco20i: {{train: ...}}}}`")
     return content
 
 
@@ -207,12 +231,17 @@ def _typed(merged: DictConfig) -> Config:
         section = merged.get(group)
         given = {} if section is None else section
         _refuse_unknown(group, given, schema)
-        content = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), given))
+        try:
+            checked = OmegaConf.merge(OmegaConf.structured(schema), given)
+            content = OmegaConf.to_container(checked, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            raise UsageError(_explain(error, group)) from error
         assert isinstance(content, dict)
         own = {f.name for f in fields(base)} - {"options"}
         kept: dict[str, Any] = {str(k): v for k, v in content.items() if k in own}
         if group in classes:
             kept["options"] = {str(k): v for k, v in content.items() if k not in own}
+        _check_ranges(group, kept)
         values[group] = base(**kept)
     return Config(**values)
 
@@ -258,7 +287,14 @@ def _refuse_unknown(group: str, given: Any, schema: type[Any]) -> None:
             raise UsageError(f"unknown key {group}.{key}; known: {', '.join(known)}.{hint}")
 
 
-def _explain(error: OmegaConfBaseException) -> str:
+def _check_ranges(group: str, values: dict[str, Any]) -> None:
+    for key, least in _LEAST.get(group, {}).items():
+        value = values[key]
+        if value is not None and not value >= least:  # not even NaN
+            raise UsageError(f"{group}.{key} is {value}; give {least} or more")
+
+
+def _explain(error: OmegaConfBaseException, group: str) -> str:
     first = str(error).strip().splitlines()[0]
     key = getattr(error, "full_key", None)
-    return f"{key}: {first}" if key else first
+    return f"{group}.{key}: {first}" if key else f"{group}: {first}"
