@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,13 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     `info` is kept as it is (JSON-able), under "info" in `fewseg.json`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    work = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
     try:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        safetensors.torch.save_file(state, work / "model.safetensors", metadata={"format": "pt"})
+        # not save_file: its files are readable by their owner alone
+        (work / "model.safetensors").write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
         arguments = dict(getattr(model, "_hub_mixin_config", {}) or {})
         (work / "config.json").write_text(json.dumps(arguments, indent=2))
         record = {
@@ -95,10 +98,15 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
 def _swap(new: Path, folder: Path) -> None:
     """Put `new` in the place of `folder`; the old one stays beside it until the new one is there."""
     old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-    new.rename(folder)
+    try:
+        new.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -123,6 +131,8 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads(file.read_text())
         if record["format"] > FORMAT:
             raise DataError(f"{file} was written by a newer fewseg (format {record['format']}); upgrade fewseg")
+        if absent := {"method", "class", "sha256", "info"} - record.keys():
+            raise DataError(f"{file} is damaged (no {', '.join(sorted(absent))}); save the model again")
         return record
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise DataError(f"{file} is damaged ({error}); save the model again") from error
@@ -138,7 +148,9 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     record = read_record(folder)
     try:
         arguments = json.loads((folder / "config.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        if not isinstance(arguments, dict):
+            raise TypeError("no keyword arguments in it")
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise DataError(f"{folder / 'config.json'} is missing or damaged ({error}); save the model again") from error
     method = record["method"]
     if method != PSPNet.name and method not in registry.classes("model"):

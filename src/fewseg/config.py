@@ -125,11 +125,31 @@ class Config:
 
 
 _GROUPS = {"model": ModelConfig, "data": DataConfig, "augment": AugmentConfig, "train": TrainConfig, "base": BaseConfig}
-_FROM_1 = ("epochs", "episodes_per_epoch", "batch_size", "accumulate", "val_every", "val_episodes", "save_every")
-_FROM_0 = ("lr", "momentum", "weight_decay", "power", "clip", "backbone_factor", "seed", "workers", "held_out")
+_FROM_1: tuple[str, ...] = (
+    "devices",
+    "nodes",
+    "epochs",
+    "episodes_per_epoch",
+    "batch_size",
+    "accumulate",
+    "val_every",
+    "val_episodes",
+    "save_every",
+)
+_FROM_0: tuple[str, ...] = (
+    "lr",
+    "momentum",
+    "weight_decay",
+    "power",
+    "clip",
+    "backbone_factor",
+    "seed",
+    "workers",
+    "held_out",
+)
 _LEAST: dict[str, dict[str, int]] = {
     "data": {"fold": 0, "shots": 1},
-    "train": dict.fromkeys((*_FROM_1, "devices", "nodes"), 1) | dict.fromkeys(_FROM_0, 0),
+    "train": dict.fromkeys(_FROM_1, 1) | dict.fromkeys(_FROM_0, 0),
     "base": {"epochs": 1},
 }
 _SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
