@@ -69,26 +69,40 @@ class Folder(Indexed):
 
     def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
         """Image `i` as RGB and its (H, W) label map: 0 background, 1..N classes, 255 void."""
-        photo = self._all[self._chosen[i]]
-        image, orientation = read_oriented(photo.image)
-        return image, align_mask(_read(photo), image.size, orientation=orientation, name=str(photo.labels))
+        image, orientation = read_oriented(self.image_path(i))
+        return image, align_mask(self.labels(i), image.size, orientation=orientation, name=str(self._photo(i).labels))
+
+    def labels(self, i: int) -> NDArray[np.uint8]:
+        """The (H, W) label map of image `i` alone, as it lies in the file."""
+        return _read(self._photo(i))
 
     def image_path(self, i: int) -> Path:
         """The photo's file."""
-        return self._all[self._chosen[i]].image
+        return self._photo(i).image
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Image ids: CLASS/NAME or NAME, without the ending."""
+        return tuple(self._all[i].id for i in self._chosen)
 
     def fold(self, index: int) -> Fold:
         """One of the automatic folds, or the novel classes that were given as fold 0."""
         return self.division.fold(index, self.class_names)
 
+    def _photo(self, i: int) -> _Photo:
+        return self._all[self._chosen[i]]
+
     def _build_index(self) -> SourceIndex:
         everything = self._index_of_all
-        ids = tuple(everything.ids[i] for i in self._chosen)
-        return SourceIndex(ids, everything.counts[self._chosen][:, : 1 + len(self.class_names)])
+        return SourceIndex(self.ids, everything.counts[self._chosen][:, : 1 + len(self.class_names)])
 
     @cached_property
     def _index_of_all(self) -> SourceIndex:
         """Of both subsets, and for label maps without `classes.txt` of every class there can be."""
+        if absent := [photo.labels for photo in self._all if not photo.labels.is_file()]:
+            raise DataError(
+                f"{len(absent)} of {len(self._all)} photos have no label file, the first missing is {absent[0]}"
+            )
         names = getattr(self, "class_names", None)
         classes = len(names) if names else MOST_CLASSES
         return build_index(
@@ -128,7 +142,7 @@ def _masks(root: Path) -> list[_Photo]:
     for class_id, name in enumerate(_class_folders(root), 1):
         found = _photos(root / "images" / name, root / "masks" / name)
         photos += [_Photo(f"{name}/{image.stem}", image, labels, class_id) for image, labels in found]
-    return _present(root, photos)
+    return _some(root, photos)
 
 
 def _label_maps(root: Path) -> list[_Photo]:
@@ -136,7 +150,7 @@ def _label_maps(root: Path) -> list[_Photo]:
         raise DataError(
             f"{root} has neither masks/ nor labels/; lay it out as images/CLASS + masks/CLASS or images + labels"
         )
-    return _present(root, [_Photo(p.stem, p, labels, 0) for p, labels in _photos(root / "images", root / "labels")])
+    return _some(root, [_Photo(p.stem, p, labels, 0) for p, labels in _photos(root / "images", root / "labels")])
 
 
 def _class_folders(root: Path) -> list[str]:
@@ -154,9 +168,7 @@ def _photos(images: Path, labels: Path) -> list[tuple[Path, Path]]:
     return [(path, labels / f"{path.stem}.png") for path in found]
 
 
-def _present(root: Path, photos: list[_Photo]) -> list[_Photo]:
+def _some(root: Path, photos: list[_Photo]) -> list[_Photo]:
     if not photos:
         raise DataError(f"{root / 'images'} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    if absent := [photo.labels for photo in photos if not photo.labels.is_file()]:
-        raise DataError(f"{len(absent)} of {len(photos)} photos have no label file, the first missing is {absent[0]}")
     return photos

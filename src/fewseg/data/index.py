@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
+from PIL import Image
 
 from fewseg.data.images import replacing
 from fewseg.data.source import SUBSETS, SourceIndex
@@ -41,6 +42,21 @@ class Indexed:
         if subset not in SUBSETS:
             raise UsageError(f"unknown subset {subset!r}; choose {' or '.join(SUBSETS)}")
         self.subset = subset
+
+    class_names: tuple[str, ...]
+    ids: Sequence[str]
+
+    def load(self, i: int) -> tuple[Image.Image, NDArray[Any]]:
+        """Image `i` as RGB and its (H, W) label map."""
+        raise NotImplementedError
+
+    def image_path(self, i: int) -> Path:
+        """The photo's file, whether or not it is there."""
+        raise NotImplementedError
+
+    def labels(self, i: int) -> NDArray[Any]:
+        """The (H, W) label map of image `i`, without its photo."""
+        raise NotImplementedError
 
     @cached_property
     def index(self) -> SourceIndex:
@@ -72,7 +88,7 @@ def build_index(
 
     def build() -> SourceIndex:
         counts = np.zeros((len(ids), 1 + classes), np.int64)
-        for i, row in enumerate(_in_threads(label_counts, len(ids), progress)):
+        for i, row in enumerate(in_threads(label_counts, len(ids), progress)):
             counts[i] = row
         return SourceIndex(tuple(ids), counts)
 
@@ -149,12 +165,14 @@ def _writable(directory: Path) -> bool:
     return os.access(directory, os.W_OK) and bool(directory.stat().st_mode & 0o222)
 
 
-def _in_threads(call: Callable[[int], Any], count: int, progress: Progress | None) -> Iterator[Any]:
+def in_threads(
+    call: Callable[[int], Any], count: int, progress: Progress | None, *, what: str = "reading annotations"
+) -> Iterator[Any]:
     """`call(0) ... call(count - 1)` in order, computed by one thread per processor."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         try:
             results = pool.map(call, range(count))
-            yield from progress(results, "reading annotations", count) if progress else results
+            yield from progress(results, what, count) if progress else results
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -82,6 +82,12 @@ class Pascal5i(Indexed):
         return tuple(sorted((self._sbd_ids() | set(self._voc_list("train"))) - set(self._voc_list("val"))))
 
     def _build_index(self) -> SourceIndex:
+        if absent := [path.stem for path in self._labels if not path.exists()]:
+            raise DataError(
+                f"{len(absent)} of {len(self.ids)} images of {self.voc} have no label map, the first is {absent[0]};"
+                " looked in SegmentationClassAug, SegmentationClass and SBD's cls."
+                f" Put SBD into {self.root / 'SBD'}, or give data.sbd=none"
+            )
         return build_index(
             self.ids,
             lambda i: count_labels(self.labels(i), classes=20, path=self._labels[i]),
@@ -94,19 +100,13 @@ class Pascal5i(Indexed):
 
     @cached_property
     def _labels(self) -> list[Path]:
-        """The file of every image's label map."""
-        folders = [self.voc / "SegmentationClassAug", self.voc / "SegmentationClass"]
-        folders += [found] if (found := self._sbd_file("cls")) else []
+        """The file of every image's label map; where there is none, the place where VOC's would be."""
+        folders = [self._sbd_file("cls"), self.voc / "SegmentationClass", self.voc / "SegmentationClassAug"]
         known: dict[str, Path] = {}
-        for folder in reversed([folder for folder in folders if folder.is_dir()]):
-            known |= {path.stem: path for path in folder.iterdir() if path.suffix in (".png", ".mat")}
-        if missing := [i for i in self.ids if i not in known]:
-            raise DataError(
-                f"{len(missing)} of {len(self.ids)} images of {self.voc} have no label map, the first is {missing[0]};"
-                f" looked in {', '.join(str(folder) for folder in folders)}."
-                f" Put SBD into {self.root / 'SBD'}, or give data.sbd=none"
-            )
-        return [known[i] for i in self.ids]
+        for folder in folders:
+            if folder and folder.is_dir():
+                known |= {path.stem: path for path in folder.iterdir() if path.suffix in (".png", ".mat")}
+        return [known.get(i, self.voc / "SegmentationClass" / f"{i}.png") for i in self.ids]
 
     def _voc_list(self, name: str) -> list[str]:
         return read_list(self.voc / "ImageSets" / "Segmentation" / f"{name}.txt")

@@ -1,0 +1,251 @@
+"""Fetches public data sets from their own hosts: resumed after a break, checked, unpacked in their directory only."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from fewseg.data.images import replacing
+from fewseg.data.index import Progress
+from fewseg.errors import DataError, UsageError
+
+_PIECE = 2**20
+_TRIES = 5
+"""Connections in a row that bring nothing new before giving up."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file to fetch and unpack."""
+
+    url: str
+    size: int
+    """Bytes to fetch, for the check of free space."""
+    unpacked: int
+    md5: str | None = None
+    into: str = "."
+    """Where to unpack it below the data set's directory."""
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+_COCO = "http://images.cocodataset.org"  # its certificate is not for this name; the checksums stand in for it
+_BERKELEY = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours"
+ARCHIVES: Mapping[str, tuple[Archive, ...]] = {
+    "voc2012": (
+        Archive(
+            "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+            size=1_999_639_040,
+            unpacked=2_000_000_000,
+            md5="6cd6e144f989b92b3379bac3b3de84fd",
+        ),
+    ),
+    "sbd": (
+        Archive(
+            f"{_BERKELEY}/benchmark.tgz",
+            size=1_419_539_633,
+            unpacked=1_600_000_000,
+            md5="82b4d87ceb2ed10f6038a1cba92111cb",
+            into="SBD",
+        ),
+    ),
+    "coco2014": (
+        Archive(
+            f"{_COCO}/annotations/annotations_trainval2014.zip",
+            size=252_872_794,
+            unpacked=900_000_000,
+            md5="0a379cfc70b0e71301e0f377548639bd",
+        ),
+        Archive(
+            f"{_COCO}/zips/val2014.zip",
+            size=6_645_013_297,
+            unpacked=6_700_000_000,
+            md5="a3d79f5ed8d289b7a7554ce06a5782b3",
+        ),
+        Archive(
+            f"{_COCO}/zips/train2014.zip",
+            size=13_510_573_713,
+            unpacked=13_600_000_000,
+            md5="0da8c0bd3d6becc4dcb32757491aca88",
+        ),
+    ),
+}
+
+
+def download(
+    name: str,
+    root: str | Path,
+    *,
+    archives: Mapping[str, tuple[Archive, ...]] = ARCHIVES,
+    progress: Progress | None = None,
+) -> None:
+    """Fetch and unpack a data set into `root`; what is done already is left alone, what was broken off goes on.
+
+    Raises DataError for a full disk, a connection that stays broken, a wrong checksum or an unsafe archive.
+    """
+    if name == "fss1000":
+        raise UsageError(
+            "FSS-1000 has no stable host: fetch fewshot_data.zip by way of https://github.com/HKUSTCV/FSS-1000, unpack"
+            f" it into {root} (CLASS/1.jpg, CLASS/1.png, ...), and put train.txt, val.txt and test.txt there,"
+            " a class a line"
+        )
+    if name not in archives:
+        raise UsageError(f"nothing known to download as {name!r}; choose {', '.join(archives)}")
+    root = Path(root)
+    (root / ".fewseg").mkdir(parents=True, exist_ok=True)
+    open_ones = [archive for archive in archives[name] if not _done(root, archive).exists()]
+    check_space(root, open_ones)
+    for archive in open_ones:
+        fetched = root / archive.file
+        if not fetched.exists():
+            fetch(archive.url, fetched, md5=archive.md5, size=archive.size, progress=progress)
+        extract(fetched, root / archive.into, progress=progress)
+        _done(root, archive).write_text(f"{archive.url} {archive.md5}\n")
+        fetched.unlink()
+
+
+def check_space(root: Path, archives: list[Archive]) -> None:
+    """DataError if the disk cannot hold what is still to be fetched and unpacked."""
+    files = [path for archive in archives for path in (root / archive.file, _part(root / archive.file))]
+    needed = sum(archive.size + archive.unpacked for archive in archives) - sum(map(_size, files))
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise DataError(
+            f"{root} has {free / 1e9:.1f} GB free, but {needed / 1e9:.1f} GB are needed to fetch and unpack"
+            f" {', '.join(archive.file for archive in archives)}; free some space, or choose another --root"
+        )
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    md5: str | None = None,
+    size: int = 0,
+    progress: Progress | None = None,
+    pause: float = 2.0,
+) -> None:
+    """Fetch a file of about `size` bytes; what an earlier call left in `target`.part is continued.
+
+    The file appears at `target` only when it is whole and its checksum right; DataError otherwise. `pause`: seconds
+    before a broken connection is opened again.
+    """
+    part = _part(target)
+    pieces = _pieces(url, part, pause)
+    missing = max(0, size - _size(part))
+    for _ in progress(pieces, f"fetching {target.name} (MiB)", -(-missing // _PIECE)) if progress else pieces:
+        pass
+    if md5 is not None and (found := _md5(part)) != md5:
+        part.unlink()
+        raise DataError(f"{url}: what was fetched has the checksum {found}, not {md5}; it was deleted, try again")
+    part.replace(target)
+
+
+def extract(archive: Path, directory: Path, *, progress: Progress | None = None) -> None:
+    """Unpack a .zip or .tar(.gz) file; DataError for a member that would land outside `directory`, or is a link."""
+    opened = zipfile.ZipFile if archive.suffix == ".zip" else tarfile.open
+    try:
+        with opened(archive) as package:
+            members = _members(package)
+            for name, _ in members:
+                _check_member(archive, name)
+            steps = progress(members, f"unpacking {archive.name}", len(members)) if progress else members
+            for name, open_member in steps:
+                path = directory / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(path) as temporary, open_member() as source, open(temporary, "wb") as file:
+                    shutil.copyfileobj(source, file)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{archive} is damaged ({error}); delete it and fetch it again") from error
+
+
+def _pieces(url: str, part: Path, pause: float) -> Iterator[int]:
+    """Appends to `part` until the file is whole, over as many connections as needed; yields the size of each piece."""
+    failures, best = 0, _size(part)
+    while True:
+        try:
+            expected = None
+            with _connect(url, _size(part)) as response:
+                resumed = response.status == http.client.PARTIAL_CONTENT
+                length = response.headers.get("Content-Length")
+                expected = int(length) + (_size(part) if resumed else 0) if length else None
+                with open(part, "ab" if resumed else "wb") as file:
+                    while piece := response.read(_PIECE):
+                        file.write(piece)
+                        yield len(piece)
+            if expected is None or _size(part) >= expected:
+                return
+            reason = f"the connection ended after {_size(part)} of {expected} bytes"
+        except urllib.error.HTTPError as error:
+            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and _size(part):
+                return  # nothing is left to fetch; the checksum tells whether it is the right file
+            if error.code < 500:
+                raise DataError(
+                    f"{url}: the server answers {error.code} {error.reason}; has the file moved?"
+                ) from error
+            reason = f"the server answers {error.code} {error.reason}"
+        except (OSError, http.client.HTTPException) as error:
+            reason = f"{type(error).__name__}: {error}"
+        failures = 0 if _size(part) > best else failures + 1
+        best = max(best, _size(part))
+        if failures == _TRIES:
+            raise DataError(f"{url}: {reason}, {_TRIES} times in a row; start again later to go on from there")
+        time.sleep(pause)
+
+
+def _connect(url: str, offset: int) -> http.client.HTTPResponse:
+    headers = {"User-Agent": "fewseg"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30)
+
+
+def _members(package: zipfile.ZipFile | tarfile.TarFile) -> list[tuple[str, Callable[[], IO[bytes]]]]:
+    """Name and opener of every file; links and devices keep their name but cannot be opened."""
+    if isinstance(package, zipfile.ZipFile):
+        files = (info for info in package.infolist() if not info.is_dir())
+        return [(info.filename, partial(package.open, info)) for info in files]
+    return [(info.name, partial(_open_tar, package, info)) for info in package if not info.isdir()]
+
+
+def _open_tar(package: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    source = package.extractfile(info) if info.isfile() else None
+    if source is None:
+        raise DataError(f"{package.name}: member {info.name!r} is a link or a device; such archives are not unpacked")
+    return source
+
+
+def _check_member(archive: Path, name: str) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name.split("/", maxsplit=1)[0]:
+        raise DataError(f"{archive}: member {name!r} would be written outside its directory; nothing was unpacked")
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
+
+
+def _done(root: Path, archive: Archive) -> Path:
+    return root / ".fewseg" / f"{archive.file}.done"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
