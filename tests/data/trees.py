@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
+from pycocotools import mask as rle
 
 SIDE = 64
 """Of a tree's pictures: 64 * 64 = 4096 pixels, twice the 2048 that the benchmarks ask for."""
@@ -98,3 +100,63 @@ def write_labels(root: Path, images: Mapping[str, NDArray[np.uint8]], *, classes
 def many(classes: Sequence[int], each: int, *, pixels: int = 2500, prefix: str = "") -> dict[str, NDArray[np.uint8]]:
     """`each` images of every class alone, named by class and number."""
     return {f"{prefix}{c:02d}_{n}": label_map({c: pixels + 10 * n}) for c in classes for n in range(each)}
+
+
+def square(x: int, y: int, side: int) -> list[list[float]]:
+    """A polygon that COCO's rasteriser fills with side * side pixels."""
+    return [[x, y, x + side, y, x + side, y + side, x, y + side]]
+
+
+def compressed(mask: NDArray[np.uint8]) -> dict[str, object]:
+    """A mask as COCO's compressed run lengths."""
+    encoded = rle.encode(np.asfortranarray(mask))
+    return {"size": list(mask.shape), "counts": bytes(encoded["counts"]).decode()}  # type: ignore[arg-type]
+
+
+def uncompressed(mask: NDArray[np.uint8]) -> dict[str, object]:
+    """A mask as COCO's plain run lengths, as crowds have them."""
+    flat = np.concatenate([[0], mask.ravel(order="F"), [2]])
+    edges = np.flatnonzero(np.diff(flat))
+    return {"size": list(mask.shape), "counts": np.diff(np.concatenate([[0], edges])).tolist()}
+
+
+def write_coco(
+    path: Path,
+    images: Mapping[str, Sequence[tuple[int, object]]],
+    *,
+    categories: Mapping[int, str],
+    photos: Path,
+    side: int = SIDE,
+    extra: Mapping[str, object] | None = None,
+) -> None:
+    """A COCO file: per image its (category id, segmentation) in order; one of plain run lengths is a crowd."""
+    annotations = []
+    for number, (name, instances) in enumerate(images.items()):
+        write_jpg(label_map({1 + number % 80: 100}, side=side), photos / name)
+        for category, segmentation in instances:
+            crowd = isinstance(segmentation, dict) and isinstance(segmentation["counts"], list)
+            entry = {"image_id": 7 * number + 3, "category_id": category, "segmentation": segmentation}
+            annotations.append(entry | {"id": len(annotations), "iscrowd": int(crowd), "area": 1, "bbox": [0, 0, 1, 1]})
+    listed = [
+        {"id": 7 * n + 3, "file_name": name, "height": side, "width": side, "license": 1}
+        for n, name in enumerate(images)
+    ]
+    content = {
+        "info": {"description": "tiny"},
+        "annotations": annotations,
+        "images": listed,
+        "categories": [{"id": c, "name": name, "supercategory": "thing"} for c, name in categories.items()],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content | dict(extra or {}), ensure_ascii=False), encoding="utf-8")
+
+
+def write_fss(root: Path, parts: Mapping[str, Sequence[str]], *, images: int = 10) -> None:
+    """FSS-1000: CLASS/N.jpg, CLASS/N.png (RGB, 0 or 255) and the three lists."""
+    for part, names in parts.items():
+        write_list(root / f"{part}.txt", names)
+        for name in names:
+            for n in range(1, images + 1):
+                mask = label_map({1: 300 + n})
+                write_jpg(mask, root / name / f"{n}.jpg")
+                Image.fromarray(np.repeat(mask[..., None] * 255, 3, 2)).save(root / name / f"{n}.png")

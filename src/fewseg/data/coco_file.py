@@ -42,6 +42,8 @@ class CocoFile:
         self.progress: Progress | None = None
         if not path.is_file():
             raise DataError(f"the annotation file {path} is missing")
+        if not path.stat().st_size:
+            raise DataError(f"the annotation file {path} is empty")
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:

@@ -108,6 +108,8 @@ class BaseDataset(Dataset[tuple[Tensor, Tensor]]):
     def __init__(
         self, source: ImageSource, fold: Fold, *, transform: Transform, seed: int = 0, novel: str = "background"
     ) -> None:
+        if len(source.class_names) >= IGNORE:
+            raise UsageError(f"{source.name} has {len(source.class_names)} classes; a base learner takes 254 at most")
         self.source, self.seed = source, seed
         self.images = training_images(source, fold, novel=novel)
         if not len(self.images):
