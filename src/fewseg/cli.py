@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fewseg.cli_data import data_app
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Bars, Silent
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="`--debug` anywhere shows the traceback of an error. Exit codes: 0 done, 1 data, 2 usage.",
 )
+app.add_typer(data_app)
 
 Words = Annotated[
     list[str] | None,
