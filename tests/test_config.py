@@ -160,6 +160,15 @@ def test_a_number_out_of_range_is_refused(word: str, allowed: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "close"),
+    [("train.optimizer=adanw", "adamw"), ("train.validation=bse", "base"), ("data.novel=drp", "drop")],
+)
+def test_a_word_that_is_none_of_the_choices_is_refused_before_anything_is_trained(word: str, close: str) -> None:
+    with pytest.raises(UsageError, match=f"choose .*Did you mean '{close}'"):
+        load_config("hdmnet", word)
+
+
+@pytest.mark.parametrize(
     "text",
     ["train: {lr: 1", "a: b: c", "\tx: 1", "- 1\n- 2", "just words", "3", "train: {lr: 1}\n---\ntrain: {lr: 2}"],
 )

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fewseg import registry
 from fewseg.checkpoints import method_class
+from fewseg.data.sampling import NOVEL_RULES
 from fewseg.data.transforms import AugmentConfig
 from fewseg.errors import DataError, UsageError
 
@@ -147,10 +148,14 @@ _FROM_0: tuple[str, ...] = (
     "workers",
     "held_out",
 )
-_LEAST: dict[str, dict[str, int]] = {
+_LEAST: dict[str, dict[Any, int]] = {
     "data": {"fold": 0, "shots": 1},
     "train": dict.fromkeys(_FROM_1, 1) | dict.fromkeys(_FROM_0, 0),
     "base": {"epochs": 1},
+}
+_CHOICES = {
+    "data": {"novel": NOVEL_RULES},
+    "train": {"optimizer": ("adamw", "adam", "sgd"), "validation": ("base", "novel", "none")},
 }
 _SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
 
@@ -261,7 +266,7 @@ def _typed(merged: DictConfig) -> Config:
         kept: dict[str, Any] = {str(k): v for k, v in content.items() if k in own}
         if group in classes:
             kept["options"] = {str(k): v for k, v in content.items() if k not in own}
-        _check_ranges(group, kept)
+        _check_values(group, kept)
         values[group] = base(**kept)
     return Config(**values)
 
@@ -307,7 +312,11 @@ def _refuse_unknown(group: str, given: Any, schema: type[Any]) -> None:
             raise UsageError(f"unknown key {group}.{key}; known: {', '.join(known)}.{hint}")
 
 
-def _check_ranges(group: str, values: dict[str, Any]) -> None:
+def _check_values(group: str, values: dict[str, Any]) -> None:
+    for key, choices in _CHOICES.get(group, {}).items():
+        if values[key] not in choices:
+            hint = registry.suggest(values[key], choices)
+            raise UsageError(f"{group}.{key} is {values[key]!r}; choose {', '.join(choices)}.{hint}")
     for key, least in _LEAST.get(group, {}).items():
         value = values[key]
         if value is not None and not value >= least:  # not even NaN

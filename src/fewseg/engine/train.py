@@ -7,7 +7,6 @@ the same weights. A run directory holds `config.yaml`, `metrics.jsonl`, `best/` 
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -25,12 +24,14 @@ from fewseg.config import Config, load_config
 from fewseg.data.dataset import GlobalSampler
 from fewseg.data.images import replacing
 from fewseg.data.transforms import sample_seed
+from fewseg.engine.log import Log
 from fewseg.engine.memory import keep_freed_memory
 from fewseg.engine.tasks import BaseTask, EpisodeTask, Task
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Silent
 
 LOG_EVERY = 20
+"""Batches between lines of the log."""
 
 
 @dataclass
@@ -70,16 +71,14 @@ def train(config: Config, run: Path, *, resume: bool = False, progress: Silent |
     """
     progress = progress or Silent()
     keep_freed_memory()
-    fabric = Fabric(
-        accelerator=config.train.accelerator,
-        devices=config.train.devices,
-        num_nodes=config.train.nodes,
-        precision=config.train.precision,  # type: ignore[arg-type]
-    )
+    check_run(config, run, resume=resume)
+    fabric = create_fabric(config)
     fabric.launch()
-    prepare_run(config, run, resume=resume)
     torch.manual_seed(config.train.seed)
-    task = create_task(config, run, resume=resume, progress=progress)
+    task = create_task(config, progress=progress)
+    write_config(config, run)
+    if isinstance(task, EpisodeTask):
+        task.take_base(ensure_base(config, run, resume=resume, progress=progress))
     total = math.ceil(task.epoch_length * config.train.epochs / config.train.batch_size)
     optimizer = create_optimizer(task.param_groups(config), config)
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -107,7 +106,7 @@ def loop(t: Training) -> None:
         rank=t.fabric.global_rank,
         world=t.fabric.world_size,
     )
-    log = Log(t.run, state, t.config)
+    log = Log(t.run, t.config, batches=state.batches)
     batches = iter(t.task.batches(sampler, progress=t.progress))
     started = time.perf_counter() - state.seconds
     title = f"training {t.config.model.name}"
@@ -127,11 +126,11 @@ def loop(t: Training) -> None:
         log.add(losses | out["logged"], out["counts"])
         epoch_ends = last or _epoch_ends(step + 1, length, settings.batch_size)
         if (step + 1) % LOG_EVERY == 0 or epoch_ends:
-            t.progress.note(log.write(state, t.optimizer, t.total))
+            t.progress.note(log.write(state.batches, t.total, lr=t.optimizer.param_groups[0]["lr"]))
         if epoch_ends:
             finish_epoch(t, log)
         if epoch_ends or (step + 1) % settings.save_every == 0:
-            log.write(state, t.optimizer, t.total)
+            log.write(state.batches, t.total, lr=t.optimizer.param_groups[0]["lr"])
             save_state(t)
 
 
@@ -153,7 +152,7 @@ def finish_epoch(t: Training, log: Log) -> None:
         scores = t.task.validate(progress=t.progress)
         t.module.train()
         if scores:
-            log.validation(state, epoch, scores)
+            log.validation(state.batches, epoch, scores)
             t.progress.log(f"epoch {epoch}: " + ", ".join(f"{k} {100 * v:.1f}" for k, v in scores.items()))
             info["validation"] = scores
             if scores.get("miou", -math.inf) > state.best:
@@ -165,15 +164,24 @@ def finish_epoch(t: Training, log: Log) -> None:
     t.fabric.barrier()
 
 
-def create_task(config: Config, run: Path, *, resume: bool, progress: Silent) -> Task:
-    """The task of the configured method; trains the base learner first where one is needed and none is given."""
-    if config.model.name == "base":
-        return BaseTask(config, progress=progress)
-    # the task first: what is wrong with the data shows before the base learner is trained, and the model's random
-    # start does not depend on whether it was trained just now or in an earlier run
-    task = EpisodeTask(config, progress=progress)
-    task.take_base(ensure_base(config, run, resume=resume, progress=progress))
-    return task
+def create_fabric(config: Config) -> Fabric:
+    """The configured devices and precision."""
+    t = config.train
+    try:
+        return Fabric(accelerator=t.accelerator, devices=t.devices, num_nodes=t.nodes, precision=t.precision)  # type: ignore[arg-type]
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        asked = f"train.accelerator={t.accelerator}, devices={t.devices}, precision={t.precision}"
+        raise UsageError(f"cannot train with {asked}: {reason}") from error
+
+
+def create_task(config: Config, *, progress: Silent) -> Task:
+    """The task of the configured method, its base learner (if any) still to be filled: what is wrong with the data
+    shows before one is trained, and the model's random start does not depend on whether it is trained in this run.
+    """
+    return (
+        BaseTask(config, progress=progress) if config.model.name == "base" else EpisodeTask(config, progress=progress)
+    )
 
 
 def ensure_base(config: Config, run: Path, *, resume: bool, progress: Silent) -> Path | None:
@@ -204,21 +212,25 @@ def _finished(folder: Path, config: Config) -> bool:
     return read_record(find_folder(folder))["info"].get("epoch") == config.train.epochs
 
 
-def prepare_run(config: Config, run: Path, *, resume: bool) -> None:
-    """Make the directory and write its configuration, or check that it is the one to resume."""
+def check_run(config: Config, run: Path, *, resume: bool) -> None:
+    """That the directory holds no run, or the one to resume."""
     file = run / "config.yaml"
     if file.is_file():
         if not resume:
             raise UsageError(f"{run} already holds a run; give another --out, or --resume to go on with it")
         if load_config(str(file)).as_dict() != config.as_dict():
             raise UsageError(f"the configuration differs from {file}; resume with the same one, or give another --out")
-        return
-    if resume:
+    elif resume:
         raise DataError(f"{run} holds no run to resume (no config.yaml)")
+
+
+def write_config(config: Config, run: Path) -> None:
+    """Make the directory with its configuration, if it is not there yet."""
     try:
         run.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+        if not (run / "config.yaml").is_file():
+            with replacing(run / "config.yaml") as temporary:
+                temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
     except OSError as error:
         raise DataError(f"cannot write the run directory {run}: {error.strerror}; give another --out") from error
 
@@ -230,9 +242,7 @@ def create_optimizer(groups: list[dict[str, Any]], config: Config) -> Optimizer:
         return AdamW(groups, lr=t.lr, weight_decay=t.weight_decay)
     if t.optimizer == "adam":
         return Adam(groups, lr=t.lr, weight_decay=t.weight_decay)
-    if t.optimizer == "sgd":
-        return SGD(groups, lr=t.lr, momentum=t.momentum, weight_decay=t.weight_decay)
-    raise UsageError(f"unknown train.optimizer={t.optimizer!r}; choose adamw, adam or sgd")
+    return SGD(groups, lr=t.lr, momentum=t.momentum, weight_decay=t.weight_decay)
 
 
 def set_learning_rate(optimizer: Optimizer, rates: list[float], step: int, total: int, *, power: float) -> None:
@@ -279,87 +289,13 @@ def load_state(run: Path, model: nn.Module, optimizer: Optimizer) -> State:
     return State(content["batches"], content["best"], content["seconds"], saved=content["batches"])
 
 
-class Log:
-    """`metrics.jsonl`: a line every `LOG_EVERY` batches and for every validation; lines after the checkpoint are
-    dropped.
-    """
-
-    def __init__(self, run: Path, state: State, config: Config) -> None:
-        self.file = run / "metrics.jsonl"
-        self.batch_size = config.train.batch_size
-        self._sums: dict[str, float] = {}
-        self._counts = torch.zeros(2)
-        self._batches = 0
-        self._mark = (time.perf_counter(), state.batches)
-        self._board = _tensorboard(run) if config.train.tensorboard else None
-        kept = [line for line in _lines(self.file) if line["batches"] <= state.batches]
-        with replacing(self.file) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-
-    def add(self, terms: dict[str, Tensor], counts: Tensor) -> None:
-        """One batch's terms, and its foreground intersection and union."""
-        for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
-        self._counts += counts.cpu()
-        self._batches += 1
-
-    def write(self, state: State, optimizer: Optimizer, total: int) -> str:
-        """Write the means since the last line; returns them in short."""
-        if not self._batches:
-            return ""
-        means = {name: value / self._batches for name, value in self._sums.items()}
-        iou = float(self._counts[0] / self._counts[1].clamp(min=1))
-        now = time.perf_counter()
-        rate = (state.batches - self._mark[1]) * self.batch_size / max(now - self._mark[0], 1e-9)
-        line = {
-            "batches": state.batches,
-            "of": total,
-            "lr": optimizer.param_groups[0]["lr"],
-            "train_iou": round(iou, 6),
-        }
-        self._append(line | {f"loss_{name}": round(value, 6) for name, value in means.items()})
-        self._sums, self._counts, self._batches, self._mark = {}, torch.zeros(2), 0, (now, state.batches)
-        return f"loss {sum(means.values()):.3f}  IoU {100 * iou:.1f}  {rate:.1f} items/s"
-
-    def validation(self, state: State, epoch: int, scores: dict[str, float]) -> None:
-        """Write a validation's scores."""
-        self._append({"batches": state.batches, "epoch": epoch} | {f"val_{k}": v for k, v in scores.items()})
-
-    def _append(self, line: dict[str, Any]) -> None:
-        with open(self.file, "a") as file:
-            file.write(json.dumps(line) + "\n")
-        if self._board is not None:
-            for name, value in line.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(name, value, line["batches"])
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics file; a half-written last line is left out."""
-    lines = []
-    for text in file.read_text().splitlines() if file.is_file() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
-
-
-def _tensorboard(run: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UsageError("train.tensorboard=true needs the extra: pip install 'fewseg[tensorboard]'") from error
-    return SummaryWriter(str(run / "tensorboard"))
-
-
 def _epoch_ends(batches: int, length: int, batch_size: int) -> bool:
     """Whether the last of `batches` holds the last item of an epoch."""
     return batches * batch_size // length > (batches - 1) * batch_size // length
 
 
 def _not_finite(losses: dict[str, Tensor], step: int, batch_size: int) -> str:
-    terms = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items())
+    terms = ", ".join(f"{name} {float(value.detach()):.3g}" for name, value in losses.items())
     first = step * batch_size
     return (
         f"the loss is not finite at batch {step} (episodes {first} to {first + batch_size - 1}: {terms}); "
