@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,12 @@ def test_papers_take_queries_in_list_order_and_classes_of_any_pixel() -> None:
     assert [spec.query for spec in episodes.specs] == [listed[e % len(listed)] for e in range(1000)]
     few = [spec for spec in episodes.specs if source.index.counts[spec.query, spec.class_id] < 100]
     assert few
+
+
+def test_in_order_can_keep_the_rule_for_the_class_too() -> None:
+    source, protocol = table(), replace(get_protocol("hdmnet", dataset="pascal5i"), query_class="eligible")
+    specs = sample_episodes(source, source.fold(1), protocol=protocol, seed=0, shots=1).specs
+    assert min(source.index.counts[spec.query, spec.class_id] for spec in specs) >= 100
 
 
 def test_hsnet_pairs_in_order_and_supports_with_repeats() -> None:

@@ -28,7 +28,7 @@ class EvaluationProtocol:
     """`stratified`: classes in rounds, shuffled, each class's images in turn, shuffled; `in_order`: the listed images
     in order, cycled; `pairs`: (image, class) pairs in order, cycled; `uniform`: a class, then an image of it."""
     query_class: str
-    """`eligible`: of at least the data set's min_pixels in the query; `any_pixel`: any of the fold's in the query."""
+    """`eligible`: of at least the data set's min_pixels in the query; `any_pixel` (in_order): any of the fold there."""
     support: str
     """`without_repeats` or `with_repeats`; never the query, always of at least min_pixels."""
     input_size: int | None

@@ -104,7 +104,7 @@ def sample_episodes(
     pools = {c: source.index.images_of(c, min_pixels=source.min_pixels) for c in chosen}
     _check_pools(source, pools, shots, remedy="Give fewer shots, or another fold")
     count = protocol.episodes if episodes is None else episodes
-    draw = _DRAWS[protocol.query](source, pools, seed)
+    draw = _DRAWS[protocol.query](source, pools, protocol, seed)
     specs = []
     for e in range(count):
         rng = default_rng([seed, _DRAW, e])
@@ -129,7 +129,7 @@ Draw = Callable[[Generator, int], tuple[int, int]]
 """Episode number -> query image and class id."""
 
 
-def _stratified(source: ImageSource, pools: Pools, seed: int) -> Draw:
+def _stratified(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
     """Every class once per round, in shuffled order; a class's images in turn, shuffled anew when used up."""
     classes = sorted(pools)
 
@@ -143,24 +143,25 @@ def _stratified(source: ImageSource, pools: Pools, seed: int) -> Draw:
     return draw
 
 
-def _in_order(source: ImageSource, pools: Pools, seed: int) -> Draw:
-    """The listed images in order, cycled; the class uniform among the fold's classes with any pixel in the image."""
+def _in_order(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
+    """The listed images in order, cycled; the class uniform among the fold's in the image, as `query_class` says."""
+    least = source.min_pixels if protocol.query_class == "eligible" else 1
     images = np.unique(np.concatenate(list(pools.values())))
 
     def draw(rng: Generator, e: int) -> tuple[int, int]:
         query = int(images[e % len(images)])
-        return query, int(rng.choice([c for c in source.index.classes_in(query) if c in pools]))
+        return query, int(rng.choice([c for c in source.index.classes_in(query, min_pixels=least) if c in pools]))
 
     return draw
 
 
-def _pairs(source: ImageSource, pools: Pools, seed: int) -> Draw:
+def _pairs(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
     """The (image, class) pairs in order, cycled."""
     pairs = sorted((int(image), class_id) for class_id, pool in pools.items() for image in pool)
     return lambda _, e: pairs[e % len(pairs)]
 
 
-def _uniform(source: ImageSource, pools: Pools, seed: int) -> Draw:
+def _uniform(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
     """The class uniform, then the image uniform among the class's."""
     classes = sorted(pools)
 
@@ -171,7 +172,7 @@ def _uniform(source: ImageSource, pools: Pools, seed: int) -> Draw:
     return draw
 
 
-_DRAWS: dict[str, Callable[[ImageSource, Pools, int], Draw]] = {
+_DRAWS: dict[str, Callable[[ImageSource, Pools, EvaluationProtocol, int], Draw]] = {
     "stratified": _stratified,
     "in_order": _in_order,
     "pairs": _pairs,
