@@ -1,0 +1,118 @@
+"""Features computed once equal those computed every time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from engine_helpers import Toy, hdmnet_config, toy_config
+
+from fewseg.data.dataset import GlobalSampler
+from fewseg.data.transforms import Squeeze
+from fewseg.engine.features import FeatureCache, TrainingFeatures, nbytes
+from fewseg.engine.tasks import EpisodeTask
+from fewseg.progress import Silent
+
+IMAGES = torch.rand(5, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+MASKS = torch.ones(1, 2, 64, 64, dtype=torch.uint8)
+
+
+class Counting(Toy):
+    """Counts what is encoded."""
+
+    name = "counting"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.queries, self.shots_encoded = 0, 0
+
+    def encode_query(self, image: torch.Tensor) -> Any:
+        self.queries += 1
+        return super().encode_query(image)
+
+    def encode_support(self, images: torch.Tensor, masks: torch.Tensor) -> Any:
+        self.shots_encoded += 1
+        return super().encode_support(images, masks)
+
+
+def test_what_is_kept_is_not_computed_again() -> None:
+    model = Counting().eval()
+    cache = FeatureCache(model)
+    first = cache.query("a", IMAGES[0])
+    assert cache.query("a", IMAGES[0]) is first
+    assert model.queries == 1
+    cache.support([("a", 1), ("b", 1)], IMAGES[:2].transpose(0, 1), MASKS)
+    cache.support([("b", 1), ("a", 1)], IMAGES[:2].flip(0).transpose(0, 1), MASKS)
+    assert model.shots_encoded == 2
+    cache.support([("b", 2), ("a", 1)], IMAGES[:2].transpose(0, 1), MASKS)  # of another class: another mask
+    assert model.shots_encoded == 3
+
+
+def test_the_budget_holds_and_the_least_recently_used_goes_first() -> None:
+    model = Counting().eval()
+    size = nbytes(model.encode_query(IMAGES[0]))
+    cache = FeatureCache(model, gigabytes=2.5 * size / 1e9)
+    model.queries = 0
+    for key in (0, 1, 0, 2):  # 2 drives out 1
+        cache.query(key, IMAGES[key])
+        assert cache.used <= cache.budget
+    assert model.queries == 3
+    cache.query(0, IMAGES[0])
+    assert model.queries == 3
+    cache.query(1, IMAGES[1])
+    assert model.queries == 4
+
+
+@pytest.mark.parametrize("gigabytes", [0.0, 1e-9])
+def test_without_a_budget_nothing_is_kept(gigabytes: float) -> None:
+    model = Counting().eval()
+    cache = FeatureCache(model, gigabytes=gigabytes)
+    for _ in range(3):
+        cache.query(0, IMAGES[0])
+    assert (model.queries, cache.used) == (3, 0)
+
+
+@pytest.mark.parametrize("make", [toy_config, lambda *w: hdmnet_config("model.base_learner=false", *w)])
+def test_training_features_are_those_of_the_images(toy: type[Toy], make: Any) -> None:
+    task = EpisodeTask(make("train.cache_features=true", "data.shots=2"), progress=Silent())
+    assert isinstance(task.features, TrainingFeatures)
+    task.module.train()
+    (batch,) = task.batches(GlobalSampler(0, 4, batch=4), progress=Silent())
+    assert task.module.training
+    model, squeeze = task.model.eval(), Squeeze(64)
+    flipped = 0
+    for b, g in enumerate(range(4)):
+        spec = task.episodes.spec(g)
+        images, masks = [], []
+        for i in (spec.query, *spec.support):
+            image, labels = task.source.load(i)
+            mask = np.where(labels == 255, 255, labels == spec.class_id).astype(np.uint8)
+            pixels, maps = squeeze(image, mask[None])
+            images.append(pixels)
+            masks.append(maps[0])
+        query = model.extract_query(images[0][None])
+        mirrored = model.extract_query(images[0].flip(-1)[None])
+        some = next(iter(query))
+        flip = not torch.equal(batch.query[some][b], query[some][0])
+        flipped += flip
+        for name, expected in (mirrored if flip else query).items():
+            torch.testing.assert_close(batch.query[name][b], expected[0])
+        assert torch.equal(batch.labels.query_mask[b], masks[0].flip(-1) if flip else masks[0])
+        assert batch.labels.class_id[b] == spec.class_id
+        for k, (image, mask) in enumerate(zip(images[1:], masks[1:], strict=True)):
+            either = [
+                model.extract_support(x[None, None], m[None, None])
+                for x, m in ((image, mask), (image.flip(-1), mask.flip(-1)))
+            ]
+            assert any(all(torch.allclose(e[n][0, 0], batch.support[n][b, k]) for n in e) for e in either)
+    assert 0 < flipped < 4
+
+
+def test_cached_training_draws_the_same_flips_whatever_the_batch(toy: type[Toy]) -> None:
+    task = EpisodeTask(toy_config("train.cache_features=true"), progress=Silent())
+    (large,) = task.batches(GlobalSampler(0, 4, batch=4), progress=Silent())
+    small = list(task.batches(GlobalSampler(0, 4, batch=2), progress=Silent()))
+    assert torch.equal(large.query["maps"], torch.cat([s.query["maps"] for s in small]))
+    assert torch.equal(large.support["maps"], torch.cat([s.support["maps"] for s in small]))
