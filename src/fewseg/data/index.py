@@ -58,9 +58,13 @@ class Indexed:
         """The (H, W) label map of image `i`, without its photo."""
         raise NotImplementedError
 
-    @cached_property
+    @property
     def index(self) -> SourceIndex:
         """What every image holds."""
+        return self._index
+
+    @cached_property
+    def _index(self) -> SourceIndex:
         return self._build_index()
 
     def _build_index(self) -> SourceIndex:

@@ -30,7 +30,7 @@ class Pascal5i(Indexed):
 
     name = "pascal5i"
     min_pixels = 2048
-    class_names = (
+    class_names: tuple[str, ...] = (
         *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
         *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
     )
