@@ -114,6 +114,54 @@ def evaluate(
         typer.echo(f"report: {report.save(path)}")
 
 
+@app.command(name="compare")
+def compare_models(
+    targets: Annotated[
+        list[str],
+        typer.Argument(help="Run directories, saved models, training-free methods; overrides such as `data.root=DIR`."),
+    ],
+    released: Annotated[list[str] | None, typer.Option(help="METHOD=FILE: a released checkpoint on ResNet-50.")] = None,
+    protocol: Annotated[str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet.")] = "fewseg",
+    shots: Annotated[int | None, typer.Option(min=1, help="[the first target's]")] = None,
+    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="[the protocol's]")] = None,
+    episodes_file: Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")] = None,
+    workers: Workers = 2,
+    cache_gb: Annotated[float, typer.Option(min=0, help="Memory for encoded images.")] = 2.0,
+    device: Device = "auto",
+    out: Annotated[
+        list[Path] | None, typer.Option(help="Also write the table here (.csv or .tex); may be repeated.")
+    ] = None,
+) -> None:
+    """Measure several models on the same episodes: intervals, and a paired bootstrap p-value against the first.
+
+    `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. The first must be a run if there is one: data
+    set and fold are its.
+    """
+    from fewseg.engine.compare import COLUMNS, compare, describe, save_table
+
+    entries = compare(
+        [t for t in targets if "=" not in t],
+        [t for t in targets if "=" in t],
+        released=released or [],
+        protocol=protocol,
+        shots=shots,
+        episodes=episodes,
+        repeats=repeats,
+        episodes_file=episodes_file,
+        workers=workers,
+        cache_gb=cache_gb,
+        device=device,
+        progress=_progress(),
+    )
+    table = Table(*COLUMNS, title=describe(entries), title_justify="left")
+    for entry in entries:
+        table.add_row(*entry.cells())
+    Console().print(table)
+    for path in out or []:
+        typer.echo(f"table: {save_table(path, entries)}")
+
+
 @app.command()
 def segment(
     queries: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],

@@ -124,7 +124,7 @@ def evaluate(
     keep_freed_memory()
     protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
     if episode_lists is None:
-        seeds = _seeds(protocol, repeats)
+        seeds = protocol_seeds(protocol, repeats)
         count = shots if shots is not None else model.shots
         episode_lists = [
             sample_episodes(source, fold, protocol=protocol, seed=seed, shots=count, episodes=episodes)
@@ -253,7 +253,8 @@ def _truths(sample: Sample, protocol: EvaluationProtocol) -> tuple[Tensor, Tenso
     return truth, base
 
 
-def _seeds(protocol: EvaluationProtocol, repeats: int | None) -> tuple[int, ...]:
+def protocol_seeds(protocol: EvaluationProtocol, repeats: int | None) -> tuple[int, ...]:
+    """The seeds of the first `repeats` repeats (None: all)."""
     if repeats is None:
         return protocol.seeds
     if not 1 <= repeats <= len(protocol.seeds):

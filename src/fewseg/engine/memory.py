@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
+from pathlib import Path
+
+import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -22,3 +26,30 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):  # another C library, such as musl
         return False
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def reset_peak_memory() -> None:
+    """Start a new measurement of `peak_memory`; freed memory is given back first, so that it is not counted again."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the kernel's way to reset VmHWM
+    except (OSError, AttributeError):
+        return
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Largest memory since `reset_peak_memory` in bytes: allocated on a CUDA device, else resident; None where
+    unknown.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return None if found is None else int(found[1]) * 1024

@@ -80,21 +80,27 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
 
 
 def open_test_data(opened: Opened, *, progress: Silent | None = None) -> tuple[ImageSource, Fold]:
-    """The test subset and the fold to evaluate on: the one that the model was trained for, if it is the configured
-    one.
-    """
+    """The configured test subset, and the fold to evaluate the model on."""
     source = create_source(opened.config, "test", progress=progress)
-    fold = source.fold(opened.config.data.fold)
+    return source, evaluation_fold(opened, source, opened.config.data.fold)
+
+
+def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
+    """Fold `index` as the model knows it: with the base classes it was trained on.
+
+    Raises UsageError if it was trained on classes that are novel there.
+    """
+    fold = source.fold(index)
     if opened.fold is None:
-        return source, fold
+        return fold
     seen = set(opened.fold.base) & set(fold.novel)
     if seen:
         names = ", ".join(source.class_names[c - 1] for c in sorted(seen))
         raise UsageError(
-            f"the model was trained on classes that are novel in fold {fold.index} ({names}); it was trained for fold "
+            f"the model was trained on classes that are novel in fold {index} ({names}); it was trained for fold "
             f"{opened.fold.index}: evaluate with data.fold={opened.fold.index}"
         )
-    return source, opened.fold if opened.fold.novel == fold.novel else fold
+    return opened.fold if opened.fold.novel == fold.novel else fold
 
 
 def pick_device(name: str) -> torch.device:
