@@ -204,7 +204,7 @@ def test_a_run_in_a_directory_with_an_equals_sign_is_found(tmp_path: Path) -> No
 KEYS = ["train.epochs", "train.lr", "model.name", "data.name", "data", "model.image_size", "augment.scale", "base.run"]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.one_of(st.sampled_from(KEYS), st.text(alphabet="tain.l[]{}$:\\ '\"-é", max_size=8)),
     st.one_of(st.text(max_size=8), st.text(alphabet="[]{}$.:,'\"#&*!|>%@`~?0aoen\\ \n", max_size=8)),
