@@ -25,21 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewseg.episode import Episode, Prediction
+from fewseg.models import ops
 from fewseg.models.backbones import create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze, keep_in_eval
 from fewseg.models.base_learner import frozen_head
 from fewseg.models.ensemble import BaseEnsemble, ShotWeights
-from fewseg.models.ops import (
-    cosine_prior,
-    cross_entropy,
-    gram,
-    gram_distance,
-    masked_average,
-    resize,
-    resize_ac,
-    resize_nearest,
-    tile,
-)
+from fewseg.models.segformer import EncoderLayer, MixFFN, Projections
 
 STAGES = (1, 2, 3)
 
@@ -84,9 +75,8 @@ class HDMNet(FewShotSegmenter):
         self.decoder = Decoder()
         self.ensemble = BaseEnsemble() if base_learner else None
         self.shot_weights = ShotWeights(shots) if base_learner else None
-        keep_in_eval(
-            m for m in self.modules() if isinstance(m, nn.BatchNorm2d)
-        )  # released: BNs are learned affine maps
+        # released: every BN is a learned affine map, its statistics never move
+        keep_in_eval(m for m in self.modules() if isinstance(m, nn.BatchNorm2d))
 
     def extract_query(self, image: Tensor) -> Features:
         return self._extract(self.backbone.normalise(image))
@@ -101,10 +91,10 @@ class HDMNet(FewShotSegmenter):
     def _extract(self, image: Tensor) -> Features:
         levels = self.backbone(image)
         f2, f3, f4 = levels["layer2"], levels["layer3"], levels["layer4"]
-        f2 = resize_ac(f2, f3.shape[-2:])
+        f2 = ops.resize_ac(f2, f3.shape[-2:])
         features = {"mid": torch.cat([f3, f2], 1), "f4": f4}
         if self.base is not None:
-            features |= {"f5": self.base(self.backbone.activate(f4)), "gram": gram(f2)}
+            features |= {"f5": self.base(self.backbone.activate(f4)), "gram": ops.gram(f2)}
         return features
 
     def embed_query(self, features: Features) -> Features:
@@ -113,9 +103,9 @@ class HDMNet(FewShotSegmenter):
     def embed_support(self, features: Features) -> Features:
         shots, kept = features["mid"].shape[:2], {k: v for k, v in features.items() if k != "mid"}
         maps = self.reduce_support(features["mid"].flatten(0, 1))
-        fg = resize_ac(features["fg"].float().flatten(0, 1).unsqueeze(1), maps.shape[-2:])
-        prototype = masked_average(maps, fg)  # (B*K, 256)
-        tokens = self.encoder(self.merge_support(torch.cat([maps, tile(prototype, maps)], 1)))
+        fg = ops.resize_ac(features["fg"].float().flatten(0, 1).unsqueeze(1), maps.shape[-2:])
+        prototype = ops.masked_average(maps, fg)  # (B*K, 256)
+        tokens = self.encoder(self.merge_support(torch.cat([maps, ops.tile(prototype, maps)], 1)))
         stages = {f"stage{s}": t.unflatten(0, shots) for s, t in zip(STAGES, tokens, strict=True)}
         return kept | stages | {"prototype": prototype.unflatten(0, shots)}
 
@@ -124,40 +114,51 @@ class HDMNet(FewShotSegmenter):
     ) -> Prediction:
         maps, prototype = query["mid"], support["prototype"].mean(1)
         prior = self._prior(query, support)  # (B, 2, h, w): f5, f4
-        merged = self.merge_query(torch.cat([maps, tile(prototype, maps), 10 * prior], 1))
+        merged = self.merge_query(torch.cat([maps, ops.tile(prototype, maps), 10 * prior], 1))
         query_stages = self.encoder(merged)
         matched, correlations = [], []
         for s in reversed(STAGES):
             tokens = rearrange(support[f"stage{s}"], "b k c h w -> b (k h w) c")
-            fg = resize_nearest(support["fg"].float(), query_stages[s - 1].shape[-2:]).flatten(1)  # (B, K*L)
+            fg = ops.resize_nearest(support["fg"].float(), query_stages[s - 1].shape[-2:]).flatten(1)  # (B, K*L)
             out, correlation = self.matching[s - 1](query_stages[s - 1], tokens, fg, prior)
             matched.append(out)
             correlations.append(correlation)
-        meta = self.decoder(matched)
+        return self._fuse(self.decoder(matched), tuple(correlations), query, support, size=size, base_index=base_index)
+
+    def _fuse(
+        self,
+        meta: Tensor,
+        correlations: tuple[Tensor, ...],
+        query: Features,
+        support: Features,
+        *,
+        size: tuple[int, int],
+        base_index: Tensor | None,
+    ) -> Prediction:
         if self.base is None or self.ensemble is None or self.shot_weights is None:
-            return Prediction(resize_ac(meta, size), correlations=tuple(correlations))
+            return Prediction(ops.resize_ac(meta, size), correlations=correlations)
         with torch.no_grad():
             base = self.base.classify(query["f5"])
-        distance = gram_distance(query["gram"], support["gram"])
+        distance = ops.gram_distance(query["gram"], support["gram"])
         # released: its K-shot code permutes twice, so the weights stay in the order of ascending distances
         psi = (self.shot_weights(distance, restore_order=False) * distance).sum(1)
         final = self.ensemble(meta, base, psi, base_index)
-        aux = {"meta": resize_ac(meta, size), "base": resize_ac(base, size)}
-        return Prediction(resize_ac(final, size), aux=aux, correlations=tuple(correlations))
+        aux = {"meta": ops.resize_ac(meta, size), "base": ops.resize_ac(base, size)}
+        return Prediction(ops.resize_ac(final, size), aux=aux, correlations=correlations)
 
     def _prior(self, query: Features, support: Features) -> Tensor:
         priors = []
         for level in ("f5", "f4") if self.base is not None else ("f4",):
-            fg = resize_nearest(support["fg"].float(), support[level].shape[-2:])
-            priors.append(cosine_prior(query[level], support[level], fg).mean(1, keepdim=True))
-        return resize_ac(torch.cat(priors, 1), query["mid"].shape[-2:])
+            fg = ops.resize_nearest(support["fg"].float(), support[level].shape[-2:])
+            priors.append(ops.cosine_prior(query[level], support[level], fg).mean(1, keepdim=True))
+        return ops.resize_ac(torch.cat(priors, 1), query["mid"].shape[-2:])
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         if episode.query_mask is None:
             raise ValueError("the loss needs episode.query_mask")
-        terms = {"final": cross_entropy(prediction.logits, episode.query_mask)}
+        terms = {"final": ops.cross_entropy(prediction.logits, episode.query_mask)}
         if "meta" in prediction.aux:
-            terms["meta"] = cross_entropy(prediction.aux["meta"], episode.query_mask)
+            terms["meta"] = ops.cross_entropy(prediction.aux["meta"], episode.query_mask)
         if self.distill:
             terms["distill"] = distillation(prediction.correlations, episode.query_mask, temperature=self.temperature)
         return terms
@@ -165,14 +166,14 @@ class HDMNet(FewShotSegmenter):
     def logged(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         if "base" not in prediction.aux or episode.query_base_mask is None:
             return {}
-        return {"base": cross_entropy(prediction.aux["base"], episode.query_base_mask)}
+        return {"base": ops.cross_entropy(prediction.aux["base"], episode.query_base_mask)}
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
-        transformer = [self.encoder, self.matching, self.decoder]
-        inside = {id(p) for part in transformer for p in part.parameters()}
+        transformer = [p for part in (self.encoder, self.matching, self.decoder) for p in part.parameters()]
+        inside = {id(p) for p in transformer}
         others = [p for p in self.trainable_parameters() if id(p) not in inside]
         return [
-            {"name": "transformer", "params": [p for part in transformer for p in part.parameters()], "lr": lr},
+            {"name": "transformer", "params": transformer, "lr": lr},
             {"name": "others", "params": others, "lr": 10 * lr},
         ]
 
@@ -213,66 +214,6 @@ class EncoderStage(nn.Module):
         return rearrange(self.norm(tokens), "b (h w) c -> b c h w", h=h)
 
 
-class EncoderLayer(nn.Module):
-    """x + attention(LN(x)), then x + Mix-FFN(LN(x)); keys and values on a grid `reduction` times coarser."""
-
-    def __init__(self, width: int, heads: int, reduction: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.projections = Projections(width, heads)
-        self.reduce = nn.Conv2d(width, width, reduction, reduction) if reduction > 1 else None
-        self.reduce_norm = nn.LayerNorm(width, eps=1e-6) if reduction > 1 else None
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.ffn = MixFFN(width)
-
-    def forward(self, tokens: Tensor, h: int, w: int) -> Tensor:
-        x = self.norm1(tokens)
-        context = x
-        if self.reduce is not None and self.reduce_norm is not None:
-            maps = self.reduce(rearrange(x, "b (h w) c -> b c h w", h=h))
-            context = self.reduce_norm(rearrange(maps, "b c h w -> b (h w) c"))
-        q, k, v = self.projections(x, context)
-        tokens = tokens + self.projections.merge(F.scaled_dot_product_attention(q, k, v))
-        return tokens + self.ffn(self.norm2(tokens), h, w)
-
-
-class Projections(nn.Module):
-    """q, k, v and output projections without bias, split into heads: (B, L, C) <-> (B, heads, L, C / heads)."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
-        self.dropout = nn.Dropout(0.1)
-
-    def forward(self, tokens: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        projected = (self.q(tokens), self.k(context), self.v(context))
-        q, k, v = (rearrange(p, "b l (n d) -> b n l d", n=self.heads) for p in projected)
-        return q, k, v
-
-    def merge(self, out: Tensor) -> Tensor:
-        return self.dropout(self.o(rearrange(out, "b n l d -> b l (n d)")))
-
-
-class MixFFN(nn.Module):
-    """SegFormer's feed-forward part: a depth-wise convolution between two 1x1 ones."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(width, 4 * width, 1),
-            nn.Conv2d(4 * width, 4 * width, 3, padding=1, groups=4 * width),
-            nn.GELU(),
-            nn.Dropout(0.1),
-            nn.Conv2d(4 * width, width, 1),
-            nn.Dropout(0.1),
-        )
-
-    def forward(self, tokens: Tensor, h: int, w: int) -> Tensor:
-        maps = self.layers(rearrange(tokens, "b (h w) c -> b c h w", h=h))
-        return rearrange(maps, "b c h w -> b (h w) c")
-
-
 class MatchingStage(nn.Module):
     """One cross layer of correlation attention, then a convolution that lets the prior in (paper 3.3, spec section
     4).
@@ -299,7 +240,7 @@ class MatchingStage(nn.Module):
         tokens = tokens + out
         tokens = tokens + self.ffn(self.norm2(tokens), h, w)
         maps = rearrange(tokens, "b (h w) c -> b c h w", h=h)
-        mixed = self.mix(torch.cat([maps, resize_ac(prior, (h, w))], 1))
+        mixed = self.mix(torch.cat([maps, ops.resize_ac(prior, (h, w))], 1))
         return mixed, rearrange(correlation, "b (h w) -> b h w", h=h)
 
 
@@ -338,7 +279,7 @@ class Decoder(nn.Module):
         """Maps of stages 3, 2, 1 (B, 64, h_s, w_s) to meta logits (B, 2, h, w)."""
         y = self.blocks[2](matched[0])
         for block, out in zip((self.blocks[1], self.blocks[0]), matched[1:], strict=True):
-            y = resize(y, out.shape[-2:])
+            y = ops.resize(y, out.shape[-2:])
             y = y + block(out + y)
         return self.head(y)
 
@@ -363,7 +304,7 @@ def distillation(correlations: tuple[Tensor, ...], query_mask: Tensor, *, temper
     teacher = torch.where(query_mask == 1, 1.0, -1e9)
     total = correlations[0].new_zeros((), dtype=torch.float32)
     for student in correlations:
-        target = resize(teacher.unsqueeze(1), student.shape[-2:])
+        target = ops.resize(teacher.unsqueeze(1), student.shape[-2:])
         t, s = (m.float().flatten(1).div(temperature).softmax(1) for m in (target, student))
         total = total + (t * ((t + 1e-12).log() - (s + 1e-12).log())).sum(1).mean()
         teacher = student.detach().float()
