@@ -151,3 +151,10 @@ def test_a_part_that_only_grazes_the_border_is_drawn():
     """In this scene one pixel of a part is inside the image: too few for a slope."""
     image, labels = Scenes(subset="test", images=137, size=96).load(136)
     assert image.size == labels.shape[::-1]
+
+
+def test_mixed_has_simple_and_complex_scenes_by_turns():
+    source = Scenes(level="mixed", images=20, size=64)
+    objects = [len(np.unique(source.labels(i))) - 2 for i in range(20)]  # without background and void
+    assert all(count == 1 for count in objects[0::2])
+    assert np.mean(objects[1::2]) > 2

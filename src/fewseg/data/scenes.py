@@ -18,12 +18,15 @@ from fewseg.data.scenes_render import render
 from fewseg.data.source import SUBSETS, Fold, SourceIndex, make_fold
 from fewseg.errors import UsageError
 
-LEVELS = ("simple", "complex")
+LEVELS = ("simple", "complex", "mixed")
 _GEOMETRY, _PAINT, _ORDER = range(3)
 
 
 class Scenes:
-    """Drawn scenes: `simple` holds one object on a clean ground, `complex` 3 to 6 of 2+ classes among clutter."""
+    """Drawn scenes: `simple` holds one object on a clean ground, `complex` 3 to 6 of 2+ classes among clutter.
+
+    `mixed` has both by turns: to learn on, simple scenes teach the matching and complex ones what not to match.
+    """
 
     name = "scenes"
     class_names: tuple[str, ...] = tuple(kind.name for kind in KINDS)
@@ -88,7 +91,8 @@ class Scenes:
             raise IndexError(f"scenes has images 0 to {self.images - 1}, not {i}")
         turn, place = divmod(i, len(KINDS))
         first = 1 + int(self._rng(_ORDER, turn).permutation(len(KINDS))[place])
-        return arrange(self._rng(_GEOMETRY, i), first, crowded=self.level == "complex")
+        crowded = self.level == "complex" or (self.level == "mixed" and i % 2 == 1)
+        return arrange(self._rng(_GEOMETRY, i), first, crowded=crowded)
 
     def _rng(self, stream: int, i: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, LEVELS.index(self.level), SUBSETS.index(self.subset), stream, i])
