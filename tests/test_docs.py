@@ -33,8 +33,20 @@ def test_a_method_added_as_the_page_says_trains_and_evaluates(tmp_path, monkeypa
     config = load_config(
         str(tmp_path / "nearest-mean.yaml"),
         "scenes",
-        *"model.backbone=timm/test_resnet model.weights=null model.image_size=64 data.images=40 data.size=64".split(),
-        *"train.epochs=1 train.episodes_per_epoch=4 train.batch_size=2 train.workers=0 train.validation=none".split(),
+        *[
+            "model.backbone=timm/test_resnet",
+            "model.weights=null",
+            "model.image_size=64",
+            "data.images=40",
+            "data.size=64",
+        ],
+        *[
+            "train.epochs=1",
+            "train.episodes_per_epoch=4",
+            "train.batch_size=2",
+            "train.workers=0",
+            "train.validation=none",
+        ],
     )
     run = train(config, tmp_path / "run")
     opened = open_target(str(run), [])
