@@ -157,7 +157,7 @@ def compare_models(
     table = Table(*COLUMNS, title=describe(entries), title_justify="left")
     for entry in entries:
         table.add_row(*entry.cells())
-    Console().print(table)
+    _console().print(table)
     for path in out or []:
         typer.echo(f"table: {save_table(path, entries)}")
 
@@ -231,7 +231,7 @@ def models() -> None:
     table = Table("method", "what", "options")
     for name, cls in sorted(registry.classes("model").items()):
         table.add_row(name, (cls.__doc__ or "").strip().splitlines()[0], ", ".join(registry.options(cls)))
-    console = Console()
+    console = _console()
     console.print(table)
     console.print("data sets: " + ", ".join(sorted(registry.classes("source"))))
     console.print("back-ends: " + ", ".join(BACKBONES))
@@ -249,6 +249,12 @@ def demo(
 
     report = run_demo(out, progress=_progress())
     typer.echo(f"report: {report.resolve()}")
+
+
+def _console() -> Console:
+    """Standard output; a pipe or a file gets lines wide enough for the tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 def _progress() -> Silent:

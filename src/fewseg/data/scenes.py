@@ -54,18 +54,23 @@ class Scenes:
                 raise UsageError(f"scenes.{option} is {value}; give {least} to {most}")
         self.subset, self.level, self.images, self.size, self.seed = subset, level, images, size, seed
         self.min_pixels = max(64, round(2048 * (size / 473) ** 2))
-        self._scene = lru_cache(maxsize=64)(self._arrange)
+        self._remember()
 
     def __len__(self) -> int:
         return self.images
 
     def __getstate__(self) -> dict[str, object]:
         # the cache of scenes stays behind, the index (if built) goes with the source to another process
-        return {key: value for key, value in vars(self).items() if key != "_scene"}
+        return {key: value for key, value in vars(self).items() if key not in ("_scene", "_drawn")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
+        self._remember()
+
+    def _remember(self) -> None:
+        """Keep the last scenes: loaders ask for the same one several times in a row."""
         self._scene = lru_cache(maxsize=64)(self._arrange)
+        self._drawn = lru_cache(maxsize=64)(self._draw)
 
     @cached_property
     def index(self) -> SourceIndex:
@@ -76,7 +81,8 @@ class Scenes:
 
     def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
         """Image `i` as RGB and its (H, W) label map: 0 background, 1..20, 255 on every outline."""
-        return render(self._scene(i), self.size, self._rng(_PAINT, i)), self.labels(i)
+        image, labels = self._drawn(i)
+        return image.copy(), labels.copy()
 
     def labels(self, i: int) -> NDArray[np.uint8]:
         """The (H, W) label map of image `i`, without the cost of its image."""
@@ -93,6 +99,9 @@ class Scenes:
         first = 1 + int(self._rng(_ORDER, turn).permutation(len(KINDS))[place])
         crowded = self.level == "complex" or (self.level == "mixed" and i % 2 == 1)
         return arrange(self._rng(_GEOMETRY, i), first, crowded=crowded)
+
+    def _draw(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+        return render(self._scene(i), self.size, self._rng(_PAINT, i)), self.labels(i)
 
     def _rng(self, stream: int, i: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, LEVELS.index(self.level), SUBSETS.index(self.subset), stream, i])

@@ -127,7 +127,7 @@ def arrange(rng: np.random.Generator, first: int, *, crowded: bool) -> Scene:
     wanted += (1 + rng.integers(0, len(KINDS), int(rng.integers(1, 5)))).tolist()
     back = [_clutter(rng, shape) for _ in range(int(rng.integers(4, 11)))]
     front = [_clutter(rng, shape) for _ in range(int(rng.integers(0, 3)))]
-    return Scene(shape, light, (*back, *_place(rng, shape, wanted, (0.3, 0.58)), *front))
+    return Scene(shape, light, (*back, *_place(rng, shape, wanted, (0.4, 0.66)), *front))
 
 
 def label_map(scene: Scene, size: int) -> NDArray[np.uint8]:

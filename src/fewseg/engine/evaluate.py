@@ -113,11 +113,12 @@ def evaluate(
     workers: int = 2,
     cache_gb: float = 2.0,
     checkpoint: dict[str, Any] | None = None,
+    title: str | None = None,
     progress: Silent | None = None,
 ) -> Report:
     """Evaluate a model on a fold's novel classes.
 
-    `episodes` and `repeats` replace the protocol's numbers; `episode_lists` replace its draw. The digits depend on
+    `title` names the model on the progress bar. `episodes` and `repeats` replace the protocol's numbers; `episode_lists` replace its draw. The digits depend on
     none of `workers` and `cache_gb`. `source` is the data set's test subset.
     """
     progress = progress or Silent()
@@ -133,9 +134,9 @@ def evaluate(
     cache = FeatureCache(model.eval(), gigabytes=cache_gb)
     results, tables, start = [], [], time.perf_counter()
     for r, listed in enumerate(episode_lists):
-        title = f"{model.name}, {listed.shots}-shot, repeat {r + 1}/{len(episode_lists)}"
+        bar = f"{title or model.name}, {listed.shots}-shot, repeat {r + 1}/{len(episode_lists)}"
         rows = evaluate_episodes(
-            cache, source, fold, listed, protocol=protocol, workers=workers, progress=progress, title=title
+            cache, source, fold, listed, protocol=protocol, workers=workers, progress=progress, title=bar
         )
         tables.append(rows.table)
         results.append(_repeat(rows, listed, fold, source))

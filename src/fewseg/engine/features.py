@@ -101,7 +101,7 @@ class TrainingFeatures:
             spec, flips = self.episodes.spec(g), self._flips(g)
             for slot, (i, flip) in enumerate(zip((spec.query, *spec.support), flips, strict=True)):
                 wanted.setdefault((i, spec.class_id, flip), set()).add("support" if slot else "query")
-        images = _Images(self.dataset, list(wanted))
+        images = _Images(self.dataset, sorted(wanted))  # by image: a source may keep what it read or drew last
         loader = make_loader(images, [[n] for n in range(len(images))], workers=workers)
         device, was_training = self.model.device, self.model.training
         self.model.eval()

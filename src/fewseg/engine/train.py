@@ -101,7 +101,7 @@ def loop(t: Training) -> None:
     settings, state, length = t.config.train, t.state, t.task.epoch_length
     sampler = GlobalSampler(
         state.batches * settings.batch_size,
-        length * settings.epochs,
+        t.total * settings.batch_size,  # the last batch is filled from the next epoch: BatchNorm cannot train on one image
         batch=settings.batch_size,
         rank=t.fabric.global_rank,
         world=t.fabric.world_size,
@@ -146,7 +146,7 @@ def optimizer_step(t: Training, step: int) -> None:
 def finish_epoch(t: Training, log: Log) -> None:
     """Validate, and save `last/` and, if it is the best so far, `best/`."""
     settings, state = t.config.train, t.state
-    epoch = math.ceil(state.batches * settings.batch_size / t.task.epoch_length)
+    epoch = settings.epochs if state.batches == t.total else state.batches * settings.batch_size // t.task.epoch_length
     info = t.task.info() | {"data": t.config.as_dict()["data"], "epoch": epoch, "batches": state.batches}
     if state.batches == t.total or epoch % settings.val_every == 0:
         scores = t.task.validate(progress=t.progress)

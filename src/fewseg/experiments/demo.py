@@ -29,7 +29,7 @@ from fewseg.report import build
 from fewseg.report.page import ReportPage, Row, write_report
 from fewseg.segment import segment_folder
 
-EPISODES = 200
+EPISODES = 90
 WITHOUT_MASK = "HDMNet, support mask taken away"
 PROTOTYPE = "masked-average prototype"
 
@@ -43,6 +43,7 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
         raise UsageError(f"{out} exists already; give another --out, or remove it")
     config = load_config("demo", *overrides)
     run = train(config, out / "run", progress=progress)
+    config.data.options["level"] = "complex"
     source = create_source(config, "test", progress=progress)
     fold = training_fold(config, source)
     listed = sample_episodes(
@@ -56,7 +57,9 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
     listed.save(out / "episodes.csv")
     models = demo_models(run, config)
     reports = {
-        name: evaluate(model, source, fold, episode_lists=[listed], checkpoint=_checkpoint(run), progress=progress)
+        name: evaluate(
+            model, source, fold, episode_lists=[listed], checkpoint=_checkpoint(run), progress=progress, title=name
+        )
         for name, model in models.items()
     }
     reports["HDMNet"].save(out / "report.json")
@@ -148,7 +151,7 @@ def demo_page(
         sections=(build.protocol_section(main), build.version_section(main)),
         commands=(
             ("this page", f"fewseg demo --out {out}"),
-            ("the numbers again", f"fewseg evaluate {run} --episodes-file {out / 'episodes.csv'}"),
+            ("the numbers again", f"fewseg evaluate {run} data.level=complex --episodes-file {out / 'episodes.csv'}"),
             (
                 "masks of your own pictures",
                 f"fewseg segment --model {run} --support {out / 'support.png'} --mask {out / 'support_mask.png'}"

@@ -1,0 +1,56 @@
+"""The demo at a size that ends in seconds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fewseg.data.images import read_labels
+from fewseg.errors import UsageError
+from fewseg.experiments.demo import run_demo
+from fewseg.progress import Silent
+
+TINY = (
+    "model.backbone=timm/test_resnet",
+    "model.weights=null",
+    "model.image_size=64",
+    "data.images=60",
+    "data.size=96",
+    "train.epochs=1",
+    "train.episodes_per_epoch=8",
+    "train.val_episodes=4",
+    "train.workers=0",
+)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    run_demo(folder, overrides=TINY, episodes=10, progress=Silent())
+    return folder
+
+
+def test_the_report_compares_the_model_with_its_ablation_and_baselines_on_the_same_episodes(out):
+    page = (out / "report.html").read_text()
+    for row in ("HDMNet", "support mask taken away", "masked-average prototype", "everything foreground"):
+        assert row in page
+    report = json.loads((out / "report.json").read_text())
+    assert report["repeats"][0]["episode_sha256"] in page
+    assert report["repeats"][0]["episodes"] == 10
+    assert "stage 3" in page
+    assert "http" not in page.split("<body")[1]
+
+
+def test_masks_of_the_pictures_own_sizes_are_there(out):
+    photos = sorted((out / "photos").glob("*.png"))
+    assert photos
+    for photo in photos:
+        assert set(read_labels(out / "masks" / photo.name).ravel().tolist()) <= {0, 255}
+
+
+def test_a_folder_that_exists_is_left_alone(out):
+    before = sorted(out.rglob("*"))
+    with pytest.raises(UsageError, match="exists already"):
+        run_demo(out, overrides=TINY, progress=Silent())
+    assert sorted(out.rglob("*")) == before
