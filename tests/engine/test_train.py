@@ -356,3 +356,21 @@ def test_a_method_of_another_package_trains(toy: type[Toy], tmp_path: Path) -> N
     assert registry.find("model", "toy") is Toy
     run = train(toy_config("data.shots=2"), tmp_path / "run")
     assert load_model(run).shots == 2
+
+
+def test_a_last_batch_of_one_image_is_filled_up_for_batchnorm(tmp_path):
+    config = load_config(
+        "base",
+        "scenes",
+        "model.backbone=timm/test_resnet",
+        "model.weights=null",
+        "model.image_size=64",
+        "data.images=40",
+        "data.size=64",
+        "train.epochs=1",
+        "train.episodes_per_epoch=5",
+        "train.batch_size=4",
+        "train.workers=0",
+        "train.validation=none",
+    )
+    assert read_record(train(config, tmp_path / "run") / "last")["info"]["batches"] == 2

@@ -53,7 +53,7 @@ def curves(run: Path, *, prefix: str = "") -> tuple[Curve, ...]:
     for key, points in found.items():
         steps, values = (tuple(float(p[i]) for p in points) for i in (0, 1))
         loss = key.startswith("loss_")
-        chart = f"{prefix}loss" if loss else f"{prefix}IoU, %"
+        chart = f"{prefix}loss" if loss else f"{prefix}IoU"
         label = key.removeprefix("loss_").replace("val_", "validation ").replace("train_iou", "training IoU")
         shown.append(Curve(label, steps, values, percent=not loss, chart=chart))
     return tuple(shown)
