@@ -101,7 +101,7 @@ def loop(t: Training) -> None:
     settings, state, length = t.config.train, t.state, t.task.epoch_length
     sampler = GlobalSampler(
         state.batches * settings.batch_size,
-        t.total * settings.batch_size,  # the last batch is filled from the next epoch: BatchNorm cannot train on one image
+        t.total * settings.batch_size,  # the last batch is filled up: BatchNorm cannot train on one image
         batch=settings.batch_size,
         rank=t.fabric.global_rank,
         world=t.fabric.world_size,
