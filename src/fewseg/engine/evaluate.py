@@ -118,8 +118,9 @@ def evaluate(
 ) -> Report:
     """Evaluate a model on a fold's novel classes.
 
-    `title` names the model on the progress bar. `episodes` and `repeats` replace the protocol's numbers; `episode_lists` replace its draw. The digits depend on
-    none of `workers` and `cache_gb`. `source` is the data set's test subset.
+    `title` names the model on the progress bar. `episodes` and `repeats` replace the protocol's numbers;
+    `episode_lists` replace its draw. The digits depend on none of `workers` and `cache_gb`. `source` is the data
+    set's test subset.
     """
     progress = progress or Silent()
     keep_freed_memory()
