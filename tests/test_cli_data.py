@@ -30,7 +30,8 @@ def test_stats_as_json_and_as_a_table():
 
 def test_show_and_check(tmp_path):
     assert call("show", "scenes", *SMALL, "--out", str(tmp_path / "a" / "sheet.png"), "--count", "6").exit_code == 0
-    assert Image.open(tmp_path / "a" / "sheet.png").width > 400
+    with Image.open(tmp_path / "a" / "sheet.png") as sheet:
+        assert sheet.width > 400
     assert "no files to check" in call("check", "scenes", *SMALL).stdout
 
 
