@@ -88,7 +88,6 @@ def show(
     from fewseg.data.sheet import contact_sheet
 
     sheet = contact_sheet(_source(name, root, options, subset), count=count, seed=seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_image(sheet, out)
     typer.echo(f"contact sheet: {out}")
 
@@ -113,7 +112,6 @@ def episodes(
     record = get_protocol(protocol, dataset=source.name)
     chosen = record.seeds[0] if seed is None else seed
     listed = sample_episodes(source, source.fold(fold), protocol=record, seed=chosen, shots=shots, episodes=count)
-    out.parent.mkdir(parents=True, exist_ok=True)
     listed.save(out)
     typer.echo(f"{len(listed)} episodes, SHA-256 {listed.sha256}: {out}")
 

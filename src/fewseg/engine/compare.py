@@ -181,7 +181,6 @@ def save_table(path: Path, entries: Sequence[Entry]) -> Path:
     writers = {".csv": as_csv, ".tex": as_latex}
     if path.suffix not in writers:
         raise UsageError(f"cannot write a table as {path.name!r}; give a name that ends in .csv or .tex")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(writers[path.suffix](entries))
     return path

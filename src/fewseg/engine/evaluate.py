@@ -96,7 +96,6 @@ class Report:
 
     def save(self, path: Path) -> Path:
         """Write the report as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         return write_json(path, self.as_dict())
 
 

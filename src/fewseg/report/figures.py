@@ -5,7 +5,6 @@ Everything here is a pure function of arrays; matplotlib is used through `Figure
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from fewseg.data.images import replacing
 from fewseg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -248,13 +248,8 @@ def save_figure(path: str | Path, figure: Figure) -> Path:
     formats = {".pdf": {"CreationDate": None}, ".png": {"Software": None}, ".svg": {"Date": None}}
     if path.suffix.lower() not in formats:
         raise UsageError(f"cannot write a figure as {path.name!r}; end it in {', '.join(formats)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=200, metadata=formats[path.suffix.lower()])
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

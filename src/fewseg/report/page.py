@@ -6,7 +6,6 @@ IoU values are fractions in [0, 1] (NaN: never measured) and are shown in per ce
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from fewseg.data.images import replacing
 from fewseg.errors import UsageError
 from fewseg.report import view
 
@@ -158,14 +158,9 @@ def write_report(path: str | Path, page: ReportPage) -> Path:
     """Write the report as one HTML file, whole or not at all, and return its path."""
     path = Path(path)
     text = render(page)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         # File names may hold bytes that are no UTF-8; they are shown as \udcXX instead of failing the whole report.
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
