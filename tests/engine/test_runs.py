@@ -59,7 +59,7 @@ def test_a_method_without_training_is_opened_by_its_recipe() -> None:
 def test_what_cannot_be_opened(toy: type[Toy], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"hdmnet must be trained first .*run directory"):
         open_target("hdmnet", ["scenes"])
-    with pytest.raises(UsageError, match=r"unknown recipe 'runs/nowhere'"):
+    with pytest.raises(UsageError, match="runs/nowhere is no directory"):
         open_target("runs/nowhere", [])
     with pytest.raises(DataError, match="neither a saved model nor a run directory"):
         open_target(str(tmp_path), [])

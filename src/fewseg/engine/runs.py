@@ -44,6 +44,8 @@ def open_target(
     options = overrides if support_mask else {**overrides, "support_mask": False}
     if path.is_dir():
         return _open_folder(path, words, device=device, options=options)
+    if "/" in target and path.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{target} is no directory; give a run directory, a saved model, or a method such as dense")
     config = load_config(target, *words)
     if registry.find("model", config.model.name).trainable:
         raise UsageError(

@@ -84,7 +84,9 @@ def training_fold(config: Config, source: ImageSource) -> Fold:
     if config.train.validation not in VALIDATIONS:
         raise UsageError(f"unknown train.validation={config.train.validation!r}; choose {', '.join(VALIDATIONS)}")
     fold = source.fold(config.data.fold)
-    return fold.hold_out(config.train.held_out) if config.train.validation == "base" else fold
+    if config.train.validation == "base" and not fold.held_out:  # FSS-1000 brings validation classes of its own
+        return fold.hold_out(config.train.held_out)
+    return fold
 
 
 class EpisodeTask(Task):
