@@ -11,8 +11,9 @@ from engine_helpers import Toy, hdmnet_config, toy_config
 
 from fewseg.data.dataset import GlobalSampler
 from fewseg.data.transforms import Squeeze
-from fewseg.engine.features import FeatureCache, TrainingFeatures, nbytes
+from fewseg.engine.features import FeatureCache, nbytes
 from fewseg.engine.tasks import EpisodeTask
+from fewseg.engine.training_features import TrainingFeatures
 from fewseg.progress import Silent
 
 IMAGES = torch.rand(5, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
