@@ -37,6 +37,8 @@ class FeatureCache:
         self.model = model
         self.budget = int(gigabytes * 1e9)
         self.used = 0
+        self.full = False
+        """Whether something that is expected to be used again had to be dropped."""
         self._kept: OrderedDict[Hashable, Features] = OrderedDict()
         self._file = FeatureFile(limit=file_gigabytes * 1e9 if self.budget else 0, folder=folder)
         self._filed: dict[Hashable, Features] = {}
@@ -60,7 +62,7 @@ class FeatureCache:
         """Say what `get` will be asked for from now on, as often as it will: what has uses left is not dropped while
         the file has room, what has none goes first.
         """
-        self._uses = Counter(keys)
+        self._uses, self.full = Counter(keys), False
 
     def holds(self, key: Hashable) -> bool:
         """Whether the features are kept, so that `get` will not compute them."""
@@ -109,7 +111,12 @@ class FeatureCache:
             self._kept.move_to_end(key, last=not last_use)
 
     def _move_to_file(self, key: Hashable, features: Features) -> None:
-        if self._uses[key] and key not in self._filed and (filed := self._file.put(features)) is not None:
+        if not self._uses[key] or key in self._filed:
+            return
+        filed = self._file.put(features)
+        if filed is None:
+            self.full = True
+        else:
             self._filed[key] = filed
 
 

@@ -127,9 +127,10 @@ class Feed:
     def _needs(self) -> Iterator[list[Need]]:
         """Per step what is not in the cache by then; the loader asks a few steps ahead."""
         for step in self.steps:
-            wanted = {key for entry in step.entries for key in self._keys(entry.spec)}
-            if self.cache.budget:  # nothing that an earlier step loads is kept otherwise
-                wanted = {key for key in wanted if not self.cache.holds(key)} - self._promised
+            keys = {key for entry in step.entries for key in self._keys(entry.spec)}
+            wanted = {key for key in keys if not self.cache.holds(key)}
+            if not self.cache.full:  # what an earlier step is loading will be kept
+                wanted -= self._promised
             step.promised = wanted
             self._promised |= wanted
             yield self._as_needs(step, wanted)
