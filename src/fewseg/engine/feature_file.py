@@ -10,6 +10,7 @@ import errno
 import math
 import mmap
 import tempfile
+import weakref
 from pathlib import Path
 from typing import IO
 
@@ -57,7 +58,10 @@ class FeatureFile:
     def _make_room(self, size: int) -> int:
         """Where in the current segment `size` bytes start; a new segment (a file of its own) where they do not fit."""
         if self._file is None or self._end + size > SEGMENT:
-            self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 it lives as long as its views
+            if self._file is not None:
+                self._file.close()  # its views stay
+            self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 closed when the next one is needed
+            weakref.finalize(self, self._file.close)  # or when nobody can write any more
             self._file.truncate(max(SEGMENT, size))
             self._map = mmap.mmap(self._file.fileno(), max(SEGMENT, size))
             self._end = 0
