@@ -76,10 +76,14 @@ def evaluate(
     repeats: Annotated[int | None, typer.Option(min=1, help="Repeats [the protocol's].")] = None,
     episodes_file: Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")] = None,
     support_mask: Annotated[bool, typer.Option(help="HDMNet: use the support mask at test time.")] = True,
+    batch_size: Annotated[int, typer.Option(min=1, help="Episodes matched at once; worth it on a GPU.")] = 1,
     workers: Workers = 2,
     cache_gb: Annotated[
         float, typer.Option(min=0, help="Memory for encoded images; the numbers never depend on it.")
     ] = 2.0,
+    file_gb: Annotated[
+        float, typer.Option(min=0, help="Largest temporary file for encoded images that memory has no room for.")
+    ] = 16.0,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Where to write the report as JSON [RUN/report.json].")] = None,
 ) -> None:
@@ -103,8 +107,10 @@ def evaluate(
         episodes=episodes,
         repeats=repeats,
         episode_lists=_episode_lists(episodes_file, source),
+        batch_size=batch_size,
         workers=workers,
         cache_gb=cache_gb,
+        file_gb=file_gb,
         checkpoint=opened.checkpoint,
         progress=progress,
     )

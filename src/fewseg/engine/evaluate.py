@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,31 @@ import scipy.stats
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from fewseg.checkpoints import write_json
-from fewseg.data.dataset import EpisodeDataset, Sample, make_loader
+from fewseg.data.dataset import EpisodeDataset, Sample
 from fewseg.data.episodes import EpisodeList
 from fewseg.data.protocols import EvaluationProtocol, get_protocol
 from fewseg.data.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.engine.features import FeatureCache
+from fewseg.engine.feed import Entry, Feed, Step
+from fewseg.engine.lanes import in_lanes, lanes_for
 from fewseg.engine.memory import keep_freed_memory
-from fewseg.episode import IGNORE, Prediction
+from fewseg.episode import Prediction
 from fewseg.errors import UsageError
-from fewseg.metrics import FewShotIoU, base_confusion, bootstrap_interval, class_iou, fb_iou, miou
+from fewseg.metrics import (
+    COLUMNS,
+    base_confusion,
+    bootstrap_interval,
+    class_iou,
+    episode_counts,
+    fb_iou,
+    foreground_wins,
+    miou,
+    winners,
+)
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.ops import resize_ac
 from fewseg.progress import Silent
@@ -109,8 +121,10 @@ def evaluate(
     episodes: int | None = None,
     repeats: int | None = None,
     episode_lists: Sequence[EpisodeList] | None = None,
+    batch_size: int = 1,
     workers: int = 2,
     cache_gb: float = 2.0,
+    file_gb: float = 16.0,
     checkpoint: dict[str, Any] | None = None,
     title: str | None = None,
     progress: Silent | None = None,
@@ -118,8 +132,10 @@ def evaluate(
     """Evaluate a model on a fold's novel classes.
 
     `title` names the model on the progress bar. `episodes` and `repeats` replace the protocol's numbers;
-    `episode_lists` replace its draw. The digits depend on none of `workers` and `cache_gb`. `source` is the data
-    set's test subset.
+    `episode_lists` replace its draw. `source` is the data set's test subset.
+
+    Encoded images are kept in `cache_gb` of memory, then in a temporary file of at most `file_gb`. The digits depend on
+    none of `workers`, `cache_gb` and `file_gb`; with a `batch_size` above 1 they agree to rounding.
     """
     progress = progress or Silent()
     keep_freed_memory()
@@ -131,15 +147,20 @@ def evaluate(
             sample_episodes(source, fold, protocol=protocol, seed=seed, shots=count, episodes=episodes)
             for seed in seeds
         ]
-    cache = FeatureCache(model.eval(), gigabytes=cache_gb)
-    results, tables, start = [], [], time.perf_counter()
-    for r, listed in enumerate(episode_lists):
-        bar = f"{title or model.name}, {listed.shots}-shot, repeat {r + 1}/{len(episode_lists)}"
-        rows = evaluate_episodes(
-            cache, source, fold, listed, protocol=protocol, workers=workers, progress=progress, title=bar
-        )
-        tables.append(rows.table)
-        results.append(_repeat(rows, listed, fold, source))
+    start = time.perf_counter()
+    rows = evaluate_lists(
+        FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
+        source,
+        fold,
+        episode_lists,
+        protocol=protocol,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+        title=f"{title or model.name}, {episode_lists[0].shots}-shot, {len(episode_lists)} repeats",
+    )
+    results = [_repeat(found, listed, fold, source) for found, listed in zip(rows, episode_lists, strict=True)]
+    tables = [found.table for found in rows]
     seconds = (time.perf_counter() - start) / max(1, sum(len(t) for t in tables))
     mean, interval, kind = _interval(results, tables, fold)
     return Report(
@@ -166,7 +187,6 @@ def evaluate(
     )
 
 
-@torch.inference_mode()
 def evaluate_episodes(
     cache: FeatureCache,
     source: ImageSource,
@@ -174,38 +194,103 @@ def evaluate_episodes(
     episodes: EpisodeList,
     *,
     protocol: EvaluationProtocol,
+    batch_size: int = 1,
     workers: int = 2,
     progress: Silent | None = None,
     title: str = "evaluating",
 ) -> Rows:
-    """The counts of every episode of a list."""
-    model = cache.model.eval()
-    metric, meta_metric = FewShotIoU(fold.novel), FewShotIoU(fold.novel)
-    # neighbours share supports' classes and queries, so that the cache hits; the rows are put back in the list's order
-    order = sorted(range(len(episodes)), key=lambda e: (episodes.specs[e].class_id, episodes.specs[e].query, e))
-    dataset = EpisodeDataset(
+    """The counts of every episode of a list; see `evaluate_lists`."""
+    (rows,) = evaluate_lists(
+        cache,
         source,
         fold,
-        spec_of=lambda e: episodes.specs[e],
-        length=len(episodes),
-        transform=input_transform(protocol, model.image_size),
+        [episodes],
+        protocol=protocol,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+        title=title,
     )
-    loader = make_loader(dataset, [[e] for e in order], workers=workers)
-    base: Tensor | None = None
-    for sample in (progress or Silent())(loader, title, len(order)):
-        prediction = predict(cache, sample)
-        truth, base_truth = _truths(sample, protocol)
-        class_id = sample.specs[0].class_id
-        metric.update(at_truth(prediction.logits, sample, protocol).argmax(1)[0] == 1, truth, class_id)
-        if "meta" in prediction.aux:
-            meta_metric.update(at_truth(prediction.aux["meta"], sample, protocol).argmax(1)[0] == 1, truth, class_id)
-        if "base" in prediction.aux:
-            labels = at_truth(prediction.aux["base"], sample, protocol).argmax(1)[0]
-            counts = base_confusion(labels, base_truth, len(fold.base))
-            base = counts if base is None else base + counts
-    back = np.argsort(order)
-    meta = meta_metric.table()
-    return Rows(metric.table()[back], meta[back] if len(meta) else None, None if base is None else base.numpy())
+    return rows
+
+
+def evaluate_lists(
+    cache: FeatureCache,
+    source: ImageSource,
+    fold: Fold,
+    lists: Sequence[EpisodeList],
+    *,
+    protocol: EvaluationProtocol,
+    batch_size: int = 1,
+    workers: int = 2,
+    progress: Silent | None = None,
+    title: str = "evaluating",
+) -> list[Rows]:
+    """The counts of every episode of several lists, which are worked through together: what is encoded for one serves
+    all.
+    """
+    model = cache.model.eval()
+    transform = input_transform(protocol, model.image_size)
+    dataset = EpisodeDataset(source, fold, spec_of=lists[0].specs.__getitem__, length=0, transform=transform)
+    size = protocol.input_size or model.image_size
+    feed = Feed(cache, dataset, lists, protocol=protocol, image_size=size, batch_size=batch_size)
+
+    def scores() -> Generator[Score, None, None]:
+        work = partial(score_step, feed, classes=len(fold.base))
+        for step, scored in in_lanes(work, feed.load(workers=workers), lanes=lanes_for(model.device)):
+            feed.done(step)
+            yield from scored
+
+    found: list[dict[int, Score]] = [{} for _ in lists]
+    running = scores()
+    try:
+        for score in (progress or Silent())(running, title, sum(map(len, lists))):
+            found[score.entry.repeat][score.entry.place] = score
+    finally:
+        running.close()  # lanes and workers end here, whatever was raised
+    return [_rows([by_place[e] for e in range(len(by_place))]) for by_place in found]
+
+
+@dataclass(frozen=True)
+class Score:
+    """The counts of one episode."""
+
+    entry: Entry
+    counts: Tensor
+    meta: Tensor | None
+    base: Tensor | None
+
+
+@torch.inference_mode()
+def score_step(feed: Feed, step: Step, *, classes: int) -> tuple[Step, list[Score]]:
+    """Match the episodes of a step and count, at the size that the protocol scores at."""
+    model = feed.cache.model
+    query, support = feed.features(step)
+    size = (feed.image_size, feed.image_size)
+    # test classes are novel, and the base learner must not be told which base class a held-out one is
+    known = torch.tensor([feed.base_index(entry.spec.class_id) for entry in step.entries], device=model.device)
+    prediction = model.match(query, support, size=size, base_index=known)
+    scored = []
+    for b, entry in enumerate(step.entries):
+        truth, base_truth = feed.truth(step, entry)
+        logits = {"final": prediction.logits} | {n: prediction.aux[n] for n in ("meta", "base") if n in prediction.aux}
+        at_truth = {name: resize_ac(maps[b : b + 1].float(), truth.shape)[0] for name, maps in logits.items()}
+        counts = {
+            name: episode_counts(foreground_wins(at_truth[name]), truth, entry.spec.class_id).cpu()
+            for name in ("final", "meta")
+            if name in at_truth
+        }
+        base = base_confusion(winners(at_truth["base"]), base_truth, classes).cpu() if "base" in at_truth else None
+        scored.append(Score(entry, counts["final"], counts.get("meta"), base))
+    return step, scored
+
+
+def _rows(scores: list[Score]) -> Rows:
+    """One list's counts in its order."""
+    meta = [s.meta for s in scores if s.meta is not None]
+    base = [s.base for s in scores if s.base is not None]
+    table = torch.stack([s.counts for s in scores]).numpy() if scores else np.zeros((0, len(COLUMNS)), np.int64)
+    return Rows(table, torch.stack(meta).numpy() if meta else None, torch.stack(base).sum(0).numpy() if base else None)
 
 
 def predict(cache: FeatureCache, sample: Sample) -> Prediction:
@@ -238,20 +323,6 @@ def at_truth(logits: Tensor, sample: Sample, protocol: EvaluationProtocol) -> Te
     if protocol.scored_at == "padded_square":
         return resize_ac(logits, (max(height, width),) * 2)
     return resize_ac(logits, (height, width))
-
-
-def _truths(sample: Sample, protocol: EvaluationProtocol) -> tuple[Tensor, Tensor]:
-    """Query mask and base labels at the size that the protocol scores at."""
-    episode = sample.episode
-    if protocol.scored_at == "input" and episode.query_mask is not None and episode.query_base_mask is not None:
-        return episode.query_mask[0], episode.query_base_mask[0]
-    truth, base = torch.from_numpy(sample.truth[0]), torch.from_numpy(sample.base_truth[0])
-    if protocol.scored_at == "padded_square":
-        height, width = truth.shape
-        side = max(height, width)
-        padding = (0, side - width, 0, side - height)
-        return F.pad(truth, padding, value=IGNORE), F.pad(base, padding, value=IGNORE)
-    return truth, base
 
 
 def protocol_seeds(protocol: EvaluationProtocol, repeats: int | None) -> tuple[int, ...]:
