@@ -30,6 +30,7 @@ from fewseg.models.backbones import create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze, keep_in_eval
 from fewseg.models.base_learner import frozen_head
 from fewseg.models.ensemble import BaseEnsemble, ShotWeights
+from fewseg.models.matching import cosine_prior, spread_votes
 from fewseg.models.segformer import EncoderLayer, MixFFN, Projections
 
 STAGES = (1, 2, 3)
@@ -150,7 +151,7 @@ class HDMNet(FewShotSegmenter):
         priors = []
         for level in ("f5", "f4") if self.base is not None else ("f4",):
             fg = ops.resize_nearest(support["fg"].float(), support[level].shape[-2:])
-            priors.append(ops.cosine_prior(query[level], support[level], fg).mean(1, keepdim=True))
+            priors.append(cosine_prior(query[level], support[level], fg).mean(1, keepdim=True))
         return ops.resize_ac(torch.cat(priors, 1), query["mid"].shape[-2:])
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
@@ -255,12 +256,9 @@ class CorrelationAttention(nn.Module):
     def forward(self, query: Tensor, support: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
         q, k, v = self.projections(query, support)
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-        scores = q @ k.transpose(-2, -1) / self.temperature  # (B, heads, L, K*L)
-        columns = fg[:, None, None, :]
-        # softmax over QUERY positions; the background's votes are dropped afterwards, not re-distributed
-        attention = scores.softmax(-2) * columns
-        correlation = (scores * columns).sum(-1) / (columns.sum(-1) + 1e-9)
-        return self.projections.merge(attention @ v), correlation.mean(1)
+        # softmax over QUERY positions; the background's votes are dropped, not re-distributed
+        votes, correlation = spread_votes(q, k, v, fg, temperature=self.temperature)
+        return self.projections.merge(votes), correlation.mean(1)
 
 
 class Decoder(nn.Module):

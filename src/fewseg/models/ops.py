@@ -1,9 +1,9 @@
-"""Pure functions that two methods share: resizing, masked averages, priors, Gram matrices, cross-entropy."""
+"""Pure functions that two methods share: resizing, masked averages, Gram matrices, cross-entropy."""
 
 from __future__ import annotations
 
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,23 +40,6 @@ def masked_average(maps: Tensor, fg: Tensor) -> Tensor:
 def tile(vectors: Tensor, like: Tensor) -> Tensor:
     """(B, C) at every position of a map (B, ..., h, w): (B, C, h, w)."""
     return repeat(vectors, "b c -> b c h w", h=like.shape[-2], w=like.shape[-1])
-
-
-def cosine_prior(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
-    """Highest cosine of every query position (B, C, h, w) with the supports' foreground (B, K, C, h, w), per shot:
-    (B, K, h, w).
-
-    `fg` (B, K, h, w) multiplies the support vectors, so background positions contribute 0 (spec hdmnet.md section 2).
-    """
-    h, w = query.shape[-2:]
-    q = rearrange(query, "b c h w -> b (h w) c")
-    q_norm = q.norm(dim=-1)
-    priors = []
-    for shot, mask in zip(support.unbind(1), fg.unbind(1), strict=True):
-        s = rearrange(shot * mask.unsqueeze(1), "b c h w -> b c (h w)")
-        cosine = (q @ s) / (q_norm.unsqueeze(2) * s.norm(dim=1).unsqueeze(1) + 1e-7)
-        priors.append(cosine.amax(2))
-    return rearrange(torch.stack(priors, 1), "b k (h w) -> b k h w", h=h, w=w)
 
 
 def min_max(maps: Tensor) -> Tensor:
