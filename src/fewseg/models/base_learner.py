@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from fewseg.models.backbones import create_backbone
 from fewseg.models.base import freeze
-from fewseg.models.ops import cross_entropy, resize_ac
+from fewseg.models.ops import cross_entropy, resize_ac, resize_nearest
 from fewseg.models.pyramid import convolution_where, pyramid_convolution
 
 
@@ -61,16 +61,17 @@ class BaseHead(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, 1 + base_classes, 1)
 
-    def forward(self, f4: Tensor, where: Tensor | None = None) -> Tensor:
+    def forward(self, f4: Tensor, fg: Tensor | None = None) -> Tensor:
         """f4 (B, C, h, w), ReLU'd where the back-end has one, to f5 (B, 512, h, w), before its ReLU.
 
-        `where` (B, h, w): the positions that are asked for; f5 is 0 elsewhere. No gradient then.
+        `fg` (B, H, W): the pixels whose f5 is asked for; elsewhere (resized nearest) it is 0.
         """
         convolution, norm = self.reduce
         weight, channels = cast(nn.Conv2d, convolution).weight, f4.shape[1]
         pooled = pyramid_convolution(self.ppm(f4), weight[:, channels:], (f4.shape[-2], f4.shape[-1]))
-        if where is None:
+        if fg is None:
             return norm(F.conv2d(f4, weight[:, :channels], padding=1) + pooled)
+        where = resize_nearest(fg.float().unsqueeze(1), f4.shape[-2:])[:, 0] > 0
         return norm(convolution_where(f4, weight[:, :channels], where) + pooled) * where.unsqueeze(1)
 
     def classify(self, f5: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from fewseg.episode import Episode, Prediction
 from fewseg.models import ops
 from fewseg.models.backbones import create_backbone
-from fewseg.models.base import Features, FewShotSegmenter, freeze, keep_in_eval
+from fewseg.models.base import Features, FewShotSegmenter, freeze, image_by_image, keep_in_eval
 from fewseg.models.base_learner import frozen_head
 from fewseg.models.ensemble import BaseEnsemble, ShotWeights
 from fewseg.models.matching import cosine_prior, spread_votes
@@ -85,17 +85,18 @@ class HDMNet(FewShotSegmenter):
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
         fg = masks == 1 if self.support_mask else torch.ones_like(masks, dtype=torch.bool)
         masked = self.backbone.normalise(images) * fg.unsqueeze(2)  # (B, K, 3, H, W)
-        features = self._extract(masked.flatten(0, 1))
+        features = self._extract(masked.flatten(0, 1), fg.flatten(0, 1))
         return {name: f.unflatten(0, masks.shape[:2]) for name, f in features.items()} | {"fg": fg}
 
     @torch.no_grad()
-    def _extract(self, image: Tensor) -> Features:
+    @image_by_image
+    def _extract(self, image: Tensor, fg: Tensor | None = None) -> Features:
         levels = self.backbone(image)
         f2, f3, f4 = levels["layer2"], levels["layer3"], levels["layer4"]
         f2 = ops.resize_ac(f2, f3.shape[-2:])
         features = {"mid": torch.cat([f3, f2], 1), "f4": f4}
         if self.base is not None:
-            features |= {"f5": self.base(self.backbone.activate(f4)), "gram": ops.gram(f2)}
+            features |= {"f5": self.base(self.backbone.activate(f4), fg), "gram": ops.gram(f2)}
         return features
 
     def embed_query(self, features: Features) -> Features:

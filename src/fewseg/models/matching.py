@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from fewseg.models.ops import in_fp32
+
 TABLE = 2**22
 """Most entries of a table of support by query positions (16 MB)."""
 
 
+@in_fp32
 def spread_votes(
     query: Tensor, keys: Tensor, values: Tensor, fg: Tensor, *, temperature: float
 ) -> tuple[Tensor, Tensor]:
@@ -24,9 +27,9 @@ def spread_votes(
     positions, so the background's votes touch no other and need not be counted.
     """
     votes, means = [], []
-    for q, k, v, marked in zip(query / temperature, keys, values, fg, strict=True):
+    for q, key, value, marked in zip(query / temperature, keys, values, fg, strict=True):
         chosen = marked.nonzero()[:, 0]
-        k, v = k[:, chosen], v[:, chosen]
+        k, v = key[:, chosen], value[:, chosen]
         votes.append(_votes(q, k, v))
         mean_key = k.sum(1) / (len(chosen) + 1e-9)  # the mean of products is the product with the mean
         means.append((q @ mean_key.unsqueeze(2))[..., 0])
@@ -51,6 +54,7 @@ def _part_votes(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return attention.transpose(1, 2) @ values
 
 
+@in_fp32
 def cosine_prior(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
     """Highest cosine of every query position (B, C, h, w) with the supports' foreground (B, K, C, h, w), per shot:
     (B, K, h, w).
@@ -69,10 +73,8 @@ def _best_cosine(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
     q = query.flatten(1).t()
     q_norm = q.norm(dim=1, keepdim=True)
     chosen = fg.flatten().nonzero()[:, 0]
-    if len(chosen) == fg.numel():
-        best = q.new_full(q.shape[:1], -torch.inf)
-    else:
-        best = q.new_zeros(q.shape[:1])  # background is there, and its cosine is 0
+    # where there is background, its cosine is 0
+    best = q.new_full(q.shape[:1], -torch.inf if len(chosen) == fg.numel() else 0.0)
     for part in chosen.split(max(1, TABLE // len(q))):
         s = support.flatten(1).t()[part] * fg.flatten()[part, None]
         best = torch.maximum(best, ((q @ s.t()) / (q_norm * s.norm(dim=1) + 1e-7)).amax(1)) if len(part) else best

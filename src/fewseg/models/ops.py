@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from einops import repeat
 from torch import Tensor
 from torch.nn import functional as F
 
 from fewseg.episode import IGNORE
+
+Result = TypeVar("Result")
+
+
+def in_fp32(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Let a function see fp32 tensors, no autocast: its sums overflow fp16, and its guards against 0 vanish there."""
+
+    @functools.wraps(function)
+    def wrapped(*tensors: Tensor, **options: Any) -> Result:
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return function(*(t.float() for t in tensors), **options)
+
+    return wrapped
 
 
 def resize_ac(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
@@ -48,6 +65,7 @@ def min_max(maps: Tensor) -> Tensor:
     return (maps - low) / (high - low + 1e-7)
 
 
+@in_fp32
 def gram(maps: Tensor) -> Tensor:
     """(B, C, h, w) to the (B, C, C) matrix of cosines between channels (spec hdmnet.md section 6)."""
     flat = maps.flatten(2)

@@ -2,8 +2,8 @@
 
     conv3x3([f4, up-sampled averages]) = conv3x3(f4) + conv3x3(up-sampled averages)
 
-Both up-sampling and convolution are linear. The kernel's nine taps multiply the at most 6 x 6 averages; then every tap's
-products are up-sampled to where that tap would have read them, zeros beyond the border.
+Both up-sampling and convolution are linear. The kernel's nine taps multiply the at most 6 x 6 averages; then every
+tap's products are up-sampled to where that tap would have read them, zeros beyond the border.
 """
 
 from __future__ import annotations
