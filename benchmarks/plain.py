@@ -1,7 +1,7 @@
 """HDMNet as a careful engineer writes it straight from the paper's description: what every fast path is compared with.
 
 Honest, not slow on purpose: all support shots in one batch, frozen parts without gradients, no pass done twice. But
-nothing clever either: PyTorch's default layout, BatchNorm as its own layer, the pyramid's 3x3 convolution on all 2C channels,
+nothing clever either: the default layout, BatchNorm as its own layer, the pyramid's convolution on all 2C channels,
 priors and matching over all support positions at once, the support recomputed for each query. Module names are the
 package's, so that `load_state_dict` takes a `fewseg` model's weights and the outputs can be compared.
 """
