@@ -14,12 +14,11 @@ from typing import Any, cast
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fewseg.models.backbones import create_backbone
 from fewseg.models.base import freeze
 from fewseg.models.ops import cross_entropy, resize_ac, resize_nearest
-from fewseg.models.pyramid import convolution_where, pyramid_convolution
+from fewseg.models.pyramid import own_convolution, pooled_convolution
 
 
 class PSPNet(nn.Module, PyTorchModelHubMixin, library_name="fewseg", tags=["semantic-segmentation"]):
@@ -66,13 +65,12 @@ class BaseHead(nn.Module):
 
         `fg` (B, H, W): the pixels whose f5 is asked for; elsewhere (resized nearest) it is 0.
         """
-        convolution, norm = self.reduce
-        weight, channels = cast(nn.Conv2d, convolution).weight, f4.shape[1]
-        pooled = pyramid_convolution(self.ppm(f4), weight[:, channels:], (f4.shape[-2], f4.shape[-1]))
+        convolution, norm = cast(nn.Conv2d, self.reduce[0]), self.reduce[1]
+        pooled = pooled_convolution(self.ppm(f4), convolution, (f4.shape[-2], f4.shape[-1]))
         if fg is None:
-            return norm(F.conv2d(f4, weight[:, :channels], padding=1) + pooled)
+            return norm(own_convolution(f4, convolution) + pooled)
         where = resize_nearest(fg.float().unsqueeze(1), f4.shape[-2:])[:, 0] > 0
-        return norm(convolution_where(f4, weight[:, :channels], where) + pooled) * where.unsqueeze(1)
+        return norm(own_convolution(f4, convolution, where=where) + pooled) * where.unsqueeze(1)
 
     def classify(self, f5: Tensor) -> Tensor:
         """f5 to base logits (B, 1 + N, h, w)."""

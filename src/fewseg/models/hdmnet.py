@@ -30,6 +30,7 @@ from fewseg.models.backbones import create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze, image_by_image, keep_in_eval
 from fewseg.models.base_learner import frozen_head
 from fewseg.models.ensemble import BaseEnsemble, ShotWeights
+from fewseg.models.folding import FoldedSequential
 from fewseg.models.matching import cosine_prior, spread_votes
 from fewseg.models.segformer import EncoderLayer, MixFFN, Projections
 
@@ -270,9 +271,9 @@ class Decoder(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.Sequential(*_bottleneck(width, width), nn.BatchNorm2d(width), nn.ReLU()) for _ in STAGES
+            FoldedSequential(*_bottleneck(width, width), nn.BatchNorm2d(width), nn.ReLU()) for _ in STAGES
         )
-        self.head = nn.Sequential(*_bottleneck(width, 2))
+        self.head = FoldedSequential(*_bottleneck(width, 2))
 
     def forward(self, matched: list[Tensor]) -> Tensor:
         """Maps of stages 3, 2, 1 (B, 64, h_s, w_s) to meta logits (B, 2, h, w)."""

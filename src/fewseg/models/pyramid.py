@@ -9,19 +9,34 @@ tap's products are up-sampled to where that tap would have read them, zeros beyo
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fewseg.models import winograd
+from fewseg.models.folding import derived, is_trained
+
 TAPS = (-1, 0, 1)
-MOSTLY = 0.6
+MANY = 0.25
 """Share of wanted positions from which on the whole convolution is quicker than one of chosen positions."""
 
 
-def pyramid_convolution(pooled: list[Tensor], weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """conv3x3, padding 1, of averages (B, c, b, b) that are resized-AC to `size` and concatenated: (B, O, h, w).
+def own_convolution(f4: Tensor, conv: nn.Conv2d, *, where: Tensor | None = None) -> Tensor:
+    """The convolution's part on f4 (B, C, h, w) itself: (B, O, h, w).
 
-    `weight` (O, c of all maps, 3, 3).
+    With `where` (B, h, w) it is needed at the positions that are true; elsewhere it may be anything.
     """
+    weight = conv.weight[:, : f4.shape[1]]
+    if where is not None and where.float().mean() < MANY:
+        return _convolution_where(f4, weight, where)
+    if not is_trained(conv, f4) and winograd.suits(f4, conv):
+        kernel = derived("winograd", conv, [conv.weight], lambda: winograd.evaluated(weight))
+        return winograd.convolve(f4, kernel)
+    return F.conv2d(f4, weight, padding=1)
+
+
+def pooled_convolution(pooled: list[Tensor], conv: nn.Conv2d, size: tuple[int, int]) -> Tensor:
+    """The convolution's part on averages (B, c, b, b) that are resized-AC to `size` and concatenated: (B, O, h, w)."""
+    weight = conv.weight[:, -sum(maps.shape[1] for maps in pooled) :]
     h, w = size
     columns = []
     start = 0
@@ -43,10 +58,8 @@ def _tap_resampling(bins: int, side: int, *, like: Tensor) -> Tensor:
     return torch.stack([padded[:, 1 + tap : 1 + tap + side] for tap in TAPS])
 
 
-def convolution_where(maps: Tensor, weight: Tensor, where: Tensor) -> Tensor:
-    """conv3x3, padding 1, of (B, C, h, w) at the positions `where` (B, h, w) is true; any number elsewhere."""
-    if where.float().mean() > MOSTLY:
-        return F.conv2d(maps, weight, padding=1)
+def _convolution_where(maps: Tensor, weight: Tensor, where: Tensor) -> Tensor:
+    """Only the chosen positions: one product for each tap."""
     b, _, h, w = maps.shape
     rows = F.pad(maps.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).flatten(0, 2)  # (B * (h + 2) * (w + 2), C)
     item, y, x = where.nonzero(as_tuple=True)
