@@ -19,9 +19,11 @@ from fewseg.episode import Episode
 from fewseg.models import winograd
 from fewseg.models.base import Features, image_by_image
 from fewseg.models.base_learner import BaseHead
+from fewseg.models.compiling import compile_backbone
 from fewseg.models.folding import conv_norm, run_folded
 from fewseg.models.matching import cosine_prior, spread_votes
 from fewseg.models.ops import resize_ac
+from fewseg.predictor import FewShotPredictor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the plain network is a benchmark's, not the package's
 from benchmarks.plain import plain_copy
@@ -286,3 +288,41 @@ def test_bfloat16_keeps_losses_finite_and_close(both: tuple[Any, Any]) -> None:
         torch.testing.assert_close(term, exact[name], rtol=0.1, atol=0.1)
     torch.stack(list(rounded.values())).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_compiling_that_fails_is_told_and_undone(both: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, episode = both[0].eval(), small_episode(1, both[0].shots, 0.2)
+    with torch.inference_mode():
+        before = model(episode).logits
+
+    def fails(self: nn.Module) -> None:
+        raise RuntimeError("no compiler\nand more")
+
+    monkeypatch.setattr(nn.Module, "compile", fails)
+    with pytest.warns(UserWarning, match="the back-end is not compiled: no compiler"):
+        FewShotPredictor(model, compile=True)
+    with torch.inference_mode():
+        assert torch.equal(model(episode).logits, before)
+
+
+def test_a_compiled_back_end_gives_the_same(both: tuple[Any, Any]) -> None:
+    model, episode = both[0].eval(), small_episode(1, both[0].shots, 0.2)
+    with torch.inference_mode():
+        before = model(episode).logits
+    compiled: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Any:
+        compiled.append(1)
+        return graph.forward  # no C++ compiler needed: what dynamo makes of the back-end is what may differ
+
+    monkey = pytest.MonkeyPatch()
+    compile_module = nn.Module.compile
+    monkey.setattr(nn.Module, "compile", lambda self: compile_module(self, backend=backend))
+    try:
+        assert compile_backbone(model) is None
+        with torch.inference_mode():
+            close(model(episode).logits, before)
+        assert compiled
+    finally:
+        model.backbone._compiled_call_impl = None
+        monkey.undo()
