@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
     """Let glibc reuse freed memory; returns whether it could be told to (Linux with glibc).
 
     By default every tensor above 32 MB is mapped anew and unmapped, and the kernel clears each of its pages: two
-    thirds of the time of a training step on a CPU (`benchmarks/memory.py`). The process keeps its peak memory in
+    thirds of the time of a training step on a CPU (`python -m benchmarks.memory`). The process keeps its peak memory in
     exchange.
     """
     if not sys.platform.startswith("linux"):
