@@ -239,7 +239,9 @@ def hdmnet(s: State, backbone: str, query: Tensor, supports: Tensor, masks: Tens
     for i in (2, 1, 0):
         support, h = torch.cat([shot[i] for shot in tokens], 1), maps[i].shape[1]
         n = int(h**0.5)
-        fg = torch.cat([F.interpolate(fgs[:, k : k + 1], size=(n, n), mode="nearest").flatten(1) for k in range(shots)], 1)
+        fg = torch.cat(
+            [F.interpolate(fgs[:, k : k + 1], size=(n, n), mode="nearest").flatten(1) for k in range(shots)], 1
+        )
         matched, correlations[i] = _hdmnet_match(t, f"match_layers.{i}.0", maps[i], support, fg)
         matched = torch.cat([matched.transpose(1, 2).unflatten(2, (n, n)), at(prior, n)], 1)  # type: ignore[arg-type,list-item]
         out[i] = bn(t, f"match_layers.{i}.1.bn", conv(t, f"match_layers.{i}.1.conv", matched)).relu()
@@ -301,7 +303,7 @@ def _hdmnet_attention(t: State, name: str, y: Tensor, *, heads: int, reduction: 
 
 
 def _hdmnet_match(t: State, name: str, x: Tensor, support: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
-    """Query tokens after the cross layer, and the correlation map (B, h, w): the mean over the foreground of all shots."""
+    """Query tokens after the cross layer, and the correlation map (B, h, w): the mean over all shots' foreground."""
     a, b = layer_norm(t, f"{name}.norm1", x), layer_norm(t, f"{name}.norm1", support)
     q, k, v, o = (t[f"{name}.attn.attn.linear_{p}.weight"] for p in "qkvo")
     q, k, v = a @ q.T, b @ k.T, b @ v.T
@@ -332,9 +334,9 @@ def hsnet(s: State, backbone: str, query: Tensor, supports: Tensor, masks: Tenso
         for own, theirs in zip(levels, _hsnet_levels(s, backbone, supports[:, k]), strict=True):
             cosines = []
             for q, x in zip(own, theirs, strict=True):
-                x = x * F.interpolate(fg, size=x.shape[2:], mode="bilinear", align_corners=True)
-                q, x = (f.flatten(2) / (f.flatten(2).norm(dim=1, keepdim=True) + 1e-5) for f in (q, x))
-                cosines.append(torch.bmm(q.transpose(1, 2), x).relu())
+                masked = x * F.interpolate(fg, size=x.shape[2:], mode="bilinear", align_corners=True)
+                unit = [f.flatten(2) / (f.flatten(2).norm(dim=1, keepdim=True) + 1e-5) for f in (q, masked)]
+                cosines.append(torch.bmm(unit[0].transpose(1, 2), unit[1]).relu())
             n = own[0].shape[2:]
             pyramid.append(torch.stack(cosines, 1).unflatten(3, n).unflatten(2, n))
         found[f"logits_shot{k}"] = at(_hsnet_learner(s, pyramid), size)
@@ -372,7 +374,9 @@ def _pivot(s: State, name: str, x: Tensor, stride: int) -> Tensor:
     weight, bias = s[f"{name}.conv1.weight"], s[f"{name}.conv1.bias"]
     kept = x[..., ::stride, ::stride]
     rows = [
-        torch.stack([F.conv2d(kept[..., y, z], weight, bias, padding=weight.shape[-1] // 2) for z in range(kept.shape[5])], 4)
+        torch.stack(
+            [F.conv2d(kept[..., y, z], weight, bias, padding=weight.shape[-1] // 2) for z in range(kept.shape[5])], 4
+        )
         for y in range(kept.shape[4])
     ]
     over_query = torch.stack(rows, 4)

@@ -80,7 +80,7 @@ class TrainingEpisodes:
 
 @lru_cache(maxsize=4)
 def epoch_order(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The (length,) permutation of an epoch."""
+    """The (length,) permutation of an epoch, or of a lap through a list."""
     return default_rng([seed, _EPOCH, epoch]).permutation(length)
 
 
@@ -101,7 +101,8 @@ def sample_episodes(
     chosen = fold.novel if classes is None else classes
     if not chosen:
         raise UsageError(f"no class to draw episodes of: fold {fold.index} has {len(fold.held_out)} held-out classes")
-    pools = {c: source.index.images_of(c, min_pixels=source.min_pixels) for c in chosen}
+    least = 1 if protocol.support == "any_pixel" else source.min_pixels
+    pools = {c: source.index.images_of(c, min_pixels=least) for c in chosen}
     _check_pools(source, pools, shots, remedy="Give fewer shots, or another fold")
     count = protocol.episodes if episodes is None else episodes
     draw = _DRAWS[protocol.query](source, pools, protocol, seed)
@@ -172,11 +173,30 @@ def _uniform(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, se
     return draw
 
 
+def _all_images(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
+    """Every image with any class, as `query` orders them; the class as BAM's generalised evaluation draws it.
+
+    Where a class of no pool is present too, the class is any of the pools', whether the query holds it or not.
+    """
+    images, classes = np.flatnonzero(source.index.counts[:, 1:].any(1)), sorted(pools)
+
+    def draw(rng: Generator, e: int) -> tuple[int, int]:
+        lap, place = divmod(e, len(images))
+        shuffled = protocol.query == "all_shuffled"
+        query = int(images[epoch_order(len(images), seed, lap)[place] if shuffled else place])
+        present = source.index.classes_in(query).tolist()
+        return query, int(rng.choice(present if set(present) <= pools.keys() else classes))
+
+    return draw
+
+
 _DRAWS: dict[str, Callable[[ImageSource, Pools, EvaluationProtocol, int], Draw]] = {
     "stratified": _stratified,
     "in_order": _in_order,
     "pairs": _pairs,
     "uniform": _uniform,
+    "all_in_order": _all_images,
+    "all_shuffled": _all_images,
 }
 
 

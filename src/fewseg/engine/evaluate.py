@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,7 +30,7 @@ from fewseg.engine.features import FeatureCache
 from fewseg.engine.memory import keep_freed_memory
 from fewseg.episode import IGNORE, Prediction
 from fewseg.errors import UsageError
-from fewseg.metrics import FewShotIoU, base_confusion, bootstrap_interval, class_iou, fb_iou, miou
+from fewseg.metrics import FewShotIoU, base_confusion, bootstrap_interval, class_iou, fb_iou, miou, t_interval
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.ops import resize_ac
 from fewseg.progress import Silent
@@ -124,6 +123,8 @@ def evaluate(
     progress = progress or Silent()
     keep_freed_memory()
     protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
+    if protocol.labels == "all":
+        raise UsageError(f"protocol {protocol.name} labels base classes too: fewseg evaluate RUN, evaluate_generalised")
     if episode_lists is None:
         seeds = protocol_seeds(protocol, repeats)
         count = shots if shots is not None else model.shots
@@ -194,7 +195,7 @@ def evaluate_episodes(
     base: Tensor | None = None
     for sample in (progress or Silent())(loader, title, len(order)):
         prediction = predict(cache, sample)
-        truth, base_truth = _truths(sample, protocol)
+        truth, base_truth = truths_of(sample, protocol)
         class_id = sample.specs[0].class_id
         metric.update(at_truth(prediction.logits, sample, protocol).argmax(1)[0] == 1, truth, class_id)
         if "meta" in prediction.aux:
@@ -237,10 +238,13 @@ def at_truth(logits: Tensor, sample: Sample, protocol: EvaluationProtocol) -> Te
     height, width = sample.truth[0].shape
     if protocol.scored_at == "padded_square":
         return resize_ac(logits, (max(height, width),) * 2)
+    if protocol.scored_at == "cropped":
+        rows, columns = Pad(logits.shape[-1]).content(height, width)
+        logits = logits[..., :rows, :columns]
     return resize_ac(logits, (height, width))
 
 
-def _truths(sample: Sample, protocol: EvaluationProtocol) -> tuple[Tensor, Tensor]:
+def truths_of(sample: Sample, protocol: EvaluationProtocol) -> tuple[Tensor, Tensor]:
     """Query mask and base labels at the size that the protocol scores at."""
     episode = sample.episode
     if protocol.scored_at == "input" and episode.query_mask is not None and episode.query_base_mask is not None:
@@ -287,8 +291,7 @@ def _interval(
     mean = float(values.mean())
     if len(values) == 1:
         return mean, bootstrap_interval(tables[0], fold.novel), "bootstrap over episodes"
-    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean, (mean - half, mean + half), f"Student's t over {len(values)} repeats"
+    return mean, t_interval(values), f"Student's t over {len(values)} repeats"
 
 
 def _mean(values: list[float | None]) -> float | None:
