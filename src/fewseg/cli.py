@@ -155,6 +155,9 @@ def compare_models(
     workers: Workers = 2,
     cache_gb: Annotated[float, typer.Option(min=0, help="Memory for encoded images.")] = 2.0,
     device: Device = "auto",
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the papers' numbers in a column; only on their full data sets.")
+    ] = False,
     out: Annotated[
         list[Path] | None, typer.Option(help="Also write the table here (.csv or .tex); may be repeated.")
     ] = None,
@@ -164,7 +167,7 @@ def compare_models(
     `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. The first must be a run if there is one: data
     set and fold are its.
     """
-    from fewseg.engine.compare import COLUMNS, compare, describe, save_table
+    from fewseg.engine.compare import columns, compare, describe, rows, save_table
 
     entries = compare(
         [t for t in targets if "=" not in t],
@@ -178,11 +181,12 @@ def compare_models(
         workers=workers,
         cache_gb=cache_gb,
         device=device,
+        published=published,
         progress=_progress(),
     )
-    table = Table(*COLUMNS, title=describe(entries), title_justify="left")
-    for entry in entries:
-        table.add_row(*entry.cells())
+    table = Table(*columns(entries), title=describe(entries), title_justify="left")
+    for row in rows(entries):
+        table.add_row(*row)
     console().print(table)
     for path in out or []:
         typer.echo(f"table: {save_table(path, entries)}")

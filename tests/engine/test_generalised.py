@@ -103,7 +103,8 @@ def test_the_numbers_are_those_of_a_loop(source: Scenes, merge: Any) -> None:
         assert repeat.base_miou == pytest.approx(np.mean([ious[c] for c in fold.base]))
         assert repeat.all_miou == pytest.approx(np.mean(list(ious.values())))
         assert repeat.class_iou == pytest.approx({source.class_names[c - 1]: iou for c, iou in ious.items()})
-        assert sum(i > 0 for i, _ in sums.values()) > 8  # both loops meet base and novel classes
+        assert any(sums[c][0] for c in fold.novel)
+        assert sum(sums[c][0] > 0 for c in fold.base) > 2
     assert report.novel_miou == pytest.approx(np.mean([r.novel_miou for r in report.repeats]))
     low, high = report.intervals["all"]
     assert low <= report.all_miou <= high
