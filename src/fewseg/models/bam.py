@@ -11,8 +11,10 @@ https://arxiv.org/abs/2203.07615.
     ensemble: psi and the base learner's classes correct the meta prediction --> final
     losses: CE(final) + CE(meta)
 
-Base and novel classes in one map, the paper's generalised evaluation, are engine/generalised.py.
-No departure in what is computed: with released weights the numbers are the released ones.
+The step from PFENet: [f3, f2], prototype and prior are PFENet's own functions (pfenet.py, "What BAM shares"); one ASPP
+takes the place of its four sizes; new are the base learner (base_learner.py), the ensemble with it and the weights of
+the shots (ensemble.py), all three of which HDMNet takes over. The paper's generalised evaluation is
+engine/generalised.py. No departure in what is computed: with released weights the numbers are the released ones.
 """
 
 from __future__ import annotations
