@@ -59,7 +59,7 @@ def test_a_method_added_as_the_page_says_trains_evaluates_and_is_compared(page):
     still = train(load_config(*words, "train.lr=0"), page / "still")
     trained, untrained = (load_file(r / "last" / "model.safetensors")["project.weight"] for r in (run, still))
     assert (trained - untrained).abs().max() > 1e-4
-    entries = compare([str(run), "prototype"], TINY, episodes=5, repeats=1, workers=0)
+    entries = compare([str(run), "prototype"], ["scenes", *TINY], episodes=5, repeats=1, workers=0)
     assert [e.name for e in entries] == ["nearest-mean", "prototype"]
     opened = open_target(str(run), [])
     source, fold = open_test_data(opened)

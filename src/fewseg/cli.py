@@ -131,9 +131,8 @@ def evaluate(
         progress=progress,
     )
     (print_generalised if generalised else print_report)(report)
-    path = out or (
-        Path(target) / ("generalised.json" if generalised else "report.json") if Path(target).is_dir() else None
-    )
+    name = "generalised.json" if generalised else "report.json"
+    path = out or (Path(target) / name if Path(target).is_dir() else None)
     if path is not None:
         typer.echo(f"report: {report.save(path)}")
 

@@ -75,12 +75,13 @@ def test_published_numbers_stand_in_a_column_of_their_own(entries):
 
 
 def test_published_numbers_are_the_papers_and_only_for_what_they_measured():
-    def of(method, dataset="pascal5i", backbone="resnet50-ds", shots=1):
-        return published_miou(method, dataset=dataset, backbone=backbone, shots=shots)
+    def of(method, dataset="pascal5i", backbone="resnet50-ds", shots=1, **options):
+        return published_miou(method, dataset=dataset, backbone=backbone, shots=shots, **options)
 
     assert (of("hdmnet"), of("bam", shots=5), of("hsnet", "coco20i", "resnet50")) == (69.4, 70.9, 39.2)
     absent = [of("hdmnet", shots=2), of("hdmnet", "folder"), of("dense"), of("bam", backbone="lite0")]
     assert absent == [None] * 4
+    assert (of("hdmnet", base_learner=False), of("hdmnet", "coco20i", base_learner=False)) == (None, 48.7)
 
 
 def test_published_numbers_are_refused_beside_anything_but_the_full_data():

@@ -62,7 +62,8 @@ class TrainingEpisodes:
                 f"{source.name} has no training image for fold {fold.index} (novel={novel}, {len(fold.base)} base)"
             )
         remedy = "Give fewer shots, or novel=background, which keeps images with novel classes"
-        _check_pools(source, {c: pool for c, pool in self._pools.items() if len(pool)}, shots, remedy=remedy)
+            pools = {c: pool for c, pool in self._pools.items() if len(pool)}
+        _check_pools(source, pools, shots, least=self._min_pixels, remedy=remedy)
 
     def __len__(self) -> int:
         """Episodes per epoch: one for every training image."""
@@ -103,7 +104,7 @@ def sample_episodes(
         raise UsageError(f"no class to draw episodes of: fold {fold.index} has {len(fold.held_out)} held-out classes")
     least = 1 if protocol.support == "any_pixel" else source.min_pixels
     pools = {c: source.index.images_of(c, min_pixels=least) for c in chosen}
-    _check_pools(source, pools, shots, remedy="Give fewer shots, or another fold")
+    _check_pools(source, pools, shots, least=least, remedy="Give fewer shots, or another fold")
     count = protocol.episodes if episodes is None else episodes
     draw = _DRAWS[protocol.query](source, pools, protocol, seed)
     specs = []
@@ -206,12 +207,12 @@ def _supports(
     return tuple(rng.choice(pool[pool != query], shots, replace=repeats).tolist())
 
 
-def _check_pools(source: ImageSource, pools: Pools, shots: int, *, remedy: str) -> None:
+def _check_pools(source: ImageSource, pools: Pools, shots: int, *, least: int, remedy: str) -> None:
     if shots < 1:
         raise UsageError(f"an episode needs at least one support image; shots={shots} was given")
     for class_id, pool in pools.items():
         if len(pool) < shots + 1:
             raise DataError(
                 f"class {source.class_names[class_id - 1]!r} has {len(pool)} images;"
-                f" {shots}-shot episodes need {shots + 1} with at least {source.min_pixels} of its pixels. {remedy}"
+                f" {shots}-shot episodes need {shots + 1} with at least {least} of its pixels. {remedy}"
             )

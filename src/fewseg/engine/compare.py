@@ -119,9 +119,16 @@ def compare(
             progress=progress,
         )
         p_value = paired_p_value(report, entries[0].report) if entries else None
-        printed = published_miou(report.method, dataset=source.name, backbone=report.backbone, shots=report.shots)
-        entries.append(Entry(name, report, p_value, cost.peak_bytes, cost.seconds, printed if published else None))
+        printed = _published(one.model, report) if published else None
+        entries.append(Entry(name, report, p_value, cost.peak_bytes, cost.seconds, printed))
     return entries
+
+
+def _published(model: FewShotSegmenter, report: Report) -> float | None:
+    complete = not model.needs_base_learner or getattr(model, "base", None) is not None
+    return published_miou(
+        report.method, dataset=report.source, backbone=report.backbone, shots=report.shots, base_learner=complete
+    )
 
 
 def _episodes(
