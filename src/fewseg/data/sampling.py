@@ -62,7 +62,7 @@ class TrainingEpisodes:
                 f"{source.name} has no training image for fold {fold.index} (novel={novel}, {len(fold.base)} base)"
             )
         remedy = "Give fewer shots, or novel=background, which keeps images with novel classes"
-            pools = {c: pool for c, pool in self._pools.items() if len(pool)}
+        pools = {c: pool for c, pool in self._pools.items() if len(pool)}
         _check_pools(source, pools, shots, least=self._min_pixels, remedy=remedy)
 
     def __len__(self) -> int:
