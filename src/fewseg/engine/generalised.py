@@ -202,7 +202,8 @@ class _Counter:
     """Intersections and unions of one repeat, by class id."""
 
     def __init__(self, source: ImageSource, fold: Fold, *, tau: float, merge: Merge) -> None:
-        self.source, self.fold, self.tau, self.merge = source, fold, tau, merge
+        self.source, self.fold, self.tau = source, fold, tau
+        self.merge: Merge = merge
         self.sums: NDArray[np.int64] = np.zeros((1 + len(source.class_names), 2), np.int64)
         self.novel_episodes, self.largest = 0, 0.0
 
