@@ -197,6 +197,13 @@ def test_released_weights_are_converted_and_evaluated(fewseg: Fewseg, tmp_path: 
     assert "pfenet on timm/test_resnet, scenes fold 0" in " ".join(result.out.split())
 
 
+def test_methods_are_compared_on_a_data_set_by_its_name(fewseg: Fewseg, tmp_path: Path) -> None:
+    table, few = tmp_path / "table.csv", ("--episodes", 2, "--repeats", 1, "--workers", 0)
+    result = fewseg("compare", "prototype", "dense", *SCENES, *TINY, *few, "--out", table)
+    assert result.code == 0, result.err
+    assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]] == ["method", "prototype", "dense"]
+
+
 def test_what_a_released_file_holds_need_not_be_told(fewseg: Fewseg, tmp_path: Path) -> None:
     state = create_model("pfenet", backbone="vgg16_bn").state_dict()
     torch.save({"state_dict": {f"module.{n}": t for n, t in state.items()}}, tmp_path / "weights.pth")

@@ -141,7 +141,9 @@ def evaluate(
 def compare_models(
     targets: Annotated[
         list[str],
-        typer.Argument(help="Run directories, saved models, training-free methods; overrides such as `data.root=DIR`."),
+        typer.Argument(
+            help="Run directories, saved models, training-free methods; a data set, overrides such as `data.root=DIR`."
+        ),
     ],
     released: Annotated[
         list[str] | None, typer.Option(help="METHOD=FILE: a released checkpoint; its back-end is found.")
@@ -164,13 +166,15 @@ def compare_models(
     """Measure several models on the same episodes: intervals, and a paired bootstrap p-value against the first.
 
     `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. The first must be a run if there is one: data
-    set and fold are its.
+    set and fold are its. Without one: `fewseg compare prototype dense pascal5i data.root=DIR`.
     """
+    from fewseg import registry
     from fewseg.engine.compare import columns, compare, describe, rows, save_table
 
+    words = [t for t in targets if "=" in t or (t in registry.classes("source") and not Path(t).is_dir())]
     entries = compare(
-        [t for t in targets if "=" not in t],
-        [t for t in targets if "=" in t],
+        [t for t in targets if t not in words],
+        words,
         released=released or [],
         protocol=protocol,
         shots=shots,
