@@ -133,7 +133,6 @@ def evaluate_generalised(
         )
         results.append(counter.repeat(listed))
     seconds = (time.perf_counter() - start) / max(1, sum(r.episodes for r in results))
-    values = {name: np.array([getattr(r, f"{name}_miou") for r in results]) for name in ("novel", "base", "all")}
     return GeneralisedReport(
         method=model.name,
         backbone=str(getattr(model, "_hub_mixin_config", {}).get("backbone", "none")),
@@ -144,14 +143,21 @@ def evaluate_generalised(
         protocol=protocol.as_dict(),
         tau=tau,
         merge=merge,
-        repeats=results,
-        **{f"{name}_miou": float(v.mean()) for name, v in values.items()},
-        intervals={name: t_interval(v) for name, v in values.items()} if len(results) > 1 else {},
-        class_iou={name: float(np.mean([r.class_iou[name] for r in results])) for name in results[0].class_iou},
+        **_summary(results),
         seconds_per_episode=seconds,
         checkpoint=checkpoint or {},
         versions=versions(),
     )
+
+
+def _summary(results: list[GeneralisedRepeat]) -> dict[str, Any]:
+    """The report's fields that come from its repeats."""
+    values = {name: np.array([getattr(r, f"{name}_miou") for r in results]) for name in ("novel", "base", "all")}
+    return {
+        "repeats": results,
+        "intervals": {name: t_interval(v) for name, v in values.items()} if len(results) > 1 else {},
+        "class_iou": {name: float(np.mean([r.class_iou[name] for r in results])) for name in results[0].class_iou},
+    } | {f"{name}_miou": float(v.mean()) for name, v in values.items()}
 
 
 def _check(
