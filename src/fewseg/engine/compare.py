@@ -161,10 +161,9 @@ def _open_released(
         method, _, file = text.partition("=")
         if not file:
             raise UsageError(f"--released {text!r} is not METHOD=FILE, such as hdmnet=released.pth")
-        # without a base learner, nothing in a file tells the data set that it is for (PFENet's bins differ)
-        tells = registry.find("model", method).needs_base_learner
-        classes = None if tells else len(source.fold(first.config.data.fold).base)
-        model = load_released(method, file, base_classes=classes)
+        # without a base learner, nothing in a file tells that it is COCO's (PFENet's bins differ): the data set does
+        silent = not registry.find("model", method).needs_base_learner
+        model = load_released(method, file, base_classes=60 if silent and source.name == "coco20i" else None)
         name = _free(f"{method} (released)", file, taken | opened)
         opened[name] = Opened(model.to(pick_device(device)), first.config, None, {"path": file})
     return opened
