@@ -19,8 +19,9 @@ from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.folder import Folder
 from fewseg.data.protocols import get_protocol
 from fewseg.data.sampling import sample_episodes
-from fewseg.engine.evaluate import at_truth, evaluate, input_transform
+from fewseg.engine.evaluate import evaluate
 from fewseg.engine.memory import keep_freed_memory
+from fewseg.engine.scoring import at_truth, input_transform
 from fewseg.episode import Prediction
 from fewseg.metrics import FewShotIoU
 
@@ -163,7 +164,7 @@ class Evaluation(Case):
             )
 
             def score(sample: Any, prediction: Prediction) -> None:
-                mask = at_truth(prediction.logits, sample, protocol).argmax(1)[0] == 1
+                mask = at_truth(prediction.logits, sample.truth[0].shape, protocol).argmax(1)[0] == 1
                 metric.update(mask, torch.from_numpy(sample.truth[0]), sample.specs[0].class_id)
 
             plain_evaluation(model, (dataset[e] for e in range(len(listed))), score)

@@ -2,9 +2,10 @@
 
     python -m benchmarks.loading [--photos 60] [--rounds 3] [--json FILE]
 
-Photos per second: fewseg's loader (photo and label map read, both resized to the input) with 0, 1 and 2 workers against
-a loop that only opens and resizes photos with Pillow. Passes per second of the back-end: `TrainingFeatures.fill` against
-a loop that does the same passes one after the other on all threads, loading included in both.
+Photos per second: fewseg's loader (photo and label map read, both resized to the input) with 0, 1 and 2 workers
+against a loop that only opens and resizes photos with Pillow. Passes per second of the back-end:
+`TrainingFeatures.fill` against a loop that does the same passes one after the other on all threads, loading included
+in both.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.stats
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -92,6 +93,13 @@ def bootstrap_interval(
     samples = bootstrap_miou(table, classes, draws=draws, seed=seed)
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def t_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of the mean of repeats by Student's t; needs two of them."""
+    mean = float(values.mean())
+    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean - half, mean + half
 
 
 def bootstrap_miou(

@@ -34,6 +34,8 @@ class Sample:
     """Per query its mask (H, W) {0, 1, 255} at its original size."""
     base_truth: tuple[NDArray[np.uint8], ...] = ()
     """Per query its base labels (H, W) at its original size: 0 background, 1..N base classes, 255."""
+    labels: tuple[NDArray[Any], ...] = ()
+    """Per query its label map (H, W) as the source gives it, all classes in it."""
 
 
 class EpisodeDataset(Dataset[Sample]):
@@ -68,10 +70,10 @@ class EpisodeDataset(Dataset[Sample]):
 
     def __getitem__(self, g: int) -> Sample:
         spec = self._spec_of(g)
-        maps, image, mask = self.load_one(spec.query, spec.class_id, self.transform, sample_seed(self.seed, g, 0))
+        photo, labels, (maps,) = self.read(spec.query, [spec.class_id])
+        image, mask = self.transform(photo, maps, sample_seed(self.seed, g, 0))
         supports = [
-            self.load_one(i, spec.class_id, self._support_transform, sample_seed(self.seed, g, slot))[1:]
-            for slot, i in enumerate(spec.support, 1)
+            self._support(i, spec.class_id, sample_seed(self.seed, g, slot)) for slot, i in enumerate(spec.support, 1)
         ]
         episode = Episode(
             query_image=image[None],
@@ -82,31 +84,29 @@ class EpisodeDataset(Dataset[Sample]):
             query_mask=mask[:1],
             query_base_mask=mask[1:],
         )
-        return Sample(episode, (spec,), (maps[0],), (maps[1],)) if self._truth else Sample(episode, (spec,))
+        truth = ((maps[0],), (maps[1],), (labels,)) if self._truth else ()
+        return Sample(episode, (spec,), *truth)
 
     @staticmethod
     def collate(samples: Sequence[Sample]) -> Sample:
         """One batch from several samples."""
         return collate(samples)
 
-    def load_one(
-        self, i: int, class_id: int, transform: Transform, seed: int
-    ) -> tuple[NDArray[np.uint8], Tensor, Tensor]:
-        """The class mask and base labels (2, H, W) of an image, and the image and both of them transformed."""
-        image, maps = self.read(i, [class_id])
-        return maps[0], *transform(image, maps[0], seed)
+    def _support(self, i: int, class_id: int, seed: int) -> tuple[Tensor, Tensor]:
+        image, _, (maps,) = self.read(i, [class_id])
+        return self._support_transform(image, maps, seed)
 
     def load_classes(self, i: int, class_ids: Sequence[int]) -> tuple[Tensor, Tensor]:
         """An image (3, S, S) and, per class, the class mask and base labels (n, 2, S, S), transformed by seed 0."""
-        image, maps = self.read(i, class_ids)
+        image, _, maps = self.read(i, class_ids)
         pixels, flat = self.transform(image, maps.reshape(-1, *maps.shape[2:]), 0)
         return pixels, flat.unflatten(0, maps.shape[:2])
 
-    def read(self, i: int, class_ids: Sequence[int]) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """An image as it is and, per class, the class mask and base labels (n, 2, H, W)."""
+    def read(self, i: int, class_ids: Sequence[int]) -> tuple[Image.Image, NDArray[Any], NDArray[np.uint8]]:
+        """An image and its label map (H, W) as they are and, per class, the class mask and base labels (n, 2, H, W)."""
         image, labels = _load(self.source, i)
         base = self._lookup[labels]
-        return image, np.stack([np.stack([self._mask(labels, c), base]) for c in class_ids])
+        return image, labels, np.stack([np.stack([self._mask(labels, c), base]) for c in class_ids])
 
     def _mask(self, labels: NDArray[Any], class_id: int) -> NDArray[np.uint8]:
         mask = np.where(labels == np.iinfo(labels.dtype).max, IGNORE, labels == class_id).astype(np.uint8)
@@ -178,6 +178,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
         tuple(spec for sample in samples for spec in sample.specs),
         tuple(truth for sample in samples for truth in sample.truth),
         tuple(truth for sample in samples for truth in sample.base_truth),
+        tuple(labels for sample in samples for labels in sample.labels),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -15,23 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fewseg.checkpoints import write_json
-from fewseg.data.dataset import EpisodeDataset, Sample
 from fewseg.data.episodes import EpisodeList
 from fewseg.data.protocols import EvaluationProtocol, get_protocol
 from fewseg.data.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
-from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.engine.features import FeatureCache
-from fewseg.engine.feed import Entry, Feed, Step
-from fewseg.engine.lanes import in_lanes, lanes_for
 from fewseg.engine.memory import keep_freed_memory
-from fewseg.episode import Prediction
+from fewseg.engine.scoring import Matched, score_episodes
 from fewseg.errors import UsageError
 from fewseg.metrics import (
     COLUMNS,
@@ -42,10 +37,10 @@ from fewseg.metrics import (
     fb_iou,
     foreground_wins,
     miou,
+    t_interval,
     winners,
 )
 from fewseg.models.base import FewShotSegmenter
-from fewseg.models.ops import resize_ac
 from fewseg.progress import Silent
 
 
@@ -140,6 +135,8 @@ def evaluate(
     progress = progress or Silent()
     keep_freed_memory()
     protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
+    if protocol.labels == "all":
+        raise UsageError(f"protocol {protocol.name} labels base classes too: fewseg evaluate RUN, evaluate_generalised")
     if episode_lists is None:
         seeds = protocol_seeds(protocol, repeats)
         count = shots if shots is not None else model.shots
@@ -229,100 +226,48 @@ def evaluate_lists(
     """The counts of every episode of several lists, which are worked through together: what is encoded for one serves
     all.
     """
-    model = cache.model.eval()
-    transform = input_transform(protocol, model.image_size)
-    dataset = EpisodeDataset(source, fold, spec_of=lists[0].specs.__getitem__, length=0, transform=transform)
-    size = protocol.input_size or model.image_size
-    feed = Feed(cache, dataset, lists, protocol=protocol, image_size=size, batch_size=batch_size)
-
-    def scores() -> Generator[Score, None, None]:
-        work = partial(score_step, feed, classes=len(fold.base))
-        for step, scored in in_lanes(work, feed.load(workers=workers), lanes=lanes_for(model.device)):
-            feed.done(step)
-            yield from scored
-
-    found: list[dict[int, Score]] = [{} for _ in lists]
-    running = scores()
-    try:
-        for score in (progress or Silent())(running, title, sum(map(len, lists))):
-            found[score.entry.repeat][score.entry.place] = score
-    finally:
-        running.close()  # lanes and workers end here, whatever was raised
-    return [_rows([by_place[e] for e in range(len(by_place))]) for by_place in found]
+    scores = score_episodes(
+        cache,
+        source,
+        fold,
+        lists,
+        protocol=protocol,
+        score=partial(count, classes=len(fold.base)),
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+        title=title,
+    )
+    return [_rows(found) for found in scores]
 
 
 @dataclass(frozen=True)
-class Score:
-    """The counts of one episode."""
+class Counts:
+    """The counts of one episode, on the CPU."""
 
-    entry: Entry
-    counts: Tensor
+    final: Tensor
     meta: Tensor | None
     base: Tensor | None
 
 
-@torch.inference_mode()
-def score_step(feed: Feed, step: Step, *, classes: int) -> tuple[Step, list[Score]]:
-    """Match the episodes of a step and count, at the size that the protocol scores at."""
-    model = feed.cache.model
-    query, support = feed.features(step)
-    size = (feed.image_size, feed.image_size)
-    # test classes are novel, and the base learner must not be told which base class a held-out one is
-    known = torch.tensor([feed.base_index(entry.spec.class_id) for entry in step.entries], device=model.device)
-    prediction = model.match(query, support, size=size, base_index=known)
-    scored = []
-    for b, entry in enumerate(step.entries):
-        truth, base_truth = feed.truth(step, entry)
-        logits = {"final": prediction.logits} | {n: prediction.aux[n] for n in ("meta", "base") if n in prediction.aux}
-        at_truth = {name: resize_ac(maps[b : b + 1].float(), truth.shape)[0] for name, maps in logits.items()}
-        counts = {
-            name: episode_counts(foreground_wins(at_truth[name]), truth, entry.spec.class_id).cpu()
-            for name in ("final", "meta")
-            if name in at_truth
-        }
-        base = base_confusion(winners(at_truth["base"]), base_truth, classes).cpu() if "base" in at_truth else None
-        scored.append(Score(entry, counts["final"], counts.get("meta"), base))
-    return step, scored
+def count(matched: Matched, *, classes: int) -> Counts:
+    """Intersections and unions of an episode."""
+    counts = {
+        name: episode_counts(foreground_wins(matched.logits[name])[0], matched.mask, matched.entry.spec.class_id).cpu()
+        for name in ("final", "meta")
+        if name in matched.logits
+    }
+    base = matched.logits.get("base")
+    pooled = None if base is None else base_confusion(winners(base)[0], matched.base_labels, classes).cpu()
+    return Counts(counts["final"], counts.get("meta"), pooled)
 
 
-def _rows(scores: list[Score]) -> Rows:
+def _rows(found: list[Counts]) -> Rows:
     """One list's counts in its order."""
-    meta = [s.meta for s in scores if s.meta is not None]
-    base = [s.base for s in scores if s.base is not None]
-    table = torch.stack([s.counts for s in scores]).numpy() if scores else np.zeros((0, len(COLUMNS)), np.int64)
+    meta = [c.meta for c in found if c.meta is not None]
+    base = [c.base for c in found if c.base is not None]
+    table = torch.stack([c.final for c in found]).numpy() if found else np.zeros((0, len(COLUMNS)), np.int64)
     return Rows(table, torch.stack(meta).numpy() if meta else None, torch.stack(base).sum(0).numpy() if base else None)
-
-
-def predict(cache: FeatureCache, sample: Sample) -> Prediction:
-    """The prediction of a sample of one episode, with whatever of it is cached; on the CPU."""
-    spec, device = sample.specs[0], cache.model.device
-    episode = sample.episode.to(device)
-    query = cache.query(spec.query, episode.query_image)
-    keys = [(i, spec.class_id) for i in spec.support]
-    support = cache.support(keys, episode.support_images, episode.support_masks)
-    # test classes are novel, and the base learner must not be told which base class a held-out one is
-    prediction = cache.model.match(query, support, size=episode.size, base_index=episode.base_index)
-    return Prediction(
-        prediction.logits.float().cpu(),
-        {name: value.float().cpu() for name, value in prediction.aux.items()},
-        tuple(c.float().cpu() for c in prediction.correlations),
-    )
-
-
-def input_transform(protocol: EvaluationProtocol, image_size: int) -> Transform:
-    """How the protocol brings an image to the model's input."""
-    size = protocol.input_size or image_size
-    return Pad(size) if protocol.resize == "pad" else Squeeze(size, antialias=protocol.antialias)
-
-
-def at_truth(logits: Tensor, sample: Sample, protocol: EvaluationProtocol) -> Tensor:
-    """(1, C, S, S) at the size that the protocol scores at."""
-    if protocol.scored_at == "input":
-        return logits
-    height, width = sample.truth[0].shape
-    if protocol.scored_at == "padded_square":
-        return resize_ac(logits, (max(height, width),) * 2)
-    return resize_ac(logits, (height, width))
 
 
 def protocol_seeds(protocol: EvaluationProtocol, repeats: int | None) -> tuple[int, ...]:
@@ -358,8 +303,7 @@ def _interval(
     mean = float(values.mean())
     if len(values) == 1:
         return mean, bootstrap_interval(tables[0], fold.novel), "bootstrap over episodes"
-    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean, (mean - half, mean + half), f"Student's t over {len(values)} repeats"
+    return mean, t_interval(values), f"Student's t over {len(values)} repeats"
 
 
 def _mean(values: list[float | None]) -> float | None:

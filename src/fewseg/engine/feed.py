@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -54,8 +55,18 @@ class Loaded:
 
     pixels: Tensor | None
     mask: Tensor | None
-    truth: Tensor | None
-    """(2, H, W): query mask and base labels at the size that the protocol scores at."""
+    truth: Features | None
+    """The fields of a `Truth`."""
+
+
+@dataclass(eq=False)
+class Truth:
+    """What a query is scored against, on the model's device."""
+
+    scored: Tensor
+    """(2, h, w): mask and base labels at the size that the protocol scores at."""
+    labels: Tensor
+    """(H, W): all classes, as the source gives them, at the query's own size."""
 
 
 @dataclass(eq=False)
@@ -118,11 +129,10 @@ class Feed:
             )
         return stack_queries(queries), stack_supports(supports)
 
-    def truth(self, step: Step, entry: Entry) -> tuple[Tensor, Tensor]:
-        """Query mask and base labels (H, W) of an episode at the size that the protocol scores at."""
+    def truth(self, step: Step, entry: Entry) -> Truth:
+        """What an episode's query is scored against."""
         i, c = entry.spec.query, entry.spec.class_id
-        truth = self._get(step, self._truth(i, c), i, c, self._take_truth)["truth"]
-        return truth[0], truth[1]
+        return Truth(**self._get(step, self._truth(i, c), i, c, self._take_truth))
 
     def _needs(self) -> Iterator[list[Need]]:
         """Per step what is not in the cache by then; the loader asks a few steps ahead."""
@@ -178,7 +188,8 @@ class Feed:
         return model.encode_support(loaded.pixels.to(model.device)[None], loaded.mask.to(model.device)[None])
 
     def _take_truth(self, loaded: Loaded) -> Features | None:
-        return None if loaded.truth is None else {"truth": loaded.truth.to(self.cache.model.device)}
+        device = self.cache.model.device
+        return None if loaded.truth is None else {name: part.to(device) for name, part in loaded.truth.items()}
 
 
 class _Images(Dataset[Any]):
@@ -188,15 +199,16 @@ class _Images(Dataset[Any]):
         self.dataset, self.protocol = dataset, protocol
 
     def __getitem__(self, need: Need) -> tuple[tuple[int, int], Loaded]:
-        image, (maps,) = self.dataset.read(need.image, [need.class_id])
-        pixels = mask = truth = None
-        if need.truth:
-            truth = _at_scored_size(torch.from_numpy(maps), self.protocol)
+        image, labels, (maps,) = self.dataset.read(need.image, [need.class_id])
+        pixels = mask = None
+        scored = _at_scored_size(torch.from_numpy(maps), self.protocol)
         if need.pixels or (need.truth and self.protocol.scored_at == "input"):
             pixels, small = self.dataset.transform(image, maps, 0)
             pixels, mask = pixels[None], small[:1]
-            if need.truth and self.protocol.scored_at == "input":
-                truth = small
+            if self.protocol.scored_at == "input":
+                scored = small
+        kind = np.uint8 if labels.dtype == np.uint8 else np.int32  # torch has no uint16 to compute with
+        truth = {"scored": scored, "labels": torch.from_numpy(labels.astype(kind))} if need.truth else None
         return (need.image, need.class_id), Loaded(pixels, mask, truth)
 
     @staticmethod

@@ -11,6 +11,8 @@ https://arxiv.org/abs/2303.14652, and its supplementary material.
     decoder, coarse to fine --> meta logits --> ensemble with the base learner --> final           (suppl. Fig. 3; BAM)
     losses: CE(final) + CE(meta) + correlation map distillation, mask -> 3 -> 2 -> 1               (3.4; suppl. eq. 1)
 
+The step from BAM (bam.py): the support *image* is masked; a second prior comes from f5; encoder, matching and decoder
+take the place of merge and ASPP; back-end, base learner and ensemble are the same.
 Stage s = 1 is the finest. The released code's choices that the paper does not tell are marked "released". Departure
 from it: the K-shot weights are trained (the released optimiser forgets them).
 """

@@ -139,7 +139,7 @@ class EnrichmentLevel(nn.Module):
         return maps, self.classifier(maps)
 
 
-# What BAM shares
+# What BAM shares: features, prototype and prior. (HDMNet masks the image itself, and keeps its priors unscaled.)
 
 
 def middle(levels: Features) -> Tensor:

@@ -15,8 +15,9 @@ from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.episodes import EpisodeList, EpisodeSpec
 from fewseg.data.protocols import EvaluationProtocol
 from fewseg.data.source import Fold, ImageSource
-from fewseg.engine.evaluate import Report, at_truth, input_transform, predict
+from fewseg.engine.evaluate import Report
 from fewseg.engine.features import FeatureCache
+from fewseg.engine.scoring import at_truth, input_transform, predict
 from fewseg.episode import Prediction
 from fewseg.metrics import bootstrap_interval, class_iou, episode_counts, episode_iou
 from fewseg.report.page import ClassScores, Curve, OtherPrediction, Panel, Row, Section
@@ -97,7 +98,7 @@ def episode_panel(
         transform = input_transform(protocol, cache.model.image_size)
         sample = EpisodeDataset(source, fold, spec_of=lambda _: spec, length=1, transform=transform)[0]
         prediction = predict(cache, sample)
-        mask = at_truth(prediction.logits, sample, protocol).argmax(1)[0] == 1
+        mask = at_truth(prediction.logits, sample.truth[0].shape, protocol).argmax(1)[0] == 1
         truth = sample.truth[0]
         mask = mask[: truth.shape[0], : truth.shape[1]]
         counts = episode_counts(mask, torch.from_numpy(truth), spec.class_id)[None].numpy()
