@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from fewseg.config import Config, load_config
     from fewseg.data.protocols import get_protocol
     from fewseg.data.sampling import sample_episodes
-    from fewseg.engine.evaluate import Report, evaluate
+    from fewseg.engine.evaluate import evaluate
+    from fewseg.engine.results import Report
     from fewseg.engine.train import train
     from fewseg.episode import Episode, Prediction
     from fewseg.errors import DataError, FewsegError, UsageError
@@ -50,7 +51,8 @@ _HOMES = {
     "config": ("Config", "load_config"),
     "data.protocols": ("get_protocol",),
     "data.sampling": ("sample_episodes",),
-    "engine.evaluate": ("Report", "evaluate"),
+    "engine.evaluate": ("evaluate",),
+    "engine.results": ("Report",),
     "engine.train": ("train",),
     "episode": ("Episode", "Prediction"),
     "errors": ("DataError", "FewsegError", "UsageError"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,6 +59,12 @@ def episode_counts(prediction: Tensor, truth: Tensor, class_id: int) -> Tensor:
     # what is not in the foreground's union is background in both
     counts = (fg_intersection, fg_union, pixels - fg_union, pixels - fg_intersection)
     return torch.stack([torch.as_tensor(class_id, device=pixels.device), *counts]).long()
+
+
+def foreground_by_class(prediction: Tensor, labels: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """(1 + classes,) pixels of a predicted mask (H, W) by what is there in the label map (H, W); void is left out."""
+    marked = labels[prediction.numpy().astype(bool)]
+    return np.bincount(marked[marked <= classes], minlength=1 + classes)
 
 
 def class_iou(table: NDArray[np.int64], classes: Sequence[int]) -> dict[int, float]:

@@ -34,6 +34,8 @@ class Sample:
     """Per query its mask (H, W) {0, 1, 255} at its original size."""
     base_truth: tuple[NDArray[np.uint8], ...]
     """Per query its base labels (H, W) at its original size: 0 background, 1..N base classes, 255."""
+    labels: tuple[NDArray[Any], ...]
+    """Per query its label map (H, W) as the source gives it, all classes in it."""
 
 
 class EpisodeDataset(Dataset[Sample]):
@@ -66,7 +68,10 @@ class EpisodeDataset(Dataset[Sample]):
 
     def __getitem__(self, g: int) -> Sample:
         spec = self._spec_of(g)
-        maps, image, mask = self.load_one(spec.query, spec.class_id, self.transform, sample_seed(self.seed, g, 0))
+        photo, labels = _load(self.source, spec.query)
+        maps, image, mask = self._transformed(
+            photo, labels, spec.class_id, self.transform, sample_seed(self.seed, g, 0)
+        )
         supports = [
             self.load_one(i, spec.class_id, self._support_transform, sample_seed(self.seed, g, slot))[1:]
             for slot, i in enumerate(spec.support, 1)
@@ -80,7 +85,7 @@ class EpisodeDataset(Dataset[Sample]):
             query_mask=mask[:1],
             query_base_mask=mask[1:],
         )
-        return Sample(episode, (spec,), (maps[0],), (maps[1],))
+        return Sample(episode, (spec,), (maps[0],), (maps[1],), (labels,))
 
     @staticmethod
     def collate(samples: Sequence[Sample]) -> Sample:
@@ -91,7 +96,11 @@ class EpisodeDataset(Dataset[Sample]):
         self, i: int, class_id: int, transform: Transform, seed: int
     ) -> tuple[NDArray[np.uint8], Tensor, Tensor]:
         """The class mask and base labels (2, H, W) of an image, and the image and both of them transformed."""
-        image, labels = _load(self.source, i)
+        return self._transformed(*_load(self.source, i), class_id, transform, seed)
+
+    def _transformed(
+        self, image: Image.Image, labels: NDArray[Any], class_id: int, transform: Transform, seed: int
+    ) -> tuple[NDArray[np.uint8], Tensor, Tensor]:
         mask = np.where(labels == np.iinfo(labels.dtype).max, IGNORE, labels == class_id).astype(np.uint8)
         if self._hidden:
             mask[np.isin(labels, [c for c in self._hidden if c != class_id])] = IGNORE
@@ -162,6 +171,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
         tuple(spec for sample in samples for spec in sample.specs),
         tuple(truth for sample in samples for truth in sample.truth),
         tuple(truth for sample in samples for truth in sample.base_truth),
+        tuple(labels for sample in samples for labels in sample.labels),
     )
 
 

@@ -16,8 +16,9 @@ from fewseg.data.episodes import EpisodeList
 from fewseg.data.images import replacing
 from fewseg.data.protocols import get_protocol
 from fewseg.data.sampling import sample_episodes
-from fewseg.engine.evaluate import Report, evaluate, protocol_seeds
+from fewseg.engine.evaluate import evaluate, protocol_seeds
 from fewseg.engine.memory import peak_memory, reset_peak_memory
+from fewseg.engine.results import Report, saved_report
 from fewseg.engine.runs import Opened, evaluation_fold, open_target, open_test_data, pick_device
 from fewseg.errors import UsageError
 from fewseg.metrics import bootstrap_miou
@@ -65,11 +66,13 @@ def compare(
     workers: int = 2,
     cache_gb: float = 2.0,
     device: str = "auto",
+    reuse: bool = False,
     progress: Silent | None = None,
 ) -> list[Entry]:
     """Evaluate runs, saved models, training-free methods and `released` files ("hdmnet=FILE") on the same episodes.
 
-    Data set and fold are the first target's, changed by `words`. Raises UsageError where a model was trained on what is
+    Data set and fold are the first target's, changed by `words`. `reuse` takes the evaluation saved in a run where it
+    is just what would be measured; the time is then that one's. Raises UsageError where a model was trained on what is
     novel there.
     """
     opened = _open(targets, words, released, device=device)
@@ -87,8 +90,9 @@ def compare(
     entries: list[Entry] = []
     for name, one in opened.items():
         own_fold = evaluation_fold(one, source, fold.index)
+        saved = saved_report(one.checkpoint, one.model, source, lists, protocol=record) if reuse else None
         reset_peak_memory()
-        report = evaluate(
+        report = saved or evaluate(
             one.model,
             source,
             own_fold,
@@ -100,7 +104,7 @@ def compare(
             progress=progress,
         )
         p_value = paired_p_value(report, entries[0].report) if entries else None
-        entries.append(Entry(name, report, p_value, peak_memory(one.model.device)))
+        entries.append(Entry(name, report, p_value, None if saved else peak_memory(one.model.device)))
     return entries
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from fewseg.checkpoints import write_json
 from fewseg.data.dataset import EpisodeDataset, Sample, make_loader
 from fewseg.data.episodes import EpisodeList
 from fewseg.data.protocols import EvaluationProtocol, get_protocol
@@ -29,9 +27,18 @@ from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.engine.features import FeatureCache
 from fewseg.engine.memory import keep_freed_memory
+from fewseg.engine.results import Repeat, Report, model_options
 from fewseg.episode import IGNORE, Prediction
 from fewseg.errors import UsageError
-from fewseg.metrics import FewShotIoU, base_confusion, bootstrap_interval, class_iou, fb_iou, miou
+from fewseg.metrics import (
+    FewShotIoU,
+    base_confusion,
+    bootstrap_interval,
+    class_iou,
+    fb_iou,
+    foreground_by_class,
+    miou,
+)
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.ops import resize_ac
 from fewseg.progress import Silent
@@ -46,57 +53,10 @@ class Rows:
     """The same of the meta learner alone, where a method has one."""
     base: NDArray[np.int64] | None
     """(1 + N, 2) pooled intersection and union of the base learner's labels on the queries."""
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """The numbers of one repeat; IoUs are shares of 1."""
-
-    seed: int
-    episodes: int
-    episode_sha256: str
-    miou: float
-    fb_iou: float
-    class_iou: dict[str, float]
-    meta_miou: float | None = None
-    base_miou: float | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What an evaluation found, and all that is needed to repeat it."""
-
-    method: str
-    backbone: str
-    source: str
-    fold: dict[str, Any]
-    shots: int
-    image_size: int
-    protocol: dict[str, Any]
-    repeats: list[Repeat]
-    miou: float
-    """Mean over repeats."""
-    interval: tuple[float, float]
-    """95 %: Student's t over repeats, or a bootstrap over episodes if there is one repeat."""
-    interval_kind: str
-    fb_iou: float
-    class_iou: dict[str, float]
-    meta_miou: float | None
-    base_miou: float | None
-    parameters: dict[str, int]
-    seconds_per_episode: float
-    checkpoint: dict[str, Any]
-    versions: dict[str, str]
-    tables: list[NDArray[np.int64]] = field(repr=False, default_factory=list)
-    """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able; without the rows."""
-        return {k: v for k, v in asdict(self).items() if k != "tables"}
-
-    def save(self, path: Path) -> Path:
-        """Write the report as JSON."""
-        return write_json(path, self.as_dict())
+    foreground_on: NDArray[np.int64]
+    """(episodes, 1 + classes) pixels predicted as foreground by what is there, in the query's own size; column 0 is
+    background.
+    """
 
 
 def evaluate(
@@ -132,20 +92,24 @@ def evaluate(
             for seed in seeds
         ]
     cache = FeatureCache(model.eval(), gigabytes=cache_gb)
-    results, tables, start = [], [], time.perf_counter()
+    results, tables, foreground_on, start = [], [], [], time.perf_counter()
     for r, listed in enumerate(episode_lists):
         bar = f"{title or model.name}, {listed.shots}-shot, repeat {r + 1}/{len(episode_lists)}"
         rows = evaluate_episodes(
             cache, source, fold, listed, protocol=protocol, workers=workers, progress=progress, title=bar
         )
         tables.append(rows.table)
+        foreground_on.append(rows.foreground_on)
         results.append(_repeat(rows, listed, fold, source))
     seconds = (time.perf_counter() - start) / max(1, sum(len(t) for t in tables))
     mean, interval, kind = _interval(results, tables, fold)
     return Report(
         method=model.name,
-        backbone=str(getattr(model, "_hub_mixin_config", {}).get("backbone", "none")),
+        backbone=str(model_options(model).get("backbone", "none")),
+        options=model_options(model),
         source=source.name,
+        source_sha256=source.index.sha256,
+        class_names=list(source.class_names),
         fold={**asdict(fold), "novel_names": [source.class_names[c - 1] for c in fold.novel]},
         shots=episode_lists[0].shots,
         image_size=protocol.input_size or model.image_size,
@@ -163,6 +127,7 @@ def evaluate(
         checkpoint=checkpoint or {},
         versions=versions(),
         tables=tables,
+        foreground_on=foreground_on,
     )
 
 
@@ -192,11 +157,15 @@ def evaluate_episodes(
     )
     loader = make_loader(dataset, [[e] for e in order], workers=workers)
     base: Tensor | None = None
+    foreground_on: list[NDArray[np.int64]] = []
     for sample in (progress or Silent())(loader, title, len(order)):
         prediction = predict(cache, sample)
         truth, base_truth = _truths(sample, protocol)
         class_id = sample.specs[0].class_id
-        metric.update(at_truth(prediction.logits, sample, protocol).argmax(1)[0] == 1, truth, class_id)
+        mask = at_truth(prediction.logits, sample, protocol).argmax(1)[0] == 1
+        metric.update(mask, truth, class_id)
+        on_labels = at_labels(mask, sample, protocol)
+        foreground_on.append(foreground_by_class(on_labels, sample.labels[0], len(source.class_names)))
         if "meta" in prediction.aux:
             meta_metric.update(at_truth(prediction.aux["meta"], sample, protocol).argmax(1)[0] == 1, truth, class_id)
         if "base" in prediction.aux:
@@ -205,7 +174,12 @@ def evaluate_episodes(
             base = counts if base is None else base + counts
     back = np.argsort(order)
     meta = meta_metric.table()
-    return Rows(metric.table()[back], meta[back] if len(meta) else None, None if base is None else base.numpy())
+    return Rows(
+        metric.table()[back],
+        meta[back] if len(meta) else None,
+        None if base is None else base.numpy(),
+        np.stack(foreground_on)[back],
+    )
 
 
 def predict(cache: FeatureCache, sample: Sample) -> Prediction:
@@ -238,6 +212,15 @@ def at_truth(logits: Tensor, sample: Sample, protocol: EvaluationProtocol) -> Te
     if protocol.scored_at == "padded_square":
         return resize_ac(logits, (max(height, width),) * 2)
     return resize_ac(logits, (height, width))
+
+
+def at_labels(mask: Tensor, sample: Sample, protocol: EvaluationProtocol) -> Tensor:
+    """A mask (S, S) at the size that the protocol scores at, in the query's own size (H, W)."""
+    height, width = sample.labels[0].shape
+    if protocol.scored_at == "input":
+        size = (max(height, width),) * 2 if protocol.resize == "pad" else (height, width)
+        mask = F.interpolate(mask[None, None].float(), size)[0, 0] == 1
+    return mask[:height, :width]
 
 
 def _truths(sample: Sample, protocol: EvaluationProtocol) -> tuple[Tensor, Tensor]:
