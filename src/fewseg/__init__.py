@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from fewseg.models.base import FewShotSegmenter
     from fewseg.predictor import FewShotPredictor
     from fewseg.registry import create, register
+    from fewseg.report.figures import save_figures
+    from fewseg.report.page import ReportPage, write_report
+    from fewseg.report.runs import report_page
 
 __all__ = [
     "Config",
@@ -31,6 +34,7 @@ __all__ = [
     "FewsegError",
     "Prediction",
     "Report",
+    "ReportPage",
     "UsageError",
     "create",
     "create_model",
@@ -40,9 +44,12 @@ __all__ = [
     "load_model",
     "load_released",
     "register",
+    "report_page",
     "sample_episodes",
+    "save_figures",
     "save_model",
     "train",
+    "write_report",
 ]
 
 # Imported when first used: importing torch takes seconds, which `fewseg --help` should not.
@@ -60,6 +67,9 @@ _HOMES = {
     "models.base": ("FewShotSegmenter",),
     "predictor": ("FewShotPredictor",),
     "registry": ("create", "register"),
+    "report.figures": ("save_figures",),
+    "report.page": ("ReportPage", "write_report"),
+    "report.runs": ("report_page",),
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line: `fewseg train | evaluate | compare | segment | convert | models | data | demo`."""
+"""The command line: `fewseg train | evaluate | compare | report | segment | convert | models | data | demo`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fewseg.cli_data import data_app
+from fewseg.cli_report import check_tables, report, write_table
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Bars, Silent
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     epilog="`--debug` anywhere shows the traceback of an error. Exit codes: 0 done, 1 data, 2 usage.",
 )
 app.add_typer(data_app)
+app.command()(report)
 
 Words = Annotated[
     list[str] | None,
@@ -130,7 +132,7 @@ def compare_models(
     cache_gb: Annotated[float, typer.Option(min=0, help="Memory for encoded images.")] = 2.0,
     device: Device = "auto",
     out: Annotated[
-        list[Path] | None, typer.Option(help="Also write the table here (.csv or .tex); may be repeated.")
+        list[Path] | None, typer.Option(help="Also write the table here (.csv, .tex, .html); may be repeated.")
     ] = None,
 ) -> None:
     """Measure several models on the same episodes: intervals, and a paired bootstrap p-value against the first.
@@ -138,8 +140,9 @@ def compare_models(
     `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. The first must be a run if there is one: data
     set and fold are its.
     """
-    from fewseg.engine.compare import COLUMNS, compare, describe, save_table
+    from fewseg.engine.compare import COLUMNS, compare, describe
 
+    check_tables(out or [])
     entries = compare(
         [t for t in targets if "=" not in t],
         [t for t in targets if "=" in t],
@@ -159,7 +162,7 @@ def compare_models(
         table.add_row(*entry.cells())
     _console().print(table)
     for path in out or []:
-        typer.echo(f"table: {save_table(path, entries)}")
+        typer.echo(f"table: {write_table(path, entries)}")
 
 
 @app.command()

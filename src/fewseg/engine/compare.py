@@ -14,8 +14,9 @@ import numpy as np
 from fewseg.checkpoints import load_released
 from fewseg.data.episodes import EpisodeList
 from fewseg.data.images import replacing
-from fewseg.data.protocols import get_protocol
+from fewseg.data.protocols import EvaluationProtocol, get_protocol
 from fewseg.data.sampling import sample_episodes
+from fewseg.data.source import Fold, ImageSource
 from fewseg.engine.evaluate import evaluate, protocol_seeds
 from fewseg.engine.memory import peak_memory, reset_peak_memory
 from fewseg.engine.results import Report, saved_report
@@ -79,14 +80,15 @@ def compare(
     first = next(iter(opened.values()))
     source, fold = open_test_data(first, progress=progress)
     record = get_protocol(protocol, dataset=source.name)
-    count = shots or first.config.data.shots
-    if episodes_file is not None:
-        lists = [EpisodeList.load(episodes_file, source)]
-    else:
-        lists = [
-            sample_episodes(source, fold, protocol=record, seed=seed, shots=count, episodes=episodes)
-            for seed in protocol_seeds(record, repeats)
-        ]
+    lists = draw_lists(
+        source,
+        fold,
+        record,
+        shots=shots or first.config.data.shots,
+        episodes=episodes,
+        repeats=repeats,
+        episodes_file=episodes_file,
+    )
     entries: list[Entry] = []
     for name, one in opened.items():
         own_fold = evaluation_fold(one, source, fold.index)
@@ -106,6 +108,25 @@ def compare(
         p_value = paired_p_value(report, entries[0].report) if entries else None
         entries.append(Entry(name, report, p_value, None if saved else peak_memory(one.model.device)))
     return entries
+
+
+def draw_lists(
+    source: ImageSource,
+    fold: Fold,
+    protocol: EvaluationProtocol,
+    *,
+    shots: int,
+    episodes: int | None = None,
+    repeats: int | None = None,
+    episodes_file: Path | None = None,
+) -> list[EpisodeList]:
+    """The episodes that all are measured on: a saved list, or those that the protocol draws, one list per repeat."""
+    if episodes_file is not None:
+        return [EpisodeList.load(episodes_file, source)]
+    return [
+        sample_episodes(source, fold, protocol=protocol, seed=seed, shots=shots, episodes=episodes)
+        for seed in protocol_seeds(protocol, repeats)
+    ]
 
 
 def _open(targets: Sequence[str], words: Sequence[str], released: Sequence[str], *, device: str) -> dict[str, Opened]:
