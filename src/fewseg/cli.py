@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fewseg.cli_data import data_app
-from fewseg.cli_report import check_tables, report, write_table
+from fewseg.cli_report import check_tables, report, split_words, write_table
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Bars, Silent
 
@@ -120,7 +120,9 @@ def evaluate(
 def compare_models(
     targets: Annotated[
         list[str],
-        typer.Argument(help="Run directories, saved models, training-free methods; overrides such as `data.root=DIR`."),
+        typer.Argument(
+            help="Run directories, saved models, training-free methods; a data set, overrides such as `data.root=DIR`."
+        ),
     ],
     released: Annotated[list[str] | None, typer.Option(help="METHOD=FILE: a released checkpoint on ResNet-50.")] = None,
     protocol: Annotated[str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet.")] = "fewseg",
@@ -144,8 +146,7 @@ def compare_models(
 
     check_tables(out or [])
     entries = compare(
-        [t for t in targets if "=" not in t],
-        [t for t in targets if "=" in t],
+        *split_words(targets),
         released=released or [],
         protocol=protocol,
         shots=shots,

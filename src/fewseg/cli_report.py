@@ -20,7 +20,9 @@ TABLES = (".csv", ".tex", ".html")
 def report(
     targets: Annotated[
         list[str],
-        typer.Argument(help="Run directories, saved models, training-free methods; overrides such as `data.root=DIR`."),
+        typer.Argument(
+            help="Run directories, saved models, training-free methods; a data set, overrides such as `data.root=DIR`."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     figures: Annotated[
@@ -47,8 +49,7 @@ def report(
 
     _check_endings([out], (".html",))
     page = report_page(
-        [t for t in targets if "=" not in t],
-        [t for t in targets if "=" in t],
+        *split_words(targets),
         protocol=protocol,
         shots=shots,
         episodes=episodes,
@@ -63,6 +64,15 @@ def report(
     if figures is not None:
         typer.echo(f"figures: {len(save_figures(figures, page))} files in {figures}")
     typer.echo(f"report: {write_report(out, page)}")
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is measured, and what says on which data: overrides, and the names of data sets."""
+    from fewseg import registry
+
+    sources = registry.classes("source")
+    data = [w for w in words if "=" in w or w in sources]
+    return [w for w in words if w not in data], data
 
 
 def check_tables(paths: Sequence[Path]) -> None:

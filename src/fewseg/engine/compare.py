@@ -38,6 +38,8 @@ class Entry:
     """Two-sided, from a paired bootstrap over episodes against the first model; None for the first itself."""
     peak_bytes: int | None
     """Largest resident memory of the process while it was evaluated (on CUDA: allocated there); None where unknown."""
+    published: float | None = None
+    """The paper's mIoU in per cent, where it was asked for and there is one."""
 
     def cells(self) -> tuple[str, ...]:
         """The line's texts, by `COLUMNS`; IoUs in per cent."""
@@ -76,8 +78,9 @@ def compare(
     is just what would be measured; the time is then that one's. Raises UsageError where a model was trained on what is
     novel there.
     """
-    opened = _open(targets, words, released, device=device)
+    opened = open_targets(targets, words, device=device)
     first = next(iter(opened.values()))
+    opened |= _open_released(released, first, taken=opened, device=device)
     source, fold = open_test_data(first, progress=progress)
     record = get_protocol(protocol, dataset=source.name)
     lists = draw_lists(
@@ -129,24 +132,31 @@ def draw_lists(
     ]
 
 
-def _open(targets: Sequence[str], words: Sequence[str], released: Sequence[str], *, device: str) -> dict[str, Opened]:
-    """The models by a name of their own."""
+def open_targets(targets: Sequence[str], words: Sequence[str], *, device: str = "auto") -> dict[str, Opened]:
+    """The models by a name of their own; methods without training take the first target's data set."""
     opened: dict[str, Opened] = {}
     for target in targets:
-        one = open_target(target, words, device=device)
+        chosen = [f"data.name={one.config.data.name}" for one in list(opened.values())[:1] if not Path(target).is_dir()]
+        one = open_target(target, [*chosen, *words], device=device)
         opened[_free(one.model.name, target, opened)] = one
     if not opened:
         raise UsageError(
             "give at least one run directory, saved model or training-free method: its data set is used for all"
         )
-    first = next(iter(opened.values()))
+    return opened
+
+
+def _open_released(
+    released: Sequence[str], first: Opened, *, taken: dict[str, Opened], device: str
+) -> dict[str, Opened]:
+    opened: dict[str, Opened] = {}
     for text in released:
         method, _, file = text.partition("=")
         if not file:
             raise UsageError(f"--released {text!r} is not METHOD=FILE, such as hdmnet=released.pth")
         backbone = "resnet50" if method == "hsnet" else "resnet50-ds"
         model = load_released(method, file, backbone=backbone, shots=first.config.data.shots)
-        name = _free(f"{method} (released)", file, opened)
+        name = _free(f"{method} (released)", file, taken | opened)
         opened[name] = Opened(model.to(pick_device(device)), first.config, None, {"path": file})
     return opened
 

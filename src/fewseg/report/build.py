@@ -46,7 +46,19 @@ def comparison_rows(entries: Sequence[Entry], *, notes: Mapping[str, str] | None
         if any(entry.peak_bytes for entry in entries):
             columns["peak memory"] = "" if e.peak_bytes is None else f"{e.peak_bytes / 1e6:.0f} MB"
         note = (notes or {}).get(e.name, "")
-        rows.append(Row(e.name, r.miou, r.interval, r.fb_iou, note=note, highlight=i == 0, columns=columns))
+        published = None if e.published is None else e.published / 100
+        rows.append(
+            Row(
+                e.name,
+                r.miou,
+                r.interval,
+                r.fb_iou,
+                note=note,
+                highlight=i == 0,
+                published=published,
+                columns=columns,
+            )
+        )
     return tuple(rows)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fewseg.data.protocols import get_protocol
-from fewseg.engine.compare import compare, draw_lists
+from fewseg.engine.compare import compare, draw_lists, open_targets
 from fewseg.engine.features import FeatureCache
 from fewseg.engine.results import Report
-from fewseg.engine.runs import evaluation_fold, open_target, open_test_data
+from fewseg.engine.runs import evaluation_fold, open_test_data
 from fewseg.progress import Silent
 from fewseg.report.build import comparison_page
 from fewseg.report.episodes import episode_panels
@@ -56,22 +56,28 @@ def report_page(
         reuse=True,
         progress=progress,
     )
-    named = {entry.name: target for entry, target in zip(entries, targets, strict=True)}
+    runs = {entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}
     choices = {"shots": shots, "episodes": episodes, "repeats": repeats, "episodes-file": episodes_file}
     options = [f"--{name}={value}" for name, value in choices.items() if value is not None]
     command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options])
     return replace(
         comparison_page(entries),
-        curves=run_curves({name: Path(target) for name, target in named.items()}),
+        curves=run_curves(runs),
         panels=target_panels(
-            named, words, entries[0].report, episodes_file=episodes_file, each=panels, device=device, progress=progress
+            targets,
+            words,
+            entries[0].report,
+            episodes_file=episodes_file,
+            each=panels,
+            device=device,
+            progress=progress,
         ),
         commands=(("this page", command),),
     )
 
 
 def target_panels(
-    named: Mapping[str, str],
+    targets: Sequence[str],
     words: Sequence[str],
     report: Report,
     *,
@@ -82,9 +88,9 @@ def target_panels(
 ) -> tuple[Panel, ...]:
     """The best, median and worst episodes of the first repeat by the first target's `report`, as all predict them.
 
-    `named` are targets by their names; those after the fourth are left out.
+    Targets after the fourth are left out.
     """
-    opened = {name: open_target(target, words, device=device) for name, target in list(named.items())[: 1 + MAX_MARKS]}
+    opened = open_targets(targets[: 1 + MAX_MARKS], words, device=device)
     first = next(iter(opened.values()))
     source, fold = open_test_data(first, progress=progress)
     protocol = get_protocol(report.protocol["name"], dataset=source.name)
