@@ -20,15 +20,15 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "", notes: Mapping
     The page is about the first entry; `notes` explain entries by their names.
     """
     main = entries[0].report
-    novel = main.fold["novel_names"]
+    novel, episodes = main.fold["novel_names"], f"{sum(r.episodes for r in main.repeats)} episodes"
     return ReportPage(
-        title or " and ".join(dict.fromkeys(e.report.method for e in entries[:2])),
-        subtitle=f"{len(novel)} novel classes of {main.source}, fold {main.fold['index']}, {main.shots}-shot.",
+        title or f"{entries[0].name} on {main.source}",
+        subtitle=f"{len(novel)} novel classes, fold {main.fold['index']}, {main.shots}-shot, {episodes}.",
         rows=comparison_rows(entries, notes=notes),
         per_class=class_scores(main, {e.name: e.report for e in entries[1 : 1 + MAX_MARKS]}),
         confusions=confusions(entries),
         facts=facts(main),
-        sections=(*class_section(entries), *(checkpoint_section(e) for e in entries), protocol_section(main)),
+        sections=(*class_section(entries), model_section(entries), protocol_section(main)),
         interval_name=f"95 % interval ({main.interval_kind})",
     )
 
@@ -46,12 +46,13 @@ def comparison_rows(entries: Sequence[Entry], *, notes: Mapping[str, str] | None
         if any(entry.peak_bytes for entry in entries):
             columns["peak memory"] = "" if e.peak_bytes is None else f"{e.peak_bytes / 1e6:.0f} MB"
         note = (notes or {}).get(e.name, "")
+        interval = max(0.0, r.interval[0]), min(1.0, r.interval[1])  # Student's t over few repeats can leave [0, 1]
         published = None if e.published is None else e.published / 100
         rows.append(
             Row(
                 e.name,
                 r.miou,
-                r.interval,
+                interval,
                 r.fb_iou,
                 note=note,
                 highlight=i == 0,
@@ -139,14 +140,23 @@ def protocol_section(report: Report) -> Section:
     return Section("Protocol and versions", header=("rule", "value"), rows=rows)
 
 
-def checkpoint_section(entry: Entry) -> Section:
-    """Which weights were measured, and the options of the model."""
-    report = entry.report
-    rows = [(key, _text(value)) for key, value in {"method": report.method, **report.options}.items()]
-    weights = report.checkpoint.get("path", "the back-end's own"), report.checkpoint.get("sha256", "none")
-    trained = f"{report.parameters['trained']:,} of {report.parameters['all']:,}"
-    rows += [("trained parameters", trained), ("weights", weights[0]), ("SHA-256 of the weights", weights[1])]
-    return Section(entry.name, header=("option", "value"), rows=tuple(rows))
+def model_section(entries: Sequence[Entry]) -> Section:
+    """What was measured: the options of every model, and its weights with their hash."""
+    found = [_model_facts(e.report) for e in entries]
+    names = list(dict.fromkeys(name for one in found for name in one))
+    rows = tuple((name, *(one.get(name, "–") for one in found)) for name in names)
+    return Section("Models", header=("option", *(e.name for e in entries)), rows=rows)
+
+
+def _model_facts(report: Report) -> dict[str, str]:
+    weights = report.checkpoint
+    return {
+        "method": report.method,
+        **{key: _text(value) for key, value in report.options.items()},
+        "parameters trained": f"{report.parameters['trained']:,} of {report.parameters['all']:,}",
+        "weights": str(weights.get("path", "the back-end's own")),
+        "SHA-256 of the weights": str(weights.get("sha256", "–")),
+    }
 
 
 def facts(report: Report) -> tuple[tuple[str, str], ...]:

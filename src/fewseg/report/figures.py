@@ -51,8 +51,9 @@ def page_figures(page: ReportPage) -> dict[str, Figure]:
         found["comparison"] = bars_figure(page.rows)
     if page.per_class:
         found["classes"] = classes_figure(page.per_class)
-    if page.confusions:
-        found["confusion"] = confusion_figure(page.confusions)
+    groups = dict.fromkeys(confusion.group for confusion in page.confusions)
+    for n, group in enumerate(groups, 1):
+        found[f"confusion-{n}"] = confusion_figure([c for c in page.confusions if c.group == group])
     if page.curves:
         found["curves"] = curves_figure(page.curves)
     for n, panel in enumerate(page.panels, 1):

@@ -199,7 +199,7 @@ def _card(panel: Panel) -> Card:
     n, m = len(tiles), len(maps)
     stacked = m > 0 and n + m > MAX_COLUMNS
     columns = max(MIN_COLUMNS, n, m) if stacked else max(MIN_COLUMNS, n + m)
-    classes = {"stacked": stacked, "shots": shots > 1, "few": n <= 4, "quad": m == 4}
+    classes = {"stacked": stacked, "shots": shots > 1, "few": n <= 4, "quad": m == 4, "many": n + m > 8}
     layout = "".join(f" {name}" for name, holds in classes.items() if holds)
     return Card(panel, percent(panel.iou), (*tiles, *maps), columns, layout)
 
