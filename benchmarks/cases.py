@@ -135,7 +135,7 @@ class Evaluation(Case):
     cache_gb: float = 4.0
 
     def small(self) -> Case:
-        return replace(super().small(), episodes=6, images=8)  # type: ignore[call-arg]
+        return replace(super().small(), episodes=6, images=16)  # type: ignore[call-arg]
 
     def parameters(self) -> dict[str, Any]:
         own = {"episodes": self.episodes, "images": self.images, "classes": 5, "cache_gb": self.cache_gb}

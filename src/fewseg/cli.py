@@ -1,4 +1,4 @@
-"""The command line: `fewseg train | evaluate | compare | segment | convert | models | data | demo`."""
+"""The command line: `fewseg train | evaluate | compare | report | segment | convert | models | data | demo`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fewseg.cli_data import data_app
+from fewseg.cli_report import check_tables, report, split_words, write_table
 from fewseg.cli_tables import console, print_generalised, print_report
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Bars, Silent
@@ -27,6 +28,7 @@ app = typer.Typer(
     epilog="`--debug` anywhere shows the traceback of an error. Exit codes: 0 done, 1 data, 2 usage.",
 )
 app.add_typer(data_app)
+app.command()(report)
 
 Words = Annotated[
     list[str] | None,
@@ -166,7 +168,7 @@ def compare_models(
         bool, typer.Option("--published", help="Add the papers' numbers in a column; only on their full data sets.")
     ] = False,
     out: Annotated[
-        list[Path] | None, typer.Option(help="Also write the table here (.csv or .tex); may be repeated.")
+        list[Path] | None, typer.Option(help="Also write the table here (.csv, .tex, .html); may be repeated.")
     ] = None,
 ) -> None:
     """Measure several models on the same episodes: intervals, and a paired bootstrap p-value against the first.
@@ -174,13 +176,11 @@ def compare_models(
     `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. The first must be a run if there is one: data
     set and fold are its. Without one: `fewseg compare prototype dense pascal5i data.root=DIR`.
     """
-    from fewseg import registry
-    from fewseg.engine.compare import columns, compare, describe, rows, save_table
+    from fewseg.engine.compare import columns, compare, describe, rows
 
-    words = [t for t in targets if "=" in t or (t in registry.classes("source") and not Path(t).is_dir())]
+    check_tables(out or [])
     entries = compare(
-        [t for t in targets if t not in words],
-        words,
+        *split_words(targets),
         released=released or [],
         protocol=protocol,
         shots=shots,
@@ -198,7 +198,7 @@ def compare_models(
         table.add_row(*row)
     console().print(table)
     for path in out or []:
-        typer.echo(f"table: {save_table(path, entries)}")
+        typer.echo(f"table: {write_table(path, entries)}")
 
 
 @app.command()

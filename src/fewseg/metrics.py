@@ -61,6 +61,12 @@ def episode_counts(prediction: Tensor, truth: Tensor, class_id: int) -> Tensor:
     return torch.stack([torch.as_tensor(class_id, device=pixels.device), *counts]).long()
 
 
+def foreground_by_class(prediction: Tensor, labels: Tensor, classes: int) -> NDArray[np.int64]:
+    """(1 + classes,) pixels of a predicted mask (H, W) by what is there in the label map (H, W); void is left out."""
+    marked = labels[prediction.bool()]
+    return torch.bincount(marked[marked <= classes].long(), minlength=1 + classes).cpu().numpy()
+
+
 def class_iou(table: NDArray[np.int64], classes: Sequence[int]) -> dict[int, float]:
     """Pooled foreground IoU of every class; 0 for a class without episodes."""
     ious = {}

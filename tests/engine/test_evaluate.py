@@ -24,8 +24,9 @@ from fewseg.data.sampling import sample_episodes
 from fewseg.data.scenes import Scenes
 from fewseg.data.source import Fold
 from fewseg.data.transforms import Squeeze
-from fewseg.engine.evaluate import Report, evaluate, evaluate_episodes, evaluate_lists
+from fewseg.engine.evaluate import evaluate, evaluate_episodes, evaluate_lists
 from fewseg.engine.features import FeatureCache
+from fewseg.engine.results import Report
 from fewseg.episode import Episode
 from fewseg.errors import UsageError
 from fewseg.metrics import bootstrap_interval

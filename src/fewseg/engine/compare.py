@@ -24,8 +24,9 @@ from fewseg.data.protocols import EvaluationProtocol, get_protocol
 from fewseg.data.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
 from fewseg.engine.cost import measure_cost
-from fewseg.engine.evaluate import Report, evaluate, protocol_seeds
+from fewseg.engine.evaluate import evaluate, protocol_seeds
 from fewseg.engine.published import CAPTION, check_full, published_miou
+from fewseg.engine.results import Report, saved_report
 from fewseg.engine.runs import Opened, evaluation_fold, open_target, open_test_data, pick_device
 from fewseg.engine.scoring import input_transform
 from fewseg.episode import Episode
@@ -81,34 +82,38 @@ def compare(
     cache_gb: float = 2.0,
     device: str = "auto",
     published: bool = False,
+    reuse: bool = False,
     progress: Silent | None = None,
 ) -> list[Entry]:
     """Evaluate runs, saved models, training-free methods and `released` files ("hdmnet=FILE") on the same episodes.
 
     Data set and fold are the first target's, changed by `words`. `published` adds the papers' numbers to the entries.
+    `reuse` takes the evaluation saved in a run where it is just what would be measured; its cost is then not measured.
     Raises UsageError where a model was trained on what is novel there, and for `published` on anything but the papers'
     full test images.
     """
-    opened = _open(targets, words, device=device)
+    opened = open_targets(targets, words, device=device)
     first = next(iter(opened.values()))
     source, fold = open_test_data(first, progress=progress)
     if published:
         check_full(source)
     opened |= _open_released(released, first, source, taken=opened, device=device)
     record = get_protocol(protocol, dataset=source.name)
-    count = shots or first.config.data.shots
-    if episodes_file is not None:
-        lists = [EpisodeList.load(episodes_file, source)]
-    else:
-        lists = [
-            sample_episodes(source, fold, protocol=record, seed=seed, shots=count, episodes=episodes)
-            for seed in protocol_seeds(record, repeats)
-        ]
+    lists = draw_lists(
+        source,
+        fold,
+        record,
+        shots=shots or first.config.data.shots,
+        episodes=episodes,
+        repeats=repeats,
+        episodes_file=episodes_file,
+    )
     entries: list[Entry] = []
     for name, one in opened.items():
         own_fold = evaluation_fold(one, source, fold.index)
-        cost = measure_cost(one.model, _episodes(one.model, source, own_fold, lists[0], protocol=record))
-        report = evaluate(
+        saved = saved_report(one.checkpoint, one.model, source, lists, protocol=record) if reuse else None
+        cost = None if saved else measure_cost(one.model, _inputs(one.model, source, own_fold, lists[0], record))
+        report = saved or evaluate(
             one.model,
             source,
             own_fold,
@@ -121,7 +126,7 @@ def compare(
         )
         p_value = paired_p_value(report, entries[0].report) if entries else None
         printed = _published(one.model, report) if published else None
-        entries.append(Entry(name, report, p_value, cost.peak_bytes, cost.seconds, printed))
+        entries.append(Entry(name, report, p_value, cost and cost.peak_bytes, cost and cost.seconds, printed))
     return entries
 
 
@@ -132,19 +137,39 @@ def _published(model: FewShotSegmenter, report: Report) -> float | None:
     )
 
 
-def _episodes(
-    model: FewShotSegmenter, source: ImageSource, fold: Fold, listed: EpisodeList, *, protocol: EvaluationProtocol
+def _inputs(
+    model: FewShotSegmenter, source: ImageSource, fold: Fold, listed: EpisodeList, protocol: EvaluationProtocol
 ) -> Iterator[Episode]:
     transform = input_transform(protocol, model.image_size)
     dataset = EpisodeDataset(source, fold, spec_of=lambda e: listed.specs[e], length=len(listed), transform=transform)
     return (dataset[e].episode for e in range(len(dataset)))
 
 
-def _open(targets: Sequence[str], words: Sequence[str], *, device: str) -> dict[str, Opened]:
-    """The models by a name of their own."""
+def draw_lists(
+    source: ImageSource,
+    fold: Fold,
+    protocol: EvaluationProtocol,
+    *,
+    shots: int,
+    episodes: int | None = None,
+    repeats: int | None = None,
+    episodes_file: Path | None = None,
+) -> list[EpisodeList]:
+    """The episodes that all are measured on: a saved list, or those that the protocol draws, one list per repeat."""
+    if episodes_file is not None:
+        return [EpisodeList.load(episodes_file, source)]
+    return [
+        sample_episodes(source, fold, protocol=protocol, seed=seed, shots=shots, episodes=episodes)
+        for seed in protocol_seeds(protocol, repeats)
+    ]
+
+
+def open_targets(targets: Sequence[str], words: Sequence[str], *, device: str = "auto") -> dict[str, Opened]:
+    """The models by a name of their own; methods without training take the first target's data set."""
     opened: dict[str, Opened] = {}
     for target in targets:
-        one = open_target(target, words, device=device)
+        chosen = [f"data.name={one.config.data.name}" for one in list(opened.values())[:1] if not Path(target).is_dir()]
+        one = open_target(target, [*chosen, *words], device=device)
         opened[_free(one.model.name, target, opened)] = one
     if not opened:
         raise UsageError(

@@ -8,10 +8,9 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewseg.checkpoints import write_json
 from fewseg.data.episodes import EpisodeList
 from fewseg.data.protocols import EvaluationProtocol, get_protocol
 from fewseg.data.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
 from fewseg.engine.features import FeatureCache
 from fewseg.engine.memory import keep_freed_memory
-from fewseg.engine.scoring import Matched, score_episodes
+from fewseg.engine.results import Repeat, Report, model_options
+from fewseg.engine.scoring import Matched, at_labels, score_episodes
 from fewseg.errors import UsageError
 from fewseg.metrics import (
     COLUMNS,
@@ -35,6 +34,7 @@ from fewseg.metrics import (
     class_iou,
     episode_counts,
     fb_iou,
+    foreground_by_class,
     foreground_wins,
     miou,
     t_interval,
@@ -53,57 +53,10 @@ class Rows:
     """The same of the meta learner alone, where a method has one."""
     base: NDArray[np.int64] | None
     """(1 + N, 2) pooled intersection and union of the base learner's labels on the queries."""
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """The numbers of one repeat; IoUs are shares of 1."""
-
-    seed: int
-    episodes: int
-    episode_sha256: str
-    miou: float
-    fb_iou: float
-    class_iou: dict[str, float]
-    meta_miou: float | None = None
-    base_miou: float | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What an evaluation found, and all that is needed to repeat it."""
-
-    method: str
-    backbone: str
-    source: str
-    fold: dict[str, Any]
-    shots: int
-    image_size: int
-    protocol: dict[str, Any]
-    repeats: list[Repeat]
-    miou: float
-    """Mean over repeats."""
-    interval: tuple[float, float]
-    """95 %: Student's t over repeats, or a bootstrap over episodes if there is one repeat."""
-    interval_kind: str
-    fb_iou: float
-    class_iou: dict[str, float]
-    meta_miou: float | None
-    base_miou: float | None
-    parameters: dict[str, int]
-    seconds_per_episode: float
-    checkpoint: dict[str, Any]
-    versions: dict[str, str]
-    tables: list[NDArray[np.int64]] = field(repr=False, default_factory=list)
-    """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able; without the rows."""
-        return {k: v for k, v in asdict(self).items() if k != "tables"}
-
-    def save(self, path: Path) -> Path:
-        """Write the report as JSON."""
-        return write_json(path, self.as_dict())
+    foreground_on: NDArray[np.int64]
+    """(episodes, 1 + classes) pixels predicted as foreground by what is there, in the query's own size; column 0 is
+    background.
+    """
 
 
 def evaluate(
@@ -157,13 +110,16 @@ def evaluate(
         title=f"{title or model.name}, {episode_lists[0].shots}-shot, {len(episode_lists)} repeats",
     )
     results = [_repeat(found, listed, fold, source) for found, listed in zip(rows, episode_lists, strict=True)]
-    tables = [found.table for found in rows]
+    tables, foreground_on = [found.table for found in rows], [found.foreground_on for found in rows]
     seconds = (time.perf_counter() - start) / max(1, sum(len(t) for t in tables))
     mean, interval, kind = _interval(results, tables, fold)
     return Report(
         method=model.name,
-        backbone=str(getattr(model, "_hub_mixin_config", {}).get("backbone", "none")),
+        backbone=str(model_options(model).get("backbone", "none")),
+        options=model_options(model),
         source=source.name,
+        source_sha256=source.index.sha256,
+        class_names=list(source.class_names),
         fold={**asdict(fold), "novel_names": [source.class_names[c - 1] for c in fold.novel]},
         shots=episode_lists[0].shots,
         image_size=protocol.input_size or model.image_size,
@@ -181,6 +137,7 @@ def evaluate(
         checkpoint=checkpoint or {},
         versions=versions(),
         tables=tables,
+        foreground_on=foreground_on,
     )
 
 
@@ -232,7 +189,7 @@ def evaluate_lists(
         fold,
         lists,
         protocol=protocol,
-        score=partial(count, classes=len(fold.base)),
+        score=partial(count, base=len(fold.base), classes=len(source.class_names), protocol=protocol),
         batch_size=batch_size,
         workers=workers,
         progress=progress,
@@ -243,31 +200,36 @@ def evaluate_lists(
 
 @dataclass(frozen=True)
 class Counts:
-    """The counts of one episode, on the CPU."""
+    """The counts of one episode, on the CPU; see `Rows`."""
 
     final: Tensor
     meta: Tensor | None
     base: Tensor | None
+    foreground_on: NDArray[np.int64]
 
 
-def count(matched: Matched, *, classes: int) -> Counts:
-    """Intersections and unions of an episode."""
-    counts = {
-        name: episode_counts(foreground_wins(matched.logits[name])[0], matched.mask, matched.entry.spec.class_id).cpu()
-        for name in ("final", "meta")
-        if name in matched.logits
-    }
-    base = matched.logits.get("base")
-    pooled = None if base is None else base_confusion(winners(base)[0], matched.base_labels, classes).cpu()
-    return Counts(counts["final"], counts.get("meta"), pooled)
+def count(matched: Matched, *, base: int, classes: int, protocol: EvaluationProtocol) -> Counts:
+    """Intersections and unions of an episode, and where its foreground fell, of `classes`, `base` of them base ones."""
+    class_id = matched.entry.spec.class_id
+    masks = {n: foreground_wins(matched.logits[n])[0] for n in ("final", "meta") if n in matched.logits}
+    counts = {n: episode_counts(mask, matched.mask, class_id).cpu() for n, mask in masks.items()}
+    labels = matched.logits.get("base")
+    pooled = None if labels is None else base_confusion(winners(labels)[0], matched.base_labels, base).cpu()
+    on_labels = at_labels(masks["final"], matched.labels.shape, protocol)
+    on = foreground_by_class(on_labels, matched.labels, classes)
+    return Counts(counts["final"], counts.get("meta"), pooled, on)
 
 
 def _rows(found: list[Counts]) -> Rows:
     """One list's counts in its order."""
     meta = [c.meta for c in found if c.meta is not None]
     base = [c.base for c in found if c.base is not None]
-    table = torch.stack([c.final for c in found]).numpy() if found else np.zeros((0, len(COLUMNS)), np.int64)
-    return Rows(table, torch.stack(meta).numpy() if meta else None, torch.stack(base).sum(0).numpy() if base else None)
+    return Rows(
+        torch.stack([c.final for c in found]).numpy() if found else np.zeros((0, len(COLUMNS)), np.int64),
+        torch.stack(meta).numpy() if meta else None,
+        torch.stack(base).sum(0).numpy() if base else None,
+        np.stack([c.foreground_on for c in found]) if found else np.zeros((0, 1), np.int64),
+    )
 
 
 def protocol_seeds(protocol: EvaluationProtocol, repeats: int | None) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from fewseg.engine.features import FeatureCache
 from fewseg.engine.feed import Entry, Feed, Step
 from fewseg.engine.lanes import in_lanes, lanes_for
 from fewseg.episode import Prediction
-from fewseg.models.ops import resize_ac
+from fewseg.models.ops import resize_ac, resize_nearest
 from fewseg.progress import Silent
 
 S = TypeVar("S")
@@ -137,3 +137,13 @@ def at_truth(logits: Tensor, size: Sequence[int], protocol: EvaluationProtocol) 
         rows, columns = Pad(logits.shape[-1]).content(height, width)
         logits = logits[..., :rows, :columns]
     return resize_ac(logits, (height, width))
+
+
+def at_labels(mask: Tensor, size: Sequence[int], protocol: EvaluationProtocol) -> Tensor:
+    """A mask (S, S) at the size that the protocol scores at, in the query's own size (H, W)."""
+    height, width = size
+    if protocol.scored_at == "input":
+        side = max(height, width)
+        shown = (side, side) if protocol.resize == "pad" else (height, width)
+        mask = resize_nearest(mask[None, None].float(), shown)[0, 0] == 1
+    return mask[:height, :width]
