@@ -26,6 +26,7 @@ from fewseg.episode import Prediction
 from fewseg.metrics import FewShotIoU
 
 WAYS = ("plain", "fewseg")
+NOVEL = 5
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,10 @@ class Evaluation(Case):
     cache_gb: float = 4.0
 
     def small(self) -> Case:
-        return replace(super().small(), episodes=6, images=16)  # type: ignore[call-arg]
+        return replace(super().small(), episodes=6, images=12)  # type: ignore[call-arg]
 
     def parameters(self) -> dict[str, Any]:
-        own = {"episodes": self.episodes, "images": self.images, "classes": 5, "cache_gb": self.cache_gb}
+        own = {"episodes": self.episodes, "images": self.images, "classes": NOVEL, "cache_gb": self.cache_gb}
         return {k: v for k, v in super().parameters().items() if k != "foreground"} | own
 
     def prepare(self, way: str) -> Run:
@@ -177,8 +178,8 @@ class Evaluation(Case):
 def _data(images: int) -> tuple[Folder, Any, tempfile.TemporaryDirectory[str]]:
     folder = tempfile.TemporaryDirectory(prefix="fewseg-benchmark-")
     root = Path(folder.name) / "data"
-    write_data_set(root, images=images, classes=20)
-    novel = [f"thing {c}" for c in range(1, 6)]
+    write_data_set(root, images=images, classes=20, shown=NOVEL)
+    novel = [f"thing {c}" for c in range(1, 1 + NOVEL)]
     source = Folder(subset="test", root=str(root), novel_classes=novel)
     return source, source.fold(0), folder
 

@@ -61,8 +61,8 @@ def make_episode(side: int, *, shots: int, share: float, batch: int = 1) -> Epis
     )
 
 
-def write_data_set(root: Path, *, images: int, classes: int, size: tuple[int, int] = (500, 375)) -> None:
-    """A folder data set: photos (JPEG) with label maps, one or two of the classes in each."""
+def write_data_set(root: Path, *, images: int, classes: int, shown: int, size: tuple[int, int] = (500, 375)) -> None:
+    """A folder data set: photos (JPEG) with label maps, one or two of the first `shown` classes in each."""
     (root / "images").mkdir(parents=True)
     (root / "labels").mkdir()
     (root / "classes.txt").write_text("".join(f"thing {c}\n" for c in range(1, classes + 1)))
@@ -73,7 +73,7 @@ def write_data_set(root: Path, *, images: int, classes: int, size: tuple[int, in
         coarse = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(root / "images" / f"{i:04d}.jpg")
         labels = np.zeros((height, width), np.uint8)
-        for c in {i % classes, (i + 1 + i // classes) % classes}:
+        for c in {i % shown, (i + 1 + i // shown) % shown}:
             centre = rng.uniform(0.25, 0.75, 2) * (height, width)
             radius = rng.uniform(0.15, 0.3) * height
             labels[(y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2] = c + 1

@@ -99,7 +99,7 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "data"
-        write_data_set(root, images=options.photos, classes=20)
+        write_data_set(root, images=options.photos, classes=20, shown=20)
         passes_of, passes = extraction_runs(root, options.episodes)
         for title, runs, count in (
             ("photos", loader_runs(root), options.photos),

@@ -78,7 +78,7 @@ def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch:
     monkeypatch.setattr(compare_module, "evaluate", refuse)
     taken = compare([str(run)], DATA, episodes=8, repeats=2, reuse=True)
     assert taken[0].report.miou == Report.load(run / "report.json").miou
-    for changed in ({"episodes": 9}, {"repeats": 1}, {"shots": 2}, {"reuse": False}, {"protocol": "hsnet"}):
+    for changed in ({"episodes": 9}, {"repeats": 1}, {"shots": 2}, {"reuse": False}, {"protocol": "bam"}):
         with pytest.raises(AssertionError, match="measured again"):
             compare([str(run)], DATA, **({"episodes": 8, "repeats": 2, "reuse": True} | changed))
     with pytest.raises(AssertionError, match="measured again"):
@@ -96,7 +96,7 @@ def test_a_report_holds_every_part_and_true_numbers(run: Path) -> None:
     html = render(page)
     for text in (report.repeats[1].episode_sha256, str(report.checkpoint["sha256"]), report.source_sha256):
         assert text in html
-    assert "data.level=complex --protocol=fewseg --episodes=8 --repeats=2" in html
+    assert "model.image_size=64 --protocol=fewseg --episodes=8 --repeats=2" in html
     ious = [panel.iou for panel in page.panels if panel.iou is not None]
     assert ious == sorted(ious, reverse=True)
 

@@ -175,7 +175,7 @@ def _whisker(axes: Axes, interval: tuple[float, float], y: int) -> None:
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     """Rows from the top down, each with its name."""
     axes.set_yticks(range(len(names)), [textwrap.fill(_plain_text(name), 30) for name in names], parse_math=False)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     _plain(axes)
 
 
