@@ -15,11 +15,11 @@ from fewseg.checkpoints import save_model
 from fewseg.cli import app
 from fewseg.cli_report import split_words
 from fewseg.engine import compare as compare_module
-from fewseg.engine.compare import Entry, compare
+from fewseg.engine.compare import Entry, compare, p_text
 from fewseg.engine.results import Report
 from fewseg.errors import DataError, UsageError
 from fewseg.models.prototype import Prototype
-from fewseg.report.build import class_confusions, comparison_page, mean_confusion, p_text
+from fewseg.report.build import class_confusions, comparison_page, mean_confusion
 from fewseg.report.figures import page_figures, save_figures
 from fewseg.report.page import ReportPage, render
 from fewseg.report.runs import report_page

@@ -59,7 +59,7 @@ class Entry:
         return (
             self.name,
             *(f"{100 * v:.2f}" for v in (r.miou, *r.interval)),
-            "" if self.p_value is None else f"{self.p_value:.3f}",
+            "" if self.p_value is None else p_text(self.p_value),
             f"{100 * r.fb_iou:.2f}",
             str(r.parameters["trained"]),
             str(r.parameters["all"]),
@@ -226,6 +226,11 @@ def _any_published(entries: Sequence[Entry]) -> bool:
     return any(entry.published is not None for entry in entries)
 
 
+def p_text(value: float) -> str:
+    """A bootstrap p-value as it may be shown: never 0."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def as_csv(entries: Sequence[Entry]) -> str:
     """The table as CSV, with the episode hashes in a comment line."""
     text = io.StringIO()
@@ -267,4 +272,4 @@ def save_table(path: Path, entries: Sequence[Entry]) -> Path:
 
 
 def _escape(text: str) -> str:
-    return "".join("\\" + c if c in "&%$#_{}" else c for c in text)
+    return "".join("\\" + c if c in "&%$#_{}" else c for c in text).replace("<", "$<$")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fewseg.engine.compare import Entry
+from fewseg.engine.compare import Entry, p_text
 from fewseg.engine.results import Report
 from fewseg.metrics import bootstrap_interval, class_iou
 from fewseg.report.page import ClassScores, Confusion, ReportPage, Row, Section
@@ -61,11 +61,6 @@ def comparison_rows(entries: Sequence[Entry], *, notes: Mapping[str, str] | None
             )
         )
     return tuple(rows)
-
-
-def p_text(value: float) -> str:
-    """A bootstrap p-value as it may be shown: never 0."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def class_scores(report: Report, others: Mapping[str, Report]) -> tuple[ClassScores, ...]:
