@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewseg.models import winograd
-from fewseg.models.folding import derived, is_trained
+from fewseg.models.folding import is_trained
 
 TAPS = (-1, 0, 1)
 MANY = 0.25
@@ -29,8 +29,7 @@ def own_convolution(f4: Tensor, conv: nn.Conv2d, *, where: Tensor | None = None)
     if where is not None and where.float().mean() < MANY:
         return _convolution_where(f4, weight, where)
     if not is_trained(conv, f4) and winograd.suits(f4, conv):
-        kernel = derived("winograd", conv, [conv.weight], lambda: winograd.evaluated(weight))
-        return winograd.convolve(f4, kernel)
+        return winograd.convolve(f4, weight)
     return F.conv2d(f4, weight, padding=1)
 
 

@@ -23,6 +23,10 @@ POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 """Where the polynomials are evaluated, besides infinity."""
 FEWEST_CHANNELS = 128
 """Below, the multiplications saved are fewer than the additions made."""
+KERNELS_AT_ONCE = 2**17
+"""Kernels (3, 3) that are evaluated at once: at the points they take four times their memory."""
+CHANNELS_AT_ONCE = 256
+"""Channels of the input that are evaluated at once: as tiles they take more than twice their memory, twice."""
 
 
 def suits(x: Tensor, conv: nn.Conv2d) -> bool:
@@ -40,31 +44,42 @@ def suits(x: Tensor, conv: nn.Conv2d) -> bool:
     )
 
 
-def evaluated(weight: Tensor) -> Tensor:
-    """A kernel (O, C, 3, 3) at the 36 points: (36, C, O)."""
-    g = torch.from_numpy(_transforms()[1]).to(weight)
-    return torch.einsum("uy,vx,ocyx->uvco", g, g, weight).flatten(0, 1).contiguous()
-
-
-def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None = None, *, dilation: int = 1) -> Tensor:
-    """conv3x3 of (B, C, h, w) with padding = dilation, the kernel as `evaluated` gives it: (B, O, h, w)."""
-    inputs, _, outputs = (torch.from_numpy(t).to(x) for t in _transforms())
-    (b, c, h, w), o, step = x.shape, kernel.shape[2], TILE * dilation
-    rows, columns = -(-h // step), -(-w // step)
-    bottom, right = rows * step + dilation - h, columns * step + dilation - w
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, dilation, right, dilation, bottom)).contiguous()
-    image, line, position = padded.stride()[:3]
-    tiles = padded.as_strided(  # the dilation's sub-grids are tiles like all others
-        (SIDE, SIDE, b, rows, dilation, columns, dilation, c),
-        (dilation * line, dilation * position, image, step * line, line, step * position, position, 1),
-    ).reshape(SIDE**2, -1)
-    points = (torch.kron(inputs, inputs) @ tiles).view(SIDE**2, -1, c) @ kernel  # (36, tiles, O)
-    out = torch.kron(outputs, outputs) @ points.flatten(1)
-    out = out.view(TILE, TILE, b, rows, dilation, columns, dilation, o).permute(2, 3, 0, 4, 5, 1, 6, 7)
-    out = out.reshape(b, rows * step, columns * step, o)[:, :h, :w].permute(0, 3, 1, 2)
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation: int = 1) -> Tensor:
+    """conv3x3 of (B, C, h, w) by a weight (O, C, 3, 3), with padding = dilation: (B, O, h, w)."""
+    kernels, outputs = (torch.from_numpy(np.kron(t, t)).to(x) for t in _transforms()[1:])
+    (b, c, h, w), o = x.shape, weight.shape[0]
+    rows, columns = (-(-side // (TILE * dilation)) for side in (h, w))
+    points = _evaluated(x, rows, columns, dilation)
+    out = x.new_empty(TILE, TILE, b * rows * dilation * columns * dilation, o)
+    count = max(1, KERNELS_AT_ONCE // c)
+    for part in range(0, o, count):
+        chosen = weight[part : part + count]
+        kernel = (kernels @ chosen.reshape(-1, 9).t()).view(SIDE**2, -1, c)
+        products = points @ kernel.transpose(1, 2)  # (36, tiles, part of O)
+        out[..., part : part + count] = (outputs @ products.flatten(1)).view(*out.shape[:3], -1)
     if bias is not None:
-        return out + bias.view(-1, 1, 1)
+        out += bias
+    out = out.view(TILE, TILE, b, rows, dilation, columns, dilation, o).permute(2, 3, 0, 4, 5, 1, 6, 7)
+    out = out.reshape(b, rows * TILE * dilation, columns * TILE * dilation, o)[:, :h, :w].permute(0, 3, 1, 2)
     return out.contiguous(memory_format=torch.channels_last)
+
+
+def _evaluated(x: Tensor, rows: int, columns: int, dilation: int) -> Tensor:
+    """All tiles of (B, C, h, w) at the 36 points: (36, tiles, C)."""
+    (b, c, h, w), step = x.shape, TILE * dilation
+    transform = torch.from_numpy(np.kron(_transforms()[0], _transforms()[0])).to(x)
+    bottom, right = rows * step + dilation - h, columns * step + dilation - w
+    points = x.new_empty(SIDE**2, b * rows * dilation * columns * dilation, c)
+    for part in range(0, c, CHANNELS_AT_ONCE):
+        chosen = x[:, part : part + CHANNELS_AT_ONCE].permute(0, 2, 3, 1)
+        padded = F.pad(chosen, (0, 0, dilation, right, dilation, bottom)).contiguous()
+        image, line, position = padded.stride()[:3]
+        tiles = padded.as_strided(  # the dilation's sub-grids are tiles like all others
+            (SIDE, SIDE, b, rows, dilation, columns, dilation, chosen.shape[-1]),
+            (dilation * line, dilation * position, image, step * line, line, step * position, position, 1),
+        ).reshape(SIDE**2, -1)
+        points[..., part : part + CHANNELS_AT_ONCE] = (transform @ tiles).view(*points.shape[:2], -1)
+    return points
 
 
 @lru_cache(maxsize=1)
