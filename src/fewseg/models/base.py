@@ -130,6 +130,7 @@ def image_by_image(extract: Extract) -> Extract:
                 if i == 0:
                     whole[name] = _like(f, len(image))
                 whole[name][i] = f[0]
+            del features, f  # not beside the next image's
         return whole
 
     return apart
