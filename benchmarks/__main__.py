@@ -56,7 +56,7 @@ def measured(case: Case, point: int, options: argparse.Namespace) -> dict[str, A
     """Both ways of a case: seconds by turns, peak memory, counted operations, and how far apart their results are."""
     small = picked(case, quick=options.quick)
     rounds = options.rounds or small.rounds
-    peaks = {} if options.no_memory else {
+    peaks = {} if options.no_memory or not case.measures_memory else {
         way: peak_in_fresh_process(case.name, way, point=point, quick=options.quick) for way in WAYS
     }  # fmt: skip
     runs = {way: small.prepare(way) for way in WAYS}
