@@ -1,4 +1,4 @@
-"""The command line: `fewseg train | evaluate | compare | segment | convert | models | data | demo`."""
+"""The command line: `fewseg train | evaluate | compare | segment | convert | models | data | experiment | demo`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fewseg.cli_data import data_app
+from fewseg.cli_experiment import experiment_app
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Bars, Silent
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     epilog="`--debug` anywhere shows the traceback of an error. Exit codes: 0 done, 1 data, 2 usage.",
 )
 app.add_typer(data_app)
+app.add_typer(experiment_app)
 
 Words = Annotated[
     list[str] | None,
