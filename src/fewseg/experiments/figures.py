@@ -88,7 +88,7 @@ def drop_figure(lines: Sequence[Line], drops: Sequence[Line]) -> Figure:
     for axes, text in ((left, "mIoU (%)"), (right, "drop (mIoU points)")):
         axes.set_xticks(range(len(groups)), labels, parse_math=False)
         axes.set_xlim(-0.5, len(groups) - 0.5)
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        axes.set_ylim(min(0, axes.get_ylim()[0]), max(1, axes.get_ylim()[1]))  # models that find nothing: no scale
         tidy(axes, y=text)
     right.axhline(0, color="#9aa3af", linewidth=0.8, zorder=1)
     if left.get_legend_handles_labels()[0]:
@@ -105,7 +105,8 @@ def grid(rows: Sequence[Sequence[tuple[str, Rgb]]], *, gap_after: int | None = N
     widths = [1.0] * columns
     if gap_after is not None:
         widths.insert(gap_after, 0.12)
-    heights = [max(p.shape[0] / p.shape[1] for _, p in row) + 0.14 for row in rows]
+    # a picture that is higher than wide becomes narrower: one of them must not stretch the whole row
+    heights = [min(1.0, max(p.shape[0] / p.shape[1] for _, p in row)) + 0.14 for row in rows]
     figure = Figure(figsize=(1.5 * sum(widths), 1.5 * sum(heights) + 0.3))
     cells = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths, height_ratios=heights)
     for axes in cells.flat:
@@ -117,7 +118,9 @@ def grid(rows: Sequence[Sequence[tuple[str, Rgb]]], *, gap_after: int | None = N
             axes = cells[r, c + (gap_after is not None and c >= gap_after)]
             axes.imshow(picture)
             axes.set_anchor("N")
-            axes.text(0.5, -0.02, text, transform=axes.transAxes, ha="center", va="top", fontsize=6.5, parse_math=False)
+            axes.annotate(
+                text, (0.5, 0), (0, -2), "axes fraction", "offset points", ha="center", va="top", fontsize=6.5
+            ).set_parse_math(False)
             if r == 0 and titles:
                 axes.set_title(titles[c], fontsize=7.5, parse_math=False, pad=3)
     return figure
@@ -224,7 +227,7 @@ def share_figure(classes: Sequence[ClassStatistics]) -> Figure:
     axes.set_yticks(range(len(order)), [one.name for one in order], parse_math=False)
     axes.set_ylim(-0.7, len(order) - 0.3)
     axes.set_xlim(left=0)
-    tidy(axes, x="share of the image (%): mean, and the middle half of the images")
+    tidy(axes, x="share of the image (%)")
     return figure
 
 
