@@ -17,7 +17,7 @@ from fewseg.experiments.episodes import episodes_needed
 from fewseg.models.prototype import Prototype
 
 WORDS = ("prototype", "model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64")
-SCENES = ("data.images=40", "data.size=64", "data.level=simple")
+SCENES = ("data.images=100", "data.size=64", "data.level=simple")
 
 
 def plan(out, **changes):
@@ -44,8 +44,8 @@ def test_a_method_without_training_is_drawn_again_and_again_on_every_fold(tmp_pa
         assert s.deviation == pytest.approx(np.std(s.values, ddof=1))
         assert s.range == pytest.approx(max(s.values) - min(s.values))
         assert s.deviation_interval[0] < s.deviation < s.deviation_interval[1]
-    # 3 x 40 episodes a fold, each with two images, but 40 images in all: each is encoded once as query, once as support
-    assert len(encoded) <= 2 * 2 * 40
+    # 3 x 40 episodes a fold, each of two images, but 25 images hold a novel class: once as query, once as support
+    assert len(encoded) <= 2 * 2 * 25
     source = plan(tmp_path).source("test")
     protocol = get_protocol("fewseg", dataset="scenes")
     for s, n in zip(found.spreads[2:], (4, 40), strict=True):
