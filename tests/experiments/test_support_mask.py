@@ -89,7 +89,7 @@ def test_only_the_table_shows_what_is_missing(tiny_plan, tmp_path, monkeypatch):
     assert all(one.miou is None for one in (*result.lines, *result.drops))
     text = (tmp_path / "support-mask.csv").read_text()
     assert "missing" in text
-    assert "8 numbers are missing" in text
+    assert "numbers missing: 8" in text
 
 
 def test_ctrl_c_is_told_and_the_same_call_goes_on(tiny_plan, tmp_path):

@@ -16,7 +16,7 @@ def test_every_temperature_is_a_cell_and_a_killed_sweep_goes_on(tiny_plan, tmp_p
     assert first.lines[0].miou is not None
     seen = run_temperature(tiny_plan(tmp_path, episodes=5), values=(0.5, 2.0), only_table=True)
     assert [one.miou is None for one in seen.lines] == [True, False]
-    assert "1 numbers are missing" in seen.table.notes[-1]
+    assert "numbers missing: 1" in seen.table.notes[-1]
     found = run_temperature(tiny_plan(tmp_path, episodes=5), values=(0.5, 2.0))
     assert [one.setting for one in found.lines] == [("0.5",), ("2",)]
     assert found.lines[1] == first.lines[0]

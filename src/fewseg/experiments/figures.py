@@ -45,9 +45,7 @@ def point(axes: Axes, x: float, one: Line, *, color: str, marker: str, label: st
         axes.plot([x], [one.published], marker, color=color, markersize=5, fillstyle="none", zorder=3)
 
 
-def setting_figure(
-    lines: Sequence[Line], order: Sequence[tuple[str, ...]], *, label: str, title: str = "", axes: Axes | None = None
-) -> Figure:
+def setting_figure(lines: Sequence[Line], order: Sequence[tuple[str, ...]], *, label: str) -> Figure:
     """IoU of every setting (in `order`, along x) by fold, in per cent, with intervals; hollow: published."""
     figure = Figure(figsize=(1.6 + 1.1 * len(order), 3.0), layout="constrained")
     axes = figure.subplots()
@@ -64,7 +62,6 @@ def setting_figure(
     axes.set_xticks(range(len(order)), [textwrap.fill(", ".join(s), 14) for s in order], parse_math=False)
     axes.set_xlim(-0.5, len(order) - 0.5)
     tidy(axes, x=label, y="mIoU (%)")
-    axes.set_title(title, fontsize=9, parse_math=False)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -53,7 +53,7 @@ class Plan:
     def config(self, *extra: str) -> Config:
         """The merged configuration. Raises UsageError where the recipes name another data set than `dataset`."""
         config = load_config(*self.configuration(*extra))
-        if self.dataset not in (config.data.name, *self.words) and self.dataset in recipes():
+        if self.dataset in recipes() and self.dataset != config.data.name:
             raise UsageError(f"the recipes are for {config.data.name}, but {self.dataset} was given first; give one")
         get_protocol(self.protocol, dataset=config.data.name)
         return config

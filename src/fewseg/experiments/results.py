@@ -105,7 +105,7 @@ def notes(plan: Plan, lines: Sequence[Line], *, with_published: bool) -> tuple[s
     if with_published:
         told.append(published.NOTE)
     if missing:
-        told.append(f"{missing} numbers are {MISSING}: the same command without --only-table adds them")
+        told.append(f"numbers {MISSING}: {missing}; the same command without --only-table adds them")
     return tuple(told)
 
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from fewseg.data.sampling import training_images
 from fewseg.data.source import Fold, ImageSource
-from fewseg.errors import UsageError
 from fewseg.experiments import figures, results
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.tables import Table, percent, save
@@ -80,7 +79,7 @@ def run_statistics(plan: Plan, *, progress: Silent | None = None) -> Statistics:
     ]
     classes = class_statistics(test)
     warnings = mask_warnings(found)
-    table = _table(plan, sources, found, warnings, novel=config.data.novel)
+    table = _table(sources, found, warnings, novel=config.data.novel)
     class_table = _class_table(test, classes)
     record = results.record(plan, folds) | {
         "index_sha256": {subset: source.index.sha256 for subset, source in sources.items()},
@@ -135,16 +134,13 @@ def mask_warnings(found: Sequence[SubsetStatistics]) -> tuple[str, ...]:
 
 
 def _table(
-    plan: Plan,
     sources: dict[str, ImageSource],
     found: Sequence[SubsetStatistics],
     warnings: Sequence[str],
     *,
     novel: str,
 ) -> Table:
-    most = max((len(one.by_classes) for one in found), default=1)
-    if not any(one.images for one in found):
-        raise UsageError(f"{plan.dataset} has no image with enough pixels of a class; see `fewseg data stats`")
+    most = max(len(one.by_classes) for one in found)
     rows = tuple(
         (
             one.subset,

@@ -46,7 +46,7 @@ class SupportMask:
 def run_support_mask(
     plan: Plan, *, at_test_only: bool = False, only_table: bool = False, progress: Silent | None = None
 ) -> SupportMask:
-    """Train, measure and write `support-mask.csv`, `.json` and the figures into `plan.out`."""
+    """Train, measure and write `support-mask.csv`, `.json` and the figures (`support-mask-at-test...`) into `plan.out`."""
     progress = progress or Silent()
     config = plan.config()
     if "support_mask" not in config.model.options:
@@ -67,7 +67,7 @@ def run_support_mask(
         "lines": [asdict(one) for one in (*lines, *drops)],
         "pictures": [scene.as_dict() for scene in scenes],
     }
-    save(plan.out, NAME, table, record, drawn)
+    save(plan.out, f"{NAME}-at-test" if at_test_only else NAME, table, record, drawn)
     return result
 
 

@@ -81,7 +81,7 @@ def run_sweep(
                 for cell in open_cells:
                     run_cell(plan, cell, progress=progress)
             else:
-                first = {cell.fold: cell for cell in reversed(open_cells) if needs_base(cell_config(plan, cell))}
+                first = {cell.fold: cell for cell in reversed(open_cells) if _own_base(plan, cell)}
                 run_jobs(plan, [(cell, True) for cell in first.values()], "base learners", progress=progress)
                 run_jobs(plan, [(cell, False) for cell in open_cells], "cells", progress=progress)
     return {(cell.name, name): found for cell in cells for name, found in read_cell(plan, cell).items()}
@@ -117,9 +117,14 @@ def cell_config(plan: Plan, cell: Cell) -> Config:
 
 
 def needs_base(config: Config) -> bool:
-    """Whether a base learner has to be trained for this configuration, or was by `run_cell`."""
+    """Whether the method takes a base learner as it is configured."""
     cls = method_class(config.model.name)
     return cls.needs_base_learner and config.model.options.get("base_learner", True)
+
+
+def _own_base(plan: Plan, cell: Cell) -> bool:
+    """Whether the cell takes the sweep's own base learner of its fold."""
+    return cell_config(plan, cell).base.run == str(_base_home(plan, cell) / "base")
 
 
 def _base_home(plan: Plan, cell: Cell) -> Path:
@@ -146,11 +151,10 @@ def _asked(plan: Plan, measure: Measure) -> dict[str, Any]:
 
 def train_base(plan: Plan, cell: Cell, *, progress: Silent) -> None:
     """Train the base learner of the cell's fold, unless it is there or given."""
-    config = cell_config(plan, cell)
-    home = _base_home(plan, cell)
-    if config.base.run == str(home / "base"):
+    if _own_base(plan, cell):
+        config = cell_config(plan, cell)
         config.base.run = None
-        ensure_base(config, home, resume=True, progress=progress)
+        ensure_base(config, _base_home(plan, cell), resume=True, progress=progress)
 
 
 def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
@@ -158,8 +162,7 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
     config, folder = cell_config(plan, cell), cell_folder(plan, cell)
     progress.log(f"cell {cell.name}")
     if not is_trained(config, folder):
-        if needs_base(config):
-            train_base(plan, cell, progress=progress)
+        train_base(plan, cell, progress=progress)
         train(config, folder, resume=(folder / "config.yaml").is_file(), progress=progress)
     for measure in cell.measures:
         if load_measured(folder, measure.name, _asked(plan, measure)) is not None:
