@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.protocols import get_protocol
-from fewseg.engine.evaluate import input_transform, predict
 from fewseg.engine.features import FeatureCache
 from fewseg.engine.runs import Opened, open_target, open_test_data
+from fewseg.engine.scoring import input_transform, predict
 from fewseg.errors import UsageError
 from fewseg.experiments import figures, results
 from fewseg.experiments.pictures import different, first_list
@@ -23,7 +23,7 @@ from fewseg.experiments.sweep import Cell, Measure, cell_folder, run_sweep
 from fewseg.experiments.tables import Table, percent, save
 from fewseg.models.ops import resize
 from fewseg.progress import Silent
-from fewseg.report.build import episode_panel
+from fewseg.report.episodes import episode_panel
 from fewseg.report.page import Panel
 
 NAME = "correlation"

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fewseg.experiments.results import Line
-from fewseg.report.figures import Rgb, fit, heat, overlay_array, prediction_array, resize_image, resize_mask
+from fewseg.report.pictures import Rgb, fit, heat, overlay_array, prediction_array, resize_image, resize_mask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fewseg.checkpoints import write_json
 from fewseg.data.images import replacing
-from fewseg.engine.evaluate import Report
+from fewseg.engine.results import Report
 from fewseg.errors import DataError
 from fewseg.metrics import COLUMNS, bootstrap_miou, miou
 

@@ -16,7 +16,7 @@ from fewseg.engine.features import FeatureCache
 from fewseg.engine.runs import open_target, open_test_data
 from fewseg.experiments.plan import Plan
 from fewseg.progress import Silent
-from fewseg.report.build import episode_panel
+from fewseg.report.episodes import episode_panel
 from fewseg.report.page import Panel
 
 SIMPLE, COMPLEX = "simple", "complex"

@@ -46,7 +46,7 @@ class SupportMask:
 def run_support_mask(
     plan: Plan, *, at_test_only: bool = False, only_table: bool = False, progress: Silent | None = None
 ) -> SupportMask:
-    """Train, measure and write `support-mask.csv`, `.json` and the figures (`support-mask-at-test...`) into `plan.out`."""
+    """Train, measure and write `support-mask.csv`, `.json` and the figures (`support-mask-at-test...`) into `out`."""
     progress = progress or Silent()
     config = plan.config()
     if "support_mask" not in config.model.options:
