@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fewseg.data.protocols import get_protocol
 from fewseg.data.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
-from fewseg.engine.evaluate import evaluate_episodes
+from fewseg.engine.evaluate import evaluate_lists
 from fewseg.engine.features import FeatureCache
 from fewseg.engine.runs import Opened, open_target, open_test_data
 from fewseg.errors import UsageError
@@ -133,22 +133,23 @@ def measure(
     """The spreads of n and 10 n episodes; every image is encoded once for all repeats."""
     protocol = get_protocol(plan.protocol, dataset=source.name)
     n = plan.episodes or protocol.episodes
-    cache = FeatureCache(opened.model, gigabytes=plan.cache_gb)
-    tables: list[NDArray[np.int64]] = []
-    hashes: dict[int, list[str]] = {n: [], FACTOR * n: []}
-    seeds = plan.seeds(opened.config)
-    for r, seed in enumerate(seeds):
-        listed = sample_episodes(
-            source, fold, protocol=protocol, seed=seed, shots=opened.config.data.shots, episodes=FACTOR * n
-        )
-        title = f"{line}, repeat {r + 1}/{len(seeds)}"
-        rows = evaluate_episodes(
-            cache, source, fold, listed, protocol=protocol, workers=plan.workers, progress=progress, title=title
-        )
-        tables.append(rows.table)
-        # an episode list depends on its seed alone: the first n of 10 n are the list of n
-        hashes[n].append(replace(listed, specs=listed.specs[:n]).sha256)
-        hashes[FACTOR * n].append(listed.sha256)
+    seeds, shots = plan.seeds(opened.config), opened.config.data.shots
+    lists = [
+        sample_episodes(source, fold, protocol=protocol, seed=seed, shots=shots, episodes=FACTOR * n) for seed in seeds
+    ]
+    found = evaluate_lists(
+        FeatureCache(opened.model, gigabytes=plan.cache_gb),
+        source,
+        fold,
+        lists,
+        protocol=protocol,
+        workers=plan.workers,
+        progress=progress,
+        title=f"{line}, {len(lists)} repeats",
+    )
+    tables = [rows.table for rows in found]
+    # an episode list depends on its seed alone: the first n of 10 n are the list of n
+    hashes = {k: [replace(one, specs=one.specs[:k]).sha256 for one in lists] for k in (n, FACTOR * n)}
     needed = episodes_needed(tables, fold, half_width=half_width)
     return [
         _spread(line, fold, count, tables, needed=needed, seeds=seeds, hashes=hashes[count], checkpoint=_hash(opened))
