@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from fewseg.cli_tables import console
 from fewseg.progress import Bars
 
 experiment_app = typer.Typer(
@@ -260,12 +260,11 @@ def _plan(dataset: str, out: Path, words: list[str] | None, folds: str, **others
 
 def _show(table: Any, out: Path) -> None:
     """The table with its notes, and where everything is."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=160)
+    screen = console()
     shown = Table(*table.columns, title=table.title, title_justify="left")
     for row in table.rows:
         shown.add_row(*row)
-    console.print(shown)
+    screen.print(shown)
     for note in table.notes:
-        console.print(note, style="yellow" if note.startswith("warning") else None, markup=False, highlight=False)
+        screen.print(note, style="yellow" if note.startswith("warning") else None, markup=False, highlight=False)
     typer.echo(f"written: {out}")

@@ -102,8 +102,8 @@ def grid(rows: Sequence[Sequence[tuple[str, Rgb]]], *, gap_after: int | None = N
     widths = [1.0] * columns
     if gap_after is not None:
         widths.insert(gap_after, 0.12)
-    # a picture that is higher than wide becomes narrower: one of them must not stretch the whole row
-    heights = [min(1.0, max(p.shape[0] / p.shape[1] for _, p in row)) + 0.14 for row in rows]
+    rows = [[(text, no_higher_than_wide(picture)) for text, picture in row] for row in rows]
+    heights = [max(p.shape[0] / p.shape[1] for _, p in row) + 0.14 for row in rows]
     figure = Figure(figsize=(1.5 * sum(widths), 1.5 * sum(heights) + 0.3))
     cells = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths, height_ratios=heights)
     for axes in cells.flat:
@@ -121,6 +121,12 @@ def grid(rows: Sequence[Sequence[tuple[str, Rgb]]], *, gap_after: int | None = N
             if r == 0 and titles:
                 axes.set_title(titles[c], fontsize=7.5, parse_math=False, pad=3)
     return figure
+
+
+def no_higher_than_wide(picture: Rgb) -> Rgb:
+    """The picture with white beside it if it is higher than wide, so that it does not stretch its row."""
+    missing = max(0, picture.shape[0] - picture.shape[1])
+    return np.pad(picture, ((0, 0), (missing // 2, missing - missing // 2), (0, 0)), constant_values=255)
 
 
 def scene_figure(scenes: Sequence[Scene]) -> Figure:
