@@ -1,4 +1,4 @@
-"""The command line: `fewseg train | evaluate | compare | report | segment | convert | models | data | demo`."""
+"""The command line: `fewseg train | evaluate | compare | report | segment | convert | models | data | experiment`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fewseg.cli_data import data_app
+from fewseg.cli_experiment import experiment_app
 from fewseg.cli_report import check_tables, report, split_words, write_table
 from fewseg.cli_tables import console, print_generalised, print_report
 from fewseg.errors import DataError, FewsegError, UsageError
@@ -28,6 +29,7 @@ app = typer.Typer(
     epilog="`--debug` anywhere shows the traceback of an error. Exit codes: 0 done, 1 data, 2 usage.",
 )
 app.add_typer(data_app)
+app.add_typer(experiment_app)
 app.command()(report)
 
 Words = Annotated[

@@ -1,0 +1,180 @@
+"""What the correlation maps look like, with and without distillation (supplement Figs. 5 and 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import scipy.stats
+import torch
+from numpy.typing import NDArray
+
+from fewseg.data.dataset import EpisodeDataset
+from fewseg.data.protocols import get_protocol
+from fewseg.engine.features import FeatureCache
+from fewseg.engine.runs import Opened, open_target, open_test_data
+from fewseg.engine.scoring import input_transform, predict
+from fewseg.errors import UsageError
+from fewseg.experiments import figures, results
+from fewseg.experiments.pictures import different, first_list
+from fewseg.experiments.plan import Plan
+from fewseg.experiments.sweep import Cell, Measure, cell_folder, run_sweep
+from fewseg.experiments.tables import Table, percent, save
+from fewseg.models.ops import resize
+from fewseg.progress import Silent
+from fewseg.report.episodes import episode_panel
+from fewseg.report.page import Panel
+
+NAME = "correlation"
+ROWS = 4
+SAMPLES = 100
+"""Episodes of the table."""
+NAMES = ("distilled", "not distilled")
+
+
+@dataclass(frozen=True, eq=False)
+class CorrelationRow:
+    """One episode as every model sees it."""
+
+    panels: tuple[tuple[str, Panel], ...]
+    """By the model's name; the panel holds support, query, truth, maps (coarse to fine) and prediction."""
+
+
+@dataclass(frozen=True)
+class StageScore:
+    """How well a stage's map alone tells foreground from background: the mean over episodes of the area under the ROC.
+
+    0.5 is chance, 1 a map that is higher on all of the foreground than anywhere else.
+    """
+
+    model: str
+    stage: int
+    """3 is the coarsest."""
+    area: float
+    interval: tuple[float, float]
+    """95 %, bootstrap over episodes."""
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """What the experiment drew and measured."""
+
+    rows: tuple[CorrelationRow, ...]
+    scores: tuple[StageScore, ...]
+    episode_sha256: str
+    table: Table
+
+
+def run_correlation(
+    plan: Plan, *, runs: Sequence[str] = (), rows: int = ROWS, progress: Silent | None = None
+) -> Correlations:
+    """Draw `rows` episodes and write `correlation.csv`, `.json` and the figure into `plan.out`.
+
+    `runs` are one run, or two: with distillation and without. Without them both are trained (cells of a sweep) on the
+    first of the folds.
+    """
+    progress = progress or Silent()
+    if len(runs) > 2:
+        raise UsageError(f"{len(runs)} runs were given; give one, or two: with distillation and without")
+    opened = _opened(plan, runs, progress=progress)
+    first = next(iter(opened.values()))
+    source, fold = open_test_data(first, progress=progress)
+    listed = first_list(plan, source, fold, shots=first.config.data.shots, episodes=plan.episodes or SAMPLES)
+    protocol = get_protocol(plan.protocol, dataset=source.name)
+    caches = {name: FeatureCache(one.model, gigabytes=plan.cache_gb) for name, one in opened.items()}
+    drawn = []
+    chosen = different(listed, rows)
+    for spec in progress(chosen, "drawing episodes", len(chosen)):
+        panels = [
+            (name, episode_panel({name: cache}, source, fold, spec, protocol=protocol))
+            for name, cache in caches.items()
+        ]
+        drawn.append(CorrelationRow(tuple(panels)))
+    if not all(panel.correlations for _, panel in drawn[0].panels):
+        raise UsageError(f"{first.model.name} has no correlation maps to draw; this experiment is HDMNet's")
+    scores: list[StageScore] = []
+    for name, cache in caches.items():
+        transform = input_transform(protocol, cache.model.image_size)
+        data = EpisodeDataset(source, fold, spec_of=lambda e: listed.specs[e], length=len(listed), transform=transform)
+        scores += stage_scores(name, cache, data, progress=progress)
+    table = _table(plan, source.name, fold.index, scores, listed.sha256)
+    record = results.record(plan, [fold.index]) | {
+        "episode_sha256": listed.sha256,
+        "scores": [asdict(score) for score in scores],
+        "checkpoints": {name: one.checkpoint for name, one in opened.items()},
+        "pictures": [row.panels[0][1].caption for row in drawn],
+    }
+    save(plan.out, NAME, table, record, {"": figures.correlation_figure(drawn)})
+    return Correlations(tuple(drawn), tuple(scores), listed.sha256, table)
+
+
+def _opened(plan: Plan, runs: Sequence[str], *, progress: Silent) -> dict[str, Opened]:
+    """The models by name: those of the runs, or both trained here."""
+    if runs:
+        overrides = [word for word in plan.words if "=" in word]
+        opened = [open_target(run, overrides, device=plan.device) for run in runs]
+        names = NAMES if len(runs) == 2 else (opened[0].model.name,)
+        return dict(zip(names, opened, strict=True))
+    if "distill" not in plan.config().model.options:
+        raise UsageError(f"{plan.config().model.name} distils nothing; this experiment is HDMNet's")
+    fold = plan.chosen_folds(plan.source("test", progress=progress))[0]
+    measures = (Measure("report"),)
+    cells = [
+        Cell(f"fold{fold}-distilled", fold, (), measures),
+        Cell(f"fold{fold}-not-distilled", fold, ("model.distill=false",), measures),
+    ]
+    run_sweep(plan, cells, progress=progress)
+    return {
+        name: open_target(str(cell_folder(plan, cell)), (), device=plan.device)
+        for name, cell in zip(NAMES, cells, strict=True)
+    }
+
+
+@torch.inference_mode()
+def stage_scores(name: str, cache: FeatureCache, data: EpisodeDataset, *, progress: Silent) -> list[StageScore]:
+    """The score of every stage, coarse to fine, over the episodes of a data set."""
+    areas: list[list[float]] = []
+    for e in progress(range(len(data)), f"maps, {name}", len(data)):
+        sample = data[e]
+        truth = sample.episode.query_mask
+        assert truth is not None
+        maps = predict(cache, sample).correlations
+        areas.append([roc_area(resize(m[:, None], truth.shape[-2:])[0, 0].numpy(), truth[0].numpy()) for m in maps])
+    table = np.array(areas)  # (episodes, stages)
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=1000) / len(table)
+    low, high = np.quantile(weights @ table, [0.025, 0.975], axis=0)
+    stages = table.shape[1]
+    return [
+        StageScore(name, stages - s, float(table[:, s].mean()), (float(low[s]), float(high[s])), len(table))
+        for s in range(stages)
+    ]
+
+
+def roc_area(values: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:
+    """Area under the ROC curve of a map (H, W) against a mask {0, 1, 255 left out}; 0.5 where it has one side only."""
+    kept = truth != 255
+    ranks = scipy.stats.rankdata(values[kept])
+    inside = truth[kept] == 1
+    foreground, background = int(inside.sum()), int((~inside).sum())
+    if not foreground or not background:
+        return 0.5
+    return float((ranks[inside].sum() - foreground * (foreground + 1) / 2) / (foreground * background))
+
+
+def _table(plan: Plan, dataset: str, fold: int, scores: Sequence[StageScore], sha256: str) -> Table:
+    rows = tuple(
+        (s.model, str(s.stage), percent(s.area), *map(percent, s.interval), str(s.episodes), sha256[:16])
+        for s in scores
+    )
+    return Table(
+        f"{dataset} fold {fold}: how well each stage's correlation map finds the class (supplement Figs. 5, 6)",
+        ("model", "stage", "ROC area, %", "low", "high", "episodes", "episode SHA-256"),
+        rows,
+        (
+            f"protocol {plan.protocol}; 50 % is chance; low, high: 95 % bootstrap over episodes of one training;"
+            " the pictures are the list's first episodes of different classes",
+        ),
+    )

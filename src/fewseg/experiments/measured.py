@@ -1,0 +1,140 @@
+"""Measured: an evaluation as it is kept in a cell's directory: the report as JSON, its episodes' counts as CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewseg.checkpoints import write_json
+from fewseg.data.images import replacing
+from fewseg.engine.results import Report
+from fewseg.errors import DataError
+from fewseg.metrics import COLUMNS, bootstrap_miou, miou
+
+Interval = tuple[float, float]
+DRAWS = 2000
+"""Bootstrap samples of an interval."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The numbers of one evaluation; IoUs are shares of 1."""
+
+    miou: float
+    """Mean over repeats."""
+    interval: Interval
+    """95 %, from resampling episodes within classes."""
+    fold: int
+    novel: tuple[int, ...]
+    seeds: tuple[int, ...]
+    hashes: tuple[str, ...]
+    """SHA-256 of every repeat's episodes."""
+    episodes: int
+    """In all repeats."""
+    checkpoint: str
+    """SHA-256 of the weights."""
+    tables: tuple[NDArray[np.int64], ...]
+    """Per repeat (episodes, 5) counts; columns as in `fewseg.metrics.COLUMNS`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; without the counts."""
+        return {k: v for k, v in vars(self).items() if k != "tables"}
+
+
+def from_tables(tables: Sequence[NDArray[np.int64]], *, fold: int, novel: Sequence[int], **others: Any) -> Measured:
+    """Mean and interval of the counts of an evaluation."""
+    samples = bootstrap(tables, fold=fold, novel=novel)
+    mean = float(np.mean([miou(table, novel) for table in tables]))
+    count = sum(map(len, tables))
+    return Measured(
+        mean, quantiles(samples), fold=fold, novel=tuple(novel), episodes=count, tables=tuple(tables), **others
+    )
+
+
+def bootstrap(tables: Sequence[NDArray[np.int64]], *, fold: int, novel: Sequence[int]) -> NDArray[np.float64]:
+    """(DRAWS,) mIoU, mean over repeats, of resampled episodes.
+
+    The same folds and repeats resample the same episodes, so that two evaluations of the same episodes are paired;
+    different ones are independent.
+    """
+    return np.mean(
+        [bootstrap_miou(table, novel, draws=DRAWS, seed=1000 * fold + r) for r, table in enumerate(tables)], axis=0
+    )
+
+
+def samples_of(measured: Measured) -> NDArray[np.float64]:
+    """The bootstrap samples of an evaluation."""
+    return bootstrap(measured.tables, fold=measured.fold, novel=measured.novel)
+
+
+def quantiles(samples: NDArray[np.float64]) -> Interval:
+    """The 95 % percentile interval."""
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much less one evaluation reaches than another on the same episodes; shares of 1."""
+
+    drop: float
+    interval: Interval
+    """95 %, paired: both are resampled alike."""
+
+
+def drop(first: Sequence[Measured], second: Sequence[Measured]) -> Difference:
+    """Mean over pairs (folds) of the mIoU of `first` minus that of `second`.
+
+    Raises DataError if a pair did not see the same episodes.
+    """
+    for a, b in zip(first, second, strict=True):
+        if a.hashes != b.hashes:
+            raise DataError(f"fold {a.fold}: the two were measured on different episodes; measure them again")
+    samples = np.mean([samples_of(a) - samples_of(b) for a, b in zip(first, second, strict=True)], axis=0)
+    return Difference(float(np.mean([a.miou - b.miou for a, b in zip(first, second, strict=True)])), quantiles(samples))
+
+
+def mean_of(folds: Sequence[Measured]) -> tuple[float, Interval]:
+    """Mean mIoU over folds, with its interval."""
+    samples = np.mean([samples_of(measured) for measured in folds], axis=0)
+    return float(np.mean([measured.miou for measured in folds])), quantiles(samples)
+
+
+def save_measured(folder: Path, name: str, report: Report, asked: dict[str, Any]) -> None:
+    """Write NAME.csv, then NAME.json, which says that the measurement is whole; `asked` is what it was made for."""
+    with replacing(folder / f"{name}.csv") as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("repeat", *COLUMNS))
+        for r, table in enumerate(report.tables):
+            writer.writerows([r, *row] for row in table.tolist())
+    write_json(folder / f"{name}.json", {"asked": asked, "report": report.as_dict()})
+
+
+def load_measured(folder: Path, name: str, asked: dict[str, Any]) -> Measured | None:
+    """What `save_measured` wrote; None where it is not there, or was made for something else."""
+    try:
+        content = json.loads((folder / f"{name}.json").read_text())
+        with open(folder / f"{name}.csv", newline="") as file:
+            rows = np.array([[int(cell) for cell in row] for row in list(csv.reader(file))[1:]], np.int64)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / name} is damaged ({error}); remove {name}.json there to measure again") from error
+    if content["asked"] != json.loads(json.dumps(asked)):
+        return None
+    report = content["report"]
+    return from_tables(
+        [rows[rows[:, 0] == r, 1:] for r in range(len(report["repeats"]))],
+        fold=report["fold"]["index"],
+        novel=report["fold"]["novel"],
+        seeds=tuple(r["seed"] for r in report["repeats"]),
+        hashes=tuple(r["episode_sha256"] for r in report["repeats"]),
+        checkpoint=report["checkpoint"].get("sha256", ""),
+    )

@@ -1,0 +1,87 @@
+"""Plan: what every experiment is asked: data, recipe, folds, how to measure, and where to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from fewseg.config import Config, load_config, recipes
+from fewseg.data.protocols import get_protocol
+from fewseg.data.source import ImageSource
+from fewseg.data.stats import all_folds
+from fewseg.engine.tasks import create_source
+from fewseg.errors import UsageError
+from fewseg.progress import Silent
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run on what; the numbers depend neither on `workers` nor on `jobs`.
+
+    `words` are recipes and overrides, as for `load_config`; without a recipe among them it is `experiment-DATASET`
+    where the package has one, else `hdmnet`.
+    """
+
+    dataset: str
+    """A recipe of a data set, or its class's dotted path."""
+    out: Path
+    words: tuple[str, ...] = ()
+    folds: tuple[int, ...] | None = None
+    """None: all of the data set's."""
+    protocol: str = "fewseg"
+    episodes: int | None = None
+    """Per repeat; None: the protocol's."""
+    repeats: int = 1
+    workers: int = 2
+    cache_gb: float = 2.0
+    device: str = "auto"
+    jobs: int = 1
+    """Cells of a sweep that run at once."""
+
+    def configuration(self, *extra: str) -> tuple[str, ...]:
+        """All words for `load_config`: data set, recipe, overrides, then `extra`."""
+        known = recipes()
+        data = self.dataset if self.dataset in known else f"data.name={self.dataset}"
+        own = f"experiment-{self.dataset}"
+        recipe = () if any("=" not in word for word in self.words) else (own if own in known else "hdmnet",)
+        return (data, *recipe, *self.words, *extra)
+
+    def config(self, *extra: str) -> Config:
+        """The merged configuration. Raises UsageError where the recipes name another data set than `dataset`."""
+        config = load_config(*self.configuration(*extra))
+        if self.dataset in recipes() and self.dataset != config.data.name:
+            raise UsageError(f"the recipes are for {config.data.name}, but {self.dataset} was given first; give one")
+        get_protocol(self.protocol, dataset=config.data.name)
+        return config
+
+    def source(self, subset: str, *extra: str, progress: Silent | None = None) -> ImageSource:
+        """The data set's train or test subset."""
+        return create_source(self.config(*extra), subset, progress=progress)
+
+    def chosen_folds(self, source: ImageSource) -> tuple[int, ...]:
+        """The folds to run; UsageError for one that the data set does not have."""
+        known = all_folds(source)
+        if self.folds is None:
+            return tuple(known)
+        if wrong := [fold for fold in self.folds if fold not in known]:
+            raise UsageError(f"{source.name} has no fold {wrong[0]}; give some of {', '.join(map(str, known))}")
+        return self.folds
+
+    def seeds(self, config: Config) -> tuple[int, ...]:
+        """The seeds of the repeats: the protocol's, and whole numbers that are none of them if more are asked."""
+        own = get_protocol(self.protocol, dataset=config.data.name).seeds
+        more = (seed for seed in range(self.repeats + len(own)) if seed not in own)
+        return (*own[: self.repeats], *(next(more) for _ in range(self.repeats - len(own))))
+
+
+def parse_numbers(text: str, kind: Callable[[str], Number], *, option: str) -> tuple[Number, ...]:
+    """Different numbers from a list with commas, in the given order; UsageError names the option."""
+    try:
+        numbers = [kind(word) for word in text.split(",") if word.strip()]
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is no list of numbers with commas between them, such as 1,2") from error
+    return tuple(dict.fromkeys(numbers))

@@ -1,0 +1,176 @@
+"""How many classes does an image hold, and does the support mask matter there? (supplement Fig. 1).
+
+From the index alone: no photo is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewseg.data.sampling import training_images
+from fewseg.data.source import Fold, ImageSource
+from fewseg.experiments import figures, results
+from fewseg.experiments.plan import Plan
+from fewseg.experiments.tables import Table, percent, save
+from fewseg.progress import Silent
+
+NAME = "statistics"
+NEARLY_ALL = 0.9
+"""From this share of single-class test images on, the support mask is said to matter little."""
+
+
+@dataclass(frozen=True)
+class SubsetStatistics:
+    """The images of a fold to train on (by the configured rule for novel classes), or to test on (with a novel one)."""
+
+    subset: str
+    fold: int
+    images: int
+    by_classes: tuple[int, ...]
+    """Images that contain 1, 2, ... classes, novel or base, of at least the data set's min_pixels each."""
+
+    @property
+    def single(self) -> float:
+        """Share of the images that hold one class only."""
+        return self.by_classes[0] / max(self.images, 1)
+
+    @property
+    def mean_classes(self) -> float:
+        """Classes per image."""
+        return float(np.dot(range(1, len(self.by_classes) + 1), self.by_classes)) / max(self.images, 1)
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """How much of an image a class covers, over the test images that hold it; shares of 1."""
+
+    name: str
+    images: int
+    share: float
+    quartiles: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the index says."""
+
+    subsets: tuple[SubsetStatistics, ...]
+    classes: tuple[ClassStatistics, ...]
+    warnings: tuple[str, ...]
+    table: Table
+    class_table: Table
+
+
+def run_statistics(plan: Plan, *, progress: Silent | None = None) -> Statistics:
+    """Count and write `statistics.csv`, `statistics-classes.csv`, `.json` and the figure into `plan.out`."""
+    progress = progress or Silent()
+    config = plan.config()
+    sources = {subset: plan.source(subset, progress=progress) for subset in ("train", "test")}
+    test = sources["test"]
+    folds = plan.chosen_folds(test)
+    found = [
+        subset_statistics(sources[subset], sources[subset].fold(fold), novel=config.data.novel)
+        for subset in sources
+        for fold in progress(folds, f"counting {subset} images", len(folds))
+    ]
+    classes = class_statistics(test)
+    warnings = mask_warnings(found)
+    table = _table(sources, found, warnings, novel=config.data.novel)
+    class_table = _class_table(test, classes)
+    record = results.record(plan, folds) | {
+        "index_sha256": {subset: source.index.sha256 for subset, source in sources.items()},
+        "subsets": [asdict(one) for one in found],
+        "classes": [asdict(one) for one in classes],
+        "warnings": list(warnings),
+    }
+    drawn = {"": figures.histogram_figure({(one.subset, one.fold): one.by_classes for one in found})}
+    save(plan.out, NAME, table, record, drawn)
+    save(plan.out, f"{NAME}-classes", class_table, record, {"": figures.share_figure(classes)})
+    return Statistics(tuple(found), tuple(classes), warnings, table, class_table)
+
+
+def subset_statistics(source: ImageSource, fold: Fold, *, novel: str) -> SubsetStatistics:
+    """The histogram of a fold's images in a source, by its subset."""
+    enough = source.index.counts[:, 1:] >= source.min_pixels  # (images, classes)
+    if source.subset == "train":
+        images = training_images(source, fold, novel=novel)
+    else:
+        images = np.flatnonzero(enough[:, [c - 1 for c in fold.novel]].any(1))
+    contained = enough[images].sum(1)
+    return SubsetStatistics(
+        source.subset, fold.index, len(images), tuple(np.bincount(contained, minlength=2)[1:].tolist())
+    )
+
+
+def class_statistics(source: ImageSource) -> list[ClassStatistics]:
+    """The share of the labelled pixels that each class covers in the images that hold it."""
+    counts = source.index.counts
+    pixels = np.maximum(counts.sum(1), 1)
+    found = []
+    for c, name in enumerate(source.class_names, 1):
+        images = source.index.images_of(c, min_pixels=source.min_pixels)
+        shares: NDArray[np.float64] = counts[images, c] / pixels[images]
+        if len(images):
+            low, high = np.quantile(shares, [0.25, 0.75])
+            found.append(ClassStatistics(name, len(images), float(shares.mean()), (float(low), float(high))))
+        else:
+            found.append(ClassStatistics(name, 0, 0.0, (0.0, 0.0)))
+    return found
+
+
+def mask_warnings(found: Sequence[SubsetStatistics]) -> tuple[str, ...]:
+    """A sentence per fold whose test images nearly all hold one class only."""
+    return tuple(
+        f"fold {one.fold}: {100 * one.single:.0f} % of the {one.images} test images hold one class only; a method that"
+        " ignores the support mask and segments whatever stands out does nearly as well there, so the fold says little"
+        " about matching (see `fewseg experiment support-mask`)"
+        for one in found
+        if one.subset == "test" and one.images and one.single >= NEARLY_ALL
+    )
+
+
+def _table(
+    sources: dict[str, ImageSource],
+    found: Sequence[SubsetStatistics],
+    warnings: Sequence[str],
+    *,
+    novel: str,
+) -> Table:
+    most = max(len(one.by_classes) for one in found)
+    rows = tuple(
+        (
+            one.subset,
+            str(one.fold),
+            str(one.images),
+            percent(one.single),
+            f"{one.mean_classes:.2f}",
+            *(str(n) for n in (*one.by_classes, *[0] * (most - len(one.by_classes)))),
+        )
+        for one in found
+    )
+    test = sources["test"]
+    hashes = ", ".join(f"{subset} {source.index.sha256[:16]}" for subset, source in sources.items())
+    return Table(
+        f"{test.name}: images by the number of classes that they contain (supplement Fig. 1)",
+        ("subset", "fold", "images", "one class, %", "mean", *map(str, range(1, most + 1))),
+        rows,
+        (
+            f"a class counts from {test.min_pixels} pixels on; train: images to train on with data.novel={novel};"
+            " test: images with a novel class; all classes of the data set are counted",
+            f"exact counts, no sample; index SHA-256: {hashes}",
+            *(f"warning: {text}" for text in warnings),
+        ),
+    )
+
+
+def _class_table(source: ImageSource, classes: Sequence[ClassStatistics]) -> Table:
+    return Table(
+        f"{source.name}: foreground share per class, over the test images that hold it",
+        ("class", "test images", "share, %", "lower quartile", "upper quartile"),
+        tuple((one.name, str(one.images), percent(one.share), *map(percent, one.quartiles)) for one in classes),
+        (f"index SHA-256: test {source.index.sha256[:16]}",),
+    )

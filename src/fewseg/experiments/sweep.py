@@ -1,0 +1,295 @@
+"""Sweeps: cells that are trained and measured, each in its own directory, and never twice.
+
+A cell is a run directory under OUT/cells, so every tool for runs works on it. A finished cell is left alone, one that
+was killed goes on from its last checkpoint. The base learner is trained once per fold, under OUT/foldF, and shared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewseg.checkpoints import method_class, read_record, write_json
+from fewseg.config import Config
+from fewseg.data.protocols import get_protocol
+from fewseg.engine.evaluate import evaluate, protocol_seeds
+from fewseg.engine.runs import open_target, open_test_data
+from fewseg.engine.train import check_run, ensure_base, train
+from fewseg.errors import DataError, FewsegError
+from fewseg.experiments.measured import Measured, load_measured, save_measured
+from fewseg.experiments.plan import Plan
+from fewseg.progress import Silent
+
+POLL = 0.2
+"""Seconds between looks at the running processes."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One evaluation of a cell's model."""
+
+    name: str
+    words: tuple[str, ...] = ()
+    """Overrides at test time, such as `data.level=simple`."""
+    support_mask: bool = True
+    """False takes the support mask away from a model that was trained with it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training with its measurements."""
+
+    name: str
+    fold: int
+    words: tuple[str, ...]
+    """Overrides of the plan's configuration."""
+    measures: tuple[Measure, ...]
+
+
+Results = Mapping[tuple[str, str], Measured | None]
+"""By cell and measure; None where it is still missing."""
+
+
+def run_sweep(
+    plan: Plan, cells: Sequence[Cell], *, only_table: bool = False, progress: Silent | None = None
+) -> dict[tuple[str, str], Measured | None]:
+    """Train and measure what is missing of the cells, and return all measurements.
+
+    `only_table` reads what is there. A failure or Ctrl-C stops the sweep and keeps what is finished; the same call goes
+    on.
+    """
+    progress = progress or Silent()
+    for cell in cells:  # a mistake shows before anything is trained
+        protocol_seeds(get_protocol(plan.protocol, dataset=cell_config(plan, cell).data.name), plan.repeats)
+    if not only_table:
+        open_cells = [cell for cell in cells if any(found is None for found in read_cell(plan, cell).values())]
+        jobs = max(1, min(plan.jobs, len(open_cells)))
+        if len(open_cells) < len(cells):
+            progress.log(f"{len(cells) - len(open_cells)} of {len(cells)} cells are finished already")
+        with resumable():
+            if jobs == 1:
+                for cell in open_cells:
+                    run_cell(plan, cell, progress=progress)
+            else:
+                first = {cell.fold: cell for cell in reversed(open_cells) if _own_base(plan, cell)}
+                run_jobs(plan, [(cell, True) for cell in first.values()], "base learners", progress=progress)
+                run_jobs(plan, [(cell, False) for cell in open_cells], "cells", progress=progress)
+    return {(cell.name, name): found for cell in cells for name, found in read_cell(plan, cell).items()}
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C says that the same command goes on."""
+    stopped = FewsegError("stopped; what is finished is kept, and the same command goes on with the rest")
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise stopped from None
+    except FewsegError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # the training loop's own words for it name an option
+            raise stopped from None
+        raise
+
+
+def cell_folder(plan: Plan, cell: Cell) -> Path:
+    """The cell's run directory."""
+    return plan.out / "cells" / cell.name
+
+
+def cell_config(plan: Plan, cell: Cell) -> Config:
+    """The configuration that the cell is trained by; `{fold}` in `base.run` stands for its fold."""
+    config = plan.config(*cell.words, f"data.fold={cell.fold}")
+    if config.base.run is not None:
+        config.base.run = config.base.run.replace("{fold}", str(cell.fold))
+    elif needs_base(config):
+        config.base.run = str(_base_home(plan, cell) / "base")
+    return config
+
+
+def needs_base(config: Config) -> bool:
+    """Whether the method takes a base learner as it is configured."""
+    cls = method_class(config.model.name)
+    return cls.needs_base_learner and config.model.options.get("base_learner", True)
+
+
+def _own_base(plan: Plan, cell: Cell) -> bool:
+    """Whether the cell takes the sweep's own base learner of its fold."""
+    return cell_config(plan, cell).base.run == str(_base_home(plan, cell) / "base")
+
+
+def _base_home(plan: Plan, cell: Cell) -> Path:
+    return plan.out.resolve() / f"fold{cell.fold}"  # the configuration of a cell names it: from any directory the same
+
+
+def read_cell(plan: Plan, cell: Cell) -> dict[str, Measured | None]:
+    """The cell's measurements that are there and were made for this plan."""
+    folder = cell_folder(plan, cell)
+    if (folder / "config.yaml").is_file():
+        _check(plan, cell)
+    return {m.name: load_measured(folder, m.name, _asked(plan, m)) for m in cell.measures}
+
+
+def _check(plan: Plan, cell: Cell) -> None:
+    """That a directory with a run holds this cell's."""
+    check_run(cell_config(plan, cell), cell_folder(plan, cell), resume=True)
+
+
+def _asked(plan: Plan, measure: Measure) -> dict[str, Any]:
+    """What a measurement depends on, beside the cell's configuration."""
+    return asdict(measure) | {"protocol": plan.protocol, "episodes": plan.episodes, "repeats": plan.repeats}
+
+
+def train_base(plan: Plan, cell: Cell, *, progress: Silent) -> None:
+    """Train the base learner of the cell's fold, unless it is there or given."""
+    if _own_base(plan, cell):
+        config = cell_config(plan, cell)
+        config.base.run = None
+        ensure_base(config, _base_home(plan, cell), resume=True, progress=progress)
+
+
+def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
+    """Train the cell, if it is not, and take the measurements that are missing."""
+    config, folder = cell_config(plan, cell), cell_folder(plan, cell)
+    progress.log(f"cell {cell.name}")
+    if not is_trained(config, folder):
+        train_base(plan, cell, progress=progress)
+        train(config, folder, resume=(folder / "config.yaml").is_file(), progress=progress)
+    for measure in cell.measures:
+        if load_measured(folder, measure.name, _asked(plan, measure)) is not None:
+            continue
+        opened = open_target(str(folder), measure.words, device=plan.device, support_mask=measure.support_mask)
+        source, fold = open_test_data(opened, progress=progress)
+        report = evaluate(
+            opened.model,
+            source,
+            fold,
+            protocol=plan.protocol,
+            shots=opened.config.data.shots,
+            episodes=plan.episodes,
+            repeats=plan.repeats,
+            workers=plan.workers,
+            cache_gb=plan.cache_gb,
+            checkpoint=opened.checkpoint,
+            progress=progress,
+            title=f"{cell.name}, {measure.name}",
+        )
+        save_measured(folder, measure.name, report, _asked(plan, measure))
+
+
+def is_trained(config: Config, folder: Path) -> bool:
+    """Whether the training in a cell's directory came to its end."""
+    try:
+        info = read_record(folder / "last")["info"]
+    except DataError:
+        return False
+    return info.get("epoch") == config.train.epochs
+
+
+@dataclass
+class _Running:
+    """A process with the slot that it occupies."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    slot: int
+
+
+def run_jobs(plan: Plan, jobs: Sequence[tuple[Cell, bool]], title: str, *, progress: Silent) -> None:
+    """Run cells, or with True only their base learners, `plan.jobs` at once in processes of their own.
+
+    Raises FewsegError with the first failure's last words, once the others that run have ended.
+    """
+    if jobs:
+        for _ in progress(_processes(plan, jobs, progress), title, len(jobs)):
+            pass
+
+
+def _processes(plan: Plan, jobs: Sequence[tuple[Cell, bool]], progress: Silent) -> Iterator[str]:
+    waiting, running, failed = list(jobs), list[_Running](), list[_Running]()
+    count = min(plan.jobs, len(jobs))
+    try:
+        while running or (waiting and not failed):
+            while waiting and len(running) < count and not failed:
+                slot = min(set(range(count)) - {r.slot for r in running})
+                running.append(_start(plan, *waiting.pop(0), slot=slot, count=count))
+                progress.log(f"started {running[-1].name} (log: {running[-1].log})")
+            for one in [r for r in running if r.process.poll() is not None]:
+                running.remove(one)
+                if one.process.returncode:
+                    failed.append(one)
+                else:
+                    progress.note(f"finished {one.name}")
+                    yield one.name
+            time.sleep(POLL)
+    finally:
+        for one in running:
+            one.process.terminate()
+        for one in running:
+            one.process.wait()
+    if failed:
+        lines = failed[0].log.read_text(errors="replace").strip().splitlines()
+        reason = lines[-1].removeprefix("error: ") if lines else f"exit code {failed[0].process.returncode}"
+        raise FewsegError(f"{failed[0].name} failed: {reason} (log: {failed[0].log}); the same command goes on")
+
+
+def _start(plan: Plan, cell: Cell, base_only: bool, *, slot: int, count: int) -> _Running:
+    name = f"fold{cell.fold}-base" if base_only else cell.name
+    job = plan.out / "jobs" / f"{name}.json"
+    write_json(job, {"plan": asdict(plan) | {"out": str(plan.out)}, "cell": asdict(cell), "base_only": base_only})
+    log = job.with_suffix(".log")
+    with open(log, "wb") as file:
+        command = [sys.executable, "-m", "fewseg.experiments.sweep", str(job)]
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=job_environment(slot, count)
+        )
+    return _Running(name, process, log, slot)
+
+
+def job_environment(slot: int, count: int) -> dict[str, str]:
+    """The environment of the process in a slot: its share of the threads, and a CUDA device of its own in turn."""
+    environment = dict(os.environ)
+    environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // count))
+    devices = torch.cuda.device_count()
+    if devices > 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
+    return environment
+
+
+def read_job(file: Path) -> tuple[Plan, Cell, bool]:
+    """What `run_jobs` wrote for a process."""
+    content = json.loads(file.read_text())
+    plan, cell = content["plan"], content["cell"]
+    folds = plan["folds"] and tuple(plan["folds"])
+    measures = tuple(Measure(m["name"], tuple(m["words"]), m["support_mask"]) for m in cell["measures"])
+    return (
+        Plan(**plan | {"out": Path(plan["out"]), "words": tuple(plan["words"]), "folds": folds}),
+        Cell(cell["name"], cell["fold"], tuple(cell["words"]), measures),
+        content["base_only"],
+    )
+
+
+def main() -> None:
+    """A process of `run_jobs`: its only argument is the job's file."""
+    from fewseg.progress import Bars
+
+    plan, cell, base_only = read_job(Path(sys.argv[1]))
+    try:
+        (train_base if base_only else run_cell)(plan, cell, progress=Bars())
+    except FewsegError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

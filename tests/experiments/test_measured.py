@@ -1,0 +1,98 @@
+"""Measurements on disk, their intervals and paired differences."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fewseg.errors import DataError
+from fewseg.experiments import published
+from fewseg.experiments.measured import drop, from_tables, load_measured, mean_of, save_measured
+from fewseg.experiments.results import columns, fold_lines
+
+NOVEL = (3, 4)
+
+
+def counts(seed: int, episodes: int = 60):
+    rng = np.random.default_rng(seed)
+    union = rng.integers(100, 1000, episodes)
+    hit = (union * rng.uniform(0.2, 0.9, episodes)).astype(int)
+    return np.stack([np.resize(NOVEL, episodes), hit, union, union, union], 1).astype(np.int64)
+
+
+def measured(tables, *, fold=0, hashes=("a",)):
+    return from_tables(tables, fold=fold, novel=NOVEL, seeds=(0,), hashes=hashes, checkpoint="c")
+
+
+def test_a_paired_drop_is_far_surer_than_the_two_numbers_apart():
+    table = counts(0)
+    lower = table.copy()
+    lower[:, 1] = lower[:, 1] * 8 // 10
+    a, b = measured([table]), measured([lower])
+    found = drop([a], [b])
+    assert found.drop == pytest.approx(a.miou - b.miou)
+    assert found.interval[0] < found.drop < found.interval[1]
+    assert found.interval[1] - found.interval[0] < 0.4 * (a.interval[1] - a.interval[0])
+    assert found.interval[0] > 0
+
+
+def test_folds_narrow_the_interval_of_a_mean():
+    parts = [measured([counts(s)], fold=s) for s in range(4)]
+    mean, interval = mean_of(parts)
+    assert mean == pytest.approx(np.mean([p.miou for p in parts]))
+    assert interval[1] - interval[0] < 0.7 * np.mean([p.interval[1] - p.interval[0] for p in parts])
+
+
+def test_different_episodes_are_not_subtracted():
+    with pytest.raises(DataError, match="different episodes"):
+        drop([measured([counts(0)])], [measured([counts(0)], hashes=("b",))])
+
+
+def test_a_measurement_is_read_again_only_for_what_it_was_made_for(tmp_path):
+    tables = [counts(1), counts(2)]
+    content = {
+        "fold": {"index": 2, "novel": list(NOVEL)},
+        "repeats": [{"seed": s, "episode_sha256": f"h{s}"} for s in (0, 1)],
+        "checkpoint": {"sha256": "w"},
+    }
+    report = SimpleNamespace(tables=tables, as_dict=lambda: content)
+    save_measured(tmp_path, "report", report, {"episodes": 60})
+    found = load_measured(tmp_path, "report", {"episodes": 60})
+    assert found is not None
+    assert (found.fold, found.seeds, found.hashes, found.checkpoint) == (2, (0, 1), ("h0", "h1"), "w")
+    assert all(np.array_equal(a, b) for a, b in zip(found.tables, tables, strict=True))
+    assert load_measured(tmp_path, "report", {"episodes": 61}) is None
+    assert load_measured(tmp_path, "other", {"episodes": 60}) is None
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(DataError, match=r"remove report\.json"):
+        load_measured(tmp_path, "report", {"episodes": 60})
+
+
+def test_published_values_have_a_column_of_their_own_and_only_for_the_papers_folds():
+    parts = {fold: measured([counts(fold)], fold=fold) for fold in range(4)}
+    paper = published.SUPPORT_MASK["coco20i"][True]
+    lines = fold_lines(("with",), (0, 1, 2, 3), parts.get, paper=paper)
+    header = columns("support mask", with_published=True)
+    shown = [dict(zip(header, one.cells(with_published=True), strict=True)) for one in lines]
+    assert [row["published"] for row in shown] == ["43.8", "55.3", "51.6", "49.4", "50.0"]
+    assert shown[0]["mIoU"] == f"{100 * parts[0].miou:.2f}"
+    # the paper's mean is over four folds
+    assert fold_lines(("with",), (0, 1), parts.get, paper=paper)[-1].published is None
+    assert "published" not in columns("support mask", with_published=False)
+
+
+def test_a_mean_waits_for_all_folds():
+    parts = {0: measured([counts(0)])}
+    lines = fold_lines(("with",), (0, 1), parts.get)
+    header = columns("support mask", with_published=False)
+    shown = [dict(zip(header, one.cells(with_published=False), strict=True)) for one in lines]
+    assert [row["mIoU"] for row in shown[1:]] == ["missing", "missing"]
+
+
+@pytest.mark.parametrize("tables", [published.SUPPORT_MASK, published.TEMPERATURE, published.RELU])
+def test_printed_means_fit_the_printed_folds(tables):
+    for settings in tables.values():
+        for values in settings.values():
+            assert np.mean(values[:4]) == pytest.approx(values[4], abs=0.101)
