@@ -91,9 +91,14 @@ class TrainConfig:
     cache_features: bool = False
     """Compute the frozen features of every image once; augmentation is limited to flips."""
     tensorboard: bool = False
+    deterministic: bool = False
+    """Only algorithms that give the same bits every time; on a CPU with one number of threads they do anyway."""
     accelerator: str = "auto"
     devices: int = 1
+    """Processes on this machine, one per device; under torchrun or srun their numbers hold."""
     nodes: int = 1
+    timeout: float = 1800.0
+    """Seconds that one of several processes waits for the others before the run ends."""
 
 
 @dataclass
@@ -147,6 +152,7 @@ _FROM_0: tuple[str, ...] = (
     "seed",
     "workers",
     "held_out",
+    "timeout",
 )
 _LEAST: dict[str, dict[Any, int]] = {
     "data": {"fold": 0, "shots": 1},

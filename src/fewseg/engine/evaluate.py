@@ -29,6 +29,7 @@ from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.engine.features import FeatureCache
 from fewseg.engine.memory import keep_freed_memory
+from fewseg.engine.processes import of_all, own_share
 from fewseg.episode import IGNORE, Prediction
 from fewseg.errors import UsageError
 from fewseg.metrics import FewShotIoU, base_confusion, bootstrap_interval, class_iou, fb_iou, miou
@@ -118,8 +119,8 @@ def evaluate(
     """Evaluate a model on a fold's novel classes.
 
     `title` names the model on the progress bar. `episodes` and `repeats` replace the protocol's numbers;
-    `episode_lists` replace its draw. The digits depend on none of `workers` and `cache_gb`. `source` is the data
-    set's test subset.
+    `episode_lists` replace its draw. The digits depend on none of `workers`, `cache_gb` and the number of
+    processes (torchrun), which share the episodes. `source` is the data set's test subset.
     """
     progress = progress or Silent()
     keep_freed_memory()
@@ -190,9 +191,10 @@ def evaluate_episodes(
         length=len(episodes),
         transform=input_transform(protocol, model.image_size),
     )
-    loader = make_loader(dataset, [[e] for e in order], workers=workers)
+    own = own_share(order)
+    loader = make_loader(dataset, [[e] for e in own], workers=workers)
     base: Tensor | None = None
-    for sample in (progress or Silent())(loader, title, len(order)):
+    for sample in (progress or Silent())(loader, title, len(own)):
         prediction = predict(cache, sample)
         truth, base_truth = _truths(sample, protocol)
         class_id = sample.specs[0].class_id
@@ -204,8 +206,11 @@ def evaluate_episodes(
             counts = base_confusion(labels, base_truth, len(fold.base))
             base = counts if base is None else base + counts
     back = np.argsort(order)
-    meta = meta_metric.table()
-    return Rows(metric.table()[back], meta[back] if len(meta) else None, None if base is None else base.numpy())
+    tables, metas, bases = zip(*of_all((metric.table(), meta_metric.table(), base)), strict=True)
+    meta, pooled = np.concatenate(metas), [counts.numpy() for counts in bases if counts is not None]
+    return Rows(
+        np.concatenate(tables)[back], meta[back] if len(meta) else None, np.sum(pooled, axis=0) if pooled else None
+    )
 
 
 def predict(cache: FeatureCache, sample: Sample) -> Prediction:
