@@ -160,8 +160,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
             raise TypeError("no keyword arguments in it")
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise DataError(f"{folder / 'config.json'} is missing or damaged ({error}); save the model again") from error
-    # a folder made by hand may have no checksum
-    if record.get("checksum", (checksum := _checksum(record, text))) != checksum:
+    if "checksum" in record and record["checksum"] != _checksum(record, text):  # one made by hand may have none
         raise DataError(f"{folder} is damaged: config.json or fewseg.json is not as it was saved; save the model again")
     method = record["method"]
     if method != PSPNet.name and method not in registry.classes("model"):

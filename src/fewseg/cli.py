@@ -1,4 +1,4 @@
-"""The command line: `fewseg train | evaluate | compare | segment | convert | models | data | demo`."""
+"""The command line: `fewseg train | rerun | replay | evaluate | compare | segment | convert | models | data | demo`."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def train(
     from omegaconf import OmegaConf
 
     from fewseg.config import load_config
+    from fewseg.engine.processes import rank_and_world
     from fewseg.engine.train import train as run_training
 
     config = load_config(*_methods_first(words))
@@ -61,7 +62,51 @@ def train(
         return
     run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
     run_training(config, run, resume=resume, progress=_progress())
-    typer.echo(f"trained: {run}  (evaluate it: fewseg evaluate {run})")
+    if rank_and_world()[0] == 0:
+        typer.echo(f"trained: {run}  (evaluate it: fewseg evaluate {run})")
+
+
+@app.command()
+def rerun(
+    run: Annotated[Path, typer.Argument(help="A finished run directory.")],
+    out: Annotated[Path | None, typer.Option(help="Directory of the new run [RUN-rerun].")] = None,
+) -> None:
+    """Train again from what a run directory holds, and say whether the weights are the same, bit for bit.
+
+    Exit code 1 if they are not; what else is different (versions, threads, device) is listed.
+    """
+    from fewseg.engine.processes import rank_and_world
+    from fewseg.engine.rerun import rerun as run_again
+
+    found = run_again(run, out or run.with_name(f"{run.name}-rerun"), progress=_progress())
+    if rank_and_world()[0]:
+        return
+    for name, (before, now) in found.hashes.items():
+        typer.echo(f"{'same' if before == now else 'DIFFERENT'}  {name}  {before[:16]}  {now[:16]}")
+    for text in found.changed:
+        typer.echo(f"changed: {text}")
+    if not found.same:
+        raise DataError(f"{found.out} is not the same as {run}, bit for bit")
+    typer.echo(f"{found.out} is the same as {run}, bit for bit")
+
+
+@app.command()
+def replay(run: Annotated[Path, typer.Argument(help="A run directory whose loss was not finite.")]) -> None:
+    """Compute the batch again at which a run's loss was not finite, and name the part where it went wrong.
+
+    The run kept the weights and the batch in `RUN/failure`; no data set is needed.
+    """
+    from fewseg.engine.failure import replay as run_replay
+
+    found = run_replay(run)
+    typer.echo(f"batch {found.step}: recorded {_terms(found.recorded)}")
+    for item in found.items:
+        typer.echo(f"  {item}")
+    for rank, losses in enumerate(found.losses):
+        typer.echo(f"again, process {rank}: {_terms(losses)}")
+    if found.weights:
+        typer.echo(f"weights that were not finite before the batch: {', '.join(found.weights)}")
+    typer.echo(f"first part whose output is not finite: {found.first or 'none'}")
 
 
 @app.command()
@@ -86,12 +131,15 @@ def evaluate(
     """Measure a model on a fold's novel classes: mIoU, FB-IoU, per class, meta and base learner alone, with intervals.
 
     `fewseg evaluate RUN` takes data set and fold from the run; overrides such as `data.root=DIR` change them.
-    `fewseg evaluate prototype pascal5i data.root=DIR data.fold=0` measures a method that needs no training.
+    `fewseg evaluate prototype pascal5i data.root=DIR data.fold=0` measures a method that needs no training. Under
+    torchrun or srun the processes share the episodes; the digits are the same.
     """
     from fewseg.engine.evaluate import evaluate as run_evaluation
+    from fewseg.engine.processes import join_launched
     from fewseg.engine.runs import open_target, open_test_data
 
-    progress = _progress()
+    rank, device = join_launched(device)
+    progress = Silent() if rank else _progress()
     opened = open_target(target, words or [], device=device, support_mask=support_mask)
     source, fold = open_test_data(opened, progress=progress)
     report = run_evaluation(
@@ -108,6 +156,8 @@ def evaluate(
         checkpoint=opened.checkpoint,
         progress=progress,
     )
+    if rank:  # one of several processes prints and writes
+        return
     _print_report(report)
     path = out or (Path(target) / "report.json" if Path(target).is_dir() else None)
     if path is not None:
@@ -300,6 +350,10 @@ def _print_report(report: Any) -> None:
             f"checkpoint {report.checkpoint.get('sha256', '')[:16]} {report.checkpoint.get('path', '')}",
             highlight=False,
         )
+
+
+def _terms(losses: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.6g}" for name, value in losses.items())
 
 
 def _title(report: Any) -> str:

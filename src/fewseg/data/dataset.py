@@ -228,7 +228,7 @@ class _Told(Dataset[Any]):
         except FewsegError as error:
             return error
 
-    def collate(self, items: Sequence[Any]) -> Any:
+    def collate(self, items: list[Any]) -> Any:
         """The first error, or one batch from the items."""
         errors = (item for item in items if isinstance(item, FewsegError))
         return next(errors, None) or getattr(self.inner, "collate", default_collate)(items)

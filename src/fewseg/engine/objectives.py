@@ -38,6 +38,7 @@ class EpisodeObjective(nn.Module):
             size = (batch.query_mask.shape[-2], batch.query_mask.shape[-1])
             prediction = self.model.match(*embedded, size=size, base_index=batch.base_index)
         prediction, batch = _of_all_processes(prediction, batch)
+        assert batch.query_mask is not None
         with torch.no_grad():
             counts = episode_counts(prediction.mask, batch.query_mask, 0)[1:3]
         losses, logged = self.model.loss(prediction, batch), self.model.logged(prediction, batch)

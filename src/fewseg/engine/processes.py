@@ -5,21 +5,41 @@ Fabric starts them (`train.devices`), or finds those that torchrun or SLURM's sr
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
+import subprocess
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import SLURMEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm  # type: ignore[attr-defined]
 from torch import Tensor, distributed, nn
 
 from fewseg.errors import FewsegError, UsageError
 
 T = TypeVar("T")
+_GRACE = 10.0
+"""Seconds that processes get to end after the first one did."""
+
+
+def end_with_children(fabric: Fabric) -> None:
+    """At the end of this process, end those that Fabric started: one that hangs would stay for ever."""
+    children: list[subprocess.Popen[bytes]] = getattr(fabric.strategy.launcher, "procs", [])
+
+    def end() -> None:
+        for child in children:
+            try:
+                child.wait(timeout=_GRACE)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+    if children:
+        atexit.register(end)
 
 
 def launched() -> tuple[int, int] | None:
@@ -50,6 +70,8 @@ def create_fabric(
             )
         devices, nodes = found
     several = devices * nodes > 1
+    if several:  # its greetings come from every process
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     strategy: Any = DDPStrategy(timeout=timedelta(seconds=timeout)) if several else "auto"
     try:
         return Fabric(
@@ -63,6 +85,15 @@ def create_fabric(
         reason = " ".join(str(error).split())
         asked = f"train.accelerator={accelerator}, devices={devices}, precision={precision}"
         raise UsageError(f"cannot train with {asked}: {reason}") from error
+
+
+def join_launched(device: str) -> tuple[int, str]:
+    """This process's number and device among those that torchrun or srun started; (0, device) if there are none."""
+    if launched() is None:
+        return 0, device
+    fabric = create_fabric(accelerator=device.partition(":")[0])
+    fabric.launch()
+    return fabric.global_rank, str(fabric.device)
 
 
 def rank_and_world() -> tuple[int, int]:
