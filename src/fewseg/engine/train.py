@@ -28,7 +28,15 @@ from fewseg.data.transforms import sample_seed
 from fewseg.engine.failure import plain, save_failure
 from fewseg.engine.log import Log
 from fewseg.engine.memory import keep_freed_memory
-from fewseg.engine.processes import any_of, create_fabric, end_with_children, lost, of_all, on_main, synchronise_batchnorm
+from fewseg.engine.processes import (
+    any_of,
+    create_fabric,
+    end_with_children,
+    lost,
+    of_all,
+    on_main,
+    synchronise_batchnorm,
+)
 from fewseg.engine.record import check_run, describe_run, deterministic, start_directory
 from fewseg.engine.state import State, load_state, save_state
 from fewseg.engine.stop import Stop, StoppedError
