@@ -90,14 +90,13 @@ def every_step(folder: Path, *, stride: int, first: int) -> dict[str, Any]:
 
     With a stride only every stride-th of them.
     """
-    whole, points, same = outcome(folder / "whole"), 0, True
-    for n in count(1 + first % stride, stride):
+    whole, same = outcome(folder / "whole"), True
+    for points, n in enumerate(count(1 + first % stride, stride)):
         run = folder / f"step{n}"
         code = end(start(run, lambda n=n: die_at(n)))
         if code == 0:
             return {"points": points, "same": same}
         assert code == 9, code
-        points += 1
         assert end(start(run)) == 0
         same &= outcome(run) == whole
     raise AssertionError("never reached")
