@@ -157,7 +157,14 @@ def _find_voc(root: Path) -> Path:
 def _read_mat(path: Path) -> NDArray[np.uint8]:
     """The (H, W) label map of an SBD `cls` file."""
     try:
-        labels = scipy.io.loadmat(path, variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0]
+        labels = np.asarray(scipy.io.loadmat(path, variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0])
+        if (
+            labels.ndim != 2
+            or not labels.size
+            or labels.dtype.kind not in "iu"
+            or not 0 <= labels.min() <= labels.max() <= 255
+        ):
+            raise ValueError(f"its labels are {labels.dtype} of shape {labels.shape}")
     except Exception as error:  # scipy raises whatever the broken bytes lead to
         raise DataError(f"{path} is not a label file of SBD ({error}); fetch it again") from error
     return np.ascontiguousarray(labels, dtype=np.uint8)

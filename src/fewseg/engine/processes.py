@@ -88,7 +88,7 @@ def create_fabric(
 
 
 def join_launched(device: str) -> tuple[int, str]:
-    """The number and device of this process among those that torchrun or srun started; (0, device) if there are none."""
+    """Number and device of this process among those that torchrun or srun started; (0, device) if there are none."""
     if launched() is None:
         return 0, device
     fabric = create_fabric(accelerator=device.partition(":")[0])
