@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from fewseg.checkpoints import create_model, save_model
-from test_cli import SCENES, TINY, Fewseg, fewseg  # noqa: F401
+from test_cli import SCENES, TINY, Fewseg
 
 SIZE = (40, 30)
 
@@ -72,6 +72,11 @@ BAD = {
     "bomb.png": huge,
     "header.jpg": lambda: b"\xff\xd8\xff",
 }
+
+
+@pytest.fixture
+def fewseg(capsys: pytest.CaptureFixture[str]) -> Fewseg:
+    return Fewseg(capsys)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fewseg.engine.processes import rank_and_world, whole_batch
 from fewseg.episode import Episode, Prediction
-from fewseg.metrics import base_confusion, episode_counts
+from fewseg.metrics import base_confusion, episode_counts, foreground_wins, winners
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.base_learner import PSPNet
 
@@ -40,7 +40,7 @@ class EpisodeObjective(nn.Module):
         prediction, batch = _of_all_processes(prediction, batch)
         assert batch.query_mask is not None
         with torch.no_grad():
-            counts = episode_counts(prediction.mask, batch.query_mask, 0)[1:3]
+            counts = episode_counts(foreground_wins(prediction.logits), batch.query_mask, 0)[1:3]
         losses, logged = self.model.loss(prediction, batch), self.model.logged(prediction, batch)
         return {"losses": losses, "logged": logged, "counts": counts}
 
@@ -65,7 +65,7 @@ class BaseObjective(nn.Module):
         """Images (B, 3, H, W) and base labels (B, H, W) to "losses", "logged" and "counts"."""
         logits, labels = whole_batch(self.model(image)), whole_batch(labels)
         with torch.no_grad():
-            counts = base_confusion(logits.argmax(1), labels, logits.shape[1] - 1)[1:].sum(0)
+            counts = base_confusion(winners(logits), labels, logits.shape[1] - 1)[1:].sum(0)
         return {"losses": self.model.loss(logits, labels), "logged": {}, "counts": counts}
 
 

@@ -145,7 +145,7 @@ def loop(t: Training) -> None:
         rank=t.fabric.global_rank,
         world=t.fabric.world_size,
     )
-    batches = iter(t.task.batches(sampler, progress=t.stop.watch(t.progress)))
+    batches = iter(t.task.batches(sampler, progress=t.stop.watch(t.progress), folder=t.run))
     started = time.perf_counter() - state.seconds
     title = f"training {t.config.model.name}"
     for step in t.progress(range(state.batches, t.total), title, t.total, done=state.batches):
