@@ -68,8 +68,12 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one
     whole.
 
-    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`.
+    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`. Raises UsageError for a folder that holds
+    anything but a saved model: it would be lost.
     """
+    folder = folder.resolve()
+    if folder.exists() and not (folder / "fewseg.json").is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already and is no saved model; give the name of a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
     shutil.rmtree(work, ignore_errors=True)

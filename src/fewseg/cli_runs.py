@@ -22,6 +22,7 @@ def rerun(
     from fewseg.engine.processes import rank_and_world
     from fewseg.engine.rerun import rerun as run_again
 
+    run = run.resolve()  # "." has a name only then
     found = run_again(run, out or run.with_name(f"{run.name}-rerun"), progress=Bars())
     if rank_and_world()[0]:
         return
