@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import safetensors.torch
 from torch import nn
 
 from fewseg import registry
-from fewseg.data.images import replacing
+from fewseg.data.images import replacing, sync
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.base_learner import PSPNet
@@ -68,18 +68,22 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one
     whole.
 
-    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`.
+    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`. Raises UsageError for a folder that holds
+    anything but a saved model: it would be lost.
     """
+    folder = folder.resolve()
+    if folder.exists() and not (folder / "fewseg.json").is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already and is no saved model; give the name of a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         # not save_file: its files are readable by their owner alone
         (work / "model.safetensors").write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
-        arguments = dict(getattr(model, "_hub_mixin_config", {}) or {})
-        (work / "config.json").write_text(json.dumps(arguments, indent=2))
+        arguments = json.dumps(dict(getattr(model, "_hub_mixin_config", {}) or {}), indent=2)
+        (work / "config.json").write_text(arguments)
         record = {
             "format": FORMAT,
             "method": type(model).name if hasattr(type(model), "name") else type(model).__name__,  # type: ignore[attr-defined]
@@ -87,8 +91,12 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
             "sha256": file_sha256(work / "model.safetensors"),
             "info": info or {},
         }
+        record["checksum"] = _checksum(record, arguments)
         (work / "fewseg.json").write_text(json.dumps(record, indent=2))
+        for path in (*work.iterdir(), work):
+            sync(path)
         _swap(work, folder)
+        sync(folder.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
@@ -109,15 +117,18 @@ def _swap(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _checksum(record: dict[str, Any], arguments: str) -> str:
+    """Of what `fewseg.json` says (its own checksum left out) and of the text of `config.json`."""
+    said = json.loads(json.dumps({key: value for key, value in record.items() if key != "checksum"}))
+    return hashlib.sha256((json.dumps(said, sort_keys=True) + arguments).encode()).hexdigest()
+
+
 def find_folder(path: Path) -> Path:
     """The saved folder that a path means: itself, or the best (else the last) model of a run directory."""
-    for candidate in (path, path / "best", path / "last"):
+    # the hidden ones: a run that was killed between the two renames of a swap
+    for candidate in (path, *(path / name for name in ("best", ".best.old", "last", ".last.old"))):
         if (candidate / "fewseg.json").is_file():
             return candidate
-    # a run that was killed between the two renames of a swap
-    for name in ("best", "last"):
-        if (path / f".{name}.old" / "fewseg.json").is_file():
-            return path / f".{name}.old"
     raise DataError(
         f"{path} is neither a saved model nor a run directory with one (no fewseg.json in it, best/ or last/)"
     )
@@ -146,11 +157,14 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     folder = find_folder(Path(name_or_path))
     record = read_record(folder)
     try:
-        arguments = json.loads((folder / "config.json").read_text())
+        text = (folder / "config.json").read_text()
+        arguments = json.loads(text)
         if not isinstance(arguments, dict):
             raise TypeError("no keyword arguments in it")
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise DataError(f"{folder / 'config.json'} is missing or damaged ({error}); save the model again") from error
+    if "checksum" in record and record["checksum"] != _checksum(record, text):  # one made by hand may have none
+        raise DataError(f"{folder} is damaged: config.json or fewseg.json is not as it was saved; save the model again")
     method = record["method"]
     if method != PSPNet.name and method not in registry.classes("model"):
         method = record["class"]
@@ -207,7 +221,7 @@ def file_sha256(path: Path) -> str:
 
 def write_json(path: Path, content: Any) -> Path:
     """Write JSON whole or not at all."""
-    with replacing(path) as temporary:
+    with replacing(path, durable=True) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     return path
 

@@ -1,4 +1,10 @@
+<<<<<<< HEAD
 """The command line: `fewseg train | evaluate | compare | report | segment | convert | models | data | experiment`."""
+=======
+"""The command line: `fewseg train | evaluate | compare | report | segment | convert | models | data | demo`, and
+`rerun` and `replay` for a run that is there.
+"""
+>>>>>>> robust
 
 from __future__ import annotations
 
@@ -14,6 +20,7 @@ from rich.table import Table
 from fewseg.cli_data import data_app
 from fewseg.cli_experiment import experiment_app
 from fewseg.cli_report import check_tables, report, split_words, write_table
+from fewseg.cli_runs import replay, rerun
 from fewseg.cli_tables import console, print_generalised, print_report
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Bars, Silent
@@ -31,6 +38,8 @@ app = typer.Typer(
 app.add_typer(data_app)
 app.add_typer(experiment_app)
 app.command()(report)
+app.command()(rerun)
+app.command()(replay)
 
 Words = Annotated[
     list[str] | None,
@@ -58,6 +67,7 @@ def train(
     from omegaconf import OmegaConf
 
     from fewseg.config import load_config
+    from fewseg.engine.processes import rank_and_world
     from fewseg.engine.train import train as run_training
 
     config = load_config(*_methods_first(words))
@@ -66,7 +76,8 @@ def train(
         return
     run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
     run_training(config, run, resume=resume, progress=_progress())
-    typer.echo(f"trained: {run}  (evaluate it: fewseg evaluate {run})")
+    if rank_and_world()[0] == 0:
+        typer.echo(f"trained: {run}  (evaluate it: fewseg evaluate {run})")
 
 
 @app.command()
@@ -107,19 +118,22 @@ def evaluate(
     """Measure a model on a fold's novel classes: mIoU, FB-IoU, per class, meta and base learner alone, with intervals.
 
     `fewseg evaluate RUN` takes data set and fold from the run; overrides such as `data.root=DIR` change them.
-    `fewseg evaluate prototype pascal5i data.root=DIR data.fold=0` measures a method that needs no training.
+    `fewseg evaluate prototype pascal5i data.root=DIR data.fold=0` measures a method that needs no training. Under
+    torchrun or srun the processes share the episodes; the digits are the same.
     With `--protocol bam-generalised`, a method with a base learner labels base and novel classes in one map.
     """
     from fewseg.data.protocols import is_generalised
     from fewseg.engine.evaluate import evaluate as run_evaluation
     from fewseg.engine.generalised import evaluate_generalised
+    from fewseg.engine.processes import join_launched
     from fewseg.engine.runs import open_target, open_test_data
 
     generalised = is_generalised(protocol)
     given: dict[str, Any] = {k: v for k, v in {"tau": tau, "merge": merge}.items() if v is not None}
     if given and not generalised:
         raise UsageError(f"--tau and --merge belong to the generalised protocols, not to {protocol}")
-    progress = _progress()
+    rank, device = join_launched(device)
+    progress = Silent() if rank else _progress()
     opened = open_target(target, words or [], device=device, support_mask=support_mask)
     source, fold = open_test_data(opened, progress=progress)
     run: Any = evaluate_generalised if generalised else run_evaluation
@@ -140,6 +154,8 @@ def evaluate(
         checkpoint=opened.checkpoint,
         progress=progress,
     )
+    if rank:  # one of several processes prints and writes
+        return
     (print_generalised if generalised else print_report)(report)
     name = "generalised.json" if generalised else "report.json"
     path = out or (Path(target) / name if Path(target).is_dir() else None)

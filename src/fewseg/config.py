@@ -93,9 +93,14 @@ class TrainConfig:
     cache_gb: float = 4.0
     """Memory for these features; what does not fit goes to a temporary file in the run's directory."""
     tensorboard: bool = False
+    deterministic: bool = False
+    """Only algorithms that give the same bits every time; on a CPU with one number of threads they do anyway."""
     accelerator: str = "auto"
     devices: int = 1
+    """Processes on this machine, one per device; under torchrun or srun their numbers hold."""
     nodes: int = 1
+    timeout: float = 1800.0
+    """Seconds that one of several processes waits for the others before the run ends."""
 
 
 @dataclass
@@ -149,6 +154,7 @@ _FROM_0: tuple[str, ...] = (
     "seed",
     "workers",
     "held_out",
+    "timeout",
     "cache_gb",
 )
 _LEAST: dict[str, dict[Any, int]] = {

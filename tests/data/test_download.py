@@ -184,6 +184,72 @@ def test_links_and_damaged_archives_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "target" / "a").exists()
 
 
+def special(kind: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as package:
+        info = tarfile.TarInfo("thing")
+        info.type, info.linkname = kind, "fine.txt"
+        package.addfile(info)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
+def test_links_and_devices_are_refused_before_anything_is_written(tmp_path: Path, kind: bytes) -> None:
+    (tmp_path / "bad.tgz").write_bytes(special(kind))
+    with pytest.raises(DataError, match="'thing' is a link or a device"):
+        extract(tmp_path / "bad.tgz", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_symbolic_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+    info = zipfile.ZipInfo("link")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as package:
+        package.writestr(info, "/etc")
+    with pytest.raises(DataError, match="'link' is a link or a device"):
+        extract(tmp_path / "bad.zip", tmp_path / "target")
+
+
+def test_a_link_that_lies_in_the_directory_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "door").symlink_to(tmp_path)
+    (tmp_path / "bad.zip").write_bytes(zipped({"door/outside.txt": b"bad"}))
+    with pytest.raises(DataError, match="outside its directory"):
+        extract(tmp_path / "bad.zip", tmp_path / "target")
+    assert not (tmp_path / "outside.txt").exists()
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tgz"])
+def test_a_bomb_is_refused_by_what_it_says_it_holds(tmp_path: Path, suffix: str) -> None:
+    content = {f"{n}": bytes(10**6) for n in range(10)}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as package:
+        for name, zeros in content.items():
+            package.writestr(name, zeros)
+    (tmp_path / f"bomb.{suffix}").write_bytes(buffer.getvalue() if suffix == "zip" else tarred(content))
+    with pytest.raises(DataError, match=r"would unpack to 10000000 bytes, but this data set has at most 5000000"):
+        extract(tmp_path / f"bomb.{suffix}", tmp_path / "target", limit=5 * 10**6)
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_bomb_that_fills_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bomb.zip").write_bytes(zipped({"a": bytes(1000)}))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 999})())
+    with pytest.raises(DataError, match="the disk has 999; nothing was unpacked"):
+        extract(tmp_path / "bomb.zip", tmp_path / "deep" / "target")
+
+
+def test_a_bomb_that_lies_about_its_size_is_stopped(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as package:
+        package.writestr("a", bytes(10**6))
+    lie = buffer.getvalue().replace((10**6).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    (tmp_path / "bomb.zip").write_bytes(lie)
+    with pytest.raises(DataError, match=r"holds more than the 10 bytes it says|is damaged"):
+        extract(tmp_path / "bomb.zip", tmp_path / "target")
+    assert not list((tmp_path / "target").iterdir())
+
+
 def test_space_is_looked_at_first(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10**9})())
     with pytest.raises(DataError, match=r"has 1.0 GB free, but 4.0 GB are needed to fetch and unpack VOCtrainval"):

@@ -39,7 +39,7 @@ def hdmnet_run(base_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_a_run_leaves_configuration_metrics_and_models(hdmnet_run: Path, base_recipe: Path) -> None:
     assert {f.name for f in hdmnet_run.iterdir()} == {
-        "base", "best", "config.yaml", "last", "metrics.jsonl", "state.pt"
+        "base", "best", "config.yaml", "last", "metrics.jsonl", "run.json", "state.previous.pt", "state.pt"
     }  # fmt: skip
     assert load_config(str(hdmnet_run / "config.yaml")) == hdmnet_config(f"base.recipe={base_recipe}")
     steps = [line for line in lines(hdmnet_run) if "lr" in line]
@@ -199,7 +199,8 @@ def test_a_run_is_never_overwritten_nor_mixed(toy: type[Toy], tmp_path: Path) ->
     with pytest.raises(DataError, match="no run to resume"):
         train(toy_config(), tmp_path / "nothing", resume=True)
     (run / "state.pt").write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"state\.pt is damaged"):
+    (run / "state.previous.pt").unlink()
+    with pytest.raises(DataError, match=r"state\.pt is damaged.*no whole one before it"):
         train(toy_config(), run, resume=True)
 
 

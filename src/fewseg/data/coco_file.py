@@ -29,6 +29,8 @@ from fewseg.data.source import SourceIndex
 from fewseg.errors import DataError
 
 MOST_CLASSES = 254
+MOST_PIXELS = 178_956_970
+"""Of an image, as Pillow's limit is: a label map is as large, whatever the file claims."""
 _SPACE = re.compile(r"[\s]*")
 _CHUNK = 500
 """Images per task of the index's processes."""
@@ -128,31 +130,39 @@ def _catalogue(path: Path) -> dict[str, NDArray[Any]]:
                 owners.append(value["image_id"])
                 kinds.append(value["category_id"])
                 places.extend((begin, end))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"{path}: an entry of {key!r} at byte {begin} lacks {error}; is it COCO's format?"
             ) from error
     if not images or not categories:
         raise DataError(f"{path} has {len(images)} images and {len(categories)} categories; it is not of COCO's format")
-    categories.sort(key=lambda category: category["id"])
+    try:
+        categories.sort(key=lambda category: category["id"])
+        names = np.array([str(category["name"]) for category in categories])
+        known = [np.array(ids, np.int64) for ids in ([c["id"] for c in categories], [image[0] for image in images])]
+        sizes = np.array([image[2:] for image in images], np.int32)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: ids, names or sizes are not as COCO's format has them ({error})") from error
     if len(categories) > MOST_CLASSES:
         raise DataError(f"{path} has {len(categories)} categories; at most {MOST_CLASSES} are possible")
-    class_of = _lookup(path, np.array(kinds, np.int64), [c["id"] for c in categories], "category_id") + 1
-    image_of = _lookup(path, np.array(owners, np.int64), [image[0] for image in images], "image_id")
+    if sizes.min() < 1 or int(sizes.astype(np.int64).prod(1).max()) > MOST_PIXELS:
+        raise DataError(f"{path}: an image has no pixels, or more than {MOST_PIXELS / 1e6:.0f} million")
+    class_of = _lookup(path, np.array(kinds, np.int64), known[0], "category_id") + 1
+    image_of = _lookup(path, np.array(owners, np.int64), known[1], "image_id")
     parts = np.column_stack([class_of, np.array(places, np.int64).reshape(-1, 2)])
     return {
-        "names": np.array([str(category["name"]) for category in categories]),
-        "files": np.array([image[1] for image in images]),
-        "sizes": np.array([image[2:] for image in images], np.int32),
+        "names": names,
+        "files": np.array([str(image[1]) for image in images]),
+        "sizes": sizes,
         "first": np.concatenate([[0], np.bincount(image_of, minlength=len(images)).cumsum()]).astype(np.int64),
         "parts": parts[np.argsort(image_of, kind="stable")],
     }
 
 
-def _lookup(path: Path, values: NDArray[np.int64], known: list[int], what: str) -> NDArray[np.int64]:
+def _lookup(path: Path, values: NDArray[np.int64], known: NDArray[np.int64], what: str) -> NDArray[np.int64]:
     """Position of every value among the known ones, which may be in any order."""
     order = np.argsort(known, kind="stable")
-    sorted_ids = np.array(known, np.int64)[order]
+    sorted_ids = known[order]
     place = np.searchsorted(sorted_ids, values).clip(max=len(known) - 1)
     if (wrong := sorted_ids[place] != values).any():
         raise DataError(f"{path}: an annotation has {what} {values[wrong][0]}, which the file does not list")
@@ -188,7 +198,7 @@ def _walk(path: Path) -> Iterator[tuple[str, Any, int, int]]:
                 at += 1
             at = skip(at)
             at = skip(at + 1) if text[at] == "," else at
-    except (json.JSONDecodeError, IndexError) as error:
+    except (ValueError, IndexError, RecursionError) as error:
         raise DataError(f"{path} is no valid JSON ({error}); it may be cut off: fetch or export it again") from error
 
 

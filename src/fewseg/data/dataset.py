@@ -21,7 +21,7 @@ from fewseg.data.sampling import check_novel, epoch_order, training_images
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Transform, sample_seed
 from fewseg.episode import IGNORE, Episode
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, FewsegError, UsageError
 
 
 @dataclass
@@ -138,10 +138,13 @@ class BaseDataset(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, g: int) -> tuple[Tensor, Tensor]:
+    def image_of(self, g: int) -> int:
+        """Index in the source of the image of sample `g`."""
         epoch, position = divmod(g, len(self))
-        i = int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
-        image, labels = _load(self.source, i)
+        return int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
+
+    def __getitem__(self, g: int) -> tuple[Tensor, Tensor]:
+        image, labels = _load(self.source, self.image_of(g))
         pixels, maps = self.transform(image, self._lookup[labels][None], sample_seed(self.seed, g, 0))
         return pixels, maps[0]
 
@@ -201,21 +204,71 @@ class GlobalSampler:
             yield list(range(first, min(first + self.batch, self.stop)))[self.rank :: self.world]
 
 
-def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers: int = 0) -> DataLoader[Any]:
+class Loader:
+    """The batches of a torch loader. An error of ours in one of its processes is raised here as it was there, without
+    the traceback that torch puts into its text.
+    """
+
+    def __init__(self, batches: DataLoader[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            for batch in self.batches:
+                if isinstance(batch, FewsegError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error) or "killed" not in f"{error} {error.__cause__}":
+                raise
+            raise FewsegError(
+                "a loader process died, most often for lack of memory; give fewer workers "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+
+
+@dataclass
+class _Told(Dataset[Any]):
+    """A data set whose FewsegErrors are items, so that they come through a loader's pipe whole."""
+
+    inner: Dataset[Any]
+
+    def __len__(self) -> int:
+        return len(self.inner)  # type: ignore[arg-type]
+
+    def __getitem__(self, g: int) -> Any:
+        try:
+            return self.inner[g]
+        except FewsegError as error:
+            return error
+
+    def collate(self, items: list[Any]) -> Any:
+        """The first error, or one batch from the items."""
+        errors = (item for item in items if isinstance(item, FewsegError))
+        return next(errors, None) or getattr(self.inner, "collate", default_collate)(items)
+
+
+def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers: int = 0) -> Loader:
     """A loader over lists of global numbers, or of what the data set takes; its output is the same for any number of
     workers (processors at most).
     """
     workers = min(workers, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn") if workers else None
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]
-        num_workers=workers,
-        collate_fn=getattr(dataset, "collate", default_collate),
-        worker_init_fn=_one_thread,
-        multiprocessing_context=context,
-        persistent_workers=workers > 0,
-        generator=torch.Generator(),  # the loader draws a seed: not from the stream that initialises models
+    told = _Told(dataset)
+    return Loader(
+        DataLoader(
+            told,
+            batch_sampler=batches,  # type: ignore[arg-type]
+            num_workers=workers,
+            collate_fn=told.collate,
+            worker_init_fn=_one_thread,
+            multiprocessing_context=context,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # the loader draws a seed: not from the stream that initialises models
+        )
     )
 
 

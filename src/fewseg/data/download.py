@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import shutil
+import stat
 import tarfile
 import time
 import urllib.error
@@ -114,7 +115,8 @@ def download(
         fetched = root / archive.file
         if not fetched.exists():
             fetch(archive.url, fetched, md5=archive.md5, size=archive.size, progress=progress)
-        extract(fetched, root / archive.into, progress=progress)
+        # what was published is known well enough: an archive that unpacks to twice as much is another one
+        extract(fetched, root / archive.into, limit=2 * archive.unpacked, progress=progress)
         _done(root, archive).write_text(f"{archive.url} {archive.md5}\n")
         fetched.unlink()
 
@@ -156,22 +158,35 @@ def fetch(
     part.replace(target)
 
 
-def extract(archive: Path, directory: Path, *, progress: Progress | None = None) -> None:
-    """Unpack a .zip or .tar(.gz) file; DataError for a member that would land outside `directory`, or is a link."""
+def extract(archive: Path, directory: Path, *, limit: int | None = None, progress: Progress | None = None) -> None:
+    """Unpack a .zip or .tar(.gz) file of `limit` bytes at most (None: as many as the disk has free).
+
+    DataError, before anything is written, for a member that would land outside `directory`, that is a link or a device,
+    or for more bytes than allowed; also where a member holds more than the archive says of it.
+    """
     opened = zipfile.ZipFile if archive.suffix == ".zip" else tarfile.open
     try:
         with opened(archive) as package:
             members = _members(package)
-            for name, _ in members:
-                _check_member(archive, name)
+            _check_members(archive, directory, members, limit)
             steps = progress(members, f"unpacking {archive.name}", len(members)) if progress else members
-            for name, open_member in steps:
-                path = directory / name
+            for member in steps:
+                path = directory / member.name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(path) as temporary, open_member() as source, open(temporary, "wb") as file:
-                    shutil.copyfileobj(source, file)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+                with replacing(path) as temporary, member.open() as source, open(temporary, "wb") as file:
+                    _copy(source, file, member, archive)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{archive} is damaged ({error}); delete it and fetch it again") from error
+
+
+def _copy(source: IO[bytes], target: IO[bytes], member: _Member, archive: Path) -> None:
+    """Copy a member, but no more than its entry promises: what it really unpacks to is known only now."""
+    left = member.size
+    while piece := source.read(_PIECE):
+        left -= len(piece)
+        if left < 0:
+            raise DataError(f"{archive}: member {member.name!r} holds more than the {member.size} bytes it says")
+        target.write(piece)
 
 
 def _pieces(url: str, part: Path, pause: float) -> Iterator[int]:
@@ -213,25 +228,65 @@ def _connect(url: str, offset: int) -> http.client.HTTPResponse:
     return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30)
 
 
-def _members(package: zipfile.ZipFile | tarfile.TarFile) -> list[tuple[str, Callable[[], IO[bytes]]]]:
-    """Name and opener of every file; links and devices keep their name but cannot be opened."""
+@dataclass(frozen=True)
+class _Member:
+    """A file in an archive; links and devices have a name and a size but cannot be opened."""
+
+    name: str
+    size: int
+    plain: bool
+    open: Callable[[], IO[bytes]]
+
+
+def _members(package: zipfile.ZipFile | tarfile.TarFile) -> list[_Member]:
     if isinstance(package, zipfile.ZipFile):
         files = (info for info in package.infolist() if not info.is_dir())
-        return [(info.filename, partial(package.open, info)) for info in files]
-    return [(info.name, partial(_open_tar, package, info)) for info in package if not info.isdir()]
+        return [
+            _Member(info.filename, info.file_size, _is_plain(info.external_attr >> 16), partial(package.open, info))
+            for info in files
+        ]
+    return [
+        _Member(info.name, info.size, info.isfile(), partial(_open_tar, package, info))
+        for info in package
+        if not info.isdir()
+    ]
+
+
+def _is_plain(mode: int) -> bool:
+    return stat.S_IFMT(mode) in (0, stat.S_IFREG)
 
 
 def _open_tar(package: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    source = package.extractfile(info) if info.isfile() else None
+    source = package.extractfile(info)
     if source is None:
-        raise DataError(f"{package.name}: member {info.name!r} is a link or a device; such archives are not unpacked")
+        raise DataError(f"{package.name}: member {info.name!r} is no file")
     return source
 
 
-def _check_member(archive: Path, name: str) -> None:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in name.split("/", maxsplit=1)[0]:
-        raise DataError(f"{archive}: member {name!r} would be written outside its directory; nothing was unpacked")
+def _check_members(archive: Path, directory: Path, members: list[_Member], limit: int | None) -> None:
+    root = directory.resolve()
+    for member in members:
+        path = PurePosixPath(member.name.replace("\\", "/"))
+        outside = path.is_absolute() or ".." in path.parts or ":" in member.name.split("/", maxsplit=1)[0]
+        # a link that lies in the directory already could lead out of it
+        if outside or not (directory / member.name).resolve().is_relative_to(root):
+            raise DataError(
+                f"{archive}: member {member.name!r} would be written outside its directory; nothing was unpacked"
+            )
+        if not member.plain:
+            raise DataError(f"{archive}: member {member.name!r} is a link or a device; such archives are not unpacked")
+    total = sum(member.size for member in members)
+    allowed = shutil.disk_usage(_existing(directory)).free if limit is None else limit
+    if total > allowed:
+        raise DataError(
+            f"{archive} ({_size(archive)} bytes) would unpack to {total} bytes, but "
+            f"{'the disk has' if limit is None else 'this data set has at most'} {allowed}; nothing was unpacked"
+        )
+
+
+def _existing(path: Path) -> Path:
+    """The directory, or the nearest one above it that is there."""
+    return path if path.exists() else _existing(path.parent)
 
 
 def _part(target: Path) -> Path:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.images import read_image, read_labels
 from fewseg.data.index import Indexed, build_index, count_labels, read_list
+from fewseg.data.matlab import read_field
 from fewseg.data.source import Fold, SourceIndex, make_fold
 from fewseg.errors import DataError, UsageError
 
@@ -157,7 +157,9 @@ def _find_voc(root: Path) -> Path:
 def _read_mat(path: Path) -> NDArray[np.uint8]:
     """The (H, W) label map of an SBD `cls` file."""
     try:
-        labels = scipy.io.loadmat(path, variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0]
-    except Exception as error:  # scipy raises whatever the broken bytes lead to
+        labels = read_field(path, "GTcls", "Segmentation")
+        if labels.ndim != 2 or not labels.size or not (np.isin(labels, range(256))).all():
+            raise ValueError(f"its labels are {labels.dtype} of shape {labels.shape}")
+    except (ValueError, OSError) as error:
         raise DataError(f"{path} is not a label file of SBD ({error}); fetch it again") from error
     return np.ascontiguousarray(labels, dtype=np.uint8)

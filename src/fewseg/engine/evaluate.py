@@ -83,7 +83,8 @@ def evaluate(
     `episode_lists` replace its draw. `source` is the data set's test subset.
 
     Encoded images are kept in `cache_gb` of memory, then in a temporary file of at most `file_gb`. The digits depend on
-    none of `workers`, `cache_gb` and `file_gb`; with a `batch_size` above 1 they agree to rounding.
+    none of `workers`, `cache_gb`, `file_gb` and the number of processes (torchrun), which share the episodes; with a
+    `batch_size` above 1 they agree to rounding.
     """
     progress = progress or Silent()
     keep_freed_memory()

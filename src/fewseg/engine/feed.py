@@ -23,6 +23,7 @@ from fewseg.data.dataset import EpisodeDataset, make_loader
 from fewseg.data.episodes import EpisodeList, EpisodeSpec
 from fewseg.data.protocols import EvaluationProtocol
 from fewseg.engine.features import FeatureCache, stack_queries, stack_supports
+from fewseg.engine.processes import own_share
 from fewseg.episode import IGNORE
 from fewseg.models.base import Features
 
@@ -80,7 +81,7 @@ class Step:
 
 
 class Feed:
-    """The steps of an evaluation with their features and truths, computed once within the cache's budget."""
+    """The steps of this process with their features and truths, computed once within the cache's budget."""
 
     def __init__(
         self,
@@ -100,7 +101,8 @@ class Feed:
         self._input, self._scored = _mark(*images), _mark(*images, dataset.fold, protocol.scored_at)
         entries = [Entry(r, e, spec) for r, listed in enumerate(lists) for e, spec in enumerate(listed.specs)]
         entries.sort(key=lambda e: (len(e.spec.support), e.spec.class_id, e.spec.query, e.repeat, e.place))
-        self.steps = [Step(tuple(batch)) for batch in _batches(entries, batch_size)]
+        # several processes share the steps, not the episodes: what is matched at once is the same in any number of them
+        self.steps = own_share([Step(tuple(batch)) for batch in _batches(entries, batch_size)])
         self._promised: set[Key] = set()
         self._arrived: WeakValueDictionary[tuple[int, int], Loaded] = WeakValueDictionary()
         cache.expect(key for step in self.steps for entry in step.entries for key in self._keys(entry.spec))

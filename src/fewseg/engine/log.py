@@ -11,26 +11,38 @@ import torch
 from torch import Tensor
 
 from fewseg.config import Config
-from fewseg.data.images import replacing
-from fewseg.errors import UsageError
+from fewseg.data.images import replacing, sync
+from fewseg.errors import DataError, UsageError
 
 
 class Log:
     """`metrics.jsonl`: a line every few batches and for every validation; lines after the checkpoint are
     dropped.
+
+    `pending` is what a checkpoint says of the batches since the last line. Only one of several processes `writes`.
     """
 
-    def __init__(self, run: Path, config: Config, *, batches: int) -> None:
+    def __init__(
+        self, run: Path, config: Config, *, batches: int, pending: dict[str, Any] | None = None, writes: bool = True
+    ) -> None:
         self.file = run / "metrics.jsonl"
         self.batch_size = config.train.batch_size
-        self._sums: dict[str, float] = {}
-        self._counts = torch.zeros(2)
-        self._batches = 0
+        pending = pending or {}
+        self._sums: dict[str, float] = dict(pending.get("sums", {}))
+        self._counts = torch.tensor(pending.get("counts", [0.0, 0.0]))
+        self._batches = int(pending.get("batches", 0))
         self._mark = (time.perf_counter(), batches)
-        self._board = _tensorboard(run) if config.train.tensorboard else None
-        kept = [line for line in _lines(self.file) if line["batches"] <= batches]
-        with replacing(self.file) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._writes = writes
+        self._board = _tensorboard(run, batches) if config.train.tensorboard and writes else None
+        if writes:
+            kept = [text for text, line in _lines(self.file) if line["batches"] <= batches]
+            with replacing(self.file, durable=True) as temporary:
+                temporary.write_text("".join(text + "\n" for text in kept))
+
+    @property
+    def pending(self) -> dict[str, Any]:
+        """What was added since the last line, as plain data."""
+        return {"sums": dict(self._sums), "counts": self._counts.tolist(), "batches": self._batches}
 
     def add(self, terms: dict[str, Tensor], counts: Tensor) -> None:
         """One batch's terms, and its foreground intersection and union."""
@@ -61,7 +73,16 @@ class Log:
         """Write a validation's scores."""
         self._append({"batches": batches, "epoch": epoch} | {f"val_{k}": v for k, v in scores.items()})
 
+    def sync(self) -> None:
+        """Bring the lines to the disk: a checkpoint must never outlive the lines before it."""
+        if self._writes:
+            sync(self.file)
+        if self._board is not None:
+            self._board.flush()
+
     def _append(self, line: dict[str, Any]) -> None:
+        if not self._writes:
+            return
         with open(self.file, "a") as file:
             file.write(json.dumps(line) + "\n")
         if self._board is not None:
@@ -70,20 +91,31 @@ class Log:
                     self._board.add_scalar(name, value, line["batches"])
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics file; a half-written last line is left out."""
+def _lines(file: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of a metrics file, as they stand and as data; a half-written last line is left out.
+
+    Raises DataError for any other line that is no line of a log: dropping it would lose what it said in silence.
+    """
+    try:
+        texts = file.read_text().splitlines() if file.is_file() else []
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is damaged ({error}); move it away to go on without the lines before") from error
     lines = []
-    for text in file.read_text().splitlines() if file.is_file() else []:
+    for number, text in enumerate(texts, 1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+            line = json.loads(text)
+            lines.append((text, {"batches": int(line["batches"])}))
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(texts):
+                raise DataError(
+                    f"{file}, line {number} is damaged; mend or remove it, or move the file away, to go on"
+                ) from error
     return lines
 
 
-def _tensorboard(run: Path) -> Any:
+def _tensorboard(run: Path, batches: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError("train.tensorboard=true needs the extra: pip install 'fewseg[tensorboard]'") from error
-    return SummaryWriter(str(run / "tensorboard"))
+    return SummaryWriter(str(run / "tensorboard"), purge_step=batches + 1 if batches else None)

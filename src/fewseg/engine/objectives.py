@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fewseg.episode import Episode
+from fewseg.engine.processes import rank_and_world, whole_batch
+from fewseg.episode import Episode, Prediction
 from fewseg.metrics import base_confusion, episode_counts, foreground_wins, winners
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.base_learner import PSPNet
@@ -35,6 +37,8 @@ class EpisodeObjective(nn.Module):
             embedded = self.model.embed_query(query), self.model.embed_support(support)
             size = (batch.query_mask.shape[-2], batch.query_mask.shape[-1])
             prediction = self.model.match(*embedded, size=size, base_index=batch.base_index)
+        prediction, batch = _of_all_processes(prediction, batch)
+        assert batch.query_mask is not None
         with torch.no_grad():
             counts = episode_counts(foreground_wins(prediction.logits), batch.query_mask, 0)[1:3]
         losses, logged = self.model.loss(prediction, batch), self.model.logged(prediction, batch)
@@ -59,7 +63,21 @@ class BaseObjective(nn.Module):
 
     def forward(self, image: Tensor, labels: Tensor) -> dict[str, Any]:
         """Images (B, 3, H, W) and base labels (B, H, W) to "losses", "logged" and "counts"."""
-        logits = self.model(image)
+        logits, labels = whole_batch(self.model(image)), whole_batch(labels)
         with torch.no_grad():
             counts = base_confusion(winners(logits), labels, logits.shape[1] - 1)[1:].sum(0)
         return {"losses": self.model.loss(logits, labels), "logged": {}, "counts": counts}
+
+
+def _of_all_processes(prediction: Prediction, batch: Episode) -> tuple[Prediction, Episode]:
+    """The prediction and the labels of the whole batch; the images, which no loss looks at, stay this process's."""
+    if rank_and_world()[1] == 1:
+        return prediction, batch
+    joined = Prediction(
+        whole_batch(prediction.logits),
+        {name: whole_batch(value) for name, value in prediction.aux.items()},
+        tuple(whole_batch(c) for c in prediction.correlations),
+    )
+    labels = ("class_id", "base_index", "query_mask", "query_base_mask")
+    given = {name: whole_batch(value) for name, value in batch.as_dict().items() if name in labels}
+    return joined, replace(batch, **given)

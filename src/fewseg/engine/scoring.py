@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Generic, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.engine.features import FeatureCache
 from fewseg.engine.feed import Entry, Feed, Step
 from fewseg.engine.lanes import in_lanes, lanes_for
+from fewseg.engine.processes import of_all
 from fewseg.episode import Prediction
 from fewseg.models.ops import resize_ac, resize_nearest
 from fewseg.progress import Silent
@@ -63,7 +65,8 @@ def score_episodes(
 ) -> list[list[S]]:
     """`score` of every episode, per list in its order.
 
-    The lists are worked through together: what is encoded for one serves all.
+    The lists are worked through together: what is encoded for one serves all. Several processes share the work, and
+    every one returns all scores.
     """
     model = cache.model.eval()
     transform = input_transform(protocol, model.image_size)
@@ -77,13 +80,16 @@ def score_episodes(
             feed.done(step)
             yield from scored
 
-    found: list[dict[int, S]] = [{} for _ in lists]
+    own: list[tuple[int, int, S]] = []
     running = scores()
     try:
-        for one in (progress or Silent())(running, title, sum(map(len, lists))):
-            found[one.entry.repeat][one.entry.place] = one.score
+        for one in (progress or Silent())(running, title, sum(len(step.entries) for step in feed.steps)):
+            own.append((one.entry.repeat, one.entry.place, one.score))
     finally:
         running.close()  # lanes and workers end here, whatever was raised
+    found: list[dict[int, S]] = [{} for _ in lists]
+    for repeat, place, scored in chain.from_iterable(of_all(own)):
+        found[repeat][place] = scored
     return [[by_place[e] for e in range(len(by_place))] for by_place in found]
 
 

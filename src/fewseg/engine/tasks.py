@@ -22,6 +22,7 @@ from fewseg.data.transforms import Augment, Squeeze
 from fewseg.engine.evaluate import evaluate_episodes
 from fewseg.engine.features import FeatureCache
 from fewseg.engine.objectives import BaseObjective, EpisodeObjective
+from fewseg.engine.processes import of_all, own_share
 from fewseg.engine.training_features import TrainingFeatures
 from fewseg.errors import UsageError
 from fewseg.metrics import base_confusion, miou, winners
@@ -39,6 +40,7 @@ class Task(ABC):
     """What is saved."""
     module: nn.Module
     """What the loop calls: gives the losses, the terms to log and the counts of a batch."""
+    source: ImageSource
     fold: Fold
     epoch_length: int
     """Items per epoch."""
@@ -50,6 +52,10 @@ class Task(ABC):
     @abstractmethod
     def inputs(self, batch: Any) -> dict[str, Any]:
         """A loader's batch as the keyword arguments of `module`: tensors and dicts of tensors."""
+
+    @abstractmethod
+    def name_of(self, g: int) -> str:
+        """Training item number `g` by the ids of its images, for a person to find them."""
 
     @abstractmethod
     def param_groups(self, config: Config) -> list[dict[str, Any]]:
@@ -147,6 +153,11 @@ class EpisodeTask(Task):
             return {"episode": batch.episode.as_dict()}
         return {"episode": batch.labels.as_dict(), "query": batch.query, "support": batch.support}
 
+    def name_of(self, g: int) -> str:
+        spec, ids = self.episodes.spec(g), self.source.index.ids
+        supports = ", ".join(str(ids[i]) for i in spec.support)
+        return f"{self.source.class_names[spec.class_id - 1]}: query {ids[spec.query]}, support {supports}"
+
     def param_groups(self, config: Config) -> list[dict[str, Any]]:
         return self.model.param_groups(config.train.lr)
 
@@ -214,6 +225,9 @@ class BaseTask(Task):
     def inputs(self, batch: Any) -> dict[str, Any]:
         return {"image": batch[0], "labels": batch[1]}
 
+    def name_of(self, g: int) -> str:
+        return str(self.source.index.ids[self.dataset.image_of(g)])
+
     def param_groups(self, config: Config) -> list[dict[str, Any]]:
         groups = self.model.param_groups(config.train.lr, backbone_factor=config.train.backbone_factor)
         return groups if config.train.backbone_factor else groups[1:]
@@ -233,11 +247,13 @@ class BaseTask(Task):
         classes = len(self.fold.base)
         total = torch.zeros(1 + classes, 2, dtype=torch.long)
         self.model.eval()
-        for i in progress(images, "validating the base learner", len(images)):
-            image, labels = source.load(int(i))
+        own = own_share(images.tolist())
+        for i in progress(own, "validating the base learner", len(own)):
+            image, labels = source.load(i)
             truth = torch.from_numpy(lookup[labels])
             pixels, _ = squeeze(image, lookup[labels][None])
             logits = resize_ac(self.model(pixels[None].to(device)), truth.shape)
             total += base_confusion(winners(logits[0]).cpu(), truth, classes)
+        total = torch.stack(of_all(total)).sum(0)
         ious = total[1:, 0] / total[1:, 1].clamp(min=1)
         return {"base_miou": float(ious.mean())}

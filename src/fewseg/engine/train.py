@@ -1,48 +1,51 @@
 """Training: one visible loop for every method.
 
 Everything random is a function of (seed, step): a run that was killed resumes from its last checkpoint and ends with
-the same weights. A run directory holds `config.yaml`, `metrics.jsonl`, `best/` and `last/` (saved models), `base/`
-(the base learner that was trained first) and `state.pt` (what resuming needs).
+the same weights. A run directory holds `config.yaml` and `run.json` (what repeating needs), `metrics.jsonl`, `best/`
+and `last/` (saved models), `base/` (the base learner that was trained first), `state.pt` and the checkpoint before it
+(what resuming needs), and `failure/` where the loss was not finite.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from fewseg.checkpoints import find_folder, method_class, read_record, save_model
 from fewseg.config import Config, load_config
 from fewseg.data.dataset import GlobalSampler
-from fewseg.data.images import replacing
 from fewseg.data.transforms import sample_seed
+from fewseg.engine.failure import plain, save_failure
 from fewseg.engine.log import Log
 from fewseg.engine.memory import keep_freed_memory
+from fewseg.engine.processes import (
+    any_of,
+    create_fabric,
+    end_with_children,
+    lost,
+    of_all,
+    on_main,
+    synchronise_batchnorm,
+)
+from fewseg.engine.record import check_run, describe_run, deterministic, start_directory
+from fewseg.engine.state import State, load_state, save_state
+from fewseg.engine.stop import Stop, StoppedError
 from fewseg.engine.tasks import BaseTask, EpisodeTask, Task
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Silent
 
 LOG_EVERY = 20
 """Batches between lines of the log."""
-
-
-@dataclass
-class State:
-    """Where a run is: optimiser steps done, batches done, and the best score so far."""
-
-    batches: int = 0
-    best: float = -math.inf
-    seconds: float = 0.0
-    saved: int = 0
-    """Batches of the last checkpoint."""
 
 
 @dataclass
@@ -60,45 +63,81 @@ class Training:
     state: State
     total: int
     """Batches of the whole run."""
+    stop: Stop
     progress: Silent
 
 
 def train(config: Config, run: Path, *, resume: bool = False, progress: Silent | None = None) -> Path:
     """Train as configured into the directory `run`; returns it.
 
-    A directory that holds a run is refused unless `resume`; a finished run is left as it is. Raises UsageError for a
-    configuration that differs from the one the run was started with.
+    A directory that holds a run is refused unless `resume`; a finished run is left as it is. SIGINT and SIGTERM end
+    the run with a checkpoint. Raises UsageError for a configuration that differs from the one the run was started
+    with, DataError for data that is missing or a directory that cannot be written.
     """
-    progress = progress or Silent()
     keep_freed_memory()
-    check_run(config, run, resume=resume)
-    fabric = create_fabric(config)
-    fabric.launch()
+    fabric = start_processes(config)
+    progress = (progress or Silent()) if fabric.is_global_zero else Silent()
+    with Stop() as stop, deterministic(config.train.deterministic, progress=progress):
+        training = prepare(config, run, fabric, resume=resume, stop=stop, progress=progress)
+        with told_where(training):
+            loop(training)
+    return run
+
+
+def prepare(config: Config, run: Path, fabric: Fabric, *, resume: bool, stop: Stop, progress: Silent) -> Training:
+    """The task, the run directory, the base learner and the state to start from."""
+    on_main(fabric, lambda: check_run(config, run, resume=resume))
     torch.manual_seed(config.train.seed)
     task = create_task(config, progress=progress)
-    write_config(config, run)
+    described = describe_run(config, task)
+    on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
     if isinstance(task, EpisodeTask):
         task.take_base(ensure_base(config, run, resume=resume, progress=progress))
     total = math.ceil(task.epoch_length * config.train.epochs / config.train.batch_size)
     optimizer = create_optimizer(task.param_groups(config), config)
     rates = [group["lr"] for group in optimizer.param_groups]
     task.module.train()
+    if fabric.world_size > 1:
+        synchronise_batchnorm(task.module, device=fabric.device)
     module, optimizer = fabric.setup(task.module, optimizer)
-    state = load_state(run, task.model, optimizer) if resume else State()
-    training = Training(config, run, task, fabric, module, optimizer, rates, state, total, progress)
+    state, damage = load_state(run, task.model, optimizer) if resume else (State(), "")
+    if damage:
+        progress.log(damage)
+    return Training(config, run, task, fabric, module, optimizer, rates, state, total, stop, progress)
+
+
+@contextmanager
+def told_where(t: Training) -> Iterator[None]:
+    """Whatever ends the loop early also says where it ended and where `--resume` goes on."""
     try:
-        loop(training)
+        yield
     except KeyboardInterrupt:
-        # nothing is saved here: an interrupt may fall between a step and its bookkeeping, or into a validation
-        raise FewsegError(
-            f"stopped after {state.batches} of {total} batches; --resume goes on from batch {state.saved}"
-        ) from None
-    return run
+        # nothing is saved here: a second interrupt may fall between a step and its bookkeeping
+        raise FewsegError(f"stopped at once; {_whereabouts(t)}") from None
+    except FewsegError as error:
+        raise type(error)(f"{error}; {_whereabouts(t)}") from error
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}"
+        raise DataError(f"the run {t.run} cannot go on: {what}; {_whereabouts(t)}") from error
+    except RuntimeError as error:
+        if t.fabric.world_size == 1 or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise FewsegError(f"{lost(error)}; {_whereabouts(t)}") from error
+
+
+def _whereabouts(t: Training) -> str:
+    s = t.state
+    kept = f"goes on from the checkpoint of batch {s.saved}, which is whole" if s.saved else "starts it again"
+    return f"{s.batches} of {t.total} batches were done; --resume {kept}"
 
 
 def loop(t: Training) -> None:
     """From the state to the last batch: forward, backward, step, log, validate, save."""
     settings, state, length = t.config.train, t.state, t.task.epoch_length
+    log = Log(t.run, t.config, batches=state.batches, pending=state.log, writes=t.fabric.is_global_zero)
+    if state.epoch_open:  # it was stopped while it validated
+        end_epoch(t, log)
+        save(t, log)
     sampler = GlobalSampler(
         state.batches * settings.batch_size,
         t.total * settings.batch_size,  # the last batch is filled up: BatchNorm cannot train on one image
@@ -106,32 +145,49 @@ def loop(t: Training) -> None:
         rank=t.fabric.global_rank,
         world=t.fabric.world_size,
     )
-    log = Log(t.run, t.config, batches=state.batches)
-    batches = iter(t.task.batches(sampler, progress=t.progress, folder=t.run))
+    batches = iter(t.task.batches(sampler, progress=t.stop.watch(t.progress), folder=t.run))
     started = time.perf_counter() - state.seconds
     title = f"training {t.config.model.name}"
     for step in t.progress(range(state.batches, t.total), title, t.total, done=state.batches):
-        # dropout is a function of (seed, step) too: a resumed run draws what an undisturbed one would
-        torch.manual_seed(sample_seed(settings.seed, step, t.fabric.global_rank))
-        out = t.module(**t.fabric.to_device(t.task.inputs(next(batches))))
-        losses: dict[str, Tensor] = out["losses"]
-        loss = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(loss):
-            raise FewsegError(_not_finite(losses, step, settings.batch_size))
-        t.fabric.backward(loss / settings.accumulate)
-        last = step + 1 == t.total
-        if (step + 1) % settings.accumulate == 0 or last:
-            optimizer_step(t, step)
+        out = training_step(t, step, t.fabric.to_device(t.task.inputs(next(batches))))
         state.batches, state.seconds = step + 1, time.perf_counter() - started
-        log.add(losses | out["logged"], out["counts"])
-        epoch_ends = last or _epoch_ends(step + 1, length, settings.batch_size)
-        if (step + 1) % LOG_EVERY == 0 or epoch_ends:
+        log.add(out["losses"] | out["logged"], out["counts"])
+        state.epoch_open = step + 1 == t.total or _epoch_ends(step + 1, length, settings.batch_size)
+        save_now = state.epoch_open or (step + 1) % settings.save_every == 0
+        if save_now or (step + 1) % LOG_EVERY == 0:
             t.progress.note(log.write(state.batches, t.total, lr=t.optimizer.param_groups[0]["lr"]))
-        if epoch_ends:
-            finish_epoch(t, log)
-        if epoch_ends or (step + 1) % settings.save_every == 0:
-            log.write(state.batches, t.total, lr=t.optimizer.param_groups[0]["lr"])
-            save_state(t)
+        stopped = any_of(t.stop.signal is not None, device=t.fabric.device)
+        if state.epoch_open and not stopped:
+            end_epoch(t, log)
+        if save_now or stopped:
+            save(t, log)
+        if stopped:
+            raise StoppedError(f"stopped by {t.stop.signal or 'another process'}")
+
+
+def training_step(t: Training, step: int, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Forward, backward and, where `accumulate` batches are together, the optimiser's step."""
+    settings = t.config.train
+    # dropout is a function of (seed, step) too: a resumed run draws what an undisturbed one would
+    torch.manual_seed(sample_seed(settings.seed, step, t.fabric.global_rank))
+    out = t.module(**inputs)
+    losses: dict[str, Tensor] = out["losses"]
+    loss = torch.stack(list(losses.values())).sum()
+    if not torch.isfinite(loss):
+        raise not_finite(t, step, inputs, losses)
+    t.fabric.backward(loss / settings.accumulate)
+    if (step + 1) % settings.accumulate == 0 or step + 1 == t.total:
+        optimizer_step(t, step)
+    return out
+
+
+def end_epoch(t: Training, log: Log) -> None:
+    """`finish_epoch`, or a checkpoint before it if a stop is wished meanwhile."""
+    try:
+        finish_epoch(t, log)
+    except StoppedError:
+        save(t, log)
+        raise
 
 
 def optimizer_step(t: Training, step: int) -> None:
@@ -149,7 +205,9 @@ def finish_epoch(t: Training, log: Log) -> None:
     epoch = settings.epochs if state.batches == t.total else state.batches * settings.batch_size // t.task.epoch_length
     info = t.task.info() | {"data": t.config.as_dict()["data"], "epoch": epoch, "batches": state.batches}
     if state.batches == t.total or epoch % settings.val_every == 0:
-        scores = t.task.validate(progress=t.progress)
+        # several processes validate together: one alone must not leave
+        progress = t.stop.watch(t.progress) if t.fabric.world_size == 1 else t.progress
+        scores = t.task.validate(progress=progress)
         t.module.train()
         if scores:
             log.validation(state.batches, epoch, scores)
@@ -161,18 +219,28 @@ def finish_epoch(t: Training, log: Log) -> None:
                     save_model(t.task.model, t.run / "best", info)
     if t.fabric.is_global_zero:
         save_model(t.task.model, t.run / "last", info)
+    state.epoch_open = False
     t.fabric.barrier()
 
 
-def create_fabric(config: Config) -> Fabric:
-    """The configured devices and precision."""
+def start_processes(config: Config) -> Fabric:
+    """The configured devices and precision, started."""
     t = config.train
+    fabric = create_fabric(
+        accelerator=t.accelerator, devices=t.devices, nodes=t.nodes, precision=t.precision, timeout=t.timeout
+    )
+    if t.batch_size % fabric.world_size:
+        raise UsageError(
+            f"a batch of {t.batch_size} cannot be divided among {fabric.world_size} processes; "
+            f"give train.batch_size a multiple of {fabric.world_size}"
+        )
     try:
-        return Fabric(accelerator=t.accelerator, devices=t.devices, num_nodes=t.nodes, precision=t.precision)  # type: ignore[arg-type]
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        asked = f"train.accelerator={t.accelerator}, devices={t.devices}, precision={t.precision}"
-        raise UsageError(f"cannot train with {asked}: {reason}") from error
+        fabric.launch()
+    except (ValueError, RuntimeError) as error:  # the launcher's numbers do not fit, or the others never came
+        reason = " ".join(str(error).split())[:300]
+        raise FewsegError(f"{fabric.world_size} processes could not be brought together: {reason}") from error
+    end_with_children(fabric)
+    return fabric
 
 
 def create_task(config: Config, *, progress: Silent) -> Task:
@@ -197,7 +265,18 @@ def ensure_base(config: Config, run: Path, *, resume: bool, progress: Silent) ->
     base.data.name, base.data.root, base.data.fold = config.data.name, config.data.root, config.data.fold
     base.data.options = config.data.options
     base.model.backbone, base.model.weights = config.model.backbone, config.model.weights
-    for key in ("seed", "workers", "validation", "held_out", "accelerator", "devices", "nodes", "precision"):
+    for key in (
+        "seed",
+        "workers",
+        "validation",
+        "held_out",
+        "deterministic",
+        "accelerator",
+        "devices",
+        "nodes",
+        "timeout",
+        "precision",
+    ):
         setattr(base.train, key, getattr(config.train, key))
     base.train.epochs = config.base.epochs or base.train.epochs
     folder = run / "base"
@@ -210,29 +289,6 @@ def ensure_base(config: Config, run: Path, *, resume: bool, progress: Silent) ->
 
 def _finished(folder: Path, config: Config) -> bool:
     return read_record(find_folder(folder))["info"].get("epoch") == config.train.epochs
-
-
-def check_run(config: Config, run: Path, *, resume: bool) -> None:
-    """That the directory holds no run, or the one to resume."""
-    file = run / "config.yaml"
-    if file.is_file():
-        if not resume:
-            raise UsageError(f"{run} already holds a run; give another --out, or --resume to go on with it")
-        if load_config(str(file)).as_dict() != config.as_dict():
-            raise UsageError(f"the configuration differs from {file}; resume with the same one, or give another --out")
-    elif resume:
-        raise DataError(f"{run} holds no run to resume (no config.yaml)")
-
-
-def write_config(config: Config, run: Path) -> None:
-    """Make the directory with its configuration, if it is not there yet."""
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        if not (run / "config.yaml").is_file():
-            with replacing(run / "config.yaml") as temporary:
-                temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
-    except OSError as error:
-        raise DataError(f"cannot write the run directory {run}: {error.strerror}; give another --out") from error
 
 
 def create_optimizer(groups: list[dict[str, Any]], config: Config) -> Optimizer:
@@ -252,41 +308,13 @@ def set_learning_rate(optimizer: Optimizer, rates: list[float], step: int, total
         group["lr"] = rate * factor
 
 
-def save_state(t: Training) -> None:
-    """Write what resuming needs, whole or not at all."""
-    if not t.fabric.is_global_zero:
-        return
-    content = {
-        "model": {k: v.detach().cpu() for k, v in t.task.model.state_dict().items()},
-        "optimizer": t.optimizer.state_dict(),
-        "batches": t.state.batches,
-        "best": t.state.best,
-        "seconds": t.state.seconds,
-        # not empty where the checkpoint falls between two batches of one optimiser step
-        "gradients": {n: p.grad.cpu() for n, p in t.task.model.named_parameters() if p.grad is not None},
-    }
-    with replacing(t.run / "state.pt") as temporary:
-        torch.save(content, temporary)
+def save(t: Training, log: Log) -> None:
+    """A checkpoint of where the run is."""
+    t.state.log = log.pending
+    if t.fabric.is_global_zero:
+        log.sync()
+        save_state(t.run, t.state, t.task.model, t.optimizer)
     t.state.saved = t.state.batches
-
-
-def load_state(run: Path, model: nn.Module, optimizer: Optimizer) -> State:
-    """The state of the last checkpoint; the start if there is none yet."""
-    file = run / "state.pt"
-    if not file.is_file():
-        return State()
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise DataError(
-            f"{file} is damaged ({type(error).__name__}); start the run again with another --out"
-        ) from error
-    model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
-    parameters = dict(model.named_parameters())
-    for name, gradient in content.get("gradients", {}).items():
-        parameters[name].grad = gradient.to(parameters[name].device)
-    return State(content["batches"], content["best"], content["seconds"], saved=content["batches"])
 
 
 def _epoch_ends(batches: int, length: int, batch_size: int) -> bool:
@@ -294,10 +322,22 @@ def _epoch_ends(batches: int, length: int, batch_size: int) -> bool:
     return batches * batch_size // length > (batches - 1) * batch_size // length
 
 
-def _not_finite(losses: dict[str, Tensor], step: int, batch_size: int) -> str:
-    terms = ", ".join(f"{name} {float(value.detach()):.3g}" for name, value in losses.items())
-    first = step * batch_size
-    return (
-        f"the loss is not finite at batch {step} (episodes {first} to {first + batch_size - 1}: {terms}); "
-        "lower train.lr, or set train.clip=1"
+def not_finite(t: Training, step: int, inputs: dict[str, Any], losses: dict[str, Tensor]) -> FewsegError:
+    """Keep the batch whose loss is not finite, and say which it was and how to look at it."""
+    size, values = t.config.train.batch_size, {name: float(value.detach()) for name, value in losses.items()}
+    items = [t.task.name_of(g) for g in range(step * size, (step + 1) * size)]
+    record = {"step": step, "items": items, "losses": values, "seed": t.config.train.seed}
+    record |= {"precision": t.config.train.precision, "freeze_backbone": t.config.train.backbone_factor == 0}
+    parts = of_all(plain(inputs))
+    how = f"fewseg replay {t.run} computes the batch again"
+    try:
+        if t.fabric.is_global_zero:
+            save_failure(t.task.model, t.run, parts, record)
+    except OSError as error:
+        how = f"it could not be kept for a replay ({error.strerror})"
+    terms = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+    listed = " | ".join(items[:4]) + (f" | and {len(items) - 4} more" if len(items) > 4 else "")
+    return FewsegError(
+        f"the loss is not finite at batch {step} (episodes {step * size} to {(step + 1) * size - 1}: {terms}); "
+        f"lower train.lr, or set train.clip=1; {how}; its episodes: {listed}"
     )

@@ -1,0 +1,118 @@
+"""The one kind of MATLAB file that is read here: a struct with a label map (SBD's `cls` files), MAT format 5.
+
+scipy's reader takes sizes and types from the file's words and crashes the process on damaged ones; here nothing is read
+beyond what is there.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_BYTES = 2**28
+"""Of a variable once it is unpacked."""
+_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_MATRIX, _COMPRESSED, _STRUCT, _NUMERIC = 14, 15, 2, range(6, 16)
+
+
+@dataclass(frozen=True)
+class _Element:
+    kind: int
+    content: memoryview
+    order: Literal["little", "big"]
+
+    def numbers(self) -> NDArray[Any]:
+        if self.kind not in _NUMBERS:
+            raise ValueError(f"type {self.kind} is none of numbers")
+        return np.frombuffer(self.content, np.dtype(_NUMBERS[self.kind]).newbyteorder(self.order))
+
+    def parts(self) -> Iterator[_Element]:
+        """The elements inside; ValueError where one is longer than what holds it."""
+        data, at = self.content, 0
+        while at + 8 <= len(data):
+            first = int.from_bytes(data[at : at + 4], self.order)
+            if size := first >> 16:  # up to four bytes lie in the tag itself
+                kind, begin, after = first & 0xFFFF, at + 4, at + 8
+                if size > 4:
+                    raise ValueError(f"an element at byte {at} has a wrong tag")
+            else:
+                kind, size, begin = first, int.from_bytes(data[at + 4 : at + 8], self.order), at + 8
+                after = begin + size + (0 if kind == _COMPRESSED else -size % 8)
+            if begin + size > len(data):
+                raise ValueError(f"an element at byte {at} has {size} bytes, but {len(data) - begin} are left")
+            yield _Element(kind, data[begin : begin + size], self.order)
+            at = after
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    kind: int
+    shape: tuple[int, ...]
+    name: str
+    rest: tuple[_Element, ...]
+
+
+def read_field(path: Path, variable: str, field: str) -> NDArray[Any]:
+    """The numeric matrix in a field of a 1 x 1 struct variable.
+
+    Raises ValueError that says what is wrong with the file, OSError where it cannot be read.
+    """
+    content = memoryview(path.read_bytes())
+    orders: dict[bytes, Literal["little", "big"]] = {b"IM": "little", b"MI": "big"}
+    order = orders.get(bytes(content[126:128]))
+    if order is None:
+        raise ValueError("it is no MATLAB file of format 5")
+    for element in _Element(0, content[128:], order).parts():
+        matrix = _matrix(_unpacked(element))
+        if matrix.name == variable:
+            return _numbers(_matrix(_field(matrix, field)))
+    raise ValueError(f"it has no variable {variable}")
+
+
+def _unpacked(element: _Element) -> _Element:
+    if element.kind != _COMPRESSED:
+        return element
+    unpacking = zlib.decompressobj()
+    try:
+        content = unpacking.decompress(element.content, MOST_BYTES)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if unpacking.unconsumed_tail:
+        raise ValueError(f"it unpacks to more than {MOST_BYTES >> 20} MB")
+    if not unpacking.eof:
+        raise ValueError("it is cut off")
+    return next(_Element(0, memoryview(content), element.order).parts(), element)
+
+
+def _matrix(element: _Element) -> _Matrix:
+    parts = tuple(element.parts()) if element.kind == _MATRIX else ()
+    if len(parts) < 3:
+        raise ValueError("an array lacks its flags, dimensions or name")
+    flags, shape = parts[0].numbers(), parts[1].numbers()
+    if not len(flags) or shape.dtype.kind not in "iu" or (shape < 0).any():
+        raise ValueError("an array has no flags or no dimensions")
+    return _Matrix(int(flags[0]) & 0xFF, tuple(shape.tolist()), bytes(parts[2].content).decode("latin-1"), parts[3:])
+
+
+def _field(struct: _Matrix, name: str) -> _Element:
+    if struct.kind != _STRUCT or struct.shape != (1, 1) or len(struct.rest) < 2:
+        raise ValueError(f"{struct.name} is no struct of 1 x 1")
+    length, names = struct.rest[0].numbers(), bytes(struct.rest[1].content)
+    step = int(length[0]) if len(length) else 0
+    fields = [names[at : at + step].split(b"\0")[0] for at in range(0, len(names), step)] if step > 0 else []
+    if name.encode() not in fields or fields.index(name.encode()) + 2 >= len(struct.rest):
+        raise ValueError(f"{struct.name} has no field {name}")
+    return struct.rest[2 + fields.index(name.encode())]
+
+
+def _numbers(matrix: _Matrix) -> NDArray[Any]:
+    if matrix.kind not in _NUMERIC or not matrix.rest:
+        raise ValueError("its values are no numbers")
+    values = matrix.rest[0].numbers()  # stored in the smallest type that holds them, column by column
+    return values.reshape(matrix.shape, order="F")
