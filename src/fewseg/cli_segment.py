@@ -1,4 +1,4 @@
-"""The command `fewseg segment`: supports in groups, and what comes out for many photos."""
+"""The commands `fewseg segment` and `fewseg app`: models on one's own photos."""
 
 from __future__ import annotations
 
@@ -81,13 +81,8 @@ def segment(
     from fewseg.predictor import FewShotPredictor
     from fewseg.segment import segment_folder
 
-    if model is None:
-        raise UsageError(
-            "no model ships with this version yet: give --model RUN (of fewseg train), a saved model, or --model "
-            "dense, which needs no training"
-        )
     found, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots)
-    opened = open_target(model, [], device=device)
+    opened = open_target(_model(model), [], device=device)
     predictor = FewShotPredictor(opened.model, flip=flip)
     predictor.set_support(*found[None]) if None in found else predictor.set_support(found)
     predictor.support_files |= {path.resolve() for path in read}
@@ -104,6 +99,37 @@ def segment(
         progress=Bars(),
     )
     _tell(summary, out)
+
+
+def page(
+    model: Annotated[
+        str | None, typer.Option(help="A run directory, a saved model, or a method without training such as `dense`.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="[the first free one from 7860]")] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+) -> None:
+    """Serve a page on this machine: mark objects in photos with the mouse, see and download masks of others.
+
+    `fewseg app --model RUN`. Needs the extra `app` (`pip install 'fewseg[app]'`); works without a network.
+    """
+    from fewseg.app.serve import serve
+    from fewseg.engine.runs import open_target
+
+    opened = open_target(_model(model), [], device=device)
+    served = serve(opened.model, host=host, port=port, browser=browser, wait=False)
+    typer.echo(f"page: {served.local_url}  (Ctrl-C ends it)")
+    served.block_thread()
+
+
+def _model(name: str | None) -> str:
+    if name is None:
+        raise UsageError(
+            "no model ships with this version yet: give --model RUN (of fewseg train), a saved model, or --model "
+            "dense, which needs no training"
+        )
+    return name
 
 
 def _read_supports(
