@@ -20,13 +20,13 @@ KEPT_SECONDS = 3600
 """How long a visitor's photos and masks are kept after the last click."""
 
 INTRO = """# fewseg
-Mark an object in one or a few photos; get its masks in other photos. Everything stays on the machine that runs this page.
+Mark an object in one or a few photos; get its masks in other photos. Everything stays on the machine that runs it.
 """
 WHOLE, STROKES = "the whole object, in red", "strokes: red object, blue background"
 
 
-def build(model: FewShotSegmenter, limits: Limits | None = None) -> gr.Blocks:
-    """The page for a model that is ready for use."""
+def build(model: FewShotSegmenter, limits: Limits | None = None, *, root: Path | None = None) -> gr.Blocks:
+    """The page for a model that is ready for use; visitors' files are kept in `root`."""
     limits = limits or Limits()
     with gr.Blocks(title="fewseg", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
         session = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=_close)
@@ -36,7 +36,7 @@ def build(model: FewShotSegmenter, limits: Limits | None = None) -> gr.Blocks:
             with gr.Column(min_width=320):
                 gr.Markdown("## 1. Show what to find")
                 name = gr.Textbox("object", label="Name of the object", max_lines=1, elem_id="name")
-                upload = gr.File(label="A photo with it", file_types=["image"], height=110, elem_id="support")
+                upload = gr.File(label="A photo with it", file_types=["image"], height=130, elem_id="support")
                 editor = gr.ImageEditor(
                     label="Paint over the object",
                     sources=(),
@@ -50,11 +50,13 @@ def build(model: FewShotSegmenter, limits: Limits | None = None) -> gr.Blocks:
                     elem_id="editor",
                 )
                 how = gr.Radio([WHOLE, STROKES], value=WHOLE, label="What is painted", elem_id="how")
-                mask_file = gr.File(label="… or its mask as a file", file_types=["image"], height=110, elem_id="mask")
+                mask_file = gr.File(label="… or its mask as a file", file_types=["image"], height=130, elem_id="mask")
                 with gr.Row():
                     add = gr.Button("Add", variant="primary", elem_id="add")
                     clear = gr.Button("Forget all marked photos", elem_id="clear")
-                supports = gr.Gallery(label="Marked photos", columns=3, height=180, elem_id="supports")
+                supports = gr.Gallery(
+                    label="Marked photos", columns=3, height=180, interactive=False, elem_id="supports"
+                )
             with gr.Column(min_width=320):
                 gr.Markdown("## 2. Find it in other photos")
                 queries = gr.File(
@@ -67,10 +69,14 @@ def build(model: FewShotSegmenter, limits: Limits | None = None) -> gr.Blocks:
                 find = gr.Button("Find", variant="primary", elem_id="find")
                 with gr.Tabs():
                     with gr.Tab("Masks"):
-                        masks = gr.Gallery(label="Masks", columns=2, height=420, elem_id="masks")
+                        masks = gr.Gallery(label="Masks", columns=2, height=420, interactive=False, elem_id="masks")
                     with gr.Tab("Correlation maps"):
                         maps = gr.Gallery(
-                            label="Where the network sees a likeness", columns=2, height=420, elem_id="maps"
+                            label="Where the network sees a likeness",
+                            columns=2,
+                            height=420,
+                            interactive=False,
+                            elem_id="maps",
                         )
                 threshold = gr.Slider(0, 1, 0.5, step=0.01, label="Threshold", elem_id="threshold")
                 min_area = gr.Slider(0, 5000, 0, step=10, label="Drop parts smaller than … pixels", elem_id="min-area")
@@ -81,7 +87,7 @@ def build(model: FewShotSegmenter, limits: Limits | None = None) -> gr.Blocks:
         settings = [session, threshold, min_area]
         upload.change(_told(_opened(limits)), [upload], [photo, editor], **quick)
         add.click(
-            _told(_add(limits)), [session, name, photo, editor, how, mask_file], [session, supports], **one
+            _told(_add(limits, root)), [session, name, photo, editor, how, mask_file], [session, supports], **one
         ).success(lambda: (None, None, None), None, [upload, mask_file, photo], api_visibility="private")
         clear.click(_forget, [session], [session, supports], **quick)
         found = find.click(_told_steps(_find(model)), [session, queries], [session, maps], **one)
@@ -138,7 +144,7 @@ def _opened(limits: Limits) -> Callable[..., Any]:
     return opened
 
 
-def _add(limits: Limits) -> Callable[..., Any]:
+def _add(limits: Limits, root: Path | None) -> Callable[..., Any]:
     def add(
         session: Session | None,
         name: str,
@@ -147,7 +153,7 @@ def _add(limits: Limits) -> Callable[..., Any]:
         how: str,
         mask_file: str | None,
     ) -> tuple[Session, list[Any]]:
-        session = session or Session(limits)
+        session = session or Session(limits, root=root)
         if photo is None:
             raise gr.Error("Choose a photo with the object first.", print_exception=False)
         if mask_file is not None:

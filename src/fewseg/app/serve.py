@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +33,19 @@ def serve(
     `port` None takes the first free one from 7860 on. UsageError where gradio is not installed.
     """
     # before gradio is imported: uploads and pictures go into a folder of this run's own, and nothing is reported home
-    folder = tempfile.TemporaryDirectory(prefix="fewseg-app-")
-    os.environ["GRADIO_TEMP_DIR"] = folder.name
+    folder = Path(tempfile.mkdtemp(prefix="fewseg-app-"))
+    (folder / "sessions").mkdir()
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / "served")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        import gradio as gr
+        from gradio.themes import Default
 
         from fewseg.app.page import build
     except ImportError as error:
         raise UsageError(f"the page needs gradio ({error}); install it with: pip install 'fewseg[app]'") from error
-    page = build(model)
+    page = build(model, root=folder / "sessions")
+    weakref.finalize(page, shutil.rmtree, folder, ignore_errors=True)
     page.queue(max_size=QUEUE, default_concurrency_limit=2, api_open=False)
     page.launch(
         server_name=host,
@@ -60,10 +64,9 @@ def serve(
         ssr_mode=False,
         pwa=False,
         mcp_server=False,
-        theme=gr.themes.Default(font=FONTS, font_mono=MONO),
+        theme=Default(font=FONTS, font_mono=MONO),
         css="footer {display: none !important} #download {width: 100%}",
     )
-    page.fewseg_folder = folder  # lives as long as the page
     if wait:
         page.block_thread()
     return page

@@ -45,8 +45,8 @@ class Limits:
             raise DataError(f"{Path(path).name} is not a picture that can be read; use JPEG or PNG") from error
         if width * height > self.megapixels * 10**6:
             raise DataError(
-                f"{Path(path).name} has {width} x {height} pixels; at most {self.megapixels} megapixels are taken here: "
-                "scale it down, or use fewseg segment"
+                f"{Path(path).name} has {width} x {height} pixels; at most {self.megapixels} megapixels are taken "
+                "here: scale it down, or use fewseg segment"
             )
         return images.read_image(path)
 
@@ -90,6 +90,8 @@ class Session:
     answers: list[Answer] = field(default_factory=list)
     names: tuple[str, ...] = ()
     """The classes of the answers."""
+    root: Path | None = None
+    """Where the folder is made; None: the system's place for temporary files."""
     folder: Path | None = None
 
     def add_support(self, name: str, photo: Image.Image, mask: NDArray[np.uint8]) -> None:
@@ -116,7 +118,7 @@ class Session:
             pair[1].append(support.mask)
         predictor.set_support(named)
         self.close()
-        self.folder = Path(tempfile.mkdtemp(prefix="fewseg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="session-", dir=self.root))
         self.names = tuple(named)
         for number, (name, path) in enumerate(photos, start=1):
             try:
@@ -159,7 +161,7 @@ class Session:
         return pictures
 
     def zip_masks(self, *, threshold: float, min_area: int) -> Path | None:
-        """A zip of the masks of full size: 0/255 for one class, else label maps with `classes.txt`; None without any."""
+        """A zip of masks of full size: 0/255 for one class, else label maps, and `classes.txt`; None without any."""
         if self.folder is None or not self.answers:
             return None
         path = self.folder / "masks.zip"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +163,8 @@ def pack(values, sizes=(3, 4, 8, 16)):
     """Run lengths as Label Studio's editor writes them: repeated words and literal ones, by length."""
     bits = f"{len(values):032b}{7:05b}" + "".join(f"{s - 1:04b}" for s in sizes)
     edges = np.flatnonzero(np.diff(values.astype(int), prepend=-1, append=-1))
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for first, end in pairwise(edges):
+        begin = first
         while begin < end:
             length = min(end - begin, 1 << sizes[-1])
             kind = next(i for i, s in enumerate(sizes) if length <= 1 << s)
@@ -262,7 +264,7 @@ XML = """<?xml version="1.0" encoding="utf-8"?>
     <labels><label><name>cat</name><color>#ff00cc</color><type>any</type><attributes></attributes></label></labels>
   </task></meta>
   <image id="0" name="set/a.jpg" width="60" height="40">
-    <polygon label="cat" source="manual" occluded="0" points="10.00,5.00;30.00,5.00;30.00,20.00;10.00,20.00" z_order="0">
+    <polygon label="cat" source="manual" occluded="0" points="10.00,5.00;30.00,5.00;30.00,20.00;10.00,20.00">
       <attribute name="age">3</attribute>
     </polygon>
     <mask label="cat" source="manual" occluded="0" rle="1, 3, 1, 3" left="50" top="30" width="4" height="2" z_order="0">
@@ -271,7 +273,7 @@ XML = """<?xml version="1.0" encoding="utf-8"?>
     <points label="cat" source="manual" occluded="0" points="1.00,2.00" z_order="0"></points>
   </image>
   <image id="1" name="set/b.jpg" width="60" height="40">
-    <ellipse label="dog" source="manual" occluded="0" cx="30.0" cy="20.0" rx="6.0" ry="10.0" rotation="90.0" z_order="0"/>
+    <ellipse label="dog" source="manual" occluded="0" cx="30.0" cy="20.0" rx="6.0" ry="10.0" rotation="90.0"/>
   </image>
   <image id="2" name="set/c.jpg" width="60" height="40"></image>
 </annotations>
