@@ -1,4 +1,4 @@
-"""The command line: `fewseg train | evaluate | compare | segment | app | convert | models | data | demo`."""
+"""The command line: `fewseg train | evaluate | compare | segment | app | export | convert | models | data | demo`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fewseg.cli_data import data_app
+from fewseg.cli_export import export
 from fewseg.cli_segment import OrderedCommand, page, segment
 from fewseg.errors import FewsegError, UsageError
 from fewseg.progress import Bars, Silent
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(data_app)
 app.command(cls=OrderedCommand)(segment)
 app.command(name="app")(page)
+app.command()(export)
 
 Words = Annotated[
     list[str] | None,
