@@ -30,11 +30,12 @@ def export(
     model = open_target(target, [], device="cpu").model
     out = export_onnx(model, onnx, int8=int8)
     size = sum(file.stat().st_size for file in out.glob("*.onnx")) / 1e6
-    shots = "any number of shots" if model.shots == 1 else f"{model.shots} shots"
+    exported = OnnxSegmenter(str(out))
+    shots = f"{exported.shots} shots" if exported.fixed_shots else "any number of shots"
     typer.echo(f"exported: {out} ({size:.1f} MB, any size, {shots}); the float graphs agree with PyTorch")
     if measured is not None:
         where, pair, queries = measured
-        cost = agreement(model, OnnxSegmenter(str(out)), pair, queries)
+        cost = agreement(model, exported, pair, queries)
         typer.echo(
             f"int8 against PyTorch on {cost.photos} {where}: IoU of the masks {100 * cost.iou:.1f} %, "
             f"{100 * cost.pixels:.2f} % of the pixels alike"

@@ -4,7 +4,8 @@
     match.onnx    image (1, 3, H, W) in [0, 1], the support's features --> logits (1, 2, H, W), correlation maps
 
 The support is encoded once and matched with as many queries as there are. `fewseg-onnx.json` names inputs and outputs.
-K is free for methods trained with one shot; the trained shot weights of others hold for their own K alone.
+K is free for a method trained with one shot, unless it goes through the shots one by one (hsnet); the trained shot
+weights of the others hold for their own K alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,9 @@ from torch.export import Dim
 from fewseg.data.images import replacing
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import DataError, UsageError
+from fewseg.models import ops, pfenet
 from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.prototype import DenseMatching
 from fewseg.predictor import FewShotPredictor
 
 SUPPORT, MATCH, RECORD = "support.onnx", "match.onnx", "fewseg-onnx.json"
@@ -50,6 +53,8 @@ class _QueryMatcher(nn.Module):
 
     def forward(self, image: Tensor, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         support = dict(zip(self.names, features, strict=True))
+        if isinstance(self.model, DenseMatching):
+            support = _one_shot(support)
         size = (image.shape[-2], image.shape[-1])
         prediction = self.model.match(self.model.encode_query(image), support, size=size)
         return (prediction.logits, *prediction.correlations)
@@ -58,6 +63,7 @@ class _QueryMatcher(nn.Module):
 class OnnxSegmenter(FewShotSegmenter):
     """Exported graphs as a model: `FewShotPredictor(OnnxSegmenter(folder))` segments photos through onnxruntime."""
 
+    name = "onnx"
     trainable = False
 
     def __init__(self, folder: str) -> None:
@@ -67,11 +73,15 @@ class OnnxSegmenter(FewShotSegmenter):
         try:
             record = json.loads((path / RECORD).read_text(encoding="utf-8"))
             self.image_size, self.shots = record["image_size"], record["shots"] or 1
+            self.fixed_shots = record["shots"] is not None
             self.features: list[str] = record["features"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} holds no exported model ({error}); fewseg export RUN --onnx {path}") from error
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # what fails is raised
         self.encoder, self.matcher = (
-            ort.InferenceSession(str(path / name), providers=["CPUExecutionProvider"]) for name in (SUPPORT, MATCH)
+            ort.InferenceSession(str(path / name), options, providers=["CPUExecutionProvider"])
+            for name in (SUPPORT, MATCH)
         )
 
     @property
@@ -83,7 +93,7 @@ class OnnxSegmenter(FewShotSegmenter):
         return {"image": image}
 
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
-        found = self.encoder.run(None, {"images": images.numpy(), "masks": masks.numpy()})
+        found = _run(self.encoder, {"images": images.numpy(), "masks": masks.numpy()})
         return {name: torch.from_numpy(np.asarray(value)) for name, value in zip(self.features, found, strict=True)}
 
     def match(
@@ -92,11 +102,19 @@ class OnnxSegmenter(FewShotSegmenter):
         given = {f"support_{name}": support[name].numpy() for name in self.features}
         known = {entry.name for entry in self.matcher.get_inputs()}
         inputs = {"image": query["image"].numpy()} | {k: v for k, v in given.items() if k in known}
-        logits, *correlations = (torch.from_numpy(value) for value in self.matcher.run(None, inputs))
+        logits, *correlations = (torch.from_numpy(value) for value in _run(self.matcher, inputs))
         return Prediction(logits, correlations=tuple(correlations))
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         raise UsageError("an exported model cannot be trained; train the run that it was exported from")
+
+
+def _run(session: Any, inputs: dict[str, Any]) -> list[Any]:
+    try:
+        return session.run(None, inputs)
+    except Exception as error:  # onnxruntime's own exceptions
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
+        raise DataError(f"the exported graph cannot take {shapes} ({str(error).splitlines()[0]})") from error
 
 
 def export_onnx(model: FewShotSegmenter, folder: str | Path, *, int8: bool = False) -> Path:
@@ -110,59 +128,49 @@ def export_onnx(model: FewShotSegmenter, folder: str | Path, *, int8: bool = Fal
         _library(library)
     out = Path(folder)
     model = model.cpu().eval()
-    shots = model.shots if model.shots > 1 else 2
-    images, masks, query = _example(model, shots=shots)
-    with torch.no_grad():
-        features = model.encode_support(images, masks)
-        others = model.encode_support(*_example(model, shots=shots + (model.shots == 1), larger=True)[:2])
-    names = list(features)
-    k = Dim.AUTO if model.shots == 1 else Dim.STATIC
-    support_shapes = ({1: k, 3: Dim.AUTO, 4: Dim.AUTO}, {1: k, 2: Dim.AUTO, 3: Dim.AUTO})
-    match_shapes = ({2: Dim.AUTO, 3: Dim.AUTO}, tuple(_free(features[n], others[n]) for n in names))
-    what = f"{type(model).__name__} ({getattr(type(model), 'name', '')})"
-    _write(
-        lambda path: torch.onnx.export(
-            _SupportEncoder(model),
-            (images, masks),
-            path,
-            input_names=["images", "masks"],
-            output_names=names,
-            dynamic_shapes=support_shapes,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        ),
-        out / SUPPORT,
-        what=f"the support encoder of {what}",
-    )
-    _write(
-        lambda path: torch.onnx.export(
-            _QueryMatcher(model, names),
-            (query, tuple(features.values())),
-            path,
-            input_names=["image", *(f"support_{name}" for name in names)],
-            output_names=["logits"],
-            dynamic_shapes=match_shapes,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        ),
-        out / MATCH,
-        what=f"the query matcher of {what}",
-    )
-    record = {
-        "method": getattr(type(model), "name", ""),
-        "image_size": model.image_size,
-        "shots": model.shots if model.shots > 1 else None,
-        "features": names,
-        "int8": int8,
-    }
-    with replacing(out / RECORD) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    _check(model, OnnxSegmenter(str(out)))
+    if model.shots == 1:
+        try:
+            _export(model, out, shots=None)
+        except DataError:  # a method that goes through the shots one by one: its graph holds for their number alone
+            _export(model, out, shots=1)
+    else:
+        _export(model, out, shots=model.shots)
     if int8:
         _quantise(out)
     return out
+
+
+def _export(model: FewShotSegmenter, out: Path, *, shots: int | None) -> None:
+    """Write and check both graphs; `shots` None leaves the number of shots free."""
+    images, masks, query = _example(model, shots=shots or 2)
+    with torch.no_grad():
+        features = model.encode_support(images, masks)
+        others = model.encode_support(*_example(model, shots=shots or 3, larger=True)[:2])
+    names = list(features)
+    k = {} if shots else {1: Dim.AUTO}
+    what = f"{type(model).__name__} ({getattr(type(model), 'name', '')})"
+    _write(
+        _SupportEncoder(model),
+        (images, masks),
+        out / SUPPORT,
+        inputs=["images", "masks"],
+        outputs=[f"support_{name}" for name in names],
+        shapes=(k | {3: Dim.AUTO, 4: Dim.AUTO}, k | {2: Dim.AUTO, 3: Dim.AUTO}),
+        what=f"the support encoder of {what}",
+    )
+    _write(
+        _QueryMatcher(model, names),
+        (query, tuple(features.values())),
+        out / MATCH,
+        inputs=["image", *(f"support_{name}" for name in names)],
+        outputs=["logits"],
+        shapes=({2: Dim.AUTO, 3: Dim.AUTO}, tuple(_free(features[n], others[n]) for n in names)),
+        what=f"the query matcher of {what}",
+    )
+    record = {"method": model.name, "image_size": model.image_size, "shots": shots, "features": names}
+    with replacing(out / RECORD) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _check(model, OnnxSegmenter(str(out)), shots=shots)
 
 
 def _free(one: Tensor, other: Tensor) -> dict[int, Any]:
@@ -180,15 +188,62 @@ def _example(model: FewShotSegmenter, *, shots: int, larger: bool = False) -> tu
     return images, masks, torch.rand(1, 3, height + 32, width, generator=generator)
 
 
-def _write(export: Callable[[Path], Any], path: Path, *, what: str) -> None:
-    with replacing(path) as temporary, _quiet():
+def _write(
+    graph: nn.Module,
+    example: tuple[Any, ...],
+    path: Path,
+    *,
+    inputs: list[str],
+    outputs: list[str],
+    shapes: tuple[Any, ...],
+    what: str,
+) -> None:
+    with replacing(path) as temporary, _quiet(), _plain_paths():
         try:
-            export(temporary)
+            torch.onnx.export(
+                graph,
+                example,
+                temporary,
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes=shapes,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
         except Exception as error:  # the exporter raises its own errors for what ONNX cannot say
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
                 f"{what} cannot be exported to ONNX ({reason}); run it in PyTorch, or export hdmnet, prototype or dense"
             ) from error
+
+
+@contextmanager
+def _plain_paths() -> Iterator[None]:
+    """Parts that go through the shots one by one are replaced by ones whose graph holds for any number of shots."""
+    kept = ops.cosine_prior
+    users = [module for module in (ops, pfenet) if getattr(module, "cosine_prior", None) is kept]
+    for module in users:
+        module.cosine_prior = _cosine_prior
+    try:
+        yield
+    finally:
+        for module in users:
+            module.cosine_prior = kept
+
+
+def _cosine_prior(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
+    """`ops.cosine_prior` of all shots in one product."""
+    q = query.flatten(2).transpose(1, 2).unsqueeze(1)  # (B, 1, L, C)
+    s = (support * fg.unsqueeze(2)).flatten(3)  # (B, K, C, L)
+    cosine = (q @ s) / (q.norm(dim=-1, keepdim=True) * s.norm(dim=2, keepdim=True) + 1e-7)
+    return cosine.amax(3).unflatten(2, (query.shape[-2], query.shape[-1]))
+
+
+def _one_shot(support: Features) -> Features:
+    """Dense matching's supports one above the other: the nearest position of all shots is that of one tall shot."""
+    features, fg = support["features"], support["fg"]
+    return {"features": features.transpose(1, 2).flatten(2, 3).unsqueeze(1), "fg": fg.flatten(1, 2).unsqueeze(1)}
 
 
 @contextmanager
@@ -205,10 +260,10 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _check(model: FewShotSegmenter, exported: FewShotSegmenter) -> None:
+def _check(model: FewShotSegmenter, exported: FewShotSegmenter, *, shots: int | None) -> None:
     """DataError unless both give the same probabilities at the model's own size and at another one."""
-    for larger, shots in ((False, model.shots), (True, 3 if model.shots == 1 else model.shots)):
-        images, masks, query = _example(model, shots=shots, larger=larger)
+    for larger, count in ((False, shots or 1), (True, shots or 3)):
+        images, masks, query = _example(model, shots=count, larger=larger)
         none = torch.tensor([-1])
         episode = Episode(query, images, masks, none, none)
         with torch.inference_mode():
@@ -217,7 +272,7 @@ def _check(model: FewShotSegmenter, exported: FewShotSegmenter) -> None:
         if not worst <= _TOLERANCE:
             raise DataError(
                 f"the exported graphs differ from PyTorch by up to {worst:.2g} in probability at {tuple(query.shape)} "
-                f"and {shots} shots; do not use them"
+                f"and {count} shots; do not use them"
             )
 
 

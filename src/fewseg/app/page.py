@@ -55,7 +55,13 @@ def build(model: FewShotSegmenter, limits: Limits | None = None, *, root: Path |
                     add = gr.Button("Add", variant="primary", elem_id="add")
                     clear = gr.Button("Forget all marked photos", elem_id="clear")
                 supports = gr.Gallery(
-                    label="Marked photos", columns=3, height=180, interactive=False, elem_id="supports"
+                    label="Marked photos",
+                    columns=3,
+                    fit_columns=False,
+                    object_fit="contain",
+                    height=180,
+                    interactive=False,
+                    elem_id="supports",
                 )
             with gr.Column(min_width=320):
                 gr.Markdown("## 2. Find it in other photos")
@@ -69,11 +75,21 @@ def build(model: FewShotSegmenter, limits: Limits | None = None, *, root: Path |
                 find = gr.Button("Find", variant="primary", elem_id="find")
                 with gr.Tabs():
                     with gr.Tab("Masks"):
-                        masks = gr.Gallery(label="Masks", columns=2, height=420, interactive=False, elem_id="masks")
+                        masks = gr.Gallery(
+                            label="Masks",
+                            columns=2,
+                            fit_columns=False,
+                            object_fit="contain",
+                            height=420,
+                            interactive=False,
+                            elem_id="masks",
+                        )
                     with gr.Tab("Correlation maps"):
                         maps = gr.Gallery(
                             label="Where the network sees a likeness",
                             columns=2,
+                            fit_columns=False,
+                            object_fit="contain",
                             height=420,
                             interactive=False,
                             elem_id="maps",
