@@ -1,4 +1,4 @@
-"""Time and memory of the index of a COCO-sized file: `python benchmarks/coco_index.py [--annotations 600000]`.
+"""Time and memory of the index of a COCO-sized file: `python -m benchmarks.coco_index [--annotations 600000]`.
 
 Writes a file with as many images and annotations as COCO's train2014 (polygons of some 30 points, some in parts, one in
 a hundred a crowd given by run lengths), then builds the index of `coco20i` from it. No photo is needed.

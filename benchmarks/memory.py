@@ -1,6 +1,6 @@
 """What keeping freed memory is worth: a base learner's training step with and without, in fresh processes by turns.
 
-    python benchmarks/memory.py [--rounds 3] [--json FILE]
+    python -m benchmarks.memory [--rounds 3] [--json FILE]
 
 Prints seconds per step of both, and the median ratio.
 """

@@ -266,7 +266,7 @@ def test_released_files_load_with_and_without_wrapper_and_prefix(
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"shots": 5}, "5 shots"), ({"base_classes": 4}, "4 base classes"), ({"backbone": "timm/test_vit"}, "test_vit")],
+    [({"shots": 5}, "5-shot"), ({"base_classes": 4}, "4 base classes"), ({"backbone": "timm/test_vit"}, "test_vit")],
 )
 def test_a_released_file_for_something_else_lists_what_does_not_fit(
     options: dict[str, Any], says: str, tmp_path: Path

@@ -17,7 +17,7 @@ import typer
 from PIL import Image
 
 from fewseg import cli
-from fewseg.checkpoints import create_model, load_model
+from fewseg.checkpoints import create_model, load_model, save_model
 from fewseg.config import load_config
 from fewseg.data.scenes import Scenes
 from fewseg.data.source import Fold
@@ -208,6 +208,35 @@ def test_released_weights_are_converted_and_evaluated(fewseg: Fewseg, tmp_path: 
     assert "pfenet on timm/test_resnet, scenes fold 0" in " ".join(result.out.split())
 
 
+def test_methods_are_compared_on_a_data_set_by_its_name(fewseg: Fewseg, tmp_path: Path) -> None:
+    table, few = tmp_path / "table.csv", ("--episodes", 2, "--repeats", 1, "--workers", 0)
+    result = fewseg("compare", "prototype", "dense", *SCENES, *TINY, *few, "--out", table)
+    assert result.code == 0, result.err
+    assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]] == ["method", "prototype", "dense"]
+
+
+def test_what_a_released_file_holds_need_not_be_told(fewseg: Fewseg, tmp_path: Path) -> None:
+    state = create_model("pfenet", backbone="vgg16_bn").state_dict()
+    torch.save({"state_dict": {f"module.{n}": t for n, t in state.items()}}, tmp_path / "weights.pth")
+    result = fewseg("convert", "pfenet", tmp_path / "weights.pth", tmp_path / "converted")
+    assert result.code == 0, result.err
+    assert "(pfenet on vgg16_bn, 15 base classes, 1-shot, 473 px)" in " ".join(result.out.split())
+
+
+def test_base_and_novel_classes_are_measured_together(fewseg: Fewseg, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    classes = len(Scenes(subset="test", level="simple", images=60, size=64).fold(0).base)
+    bam = tmp_path / "bam"
+    save_model(create_model("bam", backbone="timm/test_resnet", base_classes=classes, image_size=64), bam)
+    few = ("--episodes", 2, "--repeats", 2, "--workers", 0)
+    result = fewseg("evaluate", bam, *SCENES, "--protocol", "fewseg-generalised", "--merge", "base", *few)
+    assert result.code == 0, result.err
+    assert all(f"mIoU, {which} classes" in result.out for which in ("novel", "base", "all"))
+    assert "try a smaller --tau" in " ".join(result.out.split())  # the ensemble is untrained
+    saved = json.loads((bam / "generalised.json").read_text())
+    assert (saved["merge"], saved["tau"], len(saved["repeats"])) == ("base", 0.9, 2)
+
+
 def test_a_method_without_training_is_evaluated_on_saved_episodes(fewseg: Fewseg, tmp_path: Path) -> None:
     from fewseg.data.protocols import get_protocol
     from fewseg.data.sampling import sample_episodes
@@ -248,6 +277,8 @@ def test_models_lists_methods_data_sets_and_recipes(fewseg: Fewseg) -> None:
         (("evaluate", "prototpe", "scenes"), "Did you mean 'prototype'"),
         (("evaluate", "prototype", *SCENES, *TINY, "--protocol", "hdment"), "unknown protocol"),
         (("evaluate", "prototype", *SCENES, *TINY, "--device", "gpu"), "choose cpu, cuda"),
+        (("evaluate", "prototype", *SCENES, *TINY, "--tau", "0.5"), "belong to the generalised protocols"),
+        (("evaluate", "prototype", *SCENES, *TINY, "--protocol", "bam-generalised"), "labels no base classes"),
         (("evaluate", "prototype", *SCENES, *TINY, "--shots", "0"), "Invalid value for"),
         (("evaluate",), "Missing argument"),
         (("convert", "hdment", "x.pth", "out"), "choose bam"),

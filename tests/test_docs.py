@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+from safetensors.torch import load_file
 
 from fewseg import registry
 from fewseg.config import load_config
+from fewseg.engine.compare import compare
 from fewseg.engine.evaluate import evaluate
 from fewseg.engine.runs import open_target, open_test_data
 from fewseg.engine.train import train
@@ -24,48 +25,64 @@ def block(page: str, language: str) -> str:
     return found.group(1)
 
 
-def test_a_method_added_as_the_page_says_trains_and_evaluates(tmp_path, monkeypatch):
+TINY = (
+    "model.backbone=timm/test_resnet",
+    "model.weights=null",
+    "model.image_size=64",
+    "data.images=40",
+    "data.size=64",
+)
+SHORT = (
+    "train.epochs=1",
+    "train.episodes_per_epoch=4",
+    "train.batch_size=2",
+    "train.workers=0",
+    "train.validation=none",
+)
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """The page's file and YAML in a directory of their own, its method registered; the package is not edited."""
     (tmp_path / "nearest_mean.py").write_text(block("add-a-method.md", "python"))
     (tmp_path / "nearest-mean.yaml").write_text(block("add-a-method.md", "yaml"))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_REGISTERED", {"model": {}, "source": {}})
     registry.register("model", __import__("nearest_mean").NearestMean)
-    config = load_config(
-        str(tmp_path / "nearest-mean.yaml"),
-        "scenes",
-        *[
-            "model.backbone=timm/test_resnet",
-            "model.weights=null",
-            "model.image_size=64",
-            "data.images=40",
-            "data.size=64",
-        ],
-        *[
-            "train.epochs=1",
-            "train.episodes_per_epoch=4",
-            "train.batch_size=2",
-            "train.workers=0",
-            "train.validation=none",
-        ],
-    )
-    run = train(config, tmp_path / "run")
+    yield tmp_path
+    sys.modules.pop("nearest_mean")
+
+
+def test_a_method_added_as_the_page_says_trains_evaluates_and_is_compared(page):
+    words = (str(page / "nearest-mean.yaml"), "scenes", *TINY, *SHORT)
+    run = train(load_config(*words), page / "run")
+    still = train(load_config(*words, "train.lr=0"), page / "still")
+    trained, untrained = (load_file(r / "last" / "model.safetensors")["project.weight"] for r in (run, still))
+    assert (trained - untrained).abs().max() > 1e-4
+    entries = compare([str(run), "prototype"], ["scenes", *TINY], episodes=5, repeats=1, workers=0)
+    assert [e.name for e in entries] == ["nearest-mean", "prototype"]
     opened = open_target(str(run), [])
     source, fold = open_test_data(opened)
     report = evaluate(opened.model, source, fold, episodes=5, repeats=1, workers=0)
-    assert report.method == "nearest-mean"
+    assert report.miou == entries[0].report.miou
+    assert report.repeats[0].episode_sha256 == entries[1].report.repeats[0].episode_sha256
     assert 0 <= report.miou <= 1
-    sys.modules.pop("nearest_mean")
 
 
-def test_the_method_of_the_page_fulfils_the_contract(monkeypatch, tmp_path):
+def test_a_method_is_found_by_its_path_too(page):
+    config = load_config("scenes", *TINY, *SHORT, "model.name=nearest_mean:NearestMean", "model.width=8")
+    assert config.model.options["width"] == 8
+
+
+def test_the_method_of_the_page_fulfils_the_contract(page):
     contract = pytest.importorskip("models.test_contract")
-    (tmp_path / "nearest_mean.py").write_text(block("add-a-method.md", "python"))
-    monkeypatch.syspath_prepend(tmp_path)
-    cls = __import__("nearest_mean").NearestMean
-    torch.manual_seed(0)
-    model = cls(backbone="timm/test_resnet", shots=2, image_size=64).eval()
-    batch = contract.episode(2, 2)
-    both = contract.predict(model, batch).logits
-    assert both.shape == (2, 2, *contract.SIZE)
-    assert torch.isfinite(both).all()
-    sys.modules.pop("nearest_mean")
+    for check in (
+        contract.test_a_batch_of_two_equals_two_of_one,
+        contract.test_labels_of_the_query_never_reach_the_prediction,
+        contract.test_every_trainable_parameter_is_in_one_group_and_gets_a_finite_gradient,
+        contract.test_frozen_weights_and_statistics_survive_a_step,
+        contract.test_cached_halves_equal_forward,
+    ):
+        for shots in contract.SHOTS:
+            check("nearest-mean", shots)
+    contract.test_the_order_of_the_supports_does_not_matter("nearest-mean", [2, 0, 1])

@@ -19,7 +19,9 @@ from fewseg.metrics import (
     episode_counts,
     episode_iou,
     fb_iou,
+    foreground_wins,
     miou,
+    winners,
 )
 
 CLASSES = (2, 5, 9)
@@ -157,3 +159,10 @@ def test_base_confusion_is_that_of_a_plain_loop(data: st.DataObject) -> None:
         for c in range(4)
     ]
     assert base_confusion(torch.from_numpy(prediction), torch.from_numpy(truth), 3).tolist() == expected
+
+
+def test_the_fast_argmax_is_argmax_with_ties_too() -> None:
+    logits = torch.randint(0, 4, (3, 16, 20, 30), generator=torch.Generator().manual_seed(0)).float()
+    assert torch.equal(winners(logits).long(), logits.argmax(1))
+    assert torch.equal(winners(logits[0]).long(), logits[0].argmax(0))
+    assert torch.equal(foreground_wins(logits[:, :2]), logits[:, :2].argmax(1) == 1)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from fewseg.config import Config, load_config
     from fewseg.data.protocols import get_protocol
     from fewseg.data.sampling import sample_episodes
-    from fewseg.engine.evaluate import Report, evaluate
+    from fewseg.engine.evaluate import evaluate
+    from fewseg.engine.results import Report
     from fewseg.engine.train import train
     from fewseg.episode import Episode, Prediction
     from fewseg.errors import DataError, FewsegError, UsageError
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from fewseg.models.base import FewShotSegmenter
     from fewseg.predictor import FewShotPredictor
     from fewseg.registry import create, register
+    from fewseg.report.figures import save_figures
+    from fewseg.report.page import ReportPage, write_report
+    from fewseg.report.runs import report_page
 
 __all__ = [
     "Config",
@@ -30,6 +34,7 @@ __all__ = [
     "FewsegError",
     "Prediction",
     "Report",
+    "ReportPage",
     "UsageError",
     "create",
     "create_model",
@@ -39,9 +44,12 @@ __all__ = [
     "load_model",
     "load_released",
     "register",
+    "report_page",
     "sample_episodes",
+    "save_figures",
     "save_model",
     "train",
+    "write_report",
 ]
 
 # Imported when first used: importing torch takes seconds, which `fewseg --help` should not.
@@ -50,7 +58,8 @@ _HOMES = {
     "config": ("Config", "load_config"),
     "data.protocols": ("get_protocol",),
     "data.sampling": ("sample_episodes",),
-    "engine.evaluate": ("Report", "evaluate"),
+    "engine.evaluate": ("evaluate",),
+    "engine.results": ("Report",),
     "engine.train": ("train",),
     "episode": ("Episode", "Prediction"),
     "errors": ("DataError", "FewsegError", "UsageError"),
@@ -58,6 +67,9 @@ _HOMES = {
     "models.base": ("FewShotSegmenter",),
     "predictor": ("FewShotPredictor",),
     "registry": ("create", "register"),
+    "report.figures": ("save_figures",),
+    "report.page": ("ReportPage", "write_report"),
+    "report.runs": ("report_page",),
 }
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import nn
 
 from fewseg import registry
@@ -22,7 +21,7 @@ from fewseg.data.images import replacing
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.base_learner import PSPNet
-from fewseg.models.released import RELEASED, rename_released
+from fewseg.models.released import RELEASED, Recognised, recognise, recognise_method, rename_released
 from fewseg.models.weights import load_backbone_weights, load_strict, read_state_dict
 
 FORMAT = 1
@@ -164,29 +163,40 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
 
 
 def load_released(
-    method: str, path: str | Path, *, backbone: str, base_classes: int | None = None, shots: int = 1, **options: Any
+    method: str,
+    path: str | Path,
+    *,
+    backbone: str | None = None,
+    base_classes: int | None = None,
+    shots: int | None = None,
+    **options: Any,
 ) -> FewShotSegmenter:
     """A network of the papers with its released weights, in evaluation mode.
 
     `path` is a torch file with or without a `state_dict` wrapper and `module.` prefixes; it is read with weights_only.
-    `base_classes` None takes the number from the file; `image_size` follows it (60 classes: COCO's), if not given.
-    Raises DataError that lists missing and unexpected names.
+    What is None is taken from the file's names and shapes; where those do not tell, 15 base classes and one shot.
+    `image_size` follows the base classes (60: COCO's), if not given. Raises DataError that says what the file holds and
+    lists missing and unexpected names.
     """
     if method not in RELEASED:
         raise UsageError(f"no released weights are known for {method!r}; choose {', '.join(sorted(RELEASED))}")
-    state = rename_released(method, read_state_dict(Path(path)))
-    classes = base_classes if base_classes is not None else _base_classes_in(state)
+    released = read_state_dict(Path(path))
+    actual = recognise_method(released)
+    if actual not in (method, None):
+        raise DataError(f"{path} holds the names of {actual}, not of {method}; load it as {actual}")
+    state = rename_released(method, released)
+    found = recognise(state)
+    chosen = backbone or found.backbone
+    if chosen is None:
+        raise DataError(f"{path} holds {method} on a back-end that is not recognised; name it: backbone=resnet50-ds")
+    classes = base_classes or found.base_classes or 15
+    common = {"base_classes": classes, "shots": shots or found.shots or 1}
     coco_size = 633 if method == "hdmnet" else 641
     size = _RELEASED_SIZES.get(method, coco_size if classes == 60 else 473)
-    common = {"base_classes": classes, "shots": shots}
-    model = _construct(method, {"backbone": backbone, "image_size": size} | options, common=common)
-    load_strict(model, state, what=f"{path} as {method} on {backbone}, {classes} base classes, {shots} shots")
+    model = _construct(method, {"backbone": chosen, "image_size": size} | options, common=common)
+    asked = Recognised(chosen, **common)
+    load_strict(model, state, what=f"{path} ({method}: {found}), taken as {asked},")
     return model.eval()
-
-
-def _base_classes_in(state: dict[str, torch.Tensor]) -> int:
-    classifier = state.get("base.classifier.weight")
-    return 15 if classifier is None else classifier.shape[0] - 1
 
 
 def file_sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `fewseg train | evaluate | compare | segment | app | export | convert | models | data | demo`."""
+"""The command line: `fewseg train | evaluate | compare | report | segment | app | export | convert | models | data`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from rich.table import Table
 
 from fewseg.cli_data import data_app
 from fewseg.cli_export import export
+from fewseg.cli_report import check_tables, report, split_words, write_table
 from fewseg.cli_segment import OrderedCommand, page, segment
+from fewseg.cli_tables import console, print_generalised, print_report
 from fewseg.errors import FewsegError, UsageError
 from fewseg.progress import Bars, Silent
 
@@ -31,6 +33,7 @@ app.add_typer(data_app)
 app.command(cls=OrderedCommand)(segment)
 app.command(name="app")(page)
 app.command()(export)
+app.command()(report)
 
 Words = Annotated[
     list[str] | None,
@@ -74,47 +77,75 @@ def evaluate(
     target: Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")],
     words: Words = None,
     protocol: Annotated[
-        str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet; see docs/protocols.md.")
+        str,
+        typer.Option(
+            help="fewseg, or a paper's: hdmnet, bam, pfenet, hsnet; bam-cropped, pfenet-cropped; with base classes: "
+            "fewseg-generalised, bam-generalised. See docs/protocols.md."
+        ),
     ] = "fewseg",
     shots: Annotated[int | None, typer.Option(min=1, help="Supports per episode [the model's].")] = None,
     episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Repeats [the protocol's].")] = None,
     episodes_file: Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")] = None,
     support_mask: Annotated[bool, typer.Option(help="HDMNet: use the support mask at test time.")] = True,
+    batch_size: Annotated[int, typer.Option(min=1, help="Episodes matched at once; worth it on a GPU.")] = 1,
+    tau: Annotated[
+        float | None, typer.Option(help="Generalised protocols: a pixel is novel above this probability [0.9].")
+    ] = None,
+    merge: Annotated[
+        str | None, typer.Option(help="Generalised protocols: whose word comes first, final or base [final].")
+    ] = None,
     workers: Workers = 2,
     cache_gb: Annotated[
         float, typer.Option(min=0, help="Memory for encoded images; the numbers never depend on it.")
     ] = 2.0,
+    file_gb: Annotated[
+        float, typer.Option(min=0, help="Largest temporary file for encoded images that memory has no room for.")
+    ] = 16.0,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Where to write the report as JSON [RUN/report.json].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the report as JSON [RUN/report.json, or RUN/generalised.json].")
+    ] = None,
 ) -> None:
     """Measure a model on a fold's novel classes: mIoU, FB-IoU, per class, meta and base learner alone, with intervals.
 
     `fewseg evaluate RUN` takes data set and fold from the run; overrides such as `data.root=DIR` change them.
     `fewseg evaluate prototype pascal5i data.root=DIR data.fold=0` measures a method that needs no training.
+    With `--protocol bam-generalised`, a method with a base learner labels base and novel classes in one map.
     """
+    from fewseg.data.protocols import is_generalised
     from fewseg.engine.evaluate import evaluate as run_evaluation
+    from fewseg.engine.generalised import evaluate_generalised
     from fewseg.engine.runs import open_target, open_test_data
 
+    generalised = is_generalised(protocol)
+    given: dict[str, Any] = {k: v for k, v in {"tau": tau, "merge": merge}.items() if v is not None}
+    if given and not generalised:
+        raise UsageError(f"--tau and --merge belong to the generalised protocols, not to {protocol}")
     progress = _progress()
     opened = open_target(target, words or [], device=device, support_mask=support_mask)
     source, fold = open_test_data(opened, progress=progress)
-    report = run_evaluation(
+    run: Any = evaluate_generalised if generalised else run_evaluation
+    report = run(
         opened.model,
         source,
         fold,
+        **given,
         protocol=protocol,
         shots=shots or opened.config.data.shots,
         episodes=episodes,
         repeats=repeats,
         episode_lists=_episode_lists(episodes_file, source),
+        batch_size=batch_size,
         workers=workers,
         cache_gb=cache_gb,
+        file_gb=file_gb,
         checkpoint=opened.checkpoint,
         progress=progress,
     )
-    _print_report(report)
-    path = out or (Path(target) / "report.json" if Path(target).is_dir() else None)
+    (print_generalised if generalised else print_report)(report)
+    name = "generalised.json" if generalised else "report.json"
+    path = out or (Path(target) / name if Path(target).is_dir() else None)
     if path is not None:
         typer.echo(f"report: {report.save(path)}")
 
@@ -123,10 +154,14 @@ def evaluate(
 def compare_models(
     targets: Annotated[
         list[str],
-        typer.Argument(help="Run directories, saved models, training-free methods; overrides such as `data.root=DIR`."),
+        typer.Argument(
+            help="Run directories, saved models, training-free methods; a data set, overrides such as `data.root=DIR`."
+        ),
     ],
-    released: Annotated[list[str] | None, typer.Option(help="METHOD=FILE: a released checkpoint on ResNet-50.")] = None,
-    protocol: Annotated[str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet.")] = "fewseg",
+    released: Annotated[
+        list[str] | None, typer.Option(help="METHOD=FILE: a released checkpoint; its back-end is found.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
     shots: Annotated[int | None, typer.Option(min=1, help="[the first target's]")] = None,
     episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="[the protocol's]")] = None,
@@ -134,20 +169,23 @@ def compare_models(
     workers: Workers = 2,
     cache_gb: Annotated[float, typer.Option(min=0, help="Memory for encoded images.")] = 2.0,
     device: Device = "auto",
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the papers' numbers in a column; only on their full data sets.")
+    ] = False,
     out: Annotated[
-        list[Path] | None, typer.Option(help="Also write the table here (.csv or .tex); may be repeated.")
+        list[Path] | None, typer.Option(help="Also write the table here (.csv, .tex, .html); may be repeated.")
     ] = None,
 ) -> None:
     """Measure several models on the same episodes: intervals, and a paired bootstrap p-value against the first.
 
     `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. The first must be a run if there is one: data
-    set and fold are its.
+    set and fold are its. Without one: `fewseg compare prototype dense pascal5i data.root=DIR`.
     """
-    from fewseg.engine.compare import COLUMNS, compare, describe, save_table
+    from fewseg.engine.compare import columns, compare, describe, rows
 
+    check_tables(out or [])
     entries = compare(
-        [t for t in targets if "=" not in t],
-        [t for t in targets if "=" in t],
+        *split_words(targets),
         released=released or [],
         protocol=protocol,
         shots=shots,
@@ -157,14 +195,15 @@ def compare_models(
         workers=workers,
         cache_gb=cache_gb,
         device=device,
+        published=published,
         progress=_progress(),
     )
-    table = Table(*COLUMNS, title=describe(entries), title_justify="left")
-    for entry in entries:
-        table.add_row(*entry.cells())
-    _console().print(table)
+    table = Table(*columns(entries), title=describe(entries), title_justify="left")
+    for row in rows(entries):
+        table.add_row(*row)
+    console().print(table)
     for path in out or []:
-        typer.echo(f"table: {save_table(path, entries)}")
+        typer.echo(f"table: {write_table(path, entries)}")
 
 
 @app.command()
@@ -173,18 +212,26 @@ def convert(
     file: Annotated[Path, typer.Argument(help="The released checkpoint (.pth); read without running any code in it.")],
     outdir: Annotated[Path, typer.Argument(help="Folder to write; `fewseg evaluate OUTDIR` reads it.")],
     backbone: Annotated[
-        str, typer.Option(help="resnet50-ds, resnet101-ds, vgg16_bn; HSNet: resnet50, resnet101, vgg16.")
-    ] = "",
-    base_classes: Annotated[int | None, typer.Option(help="15 on PASCAL-5i, 60 on COCO-20i [from the file].")] = None,
-    shots: Annotated[int, typer.Option(min=1, help="Shots that the checkpoint was trained for.")] = 1,
+        str | None, typer.Option(help="resnet50-ds, vgg16_bn, ..., whatever the file says [from the file].")
+    ] = None,
+    base_classes: Annotated[
+        int | None,
+        typer.Option(help="15 on PASCAL-5i, 60 on COCO-20i [from the file; 15 for PFENet, whose file does not tell]."),
+    ] = None,
+    shots: Annotated[
+        int | None, typer.Option(min=1, help="Shots that the checkpoint was trained for [from the file].")
+    ] = None,
 ) -> None:
     """Turn released weights into a saved model of fewseg, strictly: every name must fit."""
     from fewseg.checkpoints import load_released, save_model
 
-    chosen = backbone or ("resnet50" if method == "hsnet" else "resnet50-ds")
-    model = load_released(method, file, backbone=chosen, base_classes=base_classes, shots=shots)
+    model = load_released(method, file, backbone=backbone, base_classes=base_classes, shots=shots)
     save_model(model, outdir, {"released": file.name})
-    typer.echo(f"converted: {outdir}")
+    arguments = getattr(model, "_hub_mixin_config", {})
+    typer.echo(
+        f"converted: {outdir} ({method} on {arguments['backbone']}, {arguments['base_classes']} base classes, "
+        f"{arguments['shots']}-shot, {arguments['image_size']} px)"
+    )
 
 
 @app.command()
@@ -197,11 +244,11 @@ def models() -> None:
     table = Table("method", "what", "options")
     for name, cls in sorted(registry.classes("model").items()):
         table.add_row(name, (cls.__doc__ or "").strip().splitlines()[0], ", ".join(registry.options(cls)))
-    console = _console()
-    console.print(table)
-    console.print("data sets: " + ", ".join(sorted(registry.classes("source"))))
-    console.print("back-ends: " + ", ".join(BACKBONES))
-    console.print("recipes: " + ", ".join(recipes()))
+    shown = console()
+    shown.print(table)
+    shown.print("data sets: " + ", ".join(sorted(registry.classes("source"))))
+    shown.print("back-ends: " + ", ".join(BACKBONES))
+    shown.print("recipes: " + ", ".join(recipes()))
 
 
 @app.command()
@@ -215,12 +262,6 @@ def demo(
 
     report = run_demo(out, progress=_progress())
     typer.echo(f"report: {report.resolve()}")
-
-
-def _console() -> Console:
-    """Standard output; a pipe or a file gets lines wide enough for the tables."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
 
 
 def _progress() -> Silent:
@@ -237,42 +278,6 @@ def _episode_lists(file: Path | None, source: Any) -> list[Any] | None:
     from fewseg.data.episodes import EpisodeList
 
     return None if file is None else [EpisodeList.load(file, source)]
-
-
-def _print_report(report: Any) -> None:
-    """The report's numbers as a table, with what is needed to repeat them."""
-    console = Console()
-    table = Table(
-        "IoU, %", "mean", *(f"seed {r.seed}" for r in report.repeats), title=_title(report), title_justify="left"
-    )
-
-    def row(name: str, mean: float | None, values: list[float | None]) -> None:
-        if mean is not None:
-            table.add_row(name, f"{100 * mean:.2f}", *("" if v is None else f"{100 * v:.2f}" for v in values))
-
-    row("mIoU", report.miou, [r.miou for r in report.repeats])
-    row("FB-IoU", report.fb_iou, [r.fb_iou for r in report.repeats])
-    for name, iou in report.class_iou.items():
-        row(f"  {name}", iou, [r.class_iou[name] for r in report.repeats])
-    row("meta learner alone", report.meta_miou, [r.meta_miou for r in report.repeats])
-    row("base learner, base classes", report.base_miou, [r.base_miou for r in report.repeats])
-    console.print(table)
-    low, high = (100 * bound for bound in report.interval)
-    console.print(f"mIoU {100 * report.miou:.2f}, 95 % interval {low:.2f} to {high:.2f} ({report.interval_kind})")
-    for r in report.repeats:
-        console.print(f"episodes {r.episode_sha256[:16]} ({r.episodes}, seed {r.seed})", highlight=False)
-    if report.checkpoint:
-        console.print(
-            f"checkpoint {report.checkpoint.get('sha256', '')[:16]} {report.checkpoint.get('path', '')}",
-            highlight=False,
-        )
-
-
-def _title(report: Any) -> str:
-    return (
-        f"{report.method} on {report.backbone}, {report.source} fold {report.fold['index']}, {report.shots}-shot, "
-        f"{report.image_size} px, protocol {report.protocol['name']}"
-    )
 
 
 def main() -> None:

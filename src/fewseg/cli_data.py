@@ -100,7 +100,7 @@ def episodes(
     root: Root = None,
     fold: Annotated[int, typer.Option(min=0)] = 0,
     shots: Annotated[int, typer.Option(min=1)] = 1,
-    protocol: Annotated[str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet.")] = "fewseg",
+    protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`; see docs/protocols.md.")] = "fewseg",
     count: Annotated[int | None, typer.Option("--episodes", min=1, help="[the protocol's]")] = None,
     seed: Annotated[int | None, typer.Option(help="[the protocol's first]")] = None,
 ) -> None:

@@ -90,6 +90,8 @@ class TrainConfig:
     """Batches between checkpoints that a killed run resumes from; each epoch's end is one too."""
     cache_features: bool = False
     """Compute the frozen features of every image once; augmentation is limited to flips."""
+    cache_gb: float = 4.0
+    """Memory for these features; what does not fit goes to a temporary file in the run's directory."""
     tensorboard: bool = False
     accelerator: str = "auto"
     devices: int = 1
@@ -147,6 +149,7 @@ _FROM_0: tuple[str, ...] = (
     "seed",
     "workers",
     "held_out",
+    "cache_gb",
 )
 _LEAST: dict[str, dict[Any, int]] = {
     "data": {"fold": 0, "shots": 1},

@@ -27,7 +27,6 @@ from torch.export import Dim
 from fewseg.data.images import replacing
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import DataError, UsageError
-from fewseg.models import ops, pfenet
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.prototype import DenseMatching
 from fewseg.predictor import FewShotPredictor
@@ -198,7 +197,7 @@ def _write(
     shapes: tuple[Any, ...],
     what: str,
 ) -> None:
-    with replacing(path) as temporary, _quiet(), _plain_paths():
+    with replacing(path) as temporary, _quiet():
         try:
             torch.onnx.export(
                 graph,
@@ -216,28 +215,6 @@ def _write(
             raise UsageError(
                 f"{what} cannot be exported to ONNX ({reason}); run it in PyTorch, or export hdmnet, prototype or dense"
             ) from error
-
-
-@contextmanager
-def _plain_paths() -> Iterator[None]:
-    """Parts that go through the shots one by one are replaced by ones whose graph holds for any number of shots."""
-    kept = ops.cosine_prior
-    users = [module for module in (ops, pfenet) if getattr(module, "cosine_prior", None) is kept]
-    for module in users:
-        module.cosine_prior = _cosine_prior
-    try:
-        yield
-    finally:
-        for module in users:
-            module.cosine_prior = kept
-
-
-def _cosine_prior(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
-    """`ops.cosine_prior` of all shots in one product."""
-    q = query.flatten(2).transpose(1, 2).unsqueeze(1)  # (B, 1, L, C)
-    s = (support * fg.unsqueeze(2)).flatten(3)  # (B, K, C, L)
-    cosine = (q @ s) / (q.norm(dim=-1, keepdim=True) * s.norm(dim=2, keepdim=True) + 1e-7)
-    return cosine.amax(3).unflatten(2, (query.shape[-2], query.shape[-1]))
 
 
 def _one_shot(support: Features) -> Features:

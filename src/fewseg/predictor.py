@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from fewseg.data.images import align_mask, mask_of, read_mask, read_oriented, to
 from fewseg.episode import Prediction
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.compiling import compile_backbone
 from fewseg.models.ops import resize, resize_ac, resize_nearest
 
 Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
@@ -49,14 +51,22 @@ class FewShotPredictor:
     Pictures are squeezed to the model's square (bilinear without antialiasing, as the papers evaluate; masks nearest),
     and logits are resized to the picture's own size with align_corners=True. The model is moved to `device` ("cpu",
     "cuda", "cuda:1", "mps"; None leaves it where it is) and put into evaluation mode. `flip` averages the logits of the
-    picture and of its mirror image, in twice the time.
+    picture and of its mirror image, in twice the time. `compile` compiles the back-end with torch.compile; where no
+    compiler works it warns, and predicts without.
     """
 
     def __init__(
-        self, model: FewShotSegmenter, device: str | torch.device | None = None, *, flip: bool = False
+        self,
+        model: FewShotSegmenter,
+        device: str | torch.device | None = None,
+        *,
+        flip: bool = False,
+        compile: bool = False,
     ) -> None:
         self.device = model.device if device is None else _usable_device(device)
         self.model = model.to(self.device).eval()
+        if compile and (hindrance := compile_backbone(self.model)):
+            warnings.warn(f"the back-end is not compiled: {hindrance}", stacklevel=2)
         self.flip = flip
         self.names: tuple[str, ...] | None = None
         """Names of the classes, in order; None for the one class of a support without a name."""

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from engine_helpers import Toy, hdmnet_config, toy_config
+from engine_helpers import Toy, assert_equal, hdmnet_config, toy_config
 
 from fewseg.data.dataset import GlobalSampler
 from fewseg.data.transforms import Squeeze
-from fewseg.engine.features import FeatureCache, TrainingFeatures, nbytes
+from fewseg.engine.feature_file import FeatureFile
+from fewseg.engine.features import FeatureCache, nbytes
+from fewseg.engine.lanes import in_lanes
 from fewseg.engine.tasks import EpisodeTask
+from fewseg.engine.training_features import TrainingFeatures
+from fewseg.errors import DataError
 from fewseg.progress import Silent
 
 IMAGES = torch.rand(5, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -116,3 +126,107 @@ def test_cached_training_draws_the_same_flips_whatever_the_batch(toy: type[Toy])
     small = list(task.batches(GlobalSampler(0, 4, batch=2), progress=Silent()))
     assert torch.equal(large.query["maps"], torch.cat([s.query["maps"] for s in small]))
     assert torch.equal(large.support["maps"], torch.cat([s.support["maps"] for s in small]))
+
+
+def batches(config_words: tuple[str, ...], folder: Path | None = None) -> list[Any]:
+    torch.manual_seed(0)
+    task = EpisodeTask(toy_config("train.cache_features=true", "data.shots=2", *config_words), progress=Silent())
+    return list(task.batches(GlobalSampler(0, 8, batch=4), progress=Silent(), folder=folder))
+
+
+def test_features_in_the_file_are_those_in_memory(toy: type[Toy], tmp_path: Path) -> None:
+    for ours, theirs in zip(batches(()), batches(("train.cache_gb=0",), tmp_path), strict=True):
+        assert_equal(ours.query, theirs.query)
+        assert_equal(ours.support, theirs.support)
+        assert_equal(ours.labels.as_dict(), theirs.labels.as_dict())
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_lanes_extract_the_same(toy: type[Toy]) -> None:
+    one, threads = batches(()), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        two = batches(("train.workers=1",))
+    finally:
+        torch.set_num_threads(threads)
+    for ours, theirs in zip(one, two, strict=True):
+        assert_equal(ours.query, theirs.query)
+        assert_equal(ours.support, theirs.support)
+
+
+def test_features_that_fit_nowhere_are_refused_before_the_work(
+    toy: type[Toy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(DataError, match=r"GB more than train\.cache_gb.*train\.cache_features=false"):
+        batches(("train.cache_gb=0",), tmp_path)
+
+
+def some_features() -> dict[str, torch.Tensor]:
+    maps = torch.rand(2, 5, 4, 3).to(memory_format=torch.channels_last)
+    return {
+        "maps": maps,
+        "shots": maps.unflatten(0, (1, 2)),
+        "cut": torch.rand(1, 6, 4)[:, ::2],
+        "fg": torch.rand(3, 3) > 0.5,
+        "ids": torch.arange(7),
+        "none": torch.rand(0, 4),
+    }
+
+
+def test_the_file_gives_back_values_and_layout(tmp_path: Path) -> None:
+    file = FeatureFile(limit=1e6, folder=tmp_path)
+    for _ in range(3):
+        given = some_features()
+        found = file.put(given)
+        assert found is not None
+        for name, tensor in given.items():
+            assert torch.equal(found[name], tensor)
+            assert found[name].dtype == tensor.dtype
+            assert found[name].stride() == tensor.stride() or name == "cut"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_file_and_a_full_disk_take_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 3 * 1024
+    file = FeatureFile(limit=2.5 * size, folder=tmp_path)
+    features = {"maps": torch.rand(size // 4)}
+    assert [file.put(features) is None for _ in range(3)] == [False, False, True]
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    file = FeatureFile(limit=1e6, folder=tmp_path)
+    assert file.put(features) is None
+
+
+def test_expected_features_go_to_the_file_and_are_not_computed_again() -> None:
+    model = Counting().eval()
+    size = nbytes(model.encode_query(IMAGES[0]))
+    cache = FeatureCache(model, gigabytes=2.5 * size / 1e9)
+    keys = [0, 1, 2, 3, 0, 1, 2, 3]
+    cache.expect(("query", key) for key in keys)
+    model.queries = 0
+    found = [cache.query(key, IMAGES[key]) for key in keys]
+    assert model.queries == 4
+    assert cache.used <= cache.budget
+    for ours, again in zip(found[:4], found[4:], strict=True):
+        assert_equal(ours, again)
+    cache.query(4, IMAGES[4])  # nobody waits for it: it drives out what has no use left, and is not filed
+    assert not cache.full
+
+
+def test_lanes_keep_the_order_and_the_threads() -> None:
+    def work(n: int) -> tuple[int, int]:
+        time.sleep(0.002 * (n % 3))
+        return n, torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = list(in_lanes(work, range(9), lanes=2))
+        assert found == [(n, 1) for n in range(9)]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -332,7 +332,7 @@ def test_a_few_episodes_can_be_learnt_by_heart(tmp_path: Path, monkeypatch: pyte
     plain = TrainingEpisodes.spec
     monkeypatch.setattr(TrainingEpisodes, "spec", lambda self, g: plain(self, g % 4))
     monkeypatch.setattr(torch.nn.Dropout2d, "forward", lambda self, x: x)
-    words = ("model.base_learner=false", "train.epochs=1", "train.episodes_per_epoch=480", "train.batch_size=4")
+    words = ("model.base_learner=false", "train.epochs=1", "train.episodes_per_epoch=640", "train.batch_size=4")
     settings = ("train.lr=1e-3", "train.power=0", "train.validation=none", "train.cache_features=true")
     run = train(hdmnet_config(*words, *settings), tmp_path / "run")
     assert max(line["train_iou"] for line in lines(run)) > 0.8

@@ -6,15 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from fewseg import registry
-from fewseg.checkpoints import create_model
+from fewseg.checkpoints import create_model, load_model, save_model
 from fewseg.episode import Episode, Prediction
 from fewseg.models.base import FewShotSegmenter
-from fewseg.models.weights import load_strict, read_state_dict
 
 SIZE = (65, 81)
 SHOTS = (1, 2)
@@ -94,14 +92,18 @@ def test_a_batch_of_two_equals_two_of_one(name: str, shots: int) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_order_of_the_supports_does_not_matter(name: str) -> None:
-    model, batch = build(name, 3), episode(2, 3)
-    order = [2, 0, 1]
+@pytest.mark.parametrize("order", [[1, 0], [2, 0, 1]])
+def test_the_order_of_the_supports_does_not_matter(name: str, order: list[int]) -> None:
+    model, batch = build(name, len(order)), episode(2, len(order))
+    if hasattr(model, "ensemble"):
+        torch.nn.init.constant_(model.ensemble.gram_merge.weight, 0.7)  # type: ignore[union-attr]  # as trained: psi matters
     shuffled = replace(
         batch, support_images=batch.support_images[:, order], support_masks=batch.support_masks[:, order]
     )
     a, b = predict(model, batch), predict(model, shuffled)
-    torch.testing.assert_close(a.logits, b.logits, rtol=1e-4, atol=1e-4)
+    # HDMNet's released K-shot weights stay sorted while the distances do not (spec hdmnet.md section 6)
+    ours, theirs = (p.aux["meta"] if name == "hdmnet" else p.logits for p in (a, b))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @EVERY_MODEL
@@ -157,12 +159,11 @@ def test_frozen_parts_stay_in_eval(name: str, shots: int) -> None:
 
 
 @EVERY_MODEL
-def test_saved_weights_load_the_same(name: str, shots: int, tmp_path: Path) -> None:
-    model, other, batch = build(name, shots), build(name, shots, seed=1), episode(2, shots)
-    state = {n: t.contiguous() for n, t in model.state_dict().items()}
-    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
-    load_strict(other, read_state_dict(tmp_path / "model.safetensors"), what="saved")
-    assert_same(predict(model, batch), predict(other, batch), atol=0)
+def test_a_saved_model_loads_the_same(name: str, shots: int, tmp_path: Path) -> None:
+    model, batch = build(name, shots), episode(2, shots)
+    loaded = load_model(save_model(model, tmp_path / "saved"))
+    assert (type(loaded), loaded.shots, loaded.image_size) == (type(model), shots, 64)
+    assert_same(predict(model, batch), predict(loaded, batch), atol=0)
 
 
 @EVERY_MODEL

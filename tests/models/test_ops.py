@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from fewseg.models.ensemble import BaseEnsemble, ShotWeights, base_foreground
+from fewseg.models.matching import cosine_prior
 from fewseg.models.ops import (
-    cosine_prior,
     cross_entropy,
     foreground,
     gram,

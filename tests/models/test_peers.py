@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewseg.checkpoints import create_model
-from fewseg.episode import Episode, Prediction
+from fewseg.episode import Episode
 from fewseg.errors import UsageError
-from fewseg.models.bam import generalised
 from fewseg.models.hsnet import HSNet, vote
 from fewseg.models.pfenet import COCO_BINS, PASCAL_BINS, PFENet
 
@@ -95,28 +94,6 @@ def test_hsnet_votes_over_its_shots_each_on_its_own() -> None:
 def test_hsnet_refuses_dilated_back_ends() -> None:
     with pytest.raises(UsageError, match="take resnet50, not resnet50-ds"):
         HSNet(backbone="resnet50-ds")
-
-
-def prediction(final: Tensor, base: Tensor) -> Prediction:
-    return Prediction(final, aux={"base": base})
-
-
-def test_generalised_labels_put_the_novel_class_over_or_under_the_base_classes() -> None:
-    base = torch.zeros(1, 4, 1, 4)  # background and three base classes over four pixels
-    base[0, [0, 2, 2, 0], 0, torch.arange(4)] = 5.0
-    final = torch.zeros(1, 2, 1, 4)
-    final[0, 1, 0] = torch.tensor([3.0, 3.0, 0.0, 2.0])  # softmax 0.95, 0.95, 0.5, 0.88
-    assert generalised(prediction(final, base)).tolist() == [[[4, 4, 2, 0]]]
-    assert generalised(prediction(final, base), merge="base").tolist() == [[[4, 2, 2, 0]]]
-    assert generalised(prediction(final, base), tau=0.4).tolist() == [[[4, 4, 4, 4]]]
-
-
-def test_generalised_labels_need_a_base_learner_and_a_known_merge() -> None:
-    with pytest.raises(UsageError, match="base learner"):
-        generalised(Prediction(torch.zeros(1, 2, 1, 1)))
-    wrong: Any = "both"
-    with pytest.raises(UsageError, match="final or base"):
-        generalised(prediction(torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)), merge=wrong)
 
 
 def test_pfenet_takes_the_data_sets_bins_unless_told() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fewseg.errors import UsageError
-from fewseg.report import figures
+from fewseg.report import charts, figures, pictures
 from fewseg.report.page import Curve, OtherPrediction, Panel, Row
 
 GREY = np.full((40, 60, 3), 128, np.uint8)
@@ -24,7 +24,7 @@ def square() -> np.ndarray:
 
 
 def test_overlay_tints_the_mask_and_outlines_it_crisply() -> None:
-    shown = figures.overlay_array(GREY, square(), (255, 0, 0))
+    shown = pictures.overlay_array(GREY, square(), (255, 0, 0))
     assert shown.shape == GREY.shape
     assert shown.dtype == np.uint8
     assert tuple(shown[10, 20]) == (255, 0, 0)
@@ -35,16 +35,16 @@ def test_overlay_tints_the_mask_and_outlines_it_crisply() -> None:
 
 def test_ignored_pixels_are_never_tinted() -> None:
     void = np.full((40, 60), 255, np.uint8)
-    for shown in (figures.overlay_array(GREY, void), figures.error_array(GREY, void, square())):
+    for shown in (pictures.overlay_array(GREY, void), pictures.error_array(GREY, void, square())):
         assert (shown == shown[..., :1]).all()
 
 
 def test_hits_false_alarms_and_misses_have_their_own_colours() -> None:
     truth, prediction = square(), np.roll(square(), 10, 1).astype(bool)
-    shown = figures.error_array(GREY, truth, prediction).astype(int)
+    shown = pictures.error_array(GREY, truth, prediction).astype(int)
     hit, alarm, miss = shown[15:25, 23:27], shown[15:25, 33:37], shown[15:25, 13:17]
     nearest = {"hit": hit, "alarm": alarm, "miss": miss}
-    colors = {"hit": figures.HIT_COLOR, "alarm": figures.FALSE_ALARM_COLOR, "miss": figures.MISS_COLOR}
+    colors = {"hit": pictures.HIT_COLOR, "alarm": pictures.FALSE_ALARM_COLOR, "miss": pictures.MISS_COLOR}
     for name, region in nearest.items():
         mean = region.mean((0, 1)) - shown[15, 50]
         likeness = {other: mean @ (np.array(color) - 128.0) for other, color in colors.items()}
@@ -59,7 +59,7 @@ def test_hits_false_alarms_and_misses_have_their_own_colours() -> None:
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
 )
 def test_heat_takes_any_map_and_gives_the_size_asked_for(array: np.ndarray, size: tuple[int, int]) -> None:
-    shown = figures.heat(array, size)
+    shown = pictures.heat(array, size)
     assert shown.shape == (*size, 3)
     assert shown.dtype == np.uint8
 
@@ -67,42 +67,42 @@ def test_heat_takes_any_map_and_gives_the_size_asked_for(array: np.ndarray, size
 def test_heat_is_brightest_where_the_map_is_highest_whatever_its_scale() -> None:
     array = np.zeros((4, 6))
     array[1, 4] = 1e-3
-    shown = figures.heat(array, (40, 60))
+    shown = pictures.heat(array, (40, 60))
     row, column = np.unravel_index(shown.sum(-1).argmax(), (40, 60))
     assert (row // 10, column // 10) == (1, 4)
-    assert np.array_equal(shown, figures.heat(1e6 * array - 5, (40, 60)))
+    assert np.array_equal(shown, pictures.heat(1e6 * array - 5, (40, 60)))
 
 
 def test_heat_of_a_constant_map_is_dark_and_shows_the_query() -> None:
-    assert figures.heat(np.full((3, 3), 0.7), (9, 9)).max() < 20
+    assert pictures.heat(np.full((3, 3), 0.7), (9, 9)).max() < 20
     image = GREY.copy()
     image[:, 30:] = 255
-    shown = figures.heat(np.full((3, 3), 0.7), (40, 60), image=image)
+    shown = pictures.heat(np.full((3, 3), 0.7), (40, 60), image=image)
     assert shown[5, 50].sum() > shown[5, 5].sum()
 
 
 def test_heat_refuses_what_is_no_map() -> None:
     with pytest.raises(UsageError, match=r"shape \(2, 3, 4\)"):
-        figures.heat(np.zeros((2, 3, 4)), (5, 5))
+        pictures.heat(np.zeros((2, 3, 4)), (5, 5))
 
 
 def test_fit_shrinks_and_never_enlarges() -> None:
-    assert figures.fit((500, 1000), 320) == (160, 320)
-    assert figures.fit((30, 40), 320) == (30, 40)
-    assert figures.fit((1, 5000), 320) == (1, 320)
+    assert pictures.fit((500, 1000), 320) == (160, 320)
+    assert pictures.fit((30, 40), 320) == (30, 40)
+    assert pictures.fit((1, 5000), 320) == (1, 320)
 
 
 def test_thinned_curve_keeps_its_mean_and_range() -> None:
     values = np.random.default_rng(0).random(2400)
     values[7] = np.nan
-    thinned = figures.thin(np.arange(2400), values)
-    assert len(thinned.steps) == figures.MAX_POINTS
+    thinned = charts.thin(np.arange(2400), values)
+    assert len(thinned.steps) == charts.MAX_POINTS
     assert thinned.low is not None
     assert thinned.high is not None
     assert (thinned.low <= thinned.values).all()
     assert (thinned.values <= thinned.high).all()
     assert thinned.high.max() == np.nanmax(values)
-    assert figures.thin([1, 2], [3, 4]).low is None
+    assert charts.thin([1, 2], [3, 4]).low is None
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])

@@ -30,10 +30,12 @@ class Sample:
 
     episode: Episode
     specs: tuple[EpisodeSpec, ...]
-    truth: tuple[NDArray[np.uint8], ...]
+    truth: tuple[NDArray[np.uint8], ...] = ()
     """Per query its mask (H, W) {0, 1, 255} at its original size."""
-    base_truth: tuple[NDArray[np.uint8], ...]
+    base_truth: tuple[NDArray[np.uint8], ...] = ()
     """Per query its base labels (H, W) at its original size: 0 background, 1..N base classes, 255."""
+    labels: tuple[NDArray[Any], ...] = ()
+    """Per query its label map (H, W) as the source gives it, all classes in it."""
 
 
 class EpisodeDataset(Dataset[Sample]):
@@ -41,6 +43,7 @@ class EpisodeDataset(Dataset[Sample]):
 
     `spec_of(g)` names the images; the query and every support are transformed on their own, by seeds (seed, g, slot).
     Pixels of unseen classes are background in the base labels, or 255 there and in the masks with `novel="ignore"`.
+    Training needs no `truth` at the original size: without it less goes from the workers to the model.
     """
 
     def __init__(
@@ -54,9 +57,10 @@ class EpisodeDataset(Dataset[Sample]):
         support_transform: Transform | None = None,
         seed: int = 0,
         novel: str = "background",
+        truth: bool = True,
     ) -> None:
         self.source, self.fold, self.length, self.seed = source, fold, length, seed
-        self._spec_of = spec_of
+        self._spec_of, self._truth = spec_of, truth
         self.transform, self._support_transform = transform, support_transform or transform
         self._lookup = base_lookup(source, fold, novel=novel)
         self._hidden = fold.unseen if novel == "ignore" else ()
@@ -66,10 +70,10 @@ class EpisodeDataset(Dataset[Sample]):
 
     def __getitem__(self, g: int) -> Sample:
         spec = self._spec_of(g)
-        maps, image, mask = self.load_one(spec.query, spec.class_id, self.transform, sample_seed(self.seed, g, 0))
+        photo, labels, (maps,) = self.read(spec.query, [spec.class_id])
+        image, mask = self.transform(photo, maps, sample_seed(self.seed, g, 0))
         supports = [
-            self.load_one(i, spec.class_id, self._support_transform, sample_seed(self.seed, g, slot))[1:]
-            for slot, i in enumerate(spec.support, 1)
+            self._support(i, spec.class_id, sample_seed(self.seed, g, slot)) for slot, i in enumerate(spec.support, 1)
         ]
         episode = Episode(
             query_image=image[None],
@@ -80,23 +84,35 @@ class EpisodeDataset(Dataset[Sample]):
             query_mask=mask[:1],
             query_base_mask=mask[1:],
         )
-        return Sample(episode, (spec,), (maps[0],), (maps[1],))
+        truth = ((maps[0],), (maps[1],), (labels,)) if self._truth else ()
+        return Sample(episode, (spec,), *truth)
 
     @staticmethod
     def collate(samples: Sequence[Sample]) -> Sample:
         """One batch from several samples."""
         return collate(samples)
 
-    def load_one(
-        self, i: int, class_id: int, transform: Transform, seed: int
-    ) -> tuple[NDArray[np.uint8], Tensor, Tensor]:
-        """The class mask and base labels (2, H, W) of an image, and the image and both of them transformed."""
+    def _support(self, i: int, class_id: int, seed: int) -> tuple[Tensor, Tensor]:
+        image, _, (maps,) = self.read(i, [class_id])
+        return self._support_transform(image, maps, seed)
+
+    def load_classes(self, i: int, class_ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """An image (3, S, S) and, per class, the class mask and base labels (n, 2, S, S), transformed by seed 0."""
+        image, _, maps = self.read(i, class_ids)
+        pixels, flat = self.transform(image, maps.reshape(-1, *maps.shape[2:]), 0)
+        return pixels, flat.unflatten(0, maps.shape[:2])
+
+    def read(self, i: int, class_ids: Sequence[int]) -> tuple[Image.Image, NDArray[Any], NDArray[np.uint8]]:
+        """An image and its label map (H, W) as they are and, per class, the class mask and base labels (n, 2, H, W)."""
         image, labels = _load(self.source, i)
+        base = self._lookup[labels]
+        return image, labels, np.stack([np.stack([self._mask(labels, c), base]) for c in class_ids])
+
+    def _mask(self, labels: NDArray[Any], class_id: int) -> NDArray[np.uint8]:
         mask = np.where(labels == np.iinfo(labels.dtype).max, IGNORE, labels == class_id).astype(np.uint8)
         if self._hidden:
             mask[np.isin(labels, [c for c in self._hidden if c != class_id])] = IGNORE
-        maps = np.stack([mask, self._lookup[labels]])
-        return maps, *transform(image, maps, seed)
+        return mask
 
 
 class BaseDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -162,6 +178,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
         tuple(spec for sample in samples for spec in sample.specs),
         tuple(truth for sample in samples for truth in sample.truth),
         tuple(truth for sample in samples for truth in sample.base_truth),
+        tuple(labels for sample in samples for labels in sample.labels),
     )
 
 
@@ -184,8 +201,10 @@ class GlobalSampler:
             yield list(range(first, min(first + self.batch, self.stop)))[self.rank :: self.world]
 
 
-def make_loader(dataset: Dataset[Any], batches: Iterable[list[int]], *, workers: int = 0) -> DataLoader[Any]:
-    """A loader over lists of global numbers; its output is the same for any number of workers (processors at most)."""
+def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers: int = 0) -> DataLoader[Any]:
+    """A loader over lists of global numbers, or of what the data set takes; its output is the same for any number of
+    workers (processors at most).
+    """
     workers = min(workers, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn") if workers else None
     return DataLoader(

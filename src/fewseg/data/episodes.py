@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fewseg.data.images import replacing
+from fewseg.data.protocols import is_generalised
 from fewseg.data.source import ImageSource
 from fewseg.errors import DataError, UsageError
 
@@ -86,7 +87,7 @@ class EpisodeList:
             shots=shots,
             protocol=header["protocol"],
             seed=_number(path, 1, "seed", header["seed"]),
-            specs=tuple(_read_rows(path, rows, source, shots)),
+            specs=tuple(_read_rows(path, rows, source, shots, lacking=is_generalised(header["protocol"]))),
             ids=source.index.ids,
             class_names=source.class_names,
         )
@@ -111,7 +112,10 @@ def _read_header(path: str | Path, lines: Iterable[str]) -> dict[str, str]:
     return header
 
 
-def _read_rows(path: str | Path, rows: list[tuple[int, str]], source: ImageSource, shots: int) -> Iterable[EpisodeSpec]:
+def _read_rows(
+    path: str | Path, rows: list[tuple[int, str]], source: ImageSource, shots: int, *, lacking: bool
+) -> Iterable[EpisodeSpec]:
+    """`lacking`: whether a query may lack the episode's class."""
     expected = [*_COLUMNS, *(f"support_{k + 1}" for k in range(shots))]
     if not rows or next(csv.reader([rows[0][1]])) != expected:
         raise DataError(f"{path}, line {rows[0][0] if rows else 1}: the columns must be {','.join(expected)}")
@@ -123,14 +127,16 @@ def _read_rows(path: str | Path, rows: list[tuple[int, str]], source: ImageSourc
         class_id = _number(path, n, "class_id", cells[1])
         if not 1 <= class_id <= len(source.class_names) or source.class_names[class_id - 1] != cells[2]:
             raise DataError(f"{path}, line {n}: class {class_id} is not {cells[2]!r} in {source.name}")
-        yield _spec(f"{path}, line {n}", class_id, cells[3:], source=source, position=position)
+        yield _spec(f"{path}, line {n}", class_id, cells[3:], source=source, position=position, lacking=lacking)
 
 
-def _spec(where: str, class_id: int, names: list[str], *, source: ImageSource, position: dict[str, int]) -> EpisodeSpec:
-    for name in names:
+def _spec(
+    where: str, class_id: int, names: list[str], *, source: ImageSource, position: dict[str, int], lacking: bool
+) -> EpisodeSpec:
+    for slot, name in enumerate(names):
         if name not in position:
             raise DataError(f"{where}: {source.name} ({source.subset}) has no image {name!r}")
-        if not source.index.counts[position[name], class_id]:
+        if not source.index.counts[position[name], class_id] and not (lacking and slot == 0):
             raise DataError(f"{where}: image {name!r} has no pixel of {source.class_names[class_id - 1]!r}")
     if names[0] in names[1:]:
         raise DataError(f"{where}: the query {names[0]!r} is among its own supports")

@@ -1,13 +1,14 @@
 """Evaluation protocols as records: which episodes are drawn, at which size they are seen, and how they are scored.
 
 `fewseg` is the sound one. `hdmnet`, `bam`, `pfenet` and `hsnet` are the papers' rules, their faults included;
-docs/protocols.md names those. The released code's random streams change with its worker count, so only the rules can be
-had again.
+docs/protocols.md names those. `NAME-cropped` is NAME without the fault of its padding, `NAME-generalised` BAM's
+generalised few-shot evaluation at NAME's sizes. The released code's random streams change with its worker count, so
+only the rules can be had again.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,14 @@ class EvaluationProtocol:
     """One per repeat."""
     query: str
     """`stratified`: classes in rounds, shuffled, each class's images in turn, shuffled; `in_order`: the listed images
-    in order, cycled; `pairs`: (image, class) pairs in order, cycled; `uniform`: a class, then an image of it."""
+    in order, cycled; `pairs`: (image, class) pairs in order, cycled; `uniform`: a class, then an image of it;
+    `all_in_order`, `all_shuffled`: every test image that holds any class, in order or in shuffled laps."""
     query_class: str
-    """`eligible`: of at least the data set's min_pixels in the query; `any_pixel` (in_order): any of the fold there."""
+    """`eligible`: of at least the data set's min_pixels in the query; `any_pixel` (in_order): any of the fold there;
+    `any_novel` (all_*): one of the query's novel classes if it holds no base class, else any of the fold's."""
     support: str
-    """`without_repeats` or `with_repeats`; never the query, always of at least min_pixels."""
+    """`without_repeats` or `with_repeats`: of at least min_pixels; `any_pixel`: without repeats, of a pixel or more.
+    Never the query."""
     input_size: int | None
     """Side of the model's input in pixels; None is the model's own."""
     resize: str
@@ -38,7 +42,10 @@ class EvaluationProtocol:
     antialias: bool
     """Whether images are low-pass filtered when they are made smaller."""
     scored_at: str
-    """`original`: the query's own size; `input`: the model's; `padded_square`: a square of the query's long side."""
+    """`original`: the query's own size; `cropped`: the same, the padding cut off before; `input`: the model's;
+    `padded_square`: a square of the query's long side."""
+    labels: str = "class"
+    """`class`: the episode's class against all else; `all`: base classes and the episode's class in one map."""
     query_void: str = "left out"
     support_void: str = "background"
     novel_in_training: str = "drop"
@@ -54,15 +61,40 @@ class EvaluationProtocol:
         return asdict(self) | {"seeds": list(self.seeds), "repeats": self.repeats}
 
 
-PROTOCOLS = ("fewseg", "hdmnet", "bam", "pfenet", "hsnet")
+PROTOCOLS = (
+    "fewseg",
+    "hdmnet",
+    "bam",
+    "pfenet",
+    "hsnet",
+    "bam-cropped",
+    "pfenet-cropped",
+    "fewseg-generalised",
+    "bam-generalised",
+)
 
 
 def get_protocol(name: str, *, dataset: str) -> EvaluationProtocol:
     """The protocol of that name for a data set (the papers' differ between COCO-20i and everything else)."""
-    coco = dataset == "coco20i"
+    if name not in PROTOCOLS:
+        raise UsageError(f"unknown protocol {name!r}; choose {', '.join(PROTOCOLS)}")
+    paper, _, variant = name.partition("-")
+    protocol = _paper(paper, coco=dataset == "coco20i")
+    if variant == "cropped":
+        return replace(protocol, name=name, scored_at="cropped")
+    if is_generalised(name):
+        order = "all_shuffled" if paper == "fewseg" else "all_in_order"
+        return replace(protocol, name=name, query=order, query_class="any_novel", support="any_pixel", labels="all")
+    return protocol
+
+
+def is_generalised(name: str) -> bool:
+    """Whether a protocol of that name is a generalised one, whose queries may lack the episode's class."""
+    return name.endswith("-generalised")
+
+
+def _paper(name: str, *, coco: bool) -> EvaluationProtocol:
     match name:
-        case "fewseg":
-            return _protocol(name, 1000, tuple(range(5)), query="stratified", query_class="eligible")
         case "hdmnet":
             return _protocol(name, 10000 if coco else 1000, paper_seeds(10), input_size=633 if coco else 473)
         case "bam":
@@ -82,7 +114,7 @@ def get_protocol(name: str, *, dataset: str) -> EvaluationProtocol:
                 scored_at="input",
                 novel_in_training="background",
             )
-    raise UsageError(f"unknown protocol {name!r}; choose {', '.join(PROTOCOLS)}")
+    return _protocol(name, 1000, tuple(range(5)), query="stratified", query_class="eligible")
 
 
 def paper_seeds(repeats: int) -> tuple[int, ...]:

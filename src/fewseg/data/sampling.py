@@ -62,7 +62,8 @@ class TrainingEpisodes:
                 f"{source.name} has no training image for fold {fold.index} (novel={novel}, {len(fold.base)} base)"
             )
         remedy = "Give fewer shots, or novel=background, which keeps images with novel classes"
-        _check_pools(source, {c: pool for c, pool in self._pools.items() if len(pool)}, shots, remedy=remedy)
+        pools = {c: pool for c, pool in self._pools.items() if len(pool)}
+        _check_pools(source, pools, shots, least=self._min_pixels, remedy=remedy)
 
     def __len__(self) -> int:
         """Episodes per epoch: one for every training image."""
@@ -80,7 +81,7 @@ class TrainingEpisodes:
 
 @lru_cache(maxsize=4)
 def epoch_order(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The (length,) permutation of an epoch."""
+    """The (length,) permutation of an epoch, or of a lap through a list."""
     return default_rng([seed, _EPOCH, epoch]).permutation(length)
 
 
@@ -101,8 +102,9 @@ def sample_episodes(
     chosen = fold.novel if classes is None else classes
     if not chosen:
         raise UsageError(f"no class to draw episodes of: fold {fold.index} has {len(fold.held_out)} held-out classes")
-    pools = {c: source.index.images_of(c, min_pixels=source.min_pixels) for c in chosen}
-    _check_pools(source, pools, shots, remedy="Give fewer shots, or another fold")
+    least = 1 if protocol.support == "any_pixel" else source.min_pixels
+    pools = {c: source.index.images_of(c, min_pixels=least) for c in chosen}
+    _check_pools(source, pools, shots, least=least, remedy="Give fewer shots, or another fold")
     count = protocol.episodes if episodes is None else episodes
     draw = _DRAWS[protocol.query](source, pools, protocol, seed)
     specs = []
@@ -172,11 +174,30 @@ def _uniform(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, se
     return draw
 
 
+def _all_images(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
+    """Every image with any class, as `query` orders them; the class as BAM's generalised evaluation draws it.
+
+    Where a class of no pool is present too, the class is any of the pools', whether the query holds it or not.
+    """
+    images, classes = np.flatnonzero(source.index.counts[:, 1:].any(1)), sorted(pools)
+
+    def draw(rng: Generator, e: int) -> tuple[int, int]:
+        lap, place = divmod(e, len(images))
+        shuffled = protocol.query == "all_shuffled"
+        query = int(images[epoch_order(len(images), seed, lap)[place] if shuffled else place])
+        present = source.index.classes_in(query).tolist()
+        return query, int(rng.choice(present if set(present) <= pools.keys() else classes))
+
+    return draw
+
+
 _DRAWS: dict[str, Callable[[ImageSource, Pools, EvaluationProtocol, int], Draw]] = {
     "stratified": _stratified,
     "in_order": _in_order,
     "pairs": _pairs,
     "uniform": _uniform,
+    "all_in_order": _all_images,
+    "all_shuffled": _all_images,
 }
 
 
@@ -186,12 +207,12 @@ def _supports(
     return tuple(rng.choice(pool[pool != query], shots, replace=repeats).tolist())
 
 
-def _check_pools(source: ImageSource, pools: Pools, shots: int, *, remedy: str) -> None:
+def _check_pools(source: ImageSource, pools: Pools, shots: int, *, least: int, remedy: str) -> None:
     if shots < 1:
         raise UsageError(f"an episode needs at least one support image; shots={shots} was given")
     for class_id, pool in pools.items():
         if len(pool) < shots + 1:
             raise DataError(
                 f"class {source.class_names[class_id - 1]!r} has {len(pool)} images;"
-                f" {shots}-shot episodes need {shots + 1} with at least {source.min_pixels} of its pixels. {remedy}"
+                f" {shots}-shot episodes need {shots + 1} with at least {least} of its pixels. {remedy}"
             )

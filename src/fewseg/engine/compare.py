@@ -1,26 +1,38 @@
-"""Several models on the same episodes: one table, with paired tests against the first."""
+"""Several models on the same episodes: one table, with paired tests against the first.
+
+Seconds and memory are of the first of those episodes, each run whole by every model (`engine.cost`): a feature cache
+and the order of the models change nothing in them.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fewseg import registry
 from fewseg.checkpoints import load_released
+from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.episodes import EpisodeList
 from fewseg.data.images import replacing
-from fewseg.data.protocols import get_protocol
+from fewseg.data.protocols import EvaluationProtocol, get_protocol
 from fewseg.data.sampling import sample_episodes
-from fewseg.engine.evaluate import Report, evaluate, protocol_seeds
-from fewseg.engine.memory import peak_memory, reset_peak_memory
+from fewseg.data.source import Fold, ImageSource
+from fewseg.engine.cost import measure_cost
+from fewseg.engine.evaluate import evaluate, protocol_seeds
+from fewseg.engine.published import CAPTION, check_full, published_miou
+from fewseg.engine.results import Report, saved_report
 from fewseg.engine.runs import Opened, evaluation_fold, open_target, open_test_data, pick_device
+from fewseg.engine.scoring import input_transform
+from fewseg.episode import Episode
 from fewseg.errors import UsageError
 from fewseg.metrics import bootstrap_miou
+from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 
 COLUMNS = ("method", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB")
@@ -35,7 +47,11 @@ class Entry:
     p_value: float | None
     """Two-sided, from a paired bootstrap over episodes against the first model; None for the first itself."""
     peak_bytes: int | None
-    """Largest resident memory of the process while it was evaluated (on CUDA: allocated there); None where unknown."""
+    """Memory of its weights and of running an episode; None where unknown."""
+    seconds: float | None = None
+    """Of one episode, without cached features."""
+    published: float | None = None
+    """The paper's mIoU in per cent, where it was asked for and there is one."""
 
     def cells(self) -> tuple[str, ...]:
         """The line's texts, by `COLUMNS`; IoUs in per cent."""
@@ -47,7 +63,7 @@ class Entry:
             f"{100 * r.fb_iou:.2f}",
             str(r.parameters["trained"]),
             str(r.parameters["all"]),
-            f"{r.seconds_per_episode:.3f}",
+            "" if self.seconds is None else f"{self.seconds:.3f}",
             "" if self.peak_bytes is None else f"{self.peak_bytes / 1e6:.0f}",
         )
 
@@ -65,30 +81,39 @@ def compare(
     workers: int = 2,
     cache_gb: float = 2.0,
     device: str = "auto",
+    published: bool = False,
+    reuse: bool = False,
     progress: Silent | None = None,
 ) -> list[Entry]:
     """Evaluate runs, saved models, training-free methods and `released` files ("hdmnet=FILE") on the same episodes.
 
-    Data set and fold are the first target's, changed by `words`. Raises UsageError where a model was trained on what is
-    novel there.
+    Data set and fold are the first target's, changed by `words`. `published` adds the papers' numbers to the entries.
+    `reuse` takes the evaluation saved in a run where it is just what would be measured; its cost is then not measured.
+    Raises UsageError where a model was trained on what is novel there, and for `published` on anything but the papers'
+    full test images.
     """
-    opened = _open(targets, words, released, device=device)
+    opened = open_targets(targets, words, device=device)
     first = next(iter(opened.values()))
     source, fold = open_test_data(first, progress=progress)
+    if published:
+        check_full(source)
+    opened |= _open_released(released, first, source, taken=opened, device=device)
     record = get_protocol(protocol, dataset=source.name)
-    count = shots or first.config.data.shots
-    if episodes_file is not None:
-        lists = [EpisodeList.load(episodes_file, source)]
-    else:
-        lists = [
-            sample_episodes(source, fold, protocol=record, seed=seed, shots=count, episodes=episodes)
-            for seed in protocol_seeds(record, repeats)
-        ]
+    lists = draw_lists(
+        source,
+        fold,
+        record,
+        shots=shots or first.config.data.shots,
+        episodes=episodes,
+        repeats=repeats,
+        episodes_file=episodes_file,
+    )
     entries: list[Entry] = []
     for name, one in opened.items():
         own_fold = evaluation_fold(one, source, fold.index)
-        reset_peak_memory()
-        report = evaluate(
+        saved = saved_report(one.checkpoint, one.model, source, lists, protocol=record) if reuse else None
+        cost = None if saved else measure_cost(one.model, _inputs(one.model, source, own_fold, lists[0], record))
+        report = saved or evaluate(
             one.model,
             source,
             own_fold,
@@ -100,28 +125,72 @@ def compare(
             progress=progress,
         )
         p_value = paired_p_value(report, entries[0].report) if entries else None
-        entries.append(Entry(name, report, p_value, peak_memory(one.model.device)))
+        printed = _published(one.model, report) if published else None
+        entries.append(Entry(name, report, p_value, cost and cost.peak_bytes, cost and cost.seconds, printed))
     return entries
 
 
-def _open(targets: Sequence[str], words: Sequence[str], released: Sequence[str], *, device: str) -> dict[str, Opened]:
-    """The models by a name of their own."""
+def _published(model: FewShotSegmenter, report: Report) -> float | None:
+    complete = not model.needs_base_learner or getattr(model, "base", None) is not None
+    return published_miou(
+        report.method, dataset=report.source, backbone=report.backbone, shots=report.shots, base_learner=complete
+    )
+
+
+def _inputs(
+    model: FewShotSegmenter, source: ImageSource, fold: Fold, listed: EpisodeList, protocol: EvaluationProtocol
+) -> Iterator[Episode]:
+    transform = input_transform(protocol, model.image_size)
+    dataset = EpisodeDataset(source, fold, spec_of=lambda e: listed.specs[e], length=len(listed), transform=transform)
+    return (dataset[e].episode for e in range(len(dataset)))
+
+
+def draw_lists(
+    source: ImageSource,
+    fold: Fold,
+    protocol: EvaluationProtocol,
+    *,
+    shots: int,
+    episodes: int | None = None,
+    repeats: int | None = None,
+    episodes_file: Path | None = None,
+) -> list[EpisodeList]:
+    """The episodes that all are measured on: a saved list, or those that the protocol draws, one list per repeat."""
+    if episodes_file is not None:
+        return [EpisodeList.load(episodes_file, source)]
+    return [
+        sample_episodes(source, fold, protocol=protocol, seed=seed, shots=shots, episodes=episodes)
+        for seed in protocol_seeds(protocol, repeats)
+    ]
+
+
+def open_targets(targets: Sequence[str], words: Sequence[str], *, device: str = "auto") -> dict[str, Opened]:
+    """The models by a name of their own; methods without training take the first target's data set."""
     opened: dict[str, Opened] = {}
     for target in targets:
-        one = open_target(target, words, device=device)
+        chosen = [f"data.name={one.config.data.name}" for one in list(opened.values())[:1] if not Path(target).is_dir()]
+        one = open_target(target, [*chosen, *words], device=device)
         opened[_free(one.model.name, target, opened)] = one
     if not opened:
         raise UsageError(
             "give at least one run directory, saved model or training-free method: its data set is used for all"
         )
-    first = next(iter(opened.values()))
+    return opened
+
+
+def _open_released(
+    released: Sequence[str], first: Opened, source: ImageSource, *, taken: dict[str, Opened], device: str
+) -> dict[str, Opened]:
+    """Released files as the data set's own: back-end and shots are the file's."""
+    opened: dict[str, Opened] = {}
     for text in released:
         method, _, file = text.partition("=")
         if not file:
             raise UsageError(f"--released {text!r} is not METHOD=FILE, such as hdmnet=released.pth")
-        backbone = "resnet50" if method == "hsnet" else "resnet50-ds"
-        model = load_released(method, file, backbone=backbone, shots=first.config.data.shots)
-        name = _free(f"{method} (released)", file, opened)
+        # without a base learner, nothing in a file tells that it is COCO's (PFENet's bins differ): the data set does
+        silent = not registry.find("model", method).needs_base_learner
+        model = load_released(method, file, base_classes=60 if silent and source.name == "coco20i" else None)
+        name = _free(f"{method} (released)", file, taken | opened)
         opened[name] = Opened(model.to(pick_device(device)), first.config, None, {"path": file})
     return opened
 
@@ -141,28 +210,39 @@ def paired_p_value(report: Report, reference: Report, *, draws: int = 2000) -> f
     return min(1.0, 2 * min(below, above))
 
 
+def columns(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """The table's header: `COLUMNS`, and "published" where an entry has such a number."""
+    return (*COLUMNS, "published") if _any_published(entries) else COLUMNS
+
+
+def rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
+    """The table's lines, by `columns`."""
+    if not _any_published(entries):
+        return [entry.cells() for entry in entries]
+    return [(*entry.cells(), "" if entry.published is None else f"{entry.published:.1f}") for entry in entries]
+
+
+def _any_published(entries: Sequence[Entry]) -> bool:
+    return any(entry.published is not None for entry in entries)
+
+
 def as_csv(entries: Sequence[Entry]) -> str:
     """The table as CSV, with the episode hashes in a comment line."""
     text = io.StringIO()
     text.write(f"# {describe(entries)}\n")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(entry.cells() for entry in entries)
+    writer.writerow(columns(entries))
+    writer.writerows(rows(entries))
     return text.getvalue()
 
 
 def as_latex(entries: Sequence[Entry]) -> str:
     """The table as a LaTeX tabular (booktabs)."""
-    lines = [
-        r"\begin{tabular}{l" + "r" * 5 + "}",
-        r"\toprule",
-        r"method & mIoU & 95\,\% interval & $p$ & FB-IoU & s/episode \\",
-    ]
-    lines.append(r"\midrule")
-    for entry in entries:
-        name, mean, low, high, p, fb, _, _, seconds, _ = entry.cells()
-        lines.append(rf"{_escape(name)} & {mean} & {low}--{high} & {p} & {fb} & {seconds} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {describe(entries)}", ""])
+    header = columns(entries)
+    lines = [r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule"]
+    body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in (header, *rows(entries))]
+    lines += [body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}", f"% {describe(entries)}", ""]
+    return "\n".join(lines)
 
 
 def describe(entries: Sequence[Entry]) -> str:
@@ -172,7 +252,7 @@ def describe(entries: Sequence[Entry]) -> str:
     counts = sum(repeat.episodes for repeat in r.repeats)
     return (
         f"{r.source} fold {r.fold['index']}, {r.shots}-shot, protocol {r.protocol['name']}, {counts} episodes in "
-        f"{len(r.repeats)} repeats, SHA-256 {hashes}"
+        f"{len(r.repeats)} repeats, SHA-256 {hashes}" + (f"; {CAPTION}" if _any_published(entries) else "")
     )
 
 

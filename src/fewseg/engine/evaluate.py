@@ -8,32 +8,39 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
-from fewseg.checkpoints import write_json
-from fewseg.data.dataset import EpisodeDataset, Sample, make_loader
 from fewseg.data.episodes import EpisodeList
 from fewseg.data.protocols import EvaluationProtocol, get_protocol
 from fewseg.data.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
-from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.engine.features import FeatureCache
 from fewseg.engine.memory import keep_freed_memory
-from fewseg.episode import IGNORE, Prediction
+from fewseg.engine.results import Repeat, Report, model_options
+from fewseg.engine.scoring import Matched, at_labels, score_episodes
 from fewseg.errors import UsageError
-from fewseg.metrics import FewShotIoU, base_confusion, bootstrap_interval, class_iou, fb_iou, miou
+from fewseg.metrics import (
+    COLUMNS,
+    base_confusion,
+    bootstrap_interval,
+    class_iou,
+    episode_counts,
+    fb_iou,
+    foreground_by_class,
+    foreground_wins,
+    miou,
+    t_interval,
+    winners,
+)
 from fewseg.models.base import FewShotSegmenter
-from fewseg.models.ops import resize_ac
 from fewseg.progress import Silent
 
 
@@ -46,57 +53,10 @@ class Rows:
     """The same of the meta learner alone, where a method has one."""
     base: NDArray[np.int64] | None
     """(1 + N, 2) pooled intersection and union of the base learner's labels on the queries."""
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """The numbers of one repeat; IoUs are shares of 1."""
-
-    seed: int
-    episodes: int
-    episode_sha256: str
-    miou: float
-    fb_iou: float
-    class_iou: dict[str, float]
-    meta_miou: float | None = None
-    base_miou: float | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What an evaluation found, and all that is needed to repeat it."""
-
-    method: str
-    backbone: str
-    source: str
-    fold: dict[str, Any]
-    shots: int
-    image_size: int
-    protocol: dict[str, Any]
-    repeats: list[Repeat]
-    miou: float
-    """Mean over repeats."""
-    interval: tuple[float, float]
-    """95 %: Student's t over repeats, or a bootstrap over episodes if there is one repeat."""
-    interval_kind: str
-    fb_iou: float
-    class_iou: dict[str, float]
-    meta_miou: float | None
-    base_miou: float | None
-    parameters: dict[str, int]
-    seconds_per_episode: float
-    checkpoint: dict[str, Any]
-    versions: dict[str, str]
-    tables: list[NDArray[np.int64]] = field(repr=False, default_factory=list)
-    """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able; without the rows."""
-        return {k: v for k, v in asdict(self).items() if k != "tables"}
-
-    def save(self, path: Path) -> Path:
-        """Write the report as JSON."""
-        return write_json(path, self.as_dict())
+    foreground_on: NDArray[np.int64]
+    """(episodes, 1 + classes) pixels predicted as foreground by what is there, in the query's own size; column 0 is
+    background.
+    """
 
 
 def evaluate(
@@ -109,8 +69,10 @@ def evaluate(
     episodes: int | None = None,
     repeats: int | None = None,
     episode_lists: Sequence[EpisodeList] | None = None,
+    batch_size: int = 1,
     workers: int = 2,
     cache_gb: float = 2.0,
+    file_gb: float = 16.0,
     checkpoint: dict[str, Any] | None = None,
     title: str | None = None,
     progress: Silent | None = None,
@@ -118,12 +80,16 @@ def evaluate(
     """Evaluate a model on a fold's novel classes.
 
     `title` names the model on the progress bar. `episodes` and `repeats` replace the protocol's numbers;
-    `episode_lists` replace its draw. The digits depend on none of `workers` and `cache_gb`. `source` is the data
-    set's test subset.
+    `episode_lists` replace its draw. `source` is the data set's test subset.
+
+    Encoded images are kept in `cache_gb` of memory, then in a temporary file of at most `file_gb`. The digits depend on
+    none of `workers`, `cache_gb` and `file_gb`; with a `batch_size` above 1 they agree to rounding.
     """
     progress = progress or Silent()
     keep_freed_memory()
     protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
+    if protocol.labels == "all":
+        raise UsageError(f"protocol {protocol.name} labels base classes too: fewseg evaluate RUN, evaluate_generalised")
     if episode_lists is None:
         seeds = protocol_seeds(protocol, repeats)
         count = shots if shots is not None else model.shots
@@ -131,21 +97,29 @@ def evaluate(
             sample_episodes(source, fold, protocol=protocol, seed=seed, shots=count, episodes=episodes)
             for seed in seeds
         ]
-    cache = FeatureCache(model.eval(), gigabytes=cache_gb)
-    results, tables, start = [], [], time.perf_counter()
-    for r, listed in enumerate(episode_lists):
-        bar = f"{title or model.name}, {listed.shots}-shot, repeat {r + 1}/{len(episode_lists)}"
-        rows = evaluate_episodes(
-            cache, source, fold, listed, protocol=protocol, workers=workers, progress=progress, title=bar
-        )
-        tables.append(rows.table)
-        results.append(_repeat(rows, listed, fold, source))
+    start = time.perf_counter()
+    rows = evaluate_lists(
+        FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
+        source,
+        fold,
+        episode_lists,
+        protocol=protocol,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+        title=f"{title or model.name}, {episode_lists[0].shots}-shot, {len(episode_lists)} repeats",
+    )
+    results = [_repeat(found, listed, fold, source) for found, listed in zip(rows, episode_lists, strict=True)]
+    tables, foreground_on = [found.table for found in rows], [found.foreground_on for found in rows]
     seconds = (time.perf_counter() - start) / max(1, sum(len(t) for t in tables))
     mean, interval, kind = _interval(results, tables, fold)
     return Report(
         method=model.name,
-        backbone=str(getattr(model, "_hub_mixin_config", {}).get("backbone", "none")),
+        backbone=str(model_options(model).get("backbone", "none")),
+        options=model_options(model),
         source=source.name,
+        source_sha256=source.index.sha256,
+        class_names=list(source.class_names),
         fold={**asdict(fold), "novel_names": [source.class_names[c - 1] for c in fold.novel]},
         shots=episode_lists[0].shots,
         image_size=protocol.input_size or model.image_size,
@@ -163,10 +137,10 @@ def evaluate(
         checkpoint=checkpoint or {},
         versions=versions(),
         tables=tables,
+        foreground_on=foreground_on,
     )
 
 
-@torch.inference_mode()
 def evaluate_episodes(
     cache: FeatureCache,
     source: ImageSource,
@@ -174,84 +148,88 @@ def evaluate_episodes(
     episodes: EpisodeList,
     *,
     protocol: EvaluationProtocol,
+    batch_size: int = 1,
     workers: int = 2,
     progress: Silent | None = None,
     title: str = "evaluating",
 ) -> Rows:
-    """The counts of every episode of a list."""
-    model = cache.model.eval()
-    metric, meta_metric = FewShotIoU(fold.novel), FewShotIoU(fold.novel)
-    # neighbours share supports' classes and queries, so that the cache hits; the rows are put back in the list's order
-    order = sorted(range(len(episodes)), key=lambda e: (episodes.specs[e].class_id, episodes.specs[e].query, e))
-    dataset = EpisodeDataset(
+    """The counts of every episode of a list; see `evaluate_lists`."""
+    (rows,) = evaluate_lists(
+        cache,
         source,
         fold,
-        spec_of=lambda e: episodes.specs[e],
-        length=len(episodes),
-        transform=input_transform(protocol, model.image_size),
+        [episodes],
+        protocol=protocol,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+        title=title,
     )
-    loader = make_loader(dataset, [[e] for e in order], workers=workers)
-    base: Tensor | None = None
-    for sample in (progress or Silent())(loader, title, len(order)):
-        prediction = predict(cache, sample)
-        truth, base_truth = _truths(sample, protocol)
-        class_id = sample.specs[0].class_id
-        metric.update(at_truth(prediction.logits, sample, protocol).argmax(1)[0] == 1, truth, class_id)
-        if "meta" in prediction.aux:
-            meta_metric.update(at_truth(prediction.aux["meta"], sample, protocol).argmax(1)[0] == 1, truth, class_id)
-        if "base" in prediction.aux:
-            labels = at_truth(prediction.aux["base"], sample, protocol).argmax(1)[0]
-            counts = base_confusion(labels, base_truth, len(fold.base))
-            base = counts if base is None else base + counts
-    back = np.argsort(order)
-    meta = meta_metric.table()
-    return Rows(metric.table()[back], meta[back] if len(meta) else None, None if base is None else base.numpy())
+    return rows
 
 
-def predict(cache: FeatureCache, sample: Sample) -> Prediction:
-    """The prediction of a sample of one episode, with whatever of it is cached; on the CPU."""
-    spec, device = sample.specs[0], cache.model.device
-    episode = sample.episode.to(device)
-    query = cache.query(spec.query, episode.query_image)
-    keys = [(i, spec.class_id) for i in spec.support]
-    support = cache.support(keys, episode.support_images, episode.support_masks)
-    # test classes are novel, and the base learner must not be told which base class a held-out one is
-    prediction = cache.model.match(query, support, size=episode.size, base_index=episode.base_index)
-    return Prediction(
-        prediction.logits.float().cpu(),
-        {name: value.float().cpu() for name, value in prediction.aux.items()},
-        tuple(c.float().cpu() for c in prediction.correlations),
+def evaluate_lists(
+    cache: FeatureCache,
+    source: ImageSource,
+    fold: Fold,
+    lists: Sequence[EpisodeList],
+    *,
+    protocol: EvaluationProtocol,
+    batch_size: int = 1,
+    workers: int = 2,
+    progress: Silent | None = None,
+    title: str = "evaluating",
+) -> list[Rows]:
+    """The counts of every episode of several lists, which are worked through together: what is encoded for one serves
+    all.
+    """
+    scores = score_episodes(
+        cache,
+        source,
+        fold,
+        lists,
+        protocol=protocol,
+        score=partial(count, base=len(fold.base), classes=len(source.class_names), protocol=protocol),
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+        title=title,
     )
+    return [_rows(found) for found in scores]
 
 
-def input_transform(protocol: EvaluationProtocol, image_size: int) -> Transform:
-    """How the protocol brings an image to the model's input."""
-    size = protocol.input_size or image_size
-    return Pad(size) if protocol.resize == "pad" else Squeeze(size, antialias=protocol.antialias)
+@dataclass(frozen=True)
+class Counts:
+    """The counts of one episode, on the CPU; see `Rows`."""
+
+    final: Tensor
+    meta: Tensor | None
+    base: Tensor | None
+    foreground_on: NDArray[np.int64]
 
 
-def at_truth(logits: Tensor, sample: Sample, protocol: EvaluationProtocol) -> Tensor:
-    """(1, C, S, S) at the size that the protocol scores at."""
-    if protocol.scored_at == "input":
-        return logits
-    height, width = sample.truth[0].shape
-    if protocol.scored_at == "padded_square":
-        return resize_ac(logits, (max(height, width),) * 2)
-    return resize_ac(logits, (height, width))
+def count(matched: Matched, *, base: int, classes: int, protocol: EvaluationProtocol) -> Counts:
+    """Intersections and unions of an episode, and where its foreground fell, of `classes`, `base` of them base ones."""
+    class_id = matched.entry.spec.class_id
+    masks = {n: foreground_wins(matched.logits[n])[0] for n in ("final", "meta") if n in matched.logits}
+    counts = {n: episode_counts(mask, matched.mask, class_id).cpu() for n, mask in masks.items()}
+    labels = matched.logits.get("base")
+    pooled = None if labels is None else base_confusion(winners(labels)[0], matched.base_labels, base).cpu()
+    on_labels = at_labels(masks["final"], matched.labels.shape, protocol)
+    on = foreground_by_class(on_labels, matched.labels, classes)
+    return Counts(counts["final"], counts.get("meta"), pooled, on)
 
 
-def _truths(sample: Sample, protocol: EvaluationProtocol) -> tuple[Tensor, Tensor]:
-    """Query mask and base labels at the size that the protocol scores at."""
-    episode = sample.episode
-    if protocol.scored_at == "input" and episode.query_mask is not None and episode.query_base_mask is not None:
-        return episode.query_mask[0], episode.query_base_mask[0]
-    truth, base = torch.from_numpy(sample.truth[0]), torch.from_numpy(sample.base_truth[0])
-    if protocol.scored_at == "padded_square":
-        height, width = truth.shape
-        side = max(height, width)
-        padding = (0, side - width, 0, side - height)
-        return F.pad(truth, padding, value=IGNORE), F.pad(base, padding, value=IGNORE)
-    return truth, base
+def _rows(found: list[Counts]) -> Rows:
+    """One list's counts in its order."""
+    meta = [c.meta for c in found if c.meta is not None]
+    base = [c.base for c in found if c.base is not None]
+    return Rows(
+        torch.stack([c.final for c in found]).numpy() if found else np.zeros((0, len(COLUMNS)), np.int64),
+        torch.stack(meta).numpy() if meta else None,
+        torch.stack(base).sum(0).numpy() if base else None,
+        np.stack([c.foreground_on for c in found]) if found else np.zeros((0, 1), np.int64),
+    )
 
 
 def protocol_seeds(protocol: EvaluationProtocol, repeats: int | None) -> tuple[int, ...]:
@@ -287,8 +265,7 @@ def _interval(
     mean = float(values.mean())
     if len(values) == 1:
         return mean, bootstrap_interval(tables[0], fold.novel), "bootstrap over episodes"
-    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean, (mean - half, mean + half), f"Student's t over {len(values)} repeats"
+    return mean, t_interval(values), f"Student's t over {len(values)} repeats"
 
 
 def _mean(values: list[float | None]) -> float | None:

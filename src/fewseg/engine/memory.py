@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
     """Let glibc reuse freed memory; returns whether it could be told to (Linux with glibc).
 
     By default every tensor above 32 MB is mapped anew and unmapped, and the kernel clears each of its pages: two
-    thirds of the time of a training step on a CPU (`benchmarks/memory.py`). The process keeps its peak memory in
+    thirds of the time of a training step on a CPU (`python -m benchmarks.memory`). The process keeps its peak memory in
     exchange.
     """
     if not sys.platform.startswith("linux"):
@@ -28,17 +28,22 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
-def reset_peak_memory() -> None:
-    """Start a new measurement of `peak_memory`; freed memory is given back first, so that it is not counted again."""
+def reset_peak_memory() -> bool:
+    """Start a new measurement of `peak_memory`, and return whether that could be done.
+
+    Freed memory is given back first, so that it is not counted again.
+    """
     if torch.cuda.is_available():
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     if not sys.platform.startswith("linux"):
-        return
+        return torch.cuda.is_available()
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the kernel's way to reset VmHWM
     except (OSError, AttributeError):
-        return
+        return torch.cuda.is_available()
+    return True
 
 
 def peak_memory(device: torch.device) -> int | None:

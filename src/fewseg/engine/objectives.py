@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fewseg.episode import Episode
-from fewseg.metrics import base_confusion, episode_counts
+from fewseg.metrics import base_confusion, episode_counts, foreground_wins, winners
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.base_learner import PSPNet
 
@@ -36,7 +36,7 @@ class EpisodeObjective(nn.Module):
             size = (batch.query_mask.shape[-2], batch.query_mask.shape[-1])
             prediction = self.model.match(*embedded, size=size, base_index=batch.base_index)
         with torch.no_grad():
-            counts = episode_counts(prediction.mask, batch.query_mask, 0)[1:3]
+            counts = episode_counts(foreground_wins(prediction.logits), batch.query_mask, 0)[1:3]
         losses, logged = self.model.loss(prediction, batch), self.model.logged(prediction, batch)
         return {"losses": losses, "logged": logged, "counts": counts}
 
@@ -61,5 +61,5 @@ class BaseObjective(nn.Module):
         """Images (B, 3, H, W) and base labels (B, H, W) to "losses", "logged" and "counts"."""
         logits = self.model(image)
         with torch.no_grad():
-            counts = base_confusion(logits.argmax(1), labels, logits.shape[1] - 1)[1:].sum(0)
+            counts = base_confusion(winners(logits), labels, logits.shape[1] - 1)[1:].sum(0)
         return {"losses": self.model.loss(logits, labels), "logged": {}, "counts": counts}

@@ -94,6 +94,7 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
     """
     fold = source.fold(index)
     if opened.fold is None:
+        _check_base_classes(opened.model, source, fold)
         return fold
     seen = set(opened.fold.base) & set(fold.novel)
     if seen:
@@ -103,6 +104,16 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
             f"{opened.fold.index}: evaluate with data.fold={opened.fold.index}"
         )
     return opened.fold if opened.fold.novel == fold.novel else fold
+
+
+def _check_base_classes(model: FewShotSegmenter, source: ImageSource, fold: Fold) -> None:
+    """Raise UsageError for a converted model whose base learner knows another number of classes than the fold has."""
+    head: Any = getattr(model, "base", None)
+    if head is not None and head.classifier.out_channels - 1 != len(fold.base):
+        raise UsageError(
+            f"the model's base learner knows {head.classifier.out_channels - 1} classes, but fold {fold.index} of "
+            f"{source.name} has {len(fold.base)} base classes; evaluate it on the data set that it was trained on"
+        )
 
 
 def pick_device(name: str) -> torch.device:

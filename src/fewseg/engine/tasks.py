@@ -20,10 +20,11 @@ from fewseg.data.sampling import TrainingEpisodes, sample_episodes
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Augment, Squeeze
 from fewseg.engine.evaluate import evaluate_episodes
-from fewseg.engine.features import FeatureCache, TrainingFeatures
+from fewseg.engine.features import FeatureCache
 from fewseg.engine.objectives import BaseObjective, EpisodeObjective
+from fewseg.engine.training_features import TrainingFeatures
 from fewseg.errors import UsageError
-from fewseg.metrics import base_confusion, miou
+from fewseg.metrics import base_confusion, miou, winners
 from fewseg.models.base_learner import PSPNet
 from fewseg.models.ops import resize_ac
 from fewseg.progress import Silent
@@ -43,8 +44,8 @@ class Task(ABC):
     """Items per epoch."""
 
     @abstractmethod
-    def batches(self, sampler: GlobalSampler, *, progress: Silent) -> Iterable[Any]:
-        """The batches of a sampler's numbers."""
+    def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
+        """The batches of a sampler's numbers; large temporary files go to `folder`."""
 
     @abstractmethod
     def inputs(self, batch: Any) -> dict[str, Any]:
@@ -121,8 +122,13 @@ class EpisodeTask(Task):
             transform=Squeeze(size) if train.cache_features else Augment(config.augment, size, mean=mean),
             seed=train.seed,
             novel=data.novel,
+            truth=False,
         )
-        self.features = TrainingFeatures(self.model, self.dataset, self.episodes) if train.cache_features else None
+        self.features = (
+            TrainingFeatures(self.model, self.dataset, self.episodes, gigabytes=train.cache_gb)
+            if train.cache_features
+            else None
+        )
         self.module = EpisodeObjective(self.model)
 
     def take_base(self, run: Path | None) -> None:
@@ -130,9 +136,9 @@ class EpisodeTask(Task):
         if run is not None:
             load_base_learner(self.model, run, base=self.fold.base)
 
-    def batches(self, sampler: GlobalSampler, *, progress: Silent) -> Iterable[Any]:
+    def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
         if self.features is not None:
-            self.features.fill(sampler, workers=self.config.train.workers, progress=progress)
+            self.features.fill(sampler, workers=self.config.train.workers, progress=progress, folder=folder)
             return self.features.batches(sampler)
         return make_loader(self.dataset, sampler, workers=self.config.train.workers)
 
@@ -202,7 +208,7 @@ class BaseTask(Task):
         )
         self.epoch_length = config.train.episodes_per_epoch or len(self.dataset)
 
-    def batches(self, sampler: GlobalSampler, *, progress: Silent) -> Iterable[Any]:
+    def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
         return make_loader(self.dataset, sampler, workers=self.config.train.workers)
 
     def inputs(self, batch: Any) -> dict[str, Any]:
@@ -232,6 +238,6 @@ class BaseTask(Task):
             truth = torch.from_numpy(lookup[labels])
             pixels, _ = squeeze(image, lookup[labels][None])
             logits = resize_ac(self.model(pixels[None].to(device)), truth.shape)
-            total += base_confusion(logits.argmax(1)[0].cpu(), truth, classes)
+            total += base_confusion(winners(logits[0]).cpu(), truth, classes)
         ious = total[1:, 0] / total[1:, 1].clamp(min=1)
         return {"base_miou": float(ious.mean())}

@@ -107,7 +107,7 @@ def loop(t: Training) -> None:
         world=t.fabric.world_size,
     )
     log = Log(t.run, t.config, batches=state.batches)
-    batches = iter(t.task.batches(sampler, progress=t.progress))
+    batches = iter(t.task.batches(sampler, progress=t.progress, folder=t.run))
     started = time.perf_counter() - state.seconds
     title = f"training {t.config.model.name}"
     for step in t.progress(range(state.batches, t.total), title, t.total, done=state.batches):

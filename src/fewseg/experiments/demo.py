@@ -4,6 +4,7 @@ report.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from fewseg.data.episodes import EpisodeList
 from fewseg.data.protocols import get_protocol
 from fewseg.data.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
-from fewseg.engine.evaluate import Report, evaluate
+from fewseg.engine.compare import Entry, paired_p_value
+from fewseg.engine.evaluate import evaluate
 from fewseg.engine.features import FeatureCache
+from fewseg.engine.results import Report
 from fewseg.engine.tasks import create_source, training_fold
 from fewseg.engine.train import train
 from fewseg.errors import UsageError
@@ -25,8 +28,10 @@ from fewseg.metrics import bootstrap_interval, episode_counts, fb_iou, miou
 from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor
 from fewseg.progress import Silent
-from fewseg.report import build
+from fewseg.report.build import comparison_page
+from fewseg.report.episodes import episode_panels
 from fewseg.report.page import ReportPage, Row, write_report
+from fewseg.report.training import run_curves
 from fewseg.segment import segment_folder
 
 EPISODES = 90
@@ -130,25 +135,23 @@ def demo_page(
 ) -> ReportPage:
     """The page: HDMNet against its own ablation and two baselines, on the same episodes."""
     main = reports["HDMNet"]
-    notes = {WITHOUT_MASK: "same weights, every support pixel counts", PROTOTYPE: "same back-end, nothing trained"}
-    rows = [
-        build.row(name, report, note=notes.get(name, ""), highlight=name == "HDMNet")
+    entries = [
+        Entry(name, report, paired_p_value(report, main) if name != "HDMNet" else None, None)
         for name, report in reports.items()
     ]
+    notes = {WITHOUT_MASK: "same weights, every support pixel counts", PROTOTYPE: "same back-end, nothing trained"}
     caches = {name: FeatureCache(model) for name, model in models.items()}
     protocol = get_protocol("fewseg", dataset=source.name)
-    return ReportPage(
-        "fewseg demo",
+    page = comparison_page(entries, title="fewseg demo", notes=notes)
+    return replace(
+        page,
         subtitle=(
             "HDMNet, trained a few minutes on drawn scenes, finds classes that it was never trained on: "
             f"one annotated picture each of {', '.join(main.fold['novel_names'])}."
         ),
-        rows=(*rows, everything_foreground(source, fold, listed)),
-        per_class=build.class_scores(main, {name: r for name, r in reports.items() if name != "HDMNet"}),
-        curves=build.curves(run),
-        panels=build.episode_panels(caches, source, fold, listed, main.tables[0], protocol=protocol),
-        facts=build.facts(main),
-        sections=(build.protocol_section(main), build.version_section(main)),
+        rows=(*page.rows, everything_foreground(source, fold, listed)),
+        curves=run_curves({"HDMNet": run}),
+        panels=episode_panels(caches, source, fold, listed, main.tables[0], protocol=protocol),
         commands=(
             ("this page", f"fewseg demo --out {out}"),
             ("the numbers again", f"fewseg evaluate {run} data.level=complex --episodes-file {out / 'episodes.csv'}"),
@@ -158,7 +161,6 @@ def demo_page(
                 f" --out masks {out / 'photos'}",
             ),
         ),
-        interval_name="95 % interval (bootstrap over episodes)",
     )
 
 

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
 from fewseg.errors import UsageError
+from fewseg.models.folding import conv_norm, run_folded
 
 LEVELS = ("layer2", "layer3", "layer4")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -83,16 +84,18 @@ class _StagedBackbone(Backbone):
 
     def lower(self, image: Tensor) -> dict[str, Tensor]:
         x = self.run_stage(1, self.run_stage(0, _channels_last(image)).relu())
-        layer2 = self.run_stage(2, x.relu())
-        layer3 = self.run_stage(3, layer2.relu())
-        return {"layer2": self._finish(layer2), "layer3": self._finish(layer3)}
+        layer2 = self._finish(self.run_stage(2, x.relu()))
+        return {"layer2": layer2, "layer3": self._finish(self.run_stage(3, self.activate(layer2)))}
 
     def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
-        layer3 = levels["layer3"].relu()
+        layer3 = self.activate(levels["layer3"])
         return self._finish(self.run_stage(4, layer3 if mask is None else layer3 * mask))
 
     def _finish(self, level: Tensor) -> Tensor:
         return level.relu() if self.last_relu else level
+
+    def activate(self, level: Tensor) -> Tensor:
+        return level if self.last_relu else level.relu()
 
 
 class ResNet(_StagedBackbone):
@@ -124,19 +127,19 @@ class ResNet(_StagedBackbone):
 
     def run_stage(self, index: int, x: Tensor) -> Tensor:
         if index == 0:
-            return self.layer0(x)
+            return run_folded(self.layer0, x)
         blocks = list(cast(nn.Sequential, getattr(self, f"layer{index}")))
         for block in blocks[:-1]:
-            x = block(x)
+            x = residual_sum(block, x).relu_()
         return residual_sum(blocks[-1], x)
 
 
 def residual_sum(block: nn.Module, x: Tensor) -> Tensor:
     """A torchvision bottleneck's sum of both branches, before its last ReLU."""
     b = cast(Any, block)
-    out = b.relu(b.bn1(b.conv1(x)))
-    out = b.relu(b.bn2(b.conv2(out)))
-    return b.bn3(b.conv3(out)) + (x if b.downsample is None else b.downsample(x))
+    out = conv_norm(b.conv1, b.bn1, x).relu_()
+    out = conv_norm(b.conv2, b.bn2, out).relu_()
+    return conv_norm(b.conv3, b.bn3, out).add_(x if b.downsample is None else run_folded(b.downsample, x))
 
 
 def _deep_stem() -> nn.Sequential:
@@ -169,9 +172,7 @@ class VGG(_StagedBackbone):
         last = max(i for i, module in enumerate(modules) if isinstance(module, nn.ReLU))
         # A ReLU and a max-pool commute, so leaving out the last ReLU before the pool gives the stage "before its last
         # ReLU".
-        for i, module in enumerate(modules):
-            x = x if i == last else module(x)
-        return x
+        return run_folded([module for i, module in enumerate(modules) if i != last], x)
 
 
 class TimmPyramid(Backbone):

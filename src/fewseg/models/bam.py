@@ -11,18 +11,18 @@ https://arxiv.org/abs/2203.07615.
     ensemble: psi and the base learner's classes correct the meta prediction --> final
     losses: CE(final) + CE(meta)
 
-No departure in what is computed: with released weights the numbers are the released ones.
+The step from PFENet: [f3, f2], prototype and prior are PFENet's own functions (pfenet.py, "What BAM shares"); one ASPP
+takes the place of its four sizes; new are the base learner (base_learner.py), the ensemble with it and the weights of
+the shots (ensemble.py), all three of which HDMNet takes over. The paper's generalised evaluation is
+engine/generalised.py. No departure in what is computed: with released weights the numbers are the released ones.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fewseg.episode import Episode, Prediction
-from fewseg.errors import UsageError
 from fewseg.models.backbones import create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze
 from fewseg.models.base_learner import frozen_head
@@ -127,22 +127,3 @@ class ASPP(nn.Module):
 
 def _style(levels: Features) -> Tensor:
     return gram(resize_ac(levels["layer2"], levels["layer3"].shape[-2:]))
-
-
-def generalised(prediction: Prediction, *, tau: float = 0.9, merge: Literal["final", "base"] = "final") -> Tensor:
-    """Base and novel classes in one map (B, H, W): 0 background, 1..N base classes, N + 1 the novel class.
-
-    Novel is where the foreground's softmax exceeds `tau`; elsewhere the base learner decides. With `merge="base"` the
-    novel class is let in only where the base learner says background. The prediction needs the base learner's logits.
-    """
-    if "base" not in prediction.aux:
-        raise UsageError("generalised few-shot evaluation needs a method with a base learner: bam, or hdmnet with one")
-    if merge not in ("final", "base"):
-        raise UsageError(f"merge={merge!r}; choose final or base")
-    base = prediction.aux["base"]
-    labels = base.argmax(1)
-    # released: the softmax is applied to the fused values once more
-    novel = prediction.logits.softmax(1)[:, 1] > tau
-    if merge == "base":
-        novel &= labels == 0
-    return labels.masked_fill(novel, base.shape[1])

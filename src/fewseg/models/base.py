@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Self
 
 import torch
@@ -106,6 +107,39 @@ class FewShotSegmenter(nn.Module, PyTorchModelHubMixin, library_name="fewseg", t
     def device(self) -> torch.device:
         """Where the model's parameters are."""
         return next(self.parameters()).device
+
+
+Extract = Callable[..., Features]
+
+
+def image_by_image(extract: Extract) -> Extract:
+    """Let a frozen `extract(self, image, *others)`, all with B first, see one image at a time on a CPU.
+
+    Memory is then that of one image whatever the batch, no slower there, and what an image met in a batch cannot
+    change its numbers. Other devices get the batch, and so do exported graphs, which hold for any number.
+    """
+
+    @functools.wraps(extract)
+    def apart(self: Any, image: Tensor, *others: Tensor | None) -> Features:
+        if image.device.type != "cpu" or torch.compiler.is_exporting() or len(image) == 1:
+            return extract(self, image, *others)
+        whole: Features = {}
+        for i in range(len(image)):
+            features = extract(self, *(t if t is None else t[i : i + 1] for t in (image, *others)))
+            for name, f in features.items():
+                if i == 0:
+                    whole[name] = _like(f, len(image))
+                whole[name][i] = f[0]
+        return whole
+
+    return apart
+
+
+def _like(features: Tensor, batch: int) -> Tensor:
+    """An empty tensor of another batch size, in the same memory layout."""
+    last = features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty((batch, *features.shape[1:]), dtype=features.dtype, device=features.device, memory_format=layout)
 
 
 def freeze(module: nn.Module) -> nn.Module:

@@ -2,12 +2,14 @@
 
     f4 --PPM--> 2C --conv3x3, BN--> f5 --ReLU, dropout, conv1x1--> base logits (1 + N)
 
+The convolution is linear, so its half on the up-sampled averages is done on the few averages themselves (`pyramid`).
+
 HDMNet and BAM take the back-end and this head from a trained `PSPNet`, frozen.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -15,7 +17,8 @@ from torch import Tensor, nn
 
 from fewseg.models.backbones import create_backbone
 from fewseg.models.base import freeze
-from fewseg.models.ops import cross_entropy, resize_ac
+from fewseg.models.ops import cross_entropy, resize_ac, resize_nearest
+from fewseg.models.pyramid import own_convolution, pooled_convolution
 
 
 class PSPNet(nn.Module, PyTorchModelHubMixin, library_name="fewseg", tags=["semantic-segmentation"]):
@@ -53,12 +56,21 @@ class BaseHead(nn.Module):
         super().__init__()
         self.ppm = PyramidPooling(channels)
         self.reduce = nn.Sequential(nn.Conv2d(2 * channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.reduce.to(memory_format=torch.channels_last)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, 1 + base_classes, 1)
 
-    def forward(self, f4: Tensor) -> Tensor:
-        """f4 (B, C, h, w), ReLU'd where the back-end has one, to f5 (B, 512, h, w), before its ReLU."""
-        return self.reduce(self.ppm(f4))
+    def forward(self, f4: Tensor, fg: Tensor | None = None) -> Tensor:
+        """f4 (B, C, h, w), ReLU'd where the back-end has one, to f5 (B, 512, h, w), before its ReLU.
+
+        `fg` (B, H, W): the pixels whose f5 is asked for; elsewhere (resized nearest) it is 0.
+        """
+        convolution, norm = cast(nn.Conv2d, self.reduce[0]), self.reduce[1]
+        pooled = pooled_convolution(self.ppm(f4), convolution, (f4.shape[-2], f4.shape[-1]))
+        if fg is None:
+            return norm(own_convolution(f4, convolution) + pooled)
+        where = resize_nearest(fg.float().unsqueeze(1), f4.shape[-2:])[:, 0] > 0
+        return norm(own_convolution(f4, convolution, where=where) + pooled) * where.unsqueeze(1)
 
     def classify(self, f5: Tensor) -> Tensor:
         """f5 to base logits (B, 1 + N, h, w)."""
@@ -74,7 +86,7 @@ def frozen_head(channels: int, base_classes: int) -> BaseHead:
 
 
 class PyramidPooling(nn.Module):
-    """PPM: f4 itself and its averages over 1, 2, 3 and 6 bins, concatenated (2C channels)."""
+    """PPM: averages of f4 over 1, 2, 3 and 6 bins a side, each reduced to C/4 channels."""
 
     def __init__(self, channels: int, bins: tuple[int, ...] = (1, 2, 3, 6)) -> None:
         super().__init__()
@@ -86,5 +98,6 @@ class PyramidPooling(nn.Module):
             for b in bins
         )
 
-    def forward(self, f4: Tensor) -> Tensor:
-        return torch.cat([f4, *(resize_ac(pool(f4), f4.shape[-2:]) for pool in self.features)], 1)
+    def forward(self, f4: Tensor) -> list[Tensor]:
+        """f4 (B, C, h, w) to maps (B, C/4, bins, bins)."""
+        return [pool(f4) for pool in self.features]

@@ -11,6 +11,8 @@ https://arxiv.org/abs/2303.14652, and its supplementary material.
     decoder, coarse to fine --> meta logits --> ensemble with the base learner --> final           (suppl. Fig. 3; BAM)
     losses: CE(final) + CE(meta) + correlation map distillation, mask -> 3 -> 2 -> 1               (3.4; suppl. eq. 1)
 
+The step from BAM (bam.py): the support *image* is masked; a second prior comes from f5; encoder, matching and decoder
+take the place of merge and ASPP; back-end, base learner and ensemble are the same.
 Stage s = 1 is the finest. The released code's choices that the paper does not tell are marked "released". Departure
 from it: the K-shot weights are trained (the released optimiser forgets them).
 """
@@ -27,9 +29,11 @@ from torch.nn import functional as F
 from fewseg.episode import Episode, Prediction
 from fewseg.models import ops
 from fewseg.models.backbones import create_backbone
-from fewseg.models.base import Features, FewShotSegmenter, freeze, keep_in_eval
+from fewseg.models.base import Features, FewShotSegmenter, freeze, image_by_image, keep_in_eval
 from fewseg.models.base_learner import frozen_head
 from fewseg.models.ensemble import BaseEnsemble, ShotWeights
+from fewseg.models.folding import FoldedSequential
+from fewseg.models.matching import cosine_prior, spread_votes
 from fewseg.models.segformer import EncoderLayer, MixFFN, Projections
 
 STAGES = (1, 2, 3)
@@ -84,17 +88,18 @@ class HDMNet(FewShotSegmenter):
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
         fg = masks == 1 if self.support_mask else torch.ones_like(masks, dtype=torch.bool)
         masked = self.backbone.normalise(images) * fg.unsqueeze(2)  # (B, K, 3, H, W)
-        features = self._extract(masked.flatten(0, 1))
+        features = self._extract(masked.flatten(0, 1), fg.flatten(0, 1))
         return {name: f.unflatten(0, masks.shape[:2]) for name, f in features.items()} | {"fg": fg}
 
     @torch.no_grad()
-    def _extract(self, image: Tensor) -> Features:
+    @image_by_image
+    def _extract(self, image: Tensor, fg: Tensor | None = None) -> Features:
         levels = self.backbone(image)
         f2, f3, f4 = levels["layer2"], levels["layer3"], levels["layer4"]
         f2 = ops.resize_ac(f2, f3.shape[-2:])
         features = {"mid": torch.cat([f3, f2], 1), "f4": f4}
         if self.base is not None:
-            features |= {"f5": self.base(self.backbone.activate(f4)), "gram": ops.gram(f2)}
+            features |= {"f5": self.base(self.backbone.activate(f4), fg), "gram": ops.gram(f2)}
         return features
 
     def embed_query(self, features: Features) -> Features:
@@ -150,7 +155,7 @@ class HDMNet(FewShotSegmenter):
         priors = []
         for level in ("f5", "f4") if self.base is not None else ("f4",):
             fg = ops.resize_nearest(support["fg"].float(), support[level].shape[-2:])
-            priors.append(ops.cosine_prior(query[level], support[level], fg).mean(1, keepdim=True))
+            priors.append(cosine_prior(query[level], support[level], fg).mean(1, keepdim=True))
         return ops.resize_ac(torch.cat(priors, 1), query["mid"].shape[-2:])
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
@@ -255,12 +260,9 @@ class CorrelationAttention(nn.Module):
     def forward(self, query: Tensor, support: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
         q, k, v = self.projections(query, support)
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-        scores = q @ k.transpose(-2, -1) / self.temperature  # (B, heads, L, K*L)
-        columns = fg[:, None, None, :]
-        # softmax over QUERY positions; the background's votes are dropped afterwards, not re-distributed
-        attention = scores.softmax(-2) * columns
-        correlation = (scores * columns).sum(-1) / (columns.sum(-1) + 1e-9)
-        return self.projections.merge(attention @ v), correlation.mean(1)
+        # softmax over QUERY positions; the background's votes are dropped, not re-distributed
+        votes, correlation = spread_votes(q, k, v, fg, temperature=self.temperature)
+        return self.projections.merge(votes), correlation.mean(1)
 
 
 class Decoder(nn.Module):
@@ -271,9 +273,9 @@ class Decoder(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.Sequential(*_bottleneck(width, width), nn.BatchNorm2d(width), nn.ReLU()) for _ in STAGES
+            FoldedSequential(*_bottleneck(width, width), nn.BatchNorm2d(width), nn.ReLU()) for _ in STAGES
         )
-        self.head = nn.Sequential(*_bottleneck(width, 2))
+        self.head = FoldedSequential(*_bottleneck(width, 2))
 
     def forward(self, matched: list[Tensor]) -> Tensor:
         """Maps of stages 3, 2, 1 (B, 64, h_s, w_s) to meta logits (B, 2, h, w)."""

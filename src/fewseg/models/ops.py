@@ -1,13 +1,30 @@
-"""Pure functions that two methods share: resizing, masked averages, priors, Gram matrices, cross-entropy."""
+"""Pure functions that two methods share: resizing, masked averages, Gram matrices, cross-entropy."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from torch import Tensor
 from torch.nn import functional as F
 
 from fewseg.episode import IGNORE
+
+Result = TypeVar("Result")
+
+
+def in_fp32(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Let a function see fp32 tensors, no autocast: its sums overflow fp16, and its guards against 0 vanish there."""
+
+    @functools.wraps(function)
+    def wrapped(*tensors: Tensor, **options: Any) -> Result:
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return function(*(t.float() for t in tensors), **options)
+
+    return wrapped
 
 
 def resize_ac(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
@@ -42,29 +59,13 @@ def tile(vectors: Tensor, like: Tensor) -> Tensor:
     return repeat(vectors, "b c -> b c h w", h=like.shape[-2], w=like.shape[-1])
 
 
-def cosine_prior(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
-    """Highest cosine of every query position (B, C, h, w) with the supports' foreground (B, K, C, h, w), per shot:
-    (B, K, h, w).
-
-    `fg` (B, K, h, w) multiplies the support vectors, so background positions contribute 0 (spec hdmnet.md section 2).
-    """
-    h, w = query.shape[-2:]
-    q = rearrange(query, "b c h w -> b (h w) c")
-    q_norm = q.norm(dim=-1)
-    priors = []
-    for shot, mask in zip(support.unbind(1), fg.unbind(1), strict=True):
-        s = rearrange(shot * mask.unsqueeze(1), "b c h w -> b c (h w)")
-        cosine = (q @ s) / (q_norm.unsqueeze(2) * s.norm(dim=1).unsqueeze(1) + 1e-7)
-        priors.append(cosine.amax(2))
-    return rearrange(torch.stack(priors, 1), "b k (h w) -> b k h w", h=h, w=w)
-
-
 def min_max(maps: Tensor) -> Tensor:
     """(..., h, w) scaled to [0, 1] over positions (PFENet's prior)."""
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     return (maps - low) / (high - low + 1e-7)
 
 
+@in_fp32
 def gram(maps: Tensor) -> Tensor:
     """(B, C, h, w) to the (B, C, C) matrix of cosines between channels (spec hdmnet.md section 6)."""
     flat = maps.flatten(2)

@@ -28,7 +28,8 @@ from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
 from fewseg.models.backbones import Backbone, create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze
-from fewseg.models.ops import cosine_prior, cross_entropy, masked_average, min_max, resize_ac, tile
+from fewseg.models.matching import cosine_prior
+from fewseg.models.ops import cross_entropy, masked_average, min_max, resize_ac, tile
 
 PASCAL_BINS = (60, 30, 15, 8)
 COCO_BINS = (1.0, 0.5, 0.25, 0.125)
@@ -138,7 +139,7 @@ class EnrichmentLevel(nn.Module):
         return maps, self.classifier(maps)
 
 
-# What BAM shares
+# What BAM shares: features, prototype and prior. (HDMNet masks the image itself, and keeps its priors unscaled.)
 
 
 def middle(levels: Features) -> Tensor:

@@ -1,12 +1,14 @@
 """Names in the released checkpoints, as (pattern, replacement) pairs towards our own; all are applied, in order.
 
-A replacement of None drops the name: a tensor that the network never uses.
+A replacement of None drops the name: a tensor that the network never uses. `recognise` reads from names and shapes what
+a file was trained as.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -98,6 +100,61 @@ RELEASED: dict[str, Rules] = {
         (r"_supp\.", "_support."),
     ),
 }
+
+
+_MARKS = {
+    "hdmnet": "transformer.mix_transformer.",
+    "bam": "ASPP_meta.",
+    "pfenet": "inner_cls.",
+    "hsnet": "hpn_learner.",
+}
+"""The beginning of names that only this method's released files have."""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a released file was trained as; None where its names and shapes do not tell."""
+
+    backbone: str | None
+    base_classes: int | None
+    shots: int | None
+
+    def __str__(self) -> str:
+        known = [
+            self.backbone or "an unknown back-end",
+            None if self.base_classes is None else f"{self.base_classes} base classes",
+            None if self.shots is None else f"{self.shots}-shot",
+        ]
+        return ", ".join(part for part in known if part)
+
+
+def recognise_method(names: Iterable[str]) -> str | None:
+    """The method whose released names these are, None if they are no method's."""
+    found = list(names)
+    return next((method for method, mark in _MARKS.items() if any(name.startswith(mark) for name in found)), None)
+
+
+def recognise(state: Mapping[str, Tensor]) -> Recognised:
+    """Back-end, base classes and shots of a released state dict that already has our names.
+
+    Only a network with a base learner has the number of base classes in it, and only such a one its shots.
+    """
+    classifier, weights = state.get("base.classifier.weight"), state.get("shot_weights.mix.0.weight")
+    return Recognised(
+        _backbone(state),
+        None if classifier is None else classifier.shape[0] - 1,
+        None if classifier is None else 1 if weights is None else weights.shape[1],
+    )
+
+
+def _backbone(state: Mapping[str, Tensor]) -> str | None:
+    if "backbone.layer0.0.bias" in state:  # ResNets' convolutions have none
+        return "vgg16_bn" if "backbone.layer0.1.running_mean" in state else "vgg16"
+    blocks = {name.split(".")[2] for name in state if name.startswith("backbone.layer3.")}
+    depth = {6: 50, 23: 101}.get(len(blocks))
+    if depth is None:
+        return None
+    return f"resnet{depth}-ds" if "backbone.layer0.6.weight" in state else f"resnet{depth}"
 
 
 def rename_released(method: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

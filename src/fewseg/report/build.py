@@ -1,30 +1,71 @@
-"""From runs and evaluations to a report page: rows, per-class scores, learning curves and episode panels."""
+"""From evaluations to a report page: rows, per-class scores, confusions, the protocol, and the hashes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from fewseg.data.dataset import EpisodeDataset
-from fewseg.data.episodes import EpisodeList, EpisodeSpec
-from fewseg.data.protocols import EvaluationProtocol
-from fewseg.data.source import Fold, ImageSource
-from fewseg.engine.evaluate import Report, at_truth, input_transform, predict
-from fewseg.engine.features import FeatureCache
-from fewseg.episode import Prediction
-from fewseg.metrics import bootstrap_interval, class_iou, episode_counts, episode_iou
-from fewseg.report.page import ClassScores, Curve, OtherPrediction, Panel, Row, Section
+from fewseg.engine.compare import Entry
+from fewseg.engine.results import Report
+from fewseg.metrics import bootstrap_interval, class_iou
+from fewseg.report.page import ClassScores, Confusion, ReportPage, Row, Section
+from fewseg.report.view import MAX_MARKS, percent
 
 
-def row(name: str, report: Report, *, note: str = "", highlight: bool = False) -> Row:
-    """A report as a line of the comparison."""
-    return Row(name, report.miou, interval=report.interval, fb_iou=report.fb_iou, note=note, highlight=highlight)
+def comparison_page(entries: Sequence[Entry], *, title: str = "", notes: Mapping[str, str] | None = None) -> ReportPage:
+    """What `compare` measured as a page: every number that needs neither models nor data.
+
+    The page is about the first entry; `notes` explain entries by their names.
+    """
+    main = entries[0].report
+    novel, episodes = main.fold["novel_names"], f"{sum(r.episodes for r in main.repeats)} episodes"
+    return ReportPage(
+        title or f"{entries[0].name} on {main.source}",
+        subtitle=f"{len(novel)} novel classes, fold {main.fold['index']}, {main.shots}-shot, {episodes}.",
+        rows=comparison_rows(entries, notes=notes),
+        per_class=class_scores(main, {e.name: e.report for e in entries[1 : 1 + MAX_MARKS]}),
+        confusions=confusions(entries),
+        facts=facts(main),
+        sections=(*class_section(entries), model_section(entries), protocol_section(main)),
+        interval_name=f"95 % interval ({main.interval_kind})",
+    )
+
+
+def comparison_rows(entries: Sequence[Entry], *, notes: Mapping[str, str] | None = None) -> tuple[Row, ...]:
+    """The lines of the comparison; p, parameters, time and memory as further columns where they are known."""
+    rows = []
+    for i, e in enumerate(entries):
+        r = e.report
+        columns = {} if len(entries) == 1 else {"p": "" if e.p_value is None else p_text(e.p_value)}
+        columns |= {
+            "parameters": f"{r.parameters['all'] / 1e6:.1f} M",
+            "s/episode": f"{r.seconds_per_episode if e.seconds is None else e.seconds:.2f}",
+        }
+        if any(entry.peak_bytes for entry in entries):
+            columns["peak memory"] = "" if e.peak_bytes is None else f"{e.peak_bytes / 1e6:.0f} MB"
+        note = (notes or {}).get(e.name, "")
+        interval = max(0.0, r.interval[0]), min(1.0, r.interval[1])  # Student's t over few repeats can leave [0, 1]
+        published = None if e.published is None else e.published / 100
+        rows.append(
+            Row(
+                e.name,
+                r.miou,
+                interval,
+                r.fb_iou,
+                note=note,
+                highlight=i == 0,
+                published=published,
+                columns=columns,
+            )
+        )
+    return tuple(rows)
+
+
+def p_text(value: float) -> str:
+    """A bootstrap p-value as it may be shown: never 0."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def class_scores(report: Report, others: Mapping[str, Report]) -> tuple[ClassScores, ...]:
@@ -40,119 +81,86 @@ def class_scores(report: Report, others: Mapping[str, Report]) -> tuple[ClassSco
     return tuple(scores)
 
 
-def curves(run: Path, *, prefix: str = "") -> tuple[Curve, ...]:
-    """Loss, training IoU and validation mIoU of a run, from its `metrics.jsonl`."""
-    file = run / "metrics.jsonl"
-    lines = [json.loads(text) for text in file.read_text().splitlines()] if file.is_file() else []
-    found: dict[str, list[tuple[float, float]]] = {}
-    for line in lines:
-        for key, value in line.items():
-            if key.startswith(("loss_", "val_")) or key == "train_iou":
-                found.setdefault(key, []).append((line["batches"], value))
-    shown = []
-    for key, points in found.items():
-        steps, values = (tuple(float(p[i]) for p in points) for i in (0, 1))
-        loss = key.startswith("loss_")
-        chart = f"{prefix}loss" if loss else f"{prefix}IoU"
-        label = key.removeprefix("loss_").replace("val_", "validation ").replace("train_iou", "training IoU")
-        shown.append(Curve(label, steps, values, percent=not loss, chart=chart))
-    return tuple(shown)
+def class_section(entries: Sequence[Entry]) -> tuple[Section, ...]:
+    """The IoU of every class by every entry, where there are more than the marks on the bars show."""
+    if len(entries) <= 1 + MAX_MARKS:
+        return ()
+    names = entries[0].report.fold["novel_names"]
+    rows = tuple((name, *(percent(e.report.class_iou[name]) for e in entries)) for name in names)
+    return (Section("Every class, every method", "IoU in per cent.", ("class", *(e.name for e in entries)), rows),)
 
 
-def choose_episodes(table: NDArray[np.int64], *, each: int = 2) -> dict[str, list[int]]:
-    """Positions of the best, median and worst episodes of a table, `each` of them, of different classes where
-    possible.
-    """
-    order = np.argsort(-episode_iou(table), kind="stable")
-    middle = np.argsort(np.abs(np.arange(len(order)) - (len(order) - 1) / 2), kind="stable")
-    groups, used = {}, set()
-    for name, candidates in (("Best", order), ("Median", order[middle]), ("Worst", order[::-1])):
-        chosen: list[int] = []
-        for fresh in (True, False):
-            for e in candidates.tolist():
-                classes = {int(table[c, 0]) for c in chosen}
-                if len(chosen) < each and e not in used and not (fresh and int(table[e, 0]) in classes):
-                    chosen.append(e)
-                    used.add(e)
-        groups[name] = chosen
-    return groups
+def confusions(entries: Sequence[Entry]) -> tuple[Confusion, ...]:
+    """Where the foreground of the first entry lies, class by class, after the mean over classes of every entry."""
+    main = entries[0]
+    per_class = class_confusions(main.report, group="" if len(entries) == 1 else f"{main.name}, by class")
+    if len(entries) == 1:
+        return per_class
+    means = [mean_confusion(e.name, class_confusions(e.report), group="Mean over classes") for e in entries]
+    return (*means, *per_class)
 
 
-@torch.inference_mode()
-def episode_panel(
-    caches: Mapping[str, FeatureCache],
-    source: ImageSource,
-    fold: Fold,
-    spec: EpisodeSpec,
-    *,
-    protocol: EvaluationProtocol,
-    group: str = "",
-) -> Panel:
-    """One episode in pictures: the first model's prediction and correlation maps, the others' predictions beside it."""
-    support = [source.load(i) for i in spec.support]
-    query, _ = source.load(spec.query)
-    truth: NDArray[np.uint8] | None = None
-    shown: list[tuple[str, NDArray[np.bool_], float, Prediction]] = []
-    for name, cache in caches.items():
-        transform = input_transform(protocol, cache.model.image_size)
-        sample = EpisodeDataset(source, fold, spec_of=lambda _: spec, length=1, transform=transform)[0]
-        prediction = predict(cache, sample)
-        mask = at_truth(prediction.logits, sample, protocol).argmax(1)[0] == 1
-        truth = sample.truth[0]
-        mask = mask[: truth.shape[0], : truth.shape[1]]
-        counts = episode_counts(mask, torch.from_numpy(truth), spec.class_id)[None].numpy()
-        shown.append((name, mask.numpy(), float(episode_iou(counts)[0]), prediction))
-    _, mask, iou, prediction = shown[0]
-    return Panel(
-        source.class_names[spec.class_id - 1],
-        tuple(np.asarray(image) for image, _ in support),
-        tuple(_binary(labels, spec.class_id) for _, labels in support),
-        np.asarray(query),
-        mask,
-        truth=truth,
-        iou=iou,
-        caption=f"query {source.index.ids[spec.query]}",
-        group=group,
-        correlations=tuple(c[0].numpy() for c in prediction.correlations),
-        others=tuple(OtherPrediction(name, m, i) for name, m, i, _ in shown[1:]),
-    )
+def class_confusions(report: Report, *, group: str = "") -> tuple[Confusion, ...]:
+    """For every novel class that was drawn: the shares of its predicted foreground on itself, background and others."""
+    table, pixels = np.concatenate(report.tables), np.concatenate(report.foreground_on)
+    found = []
+    for class_id, name in zip(report.fold["novel"], report.fold["novel_names"], strict=True):
+        sums = pixels[table[:, 0] == class_id].sum(0)
+        if (table[:, 0] == class_id).any():
+            shares = sums / sums.sum() if sums.any() else np.full(len(sums), np.nan)
+            others = {
+                other: float(shares[c])
+                for c, other in enumerate(report.class_names, 1)
+                if c != class_id and shares[c] > 0
+            }
+            found.append(Confusion(name, float(shares[class_id]), float(shares[0]), others, group=group))
+    return tuple(found)
 
 
-def episode_panels(
-    caches: Mapping[str, FeatureCache],
-    source: ImageSource,
-    fold: Fold,
-    episodes: EpisodeList,
-    table: NDArray[np.int64],
-    *,
-    protocol: EvaluationProtocol,
-    each: int = 2,
-) -> tuple[Panel, ...]:
-    """Panels of the best, median and worst episodes of a list by the first model's `table`."""
-    return tuple(
-        episode_panel(caches, source, fold, episodes.specs[e], protocol=protocol, group=group)
-        for group, chosen in choose_episodes(table, each=each).items()
-        for e in chosen
-    )
+def mean_confusion(name: str, rows: Sequence[Confusion], *, group: str = "") -> Confusion:
+    """The mean of classes in which something was predicted; every class counts alike, as in mIoU."""
+    known = [row for row in rows if not np.isnan(row.itself)]
+    if not known:
+        return Confusion(name, float("nan"), float("nan"), {}, group=group)
+    others: dict[str, float] = {}
+    for row in known:
+        for other, share in row.others.items():
+            others[other] = others.get(other, 0.0) + share / len(known)
+    itself, background = (float(np.mean([getattr(row, part) for row in known])) for part in ("itself", "background"))
+    return Confusion(name, itself, background, others, group=group)
 
 
 def protocol_section(report: Report) -> Section:
-    """The protocol record, seeds and episode hashes."""
+    """The protocol record, seeds, and the hashes of episodes and annotations."""
     record = [
         (key, _text(value)) for key, value in report.protocol.items() if key not in ("seeds", "repeats", "episodes")
     ]
     repeats = [(f"episodes, seed {r.seed}", f"{r.episodes}, SHA-256 {r.episode_sha256}") for r in report.repeats]
-    return Section("Protocol", header=("rule", "value"), rows=(*record, *repeats))
+    rows = (*record, *repeats, ("annotations", f"SHA-256 {report.source_sha256}"), *report.versions.items())
+    return Section("Protocol and versions", header=("rule", "value"), rows=rows)
 
 
-def version_section(report: Report) -> Section:
-    """Checkpoint hash and versions of the software."""
-    rows = [("checkpoint SHA-256", str(report.checkpoint.get("sha256", "none")))]
-    return Section("Versions", header=("what", "value"), rows=(*rows, *report.versions.items()))
+def model_section(entries: Sequence[Entry]) -> Section:
+    """What was measured: the options of every model, and its weights with their hash."""
+    found = [_model_facts(e.report) for e in entries]
+    names = list(dict.fromkeys(name for one in found for name in one))
+    rows = tuple((name, *(one.get(name, "–") for one in found)) for name in names)
+    return Section("Models", header=("option", *(e.name for e in entries)), rows=rows)
+
+
+def _model_facts(report: Report) -> dict[str, str]:
+    weights = report.checkpoint
+    return {
+        "method": report.method,
+        **{key: _text(value) for key, value in report.options.items()},
+        "parameters trained": f"{report.parameters['trained']:,} of {report.parameters['all']:,}",
+        "weights": str(weights.get("path", "the back-end's own")),
+        "SHA-256 of the weights": str(weights.get("sha256", "–")),
+    }
 
 
 def facts(report: Report) -> tuple[tuple[str, str], ...]:
-    """What the page's head says of the run."""
+    """What the page's head says of the first entry."""
     return (
         ("method", f"{report.method} on {report.backbone}"),
         ("data", f"{report.source}, fold {report.fold['index']}, {report.shots}-shot"),
@@ -161,13 +169,9 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
             "protocol",
             f"{report.protocol['name']}, {sum(r.episodes for r in report.repeats)} episodes, {report.image_size} px",
         ),
-        ("parameters", f"{report.parameters['trained']:,} trained of {report.parameters['all']:,}"),
+        ("episodes", "SHA-256 " + ", ".join(r.episode_sha256[:16] for r in report.repeats)),
         ("time", f"{report.seconds_per_episode:.2f} s per episode"),
     )
-
-
-def _binary(labels: NDArray[np.uint8], class_id: int) -> NDArray[np.uint8]:
-    return np.where(labels == 255, 255, labels == class_id).astype(np.uint8)
 
 
 def _text(value: Any) -> str:

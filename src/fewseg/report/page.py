@@ -36,6 +36,8 @@ class Row:
     """The run that the report is about: its bar is coloured, and the headline is taken from the first such row."""
     published: float | None = None
     """The paper's mIoU, in a column of its own, never mixed with measured values."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Further columns by their heading, e.g. {"p": "0.031", "s/episode": "0.12"}; texts as they are shown."""
 
     def __post_init__(self) -> None:
         _check_fractions(f"row {self.name!r}", self.miou, self.fb_iou, self.published, *(self.interval or ()))
@@ -54,6 +56,25 @@ class ClassScores:
 
     def __post_init__(self) -> None:
         _check_fractions(f"class {self.name!r}", self.iou, *(self.interval or ()), *self.marks.values())
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Where the predicted foreground of a class (or of a method, all classes together) lies, as shares of it.
+
+    `itself`, `background` and `others` add up to 1; all are NaN where nothing was predicted.
+    """
+
+    name: str
+    itself: float
+    background: float
+    others: Mapping[str, float]
+    """Share on every other class by its name: on distractors, things of the query that were not asked for."""
+    group: str = ""
+    """Heading under which rows are gathered."""
+
+    def __post_init__(self) -> None:
+        _check_fractions(f"confusion {self.name!r}", self.itself, self.background, *self.others.values())
 
 
 @dataclass(frozen=True)
@@ -144,6 +165,7 @@ class ReportPage:
     subtitle: str = ""
     rows: tuple[Row, ...] = ()
     per_class: tuple[ClassScores, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
     curves: tuple[Curve, ...] = ()
     panels: tuple[Panel, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,82 @@
+"""3x3 convolutions with a quarter of the multiplications, for maps that need no gradient, on a CPU.
+
+Lavin, Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, https://arxiv.org/abs/1509.09308: F(4 x 4,
+3 x 3). A tile of 6 x 6 inputs and the kernel are each evaluated at 36 points, multiplied there, and taken back to 4 x 4
+outputs. A dilated convolution is an ordinary one on every dilation-th row and column. Rounding errors are
+about five times the direct sum's: some 2e-6 of the largest output.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TILE = 4
+"""Outputs per side of a tile."""
+SIDE = TILE + 2
+"""Inputs per side of a tile."""
+POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
+"""Where the polynomials are evaluated, besides infinity."""
+FEWEST_CHANNELS = 128
+"""Below, the multiplications saved are fewer than the additions made."""
+
+
+def suits(x: Tensor, conv: nn.Conv2d) -> bool:
+    """Whether `convolve` can and should take the place of a convolution of x."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == conv.weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and conv.kernel_size == (3, 3)
+        and conv.stride == (1, 1)
+        and conv.padding == conv.dilation
+        and conv.dilation[0] == conv.dilation[1]
+        and conv.groups == 1
+        and min(conv.weight.shape[:2]) >= FEWEST_CHANNELS
+    )
+
+
+def evaluated(weight: Tensor) -> Tensor:
+    """A kernel (O, C, 3, 3) at the 36 points: (36, C, O)."""
+    g = torch.from_numpy(_transforms()[1]).to(weight)
+    return torch.einsum("uy,vx,ocyx->uvco", g, g, weight).flatten(0, 1).contiguous()
+
+
+def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None = None, *, dilation: int = 1) -> Tensor:
+    """conv3x3 of (B, C, h, w) with padding = dilation, the kernel as `evaluated` gives it: (B, O, h, w)."""
+    inputs, _, outputs = (torch.from_numpy(t).to(x) for t in _transforms())
+    (b, c, h, w), o, step = x.shape, kernel.shape[2], TILE * dilation
+    rows, columns = -(-h // step), -(-w // step)
+    bottom, right = rows * step + dilation - h, columns * step + dilation - w
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, dilation, right, dilation, bottom)).contiguous()
+    image, line, position = padded.stride()[:3]
+    tiles = padded.as_strided(  # the dilation's sub-grids are tiles like all others
+        (SIDE, SIDE, b, rows, dilation, columns, dilation, c),
+        (dilation * line, dilation * position, image, step * line, line, step * position, position, 1),
+    ).reshape(SIDE**2, -1)
+    points = (torch.kron(inputs, inputs) @ tiles).view(SIDE**2, -1, c) @ kernel  # (36, tiles, O)
+    out = torch.kron(outputs, outputs) @ points.flatten(1)
+    out = out.view(TILE, TILE, b, rows, dilation, columns, dilation, o).permute(2, 3, 0, 4, 5, 1, 6, 7)
+    out = out.reshape(b, rows * step, columns * step, o)[:, :h, :w].permute(0, 3, 1, 2)
+    if bias is not None:
+        return out + bias.view(-1, 1, 1)
+    return out.contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=1)
+def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Toom-Cook's matrices for four outputs of three taps: inputs (6, 6), kernel (6, 3), outputs (4, 6)."""
+    count = len(POINTS)
+    inputs, kernel, outputs = np.zeros((SIDE, SIDE)), np.zeros((SIDE, 3)), np.zeros((TILE, SIDE))
+    for k, point in enumerate(POINTS):
+        others = [p for i, p in enumerate(POINTS) if i != k]
+        inputs[k, :count] = np.poly(others)[::-1]
+        kernel[k] = point ** np.arange(3) / np.prod([point - p for p in others])
+        outputs[:, k] = point ** np.arange(TILE)
+    inputs[-1] = np.poly(POINTS)[::-1]
+    kernel[-1, -1] = outputs[-1, -1] = 1  # infinity: the highest coefficient
+    return inputs, kernel, outputs

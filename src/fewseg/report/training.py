@@ -1,0 +1,56 @@
+"""Learning curves of runs, from the `metrics.jsonl` that training writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from fewseg.report.page import Curve
+
+COLORS = 4
+"""Curves that stay apart in one chart."""
+
+
+def run_curves(runs: Mapping[str, Path]) -> tuple[Curve, ...]:
+    """Losses, training IoU and validation mIoU of runs by name; empty where no run has written any.
+
+    One run: its losses in one chart, its IoUs in another. Several: a chart for each of validation mIoU, training IoU
+    and final loss, with a curve for each run.
+    """
+    found = {name: points for name, run in runs.items() if (points := _points(run))}
+    if len(found) == 1:
+        (points,) = found.values()
+        return tuple(_curve(key, values, chart="IoU" if _is_iou(key) else "loss") for key, values in points.items())
+    return tuple(
+        _curve(key, points[key], name=name, chart=_label(key) + (f" ({i // COLORS + 1})" if i >= COLORS else ""))
+        for key in ("val_miou", "train_iou", "loss_final")
+        for i, (name, points) in enumerate((n, p) for n, p in found.items() if key in p)
+    )
+
+
+def _curve(key: str, points: list[tuple[float, float]], *, name: str = "", chart: str) -> Curve:
+    steps, values = zip(*points, strict=True)
+    return Curve(name or _label(key).removesuffix(" loss"), steps, values, percent=_is_iou(key), chart=chart)
+
+
+def _points(run: Path) -> dict[str, list[tuple[float, float]]]:
+    file = run / "metrics.jsonl"
+    lines = [json.loads(text) for text in file.read_text().splitlines()] if file.is_file() else []
+    points: dict[str, list[tuple[float, float]]] = {}
+    for line in lines:
+        for key, value in line.items():
+            if key == "train_iou" or key.startswith(("loss_", "val_")):
+                points.setdefault(key, []).append((float(line["batches"]), float(value)))
+    return points
+
+
+def _is_iou(key: str) -> bool:
+    return not key.startswith("loss_")
+
+
+def _label(key: str) -> str:
+    names = {"train_iou": "training IoU", "val_miou": "validation mIoU", "val_fb_iou": "validation FB-IoU"}
+    return (
+        f"{key.removeprefix('loss_')} loss" if not _is_iou(key) else names.get(key, key.replace("val_", "validation "))
+    )

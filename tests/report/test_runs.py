@@ -1,0 +1,189 @@
+"""`fewseg report`: runs on the same episodes as a page, what a saved evaluation gives, and the page of compare."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from fewseg.checkpoints import save_model
+from fewseg.cli import app
+from fewseg.cli_report import split_words
+from fewseg.engine import compare as compare_module
+from fewseg.engine.compare import Entry, compare
+from fewseg.engine.results import Report
+from fewseg.errors import DataError, UsageError
+from fewseg.models.prototype import Prototype
+from fewseg.report.build import class_confusions, comparison_page, mean_confusion, p_text
+from fewseg.report.figures import page_figures, save_figures
+from fewseg.report.page import ReportPage, render
+from fewseg.report.runs import report_page
+from fewseg.report.training import run_curves
+
+DATA = ["scenes", "data.level=complex", "data.images=40", "data.size=64"]
+TINY = [*DATA, "model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model with its evaluation, as `fewseg evaluate` leaves it."""
+    torch.manual_seed(0)
+    folder = save_model(Prototype(backbone="timm/test_resnet", image_size=64), tmp_path_factory.mktemp("runs") / "run")
+    arguments = ["evaluate", str(folder), *DATA, "--episodes=8", "--repeats=2", "--workers=0"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def entries(run: Path) -> list[Entry]:
+    return compare([str(run), "dense"], TINY, episodes=8, repeats=2, workers=0)
+
+
+def test_a_saved_evaluation_is_read_back_with_its_rows(run: Path, entries: list[Entry]) -> None:
+    saved, measured = Report.load(run / "report.json"), entries[0].report
+    for name in ("tables", "foreground_on"):
+        for a, b in zip(getattr(saved, name), getattr(measured, name), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert saved.miou == measured.miou
+    assert saved.repeats == measured.repeats
+    for table, pixels in zip(saved.tables, saved.foreground_on, strict=True):
+        hits = pixels[np.arange(len(table)), table[:, 0]]
+        np.testing.assert_array_equal(hits, table[:, 1])  # scored at the query's own size: the same pixels
+
+
+def test_an_evaluation_whose_rows_were_changed_or_lost_is_refused(run: Path, tmp_path: Path) -> None:
+    for name in ("report.json", "report.csv"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    rows = (tmp_path / "report.csv").read_text()
+    (tmp_path / "report.csv").write_text(rows.replace("0,0,", "0,1,", 1))
+    with pytest.raises(DataError, match="evaluate again"):
+        Report.load(tmp_path / "report.json")
+    (tmp_path / "report.csv").unlink()
+    with pytest.raises(DataError, match="evaluate again"):
+        Report.load(tmp_path / "report.json")
+    with pytest.raises(UsageError, match=r"\.json"):
+        Report.load(run / "report.json").save(tmp_path / "report.csv")
+
+
+def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(compare_module, "evaluate", refuse)
+    taken = compare([str(run)], DATA, episodes=8, repeats=2, reuse=True)
+    assert taken[0].report.miou == Report.load(run / "report.json").miou
+    for changed in ({"episodes": 9}, {"repeats": 1}, {"shots": 2}, {"reuse": False}, {"protocol": "hsnet"}):
+        with pytest.raises(AssertionError, match="measured again"):
+            compare([str(run)], DATA, **({"episodes": 8, "repeats": 2, "reuse": True} | changed))
+    with pytest.raises(AssertionError, match="measured again"):
+        compare([str(run)], [*DATA, "data.size=80"], episodes=8, repeats=2, reuse=True)
+
+
+def test_a_report_holds_every_part_and_true_numbers(run: Path) -> None:
+    page = report_page([str(run), "dense"], TINY, episodes=8, repeats=2, panels=1, workers=0)
+    report = Report.load(run / "report.json")
+    assert page.rows[0].miou == report.miou
+    assert [row.columns["p"] == "" for row in page.rows] == [True, False]
+    assert {c.group for c in page.confusions} == {"Mean over classes", "prototype, by class"}
+    assert [panel.group for panel in page.panels] == ["Best", "Median", "Worst"]
+    assert [[o.name for o in panel.others] for panel in page.panels] == [["dense"]] * 3
+    html = render(page)
+    for text in (report.repeats[1].episode_sha256, str(report.checkpoint["sha256"]), report.source_sha256):
+        assert text in html
+    assert "data.level=complex --protocol=fewseg --episodes=8 --repeats=2" in html
+    ious = [panel.iou for panel in page.panels if panel.iou is not None]
+    assert ious == sorted(ious, reverse=True)
+
+
+@pytest.mark.parametrize("protocol", ["hsnet", "bam"])
+def test_pictures_have_the_querys_own_size_under_every_protocol(run: Path, protocol: str) -> None:
+    words = [*DATA, "data.images=30"]
+    page = report_page([str(run)], words, protocol=protocol, episodes=5, repeats=1, panels=1, workers=0)
+    assert len(page.panels) == 3
+    assert all(0 <= c.itself <= 1 or np.isnan(c.itself) for c in page.confusions)
+
+
+def test_confusion_is_the_share_of_the_predicted_pixels(entries: list[Entry]) -> None:
+    report = entries[0].report
+    first = class_confusions(report)[0]
+    assert first.itself + first.background + sum(first.others.values()) == pytest.approx(1)
+    assert first.name not in first.others
+    pixels = np.concatenate(report.foreground_on)[np.concatenate(report.tables)[:, 0] == report.fold["novel"][0]]
+    assert first.background == pytest.approx(pixels[:, 0].sum() / pixels.sum())
+    nothing = replace(report, foreground_on=[np.zeros_like(p) for p in report.foreground_on])
+    assert np.isnan(class_confusions(nothing)[0].itself)
+    assert np.isnan(mean_confusion("m", class_confusions(nothing)).itself)
+    assert "nan" not in render(replace(comparison_page(entries), confusions=class_confusions(nothing)))
+
+
+def test_the_page_of_a_comparison_keeps_published_numbers_apart(entries: list[Entry]) -> None:
+    html = render(comparison_page([entries[0], replace(entries[1], published=61.8)]))
+    assert "published mIoU" in html
+    assert re.search(r"<em>published </em>61\.8", html)
+    assert "published" not in render(comparison_page(entries))
+    assert p_text(0.0) == "&lt; 0.001".replace("&lt;", "<")
+
+
+def test_many_methods_get_a_table_where_marks_do_not_reach(entries: list[Entry]) -> None:
+    many = [replace(entries[1], name=f"method {i}") for i in range(6)]
+    page = comparison_page(many)
+    assert len(page.per_class[0].marks) == 3
+    assert page.sections[0].header == ("class", *(e.name for e in many))
+
+
+def test_commands_write_pages_and_figures_and_refuse_other_endings(run: Path, tmp_path: Path) -> None:
+    runner, common = CliRunner(), ["--episodes=8", "--repeats=2", "--workers=0"]
+    html, figures = tmp_path / "r.html", tmp_path / "figures"
+    done = runner.invoke(
+        app, ["report", str(run), *DATA, *common, f"--out={html}", f"--figures={figures}"], catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    assert "Confusion with distractors" in html.read_text()
+    names = {path.name for path in figures.iterdir()}
+    assert {"comparison.pdf", "comparison.png", "classes.pdf", "confusion-1.png", "episode-06.pdf"} <= names
+    page = tmp_path / "c.html"
+    done = runner.invoke(app, ["compare", str(run), *DATA, *common, f"--out={page}"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "Comparison" in page.read_text()
+    with pytest.raises(UsageError, match=r"\.csv or \.tex or \.html"):
+        runner.invoke(app, ["compare", str(run), "--out=t.docx"], catch_exceptions=False)
+    with pytest.raises(UsageError, match=r"\.html"):
+        runner.invoke(app, ["report", str(run), "--out=t.pdf"], catch_exceptions=False)
+
+
+def test_a_data_set_and_overrides_are_not_taken_for_runs() -> None:
+    assert split_words(["runs/a", "dense", "scenes", "data.fold=1"]) == (["runs/a", "dense"], ["scenes", "data.fold=1"])
+
+
+def test_curves_of_several_runs_share_their_charts(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text('{"batches": 5, "train_iou": 0.1, "loss_final": 2.0}\n' * 2)
+    one = run_curves({"a": tmp_path / "a", "dense": tmp_path / "dense"})
+    assert {(c.chart, c.name) for c in one} == {("IoU", "training IoU"), ("loss", "final")}
+    both = run_curves({name: tmp_path / name for name in "ab"})
+    assert [(c.chart, c.name) for c in both] == [
+        *(("training IoU", name) for name in "ab"),
+        *(("final loss", name) for name in "ab"),
+    ]
+    assert run_curves({"dense": tmp_path / "dense"}) == ()
+
+
+def test_figures_take_hostile_names(entries: list[Entry], tmp_path: Path) -> None:
+    hostile = "<script>\x00\u202e$\\frac{" + "long" * 80
+    entry = replace(entries[0], name=hostile)
+    page = comparison_page([entry, entries[1]])
+    named = replace(
+        page,
+        per_class=tuple(replace(c, name=hostile) for c in page.per_class),
+        confusions=tuple(replace(c, name=hostile, others={hostile: 0.1}) for c in page.confusions),
+    )
+    assert set(page_figures(named)) == {"comparison", "classes", "confusion-1", "confusion-2"}
+    assert len(save_figures(tmp_path, named)) == 8
+    assert page_figures(ReportPage("nothing")) == {}

@@ -1,0 +1,33 @@
+"""The benchmarks run and say that both ways give the same numbers; their results become a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*arguments: str) -> str:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment).stdout
+
+
+@pytest.mark.slow
+def test_quick_cases_agree_and_become_a_table(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    run("episode", "next-query-5", "training-step", "evaluation", "--quick", "--no-memory", "--out", str(results))
+    content = json.loads(results.read_text())
+    assert [case["case"] for case in content["cases"]] == ["episode", "next-query-5", "training-step", "evaluation"]
+    for case in content["cases"]:
+        assert case["difference"] < 1e-3
+        assert case["time_ratio"] > 0
+    table = run("--table", str(results))
+    assert "| one 1-shot episode, 473 px (episode) |" in table
+    assert "GFLOP/s" in table
