@@ -20,7 +20,7 @@ from fewseg.data import images
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor, label_map
-from fewseg.report.figures import fit, heat
+from fewseg.report.pictures import fit, heat
 from fewseg.segment import formats
 from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
 
