@@ -123,7 +123,7 @@ def test_what_is_too_large_or_missing_is_told_on_the_page(page, chromium, tmp_pa
     view.get_by_text("at most 25 megapixels").first.wait_for()
     (tmp_path / "heavy.png").write_bytes(b"\x89PNG" + bytes(27_000_000))
     view.set_input_files("#queries input[type=file]", str(tmp_path / "heavy.png"))
-    view.get_by_text("File size exceeds").first.wait_for()
+    view.get_by_text("the maximum allowed size").first.wait_for()  # gradio's words
 
 
 def status(url: str) -> int:
