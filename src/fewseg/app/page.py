@@ -59,7 +59,7 @@ def build(model: FewShotSegmenter, limits: Limits | None = None, *, root: Path |
                     columns=3,
                     fit_columns=False,
                     object_fit="contain",
-                    height=180,
+                    height=240,
                     interactive=False,
                     elem_id="supports",
                 )
