@@ -155,7 +155,18 @@ def test_the_support_mask_can_be_left_out_and_the_report_put_elsewhere(
 
 
 def test_photos_are_segmented(run: Path, photos: Path, fewseg: Fewseg, tmp_path: Path) -> None:
-    words = ("--model", run, "--support", photos / "support.jpg", "--mask", photos / "mask.png", "--coco")
+    words = (
+        "--model",
+        run,
+        "--support",
+        photos / "support.jpg",
+        "--mask",
+        photos / "mask.png",
+        "--format",
+        "png",
+        "--format",
+        "coco",
+    )
     result = fewseg("segment", *words, "--out", tmp_path / "out", photos / "queries")
     assert result.code == 0, result.err
     assert "2 masks in" in result.out

@@ -1,10 +1,6 @@
-<<<<<<< HEAD
-"""The command line: `fewseg train | evaluate | compare | report | segment | convert | models | data | experiment`."""
-=======
-"""The command line: `fewseg train | evaluate | compare | report | segment | convert | models | data | demo`, and
-`rerun` and `replay` for a run that is there.
+"""The command line: `fewseg train | evaluate | compare | report | segment | app | export | convert | models | data |
+experiment | demo`, and `rerun` and `replay` for a run that is there.
 """
->>>>>>> robust
 
 from __future__ import annotations
 
@@ -19,10 +15,12 @@ from rich.table import Table
 
 from fewseg.cli_data import data_app
 from fewseg.cli_experiment import experiment_app
+from fewseg.cli_export import export
 from fewseg.cli_report import check_tables, report, split_words, write_table
 from fewseg.cli_runs import replay, rerun
+from fewseg.cli_segment import OrderedCommand, page, segment
 from fewseg.cli_tables import console, print_generalised, print_report
-from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.errors import FewsegError, UsageError
 from fewseg.progress import Bars, Silent
 
 app = typer.Typer(
@@ -37,6 +35,9 @@ app = typer.Typer(
 )
 app.add_typer(data_app)
 app.add_typer(experiment_app)
+app.command(cls=OrderedCommand)(segment)
+app.command(name="app")(page)
+app.command()(export)
 app.command()(report)
 app.command()(rerun)
 app.command()(replay)
@@ -217,45 +218,6 @@ def compare_models(
     console().print(table)
     for path in out or []:
         typer.echo(f"table: {write_table(path, entries)}")
-
-
-@app.command()
-def segment(
-    queries: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
-    model: Annotated[str, typer.Option(help="A run directory, a saved model, or a method without training.")],
-    support: Annotated[list[Path], typer.Option(help="An annotated photo; repeat for several.")],
-    mask: Annotated[list[Path], typer.Option(help="Its mask, in the same order: the object is not 0.")],
-    out: Annotated[Path, typer.Option(help="Folder for masks and overlays.")],
-    overlay: Annotated[bool, typer.Option(help="Also write the photo with the mask drawn on it.")] = True,
-    coco: Annotated[bool, typer.Option("--coco", help="Also write annotations.json (COCO, run-length masks).")] = False,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Average with the mirrored photo: a little better, twice the time.")
-    ] = False,
-    device: Device = "auto",
-) -> None:
-    """Find the class of the annotated photos in other photos: a mask PNG of each photo's own size, and an overlay.
-
-    `fewseg segment --model RUN --support a.jpg --mask a.png --out masks photos/`. Photos that cannot be read are
-    listed at the end, and the exit code is 1; the others are done.
-    """
-    from fewseg.engine.runs import open_target
-    from fewseg.predictor import FewShotPredictor
-    from fewseg.segment import segment_folder
-
-    if len(support) != len(mask):
-        raise UsageError(
-            f"{len(support)} --support but {len(mask)} --mask were given; every photo needs its mask, in the same order"
-        )
-    opened = open_target(model, [], device=device)
-    predictor = FewShotPredictor(opened.model, flip=flip)
-    predictor.set_support(support, mask)
-    summary = segment_folder(predictor, queries, out, overlay=overlay, coco=coco, progress=_progress())
-    typer.echo(
-        f"{len(summary.written)} masks in {out}" + (f", {len(summary.empty)} of them empty" if summary.empty else "")
-    )
-    if summary.failed:
-        listed = "\n".join(f"  {path}: {reason}" for path, reason in summary.failed)
-        raise DataError(f"{len(summary.failed)} photos could not be segmented:\n{listed}")
 
 
 @app.command()

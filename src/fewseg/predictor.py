@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 
 from fewseg.data.images import align_mask, mask_of, read_mask, read_oriented, to_eight_bit, to_rgb
@@ -97,16 +98,8 @@ class FewShotPredictor:
 
         Where several classes say foreground, the one with the highest probability wins.
         """
-        results = self._results(image)
-        if self.names is None:
-            return next(results).mask
-        first = next(results)
-        best, labels = first.proba, first.mask.astype(np.uint8)
-        for label, result in enumerate(results, start=2):
-            wins = result.mask & (result.proba > best)
-            labels[wins] = label
-            best = np.maximum(best, result.proba)
-        return labels
+        labels = label_map(result.proba for result in self._results(image))
+        return labels == 1 if self.names is None else labels
 
     def predict_proba(self, image: Picture) -> NDArray[np.float32] | dict[str, NDArray[np.float32]]:
         """(H, W) float32 foreground probability, above 0.5 where `predict` says foreground; by name if named."""
@@ -158,6 +151,36 @@ class FewShotPredictor:
         proba = resize_ac(logits, size).softmax(1)[0, 1].cpu().numpy()
         correlations = tuple(correlation[0].float().cpu().numpy() for correlation in prediction.correlations)
         return Result(mask=proba > 0.5, proba=proba, correlations=correlations)
+
+
+def label_map(
+    probabilities: Iterable[NDArray[np.float32]], *, threshold: float = 0.5, min_area: int = 0
+) -> NDArray[np.uint8]:
+    """Classes' foreground probabilities, each (H, W), as (H, W) uint8 labels: 0 background, 1.. the classes in order.
+
+    A pixel belongs to its most probable class (the first of equals) if that is above `threshold`; connected parts
+    (8 neighbours) of fewer than `min_area` pixels become background.
+    """
+    best, labels = None, None
+    for label, proba in enumerate(probabilities, start=1):
+        if best is None or labels is None:
+            best, labels = proba.copy(), np.ones(proba.shape, np.uint8)
+        else:
+            labels[wins := proba > best] = label
+            best[wins] = proba[wins]
+    if best is None or labels is None:
+        raise UsageError("no probabilities were given; a label map needs at least one class")
+    labels[~(best > threshold)] = 0
+    return _without_specks(labels, min_area) if min_area > 1 else labels
+
+
+def _without_specks(labels: NDArray[np.uint8], min_area: int) -> NDArray[np.uint8]:
+    for label in np.unique(labels[labels > 0]):
+        parts: NDArray[np.int32] = ndimage.label(labels == label, structure=np.ones((3, 3)))[0]  # type: ignore
+        small = np.bincount(parts.ravel()) < min_area
+        small[0] = False  # everything else
+        labels[small[parts]] = 0
+    return labels
 
 
 def _usable_device(device: str | torch.device) -> torch.device:

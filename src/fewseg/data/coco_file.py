@@ -68,6 +68,10 @@ class CocoFile:
             drawn = _draw(text, self._sizes_and_parts(i), where=f"{self.path}, image {self.files[i]}")
         return np.ascontiguousarray(drawn)
 
+    def classes_of(self, i: int) -> list[int]:
+        """The class ids of image `i`'s annotations, each once, in their order."""
+        return list(dict.fromkeys(self._sizes_and_parts(i)[1][:, 0].tolist()))
+
     def index(self, ids: Sequence[str]) -> SourceIndex:
         """How many pixels of which class every image holds; counted by one process per processor."""
 

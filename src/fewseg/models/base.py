@@ -116,12 +116,12 @@ def image_by_image(extract: Extract) -> Extract:
     """Let a frozen `extract(self, image, *others)`, all with B first, see one image at a time on a CPU.
 
     Memory is then that of one image whatever the batch, no slower there, and what an image met in a batch cannot
-    change its numbers. Other devices get the batch.
+    change its numbers. Other devices get the batch, and so do exported graphs, which hold for any number.
     """
 
     @functools.wraps(extract)
     def apart(self: Any, image: Tensor, *others: Tensor | None) -> Features:
-        if image.device.type != "cpu" or len(image) == 1:
+        if image.device.type != "cpu" or torch.compiler.is_exporting() or len(image) == 1:
             return extract(self, image, *others)
         whole: Features = {}
         for i in range(len(image)):

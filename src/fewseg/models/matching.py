@@ -26,6 +26,8 @@ def spread_votes(
     `query` (B, heads, L, d), `keys` and `values` (B, heads, M, d), `fg` (B, M) of 0 and 1. The softmax runs over query
     positions, so the background's votes touch no other and need not be counted.
     """
+    if torch.compiler.is_exporting():
+        return _spread_all(query / temperature, keys, values, fg.unsqueeze(1).unsqueeze(3))
     votes, means = [], []
     for q, key, value, marked in zip(query / temperature, keys, values, fg, strict=True):
         chosen = marked.nonzero()[:, 0]
@@ -34,6 +36,13 @@ def spread_votes(
         mean_key = k.sum(1) / (len(chosen) + 1e-9)  # the mean of products is the product with the mean
         means.append((q @ mean_key.unsqueeze(2))[..., 0])
     return torch.stack(votes), torch.stack(means)
+
+
+def _spread_all(query: Tensor, keys: Tensor, values: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of the whole table, the background's votes times 0: an exported graph cannot choose positions."""
+    attention = (keys @ query.transpose(2, 3)).softmax(3)  # (B, heads, M, L)
+    mean_key = (keys * fg).sum(2) / (fg.sum(2) + 1e-9)
+    return attention.transpose(2, 3) @ (values * fg), (query @ mean_key.unsqueeze(3))[..., 0]
 
 
 def _votes(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -61,11 +70,20 @@ def cosine_prior(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
 
     `fg` (B, K, h, w) multiplies the support vectors, so background positions contribute 0 (spec hdmnet.md section 2).
     """
+    if torch.compiler.is_exporting():
+        return _all_cosines(query, support, fg).amax(3).unflatten(2, query.shape[-2:])
     rows = [
         torch.stack([_best_cosine(q, s, marked) for s, marked in zip(shots, marks, strict=True)])
         for q, shots, marks in zip(query, support, fg, strict=True)
     ]
     return torch.stack(rows).unflatten(2, query.shape[-2:])
+
+
+def _all_cosines(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
+    """Every shot's whole table (B, K, L, M), since an exported graph cannot choose positions."""
+    q = query.flatten(2).transpose(1, 2).unsqueeze(1)  # (B, 1, L, C)
+    s = (support * fg.unsqueeze(2)).flatten(3)  # (B, K, C, M)
+    return (q @ s) / (q.norm(dim=-1, keepdim=True) * s.norm(dim=2, keepdim=True) + 1e-7)
 
 
 def _best_cosine(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:

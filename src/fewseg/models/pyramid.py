@@ -26,6 +26,8 @@ def own_convolution(f4: Tensor, conv: nn.Conv2d, *, where: Tensor | None = None)
     With `where` (B, h, w) it is needed at the positions that are true; elsewhere it may be anything.
     """
     weight = conv.weight[:, : f4.shape[1]]
+    if torch.compiler.is_exporting():  # what is computed where must not depend on what the example showed
+        return F.conv2d(f4, weight, padding=1)
     if where is not None and where.float().mean() < MANY:
         return _convolution_where(f4, weight, where)
     if not is_trained(conv, f4) and winograd.suits(f4, conv):

@@ -89,9 +89,9 @@ def test_bad_files_are_listed_and_the_good_ones_done(predictor, tmp_path):
 
 def test_a_run_can_be_repeated_into_a_sub_folder(predictor, tmp_path):
     photo(tmp_path / "a.jpg")
-    first = segment_folder(predictor, tmp_path, tmp_path / "out", coco=True)
+    first = segment_folder(predictor, tmp_path, tmp_path / "out", formats=("png", "coco"))
     before = files(tmp_path)
-    assert segment_folder(predictor, tmp_path, tmp_path / "out", coco=True) == first
+    assert segment_folder(predictor, tmp_path, tmp_path / "out", formats=("png", "coco")) == first
     assert files(tmp_path) == before
 
 
@@ -127,9 +127,9 @@ def test_a_wrong_support_stops_the_run_and_leaves_no_half_written_file(predictor
     def refuse(image):
         raise UsageError("the model was trained for 5 shots")
 
-    monkeypatch.setattr(predictor, "predict", refuse)
+    monkeypatch.setattr(predictor, "predict_proba", refuse)
     with pytest.raises(UsageError, match="5 shots"):
-        segment_folder(predictor, tmp_path, tmp_path / "out", coco=True)
+        segment_folder(predictor, tmp_path, tmp_path / "out", formats=("png", "coco"))
     assert files(tmp_path) == ["a.jpg"]
 
 
@@ -139,7 +139,7 @@ def test_several_classes_give_label_maps_and_coco_annotations(predictor, tmp_pat
     red = photo(tmp_path / "in/r.png", RED)
     photo(tmp_path / "in/sub/b.png", BLUE, size=(50, 64), box=(10, 8, 40, 60))
     photo(tmp_path / "in/none.png", (90, 90, 90))
-    summary = segment_folder(predictor, tmp_path / "in", tmp_path / "out", coco=True)
+    summary = segment_folder(predictor, tmp_path / "in", tmp_path / "out", formats=("png", "coco"))
     labels = read_labels(tmp_path / "out/r.png")
     with Image.open(tmp_path / "out/r.png") as image:
         assert image.mode == "P"
@@ -163,7 +163,7 @@ def test_several_classes_give_label_maps_and_coco_annotations(predictor, tmp_pat
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' decode under numpy 2
 def test_pycocotools_reads_the_annotations(predictor, tmp_path, capsys):
     truth = photo(tmp_path / "in/a.jpg")
-    summary = segment_folder(predictor, [tmp_path / "in"], tmp_path / "out", coco=True)
+    summary = segment_folder(predictor, [tmp_path / "in"], tmp_path / "out", formats=("png", "coco"))
     coco = COCO(str(summary.annotations))
     (annotation,) = coco.loadAnns(coco.getAnnIds(catIds=coco.getCatIds(["object"])))
     assert iou(coco.annToMask(annotation).astype(bool), truth) > 0.85

@@ -1,0 +1,1 @@
+"""Exports of annotation tools, read as supports: one file per format."""

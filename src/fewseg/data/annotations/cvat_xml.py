@@ -1,0 +1,86 @@
+"""CVAT for images 1.1: one XML file with polygons, masks (run lengths in a box), boxes and ellipses per photo.
+
+Lines, points, tags and skeletons have no area and are passed over. The XML is read element by element, and refuses
+entities (defusedxml).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import ParseError
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import iterparse
+from numpy.typing import NDArray
+
+from fewseg.data.annotations.shapes import (
+    AnnotatedPhoto,
+    Shape,
+    Size,
+    ellipse,
+    find_photo,
+    pasted,
+    polygon,
+    rectangle,
+)
+from fewseg.errors import DataError
+
+
+def read_cvat_xml(file: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
+    """The photos with areas on them; DataError where the file is damaged or of another kind (CVAT for video)."""
+    count = 0
+    try:
+        for _, element in iterparse(file):
+            if element.tag == "track":
+                raise DataError(f"{file} is CVAT's format for video; export the job as 'CVAT for images 1.1'")
+            if element.tag != "image":
+                continue
+            count += 1
+            shapes = [shape for child in element if (shape := _shape(child)) is not None]
+            if shapes:
+                size = (int(element.attrib["height"]), int(element.attrib["width"]))
+                yield AnnotatedPhoto(find_photo(element.attrib["name"], folders, export=file), size, shapes)
+            element.clear()  # a long file's memory
+    except (ParseError, DefusedXmlException) as error:
+        raise DataError(f"{file} is no XML that can be read safely ({error}); export it again") from error
+    except (KeyError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{file}: image {count} is not of CVAT's format ({type(error).__name__}: {error})") from error
+    if not count:
+        raise DataError(f"{file} has no <image>; export the task as 'CVAT for images 1.1'")
+
+
+def _shape(element: Any) -> Shape | None:
+    given = element.attrib
+    turned = float(given.get("rotation", 0))
+    if element.tag == "polygon":
+        draw = partial(polygon, [[float(v) for v in pair.split(",")] for pair in given["points"].split(";")])
+    elif element.tag == "box":
+        sides = (float(given[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
+        draw = partial(polygon, rectangle(*sides, turned=turned))
+    elif element.tag == "ellipse":
+        numbers = (float(given[key]) for key in ("cx", "cy", "rx", "ry"))
+        draw = partial(polygon, ellipse(*numbers, turned=turned))
+    elif element.tag == "mask":
+        runs = np.array(given["rle"].split(","), np.int64)
+        place = {key: int(given[key]) for key in ("left", "top", "width", "height")}
+        draw = partial(_mask, runs, place)
+    else:
+        return None
+    return Shape(given["label"], draw)
+
+
+def _mask(runs: NDArray[np.int64], place: dict[str, int], size: Size) -> NDArray[np.bool_]:
+    """Lengths of background and foreground in turn, row by row in the mask's box."""
+    pixels = place["width"] * place["height"]
+    if (runs < 0).any() or runs.sum() > pixels:
+        raise DataError(f"a <mask> has runs of {runs.sum()} pixels in a box of {pixels}; export it again")
+    flat = np.zeros(pixels, bool)
+    filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    flat[: len(filled)] = filled
+    return pasted(flat.reshape(place["height"], place["width"]), place["left"], place["top"], size)

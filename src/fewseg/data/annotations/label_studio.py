@@ -1,0 +1,159 @@
+"""Label Studio: its JSON export (brush strokes, polygons, rectangles, ellipses), and its export of brushes as PNG.
+
+Of several annotations of a task the first that was not cancelled counts. Brush strokes are run lengths of RGBA values
+(the encoding of the JavaScript package @thi.ng/rle-pack); a pixel is marked where its alpha is not 0. The PNG export
+has files `task-1-annotation-2-by-3-tag-Label-0.png`; which photo a task shows is in the JSON export, put beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewseg.data.annotations.shapes import AnnotatedPhoto, Shape, Size, ellipse, find_photo, polygon, rotated
+from fewseg.data.images import SUFFIXES, read_mask
+from fewseg.errors import DataError
+
+PNG_NAME = re.compile(r"task-(?P<task>\d+)-annotation-(?P<annotation>\d+)-by-[^-]*-[^-]+-(?P<label>.+)-\d+\.png")
+
+
+def read_label_studio(file: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
+    """The annotated photos of a JSON export."""
+    for task in _tasks(file):
+        done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
+        if not done:
+            continue
+        try:
+            results = [result for result in done[0]["result"] if "original_width" in result]
+            shapes = [shape for result in results for shape in _shapes(result, file)]
+            if shapes:
+                size = (int(results[0]["original_height"]), int(results[0]["original_width"]))
+                yield AnnotatedPhoto(find_photo(_address(task, file), folders, export=file), size, shapes)
+        except (KeyError, TypeError, IndexError) as error:
+            raise DataError(f"{file}: task {task.get('id')} is not of Label Studio's JSON format ({error})") from error
+
+
+def read_label_studio_png(folder: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
+    """The annotated photos of a folder of brush PNGs, with a JSON export of the same tasks in it."""
+    exports = sorted(folder.glob("*.json"))
+    if len(exports) != 1:
+        raise DataError(
+            f"{folder} has {len(exports)} .json files; Label Studio's PNG export does not say which photo is whose: "
+            "put the JSON export of the same project beside the PNG files"
+        )
+    addresses = {int(task["id"]): _address(task, exports[0]) for task in _tasks(exports[0])}
+    by_task: dict[int, dict[int, list[tuple[str, Path]]]] = {}
+    for path in sorted(folder.glob("task-*.png")):
+        if name := PNG_NAME.fullmatch(path.name):
+            annotations = by_task.setdefault(int(name["task"]), {})
+            annotations.setdefault(int(name["annotation"]), []).append((name["label"], path))
+    for task, annotations in sorted(by_task.items()):
+        if task not in addresses:
+            raise DataError(f"{exports[0]} does not have task {task}, of which {folder} has masks; export it again")
+        files = annotations[min(annotations)]
+        photo = find_photo(addresses[task], folders, export=exports[0])
+        size = read_mask(files[0][1]).shape
+        yield AnnotatedPhoto(photo, (size[0], size[1]), [Shape(label, partial(_png, path)) for label, path in files])
+
+
+def _png(path: Path, size: Size) -> NDArray[np.bool_]:
+    mask = read_mask(path) == 1
+    if mask.shape != size:
+        raise DataError(f"{path} is {mask.shape[1]} x {mask.shape[0]} pixels, another mask of its task is not")
+    return mask
+
+
+def _tasks(file: Path) -> list[dict[str, Any]]:
+    try:
+        tasks = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is no valid JSON ({error}); export it again") from error
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise DataError(f"{file} is not Label Studio's JSON export: it must be a list of tasks")
+    return tasks
+
+
+def _address(task: dict[str, Any], file: Path) -> str:
+    """Where a task's photo is; the full export has it in `data`, the short one (JSON-MIN) beside the results."""
+    values = [v for v in task.get("data", task).values() if isinstance(v, str)]
+    pictures = [v for v in values if Path(v.split("?d=")[-1].split("?")[0]).suffix.lower() in SUFFIXES]
+    if not pictures:
+        raise DataError(f"{file}: task {task.get('id')} names no picture in its data; export it as JSON")
+    return pictures[0]
+
+
+def _shapes(result: dict[str, Any], file: Path) -> Iterable[Shape]:
+    """The region of a result once for each of its labels; results without an area (choices, points) have none."""
+    value = result["value"]
+    labels = [name for key, names in value.items() if key.endswith("labels") for name in names]
+    if not labels:
+        return []
+    if result.get("image_rotation"):
+        raise DataError(f"{file}: a region was drawn on a rotated photo; rotate it back in Label Studio, export again")
+    wide, high = result["original_width"] / 100, result["original_height"] / 100
+    if "rle" in value:
+        draw = partial(_brush, value["rle"])
+    elif "points" in value:
+        draw = partial(polygon, [[x * wide, y * high] for x, y in value["points"]])
+    elif "radiusX" in value:
+        radii = value["radiusX"] * wide, value["radiusY"] * high
+        outline = ellipse(value["x"] * wide, value["y"] * high, *radii, turned=value.get("rotation", 0))
+        draw = partial(polygon, outline)
+    elif "width" in value and "height" in value:
+        left, top = value["x"] * wide, value["y"] * high
+        right, bottom = left + value["width"] * wide, top + value["height"] * high
+        corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+        draw = partial(polygon, rotated(corners, (left, top), value.get("rotation", 0)))  # about its first corner
+    else:
+        return []
+    return [Shape(str(label), draw) for label in labels]
+
+
+def _brush(runs: Sequence[int], size: Size) -> NDArray[np.bool_]:
+    values = decode_rle(runs)
+    if len(values) != 4 * size[0] * size[1]:
+        raise DataError(f"a brush has {len(values)} values, which {size[1]} x {size[0]} RGBA pixels do not")
+    return values.reshape(*size, 4)[..., 3] > 0
+
+
+def decode_rle(packed: Sequence[int]) -> NDArray[np.uint8]:
+    """Bytes of Label Studio's run lengths as values 0..255.
+
+    A bit stream, highest bit first: 32 bits number of values; 5 bits word size - 1; four times 4 bits length size - 1;
+    then runs: 1 bit (1: one repeated word, 0: as many words as the run is long), 2 bits which length size, the run's
+    length - 1, its word or words.
+    """
+    bits = np.unpackbits(np.asarray(packed, np.uint8))
+    at = 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        value = int("".join(map(str, bits[at : at + count])) or "0", 2)
+        at += count
+        return value
+
+    total, word = take(32), take(5) + 1
+    if word > 8 or total > 4 << 28:
+        raise DataError(f"a brush of {total} values of {word} bits cannot be read; export the annotation again")
+    sizes = [take(4) + 1 for _ in range(4)]
+    places = 1 << np.arange(word - 1, -1, -1)
+    values, done = np.zeros(total, np.uint8), 0
+    while done < total:
+        repeated = take(1)
+        length = take(sizes[take(2)]) + 1
+        end = min(done + length, total)
+        words = 1 if repeated else length
+        block = bits[at : at + words * word]
+        if len(block) < words * word:
+            raise DataError("a brush's run lengths are cut off; export the annotation again")
+        at += words * word
+        values[done:end] = (block.reshape(words, word) @ places)[: end - done]
+        done = end
+    return values

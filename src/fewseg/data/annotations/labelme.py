@@ -1,0 +1,99 @@
+"""LabelMe: one JSON file per photo, with polygons, rectangles, circles, lines, points and masks.
+
+The photo is the file `imagePath`, or, where that is not there, the copy in `imageData`. Lines and points have no area:
+as LabelMe's own conversion does, lines are drawn 10 pixels wide and points as discs of radius 5.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.data.annotations.shapes import (
+    AnnotatedPhoto,
+    Shape,
+    Size,
+    ellipse,
+    find_photo,
+    line,
+    pasted,
+    polygon,
+    rectangle,
+)
+from fewseg.data.images import mask_of, read_image
+from fewseg.errors import DataError
+
+_LINE, _POINT = 10, 5
+
+
+def read_labelme(files: Sequence[Path], folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
+    """The photos of LabelMe files; DataError where one is damaged or has a shape of an unknown type."""
+    for file in files:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            shapes = [_shape(shape) for shape in content["shapes"]]
+            image = _photo(content, folders, file)
+            yield AnnotatedPhoto(image, _size(content, image), shapes)
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{file} is no LabelMe file ({type(error).__name__}: {error})") from error
+
+
+def _photo(content: dict[str, Any], folders: Sequence[Path], file: Path) -> Path | Image.Image:
+    try:
+        return find_photo(content["imagePath"], [file.parent, *folders], export=file)
+    except DataError:
+        if not content.get("imageData"):
+            raise
+    return read_image(io.BytesIO(base64.b64decode(content["imageData"])))
+
+
+def _size(content: dict[str, Any], image: Path | Image.Image) -> Size:
+    if content.get("imageHeight") and content.get("imageWidth"):
+        return int(content["imageHeight"]), int(content["imageWidth"])
+    picture = read_image(image) if isinstance(image, Path) else image
+    return picture.height, picture.width
+
+
+def _shape(shape: dict[str, Any]) -> Shape:
+    kind, points = shape.get("shape_type") or "polygon", shape["points"]
+    if kind in ("polygon", "oriented_rectangle"):
+        draw = partial(polygon, points)
+    elif kind == "rectangle":
+        (x0, y0), (x1, y1) = points
+        draw = partial(polygon, rectangle(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)))
+    elif kind == "circle":
+        (cx, cy), (px, py) = points
+        radius = math.hypot(px - cx, py - cy)
+        draw = partial(polygon, ellipse(cx, cy, radius, radius))
+    elif kind in ("line", "linestrip"):
+        draw = partial(line, points, width=_LINE)
+    elif kind in ("point", "points"):
+        draw = partial(_discs, points)
+    elif kind == "mask":
+        draw = partial(_mask, shape["mask"], points)
+    else:
+        raise DataError(f"a LabelMe shape of type {kind!r} is not known; save it as a polygon")
+    return Shape(str(shape["label"]), draw)
+
+
+def _discs(points: list[list[float]], size: Size) -> NDArray[np.bool_]:
+    masks = [polygon(ellipse(x, y, _POINT, _POINT), size) for x, y in points]
+    return np.logical_or.reduce(masks)
+
+
+def _mask(encoded: str, points: list[list[float]], size: Size) -> NDArray[np.bool_]:
+    """A mask of its bounding box, as a PNG in base64; the box begins at the first point."""
+    part = mask_of(Image.open(io.BytesIO(base64.b64decode(encoded)))) == 1
+    return pasted(part, round(points[0][0]), round(points[0][1]), size)

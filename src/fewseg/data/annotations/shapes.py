@@ -1,0 +1,117 @@
+"""What annotation tools draw, as masks: an annotated photo is a list of labelled shapes, drawn when they are needed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from fewseg.errors import DataError
+
+Size = tuple[int, int]
+"""(H, W) in pixels."""
+Points = Sequence[Sequence[float]]
+"""Corners (x, y) in pixels; pixel (0, 0) reaches from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One annotated region."""
+
+    label: str
+    draw: Callable[[Size], NDArray[np.bool_]]
+    """The region on a photo of a size, (H, W)."""
+
+
+@dataclass(frozen=True)
+class AnnotatedPhoto:
+    """A photo and the regions that a tool's export has on it."""
+
+    image: Path | Image.Image
+    size: Size
+    shapes: Sequence[Shape]
+
+    def mask(self, label: str) -> NDArray[np.uint8]:
+        """All regions of a label in one mask (H, W) uint8 {0, 1}."""
+        whole = np.zeros(self.size, bool)
+        for shape in self.shapes:
+            if shape.label == label:
+                whole |= shape.draw(self.size)
+        return whole.astype(np.uint8)
+
+
+def polygon(points: Points, size: Size) -> NDArray[np.bool_]:
+    """The pixels whose centres a polygon encloses."""
+    from skimage.draw import polygon as pixels
+
+    corners = np.asarray(points, float).reshape(-1, 2) - 0.5
+    mask = np.zeros(size, bool)
+    mask[pixels(corners[:, 1], corners[:, 0], size)] = True
+    return mask
+
+
+def rectangle(left: float, top: float, right: float, bottom: float, *, turned: float = 0.0) -> list[list[float]]:
+    """Corners of a box, turned by degrees (clockwise as seen) about its centre."""
+    corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+    return rotated(corners, ((left + right) / 2, (top + bottom) / 2), turned)
+
+
+def ellipse(cx: float, cy: float, rx: float, ry: float, *, turned: float = 0.0) -> list[list[float]]:
+    """A polygon of an ellipse, turned by degrees (clockwise as seen) about its centre."""
+    angles = [2 * math.pi * i / 180 for i in range(180)]
+    return rotated([[cx + rx * math.cos(a), cy + ry * math.sin(a)] for a in angles], (cx, cy), turned)
+
+
+def rotated(points: Points, about: tuple[float, float], degrees: float) -> list[list[float]]:
+    """Points turned clockwise as seen (y runs down) about a point."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    moved = [(x - about[0], y - about[1]) for x, y in points]
+    return [[about[0] + x * cos - y * sin, about[1] + x * sin + y * cos] for x, y in moved]
+
+
+def line(points: Points, size: Size, *, width: int) -> NDArray[np.bool_]:
+    """The pixels of a line of straight pieces."""
+    picture = Image.new("1", (size[1], size[0]))
+    ImageDraw.Draw(picture).line([(x - 0.5, y - 0.5) for x, y in points], fill=1, width=width, joint="curve")
+    return np.asarray(picture)
+
+
+def pasted(part: NDArray[Any], left: int, top: int, size: Size) -> NDArray[np.bool_]:
+    """A mask (h, w) at its place in a photo; what reaches over the border is cut off."""
+    mask = np.zeros(size, bool)
+    x0, y0 = max(left, 0), max(top, 0)
+    inside = part[y0 - top : size[0] - top, x0 - left : size[1] - left]
+    mask[y0 : y0 + inside.shape[0], x0 : x0 + inside.shape[1]] = inside
+    return mask
+
+
+def find_photo(name: str, folders: Sequence[Path], *, export: Path) -> Path:
+    """The photo that an export names by a path or an address, looked for in folders, by its path and by its last part.
+
+    Label Studio puts eight characters and a hyphen before the names of uploads: the name is tried without them too.
+    """
+    url = urlsplit(name)
+    given = parse_qs(url.query).get("d", [unquote(url.path)])[0].replace("\\", "/")
+    last = given.rsplit("/", 1)[-1]
+    names = [given.lstrip("/"), last, re.sub(r"^[0-9a-f]{8}-", "", last)]
+    for candidate in (folder / n for n in names for folder in folders):
+        if candidate.is_file():
+            return candidate
+    places = ", ".join(dict.fromkeys(str(folder) for folder in folders))
+    raise DataError(f"{export}: its photo {name!r} was not found in {places}; give the folder of photos with --photos")
+
+
+def photo_folders(export: Path, photos: Path | None) -> list[Path]:
+    """Where an export's photos are looked for: the given folder, else beside the export and in its `images` folders."""
+    if photos is not None:
+        return [photos]
+    root = export if export.is_dir() else export.parent
+    return [root, root / "images", root / "JPEGImages", root.parent, root.parent / "images"]

@@ -1,0 +1,297 @@
+"""Models as ONNX: support encoder and query matcher, two graphs of any image size, checked against PyTorch.
+
+    support.onnx  images (1, K, 3, H, W) in [0, 1], masks (1, K, H, W) uint8 {0, 1, 255} --> the support's features
+    match.onnx    image (1, 3, H, W) in [0, 1], the support's features --> logits (1, 2, H, W), correlation maps
+
+The support is encoded once and matched with as many queries as there are. `fewseg-onnx.json` names inputs and outputs.
+K is free for a method trained with one shot, unless it goes through the shots one by one (hsnet); the trained shot
+weights of the others hold for their own K alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from fewseg.data.images import replacing
+from fewseg.episode import Episode, Prediction
+from fewseg.errors import DataError, UsageError
+from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.prototype import DenseMatching
+from fewseg.predictor import FewShotPredictor
+
+SUPPORT, MATCH, RECORD = "support.onnx", "match.onnx", "fewseg-onnx.json"
+_TOLERANCE = 1e-3
+"""Most that a foreground probability may differ between onnxruntime and PyTorch."""
+
+
+class _SupportEncoder(nn.Module):
+    def __init__(self, model: FewShotSegmenter) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model.encode_support(images, masks).values())
+
+
+class _QueryMatcher(nn.Module):
+    def __init__(self, model: FewShotSegmenter, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, list(names)
+
+    def forward(self, image: Tensor, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        support = dict(zip(self.names, features, strict=True))
+        if isinstance(self.model, DenseMatching):
+            support = _one_shot(support)
+        size = (image.shape[-2], image.shape[-1])
+        prediction = self.model.match(self.model.encode_query(image), support, size=size)
+        return (prediction.logits, *prediction.correlations)
+
+
+class OnnxSegmenter(FewShotSegmenter):
+    """Exported graphs as a model: `FewShotPredictor(OnnxSegmenter(folder))` segments photos through onnxruntime."""
+
+    name = "onnx"
+    trainable = False
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        ort: Any = _library("onnxruntime")
+        path = Path(folder)
+        try:
+            record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+            self.image_size, self.shots = record["image_size"], record["shots"] or 1
+            self.fixed_shots = record["shots"] is not None
+            self.features: list[str] = record["features"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} holds no exported model ({error}); fewseg export RUN --onnx {path}") from error
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # what fails is raised
+        self.encoder, self.matcher = (
+            ort.InferenceSession(str(path / name), options, providers=["CPUExecutionProvider"])
+            for name in (SUPPORT, MATCH)
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU: that is where these graphs run."""
+        return torch.device("cpu")
+
+    def extract_query(self, image: Tensor) -> Features:
+        return {"image": image}
+
+    def extract_support(self, images: Tensor, masks: Tensor) -> Features:
+        found = _run(self.encoder, {"images": images.numpy(), "masks": masks.numpy()})
+        return {name: torch.from_numpy(np.asarray(value)) for name, value in zip(self.features, found, strict=True)}
+
+    def match(
+        self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
+    ) -> Prediction:
+        given = {f"support_{name}": support[name].numpy() for name in self.features}
+        known = {entry.name for entry in self.matcher.get_inputs()}
+        inputs = {"image": query["image"].numpy()} | {k: v for k, v in given.items() if k in known}
+        logits, *correlations = (torch.from_numpy(value) for value in _run(self.matcher, inputs))
+        return Prediction(logits, correlations=tuple(correlations))
+
+    def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
+        raise UsageError("an exported model cannot be trained; train the run that it was exported from")
+
+
+def _run(session: Any, inputs: dict[str, Any]) -> list[Any]:
+    try:
+        return session.run(None, inputs)
+    except Exception as error:  # onnxruntime's own exceptions
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
+        raise DataError(f"the exported graph cannot take {shapes} ({str(error).splitlines()[0]})") from error
+
+
+def export_onnx(model: FewShotSegmenter, folder: str | Path, *, int8: bool = False) -> Path:
+    """Write a model's two graphs into a folder and check them against PyTorch at other sizes and numbers of shots.
+
+    With `int8` weights are stored in 8 bits and activations quantised as they come (onnxruntime's dynamic
+    quantisation); `agreement` measures what that costs. UsageError where onnx, onnxscript or onnxruntime are missing
+    or the method cannot be exported, DataError where the graphs compute something else.
+    """
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        _library(library)
+    out = Path(folder)
+    model = model.cpu().eval()
+    if model.shots == 1:
+        try:
+            _export(model, out, shots=None)
+        except DataError:  # a method that goes through the shots one by one: its graph holds for their number alone
+            _export(model, out, shots=1)
+    else:
+        _export(model, out, shots=model.shots)
+    if int8:
+        _quantise(out)
+    return out
+
+
+def _export(model: FewShotSegmenter, out: Path, *, shots: int | None) -> None:
+    """Write and check both graphs; `shots` None leaves the number of shots free."""
+    images, masks, query = _example(model, shots=shots or 2)
+    with torch.no_grad():
+        features = model.encode_support(images, masks)
+        others = model.encode_support(*_example(model, shots=shots or 3, larger=True)[:2])
+    names = list(features)
+    k = {} if shots else {1: Dim.AUTO}
+    what = f"{type(model).__name__} ({getattr(type(model), 'name', '')})"
+    _write(
+        _SupportEncoder(model),
+        (images, masks),
+        out / SUPPORT,
+        inputs=["images", "masks"],
+        outputs=[f"support_{name}" for name in names],
+        shapes=(k | {3: Dim.AUTO, 4: Dim.AUTO}, k | {2: Dim.AUTO, 3: Dim.AUTO}),
+        what=f"the support encoder of {what}",
+    )
+    _write(
+        _QueryMatcher(model, names),
+        (query, tuple(features.values())),
+        out / MATCH,
+        inputs=["image", *(f"support_{name}" for name in names)],
+        outputs=["logits"],
+        shapes=({2: Dim.AUTO, 3: Dim.AUTO}, tuple(_free(features[n], others[n]) for n in names)),
+        what=f"the query matcher of {what}",
+    )
+    record = {"method": model.name, "image_size": model.image_size, "shots": shots, "features": names}
+    with replacing(out / RECORD) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _check(model, OnnxSegmenter(str(out)), shots=shots)
+
+
+def _free(one: Tensor, other: Tensor) -> dict[int, Any]:
+    """The dimensions that differ between two sizes and numbers of shots."""
+    return {i: Dim.AUTO for i, (a, b) in enumerate(zip(one.shape, other.shape, strict=True)) if a != b}
+
+
+def _example(model: FewShotSegmenter, *, shots: int, larger: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Support images, masks and a query of noise, at sizes that no part of a network takes for its own."""
+    generator = torch.Generator().manual_seed(0)
+    height, width = (model.image_size + 64 * larger, model.image_size + 32 + 96 * larger)
+    images = torch.rand(1, shots, 3, height, width, generator=generator)
+    masks = torch.zeros(1, shots, height, width, dtype=torch.uint8)
+    masks[..., height // 4 : 3 * height // 4, width // 3 : 3 * width // 4] = 1
+    return images, masks, torch.rand(1, 3, height + 32, width, generator=generator)
+
+
+def _write(
+    graph: nn.Module,
+    example: tuple[Any, ...],
+    path: Path,
+    *,
+    inputs: list[str],
+    outputs: list[str],
+    shapes: tuple[Any, ...],
+    what: str,
+) -> None:
+    with replacing(path) as temporary, _quiet():
+        try:
+            torch.onnx.export(
+                graph,
+                example,
+                temporary,
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes=shapes,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except Exception as error:  # the exporter raises its own errors for what ONNX cannot say
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UsageError(
+                f"{what} cannot be exported to ONNX ({reason}); run it in PyTorch, or export hdmnet, prototype or dense"
+            ) from error
+
+
+def _one_shot(support: Features) -> Features:
+    """Dense matching's supports one above the other: the nearest position of all shots is that of one tall shot."""
+    features, fg = support["features"], support["fg"]
+    return {"features": features.transpose(1, 2).flatten(2, 3).unsqueeze(1), "fg": fg.flatten(1, 2).unsqueeze(1)}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's remarks are not for users: what it gets wrong shows in the check."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _check(model: FewShotSegmenter, exported: FewShotSegmenter, *, shots: int | None) -> None:
+    """DataError unless both give the same probabilities at the model's own size and at another one."""
+    for larger, count in ((False, shots or 1), (True, shots or 3)):
+        images, masks, query = _example(model, shots=count, larger=larger)
+        none = torch.tensor([-1])
+        episode = Episode(query, images, masks, none, none)
+        with torch.inference_mode():
+            expected, found = (m(episode).logits.softmax(1) for m in (model, exported))
+        worst = float((expected - found).abs().max())
+        if not worst <= _TOLERANCE:
+            raise DataError(
+                f"the exported graphs differ from PyTorch by up to {worst:.2g} in probability at {tuple(query.shape)} "
+                f"and {count} shots; do not use them"
+            )
+
+
+def _quantise(folder: Path) -> None:
+    """Replace both graphs by ones with 8-bit weights."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    for name in (SUPPORT, MATCH):
+        with replacing(folder / name) as temporary, _quiet():
+            # unsigned: onnxruntime has no convolution with signed 8-bit weights on the CPU
+            quantize_dynamic(folder / name, temporary, weight_type=QuantType.QUInt8)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two models' masks are."""
+
+    photos: int
+    pixels: float
+    """Share of all pixels with the same label."""
+    iou: float
+    """Mean over photos of the IoU of their two masks; two empty masks count as 1."""
+
+
+def agreement(
+    one: FewShotSegmenter, other: FewShotSegmenter, support: tuple[Any, Any], photos: Sequence[Any]
+) -> Agreement:
+    """Compare two models' masks of photos, with the same support (images, masks)."""
+    predictors = [FewShotPredictor(model) for model in (one, other)]
+    for predictor in predictors:
+        predictor.set_support(*support)
+    same, ious = [], []
+    for photo in photos:
+        a, b = (predictor.predict(photo) for predictor in predictors)
+        union = (a | b).sum()
+        same.append((a == b).mean())
+        ious.append((a & b).sum() / union if union else 1.0)
+    return Agreement(len(photos), float(np.mean(same)), float(np.mean(ious)))
+
+
+def _library(name: str) -> Any:
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise UsageError(f"exporting needs {name} ({error}); install it with: pip install 'fewseg[onnx]'") from error

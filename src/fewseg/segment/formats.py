@@ -1,0 +1,146 @@
+"""What `fewseg segment` writes: mask PNGs, overlays, COCO, YOLO segmentation and GeoJSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.data import images
+from fewseg.segment.polygons import Ring, is_hole, joined, polygons
+
+FORMATS = ("png", "coco", "yolo", "geojson")
+ANNOTATIONS = "annotations.json"
+CLASSES = "classes.txt"
+
+
+def outputs(stem: str, out_dir: Path, *, formats: Sequence[str], overlay: bool) -> dict[str, Path]:
+    """The files that are written for one picture, by kind; the COCO file is one for all of them."""
+    endings = {"png": ".png", "yolo": ".txt", "geojson": ".geojson"}
+    files = {kind: out_dir / f"{stem}{endings[kind]}" for kind in formats if kind in endings}
+    return files | ({"overlay": out_dir / f"{stem}_overlay.jpg"} if overlay else {})
+
+
+def write(files: dict[str, Path], image: Image.Image, labels: NDArray[np.uint8], names: Sequence[str] | None) -> None:
+    """Write one picture's files; `labels` (H, W) hold 1.. for `names` in order, or 1 where there are none."""
+    for kind, path in files.items():
+        if kind == "png" and names is not None:
+            images.write_labels(labels, path)
+        elif kind == "png":
+            images.write_image(Image.fromarray(labels * np.uint8(255)), path)
+        elif kind == "overlay":
+            images.write_image(overlay(image, labels, several=names is not None), path, quality=90)
+        else:
+            text = yolo(labels) if kind == "yolo" else geojson(labels, names or ("object",))
+            with images.replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+
+
+def overlay(image: Image.Image, labels: NDArray[np.uint8], *, several: bool) -> Image.Image:
+    """The picture with every class tinted in its colour."""
+    for label in np.unique(labels[labels > 0]):
+        red, green, blue = images.label_colors()[label].tolist() if several else images.FOREGROUND_COLOR
+        image = images.overlay(image, labels == label, color=(red, green, blue))
+    return image
+
+
+def yolo(labels: NDArray[np.uint8]) -> str:
+    """YOLO segmentation: a line per connected part, `class x y x y ...` as shares of the picture's sides.
+
+    Class numbers begin at 0. The format knows no holes: they are joined to the outline by a line of no width.
+    """
+    height, width = labels.shape
+    lines = []
+    for label in np.unique(labels[labels > 0]):
+        for rings, _ in polygons(labels == label):
+            corners = joined(rings)[:-1] / (width, height)
+            lines.append(f"{label - 1} " + " ".join(f"{value:.6g}" for value in corners.ravel()))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def geojson(labels: NDArray[np.uint8], names: Sequence[str]) -> str:
+    """A FeatureCollection in pixel coordinates (x to the right, y down, pixel (0, 0) from 0 to 1), holes included."""
+    features = []
+    for label in np.unique(labels[labels > 0]):
+        for rings, pixels in polygons(labels == label):
+            properties = {"class": names[label - 1], "class_id": int(label), "pixels": pixels}
+            features.append({"type": "Feature", "properties": properties, "geometry": _geometry(rings)})
+    height, width = labels.shape
+    size = {"width": width, "height": height}
+    return json.dumps({"type": "FeatureCollection", "image": size, "features": features}) + "\n"
+
+
+def _geometry(rings: list[Ring]) -> dict[str, Any]:
+    grouped: list[list[Any]] = []
+    for ring in rings:
+        if is_hole(ring):
+            grouped[-1].append(ring.tolist())
+        else:
+            grouped.append([ring.tolist()])
+    if len(grouped) == 1:
+        return {"type": "Polygon", "coordinates": grouped[0]}
+    return {"type": "MultiPolygon", "coordinates": grouped}
+
+
+class CocoWriter:
+    """Writes annotations as they come, so that memory does not grow with their number."""
+
+    def __init__(self, file: IO[str], classes: Sequence[str]) -> None:
+        self.file = file
+        self.images: list[dict[str, Any]] = []
+        self.annotations = 0
+        categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
+        file.write(
+            f'{{"info": {{"description": "fewseg segment"}}, "categories": {json.dumps(categories)},\n"annotations": ['
+        )
+
+    def add(self, name: str, labels: NDArray[np.uint8]) -> None:
+        """One picture, and one annotation for each class that is in its labels (H, W)."""
+        from pycocotools import mask as rle
+
+        height, width = labels.shape
+        self.images.append({"id": len(self.images) + 1, "file_name": name, "width": width, "height": height})
+        for label in np.unique(labels[labels > 0]):
+            code = rle.encode(np.asfortranarray(labels == label, dtype=np.uint8))
+            counts = code["counts"]
+            self.annotations += 1
+            entry = {
+                "id": self.annotations,
+                "image_id": len(self.images),
+                "category_id": int(label),
+                "segmentation": {
+                    "size": [height, width],
+                    "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+                },
+                "area": int(rle.area(code)),
+                "bbox": [float(side) for side in rle.toBbox(code)],
+                "iscrowd": 0,
+            }
+            self.file.write(("," if self.annotations > 1 else "") + "\n" + json.dumps(entry))
+
+    def finish(self) -> None:
+        """Close the JSON with the list of pictures."""
+        self.file.write(f'],\n"images": {json.dumps(self.images)}}}\n')
+
+
+@contextmanager
+def coco_file(path: Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
+    """A COCO file that is whole at the end, or absent."""
+    with images.replacing(path) as temporary:
+        file = temporary.open("w", encoding="utf-8")
+        with file:  # closed before it is moved into place
+            writer = CocoWriter(file, classes)
+            yield writer
+            writer.finish()
+
+
+def write_classes(path: Path, classes: Sequence[str]) -> None:
+    """The class names of YOLO's numbers, one a line."""
+    with images.replacing(path) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")

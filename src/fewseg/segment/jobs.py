@@ -1,0 +1,92 @@
+"""What there is to segment: pictures and videos, each once, with names of outputs that never collide."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewseg.data import images
+from fewseg.errors import UsageError
+from fewseg.segment.video import VIDEO_SUFFIXES
+
+SUFFIXES = images.SUFFIXES | VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture or a video to segment and the names of what comes out, relative to the output folder."""
+
+    query: Path
+    name: str
+    """The picture's name in annotations.json: its path below the folder that was given."""
+    stem: str
+    """Path of the outputs without their endings; of a video, the folder of its frames' outputs."""
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the query is read frame by frame."""
+        return self.query.suffix.lower() in VIDEO_SUFFIXES
+
+
+def plan(queries: Iterable[str | os.PathLike[str]], out_dir: Path) -> list[Job]:
+    """The pictures and videos to segment, each once: files as given, those of folders sorted.
+
+    What lies in `out_dir` is left out of a folder's pictures, so that a run can be repeated.
+    """
+    found: dict[Path, tuple[Path, Path, Path]] = {}
+    queries = list(map(Path, queries))
+    for query in queries:
+        root = query if query.is_dir() else query.parent
+        for path in _files(query, out_dir):
+            found.setdefault(path.resolve(), (path, root, path.relative_to(root)))
+    if not found:
+        given = ", ".join(map(str, queries)) or "what was given"
+        raise UsageError(
+            f"there are no pictures to segment in {given}; give picture or video files, or folders that hold some"
+        )
+    relatives = Counter(_key(relative) for _, _, relative in found.values())
+    names = [r if relatives[_key(r)] == 1 else Path(root.resolve().name) / r for _, root, r in found.values()]
+    stems = Counter(_key(name.with_suffix("")) for name in names)
+    folders = {parent.as_posix().casefold() for name in names for parent in name.parents}
+    repeated = Counter(map(_key, names))
+    jobs: list[Job] = []
+    taken: set[str] = set()
+    for (path, _, _), name in zip(found.values(), names, strict=True):
+        bare = name.with_suffix("")
+        stem = bare.as_posix() + (f"_{name.suffix[1:].lower()}" if stems[_key(bare)] > 1 else "")
+        video = path.suffix.lower() in VIDEO_SUFFIXES
+        stem = _free(stem, taken | folders if video else taken)  # a video's outputs are a folder
+        taken.add(stem.casefold())
+        jobs.append(Job(path, path.as_posix() if repeated[_key(name)] > 1 else name.as_posix(), stem))
+    return jobs
+
+
+def _files(query: Path, out_dir: Path) -> list[Path]:
+    if query.is_file():
+        return [query]
+    if not query.is_dir():
+        raise UsageError(f"{query}: there is no such file or folder")
+    out = out_dir.resolve()
+    if query.resolve() == out:
+        raise UsageError(
+            f"{query} is both the folder of pictures and the output folder; give another one for the outputs"
+        )
+    inside = (path for path in sorted(query.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file())
+    shown = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(query).parts)]
+    return [path for path in shown if not path.resolve().is_relative_to(out)]
+
+
+def _key(path: Path) -> str:
+    return path.as_posix().casefold()
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    """The stem, or the first of stem_2, stem_3, ... that no other picture has (file systems may ignore case)."""
+    number, unique = 1, stem
+    while unique.casefold() in taken:
+        number += 1
+        unique = f"{stem}_{number}"
+    return unique

@@ -1,0 +1,147 @@
+"""Many pictures, one at a time: read, segmented, written, and what could not be read told at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.data import images
+from fewseg.errors import DataError, UsageError
+from fewseg.predictor import FewShotPredictor, label_map
+from fewseg.progress import Silent
+from fewseg.segment import formats as files
+from fewseg.segment.jobs import Job, plan
+from fewseg.segment.video import frames, to_image
+
+
+@dataclass(frozen=True)
+class SegmentSummary:
+    """What a run over many pictures has done."""
+
+    written: tuple[tuple[Path, Path], ...]
+    """(picture, the first of its files)."""
+    empty: tuple[Path, ...]
+    """Pictures in which nothing was found (their masks are written, all background)."""
+    failed: tuple[tuple[Path, str], ...]
+    """(picture, what is wrong with it): those that could not be read."""
+    skipped: int
+    """Pictures whose files were there already, with `resume`."""
+    annotations: Path | None
+    """The COCO file, if one was asked for."""
+
+
+class _Piece(NamedTuple):
+    """A picture, or a frame of a video, that is read when it is needed."""
+
+    query: Path
+    name: str
+    stem: str
+    read: Callable[[], Image.Image]
+
+
+def segment_folder(
+    predictor: FewShotPredictor,
+    queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out_dir: str | os.PathLike[str],
+    *,
+    formats: Sequence[str] = ("png",),
+    overlay: bool = True,
+    threshold: float = 0.5,
+    min_area: int = 0,
+    resume: bool = False,
+    every: int = 1,
+    progress: Silent | None = None,
+) -> SegmentSummary:
+    """Segment files and folders of pictures and videos (with their sub-folders), one at a time, into `out_dir`.
+
+    `formats`: png gives `STEM.png` (0/255, or a palette label map with named supports), yolo `STEM.txt` and
+    `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`; `overlay` `STEM_overlay.jpg`. STEM is the
+    path below the given folder, with the suffix added where two would be the same; a video's frames (every `every`-th)
+    are `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`. `resume` leaves out pictures whose files are
+    all there. Pictures that cannot be read are listed in the summary, the others done. UsageError, before anything is
+    written, where there is nothing to do or an output would replace a query or a support file.
+    """
+    out = Path(out_dir)
+    _check_formats(formats, resume=resume)
+    jobs = plan([queries] if isinstance(queries, str | os.PathLike) else queries, out)
+    coco = "coco" in formats
+    named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay)
+    inputs = {job.query.resolve() for job in jobs} | predictor.support_files
+    _protect(inputs, [path for job in jobs if not job.is_video for path in named(job.stem).values()])
+    _protect(inputs, [out / files.ANNOTATIONS] * coco + [out / files.CLASSES] * ("yolo" in formats))
+    _protect({parent for path in inputs for parent in path.parents}, [out / j.stem for j in jobs if j.is_video])
+    written, empty, failed, skipped = [], [], [], 0
+    classes = predictor.names or ("object",)
+    if "yolo" in formats:
+        files.write_classes(out / files.CLASSES, classes)
+    with files.coco_file(out / files.ANNOTATIONS, classes) if coco else nullcontext() as annotations:
+        for piece in _pieces(jobs, failed, every=every, progress=progress or Silent()):
+            targets = named(piece.stem)
+            if resume and all(path.is_file() for path in targets.values()):
+                skipped += 1
+                if annotations:
+                    annotations.add(piece.name, _labels_in(targets["png"], several=predictor.names is not None))
+                continue
+            try:
+                image = piece.read()
+            except DataError as error:
+                failed.append((piece.query, str(error)))
+                continue
+            labels = _segment(predictor, image, threshold=threshold, min_area=min_area)
+            files.write(targets, image, labels, predictor.names)
+            written.append((piece.query, next(iter(targets.values()), out / files.ANNOTATIONS)))
+            if not labels.any():
+                empty.append(piece.query)
+            if annotations:
+                annotations.add(piece.name, labels)
+    annotation_file = out / files.ANNOTATIONS if coco else None
+    return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file)
+
+
+def _segment(predictor: FewShotPredictor, image: Image.Image, *, threshold: float, min_area: int) -> NDArray[np.uint8]:
+    found = predictor.predict_proba(image)
+    return label_map(found.values() if isinstance(found, dict) else [found], threshold=threshold, min_area=min_area)
+
+
+def _labels_in(path: Path, *, several: bool) -> NDArray[np.uint8]:
+    labels = images.read_labels(path)
+    return labels if several else (labels > 0).astype(np.uint8)
+
+
+def _pieces(jobs: list[Job], failed: list[tuple[Path, str]], *, every: int, progress: Silent) -> Iterator[_Piece]:
+    """Pictures and frames in turn; a video that breaks off is told in `failed`, its frames so far are done."""
+    for job in progress(jobs, "segmenting", len(jobs)):
+        if not job.is_video:
+            yield _Piece(job.query, job.name, job.stem, partial(images.read_image, job.query))
+            continue
+        try:
+            for number, frame in frames(job.query, every=every):
+                progress.note(f"frame {number} of {job.query.name}")
+                name = f"frame_{number:06d}"
+                yield _Piece(job.query, f"{job.name}/{name}", f"{job.stem}/{name}", partial(to_image, frame))
+        except DataError as error:
+            failed.append((job.query, str(error)))
+
+
+def _check_formats(formats: Sequence[str], *, resume: bool) -> None:
+    if not formats or (unknown := [name for name in formats if name not in files.FORMATS]):
+        given = ", ".join(unknown) if formats else "none"
+        raise UsageError(f"format {given}: choose one or several of {', '.join(files.FORMATS)}")
+    if resume and "coco" in formats and "png" not in formats:
+        raise UsageError("--resume reads finished masks back for the COCO file: add --format png")
+
+
+def _protect(inputs: Iterable[Path], targets: Iterable[Path]) -> None:
+    sources = set(inputs)
+    for target in targets:
+        if target.resolve() in sources:
+            raise UsageError(f"{target} is an input and would be overwritten; give another output folder")

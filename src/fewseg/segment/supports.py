@@ -1,0 +1,179 @@
+"""Annotated photos as people name them: groups on the command line, and a folder of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewseg.data.images import SUFFIXES, read_image
+from fewseg.errors import DataError, UsageError
+from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
+
+Supports: TypeAlias = dict[str | None, tuple[list[Any], list[Any]]]
+"""Photos and masks by class, as `FewShotPredictor.set_support` takes them; None is the class without a name."""
+
+GROUPED = ("class", "support", "mask", "scribble", "box", "point", "background")
+"""Options of `fewseg segment` whose order has a meaning."""
+
+
+@dataclass
+class MarkedPhoto:
+    """A photo of a support and what was said about it: a mask file, or marks."""
+
+    path: Path
+    mask: Path | None = None
+    scribble: Path | None = None
+    boxes: list[Any] = field(default_factory=list)
+    points: list[Any] = field(default_factory=list)
+    background: list[Any] = field(default_factory=list)
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether anything says where the object is."""
+        return bool(self.mask or self.scribble or self.boxes or self.points)
+
+    def mask_or_file(self) -> Path | NDArray[np.uint8]:
+        """The mask's file, or the mask (H, W) that the marks on the upright photo mean."""
+        if self.mask is not None:
+            return self.mask
+        strokes = strokes_in(read_image(self.scribble)) if self.scribble else None
+        try:
+            marks = Marks(self.boxes, self.points, self.background, strokes)
+            return mask_from_marks(read_image(self.path), marks)
+        except (DataError, UsageError) as error:
+            raise type(error)(f"{self.path}: {error}") from error
+
+
+def ordered(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """The options of `GROUPED` and their values in the order of a command line, `--name value` and `--name=value`."""
+    found, words = [], iter(arguments)
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name in GROUPED:
+            found.append((name, value if equals else next(words, "")))
+    return found
+
+
+def grouped(options: Iterable[tuple[str, str]]) -> tuple[dict[str | None, list[MarkedPhoto]], list[str]]:
+    """Photos by class, and the classes that were named without photos, from options in their order.
+
+    What stands before the first `--class` has no class. A `--mask` belongs to its class's first photo that has
+    nothing yet; `--scribble`, `--box`, `--point` and `--background` belong to the photo before them.
+    """
+    photos: dict[str | None, list[MarkedPhoto]] = {}
+    name: str | None = None
+    for option, value in options:
+        group = photos.setdefault(name, [])
+        if option == "class":
+            name = value
+            photos.setdefault(name, [])
+        elif option == "support":
+            group.append(MarkedPhoto(Path(value)))
+        elif option == "mask":
+            free = [photo for photo in group if not photo.is_marked]
+            if not free:
+                count, masks = len(group), 1 + sum(photo.mask is not None for photo in group)
+                raise UsageError(
+                    f"{count} --support but {masks} --mask were given{_of(name)}; every photo needs its mask, in the "
+                    "same order"
+                )
+            free[0].mask = Path(value)
+        elif not group:
+            raise UsageError(f"--{option} {value} stands before any --support{_of(name)}; give its photo first")
+        elif option == "scribble":
+            group[-1].scribble = Path(value)
+        else:
+            marks = {"box": group[-1].boxes, "point": group[-1].points, "background": group[-1].background}[option]
+            marks.append(_numbers(option, value))
+    for name, group in photos.items():
+        for photo in group:
+            _check(photo, name, group)
+    without = [name for name, group in photos.items() if name is not None and not group]
+    return {name: group for name, group in photos.items() if group}, without
+
+
+def _check(photo: MarkedPhoto, name: str | None, group: list[MarkedPhoto]) -> None:
+    if not photo.is_marked:
+        masks = sum(p.mask is not None for p in group)
+        raise UsageError(
+            f"{len(group)} --support but {masks} --mask were given{_of(name)}; {photo.path} needs --mask, --scribble, "
+            "--box or --point"
+        )
+    if photo.mask and (photo.scribble or photo.boxes or photo.points or photo.background):
+        raise UsageError(f"{photo.path} has a --mask and marks; give one or the other")
+
+
+def _of(name: str | None) -> str:
+    return "" if name is None else f" for --class {name}"
+
+
+def _numbers(option: str, value: str) -> tuple[float, ...]:
+    count = 4 if option == "box" else 2
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        form = "LEFT,TOP,RIGHT,BOTTOM" if count == 4 else "X,Y"
+        raise UsageError(f"--{option} {value!r}: give {form} in pixels of the upright photo")
+    return numbers
+
+
+def supports_of(groups: dict[str | None, list[MarkedPhoto]]) -> Supports:
+    """Photos and masks of groups, as a predictor takes them."""
+    return {name: ([p.path for p in group], [p.mask_or_file() for p in group]) for name, group in groups.items()}
+
+
+def folder_supports(root: Path) -> Supports:
+    """Supports in a folder with a sub-folder per class: `CLASS/NAME.jpg` beside `CLASS/NAME_mask.png` or
+    `CLASS/NAME.png`, or `CLASS/NAME_scribble.png`.
+
+    DataError where a photo has no mask.
+    """
+    if not root.is_dir():
+        raise UsageError(f"--supports {root}: there is no such folder")
+    found: dict[str | None, list[MarkedPhoto]] = {
+        folder.name: photos for folder in sorted(root.iterdir()) if (photos := _folder_photos(folder))
+    }
+    if not found:
+        raise DataError(
+            f"{root} holds no annotated photos; put them into {root.name}/CLASS/NAME.jpg with "
+            f"{root.name}/CLASS/NAME_mask.png beside them"
+        )
+    return supports_of(found)
+
+
+def _folder_photos(folder: Path) -> list[MarkedPhoto]:
+    if not folder.is_dir() or folder.name.startswith("."):
+        return []
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    marks = {path for path in files if path.stem.endswith(("_mask", "_scribble"))}
+    photos = {path.stem: path for path in files if path not in marks and path.suffix.lower() != ".png"}
+    photos |= {path.stem: path for path in files if path not in marks and path.stem not in photos}
+    found = []
+    for stem, path in sorted(photos.items()):
+        beside = {kind: folder / f"{stem}_{kind}.png" for kind in ("mask", "scribble")}
+        masks = [p for p in (beside["mask"], folder / f"{stem}.png") if p.is_file() and p != path]
+        scribble = beside["scribble"] if beside["scribble"].is_file() and not masks else None
+        if not masks and scribble is None:
+            raise DataError(f"{path} has no mask; put {beside['mask'].name} or {beside['scribble'].name} beside it")
+        found.append(MarkedPhoto(path, masks[0] if masks else None, scribble))
+    return found
+
+
+def merged(*parts: Supports) -> Supports:
+    """Several sources' supports in one; a class that is in several gets the photos of all."""
+    whole: Supports = {}
+    for part in parts:
+        for name, (images, masks) in part.items():
+            former = whole.get(name, ([], []))
+            whole[name] = ([*former[0], *images], [*former[1], *masks])
+    if None in whole and len(whole) > 1:
+        named = ", ".join(name for name in whole if name is not None)
+        raise UsageError(f"some supports have a class ({named}) and some have none; put --class NAME before them")
+    return whole

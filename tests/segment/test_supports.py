@@ -1,0 +1,117 @@
+"""What is said about supports: groups in order, folders, boxes, points and scribbles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from fewseg.errors import DataError, UsageError
+from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
+from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
+from test_predictor import iou, scene
+
+
+def groups(line):
+    return grouped(ordered(line.split()))
+
+
+def test_groups_follow_the_order_of_the_command_line():
+    line = "photos --class cat --support a.jpg --mask=a.png --support=b.jpg --box 1,2,30,40 --model dense"
+    line += " --class dog --support c.jpg --support d.jpg --mask c.png --mask d.png --class cat --support e.jpg"
+    found, without = groups(line + " --point 3,4 --point 5,6.5 --background 7,8 --class bird")
+    assert without == ["bird"]
+    cat, dog = found["cat"], found["dog"]
+    assert [(str(p.path), str(p.mask)) for p in dog] == [("c.jpg", "c.png"), ("d.jpg", "d.png")]
+    assert [str(p.path) for p in cat] == ["a.jpg", "b.jpg", "e.jpg"]
+    assert (str(cat[0].mask), cat[1].boxes, cat[2].points) == ("a.png", [(1, 2, 30, 40)], [(3, 4), (5, 6.5)])
+    assert cat[2].background == [(7, 8)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--support a.jpg", "1 --support but 0 --mask"),
+        ("--support a --mask a --mask b", "1 --support but 2 --mask"),
+        ("--class cat --support a --class dog --mask a.png", "for --class dog"),
+        ("--box 1,2,3,4 --support a", "stands before any --support"),
+        ("--support a --box 1,2,3", "give LEFT,TOP,RIGHT,BOTTOM"),
+        ("--support a --point x,y", "give X,Y"),
+        ("--support a --mask a --point 1,2", "one or the other"),
+        ("--support a --background 1,2", "needs --mask, --scribble, --box or --point"),
+    ],
+)
+def test_what_does_not_go_together_is_named(line, message):
+    with pytest.raises(UsageError, match=message):
+        groups(line)
+
+
+def test_some_supports_with_and_some_without_a_class_are_refused():
+    with pytest.raises(UsageError, match=r"some supports have a class \(cat\)"):
+        merged({None: (["a"], ["b"])}, {"cat": (["c"], ["d"])})
+    assert merged({"x": (["a"], ["b"])}, {"x": (["c"], ["d"])}) == {"x": (["a", "c"], ["b", "d"])}
+
+
+def test_a_folder_of_classes(tmp_path):
+    pixels, mask = scene()
+    for name in ("cat/a.jpg", "cat/b.png", "dog/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / name)
+    for name in ("cat/a.png", "cat/b_mask.png"):
+        Image.fromarray(mask).save(tmp_path / name)
+    with pytest.raises(DataError, match=r"c\.jpg has no mask; put c_mask\.png or c_scribble\.png beside it"):
+        folder_supports(tmp_path)
+    strokes = Image.new("RGB", (40, 30), "white")
+    ImageDraw.Draw(strokes).line([(15, 10), (25, 15)], fill=(255, 0, 0), width=3)
+    strokes.save(tmp_path / "dog/c_scribble.png")
+    found = folder_supports(tmp_path)
+    assert list(found) == ["cat", "dog"]
+    assert [[p.name for p in part] for part in found["cat"]] == [["a.jpg", "b.png"], ["a.png", "b_mask.png"]]
+    assert iou(found["dog"][1][0] > 0, mask) > 0.7
+    with pytest.raises(DataError, match="holds no annotated photos"):
+        folder_supports(tmp_path / "dog" / ".." / "cat")
+
+
+def test_marks_become_the_object_s_mask():
+    pixels, truth = scene(size=(300, 200), box=(60, 50, 180, 150))
+    picture = Image.fromarray(pixels)
+    strokes = Image.new("RGBA", (300, 200))
+    pen = ImageDraw.Draw(strokes)
+    pen.line([(80, 80), (160, 120)], fill=(255, 0, 0), width=4)
+    red = strokes_in(Image.alpha_composite(Image.new("RGBA", strokes.size, "white"), strokes).convert("RGB"))
+    assert set(np.unique(red)) == {0, 1}
+    for marks in (Marks(scribble=red), Marks(points=[(100, 100)]), Marks([(50, 40, 190, 160)], points=[(100, 100)])):
+        assert iou(mask_from_marks(picture, marks) > 0, truth) > 0.95
+    blue = red.copy()
+    blue[:, 120] = 2
+    mask = mask_from_marks(picture, Marks(scribble=blue))
+    assert mask[100, 110]
+    assert not mask[:, 120].any()  # what was marked stays
+
+
+def test_a_box_alone_is_its_ellipse():
+    mask = mask_from_marks(Image.new("RGB", (100, 80)), Marks([(10, 20, 50, 60)]))
+    rows, columns = np.nonzero(mask)
+    assert (columns.min(), columns.max(), rows.min(), rows.max()) == (10, 49, 20, 59)
+    assert abs(mask.sum() - np.pi * 20 * 20) < 30
+
+
+@pytest.mark.parametrize(
+    ("marks", "error", "message"),
+    [
+        (Marks([(30, 10, 20, 20)]), UsageError, "box 30,10,20,20 marks nothing"),
+        (Marks(points=[(200, 3)]), UsageError, "point 200,3 is outside the photo of 40 x 30"),
+        (Marks(scribble=np.zeros((3, 3), np.uint8)), DataError, "scribble is 3 x 3 but its photo is 40 x 30"),
+        (Marks(scribble=np.zeros((30, 40), np.uint8)), DataError, "touch no pixel of the object"),
+    ],
+)
+def test_marks_that_mark_nothing_are_refused(marks, error, message):
+    with pytest.raises(error, match=message):
+        mask_from_marks(Image.new("RGB", (40, 30)), marks)
+
+
+def test_an_error_in_marks_names_the_photo(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
+    found, _ = grouped([("support", str(tmp_path / "a.jpg")), ("point", "99,3")])
+    with pytest.raises(UsageError, match=r"a\.jpg: point 99,3 is outside"):
+        supports_of(found)

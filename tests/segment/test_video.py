@@ -1,0 +1,80 @@
+"""Videos are segmented frame by frame."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from fewseg.data.images import read_labels
+from fewseg.errors import UsageError
+from fewseg.predictor import FewShotPredictor
+from fewseg.segment import plan, segment_folder
+from segment.test_run import files, photo
+from test_predictor import ColorSegmenter, iou, scene
+
+
+@pytest.fixture
+def predictor():
+    predictor = FewShotPredictor(ColorSegmenter())
+    predictor.set_support(*scene())
+    return predictor
+
+
+def clip(path, count=5):
+    """A video of a box that moves to the right by 8 pixels a frame; returns where it is."""
+    av = pytest.importorskip("av", reason="needs the extra `video`")
+    truths = []
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for i in range(count):
+            pixels, mask = scene(size=(96, 64), box=(8 + 8 * i, 16, 40 + 8 * i, 48))
+            truths.append(mask)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return truths
+
+
+def test_every_nth_frame_gets_its_mask(predictor, tmp_path):
+    (tmp_path / "in").mkdir()
+    truths = clip(tmp_path / "in/clip.mp4")
+    photo(tmp_path / "in/clip.png")
+    summary = segment_folder(predictor, tmp_path / "in", tmp_path / "out", overlay=False, every=2)
+    frames = [f"clip_mp4/frame_{n:06d}.png" for n in (0, 2, 4)]
+    assert files(tmp_path / "out") == [*frames, "clip_png.png"]
+    for n, name in zip((0, 2, 4), frames, strict=True):
+        assert iou(read_labels(tmp_path / "out" / name) > 0, truths[n]) > 0.85
+    assert len(summary.written) == 4
+    again = segment_folder(predictor, tmp_path / "in", tmp_path / "out", overlay=False, every=2, resume=True)
+    assert (again.skipped, again.written) == (4, ())
+
+
+def test_a_broken_video_is_listed_and_the_photos_are_done(predictor, tmp_path):
+    pytest.importorskip("av", reason="needs the extra `video`")
+    photo(tmp_path / "in/a.png")
+    (tmp_path / "in/b.mp4").write_bytes(b"no video at all")
+    summary = segment_folder(predictor, tmp_path / "in", tmp_path / "out", overlay=False)
+    assert files(tmp_path / "out") == ["a.png"]
+    assert [path.name for path, _ in summary.failed] == ["b.mp4"]
+    assert "cannot be decoded" in summary.failed[0][1]
+
+
+def test_without_the_library_a_video_is_refused_with_what_to_install(predictor, tmp_path, monkeypatch):
+    (tmp_path / "b.mp4").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UsageError, match=r"pip install 'fewseg\[video\]'"):
+        segment_folder(predictor, tmp_path / "b.mp4", tmp_path / "out")
+
+
+def test_a_video_s_folder_is_no_other_photo_s(tmp_path):
+    for name in ("clip.mp4", "clip/frame_000000.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    jobs = plan([tmp_path], tmp_path / "out")
+    assert {job.stem for job in jobs} == {"clip_2", "clip/frame_000000"}
+    assert np.sum([job.is_video for job in jobs]) == 1
