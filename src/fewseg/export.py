@@ -213,7 +213,7 @@ def _write(
         except Exception as error:  # the exporter raises its own errors for what ONNX cannot say
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
-                f"{what} cannot be exported to ONNX ({reason}); run it in PyTorch, or export hdmnet, prototype or dense"
+                f"{what} cannot be exported to ONNX ({reason}); run it in PyTorch, or export dense, prototype or pfenet"
             ) from error
 
 
