@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types imports clean
+.PHONY: demo test lint types imports security audit clean
 
 demo: $(VENV)/.installed
 	@out=runs/demo; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-$$n; done; $(BIN)/fewseg demo --out $$out
 
-test: lint types imports
+test: lint types imports security
 	$(BIN)/python -m pytest -n 2 --dist loadscope -q
 
 lint: $(VENV)/.installed-dev
@@ -20,6 +20,17 @@ types: $(VENV)/.installed-dev
 
 imports: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
+
+security: $(VENV)/.installed-dev
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
+
+# Known vulnerabilities of what is installed; needs the index's service, and says so where it is not reached.
+audit: $(VENV)/.installed-dev
+	@$(BIN)/pip-audit --skip-editable --progress-spinner off --timeout 20 > $(VENV)/audit.txt 2>&1; code=$$?; \
+	cat $(VENV)/audit.txt; \
+	if [ $$code -ne 0 ] && ! grep -q "known vulnerabilit" $(VENV)/audit.txt; then \
+	  echo "audit skipped: the service of known vulnerabilities was not reached"; \
+	else exit $$code; fi
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

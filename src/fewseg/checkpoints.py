@@ -18,7 +18,7 @@ from torch import nn
 
 from fewseg import registry
 from fewseg.data.images import replacing, sync
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.base_learner import PSPNet
 from fewseg.models.released import RELEASED, Recognised, recognise, recognise_method, rename_released
@@ -168,7 +168,15 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     method = record["method"]
     if method != PSPNet.name and method not in registry.classes("model"):
         method = record["class"]
-    model = _construct(method, arguments | overrides, common={})
+    try:
+        model = _construct(method, arguments | overrides, common={})
+    except FewsegError:
+        raise
+    except Exception as error:  # a constructor raises whatever a value of a wrong type leads it to
+        raise DataError(
+            f"{folder / 'config.json'} does not describe a {method} ({type(error).__name__}: {error}); "
+            "copy or save the model again"
+        ) from error
     weights = folder / "model.safetensors"
     if weights.is_file() and file_sha256(weights) != record["sha256"]:
         raise DataError(f"{weights} is damaged: its hash is not the one in fewseg.json; copy or save the model again")
