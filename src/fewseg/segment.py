@@ -100,13 +100,13 @@ def plan(queries: Iterable[str | os.PathLike[str]], out_dir: Path) -> list[Job]:
     What lies in `out_dir` is left out of a folder's pictures, so that a run can be repeated.
     """
     found: dict[Path, tuple[Path, Path, Path]] = {}
-    queries = list(map(Path, queries))
-    for query in queries:
+    paths = list(map(Path, queries))
+    for query in paths:
         root = query if query.is_dir() else query.parent
         for path in _pictures(query, out_dir):
             found.setdefault(path.resolve(), (path, root, path.relative_to(root)))
     if not found:
-        given = ", ".join(map(str, queries)) or "what was given"
+        given = ", ".join(map(str, paths)) or "what was given"
         raise UsageError(f"there are no pictures to segment in {given}; give picture files, or folders that hold some")
     relatives = Counter(_key(relative) for _, _, relative in found.values())
     names = [r if relatives[_key(r)] == 1 else Path(root.resolve().name) / r for _, root, r in found.values()]
