@@ -24,10 +24,11 @@ imports: $(VENV)/.installed-dev
 security: $(VENV)/.installed-dev
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
 
-# Known vulnerabilities of what is installed; needs the index's service, and says so where it is not reached.
+# Known vulnerabilities of what is installed; what the index's service does not know, or where it is not reached, is said.
 audit: $(VENV)/.installed-dev
 	@$(BIN)/pip-audit --skip-editable --progress-spinner off --timeout 20 > $(VENV)/audit.txt 2>&1; code=$$?; \
-	cat $(VENV)/audit.txt; \
+	grep -v "could not be audited" $(VENV)/audit.txt; \
+	if unknown=$$(grep -c "could not be audited" $(VENV)/audit.txt); then echo "not audited, as the service does not know them: $$unknown packages"; fi; \
 	if [ $$code -ne 0 ] && ! grep -q "known vulnerabilit" $(VENV)/audit.txt; then \
 	  echo "audit skipped: the service of known vulnerabilities was not reached"; \
 	else exit $$code; fi

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fewseg.checkpoints import create_model, save_model
+from fewseg.checkpoints import create_model, load_model, save_model
+from fewseg.errors import UsageError
 from test_cli import SCENES, TINY, Fewseg
 
 SIZE = (40, 30)
@@ -286,3 +287,12 @@ def test_words_and_files_that_cannot_be_used(
     no_leftovers(tmp_path)
     assert not (tmp_path / "ran").exists()
     assert {p.name for p in tmp_path.iterdir()} - FILES.keys() <= {".fewseg", "none"}
+
+
+def test_a_saved_model_replaces_nothing_but_a_saved_model(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes((place / "photo.jpg").read_bytes())
+    model = load_model(place / "model")
+    with pytest.raises(UsageError, match="is there already and is no saved model"):
+        save_model(model, tmp_path)
+    assert (tmp_path / "photo.jpg").is_file()
+    save_model(model, save_model(model, tmp_path / "model"))

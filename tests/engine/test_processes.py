@@ -157,7 +157,8 @@ def weights(folder: Path) -> Path:
     from fewseg.models.backbones import create_backbone
 
     torch.manual_seed(0)
-    safetensors.torch.save_file(create_backbone("timm/test_resnet").state_dict(), folder / "backbone.safetensors")
+    state = {name: tensor.contiguous() for name, tensor in create_backbone("timm/test_resnet").state_dict().items()}
+    safetensors.torch.save_file(state, folder / "backbone.safetensors")
     return folder / "backbone.safetensors"
 
 
