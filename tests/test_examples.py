@@ -1,0 +1,29 @@
+"""The notebooks run from top to bottom, offline, and print what is stored in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
+
+
+def printed(notebook: Any) -> list[str]:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return [output["text"] for output in outputs if output["output_type"] == "stream" and output["name"] == "stdout"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Jupyter's own
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_runs_and_prints_what_it_says(path: Path, tmp_path: Path) -> None:
+    stored = nbformat.read(path, as_version=4)
+    assert printed(stored)
+    again = nbformat.read(path, as_version=4)
+    NotebookClient(again, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    # which digits come out depends on the processor; which lines do not
+    assert [text.count("\n") for text in printed(again)] == [text.count("\n") for text in printed(stored)]
