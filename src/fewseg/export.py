@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -127,15 +129,21 @@ def export_onnx(model: FewShotSegmenter, folder: str | Path, *, int8: bool = Fal
         _library(library)
     out = Path(folder)
     model = model.cpu().eval()
-    if model.shots == 1:
-        try:
-            _export(model, out, shots=None)
-        except DataError:  # a method that goes through the shots one by one: its graph holds for their number alone
-            _export(model, out, shots=1)
-    else:
-        _export(model, out, shots=model.shots)
-    if int8:
-        _quantise(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as name:
+        work = Path(name)
+        if model.shots == 1:
+            try:
+                _export(model, work, shots=None)
+            except DataError:  # a method that goes through the shots one by one: its graph holds for their number alone
+                _export(model, work, shots=1)
+        else:
+            _export(model, work, shots=model.shots)
+        if int8:
+            _quantise(work)
+        out.mkdir(exist_ok=True)
+        for file in sorted(work.iterdir(), key=lambda f: f.name == RECORD):  # the record last
+            os.replace(file, out / file.name)
     return out
 
 
