@@ -250,7 +250,7 @@ def _start(plan: Plan, cell: Cell, base_only: bool, *, slot: int, count: int) ->
     log = job.with_suffix(".log")
     with open(log, "wb") as file:
         command = [sys.executable, "-m", "fewseg.experiments.sweep", str(job)]
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # nosec B603: this very module, no shell, and a file that it wrote itself
             command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=job_environment(slot, count)
         )
     return _Running(name, process, log, slot)
