@@ -212,7 +212,10 @@ def _parse(words: list[str]) -> DictConfig:
 
 
 def _merge(*parts: Any) -> DictConfig:
-    merged = OmegaConf.merge(*parts)
+    try:
+        merged = OmegaConf.merge(*parts)
+    except TypeError as error:  # a list where a mapping is, or the other way round
+        raise UsageError(f"a value is of another kind than the recipe's, a list or a mapping: {error}") from error
     if not isinstance(merged, DictConfig):
         raise UsageError("a configuration is a mapping of groups: " + ", ".join(_GROUPS))
     return merged
