@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,21 +67,24 @@ def compare(out: Path) -> None:
 
 def hang(out: Path) -> None:
     """Process 1 stops answering in the middle of the run."""
-    plain = EpisodeObjective.forward
-
-    def forward(self: EpisodeObjective, *args: Any, **kwargs: Any) -> Any:
-        if rank_and_world()[0] == 1 and (out / "run" / "state.pt").exists():
-            time.sleep(600)
-        return plain(self, *args, **kwargs)
-
-    EpisodeObjective.forward = forward  # type: ignore[method-assign]
-    train(toy_config(*TOY, "train.timeout=5", *sys.argv[3:]), out / "run")
+    _leave(out, lambda: time.sleep(600))
 
 
 def die(out: Path) -> None:
     """Process 1 ends in the middle of the run."""
-    time.sleep = lambda seconds: os._exit(7)
-    hang(out)
+    _leave(out, lambda: os._exit(7))
+
+
+def _leave(out: Path, how: Callable[[], None]) -> None:
+    plain = EpisodeObjective.forward
+
+    def forward(self: EpisodeObjective, *args: Any, **kwargs: Any) -> Any:
+        if rank_and_world()[0] == 1 and (out / "run" / "state.pt").exists():
+            how()
+        return plain(self, *args, **kwargs)
+
+    EpisodeObjective.forward = forward  # type: ignore[method-assign]
+    train(toy_config(*TOY, "train.timeout=5", *sys.argv[3:]), out / "run")
 
 
 if __name__ == "__main__":

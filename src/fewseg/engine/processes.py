@@ -25,6 +25,8 @@ from fewseg.errors import FewsegError, UsageError
 T = TypeVar("T")
 _GRACE = 10.0
 """Seconds that processes get to end after the first one did."""
+_START = 300.0
+"""Seconds, at least, that processes wait for one another at the start: each imports all that it needs first."""
 
 
 def end_with_children(fabric: Fabric) -> None:
@@ -59,7 +61,8 @@ def create_fabric(
 ) -> Fabric:
     """The devices and precision; under torchrun or srun their numbers hold.
 
-    A process that waits `timeout` seconds for another gives up. Raises UsageError for what the machine does not have.
+    A process that waits `timeout` seconds for another gives up; until all have started, for 300 seconds if that is
+    more (`launch` sets the first one). Raises UsageError for what the machine does not have.
     """
     found = launched()
     if found is not None:
@@ -72,7 +75,7 @@ def create_fabric(
     several = devices * nodes > 1
     if several:  # its greetings come from every process
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    strategy: Any = DDPStrategy(timeout=timedelta(seconds=timeout)) if several else "auto"
+    strategy: Any = DDPStrategy(timeout=timedelta(seconds=max(timeout, _START))) if several else "auto"
     try:
         return Fabric(
             accelerator=accelerator,
@@ -85,6 +88,15 @@ def create_fabric(
         reason = " ".join(str(error).split())
         asked = f"train.accelerator={accelerator}, devices={devices}, precision={precision}"
         raise UsageError(f"cannot train with {asked}: {reason}") from error
+
+
+def launch(fabric: Fabric, *, timeout: float) -> None:
+    """Start the processes, or meet those that were started; from then on none waits longer than `timeout` seconds."""
+    fabric.launch()
+    if fabric.world_size > 1:
+        # torch has the public name since 2.14
+        limit = getattr(distributed, "set_timeout", None) or distributed.distributed_c10d._set_pg_timeout
+        limit(timedelta(seconds=timeout))
 
 
 def join_launched(device: str) -> tuple[int, str]:

@@ -32,6 +32,7 @@ from fewseg.engine.processes import (
     any_of,
     create_fabric,
     end_with_children,
+    launch,
     lost,
     of_all,
     on_main,
@@ -235,7 +236,7 @@ def start_processes(config: Config) -> Fabric:
             f"give train.batch_size a multiple of {fabric.world_size}"
         )
     try:
-        fabric.launch()
+        launch(fabric, timeout=t.timeout)
     except (ValueError, RuntimeError) as error:  # the launcher's numbers do not fit, or the others never came
         reason = " ".join(str(error).split())[:300]
         raise FewsegError(f"{fabric.world_size} processes could not be brought together: {reason}") from error
