@@ -77,7 +77,7 @@ def extraction_runs(root: Path, episodes: int) -> tuple[dict[str, Callable[[], A
     def plain() -> None:
         with torch.no_grad():
             for kind, i, *rest in keys:
-                image, maps = dataset.load_classes(i, [rest[0] if kind == "support" else dataset.fold.base[0]])
+                image, maps = dataset.load_views(i, [rest[0] if kind == "support" else dataset.fold.base[0]], [0])[0]
                 if rest[-1]:
                     image, maps = image.flip(-1), maps.flip(-1)
                 if kind == "query":

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fewseg import registry
 from fewseg.checkpoints import method_class
-from fewseg.data.sampling import NOVEL_RULES
+from fewseg.data.sampling import DRAWS, NOVEL_RULES
 from fewseg.data.transforms import AugmentConfig
 from fewseg.errors import DataError, UsageError
 
@@ -57,6 +57,13 @@ class TrainConfig:
     epochs: int = 20
     episodes_per_epoch: int | None = None
     """null: one per training image."""
+    all_classes: bool = False
+    """Train on every class, the fold's novel ones too: a model to use, which nothing in the data set can measure."""
+    draw: str = "image"
+    """image: every training image is a query once per epoch (the papers' rule); class: every base class equally
+    often."""
+    negatives: float = 0.0
+    """Share of the episodes whose query does not hold the supports' class, so that an empty mask is learnt too."""
     batch_size: int = 4
     """Over all devices."""
     accumulate: int = 1
@@ -89,9 +96,13 @@ class TrainConfig:
     save_every: int = 200
     """Batches between checkpoints that a killed run resumes from; each epoch's end is one too."""
     cache_features: bool = False
-    """Compute the frozen features of every image once; augmentation is limited to flips."""
+    """Compute the frozen features of every image once, of a few views of it."""
+    cache_views: int = 2
+    """Views of every image whose features are cached: 2 are itself and its mirror image; further ones are augmented."""
     cache_gb: float = 4.0
     """Memory for these features; what does not fit goes to a temporary file in the run's directory."""
+    cache_dir: str | None = None
+    """Directory that keeps these features for other runs (other seeds, folds, heads) on the same frozen back-end."""
     tensorboard: bool = False
     deterministic: bool = False
     """Only algorithms that give the same bits every time; on a CPU with one number of threads they do anyway."""
@@ -143,6 +154,7 @@ _FROM_1: tuple[str, ...] = (
     "val_every",
     "val_episodes",
     "save_every",
+    "cache_views",
 )
 _FROM_0: tuple[str, ...] = (
     "lr",
@@ -156,6 +168,7 @@ _FROM_0: tuple[str, ...] = (
     "held_out",
     "timeout",
     "cache_gb",
+    "negatives",
 )
 _LEAST: dict[str, dict[Any, int]] = {
     "data": {"fold": 0, "shots": 1},
@@ -164,7 +177,7 @@ _LEAST: dict[str, dict[Any, int]] = {
 }
 _CHOICES = {
     "data": {"novel": NOVEL_RULES},
-    "train": {"optimizer": ("adamw", "adam", "sgd"), "validation": ("base", "novel", "none")},
+    "train": {"optimizer": ("adamw", "adam", "sgd"), "validation": ("base", "novel", "none"), "draw": DRAWS},
 }
 _SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
 

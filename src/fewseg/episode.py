@@ -84,6 +84,9 @@ class Prediction:
     correlations: tuple[Tensor, ...] = ()
     """Correlation maps, coarse to fine, each (B, h, w)."""
 
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    """What only the loss needs, by name: B first, of any size."""
+
     @property
     def mask(self) -> Tensor:
         """(B, H, W) bool: where the foreground wins."""

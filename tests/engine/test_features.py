@@ -87,9 +87,9 @@ def test_without_a_budget_nothing_is_kept(gigabytes: float) -> None:
 @pytest.mark.parametrize("make", [toy_config, lambda *w: hdmnet_config("model.base_learner=false", *w)])
 def test_training_features_are_those_of_the_images(toy: type[Toy], make: Any) -> None:
     task = EpisodeTask(make("train.cache_features=true", "data.shots=2"), progress=Silent())
-    assert isinstance(task.features, TrainingFeatures)
     task.module.train()
     (batch,) = task.batches(GlobalSampler(0, 4, batch=4), progress=Silent())
+    assert isinstance(task.features, TrainingFeatures)
     assert task.module.training
     model, squeeze = task.model.eval(), Squeeze(64)
     flipped = 0

@@ -55,6 +55,7 @@ class EpisodeDataset(Dataset[Sample]):
         length: int,
         transform: Transform,
         support_transform: Transform | None = None,
+        further_views: Transform | None = None,
         seed: int = 0,
         novel: str = "background",
         truth: bool = True,
@@ -62,6 +63,7 @@ class EpisodeDataset(Dataset[Sample]):
         self.source, self.fold, self.length, self.seed = source, fold, length, seed
         self._spec_of, self._truth = spec_of, truth
         self.transform, self._support_transform = transform, support_transform or transform
+        self.further_views = further_views or transform
         self._lookup = base_lookup(source, fold, novel=novel)
         self._hidden = fold.unseen if novel == "ignore" else ()
 
@@ -96,11 +98,29 @@ class EpisodeDataset(Dataset[Sample]):
         image, _, (maps,) = self.read(i, [class_id])
         return self._support_transform(image, maps, seed)
 
-    def load_classes(self, i: int, class_ids: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """An image (3, S, S) and, per class, the class mask and base labels (n, 2, S, S), transformed by seed 0."""
-        image, _, maps = self.read(i, class_ids)
-        pixels, flat = self.transform(image, maps.reshape(-1, *maps.shape[2:]), 0)
-        return pixels, flat.unflatten(0, maps.shape[:2])
+    def load_views(self, i: int, views: Iterable[int]) -> dict[int, tuple[Tensor, ImageLabels]]:
+        """Views of an image (3, S, S) with their labels: the same whatever the fold and the seed.
+
+        View 0 is transformed by seed 0, view 1 is view 0 mirrored, the others are `further_views`, by their own seeds.
+        """
+        found: dict[int, tuple[Tensor, ImageLabels]] = {}
+        wanted = sorted(views)
+        if not wanted:
+            return found
+        image, labels = _load(self.source, i)
+        local, class_ids = _localise(labels)
+        for view in wanted:
+            transform = self.transform if view < 2 else self.further_views
+            pixels, (mapped,) = transform(image, local[None], 0 if view < 2 else sample_seed(i, view))
+            if view == 1:
+                pixels, mapped = pixels.flip(-1), mapped.flip(-1)
+            found[view] = pixels, ImageLabels(mapped, class_ids)
+        return found
+
+    def class_maps(self, labels: ImageLabels, class_id: int) -> Tensor:
+        """Class mask and base labels (2, S, S) of a view's labels."""
+        full = labels.full(np.dtype(np.uint8 if len(self.source.class_names) < IGNORE else np.uint16))
+        return torch.from_numpy(np.stack([self._mask(full, class_id), self._lookup[full]]))
 
     def read(self, i: int, class_ids: Sequence[int]) -> tuple[Image.Image, NDArray[Any], NDArray[np.uint8]]:
         """An image and its label map (H, W) as they are and, per class, the class mask and base labels (n, 2, H, W)."""
@@ -113,6 +133,29 @@ class EpisodeDataset(Dataset[Sample]):
         if self._hidden:
             mask[np.isin(labels, [c for c in self._hidden if c != class_id])] = IGNORE
         return mask
+
+
+@dataclass(frozen=True)
+class ImageLabels:
+    """A view's labels: (S, S) uint8, 0 background, n the class `class_ids[n - 1]`, 255 void."""
+
+    local: Tensor
+    class_ids: tuple[int, ...]
+
+    def full(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The label map (S, S) in the data set's own class ids; void is the type's highest value."""
+        table = np.full(256, np.iinfo(dtype).max, dtype)
+        table[: 1 + len(self.class_ids)] = (0, *self.class_ids)
+        return table[self.local.numpy()]
+
+
+def _localise(labels: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
+    """Labels numbered by the classes that the image holds, and these."""
+    void = np.iinfo(labels.dtype).max
+    ids = [int(c) for c in np.unique(labels) if c not in (0, void)]
+    table = np.zeros(int(void) + 1, np.uint8)
+    table[ids], table[void] = np.arange(1, len(ids) + 1), IGNORE
+    return table[labels], tuple(ids)
 
 
 class BaseDataset(Dataset[tuple[Tensor, Tensor]]):

@@ -18,6 +18,7 @@ from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import DataError, UsageError
 
 NOVEL_RULES = ("drop", "background", "ignore")
+DRAWS = ("image", "class")
 
 # The first number after the seed: streams that must not coincide.
 _DRAW, _EPOCH, _CLASS_ORDER, _QUERY_ORDER = range(4)
@@ -44,15 +45,32 @@ def check_novel(novel: str) -> None:
 
 
 class TrainingEpisodes:
-    """The papers' training rule: every training image is the query once per epoch, in an order shuffled anew.
+    """What to train on: a query image, one of its classes, supports that are uniform without repeats and never the
+    query.
 
-    The class is uniform among the base classes with at least `min_pixels` pixels in the query, the supports are uniform
-    without repeats and never the query.
+    With `draw="image"`, the papers' rule, every training image is the query once per epoch, in an order shuffled anew,
+    and the class is uniform among the base classes with at least `min_pixels` pixels in it. With `draw="class"` the
+    class is uniform among all base classes and the query among its images, so that rare classes count as much.
+    A share of `negatives` has supports of a class that the query does not hold: nothing is to be found there.
     """
 
-    def __init__(self, source: ImageSource, fold: Fold, *, shots: int = 1, seed: int = 0, novel: str = "drop") -> None:
+    def __init__(
+        self,
+        source: ImageSource,
+        fold: Fold,
+        *,
+        shots: int = 1,
+        seed: int = 0,
+        novel: str = "drop",
+        draw: str = "image",
+        negatives: float = 0.0,
+    ) -> None:
+        if draw not in DRAWS:
+            raise UsageError(f"unknown train.draw={draw!r}; choose {', '.join(DRAWS)}")
+        if not 0 <= negatives <= 1:
+            raise UsageError(f"train.negatives={negatives} is a share of the episodes; give 0 to 1")
         self.images = training_images(source, fold, novel=novel)
-        self.shots, self.seed = shots, seed
+        self.shots, self.seed, self.draw, self.negatives = shots, seed, draw, negatives
         self._index, self._min_pixels = source.index, source.min_pixels
         self._pools = {
             c: np.intersect1d(self.images, source.index.images_of(c, min_pixels=self._min_pixels)) for c in fold.base
@@ -71,11 +89,18 @@ class TrainingEpisodes:
 
     def spec(self, g: int) -> EpisodeSpec:
         """Episode number `g`, counted from the start of training over all epochs."""
-        epoch, position = divmod(g, len(self))
-        query = int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
-        present = self._index.classes_in(query, min_pixels=self._min_pixels)
         rng = default_rng([self.seed, _DRAW, g])
-        class_id = int(rng.choice([c for c in present if c in self._pools]))
+        if self.draw == "class":
+            class_id = int(rng.choice([c for c, pool in self._pools.items() if len(pool)]))
+            query = int(rng.choice(self._pools[class_id]))
+        else:
+            epoch, position = divmod(g, len(self))
+            query = int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
+            present = self._index.classes_in(query, min_pixels=self._min_pixels)
+            class_id = int(rng.choice([c for c in present if c in self._pools]))
+        if self.negatives and rng.random() < self.negatives:
+            absent = [c for c, pool in self._pools.items() if len(pool) and not self._index.counts[query, c]]
+            class_id = int(rng.choice(absent)) if absent else class_id
         return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots))
 
 

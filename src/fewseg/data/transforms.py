@@ -49,10 +49,12 @@ class AugmentConfig:
     flip_p: float = 0.5
     jitter: float = 0.0
     """Strength of random brightness, contrast and saturation; no paper's."""
+    area: list[float] | None = None
+    """Range of the share of the image that a random cut of about its shape keeps before it is squeezed; no paper's."""
     crop: bool = False
     """Whether to end in a random crop of the square (PFENet, BAM, base training), not by squeezing to it (HDMNet)."""
     keep_foreground: float = 0.85
-    """A crop is redrawn, up to 31 times, until it keeps this share of the label 1; 0 takes the first."""
+    """A crop or cut is redrawn, up to 31 times, until it keeps this share of the label 1; 0 takes the first."""
 
 
 class Squeeze:
@@ -93,20 +95,18 @@ class Augment:
     """Random scale, rotation, blur, flip and colour of an image, then the square: squeezed or cropped."""
 
     def __init__(self, config: AugmentConfig, size: int, *, mean: Sequence[float] = IMAGENET_MEAN) -> None:
-        if len(config.scale) != 2 or not 0 < config.scale[0] <= config.scale[1]:
-            raise UsageError(
-                f"augment.scale={list(config.scale)} is no range; give [smallest, largest] factor, e.g. [0.9, 1.1]"
-            )
         fill: dict[Any, Any] = {tv_tensors.Image: list(mean), tv_tensors.Mask: IGNORE}
         rotation = v2.RandomRotation([-config.rotate, config.rotate], v2.InterpolationMode.BILINEAR, fill=fill)
         steps: list[v2.Transform] = [
-            RandomScale(config.scale[0], config.scale[1]),
+            RandomScale(*_range("scale", config.scale)),
             v2.RandomApply([rotation], config.rotate_p),
             v2.RandomApply([Blur()], config.blur_p),
             v2.RandomHorizontalFlip(config.flip_p),
         ]
         if config.jitter:
             steps.append(v2.ColorJitter(config.jitter, config.jitter, config.jitter))
+        if config.area is not None:
+            steps.append(AreaCut(*_range("area", config.area, most=1.0), keep=config.keep_foreground))
         if config.crop:
             steps.append(ForegroundCrop(size, mean, keep=config.keep_foreground))
         self._steps = v2.Compose(steps)
@@ -195,6 +195,41 @@ class ForegroundCrop(v2.Transform):
         return F.crop(F.pad(inpt, params["padding"], fill=fill), params["top"], params["left"], self.size, self.size)
 
 
+class AreaCut(v2.Transform):
+    """A random cut with a share of the image's area between `low` and `high`, its shape stretched by up to a third.
+
+    It keeps `keep` of every class of the first label map, or, after 31 tries, is the whole image.
+    """
+
+    tries, stretch = 31, 0.3
+
+    def __init__(self, low: float, high: float, *, keep: float) -> None:
+        super().__init__()
+        self.low, self.high, self.keep = low, high, keep
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The cut's corner and sides."""
+        maps = next(x for x in flat_inputs if isinstance(x, tv_tensors.Mask))
+        height, width = maps.shape[-2:]
+        classes = [c for c in maps[0].unique().tolist() if c not in (0, IGNORE)]
+        foreground = torch.stack([maps[0] == c for c in classes]) if classes else maps[:0] == 1
+        wanted = self.keep * foreground.sum((-2, -1))
+        for _ in range(self.tries):
+            share = torch.empty(()).uniform_(self.low, self.high).item()
+            shape = torch.empty(()).uniform_(-self.stretch, self.stretch).exp().item()
+            h, w = (
+                min(side, max(1, int(side * (share * f) ** 0.5))) for side, f in ((height, shape), (width, 1 / shape))
+            )
+            top, left = int(torch.randint(height - h + 1, ())), int(torch.randint(width - w + 1, ()))
+            if bool((foreground[:, top : top + h, left : left + w].sum((-2, -1)) >= wanted).all()):
+                return {"top": top, "left": left, "height": h, "width": w}
+        return {"top": 0, "left": 0, "height": height, "width": width}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """The cut image or label maps."""
+        return F.crop(inpt, **params)
+
+
 def as_tensors(image: Image.Image, labels: NDArray[np.uint8]) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
     """The image as (3, H, W) float in [0, 1] and the labels as they are, as torchvision's types."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
@@ -204,6 +239,13 @@ def as_tensors(image: Image.Image, labels: NDArray[np.uint8]) -> tuple[tv_tensor
 def sample_seed(*numbers: int) -> int:
     """One 63-bit seed from several numbers (seed, episode, slot), as independent as NumPy's seed sequences are."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _range(key: str, values: Sequence[float], *, most: float = float("inf")) -> tuple[float, float]:
+    if len(values) != 2 or not 0 < values[0] <= values[1] <= most:
+        example = "[0.9, 1.1]" if most > 1 else "[0.3, 1.0]"
+        raise UsageError(f"augment.{key}={list(values)} is no range; give [smallest, largest], e.g. {example}")
+    return values[0], values[1]
 
 
 def _resize(pixels: Tensor, maps: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Pair:

@@ -77,6 +77,7 @@ def _of_all_processes(prediction: Prediction, batch: Episode) -> tuple[Predictio
         whole_batch(prediction.logits),
         {name: whole_batch(value) for name, value in prediction.aux.items()},
         tuple(whole_batch(c) for c in prediction.correlations),
+        {name: whole_batch(value) for name, value in prediction.extra.items()},
     )
     labels = ("class_id", "base_index", "query_mask", "query_base_mask")
     given = {name: whole_batch(value) for name, value in batch.as_dict().items() if name in labels}

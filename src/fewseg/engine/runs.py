@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fewseg import registry
-from fewseg.checkpoints import create_model, find_folder, load_model, read_record
+from fewseg.checkpoints import create_model, find_folder, load_model, read_record, shipped_folder, shipped_models
 from fewseg.config import Config, load_config
 from fewseg.data.source import Fold, ImageSource
 from fewseg.engine.memory import keep_freed_memory
@@ -35,12 +35,13 @@ class Opened:
 def open_target(
     target: str, words: Sequence[str], *, device: str = "auto", support_mask: bool = True, **overrides: Any
 ) -> Opened:
-    """Open a run directory, a saved folder, or a training-free method by its recipe's name.
+    """Open a model that comes with fewseg, a run directory, a saved folder, or a training-free method by its recipe's
+    name.
 
     `words` are recipes and overrides, as for `load_config`; `support_mask=False` is passed to the model.
     """
     keep_freed_memory()
-    path = Path(target)
+    path = shipped_folder(target) if target in shipped_models() else Path(target)
     options = overrides if support_mask else {**overrides, "support_mask": False}
     if path.is_dir():
         return _open_folder(path, words, device=device, options=options)

@@ -20,6 +20,7 @@ from fewseg.data.sampling import TrainingEpisodes, sample_episodes
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Augment, Squeeze
 from fewseg.engine.evaluate import evaluate_episodes
+from fewseg.engine.feature_store import FeatureStore
 from fewseg.engine.features import FeatureCache
 from fewseg.engine.objectives import BaseObjective, EpisodeObjective
 from fewseg.engine.processes import of_all, own_share
@@ -91,6 +92,10 @@ def training_fold(config: Config, source: ImageSource) -> Fold:
     if config.train.validation not in VALIDATIONS:
         raise UsageError(f"unknown train.validation={config.train.validation!r}; choose {', '.join(VALIDATIONS)}")
     fold = source.fold(config.data.fold)
+    if config.train.all_classes:
+        if config.train.validation != "none":
+            raise UsageError("train.all_classes=true leaves no class to validate on; add train.validation=none")
+        return Fold(fold.index, novel=(), base=tuple(sorted((*fold.base, *fold.novel))))
     if config.train.validation == "base" and not fold.held_out:  # FSS-1000 brings validation classes of its own
         return fold.hold_out(config.train.held_out)
     return fold
@@ -116,25 +121,31 @@ class EpisodeTask(Task):
         )
         if not self.model.trainable:
             raise UsageError(f"{config.model.name} has nothing to train; evaluate it as it is")
-        self.episodes = TrainingEpisodes(self.source, self.fold, shots=data.shots, seed=train.seed, novel=data.novel)
+        self.episodes = TrainingEpisodes(
+            self.source,
+            self.fold,
+            shots=data.shots,
+            seed=train.seed,
+            novel=data.novel,
+            draw=train.draw,
+            negatives=train.negatives,
+        )
         self.epoch_length = train.episodes_per_epoch or len(self.episodes)
         mean = self.model.backbone.pixel_mean.flatten().tolist()
         size = self.model.image_size
+        augment = Augment(config.augment, size, mean=mean)
         self.dataset = EpisodeDataset(
             self.source,
             self.fold,
             spec_of=self.episodes.spec,
             length=self.epoch_length * train.epochs,
-            transform=Squeeze(size) if train.cache_features else Augment(config.augment, size, mean=mean),
+            transform=Squeeze(size) if train.cache_features else augment,
+            further_views=augment,
             seed=train.seed,
             novel=data.novel,
             truth=False,
         )
-        self.features = (
-            TrainingFeatures(self.model, self.dataset, self.episodes, gigabytes=train.cache_gb)
-            if train.cache_features
-            else None
-        )
+        self.features: TrainingFeatures | None = None
         self.module = EpisodeObjective(self.model)
 
     def take_base(self, run: Path | None) -> None:
@@ -143,10 +154,25 @@ class EpisodeTask(Task):
             load_base_learner(self.model, run, base=self.fold.base)
 
     def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
-        if self.features is not None:
+        if self.config.train.cache_features:
+            self.features = self.features or self._new_features()
             self.features.fill(sampler, workers=self.config.train.workers, progress=progress, folder=folder)
             return self.features.batches(sampler)
         return make_loader(self.dataset, sampler, workers=self.config.train.workers)
+
+    def _new_features(self) -> TrainingFeatures:
+        train = self.config.train
+        store = None
+        if train.cache_dir is not None:
+            store = FeatureStore(Path(train.cache_dir), self.model, self.source, self.config.augment)
+        return TrainingFeatures(
+            self.model,
+            self.dataset,
+            self.episodes,
+            views=train.cache_views,
+            gigabytes=train.cache_gb,
+            store=store,
+        )
 
     def inputs(self, batch: Any) -> dict[str, Any]:
         if isinstance(batch, Sample):

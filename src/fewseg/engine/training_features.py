@@ -1,7 +1,7 @@
-"""Frozen features of a training set, extracted once: of every image as it is and mirrored.
+"""Frozen features of a training set, extracted once: of every image as it is, mirrored, and in further views.
 
 A mirrored image's features are not its features mirrored: strided layers pad on one side. So both are extracted. Every
-image is extracted on its own, so that a resumed run, which extracts fewer, finds the same.
+view of an image is extracted on its own, so that a resumed run, which extracts fewer, finds the same.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fewseg.data.dataset import EpisodeDataset, GlobalSampler, make_loader
+from fewseg.data.dataset import EpisodeDataset, GlobalSampler, ImageLabels, make_loader
 from fewseg.data.sampling import TrainingEpisodes
 from fewseg.data.transforms import sample_seed
 from fewseg.engine.feature_file import FeatureFile
+from fewseg.engine.feature_store import FeatureStore
 from fewseg.engine.features import nbytes, stack_queries, stack_supports
 from fewseg.engine.lanes import in_lanes, lanes_for
 from fewseg.episode import Episode
@@ -30,7 +31,7 @@ from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.progress import Silent
 
 Key = tuple[Any, ...]
-"""("query", image, flip), ("support", image, class, flip) or ("labels", image, class, flip)."""
+"""("query", image, view) or ("support", image, class, view); a method that masks features has queries only."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class FeatureBatch:
 
 
 class TrainingFeatures:
-    """Extracted features of a training set; every episode mirrors its images at random.
+    """Extracted features of a training set; every episode takes its images in random ones of their `views`.
 
-    `gigabytes` of them are kept in memory, the others in a temporary file.
+    `gigabytes` of them are kept in memory, the others in a temporary file. What `store` holds is not extracted again.
     """
 
     def __init__(
@@ -54,13 +55,17 @@ class TrainingFeatures:
         dataset: EpisodeDataset,
         episodes: TrainingEpisodes,
         *,
+        views: int = 2,
         gigabytes: float = 4.0,
+        store: FeatureStore | None = None,
     ) -> None:
-        self.model, self.dataset, self.episodes = model, dataset, episodes
+        self.model, self.dataset, self.episodes, self.views = model, dataset, episodes, views
         self.budget = int(gigabytes * 1e9)
         self.used = 0
         self._kept: dict[Key, Features] = {}
+        self._labels: dict[tuple[int, int], ImageLabels] = {}
         self._file: FeatureFile | None = None
+        self._store = store
 
     def fill(self, sampler: GlobalSampler, *, workers: int, progress: Silent, folder: Path | None = None) -> None:
         """Extract all that the sampler's episodes will ask for and is not there yet.
@@ -68,12 +73,12 @@ class TrainingFeatures:
         The file for what memory has no room for is made in `folder`. DataError where the disk has no room either.
         """
         wanted = self._wanted(sampler)
-        images = _Images(self.dataset, wanted)
+        total = sum(len(keys) for keys in wanted.values())
+        images = _Images(self.dataset, wanted, self._store)
         loader = make_loader(images, [[n] for n in range(len(images))], workers=workers)
-        total = sum(key[0] != "labels" for keys in wanted.values() for key in keys)
         was_training = self.model.training
         self.model.eval()
-        done = self._extracted(loader, total, folder)
+        done = self._extracted(loader)
         try:
             for key, features in progress(done, "extracting features", total):
                 self._keep(key, features, total, folder)
@@ -90,41 +95,41 @@ class TrainingFeatures:
         """By image, so that each is loaded once."""
         wanted: dict[int, set[Key]] = {}
         for g in (g for numbers in sampler for g in numbers):
-            spec, flips = self.episodes.spec(g), self._flips(g)
-            keys = {("query", spec.query, flips[0]), ("labels", spec.query, spec.class_id, flips[0])}
-            keys |= {("support", i, spec.class_id, flip) for i, flip in zip(spec.support, flips[1:], strict=True)}
-            for key in keys - self._kept.keys():
-                wanted.setdefault(key[1], set()).add(key)
+            spec = self.episodes.spec(g)
+            for slot, (i, view) in enumerate(zip((spec.query, *spec.support), self._views(g), strict=True)):
+                as_query = slot == 0 or self.model.masks_features
+                key = ("query", i, view) if as_query else ("support", i, spec.class_id, view)
+                if key not in self._kept:
+                    wanted.setdefault(i, set()).add(key)
         return dict(sorted(wanted.items()))
 
-    def _extracted(
-        self, loader: Iterable[_Loaded], total: int, folder: Path | None
-    ) -> Generator[tuple[Key, Features], None, None]:
-        """Features by key; labels, which cost nothing, are kept on the way."""
+    def _extracted(self, loader: Iterable[_Loaded]) -> Generator[tuple[Key, Features], None, None]:
+        """Features by key; labels are kept on the way."""
 
-        def inputs() -> Iterator[tuple[Key, Tensor, Tensor]]:
-            for keys, classes, image, maps in loader:
-                for key in keys:
-                    of_class = maps[classes.index(key[2]) if key[0] != "query" else 0][None]
-                    pixels, labels = (image.flip(-1), of_class.flip(-1)) if key[-1] else (image, of_class)
-                    if key[0] == "labels":
-                        self._keep(
-                            key, {"mask": labels[:, 0].clone(), "base_mask": labels[:, 1].clone()}, total, folder
-                        )
-                    else:
-                        yield key, pixels[None], labels
+        def inputs() -> Iterator[tuple[Key, Tensor | Features, ImageLabels]]:
+            for views, stored in loader:
+                for i, view, image, labels in views:
+                    self._labels[i, view] = labels
+                    for key, found in stored[view].items():
+                        yield key, image if found is None else found, labels
 
         return in_lanes(self._extract, inputs(), lanes=lanes_for(self.model.device))
 
     @torch.no_grad()
-    def _extract(self, item: tuple[Key, Tensor, Tensor]) -> tuple[Key, Features]:
-        key, image, maps = item
-        pixels = image.to(self.model.device)
+    def _extract(self, item: tuple[Key, Tensor | Features, ImageLabels]) -> tuple[Key, Features]:
+        key, given, labels = item
+        if not isinstance(given, Tensor):
+            return key, given
+        pixels = given[None].to(self.model.device)
         if key[0] == "query":
             features = self.model.extract_query(pixels)
         else:
-            features = self.model.extract_support(pixels[:, None], maps[:, None, 0].to(self.model.device))
-        return key, {name: f.cpu() for name, f in features.items()}
+            mask = self.dataset.class_maps(labels, key[2])[0]
+            features = self.model.extract_support(pixels[:, None], mask[None, None].to(self.model.device))
+        features = {name: f.cpu() for name, f in features.items()}
+        if self._store is not None:
+            self._store.put(key, features, labels)
+        return key, features
 
     def _keep(self, key: Key, features: Features, total: int, folder: Path | None) -> None:
         size = nbytes(features)
@@ -140,49 +145,67 @@ class TrainingFeatures:
         self._kept[key] = filed
 
     def _batch(self, numbers: Iterable[int]) -> FeatureBatch:
-        queries, supports, labels, classes = [], [], [], []
+        queries, supports, maps, classes = [], [], [], []
         for g in numbers:
-            spec, (flip, *flips) = self.episodes.spec(g), self._flips(g)
+            spec, (view, *views) = self.episodes.spec(g), self._views(g)
             c = spec.class_id
-            queries.append(self._kept["query", spec.query, flip])
-            supports.append([self._kept["support", i, c, f] for i, f in zip(spec.support, flips, strict=True)])
-            labels.append(self._kept["labels", spec.query, c, flip])
+            queries.append(self._kept["query", spec.query, view])
+            supports.append([self._support(i, c, v) for i, v in zip(spec.support, views, strict=True)])
+            maps.append(self.dataset.class_maps(self._labels[spec.query, view], c))
             classes.append(c)
         count, shots = len(classes), self.episodes.shots
+        labels = torch.stack(maps)
         episode = Episode(
             query_image=torch.empty(count, 3, 0, 0),
             support_images=torch.empty(count, shots, 3, 0, 0),
             support_masks=torch.empty(count, shots, 0, 0),
             class_id=torch.tensor(classes),
             base_index=torch.tensor([self.dataset.fold.base_index(c) for c in classes]),
-            query_mask=torch.cat([maps["mask"] for maps in labels]),
-            query_base_mask=torch.cat([maps["base_mask"] for maps in labels]),
+            query_mask=labels[:, 0],
+            query_base_mask=labels[:, 1],
         )
         return FeatureBatch(stack_queries(queries), stack_supports(supports), episode)
 
-    def _flips(self, g: int) -> list[int]:
+    def _support(self, i: int, class_id: int, view: int) -> Features:
+        if not self.model.masks_features:
+            return self._kept["support", i, class_id, view]
+        mask = self.dataset.class_maps(self._labels[i, view], class_id)[0]
+        return self.model.as_support(self._kept["query", i, view], mask[None, None])
+
+    def _views(self, g: int) -> list[int]:
         rng = np.random.default_rng([self.dataset.seed, sample_seed(g)])
-        return rng.integers(0, 2, 1 + self.episodes.shots).tolist()
+        return rng.integers(0, self.views, 1 + self.episodes.shots).tolist()
 
 
-_Loaded = tuple[list[Key], list[int], Tensor, Tensor]
+_Loaded = tuple[list[tuple[int, int, Tensor, ImageLabels]], dict[int, dict[Key, Features | None]]]
+"""Per view: image number, view, image (3, S, S) and labels; and by view, per key, what the store holds of it."""
 
 
 class _Images(Dataset[_Loaded]):
-    """Number of a wanted image -> its keys, their classes, the image (3, S, S), and each class's mask and base labels
-    (n, 2, S, S).
-    """
+    """Number of a wanted image -> its views, and what is stored of them; a view that is stored whole is not loaded."""
 
-    def __init__(self, dataset: EpisodeDataset, wanted: dict[int, set[Key]]) -> None:
-        self.dataset, self.wanted = dataset, list(wanted.items())
+    def __init__(self, dataset: EpisodeDataset, wanted: dict[int, set[Key]], store: FeatureStore | None) -> None:
+        self.dataset, self.wanted, self.store = dataset, list(wanted.items()), store
 
     def __len__(self) -> int:
         return len(self.wanted)
 
     def __getitem__(self, n: int) -> _Loaded:
         i, keys = self.wanted[n]
-        classes = sorted({key[2] for key in keys if key[0] != "query"})
-        return sorted(keys), classes, *self.dataset.load_classes(i, classes)
+        stored: dict[int, dict[Key, Features | None]] = {}
+        labels: dict[int, ImageLabels] = {}
+        for key in sorted(keys):
+            found = None if self.store is None else self.store.get(key)
+            stored.setdefault(key[-1], {})[key] = None if found is None else found[0]
+            if found is not None:
+                labels[key[-1]] = found[1]
+        missing = [view for view, of_view in stored.items() if None in of_view.values()]
+        loaded = self.dataset.load_views(i, missing)
+        views = [
+            (i, view, *loaded[view]) if view in loaded else (i, view, torch.empty(0), labels[view])
+            for view in sorted(stored)
+        ]
+        return views, stored
 
     @staticmethod
     def collate(items: list[_Loaded]) -> _Loaded:

@@ -32,6 +32,9 @@ class FewShotSegmenter(nn.Module, PyTorchModelHubMixin, library_name="fewseg", t
     """Whether the method takes a trained base learner's back-end and head."""
     trainable: ClassVar[bool] = True
     """False for methods without a trained part (prototype, dense matching)."""
+    masks_features: ClassVar[bool] = False
+    """Whether a support is extracted as a query is, and `as_support` adds its mask: an image's features then serve as
+    both, and for every class."""
 
     shots: int
     image_size: int
@@ -60,6 +63,12 @@ class FewShotSegmenter(nn.Module, PyTorchModelHubMixin, library_name="fewseg", t
     @abstractmethod
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
         """The frozen half of `encode_support`; every shot is handled on its own."""
+
+    def as_support(self, features: Features, masks: Tensor) -> Features:
+        """Extracted features of B*K images with their masks (B, K, H, W): what `extract_support` gives where the method
+        masks features.
+        """
+        return {name: f.unflatten(0, masks.shape[:2]) for name, f in features.items()} | {"mask": masks}
 
     def embed_query(self, features: Features) -> Features:
         """The trained half of `encode_query`; nothing to do by default."""
