@@ -21,6 +21,7 @@ from fewseg.episode import Prediction
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.compiling import compile_backbone
+from fewseg.models.mirrored import Mirrored
 from fewseg.models.ops import resize, resize_ac, resize_nearest
 
 Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
@@ -50,8 +51,8 @@ class FewShotPredictor:
 
     Pictures are squeezed to the model's square (bilinear without antialiasing, as the papers evaluate; masks nearest),
     and logits are resized to the picture's own size with align_corners=True. The model is moved to `device` ("cpu",
-    "cuda", "cuda:1", "mps"; None leaves it where it is) and put into evaluation mode. `flip` averages the logits of the
-    picture and of its mirror image, in twice the time. `compile` compiles the back-end with torch.compile; where no
+    "cuda", "cuda:1", "mps"; None leaves it where it is) and put into evaluation mode. `flip` averages the logits with
+    those of the mirrored pictures, in twice the time. `compile` compiles the back-end with torch.compile; where no
     compiler works it warns, and predicts without.
     """
 
@@ -64,10 +65,10 @@ class FewShotPredictor:
         compile: bool = False,
     ) -> None:
         self.device = model.device if device is None else _usable_device(device)
-        self.model = model.to(self.device).eval()
-        if compile and (hindrance := compile_backbone(self.model)):
+        model = model.to(self.device).eval()
+        if compile and (hindrance := compile_backbone(model)):
             warnings.warn(f"the back-end is not compiled: {hindrance}", stacklevel=2)
-        self.flip = flip
+        self.model = Mirrored(model).eval() if flip else model
         self.names: tuple[str, ...] | None = None
         """Names of the classes, in order; None for the one class of a support without a name."""
         self.support_files: frozenset[Path] = frozenset()
@@ -137,18 +138,14 @@ class FewShotPredictor:
         squeezed = resize(photo, (self.model.image_size, self.model.image_size)).to(self.device)
         with torch.inference_mode():
             query = self.model.encode_query(squeezed)
-            mirrored = self.model.encode_query(squeezed.flip(-1)) if self.flip else None
         for support in self._supports:
-            yield self._match(query, support, mirrored=mirrored, size=size)
+            yield self._match(query, support, size=size)
 
     @torch.inference_mode()
-    def _match(self, query: Features, support: Features, *, mirrored: Features | None, size: tuple[int, int]) -> Result:
+    def _match(self, query: Features, support: Features, *, size: tuple[int, int]) -> Result:
         side = (self.model.image_size, self.model.image_size)
         prediction: Prediction = self.model.match(query, support, size=side)
-        logits = prediction.logits.float()
-        if mirrored is not None:
-            logits = (logits + self.model.match(mirrored, support, size=side).logits.float().flip(-1)) / 2
-        proba = resize_ac(logits, size).softmax(1)[0, 1].cpu().numpy()
+        proba = resize_ac(prediction.logits.float(), size).softmax(1)[0, 1].cpu().numpy()
         correlations = tuple(correlation[0].float().cpu().numpy() for correlation in prediction.correlations)
         return Result(mask=proba > 0.5, proba=proba, correlations=correlations)
 

@@ -1,0 +1,66 @@
+"""Any method, averaged over an episode and its mirror image: a little better, in twice the time."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fewseg.episode import Episode, Prediction
+from fewseg.models.base import Features, FewShotSegmenter
+
+_MIRRORED = "mirrored."
+
+
+class Mirrored(FewShotSegmenter):
+    """A trained model whose logits are the mean of an episode's and of the mirrored episode's, mirrored back."""
+
+    trainable = False
+
+    def __init__(self, model: FewShotSegmenter) -> None:
+        super().__init__()
+        self.model = model
+        self.name = model.name  # type: ignore[misc]  # it answers for the model that it holds
+        self.shots, self.image_size = model.shots, model.image_size
+        self._hub_mixin_config = {**(getattr(model, "_hub_mixin_config", None) or {}), "flip": True}
+
+    def extract_query(self, image: Tensor) -> Features:
+        return _both(self.model.extract_query(image), self.model.extract_query(image.flip(-1)))
+
+    def extract_support(self, images: Tensor, masks: Tensor) -> Features:
+        mirrored = self.model.extract_support(images.flip(-1), masks.flip(-1))
+        return _both(self.model.extract_support(images, masks), mirrored)
+
+    def embed_query(self, features: Features) -> Features:
+        return _both(*(self.model.embed_query(part) for part in _parts(features)))
+
+    def embed_support(self, features: Features) -> Features:
+        return _both(*(self.model.embed_support(part) for part in _parts(features)))
+
+    def match(
+        self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
+    ) -> Prediction:
+        plain, mirrored = (
+            self.model.match(q, s, size=size, base_index=base_index)
+            for q, s in zip(_parts(query), _parts(support), strict=True)
+        )
+        return Prediction(
+            _mean(plain.logits, mirrored.logits),
+            aux={name: _mean(value, mirrored.aux[name]) for name, value in plain.aux.items()},
+            correlations=tuple(_mean(a, b) for a, b in zip(plain.correlations, mirrored.correlations, strict=True)),
+        )
+
+    def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
+        raise ValueError("a mirrored model is for use alone; train the model itself")
+
+
+def _both(plain: Features, mirrored: Features) -> Features:
+    return plain | {_MIRRORED + name: f for name, f in mirrored.items()}
+
+
+def _parts(features: Features) -> tuple[Features, Features]:
+    """What `_both` joined."""
+    mirrored = {n.removeprefix(_MIRRORED): f for n, f in features.items() if n.startswith(_MIRRORED)}
+    return {n: f for n, f in features.items() if not n.startswith(_MIRRORED)}, mirrored
+
+
+def _mean(plain: Tensor, mirrored: Tensor) -> Tensor:
+    return (plain + mirrored.flip(-1)) / 2
