@@ -10,15 +10,18 @@ import hashlib
 import json
 import secrets
 import shutil
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fewseg import registry
 from fewseg.data.images import replacing, sync
 from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.models.backbones import create_backbone
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.base_learner import PSPNet
 from fewseg.models.released import RELEASED, Recognised, recognise, recognise_method, rename_released
@@ -64,12 +67,13 @@ def _construct(name: str, arguments: dict[str, Any], *, common: dict[str, Any]) 
     return cls(**arguments)
 
 
-def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = None) -> Path:
+def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = None, *, slim: bool = False) -> Path:
     """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one
     whole.
 
-    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`. Raises UsageError for a folder that holds
-    anything but a saved model: it would be lost.
+    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`. `slim` leaves the back-end to the package that
+    brings its ImageNet weights, and keeps the rest as 16-bit floats; `load_model` alone reads that. Raises UsageError
+    for a folder that holds anything but a saved model: it would be lost.
     """
     folder = folder.resolve()
     if folder.exists() and not (folder / "fewseg.json").is_file() and (folder.is_file() or any(folder.iterdir())):
@@ -80,6 +84,7 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     work.mkdir()
     try:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        state = _slim(model, state) if slim else state
         # not save_file: its files are readable by their owner alone
         (work / "model.safetensors").write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
         arguments = json.dumps(dict(getattr(model, "_hub_mixin_config", {}) or {}), indent=2)
@@ -90,7 +95,7 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
             "class": f"{type(model).__module__}:{type(model).__qualname__}",
             "sha256": file_sha256(work / "model.safetensors"),
             "info": info or {},
-        }
+        } | ({"backbone": "imagenet"} if slim else {})
         record["checksum"] = _checksum(record, arguments)
         (work / "fewseg.json").write_text(json.dumps(record, indent=2))
         for path in (*work.iterdir(), work):
@@ -100,6 +105,30 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def _slim(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The trained tensors in 16 bits; UsageError where the back-end is another than the ImageNet one of a package."""
+    name = str(dict(getattr(model, "_hub_mixin_config", {}) or {}).get("backbone"))
+    if name != "lite0":
+        raise UsageError(f"a slim model's back-end comes with a package, as lite0 does; this one has {name}")
+    backbone = create_backbone(name)
+    load_backbone_weights(backbone, name, "imagenet")
+    if any(not torch.equal(t, state[f"backbone.{n}"]) for n, t in backbone.state_dict().items()):
+        raise UsageError("this model's back-end was trained further, so it must be kept; save it whole")
+    rest = {n: t for n, t in state.items() if not n.startswith("backbone.")}
+    return {n: t.half() if t.is_floating_point() else t for n, t in rest.items()}
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    folder = resources.files("fewseg") / "shipped"
+    return sorted(entry.name for entry in folder.iterdir() if (entry / "fewseg.json").is_file())
+
+
+def shipped_folder(name: str) -> Path:
+    """The folder of a model that comes with the package."""
+    return Path(str(resources.files("fewseg") / "shipped" / name))
 
 
 def _swap(new: Path, folder: Path) -> None:
@@ -149,12 +178,13 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
-    """A trained model from a run directory or a saved folder, in evaluation mode.
+    """A trained model in evaluation mode: one that comes with fewseg ("lite"), a run directory, or a saved folder.
 
     `overrides` change constructor arguments that do not change weights, such as `support_mask=False`.
     Raises DataError where files are missing, damaged, or do not fit.
     """
-    folder = find_folder(Path(name_or_path))
+    shipped = str(name_or_path) in shipped_models()
+    folder = shipped_folder(str(name_or_path)) if shipped else find_folder(Path(name_or_path))
     record = read_record(folder)
     try:
         text = (folder / "config.json").read_text()
@@ -180,7 +210,11 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     weights = folder / "model.safetensors"
     if weights.is_file() and file_sha256(weights) != record["sha256"]:
         raise DataError(f"{weights} is damaged: its hash is not the one in fewseg.json; copy or save the model again")
-    load_strict(model, read_state_dict(weights), what=str(weights))
+    state = read_state_dict(weights)
+    if record.get("backbone") is not None:
+        load_backbone_weights(model.backbone, arguments["backbone"], record["backbone"])
+        state = {f"backbone.{n}": t for n, t in model.backbone.state_dict().items()} | state
+    load_strict(model, state, what=str(weights))
     return model.eval()
 
 

@@ -12,7 +12,10 @@ from fewseg.errors import UsageError
 
 def export(
     target: Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")],
-    onnx: Annotated[Path, typer.Option(help="Folder for support.onnx and match.onnx.")],
+    onnx: Annotated[Path | None, typer.Option(help="Folder for support.onnx and match.onnx.")] = None,
+    slim: Annotated[
+        Path | None, typer.Option(help="Folder for the trained weights alone, in 16 bits: fewseg brings the back-end.")
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Weights in 8 bits; prints what that changes.")] = False,
     support: Annotated[list[Path] | None, typer.Option(help="With --int8: an annotated photo to measure on.")] = None,
     mask: Annotated[list[Path] | None, typer.Option(help="With --int8: its mask, in the same order.")] = None,
@@ -20,12 +23,22 @@ def export(
 ) -> None:
     """Export a model to ONNX: support encoder and query matcher, checked against PyTorch in onnxruntime.
 
-    `fewseg export RUN --onnx DIR`. Needs the extra `onnx` (`pip install 'fewseg[onnx]'`). `--int8` compares the masks
-    of the 8-bit graphs with PyTorch's: on --support, --mask and --photos if given, else on drawn scenes.
+    `fewseg export RUN --slim DIR` makes a small folder to pass on, which `--model DIR` takes, of a model on the frozen
+    lite0. `fewseg export RUN --onnx DIR` needs the extra `onnx` (`pip install 'fewseg[onnx]'`). `--int8` compares the
+    masks of the 8-bit graphs with PyTorch's: on --support, --mask and --photos if given, else on drawn scenes.
     """
+    from fewseg.checkpoints import load_model, read_record, save_model
     from fewseg.engine.runs import open_target
     from fewseg.export import OnnxSegmenter, agreement, export_onnx
 
+    if (onnx is None) == (slim is None):
+        raise UsageError("say what to make: --onnx DIR or --slim DIR")
+    if slim is not None:
+        model, info = load_model(target), read_record(Path(target))["info"]
+        file = save_model(model, slim, info, slim=True) / "model.safetensors"
+        typer.echo(f"exported: {slim} ({file.stat().st_size / 1e6:.1f} MB)")
+        return
+    assert onnx is not None
     measured = _pictures(support or [], mask or [], photos or []) if int8 else None
     model = open_target(target, [], device="cpu").model
     out = export_onnx(model, onnx, int8=int8)

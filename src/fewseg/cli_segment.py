@@ -31,8 +31,11 @@ def segment(
     queries: Annotated[list[Path], typer.Argument(help="Photos, videos, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for masks and overlays.")],
     model: Annotated[
-        str | None, typer.Option(help="A run directory, a saved model, or a method without training such as `dense`.")
-    ] = None,
+        str,
+        typer.Option(
+            help="lite, which comes with fewseg; a run directory, a saved model, or a method without training."
+        ),
+    ] = "lite",
     class_: Annotated[
         list[str] | None, typer.Option("--class", help="Name of the class that the options after it describe.")
     ] = None,
@@ -71,7 +74,7 @@ def segment(
 ) -> None:
     """Find the classes of annotated photos in other photos: masks of each photo's own size, and overlays.
 
-    One class: `fewseg segment --model RUN --support a.jpg --mask a.png --out masks photos/`.
+    One class: `fewseg segment --support a.jpg --mask a.png --out masks photos/`.
 
     Several: `--class cat --support a.jpg --mask a.png --class dog --support b.jpg --box 10,20,200,180 ...`; each
     `--class` begins a group. `docs/own-photos.md` tells the rest. Photos that cannot be read are listed at the end,
@@ -82,7 +85,7 @@ def segment(
     from fewseg.segment import segment_folder
 
     found, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots)
-    opened = open_target(_model(model), [], device=device)
+    opened = open_target(model, [], device=device)
     predictor = FewShotPredictor(opened.model, flip=flip)
     predictor.set_support(*found[None]) if None in found else predictor.set_support(found)
     predictor.support_files |= {path.resolve() for path in read}
@@ -103,8 +106,11 @@ def segment(
 
 def page(
     model: Annotated[
-        str | None, typer.Option(help="A run directory, a saved model, or a method without training such as `dense`.")
-    ] = None,
+        str,
+        typer.Option(
+            help="lite, which comes with fewseg; a run directory, a saved model, or a method without training."
+        ),
+    ] = "lite",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="[the first free one from 7860]")] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
@@ -117,19 +123,10 @@ def page(
     from fewseg.app.serve import serve
     from fewseg.engine.runs import open_target
 
-    opened = open_target(_model(model), [], device=device)
+    opened = open_target(model, [], device=device)
     served = serve(opened.model, host=host, port=port, browser=browser, wait=False)
     typer.echo(f"page: {served.local_url}  (Ctrl-C ends it)")
     served.block_thread()
-
-
-def _model(name: str | None) -> str:
-    if name is None:
-        raise UsageError(
-            "no model ships with this version yet: give --model RUN (of fewseg train), a saved model, or --model "
-            "dense, which needs no training"
-        )
-    return name
 
 
 def _read_supports(

@@ -186,10 +186,10 @@ class HDMNet(FewShotSegmenter):
 class HierarchicalEncoder(nn.Module):
     """Three stages of self-attention, fine to coarse; query and support pass through it separately (paper 3.2)."""
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(self, width: int = 64, *, layers: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
         shapes = zip((1, 3, 3), (1, 2, 2), (2, 4, 8), (4, 2, 1), strict=True)
-        self.stages = nn.ModuleList(EncoderStage(width, k, stride, heads, r) for k, stride, heads, r in shapes)
+        self.stages = nn.ModuleList(EncoderStage(width, *shape, layers=layers, dropout=dropout) for shape in shapes)
 
     def forward(self, maps: Tensor) -> list[Tensor]:
         """(B, 64, h, w) to the maps of stages 1, 2, 3."""
@@ -201,13 +201,15 @@ class HierarchicalEncoder(nn.Module):
 
 
 class EncoderStage(nn.Module):
-    """Patch embedding, two encoder layers, LayerNorm."""
+    """Patch embedding, encoder layers (the paper's two), LayerNorm."""
 
-    def __init__(self, width: int, kernel: int, stride: int, heads: int, reduction: int) -> None:
+    def __init__(
+        self, width: int, kernel: int, stride: int, heads: int, reduction: int, *, layers: int, dropout: float
+    ) -> None:
         super().__init__()
         self.embed = nn.Conv2d(width, width, kernel, stride, padding=kernel // 2)
         self.embed_norm = nn.LayerNorm(width, eps=1e-6)
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, reduction) for _ in range(2))
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, reduction, dropout=dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -252,9 +254,9 @@ class MatchingStage(nn.Module):
 class CorrelationAttention(nn.Module):
     """Cosine attention in which every support position spreads its vote over the query (paper eq. 2-4)."""
 
-    def __init__(self, width: int, *, heads: int = 2, temperature: float = 0.1) -> None:
+    def __init__(self, width: int, *, heads: int = 2, temperature: float = 0.1, dropout: float = 0.1) -> None:
         super().__init__()
-        self.projections = Projections(width, heads)
+        self.projections = Projections(width, heads, dropout=dropout)
         self.temperature = temperature
 
     def forward(self, query: Tensor, support: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,33 @@ def _part_votes(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 @in_fp32
+def nearest_cosines(query: Tensor, support: Tensor, sides: Tensor) -> Tensor:
+    """Highest product of every query position (B, C, h, w) with the positions of each side in all shots: (B, S, h, w).
+
+    `support` (B, K, C, h', w'), `sides` (B, S, K, h', w') of 0 and 1; an empty side gives -1. Of unit features the
+    products are cosines.
+    """
+    flat, size = query.flatten(2).transpose(1, 2), query.shape[-2:]  # (B, L, C)
+    positions, marks = support.transpose(1, 2).flatten(2), sides.flatten(2)  # (B, C, M), (B, S, M)
+    if torch.compiler.is_exporting():
+        table = (flat @ positions).unsqueeze(1)  # (B, 1, L, M): an exported graph cannot choose positions
+        return table.masked_fill(marks.unsqueeze(2) == 0, -1.0).amax(3).unflatten(2, size)
+    rows = [
+        torch.stack([_best_product(q, s[:, mark.nonzero()[:, 0]]) for mark in of_side])
+        for q, s, of_side in zip(flat, positions, marks, strict=True)
+    ]
+    return torch.stack(rows).unflatten(2, size)
+
+
+def _best_product(query: Tensor, chosen: Tensor) -> Tensor:
+    """Of every query position (L, C) with positions (C, M): (L,), in parts; -1 where there is none."""
+    best = query.new_full(query.shape[:1], -1.0)
+    for part in chosen.split(max(1, TABLE // len(query)), 1):
+        best = torch.maximum(best, (query @ part).amax(1)) if part.shape[1] else best
+    return best
+
+
+@in_fp32
 def cosine_prior(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
     """Highest cosine of every query position (B, C, h, w) with the supports' foreground (B, K, C, h, w), per shot:
     (B, K, h, w).

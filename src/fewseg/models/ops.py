@@ -44,9 +44,22 @@ def resize_nearest(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size=tuple(size), mode="nearest")
 
 
+def average_to(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """(B, C, H, W) to a smaller size: every position the mean of the pixels that it covers."""
+    return F.adaptive_avg_pool2d(maps, (size[0], size[1]))
+
+
 def foreground(masks: Tensor) -> Tensor:
     """1.0 where a mask says 1; background and 255 are 0."""
     return (masks == 1).float()
+
+
+def most_foreground(share: Tensor) -> Tensor:
+    """Positions (..., h, w) that a mask counts for, given its share of each: more than half, and always the position
+    with most of it, so that an object smaller than a position does not vanish.
+    """
+    most = share.amax((-2, -1), keepdim=True)
+    return (share > 0.5) | ((share == most) & (most > 0))
 
 
 def masked_average(maps: Tensor, fg: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
 from fewseg.models.backbones import LEVELS, create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze
-from fewseg.models.ops import cross_entropy, foreground, resize_ac
+from fewseg.models.matching import nearest_cosines
+from fewseg.models.ops import cross_entropy, foreground, most_foreground, resize_ac
 
 SCALE = 20.0
 """PANet's factor on cosines; it changes probabilities, never the mask."""
@@ -112,20 +113,11 @@ class DenseMatching(_FrozenMatcher):
     name = "dense"
 
     def describe(self, maps: Tensor, share: Tensor) -> Features:
-        # an object smaller than a position must not vanish: the position that holds most of it counts as well
-        most = share.amax((-2, -1), keepdim=True)
-        fg = (share > 0.5) | ((share == most) & (most > 0))
-        return {"features": maps, "fg": fg}
+        return {"features": maps, "fg": most_foreground(share)}
 
     def nearness(self, query: Tensor, support: Features) -> Tensor:
-        best = query.new_full((query.shape[0], 2, *query.shape[-2:]), -1.0)  # where one side is empty
-        flat = query.flatten(2).transpose(1, 2)
-        for maps, fg in zip(support["features"].unbind(1), support["fg"].unbind(1), strict=True):
-            cosines = flat @ maps.flatten(2)  # (B, L, L)
-            columns = fg.flatten(1).unsqueeze(1)
-            sides = [cosines.masked_fill(side, -1.0).amax(2) for side in (columns, ~columns)]
-            best = torch.maximum(best, torch.stack(sides, 1).view_as(best))
-        return best
+        sides = torch.stack([~support["fg"], support["fg"]], 1)  # (B, 2, K, h, w)
+        return nearest_cosines(query, support["features"], sides)
 
 
 def _mean_feature(maps: Tensor, weight: Tensor) -> Tensor:

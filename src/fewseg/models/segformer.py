@@ -10,14 +10,14 @@ from torch.nn import functional as F
 class EncoderLayer(nn.Module):
     """x + attention(LN(x)), then x + Mix-FFN(LN(x)); keys and values on a grid `reduction` times coarser."""
 
-    def __init__(self, width: int, heads: int, reduction: int) -> None:
+    def __init__(self, width: int, heads: int, reduction: int, *, dropout: float = 0.1) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.projections = Projections(width, heads)
+        self.projections = Projections(width, heads, dropout=dropout)
         self.reduce = nn.Conv2d(width, width, reduction, reduction) if reduction > 1 else None
         self.reduce_norm = nn.LayerNorm(width, eps=1e-6) if reduction > 1 else None
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.ffn = MixFFN(width)
+        self.ffn = MixFFN(width, dropout=dropout)
 
     def forward(self, tokens: Tensor, h: int, w: int) -> Tensor:
         x = self.norm1(tokens)
@@ -33,11 +33,11 @@ class EncoderLayer(nn.Module):
 class Projections(nn.Module):
     """q, k, v and output projections without bias, split into heads: (B, L, C) <-> (B, heads, L, C / heads)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, dropout: float = 0.1) -> None:
         super().__init__()
         self.heads = heads
         self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         projected = (self.q(tokens), self.k(context), self.v(context))
@@ -51,15 +51,15 @@ class Projections(nn.Module):
 class MixFFN(nn.Module):
     """SegFormer's feed-forward part: a depth-wise convolution between two 1x1 ones."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, dropout: float = 0.1) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(width, 4 * width, 1),
             nn.Conv2d(4 * width, 4 * width, 3, padding=1, groups=4 * width),
             nn.GELU(),
-            nn.Dropout(0.1),
+            nn.Dropout(dropout),
             nn.Conv2d(4 * width, width, 1),
-            nn.Dropout(0.1),
+            nn.Dropout(dropout),
         )
 
     def forward(self, tokens: Tensor, h: int, w: int) -> Tensor:

@@ -1,0 +1,306 @@
+"""Lite: HDMNet's matching made for one's own photos on a laptop. Not a published method.
+
+    image -- back-end --> f2 f3 f4                   one frozen pass per photo: query, and support of every class
+    [f2 f3 f4] --> 128 channels                      query and support share it
+    per level: best cosine with the supports' foreground, with their background, and with both means --> priors
+    base heads: what the photo holds of the classes trained on, each by a head that never saw the episode's class
+    [features, prototype, priors] --> encoder, 3 stages --> correlation attention, coarse to fine  (HDMNet 3.2, 3.3)
+    decoder --> coarse logits; with f2, at twice the grid --> final logits
+    losses: CE + Dice of both, correlation map distillation (HDMNet 3.4), CE of the base heads
+
+Where it departs from HDMNet (hdmnet.py), and why:
+- The support is masked at the features, not the image: a photo's features serve every class, and can be kept.
+- The priors see the supports' background too: how much nearer a position is to the object than to what is around it.
+- The votes are divided by the number of foreground positions: neither the object's size nor the shots scale them.
+- In place of a base learner trained before: `heads` small heads, trained along. Head g leaves out the classes g, g +
+  heads, ..., and an episode of such a class is shown that head, so that a base class in training is as strange to it as
+  a novel one will be. Its classes are told apart by what the supports' foreground looks like to the head: a cow that
+  looks like a sheep stays foreground.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewseg.episode import IGNORE, Episode, Prediction
+from fewseg.models import ops
+from fewseg.models.backbones import LEVELS, create_backbone
+from fewseg.models.base import Features, FewShotSegmenter, freeze, image_by_image
+from fewseg.models.hdmnet import STAGES, CorrelationAttention, HierarchicalEncoder, distillation
+from fewseg.models.matching import nearest_cosines
+from fewseg.models.segformer import MixFFN
+
+PRIORS = 5 * len(LEVELS)
+BASE_MAPS = 4
+WIDTH, MID, PRIOR_WIDTH, FINE = 64, 128, 16, 48
+
+
+class Lite(FewShotSegmenter):
+    """Few-shot segmenter of about a million trained parameters on a frozen back-end."""
+
+    name = "lite"
+    masks_features = True
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "lite0",
+        base_classes: int = 15,
+        shots: int = 1,
+        image_size: int = 384,
+        heads: int = 3,
+    ) -> None:
+        super().__init__()
+        self.shots, self.image_size = shots, image_size
+        self.backbone = create_backbone(backbone)
+        freeze(self.backbone)
+        channels = self.backbone.channels
+        mid = sum(channels[level] for level in LEVELS)
+        self.reduce = _norm_relu(nn.Conv2d(mid, MID, 1, bias=False))
+        self.base_heads = BaseHeads(mid, base_classes, heads)
+        self.drop = nn.Dropout2d(0.5)
+        priors = PRIORS + BASE_MAPS
+        self.merge_query = _norm_relu(nn.Conv2d(2 * MID + priors, WIDTH, 1, bias=False))
+        self.merge_support = _norm_relu(nn.Conv2d(2 * MID + 1, WIDTH, 1, bias=False))
+        self.reduce_priors = _norm_relu(nn.Conv2d(priors, PRIOR_WIDTH, 1, bias=False))
+        self.encoder = HierarchicalEncoder(WIDTH, layers=1, dropout=0.0)
+        self.matching = nn.ModuleList(LiteStage(WIDTH, PRIOR_WIDTH) for _ in STAGES)
+        self.decoder = nn.ModuleList(nn.Sequential(_conv(WIDTH, WIDTH), _conv(WIDTH, WIDTH)) for _ in STAGES)
+        self.coarse_head = nn.Conv2d(WIDTH, 2, 1)
+        self.reduce_fine = _norm_relu(nn.Conv2d(channels["layer2"], PRIOR_WIDTH, 1, bias=False))
+        self.refine = Refinement(WIDTH + 2 * PRIOR_WIDTH, FINE)
+
+    @torch.no_grad()
+    @image_by_image
+    def extract_query(self, image: Tensor) -> Features:
+        levels = self.backbone(self.backbone.normalise(image))
+        return {level: _standardise(levels[level]) for level in LEVELS}
+
+    def extract_support(self, images: Tensor, masks: Tensor) -> Features:
+        return self.as_support(self.extract_query(images.flatten(0, 1)), masks)
+
+    def embed_query(self, features: Features) -> Features:
+        grid = features["layer3"].shape[-2:]
+        joined = torch.cat([_to_grid(features[level], grid) for level in LEVELS], 1)
+        units = {f"{n}_unit": F.normalize(_at_most(features[n], grid), dim=1) for n in LEVELS}
+        return units | {"mid": self.reduce(joined), "base": self.base_heads(joined), "fine": features["layer2"]}
+
+    def embed_support(self, features: Features) -> Features:
+        shots = features["mask"].shape[:2]
+        maps = {name: f.flatten(0, 1) for name, f in features.items() if name != "mask"}
+        embedded = self.embed_query(maps)
+        mid, fg = embedded["mid"], ops.foreground(features["mask"]).flatten(0, 1).unsqueeze(1)
+        share = ops.average_to(fg, mid.shape[-2:])  # (B*K, 1, h, w)
+        prototype = ops.masked_average(mid, share)
+        tokens = self.encoder(self.merge_support(torch.cat([self.drop(mid), ops.tile(prototype, mid), share], 1)))
+        found = {f"stage{s}": t for s, t in zip(STAGES, tokens, strict=True)}
+        found |= {name: f for name, f in embedded.items() if name.endswith("_unit")}
+        found |= {"prototype": prototype, "held": _held(embedded["base"], share)}
+        return {n: f.unflatten(0, shots) for n, f in found.items()} | {"mask": features["mask"]}
+
+    def match(
+        self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
+    ) -> Prediction:
+        mid, fg = query["mid"], ops.foreground(support["mask"])
+        base_maps = self.base_heads.compare(query["base"], support["held"], base_index)
+        prior = torch.cat([self._priors(query, support, fg), base_maps], 1)
+        prototype = ops.tile(support["prototype"].mean(1), mid)
+        stages = self.encoder(self.merge_query(torch.cat([self.drop(mid), prototype, prior], 1)))
+        prior = self.reduce_priors(prior)
+        y, correlations = None, []
+        for s in reversed(STAGES):
+            tokens = rearrange(support[f"stage{s}"], "b k c h w -> b (k h w) c")
+            marked = ops.most_foreground(ops.average_to(fg, support[f"stage{s}"].shape[-2:])).flatten(1)
+            out, correlation = self.matching[s - 1](stages[s - 1], tokens, marked, prior)
+            correlations.append(correlation)
+            if y is None:
+                y = self.decoder[s - 1](out)
+            else:
+                y = ops.resize(y, out.shape[-2:])
+                y = y + self.decoder[s - 1](out + y)
+        assert y is not None
+        coarse = self.coarse_head(y)
+        fine = self.reduce_fine(query["fine"])
+        final = self.refine(y, prior, fine) + ops.resize(coarse, fine.shape[-2:])
+        return Prediction(
+            ops.resize(final, size),
+            aux={"coarse": ops.resize(coarse, size)},
+            correlations=tuple(correlations),
+            extra={"final": final, "coarse": coarse, "heads": query["base"]},
+        )
+
+    def _priors(self, query: Features, support: Features, fg: Tensor) -> Tensor:
+        """Per level, nearness to foreground and background, and to the mean of each: (B, 15, h, w)."""
+        priors = []
+        for level in LEVELS:
+            q, s = query[f"{level}_unit"], support[f"{level}_unit"]
+            share = ops.average_to(fg, s.shape[-2:])
+            sides = torch.stack([ops.most_foreground(share), share < 0.2], 1)  # (B, 2, K, h, w)
+            near = nearest_cosines(q, s, sides)
+            weights = torch.stack([share, 1 - share], 1).flatten(2)
+            means = F.normalize(weights @ rearrange(s, "b k c h w -> b (k h w) c"), dim=2)  # (B, 2, C)
+            mean = torch.einsum("bpc,bchw->bphw", means, q)
+            # factors: differences are small beside the cosines
+            maps = [near, 3 * (near[:, :1] - near[:, 1:]), mean[:, :1], 2 * (mean[:, :1] - mean[:, 1:])]
+            priors.append(ops.resize(torch.cat(maps, 1), query["mid"].shape[-2:]))
+        return torch.cat(priors, 1).detach()
+
+    def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
+        if episode.query_mask is None:
+            raise ValueError("the loss needs episode.query_mask")
+        h, w = prediction.extra["final"].shape[-2:]
+        # twice the fine grid: the whole image's pixels cost a quarter of a step, and say little more
+        labels = ops.resize_nearest(episode.query_mask.unsqueeze(1).float(), (2 * h, 2 * w))[:, 0]
+        terms = {}
+        for name, weight in (("final", 1.0), ("coarse", 0.4)):
+            logits = ops.resize(prediction.extra[name], (2 * h, 2 * w))
+            terms[name] = weight * ops.cross_entropy(logits, labels)
+            terms[f"{name}_dice"] = weight * dice(logits, labels)
+        terms["distill"] = 0.3 * distillation(prediction.correlations, episode.query_mask)
+        if episode.query_base_mask is not None:
+            terms["base"] = 0.5 * self.base_heads.loss(prediction.extra["heads"], episode.query_base_mask)
+        return terms
+
+
+class LiteStage(nn.Module):
+    """HDMNet's cross layer of correlation attention, with votes that no object's size scales, then the priors."""
+
+    def __init__(self, width: int, priors: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attention = CorrelationAttention(width, dropout=0.0)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.ffn = MixFFN(width, dropout=0.0)
+        self.mix = _conv(width + priors, width)
+
+    def forward(self, query: Tensor, support: Tensor, fg: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        """Query map (B, C, h, w), support tokens (B, K*L, C) and foreground (B, K*L) to a map and a correlation map
+        (B, h, w).
+        """
+        h, w = query.shape[-2:]
+        tokens = rearrange(query, "b c h w -> b (h w) c")
+        votes, correlation = self.attention(self.norm1(tokens), self.norm1(support), fg.float())
+        tokens = tokens + votes * (h * w / (fg.sum(1) + 1)).view(-1, 1, 1)
+        tokens = tokens + self.ffn(self.norm2(tokens), h, w)
+        maps = rearrange(tokens, "b (h w) c -> b c h w", h=h)
+        mixed = self.mix(torch.cat([maps, ops.resize(prior, (h, w))], 1))
+        return mixed, rearrange(correlation, "b (h w) -> b h w", h=h)
+
+
+class Refinement(nn.Module):
+    """Decoder map, priors and fine features to logits on the fine features' grid."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            _norm_relu(nn.Conv2d(inputs, width, 1, bias=False)),
+            _conv(width, width),
+            _norm_relu(nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False)),
+            nn.Conv2d(width, width, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, 2, 1),
+        )
+
+    def forward(self, maps: Tensor, prior: Tensor, fine: Tensor) -> Tensor:
+        """(B, C, h, w), (B, P, h, w) and (B, F, 2h, 2w) to (B, 2, 2h, 2w)."""
+        size = fine.shape[-2:]
+        return self.layers(torch.cat([ops.resize(maps, size), fine, ops.resize(prior, size)], 1))
+
+
+class BaseHeads(nn.Module):
+    """Semantic heads over the base classes, head g without every `count`-th class from class g on."""
+
+    excluded: Tensor
+
+    def __init__(self, inputs: int, classes: int, count: int, width: int = 128) -> None:
+        super().__init__()
+        self.count = count
+        self.embed = nn.Sequential(
+            _norm_relu(nn.Conv2d(inputs, width, 1, bias=False)),
+            nn.Dropout2d(0.2),
+            nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
+            _norm_relu(nn.Conv2d(width, width, 1)),
+        )
+        self.classify = nn.Conv2d(width, count * (1 + classes), 1)
+        excluded = torch.zeros(count, 1 + classes, dtype=torch.bool)
+        for c in range(classes):
+            excluded[c % count, 1 + c] = True
+        self.register_buffer("excluded", excluded, persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) to logits (B, heads, 1 + N, h, w); classes that a head leaves out have -1e4."""
+        logits = self.classify(self.embed(features)).unflatten(1, self.excluded.shape)
+        return logits.masked_fill(self.excluded[None, :, :, None, None], -1e4)
+
+    def compare(self, query: Tensor, held: Tensor, base_index: Tensor | None) -> Tensor:
+        """The query's logits and what the supports' foreground held, (B, K, heads, 1 + N), to four maps (B, 4, h, w):
+        background, other classes, likeness to the supports, and the classes that the supports hold.
+
+        A base class is compared by the head that leaves it out, a novel one by the mean of all.
+        """
+        chosen = self._chosen(base_index, like=query)  # (B, heads)
+        found = torch.einsum("bg,bgnhw->bnhw", chosen, query.detach().softmax(2))
+        wanted = torch.einsum("bg,bgn->bn", chosen, held.detach().mean(1))
+        likeness = torch.einsum("bn,bnhw->bhw", F.normalize(wanted, dim=1), F.normalize(found, dim=1))
+        kept = wanted[:, 1:] / (wanted[:, 1:].amax(1, keepdim=True) + 1e-4)
+        others = torch.einsum("bn,bnhw->bhw", 1 - kept, found[:, 1:])
+        same = torch.einsum("bn,bnhw->bhw", kept, found[:, 1:])
+        return torch.stack([found[:, 0], others, likeness, same], 1)
+
+    def _chosen(self, base_index: Tensor | None, *, like: Tensor) -> Tensor:
+        even = like.new_full((like.shape[0], self.count), 1 / self.count)
+        if base_index is None:
+            return even
+        own = F.one_hot(base_index.clamp(min=0) % self.count, self.count).to(even)
+        return torch.where((base_index >= 0).unsqueeze(1), own, even)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy of the heads' logits (B, heads, 1 + N, h, w), each where the label (B, H, W) is none that
+        it leaves out.
+        """
+        small = ops.resize_nearest(labels.unsqueeze(1).float(), logits.shape[-2:])[:, 0].long()
+        unseen = self.excluded[:, small.clamp(max=self.excluded.shape[1] - 1)] & (small != IGNORE)  # (heads, B, h, w)
+        each = [
+            ops.cross_entropy(head, small.masked_fill(left_out, IGNORE))
+            for head, left_out in zip(logits.unbind(1), unseen, strict=True)
+        ]
+        return torch.stack(each).mean()
+
+
+def _held(logits: Tensor, share: Tensor) -> Tensor:
+    """Mean class probabilities (B, heads, 1 + N) of logits (B, heads, 1 + N, h, w) over a share (B, 1, h, w)."""
+    weight = share / (share.sum((-2, -1), keepdim=True) + 1e-4)
+    return torch.einsum("bhw,bgnhw->bgn", weight[:, 0], logits.detach().softmax(2))
+
+
+def dice(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the batch of 1 - Dice of the foreground probability with labels (B, H, W) {0, 1, 255}."""
+    counted, truth = labels != IGNORE, (labels == 1).float()
+    proba = logits.float().softmax(1)[:, 1] * counted
+    overlap, total = (proba * truth).sum((1, 2)), proba.sum((1, 2)) + truth.sum((1, 2))
+    return (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+
+def _standardise(maps: Tensor) -> Tensor:
+    """Every position's channels to mean 0 and variance 1, whatever the level's scale."""
+    return F.layer_norm(maps.permute(0, 2, 3, 1), maps.shape[1:2]).permute(0, 3, 1, 2)
+
+
+def _to_grid(maps: Tensor, grid: torch.Size) -> Tensor:
+    """Finer maps averaged down, coarser ones interpolated."""
+    return ops.average_to(maps, grid) if maps.shape[-1] > grid[-1] else ops.resize(maps, grid)
+
+
+def _at_most(maps: Tensor, grid: torch.Size) -> Tensor:
+    return ops.average_to(maps, grid) if maps.shape[-1] > grid[-1] else maps
+
+
+def _norm_relu(convolution: nn.Conv2d) -> nn.Module:
+    return nn.Sequential(convolution, nn.GroupNorm(8, convolution.out_channels), nn.ReLU())
+
+
+def _conv(inputs: int, outputs: int) -> nn.Module:
+    return _norm_relu(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
