@@ -194,7 +194,12 @@ COCO = {
         {"id": 1, "image_id": 0, "category_id": 1, "segmentation": [SQUARE], "iscrowd": 0},
         {"id": 2, "image_id": 1, "category_id": 3, "segmentation": {"size": [24, 32], "counts": [100, 168, 500]}},
         {"id": 3, "image_id": 2, "category_id": 7, "segmentation": [SQUARE, SQUARE], "iscrowd": 1},
-        {"id": 4, "image_id": 3, "category_id": 4, "segmentation": {"size": [24, 32], "counts": "b1_5_5"}},
+        {
+            "id": 4,
+            "image_id": 3,
+            "category_id": 4,
+            "segmentation": {"size": [24, 32], "counts": "k39?000000000000000000000000000m8"},
+        },
     ],
 }
 
