@@ -90,7 +90,7 @@ def growth(place: Path, *words: str) -> float:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to measure memory")
 def test_two_thousand_photos_are_segmented_in_constant_memory(place: Path) -> None:
-    assert growth(place, "--format", "png", "--format", "coco", "--format", "geojson") < GROWTH
+    assert growth(place, "--format", "png", "--format", "coco") < GROWTH
     assert len(list((place / "out").glob("*_overlay.jpg"))) == PHOTOS
     # gone on with: every mask is read back for the COCO file
-    assert growth(place, "--format", "png", "--format", "coco", "--format", "geojson", "--resume") < GROWTH
+    assert growth(place, "--format", "png", "--format", "coco", "--resume") < GROWTH
