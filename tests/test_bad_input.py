@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import resource
+import signal
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import torch
 from PIL import Image
 
 from fewseg.checkpoints import create_model, load_model, save_model
+from fewseg.data import images
 from fewseg.errors import UsageError
 from test_cli import SCENES, TINY, Fewseg
 
@@ -48,6 +53,7 @@ def huge() -> bytes:
     """A PNG that says it is 20,000 x 20,000: what a bomb looks like before it is unpacked."""
     content = bytearray(png(photo()))
     content[16:24] = struct.pack(">II", 20_000, 20_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     return bytes(content)
 
 
@@ -122,6 +128,7 @@ def test_a_picture_that_cannot_be_read(role: str, name: str, place: Path, tmp_pa
     usage = role == "query" and name in ("missing.png", "folder.png", "loop.png")
     told(result, 2 if usage else 1)
     assert name in result.err
+    assert name != "bomb.png" or "could be decompression bomb" in result.err
     assert not list((tmp_path / "out").rglob("*.png")) if (tmp_path / "out").exists() else True
 
 
@@ -199,6 +206,7 @@ FILES = {
 }
 SHORT = ("train.epochs=1", "train.episodes_per_epoch=2", "train.workers=0")
 EVALUATE = ("evaluate", "prototype", *SCENES, *TINY, "--workers", "0", "--repeats", "1", "--episodes", "1")
+SEGMENT = ("segment", "--model", "dense", "--out", "none")
 WORDS: list[tuple[tuple[str, ...], int]] = [
     *[
         (("train", name), 2 if name[:4] in ("numb", "type", "unkn", "grou", "inte", "alia") else 1)
@@ -270,6 +278,32 @@ WORDS: list[tuple[tuple[str, ...], int]] = [
     (("replay", "none"), 1),
     (("replay", "."), 1),
     (("segment",), 2),
+    ((*SEGMENT, "."), 2),
+    *[
+        ((*SEGMENT, "--annotations", name, "."), 1)
+        for name in ("empty.json", "list.json", "open.json", "deep.json", "no.json")
+    ],
+    ((*SEGMENT, "--annotations", "empty.csv", "."), 2),
+    ((*SEGMENT, "--supports", "none", "."), 2),
+    ((*SEGMENT, "--supports", ".", "."), 1),
+    ((*SEGMENT, "--support", "text.pth", "--box", "1,2", "."), 2),
+    ((*SEGMENT, "--class", "cat", "."), 2),
+    (("app",), 2),
+    (("app", "--model", "none/there"), 2),
+    (("app", "--model", "."), 1),
+    (("app", "--model", "dense", "--port", "0"), 2),
+    (("report",), 2),
+    (("report", "none/there"), 2),
+    (("report", "."), 1),
+    (("report", "dense", "--out", "x.txt"), 2),
+    (("export", "dense"), 2),
+    (("export", "none/there", "--onnx", "none"), 2),
+    (("export", ".", "--onnx", "none"), 1),
+    (("experiment", "nothing"), 2),
+    (("experiment", "statistics", "nothing", "--out", "none"), 2),
+    (("experiment", "statistics", "scenes", "--folds", "9", "--out", "none"), 2),
+    (("experiment", "statistics", "pascal5i", "data.root=nowhere", "--out", "none"), 1),
+    (("demo", "--out", "empty.json"), 2),
     (("nothing",), 2),
     (("models", "--all"), 2),
 ]
@@ -287,6 +321,64 @@ def test_words_and_files_that_cannot_be_used(
     no_leftovers(tmp_path)
     assert not (tmp_path / "ran").exists()
     assert {p.name for p in tmp_path.iterdir()} - FILES.keys() <= {".fewseg", "none"}
+
+
+def test_the_documented_figures_are_these() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "reliability.md").read_text()
+    for figure in (f"{len(BAD) + 3} x 3", f"{len(GOOD)} x 2", f"{len(MASKS)}", f"{len(WORDS)} command lines"):
+        assert f"| {figure} |" in page
+
+
+def test_a_folder_without_permission_is_told(
+    place: Path, tmp_path: Path, fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes((place / "photo.jpg").read_bytes())
+    (tmp_path / "in").chmod(0)
+    if os.geteuid() == 0:  # who may read everything
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "in")
+    result = segment(fewseg, place, tmp_path / "out", query=tmp_path / "in")
+    (tmp_path / "in").chmod(0o700)
+    told(result, 2, lines=8)
+    assert "is not readable" in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_ends_segment_with_a_message(
+    place: Path, tmp_path: Path, fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on the size of files, which the system enforces as it does a full disk: with an error on writing."""
+    (tmp_path / "big.jpg").write_bytes(jpeg(photo(size=(400, 300))))
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, old[1]))
+    try:
+        result = segment(fewseg, place, tmp_path / "out", query=tmp_path / "big.jpg", format="coco")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    told(result, 1)
+    assert "File too large" in result.err
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_ctrl_c_ends_segment_without_a_half_written_file(
+    place: Path, tmp_path: Path, fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, calls = images.write_image, []
+
+    def write(*args: Any, **options: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        plain(*args, **options)
+
+    monkeypatch.setattr(images, "write_image", write)
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes((place / "photo.jpg").read_bytes())
+    result = segment(fewseg, place, tmp_path / "out", query=tmp_path / "in", format="coco")
+    assert result.code in (1, 130)
+    assert "Traceback" not in result.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_overlay.jpg"]
 
 
 def test_a_saved_model_replaces_nothing_but_a_saved_model(place: Path, tmp_path: Path) -> None:

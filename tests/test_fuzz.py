@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from xml.sax import saxutils
 
 import numpy as np
 import pytest
@@ -15,9 +19,11 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from fewseg.checkpoints import create_model, load_model, save_model
 from fewseg.config import load_config
+from fewseg.data.annotations.read import load_supports
 from fewseg.data.coco_json import CocoJson
 from fewseg.data.episodes import EpisodeList
 from fewseg.data.pascal5i import _read_mat
@@ -188,7 +194,12 @@ COCO = {
         {"id": 1, "image_id": 0, "category_id": 1, "segmentation": [SQUARE], "iscrowd": 0},
         {"id": 2, "image_id": 1, "category_id": 3, "segmentation": {"size": [24, 32], "counts": [100, 168, 500]}},
         {"id": 3, "image_id": 2, "category_id": 7, "segmentation": [SQUARE, SQUARE], "iscrowd": 1},
-        {"id": 4, "image_id": 3, "category_id": 4, "segmentation": {"size": [24, 32], "counts": "b1_5_5"}},
+        {
+            "id": 4,
+            "image_id": 3,
+            "category_id": 4,
+            "segmentation": {"size": [24, 32], "counts": "k39?000000000000000000000000000m8"},
+        },
     ],
 }
 
@@ -222,3 +233,161 @@ def test_matlab_files(change: Callable[[bytes], bytes], packed: bool, tmp_path: 
     scipy.io.savemat(tmp_path / "plain.mat", {"GTcls": struct}, do_compression=packed)
     (tmp_path / "changed.mat").write_bytes(change((tmp_path / "plain.mat").read_bytes()))
     taken_or_told(lambda: _read_mat(tmp_path / "changed.mat"))
+
+
+def png(mask: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(mask * np.uint8(255)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PART = png(np.eye(6, dtype=np.uint8))
+BRUSH = [0, 0, 12, 0, 57, 27, 255, 7, 255, 255, 224, 127, 224, 0]
+"""Run lengths of 32 x 24 RGBA values: 2,048 times 255, then zeros."""
+LABELME = {
+    "version": "5.5.0",
+    "flags": {},
+    "shapes": [
+        {"label": "cat", "points": [[4, 4], [20, 4], [20, 20]], "shape_type": "polygon", "group_id": None},
+        {"label": "cat", "points": [[4, 4], [20.5, 20]], "shape_type": "rectangle"},
+        {"label": "dog", "points": [[9, 9], [12, 9]], "shape_type": "circle"},
+        {"label": "road", "points": [[0, 9], [12, 9], [30, 20]], "shape_type": "linestrip"},
+        {"label": "dot", "points": [[5, 5]], "shape_type": "point"},
+        {"label": "dog", "points": [[3, 2], [8, 7]], "shape_type": "mask", "mask": base64.b64encode(PART).decode()},
+    ],
+    "imagePath": "0.jpg",
+    "imageData": base64.b64encode(PART).decode(),
+    "imageHeight": 24,
+    "imageWidth": 32,
+}
+LABEL_STUDIO = [
+    {
+        "id": 1,
+        "annotations": [
+            {"id": 3, "result": [], "was_cancelled": True},
+            {
+                "id": 4,
+                "was_cancelled": False,
+                "result": [
+                    {"original_width": 32, "original_height": 24, "image_rotation": 0, "value": value}
+                    for value in (
+                        {"format": "rle", "rle": BRUSH, "brushlabels": ["cat"]},
+                        {"points": [[50, 25], [75, 25], [75, 75]], "closed": True, "polygonlabels": ["dog"]},
+                        {"x": 5, "y": 5, "width": 10, "height": 25, "rotation": 20, "rectanglelabels": ["dog", "cow"]},
+                        {"x": 50, "y": 50, "radiusX": 10, "radiusY": 25, "rotation": 0, "ellipselabels": ["cat"]},
+                    )
+                ],
+            },
+        ],
+        "data": {"image": "/data/upload/3/1a2b3c4d-0.jpg"},
+    }
+]
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <image id="0" name="0.jpg" width="32" height="24">
+    <polygon label="cat" points="10.00,5.00;30.00,5.00;30.00,20.00"><attribute name="age">3</attribute></polygon>
+    <mask label="cat" rle="1, 3, 1, 3" left="20" top="10" width="4" height="2" z_order="0"></mask>
+    <box label="dog" xtl="0.00" ytl="10.00" xbr="6.00" ybr="20.00" rotation="30"></box>
+    <ellipse label="dog" cx="16.0" cy="12.0" rx="6.0" ry="10.0" rotation="90.0"/>
+  </image>
+</annotations>
+"""
+LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:255,255,255::\n"
+
+
+@pytest.fixture
+def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes folders with photos of 32 x 24 pixels."""
+
+    def make() -> Path:
+        root = tmp_path_factory.mktemp("export")
+        for number in range(4):
+            Image.new("RGB", (32, 24)).save(root / f"{number}.jpg")
+        return root
+
+    return make
+
+
+@FUZZ
+@given(change=changes(), swap=swaps(), structured=st.booleans())
+@pytest.mark.parametrize("document", [COCO, LABELME, LABEL_STUDIO], ids=["COCO", "LabelMe", "Label Studio"])
+def test_exports_in_json(
+    document: Any,
+    change: Callable[[bytes], bytes],
+    swap: Callable[[Any], Any],
+    structured: bool,
+    export: Callable[[], Path],
+) -> None:
+    root = export()
+    content = json.dumps(swap(document)).encode() if structured else change(json.dumps(document).encode())
+    (root / "a.json").write_bytes(content)
+    taken_or_told(lambda: load_supports(root / "a.json"))
+
+
+TEXTS = VALUES.map(str) | st.sampled_from(["nan", "inf", "-1", "1e999", "1,2", "9" * 5000, "-9223372036854775808"])
+
+
+@FUZZ
+@given(change=changes(), where=st.floats(0, 0.999), text=TEXTS, structured=st.booleans())
+def test_exports_of_cvat_in_xml(
+    change: Callable[[bytes], bytes], where: float, text: str, structured: bool, export: Callable[[], Path]
+) -> None:
+    root = export()
+    quoted = list(re.finditer(r'(?<==")[^"]*', CVAT))
+    found = quoted[int(where * len(quoted))]
+    new = CVAT[: found.start()] + saxutils.escape(text, {'"': "&quot;"}) + CVAT[found.end() :]
+    (root / "a.xml").write_bytes(new.encode() if structured else change(CVAT.encode()))
+    taken_or_told(lambda: load_supports(root / "a.xml"))
+
+
+@FUZZ
+@given(change=changes(), which=st.sampled_from(["labelmap.txt", "SegmentationClass/0.png"]))
+def test_exports_of_cvat_as_masks(change: Callable[[bytes], bytes], which: str, export: Callable[[], Path]) -> None:
+    root = export()
+    (root / "SegmentationClass").mkdir()
+    content = {"labelmap.txt": LABELMAP.encode(), "SegmentationClass/0.png": png(np.eye(24, 32, dtype=np.uint8))}
+    for name, plain_content in content.items():
+        (root / name).write_bytes(change(plain_content) if name == which else plain_content)
+    taken_or_told(lambda: load_supports(root))
+
+
+@FUZZ
+@given(change=changes(), swap=swaps(), which=st.sampled_from(["json", "png", "values"]))
+def test_exports_of_label_studio_as_masks(
+    change: Callable[[bytes], bytes], swap: Callable[[Any], Any], which: str, export: Callable[[], Path]
+) -> None:
+    root = export()
+    tasks = [{"id": 5, "image": "/data/upload/3/1a2b3c4d-0.jpg", "annotator": 2}]
+    text = json.dumps(swap(tasks) if which == "values" else tasks).encode()
+    mask = png(np.eye(24, 32, dtype=np.uint8))
+    (root / "a.json").write_bytes(change(text) if which == "json" else text)
+    (root / "task-5-annotation-12-by-2-tag-cat-0.png").write_bytes(change(mask) if which == "png" else mask)
+    taken_or_told(lambda: load_supports(root))
+
+
+@pytest.mark.parametrize("name", ["coco", "labelme", "label studio", "cvat", "cvat masks"])
+def test_exports_that_nothing_happened_to_are_taken(name: str, export: Callable[[], Path]) -> None:
+    """Else the fuzz above would try nothing but the first check."""
+    root = export()
+    if name == "cvat masks":
+        (root / "SegmentationClass").mkdir()
+        (root / "labelmap.txt").write_text(LABELMAP)
+        (root / "SegmentationClass/0.png").write_bytes(png(np.eye(24, 32, dtype=np.uint8)))
+        assert list(load_supports(root)) == ["cat"]
+        return
+    content = {
+        "coco": json.dumps(COCO),
+        "labelme": json.dumps(LABELME),
+        "label studio": json.dumps(LABEL_STUDIO),
+        "cvat": CVAT,
+    }[name]
+    file = root / ("a.xml" if name == "cvat" else "a.json")
+    file.write_text(content)
+    classes = {
+        "coco": ["class1", "class3", "class4", "class7"],
+        "labelme": ["cat", "dog", "dot", "road"],
+        "label studio": ["cat", "cow", "dog"],
+        "cvat": ["cat", "dog"],
+    }
+    assert list(load_supports(file)) == classes[name]

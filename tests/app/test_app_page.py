@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
@@ -25,6 +26,8 @@ CHROMIUM = Path(os.environ.get("FEWSEG_CHROMIUM", "/usr/bin/chromium"))
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 FLAGS += " --disable-component-update --disable-sync"
 BOX = (100, 70, 220, 190)
+SOAK = float(os.environ.get("FEWSEG_SOAK_SECONDS", "30"))
+"""How long eight visitors stay; docs/reliability.md has the figures of a longer one."""
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of gradio and its server
@@ -40,6 +43,7 @@ def page():
     page = serve(ColorSegmenter(64), wait=False)
     yield page
     page.close(verbose=False)
+    gc.collect()  # what gradio and the visitors leave open, while the marks above let it pass
 
 
 @pytest.fixture
@@ -144,11 +148,18 @@ def test_it_listens_on_loopback_and_gives_out_no_other_files(page, tmp_path):
         assert status(f"{page.local_url}gradio_api/file={path}") in (403, 404)
 
 
+def test_an_upload_beyond_the_limit_is_refused_by_the_server(page):
+    heavy = {"files": ("heavy.png", b"\x89PNG" + bytes(27_000_000))}
+    with httpx.Client(timeout=60) as http:
+        assert http.post(f"{page.local_url}gradio_api/upload", files=heavy).status_code == 413
+
+
 class Client:
     """A visitor who calls the page's functions over HTTP, as the page itself does."""
 
     def __init__(self, url: str, number: int) -> None:
         self.url, self.http, self.hash = url, httpx.Client(timeout=60), f"soak{number}"
+        self.requests = 0
         config = self.http.get(f"{url}config").json()
         names = {c["id"]: c["props"].get("elem_id") for c in config["components"]}
         self.functions = {}
@@ -157,11 +168,13 @@ class Client:
                 self.functions.setdefault((names.get(target), event), dependency["id"])
 
     def upload(self, path: Path) -> dict:
+        self.requests += 1
         with path.open("rb") as file:
             (place,) = self.http.post(f"{self.url}gradio_api/upload", files={"files": file}).json()
         return {"path": place, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
     def call(self, name: str, event: str, data: list) -> list:
+        self.requests += 1
         body = {"data": data, "fn_index": self.functions[name, event], "session_hash": self.hash}
         self.http.post(f"{self.url}gradio_api/queue/join", json=body).raise_for_status()
         address = f"{self.url}gradio_api/queue/data?session_hash={self.hash}"
@@ -174,6 +187,29 @@ class Client:
         raise AssertionError("the page did not answer")
 
 
+def test_what_waits_is_bounded_and_more_is_told_that_the_page_is_busy(page, files, tmp_path, monkeypatch):
+    from fewseg.app.serve import QUEUE
+
+    go, plain = threading.Event(), ColorSegmenter.encode_query
+    client = Client(page.local_url, 99)
+    Image.new("L", (320, 260), 255).save(tmp_path / "mask.png")
+    client.call("support", "change", [client.upload(tmp_path / "support.png")])
+    mask = client.upload(tmp_path / "mask.png")
+    client.call("add", "click", [None, "all", None, None, "the whole object, in red", mask])
+    monkeypatch.setattr(ColorSegmenter, "encode_query", lambda self, image: (go.wait(60), plain(self, image))[1])
+    body = {"data": [None, [client.upload(tmp_path / "one.png")]], "fn_index": client.functions["find", "click"]}
+    joined = [
+        client.http.post(f"{page.local_url}gradio_api/queue/join", json=body | {"session_hash": client.hash})
+        for _ in range(QUEUE + 8)
+    ]
+    go.set()
+    codes = [answer.status_code for answer in joined]
+    assert QUEUE <= codes.count(200) <= QUEUE + 2  # two are being worked on
+    assert codes.count(503) == len(codes) - codes.count(200)
+    assert "full" in joined[-1].text
+    client.http.close()
+
+
 def memory() -> float:
     """Resident memory of this process in MB."""
     text = Path("/proc/self/statm").read_text().split()
@@ -183,16 +219,16 @@ def memory() -> float:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to measure memory")
 def test_eight_visitors_at_once_are_served_in_flat_memory(page, files, tmp_path):
-    """Half a minute of marking, finding and moving the threshold; memory is measured midway and at the end."""
+    """Marking, finding and moving the threshold for SOAK seconds; from two fifths of them on, memory stays."""
     pixels, mask = scene(size=(320, 260), box=BOX)
     Image.fromarray(np.uint8(255) * mask).save(tmp_path / "mask.png")
     assert pixels.shape[:2] == mask.shape
-    end, failed, counts = time.monotonic() + 30, [], []
+    begin, end, failed, counts = memory(), time.monotonic() + SOAK, [], []
 
     def visit(number: int) -> None:
         try:
             client, rounds = Client(page.local_url, number), 0
-            while time.monotonic() < end:
+            while time.monotonic() < end or not rounds:
                 client.call("support", "change", [client.upload(tmp_path / "support.png")])
                 mask_file = client.upload(tmp_path / "mask.png")
                 client.call("clear", "click", [None])
@@ -201,17 +237,23 @@ def test_eight_visitors_at_once_are_served_in_flat_memory(page, files, tmp_path)
                 (gallery,) = client.call("threshold", "change", [None, 0.5, 0])
                 assert gallery[0]["caption"].startswith("one.png: box")
                 rounds += 1
-            counts.append(rounds)
+            counts.append(client.requests)
         except Exception as error:
             failed.append(error)
 
     threads = [threading.Thread(target=visit, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(12)
-    before = memory()
+    held = []
+    for _ in range(10):
+        time.sleep(SOAK / 10)
+        held.append(memory())
     for thread in threads:
         thread.join()
+    found = (
+        f"{sum(counts)} requests in {SOAK:g} s; MB at the start {begin:.0f}, then {', '.join(f'{m:.0f}' for m in held)}"
+    )
+    print(found)  # noqa: T201
     assert not failed
     assert len(counts) == 8
-    assert memory() < before + 80
+    assert max(held) < held[3] + 80, found

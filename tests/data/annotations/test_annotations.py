@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
+import zlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -337,3 +339,53 @@ def test_what_is_no_export_is_told_with_what_is_known(tmp_path):
         load_supports(tmp_path / "gone.json")
     with pytest.raises(DataError, match="must be a list of tasks"):
         load_supports(write(tmp_path / "b.json", "[1]"))
+
+
+SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10]]
+HEADER = b"IHDR" + 2 * (60_000).to_bytes(4) + bytes([8, 0, 0, 0, 0])
+BOMB = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4) + HEADER + zlib.crc32(HEADER).to_bytes(4) + bytes(4) + b"IDAT" + bytes(4)
+
+
+def marked(kind="polygon", points=SQUARE, **changes):
+    return json.dumps(labelme([("cat", kind, points, {"mask": changes.pop("mask", None)})], **changes))
+
+
+def brushed(runs):
+    return json.dumps([task(1, [region("brushlabels", {"format": "rle", "rle": runs}, ["cat"])], "a.jpg")])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", marked(imagePath="http://[a.jpg"), "is no name of a photo"),
+        ("a.json", marked(imagePath="a" * 5000), "was not found"),
+        ("a.json", marked(imagePath="a\0.jpg"), "was not found"),
+        ("a.json", marked(imageHeight=10**6, imageWidth=10**6), "1000000 x 1000000 pixels"),
+        ("a.json", marked(imageHeight=-4), "60 x -4 pixels"),
+        ("a.json", marked(imageHeight=float("inf")), "no LabelMe file"),
+        ("a.json", marked(points=[[float("nan"), 1], *SQUARE]), "cannot be drawn .*no place on a photo"),
+        ("a.json", marked("linestrip", [[0, 0], [1e300, 5]]), "cannot be drawn .*no place on a photo"),
+        ("a.json", marked("mask", [[0, 0]], mask="AAAA"), "is not a picture"),
+        ("a.json", marked("mask", [[0, 0]], mask=base64.b64encode(BOMB).decode()), "too large"),
+        ("a.json", marked("mask", [[0, 0]], mask=[1]), "cannot be drawn"),
+        ("a.json", '{"shapes": ' + "[" * 100_000, "no valid JSON"),
+        ("a.json", '{"shapes": ' + "9" * 5000 + "}", "no valid JSON"),
+        ("a.json", "[" * 100_000, "no valid JSON"),
+        ("a.json", brushed([255] * 40), "a brush has 4294967295 values"),
+        ("a.json", brushed([0, 0, 37, 128, 300]), "cannot be drawn"),
+        ("a.json", '[{"id": 1, "annotations": [7]}]', "task 1 is not of Label Studio's"),
+        ("a.xml", XML.replace("utf-8", "utf-88"), "read safely"),
+        ("a.xml", XML.replace('height="40"', 'height="4000000"'), "60 x 4000000 pixels"),
+        ("a.xml", XML.replace('rle="1, 3', f'rle="{2**62}, {2**62}, {2**62}, {2**62}, 3'), "longer than its box"),
+        ("a.xml", XML.replace('width="4" height="2"', 'width="-400000" height="-400000"'), "its box is"),
+        ("a.xml", XML.replace('left="50"', 'left="' + "9" * 30 + '"'), "annotated areas|cat"),
+    ],
+)
+def test_hostile_exports_are_told_in_words(tmp_path, name, content, message):
+    for photo_name in ("a.jpg", "set/a.jpg", "set/b.jpg"):
+        photo(tmp_path / photo_name)
+    try:
+        told = str(list(load_supports(write(tmp_path / name, content))))
+    except (DataError, UsageError) as error:
+        told = str(error)
+    assert re.search(message, told), told

@@ -43,8 +43,12 @@ def _colours(file: Path) -> dict[int, str]:
     """Class names by colour code from lines `name:R,G,B:parts:actions`, comments and the background left out."""
     if not file.is_file():
         raise DataError(f"{file} is missing: it says which colour is which class; export with CVAT's own labels")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no text in UTF-8 ({error}); export it again") from error
     found = {}
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate(lines, start=1):
         if not text.strip() or text.lstrip().startswith("#"):
             continue
         name, colour, *_ = [*text.split(":"), ""]

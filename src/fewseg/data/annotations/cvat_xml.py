@@ -21,11 +21,13 @@ from fewseg.data.annotations.shapes import (
     Shape,
     Size,
     ellipse,
+    expecting,
     find_photo,
     pasted,
     polygon,
     rectangle,
 )
+from fewseg.data.coco_file import MOST_PIXELS
 from fewseg.errors import DataError
 
 
@@ -39,19 +41,26 @@ def read_cvat_xml(file: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhot
             if element.tag != "image":
                 continue
             count += 1
-            shapes = [shape for child in element if (shape := _shape(child)) is not None]
-            if shapes:
-                size = (int(element.attrib["height"]), int(element.attrib["width"]))
-                yield AnnotatedPhoto(find_photo(element.attrib["name"], folders, export=file), size, shapes)
+            with expecting(f"{file}: image {count} is not of CVAT's format"):
+                photo = _photo(element, folders, file)
+            if photo:
+                yield photo
             element.clear()  # a long file's memory
-    except (ParseError, DefusedXmlException) as error:
+    except DataError:
+        raise
+    except (ParseError, DefusedXmlException, LookupError, ValueError) as error:  # the last two: of its encoding
         raise DataError(f"{file} is no XML that can be read safely ({error}); export it again") from error
-    except (KeyError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{file}: image {count} is not of CVAT's format ({type(error).__name__}: {error})") from error
     if not count:
         raise DataError(f"{file} has no <image>; export the task as 'CVAT for images 1.1'")
+
+
+def _photo(element: Any, folders: Sequence[Path], file: Path) -> AnnotatedPhoto | None:
+    """The photo of an <image>, or None where no area is marked on it."""
+    shapes = [shape for child in element if (shape := _shape(child)) is not None]
+    if not shapes:
+        return None
+    size = (int(element.attrib["height"]), int(element.attrib["width"]))
+    return AnnotatedPhoto(find_photo(element.attrib["name"], folders, export=file), size, shapes)
 
 
 def _shape(element: Any) -> Shape | None:
@@ -77,8 +86,10 @@ def _shape(element: Any) -> Shape | None:
 def _mask(runs: NDArray[np.int64], place: dict[str, int], size: Size) -> NDArray[np.bool_]:
     """Lengths of background and foreground in turn, row by row in the mask's box."""
     pixels = place["width"] * place["height"]
-    if (runs < 0).any() or runs.sum() > pixels:
-        raise DataError(f"a <mask> has runs of {runs.sum()} pixels in a box of {pixels}; export it again")
+    if place["width"] < 1 or not 0 < pixels <= MOST_PIXELS:
+        raise ValueError(f"its box is {place['width']} x {place['height']}")
+    if (runs < 0).any() or (runs > pixels).any() or runs.sum() > pixels:  # the second: a sum that overflows
+        raise ValueError(f"its runs are longer than its box of {pixels} pixels")
     flat = np.zeros(pixels, bool)
     filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     flat[: len(filled)] = filled

@@ -7,7 +7,6 @@ has files `task-1-annotation-2-by-3-tag-Label-0.png`; which photo a task shows i
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -17,7 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewseg.data.annotations.shapes import AnnotatedPhoto, Shape, Size, ellipse, find_photo, polygon, rotated
+from fewseg.data.annotations.shapes import (
+    AnnotatedPhoto,
+    Shape,
+    Size,
+    ellipse,
+    expecting,
+    find_photo,
+    polygon,
+    read_json,
+    rotated,
+)
 from fewseg.data.images import SUFFIXES, read_mask
 from fewseg.errors import DataError
 
@@ -27,17 +36,21 @@ PNG_NAME = re.compile(r"task-(?P<task>\d+)-annotation-(?P<annotation>\d+)-by-[^-
 def read_label_studio(file: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
     """The annotated photos of a JSON export."""
     for task in _tasks(file):
-        done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
-        if not done:
-            continue
-        try:
-            results = [result for result in done[0]["result"] if "original_width" in result]
-            shapes = [shape for result in results for shape in _shapes(result, file)]
-            if shapes:
-                size = (int(results[0]["original_height"]), int(results[0]["original_width"]))
-                yield AnnotatedPhoto(find_photo(_address(task, file), folders, export=file), size, shapes)
-        except (KeyError, TypeError, IndexError) as error:
-            raise DataError(f"{file}: task {task.get('id')} is not of Label Studio's JSON format ({error})") from error
+        with expecting(f"{file}: task {task.get('id')} is not of Label Studio's JSON format"):
+            photo = _photo(task, folders, file)
+        if photo:
+            yield photo
+
+
+def _photo(task: dict[str, Any], folders: Sequence[Path], file: Path) -> AnnotatedPhoto | None:
+    """A task's photo, or None where no area is marked on it."""
+    done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
+    results = [result for result in done[0]["result"] if "original_width" in result] if done else []
+    shapes = [shape for result in results for shape in _shapes(result, file)]
+    if not shapes:
+        return None
+    size = (int(results[0]["original_height"]), int(results[0]["original_width"]))
+    return AnnotatedPhoto(find_photo(_address(task, file), folders, export=file), size, shapes)
 
 
 def read_label_studio_png(folder: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
@@ -48,7 +61,8 @@ def read_label_studio_png(folder: Path, folders: Sequence[Path]) -> Iterator[Ann
             f"{folder} has {len(exports)} .json files; Label Studio's PNG export does not say which photo is whose: "
             "put the JSON export of the same project beside the PNG files"
         )
-    addresses = {int(task["id"]): _address(task, exports[0]) for task in _tasks(exports[0])}
+    with expecting(f"{exports[0]} is not Label Studio's JSON export"):
+        addresses = {int(task["id"]): _address(task, exports[0]) for task in _tasks(exports[0])}
     by_task: dict[int, dict[int, list[tuple[str, Path]]]] = {}
     for path in sorted(folder.glob("task-*.png")):
         if name := PNG_NAME.fullmatch(path.name):
@@ -71,10 +85,7 @@ def _png(path: Path, size: Size) -> NDArray[np.bool_]:
 
 
 def _tasks(file: Path) -> list[dict[str, Any]]:
-    try:
-        tasks = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} is no valid JSON ({error}); export it again") from error
+    tasks = read_json(file)
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise DataError(f"{file} is not Label Studio's JSON export: it must be a list of tasks")
     return tasks
@@ -117,10 +128,10 @@ def _shapes(result: dict[str, Any], file: Path) -> Iterable[Shape]:
 
 
 def _brush(runs: Sequence[int], size: Size) -> NDArray[np.bool_]:
-    values = decode_rle(runs)
-    if len(values) != 4 * size[0] * size[1]:
-        raise DataError(f"a brush has {len(values)} values, which {size[1]} x {size[0]} RGBA pixels do not")
-    return values.reshape(*size, 4)[..., 3] > 0
+    total = int.from_bytes(bytes(runs[:4]))  # before that much memory is taken
+    if total != 4 * size[0] * size[1]:
+        raise DataError(f"a brush has {total} values, which {size[1]} x {size[0]} RGBA pixels do not")
+    return decode_rle(runs).reshape(*size, 4)[..., 3] > 0
 
 
 def decode_rle(packed: Sequence[int]) -> NDArray[np.uint8]:

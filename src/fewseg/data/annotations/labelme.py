@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -24,13 +23,15 @@ from fewseg.data.annotations.shapes import (
     Shape,
     Size,
     ellipse,
+    expecting,
     find_photo,
     line,
     pasted,
     polygon,
+    read_json,
     rectangle,
 )
-from fewseg.data.images import mask_of, read_image
+from fewseg.data.images import read_image, read_mask
 from fewseg.errors import DataError
 
 _LINE, _POINT = 10, 5
@@ -39,15 +40,12 @@ _LINE, _POINT = 10, 5
 def read_labelme(files: Sequence[Path], folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
     """The photos of LabelMe files; DataError where one is damaged or has a shape of an unknown type."""
     for file in files:
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
+        with expecting(f"{file} is no LabelMe file"):
             shapes = [_shape(shape) for shape in content["shapes"]]
             image = _photo(content, folders, file)
-            yield AnnotatedPhoto(image, _size(content, image), shapes)
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{file} is no LabelMe file ({type(error).__name__}: {error})") from error
+            photo = AnnotatedPhoto(image, _size(content, image), shapes)
+        yield photo
 
 
 def _photo(content: dict[str, Any], folders: Sequence[Path], file: Path) -> Path | Image.Image:
@@ -95,5 +93,5 @@ def _discs(points: list[list[float]], size: Size) -> NDArray[np.bool_]:
 
 def _mask(encoded: str, points: list[list[float]], size: Size) -> NDArray[np.bool_]:
     """A mask of its bounding box, as a PNG in base64; the box begins at the first point."""
-    part = mask_of(Image.open(io.BytesIO(base64.b64decode(encoded)))) == 1
+    part = read_mask(io.BytesIO(base64.b64decode(encoded))) == 1
     return pasted(part, round(points[0][0]), round(points[0][1]), size)
