@@ -23,6 +23,8 @@ from fewseg.checkpoints import (
     method_class,
     read_record,
     save_model,
+    shipped_folder,
+    shipped_models,
 )
 from fewseg.episode import Episode
 from fewseg.errors import DataError, UsageError
@@ -363,3 +365,32 @@ def test_a_base_learner_is_taken_by_the_same_fold_only(tmp_path: Path) -> None:
 def test_an_option_that_a_method_lacks_is_refused() -> None:
     with pytest.raises(UsageError, match=r"no option 'temperatur'.*Did you mean 'temperature'"):
         create_model("hdmnet", backbone=BACKBONE, temperatur=2)
+
+
+def test_a_slim_model_is_small_and_gives_what_the_whole_one_gives(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model("lite", weights="imagenet", image_size=64, base_classes=3).eval()
+    whole, slim = save_model(model, tmp_path / "whole"), save_model(model, tmp_path / "slim", {"a": 1}, slim=True)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, slim)]
+    assert sizes[1] < 3e6 < sizes[0]
+    assert read_record(slim)["info"] == {"a": 1}
+    torch.testing.assert_close(output(load_model(slim)), output(model), atol=2e-2, rtol=2e-2)
+    again = save_model(load_model(slim), tmp_path / "again", slim=True)  # 16 bits stay as they are
+    assert torch.equal(output(load_model(again)), output(load_model(slim)))
+
+
+def test_what_cannot_be_slim_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="comes with a package"):
+        save_model(build("lite"), tmp_path / "a", slim=True)
+    with pytest.raises(UsageError, match="trained further"):
+        save_model(create_model("lite", weights=None, image_size=64), tmp_path / "b", slim=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_shipped_model_loads_by_its_name(name: str) -> None:
+    model = load_model(name)
+    assert not model.training
+    assert output(model).isfinite().all()
+    assert read_record(shipped_folder(name))["info"]["data"]["name"] == "pascal5i"
+    assert (shipped_folder(name) / "README.md").is_file()  # the model card

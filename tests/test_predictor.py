@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch.nn import functional as F
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import FewShotSegmenter
+from fewseg.models.mirrored import Mirrored
 from fewseg.predictor import FewShotPredictor
 
 RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
@@ -115,6 +118,25 @@ def test_flip_gives_mirrored_answers_for_mirrored_queries():
         predictor.predict_proba(query), predictor.predict_proba(query[:, ::-1])[:, ::-1], atol=1e-5
     )
     assert iou(predictor.predict(query), truth) > 0.9
+
+
+def test_a_mirrored_model_is_the_mean_of_an_episode_and_its_mirror_image():
+    model, episode = (
+        ColorSegmenter(),
+        Episode(
+            query_image=torch.rand(1, 3, 32, 32),
+            support_images=torch.rand(1, 1, 3, 32, 32),
+            support_masks=torch.randint(0, 2, (1, 1, 32, 32), dtype=torch.uint8),
+            class_id=torch.tensor([1]),
+            base_index=torch.tensor([-1]),
+        ),
+    )
+    mirror = {f: getattr(episode, f).flip(-1) for f in ("query_image", "support_images", "support_masks")}
+    plain, mirrored = model(episode), model(replace(episode, **mirror))
+    both = Mirrored(model)(episode)
+    torch.testing.assert_close(both.logits, (plain.logits + mirrored.logits.flip(-1)) / 2)
+    for mean, a, b in zip(both.correlations, plain.correlations, mirrored.correlations, strict=True):
+        torch.testing.assert_close(mean, (a + b.flip(-1)) / 2)
 
 
 def test_several_classes_and_the_winner_per_pixel():

@@ -271,3 +271,40 @@ def test_protocol_records() -> None:
     assert get_protocol("fewseg", dataset="x").seeds == (0, 1, 2, 3, 4)
     with pytest.raises(UsageError, match="unknown protocol 'voc'; choose fewseg, hdmnet"):
         get_protocol("voc", dataset="pascal5i")
+
+
+@given(seed=st.integers(0, 2**32), negatives=st.sampled_from([0.0, 0.3, 1.0]), draw=st.sampled_from(["image", "class"]))
+@settings(max_examples=20, deadline=None)
+def test_training_episodes_with_negatives_keep_the_rules(seed: int, negatives: float, draw: str) -> None:
+    source = table()
+    fold, counts = source.fold(1), source.index.counts
+    episodes = TrainingEpisodes(source, fold, shots=2, seed=seed, draw=draw, negatives=negatives)
+    for g in range(40):
+        spec = episodes.spec(g)
+        assert spec == TrainingEpisodes(source, fold, shots=2, seed=seed, draw=draw, negatives=negatives).spec(g)
+        assert spec.class_id in fold.base
+        assert spec.query not in spec.support
+        assert (counts[list(spec.support), spec.class_id] >= source.min_pixels).all()
+        if negatives == 0:
+            assert counts[spec.query, spec.class_id] >= source.min_pixels
+        if negatives == 1:
+            held = [c for c in fold.base if counts[spec.query, c]]
+            assert counts[spec.query, spec.class_id] == 0 or len(held) == len(fold.base)
+
+
+def test_classes_drawn_alike_are_not_weighed_by_their_images() -> None:
+    counts = np.zeros((103, 9), np.int64)
+    counts[:100, 3] = 500  # one class in a hundred images, the others in three
+    counts[100:, 1:7] = 500
+    source = Table(counts)
+    by_class, by_image = (TrainingEpisodes(source, source.fold(3), draw=draw) for draw in ("class", "image"))
+    drawn = Counter(by_class.spec(g).class_id for g in range(600))
+    assert set(drawn) == set(source.fold(3).base)
+    assert max(drawn.values()) < 2 * min(drawn.values())
+    assert Counter(by_image.spec(g).class_id for g in range(600))[3] > 500
+
+
+@pytest.mark.parametrize(("options", "said"), [({"draw": "pixel"}, "image, class"), ({"negatives": 1.5}, "0 to 1")])
+def test_rules_of_training_that_are_none_are_refused(options: dict, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        TrainingEpisodes(table(), table().fold(1), **options)

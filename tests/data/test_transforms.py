@@ -24,6 +24,7 @@ CONFIGS = {
     "bam": AugmentConfig(crop=True),
     "base": AugmentConfig(scale=[0.5, 2.0], crop=True, keep_foreground=0.0),
     "jitter": AugmentConfig(jitter=0.3, rotate=45.0),
+    "area": AugmentConfig(area=[0.3, 1.0], keep_foreground=0.5),
 }
 
 
@@ -126,3 +127,24 @@ def test_pad_floors_to_eights_and_pads_right_and_below(sides: tuple[int, int], c
 def test_a_wrong_scale_is_refused() -> None:
     with pytest.raises(UsageError, match="is no range"):
         Augment(AugmentConfig(scale=[1.1, 0.9]), 64)
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=30, deadline=None)
+def test_a_cut_of_the_area_keeps_its_share_of_every_class(seed: int) -> None:
+    labels = np.zeros((1, 80, 100), np.uint8)
+    labels[0, 5:25, 5:35], labels[0, 50:75, 60:95] = 1, 7
+    labels[0, :3] = 255
+    config = AugmentConfig(scale=[1.0, 1.0], rotate_p=0, blur_p=0, flip_p=0, area=[0.2, 0.9], keep_foreground=0.5)
+    image = Image.fromarray(np.repeat(labels[0][..., None] * 30, 3, 2))
+    pixels, (cut,) = Augment(config, 200)(image, labels, seed)
+    whole = Augment(AugmentConfig(scale=[1.0, 1.0], rotate_p=0, blur_p=0, flip_p=0), 200)(image, labels, seed)[1][0]
+    assert pixels.shape == (3, 200, 200)
+    # a cut is magnified, so a class that keeps half its pixels keeps at least half of its area in the square
+    assert all((cut == c).sum() >= 0.45 * (whole == c).sum() for c in (1, 7))
+
+
+@pytest.mark.parametrize("area", [[0.5, 1.2], [0.8, 0.3], [0.0, 0.5]])
+def test_an_area_that_is_no_share_is_refused(area: list) -> None:
+    with pytest.raises(UsageError, match="area"):
+        Augment(AugmentConfig(area=area), 64)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_helpers import Toy, assert_equal, hdmnet_config, toy_config
+from engine_helpers import TINY, Toy, assert_equal, hdmnet_config, toy_config
 
+from fewseg.config import load_config
 from fewseg.data.dataset import GlobalSampler
 from fewseg.data.transforms import Squeeze
 from fewseg.engine.feature_file import FeatureFile
@@ -23,6 +24,7 @@ from fewseg.engine.lanes import in_lanes
 from fewseg.engine.tasks import EpisodeTask
 from fewseg.engine.training_features import TrainingFeatures
 from fewseg.errors import DataError
+from fewseg.models.lite import Lite
 from fewseg.progress import Silent
 
 IMAGES = torch.rand(5, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -230,3 +232,69 @@ def test_lanes_keep_the_order_and_the_threads() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+LITE = ("train.cache_views=4", "augment.area=[0.4,1.0]", "augment.keep_foreground=0.5")
+
+
+def lite_batches(*words: str, start: int = 0) -> list[Any]:
+    torch.manual_seed(0)
+    config = load_config(
+        "lite",
+        "scenes",
+        "data.level=simple",
+        "data.images=60",
+        "data.size=64",
+        *TINY[:3],
+        *LITE,
+        "data.shots=2",
+        "train.workers=0",
+        *words,
+    )
+    task = EpisodeTask(config, progress=Silent())
+    return list(task.batches(GlobalSampler(start, 16, batch=4), progress=Silent()))
+
+
+def assert_same_batches(ours: list[Any], theirs: list[Any]) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert_equal(a.query, b.query)
+        assert_equal(a.support, b.support)
+        assert_equal(a.labels.as_dict(), b.labels.as_dict())
+
+
+def test_one_pass_over_an_image_serves_as_query_and_support(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    plain = Lite.extract_query
+    monkeypatch.setattr(Lite, "extract_query", lambda self, image: passes.append(len(image)) or plain(self, image))
+    batches = lite_batches()
+    queries = {tuple(q.flatten()[:8].tolist()) for b in batches for q in b.query["layer3"]}
+    supports = {tuple(s.flatten()[:8].tolist()) for b in batches for k in b.support["layer3"] for s in k}
+    assert len(passes) == len(queries | supports)
+    assert all(b.support["mask"].shape == (4, 2, 64, 64) for b in batches)
+
+
+def test_features_that_another_run_stored_are_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = lite_batches()
+    stored = f"train.cache_dir={tmp_path}"
+    assert_same_batches(fresh, lite_batches(stored))
+    passes: list[int] = []
+    plain = Lite.extract_query
+    monkeypatch.setattr(Lite, "extract_query", lambda self, image: passes.append(len(image)) or plain(self, image))
+    assert_same_batches(fresh, lite_batches(stored))
+    assert_same_batches(fresh[2:], lite_batches(start=8))  # as a resumed run draws them
+    assert len(passes) > 0
+    before = len(passes)
+    lite_batches(stored, "data.fold=1", "train.seed=5")  # what another fold and seed need and is there is taken
+    assert len(passes) - before < 48
+    damaged = next(tmp_path.rglob("query-*.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    assert_same_batches(fresh, lite_batches(stored))
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("word", ["model.image_size=32", "augment.jitter=0.1", "data.images=61"])
+def test_stored_features_of_other_settings_are_not_taken(word: str, tmp_path: Path) -> None:
+    stored = f"train.cache_dir={tmp_path}"
+    lite_batches(stored)
+    assert_same_batches(lite_batches(word), lite_batches(stored, word))
+    assert len(list(tmp_path.iterdir())) == 2
