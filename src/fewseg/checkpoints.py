@@ -1,19 +1,15 @@
-"""Models in files: saved folders, run directories, and the released weights of the papers.
-
-A saved folder holds `model.safetensors`, `config.json` (the constructor's arguments, as the hub mixin writes them) and
-`fewseg.json` (the method, what it was trained on, the hash of the weights).
+"""Models in files: saved folders (`models.saving` says what is in them), run directories, and the released weights of
+the papers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import shutil
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import nn
 
 from fewseg import registry
@@ -22,9 +18,9 @@ from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.base_learner import PSPNet
 from fewseg.models.released import RELEASED, Recognised, recognise, recognise_method, rename_released
+from fewseg.models.saving import FORMAT, checksum, file_sha256, write_files
 from fewseg.models.weights import load_backbone_weights, load_strict, read_state_dict
 
-FORMAT = 1
 _RELEASED_SIZES = {"hsnet": 400}
 
 
@@ -68,8 +64,8 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one
     whole.
 
-    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`. Raises UsageError for a folder that holds
-    anything but a saved model: it would be lost.
+    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`; None: what the model was loaded with. Raises
+    UsageError for a folder that holds anything but a saved model: it would be lost.
     """
     folder = folder.resolve()
     if folder.exists() and not (folder / "fewseg.json").is_file() and (folder.is_file() or any(folder.iterdir())):
@@ -79,20 +75,7 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        # not save_file: its files are readable by their owner alone
-        (work / "model.safetensors").write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
-        arguments = json.dumps(dict(getattr(model, "_hub_mixin_config", {}) or {}), indent=2)
-        (work / "config.json").write_text(arguments)
-        record = {
-            "format": FORMAT,
-            "method": type(model).name if hasattr(type(model), "name") else type(model).__name__,  # type: ignore[attr-defined]
-            "class": f"{type(model).__module__}:{type(model).__qualname__}",
-            "sha256": file_sha256(work / "model.safetensors"),
-            "info": info or {},
-        }
-        record["checksum"] = _checksum(record, arguments)
-        (work / "fewseg.json").write_text(json.dumps(record, indent=2))
+        write_files(model, work, info)
         for path in (*work.iterdir(), work):
             sync(path)
         _swap(work, folder)
@@ -115,12 +98,6 @@ def _swap(new: Path, folder: Path) -> None:
             old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _checksum(record: dict[str, Any], arguments: str) -> str:
-    """Of what `fewseg.json` says (its own checksum left out) and of the text of `config.json`."""
-    said = json.loads(json.dumps({key: value for key, value in record.items() if key != "checksum"}))
-    return hashlib.sha256((json.dumps(said, sort_keys=True) + arguments).encode()).hexdigest()
 
 
 def find_folder(path: Path) -> Path:
@@ -163,7 +140,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
             raise TypeError("no keyword arguments in it")
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise DataError(f"{folder / 'config.json'} is missing or damaged ({error}); save the model again") from error
-    if "checksum" in record and record["checksum"] != _checksum(record, text):  # one made by hand may have none
+    if "checksum" in record and record["checksum"] != checksum(record, text):  # one made by hand may have none
         raise DataError(f"{folder} is damaged: config.json or fewseg.json is not as it was saved; save the model again")
     method = record["method"]
     if method != PSPNet.name and method not in registry.classes("model"):
@@ -181,6 +158,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     if weights.is_file() and file_sha256(weights) != record["sha256"]:
         raise DataError(f"{weights} is damaged: its hash is not the one in fewseg.json; copy or save the model again")
     load_strict(model, read_state_dict(weights), what=str(weights))
+    model.info = record["info"]
     return model.eval()
 
 
@@ -219,12 +197,6 @@ def load_released(
     asked = Recognised(chosen, **common)
     load_strict(model, state, what=f"{path} ({method}: {found}), taken as {asked},")
     return model.eval()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Any) -> Path:
