@@ -186,7 +186,7 @@ def _example(model: FewShotSegmenter, *, shots: int, larger: bool = False) -> tu
     the tracer would take for a rule.
     """
     generator = torch.Generator().manual_seed(0)
-    side = max(model.image_size, 160)
+    side = max(model.image_size, 288)
     height, width = (side + 64 * larger, side + 64 + 96 * larger)
     images = torch.rand(1, shots, 3, height, width, generator=generator)
     masks = torch.zeros(1, shots, height, width, dtype=torch.uint8)

@@ -32,14 +32,15 @@ class SizeFreeOperations(TorchFunctionMode):
 def adaptive_average(input: Tensor, output_size: Any) -> Tensor:
     """F.adaptive_avg_pool2d of maps (..., h, w): (..., H, W). The names are its."""
     height, width = output_size if isinstance(output_size, (tuple, list, torch.Size)) else (output_size, output_size)
-    rows = _shares(input.shape[-2] if height is None else height, of=input.shape[-2], like=input)
-    columns = _shares(input.shape[-1] if width is None else width, of=input.shape[-1], like=input)
-    return rows @ input @ columns.t()
+    rows = _inside(input.shape[-2] if height is None else height, of=input.shape[-2], like=input)
+    columns = _inside(input.shape[-1] if width is None else width, of=input.shape[-1], like=input)
+    # whole sums first, as torch has them: a mask's share of exactly a half must not become a little more
+    return (rows @ input @ columns.t()) / (rows.sum(1).unsqueeze(1) * columns.sum(1))
 
 
-def _shares(bins: int, *, of: int, like: Tensor) -> Tensor:
-    """(bins, of): the share that every position has in every bin; neighbouring bins may overlap in one position."""
+def _inside(bins: int, *, of: int, like: Tensor) -> Tensor:
+    """(bins, of): 1 where a position lies in a bin, else 0; neighbouring bins may share one."""
     bin_ = torch.arange(bins, device=like.device).unsqueeze(1)
     position = torch.arange(of, device=like.device)
     inside = (position >= bin_ * of // bins) & (position < ((bin_ + 1) * of + bins - 1) // bins)
-    return inside.to(like.dtype) / inside.sum(1, keepdim=True)
+    return inside.to(like.dtype)
