@@ -104,6 +104,14 @@ def test_every_method_s_graphs_hold_for_other_sizes_and_numbers_of_shots(name, t
     assert 0 <= agreement(network, OnnxSegmenter(str(small)), (image, mask), [query]).pixels <= 1
 
 
+def test_the_default_back_end_s_padding_follows_the_photo_s_sides(tmp_path):
+    torch.manual_seed(0)
+    network = create_model("prototype", backbone="lite0", image_size=64).eval()
+    exported = OnnxSegmenter(str(export_onnx(network, tmp_path / "out")))
+    assert_alike(network, exported, shots=2)
+    assert "forward" not in {name for m in network.modules() for name in vars(m)}
+
+
 def test_trained_shot_weights_hold_for_their_own_number_of_shots(tmp_path):
     network = model("bam", shots=2)
     with torch.no_grad():

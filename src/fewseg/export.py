@@ -30,7 +30,7 @@ from fewseg.episode import Episode, Prediction
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.ensemble import ShotWeights
-from fewseg.models.exporting import SizeFreeOperations
+from fewseg.models.exporting import SizeFreeOperations, onnx_padding
 from fewseg.models.prototype import DenseMatching
 from fewseg.predictor import FewShotPredictor
 
@@ -204,7 +204,7 @@ def _write(
     shapes: tuple[Any, ...],
     what: str,
 ) -> None:
-    with replacing(path) as temporary, _quiet(), torch.no_grad(), SizeFreeOperations():
+    with replacing(path) as temporary, _quiet(), torch.no_grad(), onnx_padding(graph), SizeFreeOperations():
         try:
             torch.onnx.export(
                 graph,
