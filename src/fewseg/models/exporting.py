@@ -36,7 +36,7 @@ class SizeFreeOperations(TorchFunctionMode):
 @contextmanager
 def onnx_padding(module: nn.Module) -> Iterator[None]:
     """Within it, timm's convolutions with TensorFlow's padding are ONNX's own, which know it: for exporting alone."""
-    convolutions = [m for m in module.modules() if isinstance(m, Conv2dSame)]
+    convolutions: list[Any] = [m for m in module.modules() if isinstance(m, Conv2dSame)]
     for convolution in convolutions:
         convolution.forward = functools.partial(_same_convolution, convolution)
     try:
