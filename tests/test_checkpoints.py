@@ -93,7 +93,7 @@ def test_saving_again_replaces_the_folder_whole(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["saved"]
 
 
-@pytest.mark.parametrize("place", ["file_sha256", "_swap", "rename"])
+@pytest.mark.parametrize("place", ["write_files", "_swap", "rename"])
 def test_an_interrupted_save_leaves_the_old_model(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = build("prototype")
     folder = save_model(old, tmp_path / "saved")

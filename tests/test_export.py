@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
+from fewseg import export, registry
 from fewseg.checkpoints import create_model
+from fewseg.episode import Episode
 from fewseg.errors import DataError, UsageError
 from fewseg.export import Agreement, OnnxSegmenter, agreement, export_onnx
+from fewseg.models.exporting import SizeFreeOperations
 from fewseg.predictor import FewShotPredictor
 from test_predictor import ColorSegmenter, scene
 
@@ -65,6 +71,65 @@ def test_eight_bit_weights_are_smaller_and_close(dense, tmp_path):
     cost = agreement(network, OnnxSegmenter(str(small)), (image, mask), [query])
     assert isinstance(cost, Agreement)
     assert cost.pixels > 0.7
+
+
+def assert_alike(network, exported, *, shots):
+    """Probabilities and correlation maps of noise at sizes that nothing was traced or checked with."""
+    generator = torch.Generator().manual_seed(1)
+    images, query = (torch.rand(*shape, generator=generator) for shape in ((1, shots, 3, 173, 131), (1, 3, 190, 141)))
+    masks = torch.zeros(1, shots, 173, 131, dtype=torch.uint8)
+    masks[:, :, 40:120, 30:100] = 1
+    masks[:, :, :9] = 255
+    with torch.inference_mode():
+        expected, found = (m(Episode(query, images, masks, *torch.tensor([[-1], [-1]]))) for m in (network, exported))
+    torch.testing.assert_close(found.logits.softmax(1), expected.logits.softmax(1), atol=1e-3, rtol=0)
+    assert len(found.correlations) == len(expected.correlations)
+    for a, b in zip(found.correlations, expected.correlations, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(registry.classes("model")))
+def test_every_method_s_graphs_hold_for_other_sizes_and_numbers_of_shots(name, tmp_path):
+    network = model(name)
+    folder = export_onnx(network, tmp_path / "float")
+    exported = OnnxSegmenter(str(folder))
+    assert not exported.fixed_shots
+    for shots in (1, 2, 5):
+        assert_alike(network, exported, shots=shots)
+    small = tmp_path / "int8"
+    shutil.copytree(folder, small)
+    export._quantise(small)
+    assert sum(f.stat().st_size for f in small.iterdir()) < sum(f.stat().st_size for f in folder.iterdir())
+    (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))
+    assert 0 <= agreement(network, OnnxSegmenter(str(small)), (image, mask), [query]).pixels <= 1
+
+
+def test_the_default_back_end_s_padding_follows_the_photo_s_sides(tmp_path):
+    torch.manual_seed(0)
+    network = create_model("prototype", backbone="lite0", image_size=64).eval()
+    exported = OnnxSegmenter(str(export_onnx(network, tmp_path / "out")))
+    assert_alike(network, exported, shots=2)
+    assert "forward" not in {name for m in network.modules() for name in vars(m)}
+
+
+def test_trained_shot_weights_hold_for_their_own_number_of_shots(tmp_path):
+    network = model("bam", shots=2)
+    with torch.no_grad():
+        for layer in (network.ensemble.gram_merge, network.shot_weights.mix[2]):
+            nn.init.normal_(layer.weight)  # as trained: the weights matter
+    exported = OnnxSegmenter(str(export_onnx(network, tmp_path / "out")))
+    assert (exported.fixed_shots, exported.shots) == (True, 2)
+    assert_alike(network, exported, shots=2)
+
+
+@pytest.mark.parametrize("size", [(17, 11), (6, 5), (3, 2)])
+@pytest.mark.parametrize("bins", [1, 4, (6, 3), (None, 2)])
+def test_pooling_of_any_size_is_torch_s(size, bins):
+    maps = torch.rand(2, 3, *size)
+    expected = F.adaptive_avg_pool2d(maps, bins)
+    with SizeFreeOperations():
+        torch.testing.assert_close(nn.AdaptiveAvgPool2d(bins)(maps), expected)
+        torch.testing.assert_close(F.adaptive_avg_pool2d(maps[0], bins), expected[0])
 
 
 def test_a_method_that_cannot_be_exported_is_named_and_nothing_is_left(tmp_path):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fewseg.engine.train import train
     from fewseg.episode import Episode, Prediction
     from fewseg.errors import DataError, FewsegError, UsageError
+    from fewseg.hub import from_pretrained, push_to_hub, save_pretrained
     from fewseg.metrics import FewShotIoU
     from fewseg.models.base import FewShotSegmenter
     from fewseg.predictor import FewShotPredictor
@@ -39,15 +40,18 @@ __all__ = [
     "create",
     "create_model",
     "evaluate",
+    "from_pretrained",
     "get_protocol",
     "load_config",
     "load_model",
     "load_released",
+    "push_to_hub",
     "register",
     "report_page",
     "sample_episodes",
     "save_figures",
     "save_model",
+    "save_pretrained",
     "train",
     "write_report",
 ]
@@ -63,6 +67,7 @@ _HOMES = {
     "engine.train": ("train",),
     "episode": ("Episode", "Prediction"),
     "errors": ("DataError", "FewsegError", "UsageError"),
+    "hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "metrics": ("FewShotIoU",),
     "models.base": ("FewShotSegmenter",),
     "predictor": ("FewShotPredictor",),

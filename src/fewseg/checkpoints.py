@@ -1,12 +1,9 @@
-"""Models in files: saved folders, run directories, and the released weights of the papers.
-
-A saved folder holds `model.safetensors`, `config.json` (the constructor's arguments, as the hub mixin writes them) and
-`fewseg.json` (the method, what it was trained on, the hash of the weights).
+"""Models in files: saved folders (`models.saving` says what is in them), run directories, and the released weights of
+the papers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import shutil
@@ -14,20 +11,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fewseg import registry
 from fewseg.data.images import replacing, sync
 from fewseg.errors import DataError, FewsegError, UsageError
-from fewseg.models.backbones import create_backbone
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.base_learner import PSPNet
 from fewseg.models.released import RELEASED, Recognised, recognise, recognise_method, rename_released
+from fewseg.models.saving import FORMAT, checksum, file_sha256, write_files
 from fewseg.models.weights import load_backbone_weights, load_strict, read_state_dict
 
-FORMAT = 1
 _RELEASED_SIZES = {"hsnet": 400}
 
 
@@ -71,9 +65,9 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one
     whole.
 
-    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`. `slim` leaves the back-end to the package that
-    brings its ImageNet weights, and keeps the rest as 16-bit floats; `load_model` alone reads that. Raises UsageError
-    for a folder that holds anything but a saved model: it would be lost.
+    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`; None: what the model was loaded with. `slim`
+    leaves the back-end to the package that brings its ImageNet weights, and keeps the rest as 16-bit floats; only
+    `load_model` reads that. Raises UsageError for a folder that holds anything but a saved model: it would be lost.
     """
     folder = folder.resolve()
     if folder.exists() and not (folder / "fewseg.json").is_file() and (folder.is_file() or any(folder.iterdir())):
@@ -83,21 +77,7 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        state = _slim(model, state) if slim else state
-        # not save_file: its files are readable by their owner alone
-        (work / "model.safetensors").write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
-        arguments = json.dumps(dict(getattr(model, "_hub_mixin_config", {}) or {}), indent=2)
-        (work / "config.json").write_text(arguments)
-        record = {
-            "format": FORMAT,
-            "method": type(model).name if hasattr(type(model), "name") else type(model).__name__,  # type: ignore[attr-defined]
-            "class": f"{type(model).__module__}:{type(model).__qualname__}",
-            "sha256": file_sha256(work / "model.safetensors"),
-            "info": info or {},
-        } | ({"backbone": "imagenet"} if slim else {})
-        record["checksum"] = _checksum(record, arguments)
-        (work / "fewseg.json").write_text(json.dumps(record, indent=2))
+        write_files(model, work, info, slim=slim)
         for path in (*work.iterdir(), work):
             sync(path)
         _swap(work, folder)
@@ -105,19 +85,6 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
-
-
-def _slim(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The trained tensors in 16 bits; UsageError where the back-end is another than the ImageNet one of a package."""
-    name = str(dict(getattr(model, "_hub_mixin_config", {}) or {}).get("backbone"))
-    if name != "lite0":
-        raise UsageError(f"a slim model's back-end comes with a package, as lite0 does; this one has {name}")
-    backbone = create_backbone(name)
-    load_backbone_weights(backbone, name, "imagenet")
-    if any(not torch.equal(t, state[f"backbone.{n}"]) for n, t in backbone.state_dict().items()):
-        raise UsageError("this model's back-end was trained further, so it must be kept; save it whole")
-    rest = {n: t for n, t in state.items() if not n.startswith("backbone.")}
-    return {n: t.half() if t.is_floating_point() else t for n, t in rest.items()}
 
 
 def shipped_models() -> list[str]:
@@ -144,12 +111,6 @@ def _swap(new: Path, folder: Path) -> None:
             old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _checksum(record: dict[str, Any], arguments: str) -> str:
-    """Of what `fewseg.json` says (its own checksum left out) and of the text of `config.json`."""
-    said = json.loads(json.dumps({key: value for key, value in record.items() if key != "checksum"}))
-    return hashlib.sha256((json.dumps(said, sort_keys=True) + arguments).encode()).hexdigest()
 
 
 def find_folder(path: Path) -> Path:
@@ -193,7 +154,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
             raise TypeError("no keyword arguments in it")
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise DataError(f"{folder / 'config.json'} is missing or damaged ({error}); save the model again") from error
-    if "checksum" in record and record["checksum"] != _checksum(record, text):  # one made by hand may have none
+    if "checksum" in record and record["checksum"] != checksum(record, text):  # one made by hand may have none
         raise DataError(f"{folder} is damaged: config.json or fewseg.json is not as it was saved; save the model again")
     method = record["method"]
     if method != PSPNet.name and method not in registry.classes("model"):
@@ -215,6 +176,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
         load_backbone_weights(model.backbone, arguments["backbone"], record["backbone"])
         state = {f"backbone.{n}": t for n, t in model.backbone.state_dict().items()} | state
     load_strict(model, state, what=str(weights))
+    model.info = record["info"]
     return model.eval()
 
 
@@ -253,12 +215,6 @@ def load_released(
     asked = Recognised(chosen, **common)
     load_strict(model, state, what=f"{path} ({method}: {found}), taken as {asked},")
     return model.eval()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Any) -> Path:

@@ -4,8 +4,7 @@
     match.onnx    image (1, 3, H, W) in [0, 1], the support's features --> logits (1, 2, H, W), correlation maps
 
 The support is encoded once and matched with as many queries as there are. `fewseg-onnx.json` names inputs and outputs.
-K is free for a method trained with one shot, unless it goes through the shots one by one (hsnet); the trained shot
-weights of the others hold for their own K alone.
+K is free but for a model with trained shot weights (BAM, HDMNet with K > 1), which hold for their own K alone.
 """
 
 from __future__ import annotations
@@ -30,6 +29,8 @@ from fewseg.data.images import replacing
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.ensemble import ShotWeights
+from fewseg.models.exporting import SizeFreeOperations, onnx_padding
 from fewseg.models.prototype import DenseMatching
 from fewseg.predictor import FewShotPredictor
 
@@ -132,13 +133,8 @@ def export_onnx(model: FewShotSegmenter, folder: str | Path, *, int8: bool = Fal
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as name:
         work = Path(name)
-        if model.shots == 1:
-            try:
-                _export(model, work, shots=None)
-            except DataError:  # a method that goes through the shots one by one: its graph holds for their number alone
-                _export(model, work, shots=1)
-        else:
-            _export(model, work, shots=model.shots)
+        weighted = any(isinstance(m, ShotWeights) and m.shots > 1 for m in model.modules())
+        _export(model, work, shots=model.shots if weighted else None)
         if int8:
             _quantise(work)
         out.mkdir(exist_ok=True)
@@ -186,13 +182,16 @@ def _free(one: Tensor, other: Tensor) -> dict[int, Any]:
 
 
 def _example(model: FewShotSegmenter, *, shots: int, larger: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Support images, masks and a query of noise, at sizes that no part of a network takes for its own."""
+    """Support images, masks and a query of noise; no two sides agree, and none ends as a single position, both of which
+    the tracer would take for a rule.
+    """
     generator = torch.Generator().manual_seed(0)
-    height, width = (model.image_size + 64 * larger, model.image_size + 32 + 96 * larger)
+    side = max(model.image_size, 288)
+    height, width = (side + 64 * larger, side + 64 + 96 * larger)
     images = torch.rand(1, shots, 3, height, width, generator=generator)
     masks = torch.zeros(1, shots, height, width, dtype=torch.uint8)
     masks[..., height // 4 : 3 * height // 4, width // 3 : 3 * width // 4] = 1
-    return images, masks, torch.rand(1, 3, height + 32, width, generator=generator)
+    return images, masks, torch.rand(1, 3, height + 96, width, generator=generator)
 
 
 def _write(
@@ -205,7 +204,7 @@ def _write(
     shapes: tuple[Any, ...],
     what: str,
 ) -> None:
-    with replacing(path) as temporary, _quiet():
+    with replacing(path) as temporary, _quiet(), torch.no_grad(), onnx_padding(graph), SizeFreeOperations():
         try:
             torch.onnx.export(
                 graph,
@@ -221,7 +220,7 @@ def _write(
         except Exception as error:  # the exporter raises its own errors for what ONNX cannot say
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
-                f"{what} cannot be exported to ONNX ({reason}); run it in PyTorch, or export dense, prototype or pfenet"
+                f"{what} cannot be exported to ONNX ({reason}); run it in PyTorch, or export another method"
             ) from error
 
 

@@ -8,17 +8,24 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from fewseg.episode import Episode, Prediction
+from fewseg.models.saving import CARD, HubModel
 
 Features = dict[str, Tensor]
 """Named tensors of a batch: query features have B first, support features B and K first, so that they can be cached,
 stacked and sliced without knowing the method."""
 
 
-class FewShotSegmenter(nn.Module, PyTorchModelHubMixin, library_name="fewseg", tags=["few-shot-segmentation"]):
+class FewShotSegmenter(
+    nn.Module,
+    HubModel,
+    library_name="fewseg",
+    pipeline_tag="image-segmentation",
+    tags=["few-shot-segmentation"],
+    model_card_template=CARD,
+):
     """A few-shot segmenter in three parts: encode the query, encode the support, match the two.
 
     Encoding has two halves: `extract_*` is frozen (no gradient; its results may be cached over a whole training),

@@ -12,16 +12,16 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from fewseg.models.backbones import create_backbone
 from fewseg.models.base import freeze
 from fewseg.models.ops import cross_entropy, resize_ac, resize_nearest
 from fewseg.models.pyramid import own_convolution, pooled_convolution
+from fewseg.models.saving import HubModel
 
 
-class PSPNet(nn.Module, PyTorchModelHubMixin, library_name="fewseg", tags=["semantic-segmentation"]):
+class PSPNet(nn.Module, HubModel, library_name="fewseg", tags=["semantic-segmentation"]):
     """Supervised segmentation of background and N base classes."""
 
     name = "base"

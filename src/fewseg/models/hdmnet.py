@@ -123,8 +123,9 @@ class HDMNet(FewShotSegmenter):
         query_stages = self.encoder(merged)
         matched, correlations = [], []
         for s in reversed(STAGES):
-            tokens = rearrange(support[f"stage{s}"], "b k c h w -> b (k h w) c")
-            fg = ops.resize_nearest(support["fg"].float(), query_stages[s - 1].shape[-2:]).flatten(1)  # (B, K*L)
+            maps = support[f"stage{s}"]
+            fg = ops.resize_nearest(support["fg"].float(), maps.shape[-2:]).flatten(1)  # (B, K*L)
+            tokens = rearrange(maps, "b k c h w -> b (k h w) c")
             out, correlation = self.matching[s - 1](query_stages[s - 1], tokens, fg, prior)
             matched.append(out)
             correlations.append(correlation)

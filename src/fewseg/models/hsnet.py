@@ -29,6 +29,7 @@ from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
 from fewseg.models.backbones import LEVELS, VGG, Backbone, ResNet, TimmPyramid, create_backbone, residual_sum
 from fewseg.models.base import Features, FewShotSegmenter, freeze
+from fewseg.models.matching import each_shot
 from fewseg.models.ops import cross_entropy, foreground, resize_ac
 
 KERNELS_AND_STRIDES = {
@@ -75,15 +76,14 @@ class HSNet(FewShotSegmenter):
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        logits, maps = [], []
-        for shot in range(support["layer4.0"].shape[1]):
-            pyramid = self._correlate(query, {name: f[:, shot] for name, f in support.items()})
-            logits.append(resize_ac(self.learner(pyramid), size))
-            maps.append([level.flatten(4).amax(4).mean(1) for level in pyramid.values()])
-        shots = torch.stack(logits, 1)  # (B, K, 2, H, W)
-        final = logits[0] if len(logits) == 1 else vote(shots)
-        correlations = tuple(torch.stack(level).mean(0) for level in zip(*maps, strict=True))
-        return Prediction(final, aux={"shots": shots}, correlations=correlations)
+        logits, *maps = each_shot(self._match_one, query, support)  # (B, K, 2, h, w), (B, K, h_l, w_l)
+        shots = resize_ac(logits.flatten(0, 1), size).unflatten(0, logits.shape[:2])  # (B, K, 2, H, W)
+        return Prediction(vote(shots), aux={"shots": shots}, correlations=tuple(level.mean(1) for level in maps))
+
+    def _match_one(self, query: Features, support: Features) -> tuple[Tensor, ...]:
+        """Logits (B, 2, h, w) from one shot, and its correlation maps (B, h_l, w_l), coarse to fine."""
+        pyramid = self._correlate(query, support)
+        return (self.learner(pyramid), *(level.flatten(4).amax(4).mean(1) for level in pyramid.values()))
 
     def _correlate(self, query: Features, support: Features) -> dict[str, Tensor]:
         """Features of one shot to the pyramid, coarse to fine: (B, blocks, h, w, h', w') per level."""
@@ -104,13 +104,14 @@ class HSNet(FewShotSegmenter):
 def vote(shots: Tensor) -> Tensor:
     """Logits of K shots (B, K, 2, H, W) to logits (B, 2, H, W) whose argmax is the paper's vote.
 
-    Foreground is where the votes, divided by the image's most votes (at least 1), reach a half.
+    Foreground is where the votes, divided by the image's most votes (at least 1), reach a half. One shot's logits stay.
     """
+    alone = shots.new_ones(shots.shape[1]).sum() == 1  # no Python number: an exported graph holds for any K
     votes = shots.argmax(2).sum(1)  # (B, H, W)
     most = votes.amax((-2, -1), keepdim=True).clamp(min=1)
     # 2 votes - most is whole, so half a vote more makes a tie foreground and changes nothing else
     margin = (2 * votes - most + 0.5) / most
-    return torch.stack([-margin, margin], 1).to(shots.dtype)
+    return torch.where(alone, shots[:, 0], torch.stack([-margin, margin], 1).to(shots.dtype))
 
 
 class HypercorrelationLearner(nn.Module):
@@ -173,7 +174,7 @@ def _fit(coarse: Tensor, fine: Tensor) -> Tensor:
     y, z = coarse.shape[-2:]
     maps = resize_ac(rearrange(coarse, "b c h w y z -> (b y z) c h w"), fine.shape[2:4])
     maps = rearrange(maps, "(b y z) c h w -> b c h w y z", y=y, z=z)
-    if maps.shape[-2:] == fine.shape[-2:]:
+    if maps.shape[-2:] == fine.shape[-2:] and not torch.compiler.is_exporting():  # sides that agree may not at others
         return maps
     pooled = F.adaptive_avg_pool2d(maps.flatten(1, 3), (fine.shape[-2], fine.shape[-1]))
     return pooled.unflatten(1, maps.shape[1:4])

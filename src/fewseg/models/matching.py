@@ -6,6 +6,8 @@ positions by all query positions is ever made; the numbers are those of the whol
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -14,6 +16,25 @@ from fewseg.models.ops import in_fp32
 
 TABLE = 2**22
 """Most entries of a table of support by query positions (16 MB)."""
+
+
+def each_shot(
+    match: Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[Tensor, ...]],
+    query: dict[str, Tensor],
+    support: dict[str, Tensor],
+) -> tuple[Tensor, ...]:
+    """`match(query, support)` of every shot alone: support features (B, K, ...) to it as (B, ...), its outputs back as
+    (B, K, ...).
+
+    Memory is one shot's. Only an exported graph, which holds for any K, takes the shots as one batch.
+    """
+    shots = next(iter(support.values())).shape[1]
+    if torch.compiler.is_exporting():
+        repeated = {n: f.unsqueeze(1).expand(-1, shots, *f.shape[1:]).flatten(0, 1) for n, f in query.items()}
+        found = match(repeated, {n: f.flatten(0, 1) for n, f in support.items()})
+        return tuple(f.unflatten(0, (-1, shots)) for f in found)
+    apart = [match(query, {n: f[:, shot] for n, f in support.items()}) for shot in range(shots)]
+    return tuple(torch.stack(found, 1) for found in zip(*apart, strict=True))
 
 
 @in_fp32

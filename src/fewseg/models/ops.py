@@ -21,6 +21,8 @@ def in_fp32(function: Callable[..., Result]) -> Callable[..., Result]:
 
     @functools.wraps(function)
     def wrapped(*tensors: Tensor, **options: Any) -> Result:
+        if torch.compiler.is_exporting():  # exported in fp32, where the switch would only be one more sub-graph
+            return function(*(t.float() for t in tensors), **options)
         with torch.autocast(tensors[0].device.type, enabled=False):
             return function(*(t.float() for t in tensors), **options)
 
@@ -29,7 +31,8 @@ def in_fp32(function: Callable[..., Result]) -> Callable[..., Result]:
 
 def resize_ac(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """(B, C, H, W) to another size, bilinear with align_corners=True: "resize-AC" in the spec."""
-    if tuple(maps.shape[-2:]) == tuple(size):
+    # sizes that agree while a graph is exported may not when it runs
+    if tuple(maps.shape[-2:]) == tuple(size) and not torch.compiler.is_exporting():
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=True)
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from fewseg.models import winograd
 from fewseg.models.folding import is_trained
+from fewseg.models.ops import resize_ac
 
 TAPS = (-1, 0, 1)
 MANY = 0.25
@@ -38,6 +39,8 @@ def own_convolution(f4: Tensor, conv: nn.Conv2d, *, where: Tensor | None = None)
 def pooled_convolution(pooled: list[Tensor], conv: nn.Conv2d, size: tuple[int, int]) -> Tensor:
     """The convolution's part on averages (B, c, b, b) that are resized-AC to `size` and concatenated: (B, O, h, w)."""
     weight = conv.weight[:, -sum(maps.shape[1] for maps in pooled) :]
+    if torch.compiler.is_exporting():  # the plain way: fewer operations, all of which ONNX has for any size
+        return F.conv2d(torch.cat([resize_ac(maps, size) for maps in pooled], 1), weight, padding=1)
     h, w = size
     columns = []
     start = 0
