@@ -89,12 +89,14 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
 
 def shipped_models() -> list[str]:
     """Names of the models that come with the package."""
-    folder = resources.files("fewseg") / "shipped"
-    return sorted(entry.name for entry in folder.iterdir() if (entry / "fewseg.json").is_file())
+    folder = Path(str(resources.files("fewseg") / "shipped"))
+    return sorted(file.parent.name for file in folder.glob("*/fewseg.json"))
 
 
-def shipped_folder(name: str) -> Path:
-    """The folder of a model that comes with the package."""
+def shipped_folder(name: str) -> Path | None:
+    """The folder of a model that comes with the package; None for another name, or where a directory has this one."""
+    if name not in shipped_models() or Path(name).is_dir():
+        return None
     return Path(str(resources.files("fewseg") / "shipped" / name))
 
 
@@ -144,8 +146,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     `overrides` change constructor arguments that do not change weights, such as `support_mask=False`.
     Raises DataError where files are missing, damaged, or do not fit.
     """
-    shipped = str(name_or_path) in shipped_models()
-    folder = shipped_folder(str(name_or_path)) if shipped else find_folder(Path(name_or_path))
+    folder = find_folder(shipped_folder(str(name_or_path)) or Path(name_or_path))
     record = read_record(folder)
     try:
         text = (folder / "config.json").read_text()
@@ -173,7 +174,9 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
         raise DataError(f"{weights} is damaged: its hash is not the one in fewseg.json; copy or save the model again")
     state = read_state_dict(weights)
     if record.get("backbone") is not None:
-        load_backbone_weights(model.backbone, arguments["backbone"], record["backbone"])
+        if (record["backbone"], arguments.get("backbone")) != ("imagenet", "lite0"):
+            raise DataError(f"{folder} lacks its back-end, which is none that comes with fewseg; save the model whole")
+        load_backbone_weights(model.backbone, "lite0", "imagenet")
         state = {f"backbone.{n}": t for n, t in model.backbone.state_dict().items()} | state
     load_strict(model, state, what=str(weights))
     model.info = record["info"]
@@ -235,7 +238,7 @@ def load_base_learner(model: Any, run: Path, *, base: tuple[int, ...]) -> None:
     if trained != base:
         raise UsageError(
             f"base.run={run} was trained on the base classes {list(trained)}, this fold's are {list(base)}; "
-            "train it on the same fold with the same train.validation and train.held_out"
+            "train it on the same fold with the same train.validation, train.held_out and train.all_classes"
         )
     what = f"base learner {run}"
     load_strict(model.backbone, learner.backbone.state_dict(), what=f"{what} (back-end)")

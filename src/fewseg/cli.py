@@ -116,7 +116,8 @@ def evaluate(
     ] = 16.0,
     device: Device = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="Where to write the report as JSON [RUN/report.json, or RUN/generalised.json].")
+        Path | None,
+        typer.Option(help="Where to write the report as JSON [RUN/report.json; report-flip.json, generalised.json]."),
     ] = None,
 ) -> None:
     """Measure a model on a fold's novel classes: mIoU, FB-IoU, per class, meta and base learner alone, with intervals.
@@ -137,6 +138,8 @@ def evaluate(
     given: dict[str, Any] = {k: v for k, v in {"tau": tau, "merge": merge}.items() if v is not None}
     if given and not generalised:
         raise UsageError(f"--tau and --merge belong to the generalised protocols, not to {protocol}")
+    if flip and generalised:
+        raise UsageError(f"--flip is not made for protocol {protocol}; leave it out")
     rank, device = join_launched(device)
     progress = Silent() if rank else _progress()
     opened = open_target(target, words or [], device=device, support_mask=support_mask)
@@ -162,7 +165,7 @@ def evaluate(
     if rank:  # one of several processes prints and writes
         return
     (print_generalised if generalised else print_report)(report)
-    name = "generalised.json" if generalised else "report.json"
+    name = "generalised.json" if generalised else "report-flip.json" if flip else "report.json"
     path = out or (Path(target) / name if Path(target).is_dir() else None)
     if path is not None:
         typer.echo(f"report: {report.save(path)}")

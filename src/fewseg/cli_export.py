@@ -27,15 +27,16 @@ def export(
     lite0. `fewseg export RUN --onnx DIR` needs the extra `onnx` (`pip install 'fewseg[onnx]'`). `--int8` compares the
     masks of the 8-bit graphs with PyTorch's: on --support, --mask and --photos if given, else on drawn scenes.
     """
-    from fewseg.checkpoints import load_model, read_record, save_model
+    from fewseg.checkpoints import load_model, save_model
     from fewseg.engine.runs import open_target
     from fewseg.export import OnnxSegmenter, agreement, export_onnx
 
     if (onnx is None) == (slim is None):
         raise UsageError("say what to make: --onnx DIR or --slim DIR")
     if slim is not None:
-        model, info = load_model(target), read_record(Path(target))["info"]
-        file = save_model(model, slim, info, slim=True) / "model.safetensors"
+        if int8:
+            raise UsageError("--int8 is for the graphs of --onnx; a slim folder's weights have 16 bits")
+        file = save_model(load_model(target), slim, slim=True) / "model.safetensors"
         typer.echo(f"exported: {slim} ({file.stat().st_size / 1e6:.1f} MB)")
         return
     assert onnx is not None

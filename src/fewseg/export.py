@@ -31,7 +31,6 @@ from fewseg.errors import DataError, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.ensemble import ShotWeights
 from fewseg.models.exporting import SizeFreeOperations, onnx_padding
-from fewseg.models.prototype import DenseMatching
 from fewseg.predictor import FewShotPredictor
 
 SUPPORT, MATCH, RECORD = "support.onnx", "match.onnx", "fewseg-onnx.json"
@@ -55,8 +54,6 @@ class _QueryMatcher(nn.Module):
 
     def forward(self, image: Tensor, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         support = dict(zip(self.names, features, strict=True))
-        if isinstance(self.model, DenseMatching):
-            support = _one_shot(support)
         size = (image.shape[-2], image.shape[-1])
         prediction = self.model.match(self.model.encode_query(image), support, size=size)
         return (prediction.logits, *prediction.correlations)
@@ -222,12 +219,6 @@ def _write(
             raise UsageError(
                 f"{what} cannot be exported to ONNX ({reason}); run it in PyTorch, or export another method"
             ) from error
-
-
-def _one_shot(support: Features) -> Features:
-    """Dense matching's supports one above the other: the nearest position of all shots is that of one tall shot."""
-    features, fg = support["features"], support["fg"]
-    return {"features": features.transpose(1, 2).flatten(2, 3).unsqueeze(1), "fg": fg.flatten(1, 2).unsqueeze(1)}
 
 
 @contextmanager

@@ -34,84 +34,90 @@ def build(model: FewShotSegmenter, limits: Limits | None = None, *, root: Path |
         gr.Markdown(INTRO)
         with gr.Row(equal_height=False):
             with gr.Column(min_width=320):
-                gr.Markdown("## 1. Show what to find")
-                name = gr.Textbox("object", label="Name of the object", max_lines=1, elem_id="name")
-                upload = gr.File(label="A photo with it", file_types=["image"], height=130, elem_id="support")
-                editor = gr.ImageEditor(
-                    label="Paint over the object",
-                    sources=(),
-                    transforms=(),
-                    layers=False,
-                    type="pil",
-                    brush=gr.Brush(default_size=24, colors=[RED, BLUE], default_color=RED, color_mode="fixed"),
-                    eraser=gr.Eraser(default_size=24),
-                    height=420,
-                    visible=False,
-                    elem_id="editor",
-                )
-                how = gr.Radio([WHOLE, STROKES], value=WHOLE, label="What is painted", elem_id="how")
-                mask_file = gr.File(label="… or its mask as a file", file_types=["image"], height=130, elem_id="mask")
-                with gr.Row():
-                    add = gr.Button("Add", variant="primary", elem_id="add")
-                    clear = gr.Button("Forget all marked photos", elem_id="clear")
-                supports = gr.Gallery(
-                    label="Marked photos",
-                    columns=3,
-                    fit_columns=False,
-                    object_fit="contain",
-                    height=240,
-                    interactive=False,
-                    elem_id="supports",
-                )
+                mark = _marking()
             with gr.Column(min_width=320):
-                gr.Markdown("## 2. Find it in other photos")
-                queries = gr.File(
-                    label=f"Photos (up to {limits.photos})",
-                    file_count="multiple",
-                    file_types=["image"],
-                    height=150,
-                    elem_id="queries",
-                )
-                find = gr.Button("Find", variant="primary", elem_id="find")
-                with gr.Tabs():
-                    with gr.Tab("Masks"):
-                        masks = gr.Gallery(
-                            label="Masks",
-                            columns=2,
-                            fit_columns=False,
-                            object_fit="contain",
-                            height=420,
-                            interactive=False,
-                            elem_id="masks",
-                        )
-                    with gr.Tab("Correlation maps"):
-                        maps = gr.Gallery(
-                            label="Where the network sees a likeness",
-                            columns=2,
-                            fit_columns=False,
-                            object_fit="contain",
-                            height=420,
-                            interactive=False,
-                            elem_id="maps",
-                        )
-                threshold = gr.Slider(0, 1, 0.5, step=0.01, label="Threshold", elem_id="threshold")
-                min_area = gr.Slider(0, 5000, 0, step=10, label="Drop parts smaller than … pixels", elem_id="min-area")
-                download = gr.DownloadButton("Download masks (zip)", interactive=False, elem_id="download")
+                search = _finding(limits)
 
         one: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "network", "api_visibility": "private"}
         quick: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "pictures", "api_visibility": "private"}
-        settings = [session, threshold, min_area]
-        upload.change(_told(_opened(limits)), [upload], [photo, editor], **quick)
-        add.click(
-            _told(_add(limits, root)), [session, name, photo, editor, how, mask_file], [session, supports], **one
-        ).success(lambda: (None, None, None), None, [upload, mask_file, photo], api_visibility="private")
-        clear.click(_forget, [session], [session, supports], **quick)
-        found = find.click(_told_steps(_find(model)), [session, queries], [session, maps], **one)
-        for event in (found.success, threshold.change, min_area.change):
-            event(
-                _told(_shown), settings, [masks], show_progress="hidden", trigger_mode="always_last", **quick
-            ).success(_told(_zip), settings, [download], show_progress="hidden", trigger_mode="always_last", **quick)
+        settings = [session, search["threshold"], search["min_area"]]
+        mark["upload"].change(_told(_opened(limits)), [mark["upload"]], [photo, mark["editor"]], **quick)
+        marked = [session, mark["name"], photo, mark["editor"], mark["how"], mark["mask_file"]]
+        mark["add"].click(_told(_add(limits, root)), marked, [session, mark["supports"]], **one).success(
+            lambda: (None, None, None), None, [mark["upload"], mark["mask_file"], photo], api_visibility="private"
+        )
+        mark["clear"].click(_forget, [session], [session, mark["supports"]], **quick)
+        wanted = [session, search["queries"]]
+        found = search["find"].click(_told_steps(_find(model)), wanted, [session, search["maps"]], **one)
+        latest: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", **quick}
+        for event in (found.success, search["threshold"].change, search["min_area"].change):
+            shown = event(_told(_shown), settings, [search["masks"]], **latest)
+            shown.success(_told(_zip), settings, [search["download"]], **latest)
     return page
+
+
+def _marking() -> dict[str, Any]:
+    """The column in which supports are marked: its components by name."""
+    gr.Markdown("## 1. Show what to find")
+    made: dict[str, Any] = {
+        "name": gr.Textbox("object", label="Name of the object", max_lines=1, elem_id="name"),
+        "upload": gr.File(label="A photo with it", file_types=["image"], height=130, elem_id="support"),
+        "editor": gr.ImageEditor(
+            label="Paint over the object",
+            sources=(),
+            transforms=(),
+            layers=False,
+            type="pil",
+            brush=gr.Brush(default_size=24, colors=[RED, BLUE], default_color=RED, color_mode="fixed"),
+            eraser=gr.Eraser(default_size=24),
+            height=420,
+            visible=False,
+            elem_id="editor",
+        ),
+        "how": gr.Radio([WHOLE, STROKES], value=WHOLE, label="What is painted", elem_id="how"),
+        "mask_file": gr.File(label="… or its mask as a file", file_types=["image"], height=130, elem_id="mask"),
+    }
+    with gr.Row():
+        made["add"] = gr.Button("Add", variant="primary", elem_id="add")
+        made["clear"] = gr.Button("Forget all marked photos", elem_id="clear")
+    return made | {"supports": _gallery("Marked photos", columns=3, height=240, elem_id="supports")}
+
+
+def _finding(limits: Limits) -> dict[str, Any]:
+    """The column in which photos are searched: its components by name."""
+    gr.Markdown("## 2. Find it in other photos")
+    made: dict[str, Any] = {
+        "queries": gr.File(
+            label=f"Photos (up to {limits.photos})",
+            file_count="multiple",
+            file_types=["image"],
+            height=150,
+            elem_id="queries",
+        ),
+        "find": gr.Button("Find", variant="primary", elem_id="find"),
+    }
+    with gr.Tabs():
+        with gr.Tab("Masks"):
+            made["masks"] = _gallery("Masks", elem_id="masks")
+        with gr.Tab("Correlation maps"):
+            made["maps"] = _gallery("Where the network sees a likeness", elem_id="maps")
+    return made | {
+        "threshold": gr.Slider(0, 1, 0.5, step=0.01, label="Threshold", elem_id="threshold"),
+        "min_area": gr.Slider(0, 5000, 0, step=10, label="Drop parts smaller than … pixels", elem_id="min-area"),
+        "download": gr.DownloadButton("Download masks (zip)", interactive=False, elem_id="download"),
+    }
+
+
+def _gallery(label: str, *, columns: int = 2, height: int = 420, elem_id: str) -> gr.Gallery:
+    return gr.Gallery(
+        label=label,
+        columns=columns,
+        fit_columns=False,
+        object_fit="contain",
+        height=height,
+        interactive=False,
+        elem_id=elem_id,
+    )
 
 
 def _close(session: Session | None) -> None:

@@ -191,7 +191,7 @@ def _open_released(
         silent = not registry.find("model", method).needs_base_learner
         model = load_released(method, file, base_classes=60 if silent and source.name == "coco20i" else None)
         name = _free(f"{method} (released)", file, taken | opened)
-        opened[name] = Opened(model.to(pick_device(device)), first.config, None, {"path": file})
+        opened[name] = Opened(model.to(pick_device(device)), first.config, None, None, {"path": file})
     return opened
 
 

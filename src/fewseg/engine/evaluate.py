@@ -110,9 +110,26 @@ def evaluate(
         progress=progress,
         title=f"{title or model.name}, {episode_lists[0].shots}-shot, {len(episode_lists)} repeats",
     )
-    results = [_repeat(found, listed, fold, source) for found, listed in zip(rows, episode_lists, strict=True)]
-    tables, foreground_on = [found.table for found in rows], [found.foreground_on for found in rows]
-    seconds = (time.perf_counter() - start) / max(1, sum(len(t) for t in tables))
+    seconds = time.perf_counter() - start
+    return _report(
+        model, source, fold, rows, lists=episode_lists, protocol=protocol, checkpoint=checkpoint or {}, seconds=seconds
+    )
+
+
+def _report(
+    model: FewShotSegmenter,
+    source: ImageSource,
+    fold: Fold,
+    rows: list[Rows],
+    *,
+    lists: Sequence[EpisodeList],
+    protocol: EvaluationProtocol,
+    checkpoint: dict[str, Any],
+    seconds: float,
+) -> Report:
+    """What the rows of every list say, with all that led to them."""
+    results = [_repeat(found, listed, fold, source) for found, listed in zip(rows, lists, strict=True)]
+    tables = [found.table for found in rows]
     mean, interval, kind = _interval(results, tables, fold)
     return Report(
         method=model.name,
@@ -122,7 +139,7 @@ def evaluate(
         source_sha256=source.index.sha256,
         class_names=list(source.class_names),
         fold={**asdict(fold), "novel_names": [source.class_names[c - 1] for c in fold.novel]},
-        shots=episode_lists[0].shots,
+        shots=lists[0].shots,
         image_size=protocol.input_size or model.image_size,
         protocol=protocol.as_dict(),
         repeats=results,
@@ -134,11 +151,11 @@ def evaluate(
         meta_miou=_mean([r.meta_miou for r in results]),
         base_miou=_mean([r.base_miou for r in results]),
         parameters=count_parameters(model),
-        seconds_per_episode=seconds,
-        checkpoint=checkpoint or {},
+        seconds_per_episode=seconds / max(1, sum(len(t) for t in tables)),
+        checkpoint=checkpoint,
         versions=versions(),
         tables=tables,
-        foreground_on=foreground_on,
+        foreground_on=[found.foreground_on for found in rows],
     )
 
 

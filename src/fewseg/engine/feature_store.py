@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,22 @@ from fewseg.data.source import ImageSource
 from fewseg.data.transforms import AugmentConfig
 from fewseg.models.base import Features, FewShotSegmenter
 
+FORMAT = 1
+"""To be raised when extraction or a view changes without a new version."""
+
 
 class FeatureStore:
     """Features and labels by key, in files under `folder`."""
 
     def __init__(self, folder: Path, model: FewShotSegmenter, source: ImageSource, augment: AugmentConfig) -> None:
+        options = dict(getattr(model, "_hub_mixin_config", None) or {})
         depends = {
+            "format": FORMAT,
+            "fewseg": version("fewseg"),
             "method": model.name,
+            # what else these two change is in the frozen tensors
+            "options": {key: value for key, value in options.items() if key not in ("base_classes", "shots")},
+            "device": model.device.type,
             "frozen": _frozen_hash(model),
             "image_size": model.image_size,
             "augment": asdict(augment),
@@ -44,7 +54,7 @@ class FeatureStore:
     def get(self, key: tuple[Any, ...]) -> tuple[Features, ImageLabels] | None:
         """What was put under the key; None where nothing was, or the file is damaged."""
         try:
-            tensors = safetensors.torch.load_file(self._path(key))
+            tensors = safetensors.torch.load(self._path(key).read_bytes())  # not load_file, whose mapping stays open
         except (FileNotFoundError, SafetensorError):
             return None
         labels = ImageLabels(tensors.pop("labels"), tuple(tensors.pop("class_ids").tolist()))
@@ -66,12 +76,12 @@ _LAST = "@channels_last"
 
 def _packed(name: str, f: Tensor) -> tuple[str, Tensor]:
     """A file keeps no memory layout, on which the last bits of a sum depend; so channels-last maps are marked."""
-    last = f.ndim == 4 and not f.is_contiguous() and f.is_contiguous(memory_format=torch.channels_last)
-    return (name + _LAST, f.permute(0, 2, 3, 1)) if last else (name, f.contiguous())
+    last = f.ndim >= 4 and not f.is_contiguous() and f.movedim(-3, -1).is_contiguous()
+    return (name + _LAST, f.movedim(-3, -1)) if last else (name, f.contiguous())
 
 
 def _unpacked(name: str, tensor: Tensor) -> tuple[str, Tensor]:
-    return (name.removesuffix(_LAST), tensor.permute(0, 3, 1, 2)) if name.endswith(_LAST) else (name, tensor)
+    return (name.removesuffix(_LAST), tensor.movedim(-1, -3)) if name.endswith(_LAST) else (name, tensor)
 
 
 def _frozen_hash(model: FewShotSegmenter) -> str:

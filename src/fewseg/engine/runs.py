@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fewseg import registry
-from fewseg.checkpoints import create_model, find_folder, load_model, read_record, shipped_folder, shipped_models
+from fewseg.checkpoints import create_model, find_folder, load_model, read_record, shipped_folder
 from fewseg.config import Config, load_config
 from fewseg.data.source import Fold, ImageSource
 from fewseg.engine.memory import keep_freed_memory
@@ -28,6 +28,8 @@ class Opened:
     config: Config
     fold: Fold | None
     """The fold it was trained on, with its held-out classes; None for a method without training."""
+    trained_on: str | None
+    """The data set it was trained on; None where that is not known."""
     checkpoint: dict[str, Any]
     """Path and hash of the weights."""
 
@@ -41,7 +43,7 @@ def open_target(
     `words` are recipes and overrides, as for `load_config`; `support_mask=False` is passed to the model.
     """
     keep_freed_memory()
-    path = shipped_folder(target) if target in shipped_models() else Path(target)
+    path = shipped_folder(target) or Path(target)
     options = overrides if support_mask else {**overrides, "support_mask": False}
     if path.is_dir():
         return _open_folder(path, words, device=device, options=options)
@@ -59,7 +61,7 @@ def open_target(
         shots=config.data.shots,
         **config.model.options,
     )
-    return Opened(model.eval().to(pick_device(device)), config, None, {})
+    return Opened(model.eval().to(pick_device(device)), config, None, None, {})
 
 
 def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict[str, Any]) -> Opened:
@@ -79,7 +81,8 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
     if trained is not None:
         fold = Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))
     checkpoint = {"path": str(folder), "sha256": record["sha256"]}
-    return Opened(model.to(pick_device(device)), config, fold, checkpoint)
+    trained_on = record["info"].get("data", {}).get("name")
+    return Opened(model.to(pick_device(device)), config, fold, trained_on, checkpoint)
 
 
 def open_test_data(opened: Opened, *, progress: Silent | None = None) -> tuple[ImageSource, Fold]:
@@ -94,10 +97,15 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
     Raises UsageError if it was trained on classes that are novel there.
     """
     fold = source.fold(index)
-    if opened.fold is None:
+    if opened.fold is None or opened.trained_on not in (None, source.name):  # class ids are the data set's own
         _check_base_classes(opened.model, source, fold)
         return fold
     seen = set(opened.fold.base) & set(fold.novel)
+    if seen and not opened.fold.novel:
+        raise UsageError(
+            f"the model was trained on every class of {source.name}, so nothing in it can measure the model; give "
+            "another data set, or train a fold's model"
+        )
     if seen:
         names = ", ".join(source.class_names[c - 1] for c in sorted(seen))
         raise UsageError(

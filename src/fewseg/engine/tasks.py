@@ -13,7 +13,7 @@ from torch import nn
 
 from fewseg import registry
 from fewseg.checkpoints import create_model, load_base_learner
-from fewseg.config import Config
+from fewseg.config import Config, TrainConfig
 from fewseg.data.dataset import BaseDataset, EpisodeDataset, GlobalSampler, Sample, base_lookup, make_loader
 from fewseg.data.protocols import get_protocol
 from fewseg.data.sampling import TrainingEpisodes, sample_episodes
@@ -95,10 +95,23 @@ def training_fold(config: Config, source: ImageSource) -> Fold:
     if config.train.all_classes:
         if config.train.validation != "none":
             raise UsageError("train.all_classes=true leaves no class to validate on; add train.validation=none")
-        return Fold(fold.index, novel=(), base=tuple(sorted((*fold.base, *fold.novel))))
+        return Fold(fold.index, novel=(), base=tuple(sorted((*fold.base, *fold.held_out, *fold.novel))))
     if config.train.validation == "base" and not fold.held_out:  # FSS-1000 brings validation classes of its own
         return fold.hold_out(config.train.held_out)
     return fold
+
+
+def _check_views(config: Config) -> None:
+    """Raise UsageError for views that are asked for and would not be made, or would be cut by novel classes' labels."""
+    train, augment = config.train, config.augment
+    if not train.cache_features and (train.cache_dir is not None or train.cache_views != TrainConfig.cache_views):
+        raise UsageError("train.cache_views and train.cache_dir are for cached features; add train.cache_features=true")
+    cuts = train.cache_features and train.cache_views > 2 and (augment.crop or augment.area is not None)
+    if cuts and config.data.novel != "drop":
+        raise UsageError(
+            f"with data.novel={config.data.novel} a cut (augment.area, augment.crop) of a cached view would depend on "
+            "the labels of novel classes; use data.novel=drop, or train.cache_views=2"
+        )
 
 
 class EpisodeTask(Task):
@@ -132,6 +145,7 @@ class EpisodeTask(Task):
         )
         self.epoch_length = train.episodes_per_epoch or len(self.episodes)
         mean = self.model.backbone.pixel_mean.flatten().tolist()
+        _check_views(config)
         size = self.model.image_size
         augment = Augment(config.augment, size, mean=mean)
         self.dataset = EpisodeDataset(

@@ -204,7 +204,8 @@ def finish_epoch(t: Training, log: Log) -> None:
     """Validate, and save `last/` and, if it is the best so far, `best/`."""
     settings, state = t.config.train, t.state
     epoch = settings.epochs if state.batches == t.total else state.batches * settings.batch_size // t.task.epoch_length
-    info = t.task.info() | {"data": t.config.as_dict()["data"], "epoch": epoch, "batches": state.batches}
+    data = {key: value for key, value in t.config.as_dict()["data"].items() if key != "root"}  # no one else's path
+    info = t.task.info() | {"data": data, "epoch": epoch, "batches": state.batches}
     if state.batches == t.total or epoch % settings.val_every == 0:
         # several processes validate together: one alone must not leave
         progress = t.stop.watch(t.progress) if t.fabric.world_size == 1 else t.progress
@@ -271,6 +272,7 @@ def ensure_base(config: Config, run: Path, *, resume: bool, progress: Silent) ->
         "workers",
         "validation",
         "held_out",
+        "all_classes",
         "deterministic",
         "accelerator",
         "devices",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +108,13 @@ class TrainingFeatures:
 
         def inputs() -> Iterator[tuple[Key, Tensor | Features, ImageLabels]]:
             for views, stored in loader:
-                for i, view, image, labels in views:
+                for i, view, image, received in views:
+                    # a loader process's tensors hold an open file each; copies do not
+                    labels = replace(received, local=received.local.clone())
                     self._labels[i, view] = labels
+                    self.used += labels.local.numel()
                     for key, found in stored[view].items():
-                        yield key, image if found is None else found, labels
+                        yield key, image if found is None else {n: f.clone() for n, f in found.items()}, labels
 
         return in_lanes(self._extract, inputs(), lanes=lanes_for(self.model.device))
 

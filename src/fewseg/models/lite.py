@@ -12,10 +12,10 @@ Where it departs from HDMNet (hdmnet.py), and why:
 - The support is masked at the features, not the image: a photo's features serve every class, and can be kept.
 - The priors see the supports' background too: how much nearer a position is to the object than to what is around it.
 - The votes are divided by the number of foreground positions: neither the object's size nor the shots scale them.
-- In place of a base learner trained before: `heads` small heads, trained along. Head g leaves out the classes g, g +
-  heads, ..., and an episode of such a class is shown that head, so that a base class in training is as strange to it as
-  a novel one will be. Its classes are told apart by what the supports' foreground looks like to the head: a cow that
-  looks like a sheep stays foreground.
+- In place of a base learner trained before: `heads` small classifiers on one embedding, trained along. Head g knows
+  nothing of the classes g, g + heads, ..., and an episode of such a class is shown that head, so that a base class in
+  training is strange to it, as a novel one will be. What the supports' foreground looks like to the head counts for
+  the episode: a cow that looks like a sheep stays foreground.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewseg.episode import IGNORE, Episode, Prediction
+from fewseg.errors import UsageError
 from fewseg.models import ops
 from fewseg.models.backbones import LEVELS, create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze, image_by_image
@@ -54,6 +55,8 @@ class Lite(FewShotSegmenter):
         heads: int = 3,
     ) -> None:
         super().__init__()
+        if heads < 2:
+            raise UsageError(f"heads={heads}: one head would leave out every class; give 2 or more")
         self.shots, self.image_size = shots, image_size
         self.backbone = create_backbone(backbone)
         freeze(self.backbone)

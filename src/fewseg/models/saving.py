@@ -57,6 +57,11 @@ class HubModel(PyTorchModelHubMixin):
     def _save_pretrained(self, save_directory: Path) -> None:
         write_files(cast(nn.Module, self), Path(save_directory))
 
+    @classmethod
+    def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
+        # a slim folder lacks the back-end: rather an error than a random one (fewseg.from_pretrained reads it)
+        return super()._load_as_safetensor(model, model_file, map_location, strict=True)
+
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card of this model; keyword arguments replace what the template asks for."""
         return super().generate_model_card(*args, **(_card_fields(cast(nn.Module, self)) | kwargs))
