@@ -99,7 +99,8 @@ class EpisodeDataset(Dataset[Sample]):
         return self._support_transform(image, maps, seed)
 
     def load_views(self, i: int, views: Iterable[int]) -> dict[int, tuple[Tensor, ImageLabels]]:
-        """Views of an image (3, S, S) with their labels: the same whatever the fold and the seed.
+        """Views of an image (3, S, S) with their labels: the same whatever the seed, and whatever the fold if it has no
+        novel class in it.
 
         View 0 is transformed by seed 0, view 1 is view 0 mirrored, the others are `further_views`, by their own seeds.
         """
@@ -109,9 +110,13 @@ class EpisodeDataset(Dataset[Sample]):
             return found
         image, labels = _load(self.source, i)
         local, class_ids = _localise(labels)
+        unseen = [n for n, c in enumerate(class_ids, start=1) if c not in self.fold.base]
+        shown = np.where(
+            np.isin(local, unseen), np.uint8(0), local
+        )  # no cut may depend on classes that are not trained
         for view in wanted:
             transform = self.transform if view < 2 else self.further_views
-            pixels, (mapped,) = transform(image, local[None], 0 if view < 2 else sample_seed(i, view))
+            pixels, (_, mapped) = transform(image, np.stack([shown, local]), 0 if view < 2 else sample_seed(i, view))
             if view == 1:
                 pixels, mapped = pixels.flip(-1), mapped.flip(-1)
             found[view] = pixels, ImageLabels(mapped, class_ids)

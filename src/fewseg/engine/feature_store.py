@@ -29,9 +29,17 @@ FORMAT = 1
 
 
 class FeatureStore:
-    """Features and labels by key, in files under `folder`."""
+    """Features and labels by key, in files under `folder`; `classes` are those that views are cut by, () all."""
 
-    def __init__(self, folder: Path, model: FewShotSegmenter, source: ImageSource, augment: AugmentConfig) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: FewShotSegmenter,
+        source: ImageSource,
+        augment: AugmentConfig,
+        *,
+        classes: tuple[int, ...] = (),
+    ) -> None:
         options = dict(getattr(model, "_hub_mixin_config", None) or {})
         depends = {
             "format": FORMAT,
@@ -43,6 +51,7 @@ class FeatureStore:
             "frozen": _frozen_hash(model),
             "image_size": model.image_size,
             "augment": asdict(augment),
+            "classes": classes,
             "data": [source.name, source.subset, source.index.sha256],
         }
         text = json.dumps(depends, indent=2, sort_keys=True)

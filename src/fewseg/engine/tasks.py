@@ -102,15 +102,14 @@ def training_fold(config: Config, source: ImageSource) -> Fold:
 
 
 def _check_views(config: Config) -> None:
-    """Raise UsageError for views that are asked for and would not be made, or would be cut by novel classes' labels."""
+    """Raise UsageError for views that are asked for and would not be made."""
     train, augment = config.train, config.augment
     if not train.cache_features and (train.cache_dir is not None or train.cache_views != TrainConfig.cache_views):
         raise UsageError("train.cache_views and train.cache_dir are for cached features; add train.cache_features=true")
-    cuts = train.cache_features and train.cache_views > 2 and (augment.crop or augment.area is not None)
-    if cuts and config.data.novel != "drop":
+    if train.cache_features and train.cache_views > 2 and augment.crop:
         raise UsageError(
-            f"with data.novel={config.data.novel} a cut (augment.area, augment.crop) of a cached view would depend on "
-            "the labels of novel classes; use data.novel=drop, or train.cache_views=2"
+            "a cached view serves every class of its image, so augment.crop, which keeps one, cannot make it; use "
+            "augment.area=[0.3,1.0] with augment.crop=false, or train.cache_views=2"
         )
 
 
@@ -178,7 +177,9 @@ class EpisodeTask(Task):
         train = self.config.train
         store = None
         if train.cache_dir is not None:
-            store = FeatureStore(Path(train.cache_dir), self.model, self.source, self.config.augment)
+            # where images with novel classes are kept, their views are cut by the base classes alone
+            classes = () if self.config.data.novel == "drop" else self.fold.base
+            store = FeatureStore(Path(train.cache_dir), self.model, self.source, self.config.augment, classes=classes)
         return TrainingFeatures(
             self.model,
             self.dataset,
