@@ -288,7 +288,7 @@ WORDS: list[tuple[tuple[str, ...], int]] = [
     ((*SEGMENT, "--supports", ".", "."), 1),
     ((*SEGMENT, "--support", "text.pth", "--box", "1,2", "."), 2),
     ((*SEGMENT, "--class", "cat", "."), 2),
-    (("app",), 2),
+    (("app", "--port", "70000"), 2),
     (("app", "--model", "none/there"), 2),
     (("app", "--model", "."), 1),
     (("app", "--model", "dense", "--port", "0"), 2),
