@@ -116,7 +116,7 @@ def test_an_interrupted_save_leaves_the_old_model(place: str, tmp_path: Path, mo
     assert [f.name for f in tmp_path.iterdir()] == ["saved"]
 
 
-def _interrupt(*_: Any) -> None:
+def _interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 

@@ -49,7 +49,7 @@ def test_every_trained_method_has_a_laptop_recipe_and_the_papers() -> None:
     for name, cls in registry.classes("model").items():
         assert name in recipes()
         assert load_config(name).model.backbone == "lite0"
-        if cls.trainable:
+        if cls.trainable and name != "lite":  # which no paper describes
             assert load_config(f"{name}-paper").train.validation == "novel"
 
 
