@@ -92,7 +92,7 @@ def assert_alike(network, exported, *, shots):
 minutes_of_tracing = pytest.mark.skipif(
     "FEWSEG_EXPORT_ALL" not in os.environ, reason="torch's exporter takes minutes here: FEWSEG_EXPORT_ALL=1 runs it"
 )
-LONG = ("hsnet", "lite")
+LONG = ("hdmnet", "hsnet", "lite")
 
 
 @pytest.mark.parametrize(
