@@ -225,17 +225,26 @@ def test_eight_visitors_at_once_are_served_in_flat_memory(page, files, tmp_path)
     assert pixels.shape[:2] == mask.shape
     begin, end, failed, counts = memory(), time.monotonic() + SOAK, [], []
 
+    def one_round(client: Client) -> None:
+        client.call("support", "change", [client.upload(tmp_path / "support.png")])
+        mask_file = client.upload(tmp_path / "mask.png")
+        client.call("clear", "click", [None])
+        client.call("add", "click", [None, "box", None, None, "the whole object, in red", mask_file])
+        client.call("find", "click", [None, [client.upload(tmp_path / "one.png")]])
+        (gallery,) = client.call("threshold", "change", [None, 0.5, 0])
+        assert gallery[0]["caption"].startswith("one.png: box")
+
     def visit(number: int) -> None:
         try:
             client, rounds = Client(page.local_url, number), 0
             while time.monotonic() < end or not rounds:
-                client.call("support", "change", [client.upload(tmp_path / "support.png")])
-                mask_file = client.upload(tmp_path / "mask.png")
-                client.call("clear", "click", [None])
-                client.call("add", "click", [None, "box", None, None, "the whole object, in red", mask_file])
-                client.call("find", "click", [None, [client.upload(tmp_path / "one.png")]])
-                (gallery,) = client.call("threshold", "change", [None, 0.5, 0])
-                assert gallery[0]["caption"].startswith("one.png: box")
+                try:
+                    one_round(client)
+                except httpx.HTTPStatusError as error:
+                    if error.response.status_code != 503:  # a full queue asks to come back, as a busy machine's is
+                        raise
+                    time.sleep(0.5)
+                    continue
                 rounds += 1
             counts.append(client.requests)
         except Exception as error:
