@@ -72,18 +72,17 @@ def extraction_runs(root: Path, episodes: int) -> tuple[dict[str, Callable[[], A
         features.fill(sampler, workers=2, progress=Silent())
         return features
 
-    keys = sorted(key for key in fewseg()._kept if key[0] != "labels")
+    keys = sorted(fewseg()._kept)
 
     def plain() -> None:
         with torch.no_grad():
             for kind, i, *rest in keys:
-                image, maps = dataset.load_views(i, [rest[0] if kind == "support" else dataset.fold.base[0]], [0])[0]
-                if rest[-1]:
-                    image, maps = image.flip(-1), maps.flip(-1)
+                view = rest[-1]
+                image, labels = dataset.load_views(i, [view])[view]
                 if kind == "query":
                     model.extract_query(image[None])
                 else:
-                    model.extract_support(image[None, None], maps[:, :1])
+                    model.extract_support(image[None, None], dataset.class_maps(labels, rest[0])[None, :1])
 
     return {"one after the other": plain, "fewseg": fewseg}, len(keys)
 
