@@ -70,8 +70,7 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     `load_model` reads that. Raises UsageError for a folder that holds anything but a saved model: it would be lost.
     """
     folder = folder.resolve()
-    if folder.exists() and not (folder / "fewseg.json").is_file() and (folder.is_file() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already and is no saved model; give the name of a new folder")
+    check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
     shutil.rmtree(work, ignore_errors=True)
@@ -85,6 +84,12 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise UsageError for a folder that holds anything but a saved model: it would be lost."""
+    if folder.exists() and not (folder / "fewseg.json").is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already and is no saved model; give the name of a new folder")
 
 
 def shipped_models() -> list[str]:

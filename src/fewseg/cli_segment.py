@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from fewseg.segment.supports import Supports
 
 _ORDER = "fewseg.order"
+Model = Annotated[
+    str,
+    typer.Option(help="lite, which comes with fewseg; a run directory, a saved model, or a method without training."),
+]
 
 
 class OrderedCommand(TyperCommand):
@@ -30,12 +34,7 @@ def segment(
     ctx: typer.Context,
     queries: Annotated[list[Path], typer.Argument(help="Photos, videos, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for masks and overlays.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="lite, which comes with fewseg; a run directory, a saved model, or a method without training."
-        ),
-    ] = "lite",
+    model: Model = "lite",
     class_: Annotated[
         list[str] | None, typer.Option("--class", help="Name of the class that the options after it describe.")
     ] = None,
@@ -105,12 +104,7 @@ def segment(
 
 
 def page(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="lite, which comes with fewseg; a run directory, a saved model, or a method without training."
-        ),
-    ] = "lite",
+    model: Model = "lite",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="[the first free one from 7860]")] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,

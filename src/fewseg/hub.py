@@ -12,8 +12,8 @@ from typing import Any
 
 import huggingface_hub
 
-from fewseg.checkpoints import load_model
-from fewseg.errors import DataError, UsageError
+from fewseg.checkpoints import check_replaceable, load_model
+from fewseg.errors import DataError
 from fewseg.models.base import FewShotSegmenter
 
 FILES = ("model.safetensors", "config.json", "fewseg.json")
@@ -46,8 +46,7 @@ def save_pretrained(model: FewShotSegmenter, folder: str | Path) -> Path:
     Raises UsageError for a folder that holds anything but a saved model.
     """
     out = Path(folder)
-    if out.exists() and not (out / "fewseg.json").is_file() and (out.is_file() or any(out.iterdir())):
-        raise UsageError(f"{out} is there already and is no saved model; give the name of a new folder")
+    check_replaceable(out)
     model.save_pretrained(out)
     return out
 

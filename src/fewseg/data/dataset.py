@@ -115,6 +115,10 @@ class EpisodeDataset(Dataset[Sample]):
             np.isin(local, unseen), np.uint8(0), local
         )  # no cut may depend on classes that are not trained
         for view in wanted:
+            if view == 1 and 0 in found:
+                pixels, plain = found[0]
+                found[1] = pixels.flip(-1), ImageLabels(plain.local.flip(-1), class_ids)
+                continue
             transform = self.transform if view < 2 else self.further_views
             pixels, (_, mapped) = transform(image, np.stack([shown, local]), 0 if view < 2 else sample_seed(i, view))
             if view == 1:

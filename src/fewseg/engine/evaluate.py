@@ -24,7 +24,7 @@ from fewseg.data.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
 from fewseg.engine.features import FeatureCache
 from fewseg.engine.memory import keep_freed_memory
-from fewseg.engine.results import Repeat, Report, model_options
+from fewseg.engine.results import Repeat, Report
 from fewseg.engine.scoring import Matched, at_labels, score_episodes
 from fewseg.errors import UsageError
 from fewseg.metrics import (
@@ -41,6 +41,7 @@ from fewseg.metrics import (
     winners,
 )
 from fewseg.models.base import FewShotSegmenter
+from fewseg.models.saving import model_options
 from fewseg.progress import Silent
 
 

@@ -23,6 +23,7 @@ from fewseg.data.images import replacing
 from fewseg.data.source import ImageSource
 from fewseg.data.transforms import AugmentConfig
 from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.saving import model_options
 
 FORMAT = 1
 """To be raised when extraction or a view changes without a new version."""
@@ -40,7 +41,7 @@ class FeatureStore:
         *,
         classes: tuple[int, ...] = (),
     ) -> None:
-        options = dict(getattr(model, "_hub_mixin_config", None) or {})
+        options = model_options(model)
         depends = {
             "format": FORMAT,
             "fewseg": version("fewseg"),

@@ -31,6 +31,7 @@ from fewseg.engine.scoring import Matched, score_episodes
 from fewseg.errors import UsageError
 from fewseg.metrics import base_confusion, t_interval, winners
 from fewseg.models.base import FewShotSegmenter
+from fewseg.models.saving import model_options
 from fewseg.progress import Silent
 
 Merge = Literal["final", "base"]
@@ -134,7 +135,7 @@ def evaluate_generalised(
     seconds = (time.perf_counter() - start) / max(1, sum(r.episodes for r in results))
     return GeneralisedReport(
         method=model.name,
-        backbone=str(getattr(model, "_hub_mixin_config", {}).get("backbone", "none")),
+        backbone=str(model_options(model).get("backbone", "none")),
         source=source.name,
         fold={**asdict(fold), "novel_names": [source.class_names[c - 1] for c in fold.novel]},
         shots=episode_lists[0].shots,

@@ -22,6 +22,7 @@ from fewseg.data.protocols import EvaluationProtocol
 from fewseg.data.source import ImageSource
 from fewseg.errors import DataError, UsageError
 from fewseg.metrics import COLUMNS
+from fewseg.models.saving import model_options
 
 HEADER = ("repeat", "episode", *COLUMNS, "foreground_on")
 
@@ -94,11 +95,6 @@ class Report:
             raise DataError(f"{path} is of another version of fewseg; evaluate again")
         record |= {"repeats": [Repeat(**r) for r in record["repeats"]], "interval": tuple(record["interval"])}
         return cls(**record, tables=tables, foreground_on=foreground_on)
-
-
-def model_options(model: torch.nn.Module) -> dict[str, Any]:
-    """The constructor's arguments as the hub mixin keeps them."""
-    return dict(getattr(model, "_hub_mixin_config", None) or {})
 
 
 def saved_report(

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fewseg.episode import Episode, Prediction
 from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.saving import model_options
 
 _MIRRORED = "mirrored."
 
@@ -20,7 +21,7 @@ class Mirrored(FewShotSegmenter):
         self.model = model
         self.name = model.name  # type: ignore[misc]  # it answers for the model that it holds
         self.shots, self.image_size = model.shots, model.image_size
-        self._hub_mixin_config = {**(getattr(model, "_hub_mixin_config", None) or {}), "flip": True}
+        self._hub_mixin_config = model_options(model) | {"flip": True}
 
     def extract_query(self, image: Tensor) -> Features:
         return _both(self.model.extract_query(image), self.model.extract_query(image.flip(-1)))

@@ -73,14 +73,14 @@ def _card_fields(model: nn.Module) -> dict[str, Any]:
     return {
         "method": getattr(type(model), "name", type(model).__name__),
         "where": "FOLDER",
-        "options": ", ".join(f"{k}={v}" for k, v in _options(model).items()),
+        "options": ", ".join(f"{k}={v}" for k, v in model_options(model).items()),
         "trained_on": json.dumps(info) if info else "its files do not tell",
         "trained": f"{sum(p.numel() for p in parameters if p.requires_grad):,}",
         "parameters": f"{sum(p.numel() for p in parameters):,}",
     }
 
 
-def _options(model: nn.Module) -> dict[str, Any]:
+def model_options(model: nn.Module) -> dict[str, Any]:
     """The constructor's arguments, as the hub mixin keeps them."""
     return dict(getattr(model, "_hub_mixin_config", None) or {})
 
@@ -94,7 +94,7 @@ def write_files(model: nn.Module, folder: Path, info: dict[str, Any] | None = No
     state = _slim(model, state) if slim else state
     # not save_file: its files are readable by their owner alone
     (folder / "model.safetensors").write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
-    arguments = json.dumps(_options(model), indent=2)
+    arguments = json.dumps(model_options(model), indent=2)
     (folder / "config.json").write_text(arguments)
     record = {
         "format": FORMAT,
@@ -109,7 +109,7 @@ def write_files(model: nn.Module, folder: Path, info: dict[str, Any] | None = No
 
 def _slim(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The trained tensors in 16 bits; UsageError where the back-end is another than the ImageNet one of a package."""
-    name = str(_options(model).get("backbone"))
+    name = str(model_options(model).get("backbone"))
     if name != "lite0":
         raise UsageError(f"a slim model's back-end comes with a package, as lite0 does; this one has {name}")
     backbone = create_backbone(name)
