@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from fewseg.engine.memory import keep_freed_memory
 
@@ -14,6 +15,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("same", derandomize=True, deadline=None)
+    settings.load_profile("same")
     torch.set_num_threads(1)
     keep_freed_memory()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.stats
+import scipy.special
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -104,7 +104,7 @@ def bootstrap_interval(
 def t_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """95 % interval of the mean of repeats by Student's t; needs two of them."""
     mean = float(values.mean())
-    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    half = float(scipy.special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values)))
     return mean - half, mean + half
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
 
 from fewseg.data.protocols import get_protocol
@@ -166,8 +166,8 @@ def _spread(
 ) -> Spread:
     values = np.array([miou(table[:count], fold.novel) for table in tables])
     degrees, mean, deviation = len(values) - 1, float(values.mean()), float(values.std(ddof=1))
-    half = float(scipy.stats.t.ppf(0.975, degrees)) * deviation / math.sqrt(len(values))
-    bounds = [deviation * math.sqrt(degrees / scipy.stats.chi2.ppf(q, degrees)) for q in (0.975, 0.025)]
+    half = float(scipy.special.stdtrit(degrees, 0.975)) * deviation / math.sqrt(len(values))
+    bounds = [deviation * math.sqrt(degrees / scipy.special.chdtri(degrees, above)) for above in (0.025, 0.975)]
     return Spread(
         line=line,
         fold=fold.index,
