@@ -54,8 +54,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation:
     count = max(1, KERNELS_AT_ONCE // c)
     for part in range(0, o, count):
         chosen = weight[part : part + count]
-        kernel = (kernels @ chosen.reshape(-1, 9).t()).view(SIDE**2, -1, c)
-        products = points @ kernel.transpose(1, 2)  # (36, tiles, part of O)
+        kernel = kernels @ chosen.permute(0, 2, 3, 1).reshape(-1, 9, c)  # (part of O, 36, C): channels last as it is
+        products = points @ kernel.permute(1, 2, 0)  # (36, tiles, part of O)
         out[..., part : part + count] = (outputs @ products.flatten(1)).view(*out.shape[:3], -1)
     if bias is not None:
         out += bias
