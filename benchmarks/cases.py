@@ -45,6 +45,8 @@ class Case:
     memory_target: float | None = None
     rounds: int = 3
     measures_memory: ClassVar[bool] = True
+    is_long: ClassVar[bool] = False
+    """Whether a run warms itself up and is too long to be made once more for counting."""
 
     @abstractmethod
     def prepare(self, way: str) -> Run:
@@ -101,16 +103,19 @@ class TrainingStep(Case):
     """Forward, losses and backward of a batch; dropout off, so that both ways have the same gradients."""
 
     batch: int = 4
+    dtype: torch.dtype = torch.float32
 
     def parameters(self) -> dict[str, Any]:
         return super().parameters() | {"batch": self.batch}
 
     def prepare(self, way: str) -> Run:
-        model = self.model(way).train()
+        model = self.model(way).to(self.dtype).train()
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
                 module.p = 0.0
         episode = make_episode(self.side, shots=self.shots, share=self.share, batch=self.batch)
+        query, supports = (t.to(self.dtype) for t in (episode.query_image, episode.support_images))
+        episode = replace(episode, query_image=query, support_images=supports)
 
         def run() -> dict[str, Tensor]:
             keep_freed_memory()
@@ -136,6 +141,7 @@ class Evaluation(Case):
     images: int = 20
     cache_gb: float = 4.0
     measures_memory: ClassVar[bool] = False  # it is what `cache_gb` allows: tests hold the cache to it
+    is_long: ClassVar[bool] = True
 
     def small(self) -> Case:
         return replace(super().small(), episodes=6, images=12)  # type: ignore[call-arg]

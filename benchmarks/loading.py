@@ -104,7 +104,7 @@ def main() -> None:
             ("photos", loader_runs(root), options.photos),
             ("passes", passes_of, passes),
         ):
-            seconds = alternate(runs, options.rounds)
+            seconds, _ = alternate(runs, options.rounds)
             results[title] = {name: count / statistics.median(s) for name, s in seconds.items()}
             print(f"{title} per second:", {name: round(rate, 1) for name, rate in results[title].items()})
     if options.json:

@@ -23,24 +23,25 @@ from fewseg.engine.memory import peak_memory, reset_peak_memory
 Run = Callable[[], Any]
 
 
-def alternate(runs: Mapping[str, Run], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every run, taken by turns, so that what else the machine does meets all of them."""
+def alternate(runs: Mapping[str, Run], rounds: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Seconds of every run, taken by turns, so that what else the machine does meets all; and what each gave last."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
+    results: dict[str, Any] = {}
     for _ in range(rounds):
         for name, run in runs.items():
             gc.collect()
             start = time.perf_counter()
-            run()
+            results[name] = run()
             seconds[name].append(time.perf_counter() - start)
-    return seconds
+    return seconds, results
 
 
-def counted(run: Run) -> tuple[Any, float]:
-    """The run's result and its multiplications and additions in matrix products and convolutions, in GFLOP."""
+def counted(run: Run) -> float:
+    """A run's multiplications and additions in matrix products and convolutions, in GFLOP."""
     counter = FlopCounterMode(display=False)
     with counter:
-        result = run()
-    return result, counter.get_total_flops() / 1e9
+        run()
+    return counter.get_total_flops() / 1e9
 
 
 def difference(ours: Any, theirs: Any) -> float:
@@ -82,7 +83,7 @@ def machine() -> dict[str, Any]:
     """What the numbers depend on, with the machine's measured matrix speed and memory bandwidth."""
     a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
     big, copy = torch.rand(64 * 2**20), torch.empty(64 * 2**20)
-    seconds = alternate({"matmul": lambda: a @ b, "copy": lambda: copy.copy_(big)}, 7)
+    seconds = alternate({"matmul": lambda: a @ b, "copy": lambda: copy.copy_(big)}, 7)[0]
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
