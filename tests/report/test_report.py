@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,13 @@ def test_curves_of_several_runs_share_their_charts(tmp_path: Path) -> None:
         *(("final loss", name) for name in "ab"),
     ]
     assert run_curves({"dense": tmp_path / "dense"}) == ()
+
+
+def test_more_losses_than_a_chart_keeps_apart_go_into_a_second_one(tmp_path: Path) -> None:
+    losses = {f"loss_{name}": 1.0 for name in "abcdef"}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"batches": 5, "train_iou": 0.1} | losses) + "\n")
+    charts = [c.chart for c in run_curves({"lite": tmp_path})]
+    assert charts == ["IoU", *["loss"] * 4, *["loss (2)"] * 2]
 
 
 def test_figures_take_hostile_names(entries: list[Entry], tmp_path: Path) -> None:

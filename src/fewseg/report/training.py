@@ -15,18 +15,28 @@ COLORS = 4
 def run_curves(runs: Mapping[str, Path]) -> tuple[Curve, ...]:
     """Losses, training IoU and validation mIoU of runs by name; empty where no run has written any.
 
-    One run: its losses in one chart, its IoUs in another. Several: a chart for each of validation mIoU, training IoU
-    and final loss, with a curve for each run.
+    One run: a chart of its IoUs and one of its losses. Several: a chart for each of validation mIoU, training IoU and
+    final loss, with a curve for each run. What is more than a chart keeps apart goes into a second one.
     """
     found = {name: points for name, run in runs.items() if (points := _points(run))}
     if len(found) == 1:
         (points,) = found.values()
-        return tuple(_curve(key, values, chart="IoU" if _is_iou(key) else "loss") for key, values in points.items())
+        losses, ious = ([key for key in points if _is_iou(key) == is_iou] for is_iou in (False, True))
+        return tuple(
+            _curve(key, points[key], chart=_numbered(what, i))
+            for what, keys in (("IoU", ious), ("loss", losses))
+            for i, key in enumerate(keys)
+        )
     return tuple(
-        _curve(key, points[key], name=name, chart=_label(key) + (f" ({i // COLORS + 1})" if i >= COLORS else ""))
+        _curve(key, points[key], name=name, chart=_numbered(_label(key), i))
         for key in ("val_miou", "train_iou", "loss_final")
         for i, (name, points) in enumerate((n, p) for n, p in found.items() if key in p)
     )
+
+
+def _numbered(chart: str, i: int) -> str:
+    """The chart that the i-th of its curves is in."""
+    return f"{chart} ({i // COLORS + 1})" if i >= COLORS else chart
 
 
 def _curve(key: str, points: list[tuple[float, float]], *, name: str = "", chart: str) -> Curve:
