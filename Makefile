@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	@out=runs/demo; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-$$n; done; $(BIN)/fewseg demo --out $$out
 
 test: lint types imports security
-	$(BIN)/python -m pytest -n 2 --dist loadscope -q
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -93,7 +93,7 @@ minutes_of_tracing = pytest.mark.skipif(
     "FEWSEG_EXPORT_ALL" not in os.environ, reason="torch's exporter takes minutes here: FEWSEG_EXPORT_ALL=1 runs it"
 )
 QUICK = ("dense",)
-"""Whose graphs CI writes; `test_trained_shot_weights...` adds BAM's."""
+"""Whose graphs CI writes."""
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,7 @@ def test_the_default_back_end_s_padding_follows_the_photo_s_sides(tmp_path):
     assert "forward" not in {name for m in network.modules() for name in vars(m)}
 
 
+@minutes_of_tracing
 def test_trained_shot_weights_hold_for_their_own_number_of_shots(tmp_path):
     network = model("bam", shots=2)
     with torch.no_grad():
