@@ -204,3 +204,19 @@ def test_a_class_unknown_to_the_base_learner_needs_no_index(name: str, shots: in
         query = model.encode_query(batch.query_image)
         support = model.encode_support(batch.support_images, batch.support_masks)
         assert_same(model.match(query, support, size=batch.size), predict(model, batch))
+
+
+def test_lite_on_all_stages_takes_stored_features_in_any_order() -> None:
+    torch.manual_seed(0)
+    model = create_model("lite", backbone="lite0", base_classes=3, image_size=64, all_stages=True).eval()
+    e = episode(1, 2)
+    query, support = model.extract_query(e.query_image), model.extract_support(e.support_images, e.support_masks)
+    assert len(query) == 5
+
+    def match(*features: dict[str, Tensor]) -> Tensor:
+        q, s = model.embed_query(features[0]), model.embed_support(features[1])
+        return model.match(q, s, size=e.size).logits
+
+    turned = [dict(reversed(features.items())) for features in (query, support)]
+    assert torch.equal(match(query, support), match(*turned))
+    assert torch.equal(match(query, support), model(e).logits)
