@@ -62,6 +62,22 @@ def test_a_card_stays_and_a_folder_of_other_things_is_refused(tmp_path: Path) ->
         fewseg.save_pretrained(model, tmp_path / "photos")
 
 
+def test_a_save_that_fails_leaves_the_model_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = build("prototype")
+    folder = fewseg.save_pretrained(model, tmp_path / "saved")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fail(save_directory: Path) -> None:
+        (save_directory / "config.json").write_text("{")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(model, "_save_pretrained", fail)
+    with pytest.raises(OSError, match="no space left"):
+        fewseg.save_pretrained(model, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
 class Hub:
     """Stands for the hub's API: keeps what it is given."""
 

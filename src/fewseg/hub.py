@@ -6,7 +6,9 @@ told in a line.
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,13 @@ def save_pretrained(model: FewShotSegmenter, folder: str | Path) -> Path:
     """
     out = Path(folder)
     check_replaceable(out)
-    model.save_pretrained(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
+        model.save_pretrained(Path(work))
+        out.mkdir(exist_ok=True)
+        for file in sorted(Path(work).iterdir(), key=lambda f: f.name == "fewseg.json"):  # what names the weights last
+            if file.name != "README.md" or not (out / file.name).exists():
+                os.replace(file, out / file.name)
     return out
 
 
