@@ -170,4 +170,6 @@ def facts(report: Report) -> tuple[tuple[str, str], ...]:
 
 
 def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "–", True: "yes", False: "no"}[value]
     return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
