@@ -64,6 +64,32 @@ def test_stages_are_the_levels_and_what_lies_between_them(name: str, between: tu
     assert [n.split("-")[0] for n in others] == list(LEVELS[1:])[: len(between)]
 
 
+@pytest.mark.parametrize("name", ["lite0", "timm/test_resnet"])
+def test_an_output_stride_dilates_the_same_network(name: str) -> None:
+    plain, dilated = make(name), make(name, output_stride=16)
+    dilated.load_state_dict(plain.state_dict())
+    image = torch.rand(1, 3, 128, 192)
+    before, after = run(plain, image), run(dilated, image)
+    assert torch.equal(before["layer3"], after["layer3"])
+    assert before["layer4"].shape[-2:] == (4, 6)
+    assert after["layer4"].shape[-2:] == (8, 12)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [
+        ("resnet50", 16),
+        ("vgg16_bn", 8),
+        ("timm/vit_tiny_patch16_224", 8),
+        ("lite0", 4),
+        ("timm/swin_tiny_patch4_window7_224", 16),
+    ],
+)
+def test_an_output_stride_that_a_network_does_not_have_is_refused(name: str, stride: int) -> None:
+    with pytest.raises(UsageError, match=f"output_stride={stride}"):
+        create_backbone(name, output_stride=stride)
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_lower_then_upper_is_the_whole_and_a_mask_enters_between(name: str) -> None:
     backbone, image = make(name), torch.rand(1, 3, 64, 96)

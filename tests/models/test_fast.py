@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from fewseg.checkpoints import create_model
 from fewseg.episode import Episode
 from fewseg.models import winograd
+from fewseg.models.backbones import create_backbone
 from fewseg.models.base import Features, image_by_image
 from fewseg.models.base_learner import BaseHead
 from fewseg.models.compiling import compile_backbone
-from fewseg.models.folding import conv_norm, run_folded
+from fewseg.models.folding import FoldedCopy, conv_norm, run_folded
 from fewseg.models.matching import cosine_prior, spread_votes
 from fewseg.models.ops import resize_ac
 from fewseg.predictor import FewShotPredictor
@@ -192,6 +193,43 @@ def test_convolution_by_tiles_takes_part_where_it_pays() -> None:
             assert not winograd.suits(x, conv)
     for other in (nn.Conv2d(128, 128, 3), nn.Conv2d(128, 128, 3, 2, 1), nn.Conv2d(128, 128, 3, padding=1, groups=2)):
         assert not winograd.suits(x, other)
+
+
+@pytest.mark.parametrize("name", ["lite0", "timm/test_efficientnet", "timm/mobilenetv3_small_050"])
+def test_a_folded_copy_follows_its_network(name: str) -> None:
+    torch.manual_seed(0)
+    backbone: Any = create_backbone(name).eval()
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            fixed(module)
+    x, folds = torch.rand(1, 3, 64, 96), FoldedCopy()
+
+    def check() -> None:
+        with torch.no_grad():
+            folded = backbone(x)
+            with patch.object(FoldedCopy, "of", lambda self, net, x: net):
+                plain = backbone(x)
+        for level, maps in folded.items():
+            assert (maps - plain[level]).abs().max() < 1e-4 * plain[level].abs().max()
+
+    check()
+    names = set(backbone.state_dict())
+    for change in (
+        lambda: next(backbone.parameters()).mul_(2),
+        lambda: next(m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)).running_mean.add_(1),
+        lambda: backbone.load_state_dict({n: t * 0.9 for n, t in backbone.state_dict().items()}),
+        lambda: backbone.load_state_dict({n: t * 0.9 for n, t in backbone.state_dict().items()}, assign=True),
+        lambda: backbone.half().float(),
+    ):
+        with torch.no_grad():
+            change()
+        check()
+    assert set(backbone.state_dict()) == names
+    with torch.no_grad():
+        copied = folds.of(backbone.net, x)
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in copied.modules())
+        assert folds.of(backbone.net, x) is copied
+    assert folds.of(backbone.net, x) is backbone.net, "with a gradient wanted"
 
 
 def test_what_is_trained_is_not_folded() -> None:

@@ -25,7 +25,7 @@ from fewseg.data.transforms import AugmentConfig
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.saving import model_options
 
-FORMAT = 1
+FORMAT = 2
 """To be raised when extraction or a view changes without a new version."""
 
 

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
 from fewseg.errors import UsageError
-from fewseg.models.folding import conv_norm, run_folded
+from fewseg.models.folding import FoldedCopy, conv_norm, run_folded
 
 LEVELS = ("layer2", "layer3", "layer4")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -185,18 +185,23 @@ class TimmPyramid(Backbone):
 
     has_last_relu = False
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, output_stride: int = 32) -> None:
         config = timm.get_pretrained_cfg(name)
         super().__init__(mean=config.mean if config else IMAGENET_MEAN, std=config.std if config else IMAGENET_STD)
+        dilated = {} if output_stride == 32 else {"output_stride": output_stride}  # not every network takes the word
         try:
-            self.net: Any = timm.create_model(name, features_only=True, pretrained=False, out_indices=(-3, -2, -1))
-        except (RuntimeError, AttributeError, IndexError, AssertionError) as error:
+            self.net: Any = timm.create_model(
+                name, features_only=True, pretrained=False, out_indices=(-3, -2, -1), **dilated
+            )
+        except (RuntimeError, AttributeError, IndexError, AssertionError, TypeError) as error:
+            at = f" at output_stride={output_stride}" if dilated else ""
             raise UsageError(
-                f"timm/{name} does not give three levels of features ({error}); choose another back-end"
+                f"timm/{name} does not give three levels of features{at} ({error}); choose another back-end"
             ) from error
         self.channels = dict(zip(LEVELS, self.net.feature_info.channels(), strict=True))
         self.channels_are_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         self.level_steps = [info["module"].replace(".", "_") for info in self.net.feature_info.get_dicts()]
+        self._folded = FoldedCopy()
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         if self.has_steps:
@@ -208,7 +213,7 @@ class TimmPyramid(Backbone):
 
     def lower(self, image: Tensor) -> dict[str, Tensor]:
         levels, x = {}, _channels_last(image)
-        for name, module in self.steps():
+        for name, module in self.steps(x):
             x = module(x)
             if name in self.level_steps[:2]:
                 levels[LEVELS[self.level_steps.index(name)]] = x
@@ -218,8 +223,9 @@ class TimmPyramid(Backbone):
 
     def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
         x = levels["layer3"] if mask is None else levels["layer3"] * mask
-        names = [name for name, _ in self.steps()]
-        for _, module in self.steps()[names.index(self.level_steps[1]) + 1 :]:
+        steps = self.steps(x)
+        names = [name for name, _ in steps]
+        for _, module in steps[names.index(self.level_steps[1]) + 1 :]:
             x = module(x)
         return x
 
@@ -228,7 +234,7 @@ class TimmPyramid(Backbone):
             return self(image)
         found: dict[str, Tensor] = {}
         x = _channels_last(image)
-        for name, module in self.steps():
+        for name, module in self.steps(x):
             x = module(x)
             reached = sum(level in found for level in LEVELS)
             if name in self.level_steps:
@@ -243,8 +249,10 @@ class TimmPyramid(Backbone):
         plain = type(self.net) in (FeatureListNet, EfficientNetFeatures, MobileNetV3Features)
         return plain and not self.channels_are_last
 
-    def steps(self) -> list[tuple[str, nn.Module]]:
-        """The network's modules by name in the order of use; UsageError where it is no plain sequence."""
+    def steps(self, x: Tensor) -> list[tuple[str, nn.Module]]:
+        """The network's modules by name in the order of use, folded if `x` allows; UsageError where it is no plain
+        sequence.
+        """
         if not self.has_steps:
             raise UsageError(
                 "this timm network cannot be entered before its last stage, as PFENet and BAM need; "
@@ -252,8 +260,9 @@ class TimmPyramid(Backbone):
             )
         if isinstance(self.net, FeatureListNet):
             return list(self.net.items())
-        blocks = [(f"blocks_{i}", block) for i, block in enumerate(self.net.blocks)]
-        stem = [(name, getattr(self.net, name)) for name in ("conv_stem", "bn1", "act1") if hasattr(self.net, name)]
+        net: Any = self._folded.of(self.net, x)
+        blocks = [(f"blocks_{i}", block) for i, block in enumerate(net.blocks)]
+        stem = [(name, getattr(net, name)) for name in ("conv_stem", "bn1", "act1") if hasattr(net, name)]
         return [*stem, *blocks]
 
 
@@ -296,17 +305,26 @@ class TimmViT(Backbone):
         return rearrange(tokens, "b (h w) c -> b c h w", h=level.shape[-2])
 
 
-def create_backbone(name: str, *, last_relu: bool = True, output_stride: int = 8) -> Backbone:
-    """A back-end by name, with random weights (`fewseg.models.weights.load_backbone_weights` loads others)."""
+def create_backbone(name: str, *, last_relu: bool = True, output_stride: int | None = None) -> Backbone:
+    """A back-end by name, with random weights (`fewseg.models.weights.load_backbone_weights` loads others).
+
+    `output_stride` bounds the last level's stride: stages that would go beyond it are dilated instead, with the same
+    weights. None: as in the table above.
+    """
+    if output_stride not in (None, 8, 16, 32):
+        raise UsageError(f"output_stride={output_stride}: choose 8, 16 or 32, or none for the back-end's own")
     if name.startswith("resnet") and name.removesuffix("-ds") in ("resnet50", "resnet101"):
-        depth = int(name.removesuffix("-ds").removeprefix("resnet"))
-        backbone: Backbone = ResNet(
-            depth, deep_stem=name.endswith("-ds"), output_stride=output_stride, last_relu=last_relu
-        )
+        if output_stride == 16:
+            raise UsageError(f"output_stride=16: {name} has 8 (its own) or 32")
+        depth, deep_stem = int(name.removesuffix("-ds").removeprefix("resnet")), name.endswith("-ds")
+        backbone: Backbone = ResNet(depth, deep_stem=deep_stem, output_stride=output_stride or 8, last_relu=last_relu)
     elif name in ("vgg16", "vgg16_bn"):
+        if output_stride == 8:
+            raise UsageError(f"output_stride=8: {name} has 16, and no dilated form")
         backbone = VGG(batch_norm=name == "vgg16_bn", last_relu=last_relu)
     elif name in LITE or name.startswith("timm/"):
-        backbone = _timm_backbone(f"tf_efficientnet_{name}" if name in LITE else name.removeprefix("timm/"))
+        timm_name = f"tf_efficientnet_{name}" if name in LITE else name.removeprefix("timm/")
+        backbone = _timm_backbone(timm_name, output_stride=output_stride)
         if not last_relu:
             raise UsageError(
                 f"last_relu=false leaves out the ReLU that ends a ResNet's or VGG's stages; {name} has none"
@@ -316,13 +334,17 @@ def create_backbone(name: str, *, last_relu: bool = True, output_stride: int = 8
     return backbone.to(memory_format=torch.channels_last)
 
 
-def _timm_backbone(name: str) -> Backbone:
+def _timm_backbone(name: str, *, output_stride: int | None) -> Backbone:
     if not timm.is_model(name):
         close = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*")[:5]
         raise UsageError(f"timm has no model {name!r}" + (f"; close names: {', '.join(close)}" if close else ""))
     if timm.models.is_model_in_modules(name, {"vision_transformer", "deit"}):
-        return TimmViT(name)
-    return TimmPyramid(name)
+        backbone = TimmViT(name)
+        patch = max(backbone.net.patch_embed.patch_size)
+        if patch > (output_stride or patch):
+            raise UsageError(f"output_stride={output_stride}: timm/{name} has that of its patches, {patch}")
+        return backbone
+    return TimmPyramid(name, output_stride=output_stride or 32)
 
 
 def _channels_last(image: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from fewseg.models import winograd
 
@@ -42,6 +45,54 @@ def run_folded(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
         else:
             x = module(x)
     return x if waiting is None else waiting(x)
+
+
+class FoldedCopy:
+    """A copy of a network with folded convolutions, for networks whose code is not ours.
+
+    Each BatchNorm must be registered right behind the convolution that it follows. Not a module's part: it is neither
+    saved nor trained, and made anew when the network's tensors are others or hold something else.
+    """
+
+    def __init__(self) -> None:
+        self._made: tuple[list[tuple[Tensor, int]], nn.Module] | None = None
+
+    def of(self, net: nn.Module, x: Tensor) -> nn.Module:
+        """The copy; the network itself where a gradient is wanted, statistics are gathered or a graph is captured."""
+        if torch.compiler.is_compiling():
+            return net
+        tensors = [*net.parameters(), *net.buffers()]
+        wanted = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
+        gathers = any(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+        if wanted or gathers or any(t.is_inference() for t in tensors):
+            return net
+        made = self._made
+        if made is None or not _same(made[0], tensors):
+            # the references keep the memory, so that no other tensor can come to lie where these lay
+            made = self._made = ([(t.detach(), t._version) for t in tensors], _folded(net))
+        return made[1]
+
+
+def _same(before: list[tuple[Tensor, int]], now: list[Tensor]) -> bool:
+    return len(before) == len(now) and all(
+        old.data_ptr() == new.data_ptr() and version == new._version
+        for (old, version), new in zip(before, now, strict=True)
+    )
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _folded(net: nn.Module) -> nn.Module:
+    net = copy.deepcopy(net).requires_grad_(False)
+    for parent in net.modules():
+        for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                conv.weight, bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                )
+                conv.bias = bias
+                setattr(parent, name, getattr(norm, "act", nn.Identity()))  # timm's BatchNorms end with theirs
+    return net
 
 
 def is_trained(conv: nn.Conv2d, x: Tensor) -> bool:

@@ -233,7 +233,7 @@ def _vgg_convolutions(backbone: VGG, image: Tensor) -> Iterator[tuple[str, Tenso
 
 
 def _timm_blocks(backbone: TimmPyramid, image: Tensor) -> Iterator[tuple[str, Tensor]]:
-    steps = backbone.steps()
+    steps = backbone.steps(image)
     ends = [[name for name, _ in steps].index(level) for level in backbone.level_steps]
     x, counts = image, [0, 0, 0]
     for i, (_, module) in enumerate(steps[: ends[-1] + 1]):

@@ -45,7 +45,7 @@ WIDTH, MID, PRIOR_WIDTH, FINE = 64, 128, 16, 48
 class Lite(FewShotSegmenter):
     """Few-shot segmenter of about a million trained parameters on a frozen back-end.
 
-    `all_stages` takes what lies between the back-end's three levels too.
+    `all_stages` takes what lies between the back-end's three levels too; `output_stride` 16 dilates the last level.
     """
 
     name = "lite"
@@ -55,6 +55,7 @@ class Lite(FewShotSegmenter):
         self,
         *,
         backbone: str = "lite0",
+        output_stride: int | None = None,
         base_classes: int = 15,
         shots: int = 1,
         image_size: int = 384,
@@ -65,7 +66,7 @@ class Lite(FewShotSegmenter):
         if heads < 2:
             raise UsageError(f"heads={heads}: one head would leave out every class; give 2 or more")
         self.shots, self.image_size = shots, image_size
-        self.backbone = create_backbone(backbone)
+        self.backbone = create_backbone(backbone, output_stride=output_stride)
         freeze(self.backbone)
         channels = _stage_channels(self.backbone) if all_stages else self.backbone.channels
         self.stages = tuple(channels)  # in this order, whatever order a feature cache returns them in

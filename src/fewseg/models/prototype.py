@@ -42,6 +42,7 @@ class _FrozenMatcher(FewShotSegmenter):
         self,
         *,
         backbone: str = "lite0",
+        output_stride: int | None = None,
         base_classes: int = 15,
         shots: int = 1,
         image_size: int = 320,
@@ -53,7 +54,7 @@ class _FrozenMatcher(FewShotSegmenter):
             raise UsageError(f"levels {list(levels)!r}: choose one or several of {', '.join(LEVELS)}")
         self.shots, self.image_size = shots, image_size
         self.levels = tuple(level for level in LEVELS if level in levels)  # the finest first
-        self.backbone = create_backbone(backbone)
+        self.backbone = create_backbone(backbone, output_stride=output_stride)
         freeze(self.backbone)
 
     @torch.no_grad()
