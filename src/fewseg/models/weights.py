@@ -104,11 +104,11 @@ def _imagenet(backbone: Backbone, name: str) -> dict[str, Tensor]:
     except Exception as error:
         raise DataError(
             f"cannot download the ImageNet weights of {name} ({type(error).__name__}: {error}); "
-            "download them elsewhere and give model.weights=FILE, or use lite0, whose weights are installed"
+            "download them elsewhere and give model.weights=FILE, or use lite0 or lite2, whose weights are installed"
         ) from error
     raise UsageError(
         f"there are no public ImageNet weights with a checksum for {name}; give model.weights=FILE (the papers' "
-        "resnet50_v2.pth / resnet101_v2.pth layout is understood), or use resnet50, resnet101 or lite0"
+        "resnet50_v2.pth / resnet101_v2.pth layout is understood), or use resnet50, resnet101, lite0 or lite2"
     )
 
 
