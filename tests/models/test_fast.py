@@ -228,6 +228,7 @@ def test_a_folded_copy_follows_its_network(name: str) -> None:
     with torch.no_grad():
         copied = folds.of(backbone.net, x)
         assert not any(isinstance(m, nn.BatchNorm2d) for m in copied.modules())
+        assert not any(p.requires_grad for p in copied.parameters())
         assert folds.of(backbone.net, x) is copied
     assert folds.of(backbone.net, x) is backbone.net, "with a gradient wanted"
 

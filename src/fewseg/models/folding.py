@@ -9,7 +9,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from fewseg.models import winograd
 
@@ -83,16 +82,14 @@ def _same(before: list[tuple[Tensor, int]], now: list[Tensor]) -> bool:
 @torch.inference_mode(False)
 @torch.no_grad()
 def _folded(net: nn.Module) -> nn.Module:
-    net = copy.deepcopy(net).requires_grad_(False)
+    net = copy.deepcopy(net)
     for parent in net.modules():
         for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                conv.weight, bias = fuse_conv_bn_weights(
-                    conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-                )
-                conv.bias = bias
+                weight, bias = _fold(conv, norm)
+                conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
                 setattr(parent, name, getattr(norm, "act", nn.Identity()))  # timm's BatchNorms end with theirs
-    return net
+    return net.requires_grad_(False)
 
 
 def is_trained(conv: nn.Conv2d, x: Tensor) -> bool:
