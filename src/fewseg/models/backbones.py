@@ -188,9 +188,8 @@ class TimmPyramid(Backbone):
     def __init__(self, name: str, *, output_stride: int = 32) -> None:
         config = timm.get_pretrained_cfg(name)
         super().__init__(mean=config.mean if config else IMAGENET_MEAN, std=config.std if config else IMAGENET_STD)
-        dilated: dict[str, Any] = (
-            {} if output_stride == 32 else {"output_stride": output_stride}
-        )  # not every network takes the word
+        # not every network takes the word
+        dilated: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
         try:
             self.net: Any = timm.create_model(
                 name, features_only=True, pretrained=False, out_indices=(-3, -2, -1), **dilated
