@@ -24,8 +24,9 @@ def export(
     """Export a model to ONNX: support encoder and query matcher, checked against PyTorch in onnxruntime.
 
     `fewseg export RUN --slim DIR` makes a small folder to pass on, which `--model DIR` takes, of a model on a frozen
-    lite0, lite1 or lite2. `fewseg export RUN --onnx DIR` needs the extra `onnx` (`pip install 'fewseg[onnx]'`). `--int8` compares the
-    masks of the 8-bit graphs with PyTorch's: on --support, --mask and --photos if given, else on drawn scenes.
+    lite0, lite1 or lite2. `fewseg export RUN --onnx DIR` needs the extra `onnx` (`pip install 'fewseg[onnx]'`).
+    `--int8` compares the masks of the 8-bit graphs with PyTorch's: on --support, --mask and --photos if given, else on
+    drawn scenes.
     """
     from fewseg.checkpoints import load_model, save_model
     from fewseg.engine.runs import open_target
