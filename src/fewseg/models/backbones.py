@@ -251,9 +251,7 @@ class TimmPyramid(Backbone):
         return plain and not self.channels_are_last
 
     def steps(self, x: Tensor) -> list[tuple[str, nn.Module]]:
-        """The network's modules by name in the order of use, folded if `x` allows; UsageError where it is no plain
-        sequence.
-        """
+        """Modules by name in the order of use, folded if `x` allows; UsageError where they are no plain sequence."""
         if not self.has_steps:
             raise UsageError(
                 "this timm network cannot be entered before its last stage, as PFENet and BAM need; "
