@@ -14,8 +14,8 @@ from typing import Any
 from torch import nn
 
 from fewseg import registry
-from fewseg.data.images import replacing, sync
 from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.files import replacing, sync
 from fewseg.models.backbones import LITE
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.base_learner import PSPNet

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from fewseg.data.images import replacing
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import DataError, UsageError
+from fewseg.files import replacing, replacing_files
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.ensemble import ShotWeights
 from fewseg.models.exporting import SizeFreeOperations, onnx_padding
@@ -127,16 +125,11 @@ def export_onnx(model: FewShotSegmenter, folder: str | Path, *, int8: bool = Fal
         _library(library)
     out = Path(folder)
     model = model.cpu().eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as name:
-        work = Path(name)
+    with replacing_files(out, last=RECORD) as work:
         weighted = any(isinstance(m, ShotWeights) and m.shots > 1 for m in model.modules())
         _export(model, work, shots=model.shots if weighted else None)
         if int8:
             _quantise(work)
-        out.mkdir(exist_ok=True)
-        for file in sorted(work.iterdir(), key=lambda f: f.name == RECORD):  # the record last
-            os.replace(file, out / file.name)
     return out
 
 

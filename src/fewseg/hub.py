@@ -6,9 +6,7 @@ told in a line.
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import huggingface_hub
 
 from fewseg.checkpoints import check_replaceable, load_model
 from fewseg.errors import DataError
+from fewseg.files import replacing_files
 from fewseg.models.base import FewShotSegmenter
 
 FILES = ("model.safetensors", "config.json", "fewseg.json")
@@ -49,13 +48,8 @@ def save_pretrained(model: FewShotSegmenter, folder: str | Path) -> Path:
     """
     out = Path(folder)
     check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
-        model.save_pretrained(Path(work))
-        out.mkdir(exist_ok=True)
-        for file in sorted(Path(work).iterdir(), key=lambda f: f.name == "fewseg.json"):  # what names the weights last
-            if file.name != "README.md" or not (out / file.name).exists():
-                os.replace(file, out / file.name)
+    with replacing_files(out, last="fewseg.json", stay=("README.md",)) as work:
+        model.save_pretrained(work)
     return out
 
 

@@ -22,13 +22,13 @@ from fewseg.data.images import (
     read_labels,
     read_mask,
     read_pair,
-    replacing,
     to_eight_bit,
     to_rgb,
     write_image,
     write_labels,
 )
 from fewseg.errors import DataError, UsageError
+from fewseg.files import replacing
 
 
 def save(path: Path, array: np.ndarray, mode: str | None = None, **options: object) -> Path:

@@ -185,8 +185,9 @@ def test_convolution_by_tiles_is_the_convolution(seed: int, b: int, h: int, w: i
 def test_convolution_by_tiles_takes_part_where_it_pays() -> None:
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(128, 128, 3, padding=2, dilation=2, bias=False), fixed(nn.BatchNorm2d(128))
-    x = torch.randn(1, 128, 11, 9)
+    x = torch.randn(1, 128, 25, 21)
     assert winograd.suits(x, conv)
+    assert not winograd.suits(x[..., :9], conv)  # few positions: the kernel's evaluation would cost more
     with torch.no_grad():
         close(conv_norm(conv, norm, x), norm(conv(x)))
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -18,6 +18,7 @@ from PIL import Image
 
 from fewseg.data import images
 from fewseg.errors import DataError, UsageError
+from fewseg.files import replacing
 from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor, label_map
 from fewseg.report.pictures import fit, heat
@@ -166,7 +167,7 @@ class Session:
             return None
         path = self.folder / "masks.zip"
         taken: set[str] = set()
-        with images.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for answer in self.answers:
                 labels = answer.labels(threshold=threshold, min_area=min_area)
                 mask = self.folder / "mask.png"

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from fewseg.data.images import replacing
 from fewseg.data.index import Progress
 from fewseg.errors import DataError, UsageError
+from fewseg.files import replacing
 
 _PIECE = 2**20
 _TRIES = 5

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from fewseg.data.images import replacing
 from fewseg.data.protocols import is_generalised
 from fewseg.data.source import ImageSource
 from fewseg.errors import DataError, UsageError
+from fewseg.files import replacing
 
 _HEADER = ("source", "subset", "fold", "shots", "protocol", "seed")
 _COLUMNS = ("episode", "class_id", "class_name", "query")

@@ -1,12 +1,9 @@
-"""Pictures in and out: photos of any kind as RGB, label maps and masks as arrays, overlays, and files written whole."""
+"""Pictures in and out: photos of any kind as RGB, label maps and masks as arrays, and overlays."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +14,7 @@ from scipy import ndimage
 
 from fewseg.episode import IGNORE
 from fewseg.errors import DataError, UsageError
+from fewseg.files import replacing
 
 File = str | os.PathLike[str] | IO[bytes]
 """A path, or a file opened for reading bytes."""
@@ -176,35 +174,6 @@ def mask_of(image: Image.Image) -> NDArray[np.uint8]:
         return values.astype(np.uint8)
     half = 32768 if values.max() > 255 else 128
     return (values > 0 if lossless and values.max() < half else values >= half).astype(np.uint8)
-
-
-@contextmanager
-def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; moved into place at the end, removed if writing fails.
-
-    `durable`: it is on the disk, not just in the system's memory, before it takes the place of the old file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # not the process's number, which another machine that writes to the same directory may have too
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        if durable:
-            sync(temporary)
-        os.replace(temporary, path)
-        if durable:
-            sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or a directory's list of names is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_image(image: Image.Image, path: Path, **options: Any) -> None:

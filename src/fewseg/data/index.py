@@ -17,10 +17,10 @@ import platformdirs
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewseg.data.images import replacing
 from fewseg.data.source import SUBSETS, SourceIndex
 from fewseg.episode import IGNORE
 from fewseg.errors import DataError, UsageError
+from fewseg.files import replacing
 
 VERSION = 1
 """Of the cache file's layout; a cache of another version is rebuilt."""

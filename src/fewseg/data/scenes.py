@@ -20,6 +20,8 @@ from fewseg.errors import UsageError
 
 LEVELS = ("simple", "complex", "mixed")
 _GEOMETRY, _PAINT, _ORDER = range(3)
+_KEPT_PIXELS = 2**24
+"""Of drawn scenes, 4 bytes each: 64 MB."""
 
 
 class Scenes:
@@ -68,16 +70,14 @@ class Scenes:
         self._remember()
 
     def _remember(self) -> None:
-        """Keep the last scenes: loaders ask for the same one several times in a row."""
+        """Keep the last scenes: they are asked for several times, and drawing one takes longer than to read a photo."""
         self._scene = lru_cache(maxsize=64)(self._arrange)
-        self._drawn = lru_cache(maxsize=64)(self._draw)
+        self._drawn = lru_cache(maxsize=max(8, _KEPT_PIXELS // self.size**2))(self._draw)
 
     @cached_property
     def index(self) -> SourceIndex:
         """Counted on label maps drawn from the geometry alone."""
-        ids = tuple(f"{self.level}-{self.subset}-{i:06d}" for i in range(self.images))
-        counts = [np.bincount(self.labels(i).ravel(), minlength=256)[: len(KINDS) + 1] for i in range(self.images)]
-        return SourceIndex(ids, np.stack(counts).astype(np.int64))
+        return _index(self.subset, self.level, self.images, self.size, self.seed)
 
     def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
         """Image `i` as RGB and its (H, W) label map: 0 background, 1..20, 255 on every outline."""
@@ -105,6 +105,15 @@ class Scenes:
 
     def _rng(self, stream: int, i: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, LEVELS.index(self.level), SUBSETS.index(self.subset), stream, i])
+
+
+@lru_cache(maxsize=8)
+def _index(subset: str, level: str, images: int, size: int, seed: int) -> SourceIndex:
+    """Counted once for all sources that draw the same."""
+    source = Scenes(subset=subset, level=level, images=images, size=size, seed=seed)
+    ids = tuple(f"{level}-{subset}-{i:06d}" for i in range(images))
+    counts = [np.bincount(source.labels(i).ravel(), minlength=256)[: len(KINDS) + 1] for i in range(images)]
+    return SourceIndex(ids, np.stack(counts).astype(np.int64))
 
 
 def _choose(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -19,7 +19,6 @@ from fewseg import registry
 from fewseg.checkpoints import load_released
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.episodes import EpisodeList
-from fewseg.data.images import replacing
 from fewseg.data.protocols import EvaluationProtocol, get_protocol
 from fewseg.data.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
@@ -31,6 +30,7 @@ from fewseg.engine.runs import Opened, evaluation_fold, open_target, open_test_d
 from fewseg.engine.scoring import input_transform
 from fewseg.episode import Episode
 from fewseg.errors import UsageError
+from fewseg.files import replacing
 from fewseg.metrics import bootstrap_miou
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent

@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fewseg.data.dataset import ImageLabels
-from fewseg.data.images import replacing
 from fewseg.data.source import ImageSource
 from fewseg.data.transforms import AugmentConfig
+from fewseg.files import replacing
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.saving import model_options
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fewseg.config import Config
-from fewseg.data.images import replacing, sync
 from fewseg.errors import DataError, UsageError
+from fewseg.files import replacing, sync
 
 
 class Log:
@@ -51,8 +51,10 @@ class Log:
         self._counts += counts.cpu()
         self._batches += 1
 
-    def write(self, batches: int, total: int, *, lr: float) -> str:
-        """Write the means since the last line; returns them in short."""
+    def write(self, batches: int, total: int, *, lr: float, watched: dict[str, Tensor]) -> str:
+        """Write the means since the last line, and `watched`, the last batch's untrained terms; returns them in
+        short.
+        """
         if not self._batches:
             return ""
         means = {name: value / self._batches for name, value in self._sums.items()}
@@ -65,7 +67,8 @@ class Log:
             "lr": lr,
             "train_iou": round(iou, 6),
         }
-        self._append(line | {f"loss_{name}": round(value, 6) for name, value in means.items()})
+        shown = means | {name: float(value) for name, value in watched.items()}
+        self._append(line | {f"loss_{name}": round(value, 6) for name, value in shown.items()})
         self._sums, self._counts, self._batches, self._mark = {}, torch.zeros(2), 0, (now, batches)
         return f"loss {sum(means.values()):.3f}  IoU {100 * iou:.1f}  {rate:.1f} items/s"
 

@@ -23,11 +23,16 @@ class EpisodeObjective(nn.Module):
         self.model = model
 
     def forward(
-        self, episode: dict[str, Tensor], query: Features | None = None, support: Features | None = None
+        self,
+        episode: dict[str, Tensor],
+        query: Features | None = None,
+        support: Features | None = None,
+        *,
+        watch: bool = False,
     ) -> dict[str, Any]:
         """Fields of an Episode (and features of its images) to "losses", "logged" and "counts".
 
-        "counts" (2,) holds the batch's foreground intersection and union.
+        "counts" (2,) holds the batch's foreground intersection and union; "logged" is empty unless `watch`.
         """
         batch = Episode(**episode)
         assert batch.query_mask is not None, "training episodes have labels"
@@ -41,8 +46,8 @@ class EpisodeObjective(nn.Module):
         assert batch.query_mask is not None
         with torch.no_grad():
             counts = episode_counts(foreground_wins(prediction.logits), batch.query_mask, 0)[1:3]
-        losses, logged = self.model.loss(prediction, batch), self.model.logged(prediction, batch)
-        return {"losses": losses, "logged": logged, "counts": counts}
+            logged = self.model.logged(prediction, batch) if watch else {}
+        return {"losses": self.model.loss(prediction, batch), "logged": logged, "counts": counts}
 
 
 class BaseObjective(nn.Module):
@@ -61,8 +66,8 @@ class BaseObjective(nn.Module):
             self.model.backbone.eval()
         return self
 
-    def forward(self, image: Tensor, labels: Tensor) -> dict[str, Any]:
-        """Images (B, 3, H, W) and base labels (B, H, W) to "losses", "logged" and "counts"."""
+    def forward(self, image: Tensor, labels: Tensor, *, watch: bool = False) -> dict[str, Any]:
+        """Images (B, 3, H, W) and base labels (B, H, W) to "losses", "logged" (nothing) and "counts"."""
         logits, labels = whole_batch(self.model(image)), whole_batch(labels)
         with torch.no_grad():
             counts = base_confusion(winners(logits), labels, logits.shape[1] - 1)[1:].sum(0)

@@ -17,11 +17,11 @@ from omegaconf import OmegaConf
 
 from fewseg.checkpoints import read_record, write_json
 from fewseg.config import Config, load_config
-from fewseg.data.images import replacing
 from fewseg.engine.evaluate import versions
 from fewseg.engine.processes import rank_and_world
 from fewseg.engine.tasks import Task
 from fewseg.errors import DataError, UsageError
+from fewseg.files import replacing
 from fewseg.progress import Silent
 
 RECORD = "run.json"

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from fewseg.checkpoints import file_sha256, write_json
 from fewseg.data.episodes import EpisodeList
-from fewseg.data.images import replacing
 from fewseg.data.protocols import EvaluationProtocol
 from fewseg.data.source import ImageSource
 from fewseg.errors import DataError, UsageError
+from fewseg.files import replacing
 from fewseg.metrics import COLUMNS
 from fewseg.models.saving import model_options
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fewseg.data.images import replacing, sync
 from fewseg.errors import DataError
+from fewseg.files import replacing, sync
 
 STATE, PREVIOUS = "state.pt", "state.previous.pt"
 _MARK = b"fewseg checkpoint 1 sha256 "

@@ -150,13 +150,16 @@ def loop(t: Training) -> None:
     started = time.perf_counter() - state.seconds
     title = f"training {t.config.model.name}"
     for step in t.progress(range(state.batches, t.total), title, t.total, done=state.batches):
-        out = training_step(t, step, t.fabric.to_device(t.task.inputs(next(batches))))
-        state.batches, state.seconds = step + 1, time.perf_counter() - started
-        log.add(out["losses"] | out["logged"], out["counts"])
-        state.epoch_open = step + 1 == t.total or _epoch_ends(step + 1, length, settings.batch_size)
-        save_now = state.epoch_open or (step + 1) % settings.save_every == 0
-        if save_now or (step + 1) % LOG_EVERY == 0:
-            t.progress.note(log.write(state.batches, t.total, lr=t.optimizer.param_groups[0]["lr"]))
+        ends = step + 1 == t.total or _epoch_ends(step + 1, length, settings.batch_size)
+        save_now = ends or (step + 1) % settings.save_every == 0
+        line_due = save_now or (step + 1) % LOG_EVERY == 0
+        inputs = t.fabric.to_device(t.task.inputs(next(batches)))
+        out = training_step(t, step, inputs, watch=line_due)
+        state.batches, state.seconds, state.epoch_open = step + 1, time.perf_counter() - started, ends
+        log.add(out["losses"], out["counts"])
+        if line_due:
+            lr = t.optimizer.param_groups[0]["lr"]
+            t.progress.note(log.write(state.batches, t.total, lr=lr, watched=out["logged"]))
         stopped = any_of(t.stop.signal is not None, device=t.fabric.device)
         if state.epoch_open and not stopped:
             end_epoch(t, log)
@@ -166,12 +169,15 @@ def loop(t: Training) -> None:
             raise StoppedError(f"stopped by {t.stop.signal or 'another process'}")
 
 
-def training_step(t: Training, step: int, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Forward, backward and, where `accumulate` batches are together, the optimiser's step."""
+def training_step(t: Training, step: int, inputs: dict[str, Any], *, watch: bool) -> dict[str, Any]:
+    """Forward, backward and, where `accumulate` batches are together, the optimiser's step.
+
+    With `watch` the terms that are not trained are computed too: on all base classes that takes its time.
+    """
     settings = t.config.train
     # dropout is a function of (seed, step) too: a resumed run draws what an undisturbed one would
     torch.manual_seed(sample_seed(settings.seed, step, t.fabric.global_rank))
-    out = t.module(**inputs)
+    out = t.module(**inputs, watch=watch)
     losses: dict[str, Tensor] = out["losses"]
     loss = torch.stack(list(losses.values())).sum()
     if not torch.isfinite(loss):

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.checkpoints import write_json
-from fewseg.data.images import replacing
 from fewseg.engine.results import Report
 from fewseg.errors import DataError
+from fewseg.files import replacing
 from fewseg.metrics import COLUMNS, bootstrap_miou, miou
 
 Interval = tuple[float, float]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewseg.checkpoints import write_json
-from fewseg.data.images import replacing
 from fewseg.engine.evaluate import versions
+from fewseg.files import replacing
 from fewseg.report.figures import save_figure
 
 if TYPE_CHECKING:

@@ -23,6 +23,8 @@ POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 """Where the polynomials are evaluated, besides infinity."""
 FEWEST_CHANNELS = 128
 """Below, the multiplications saved are fewer than the additions made."""
+FEWEST_POSITIONS = 400
+"""Below, to evaluate the kernel takes longer than it saves (`python -m benchmarks.convolution`)."""
 KERNELS_AT_ONCE = 2**17
 """Kernels (3, 3) that are evaluated at once: at the points they take four times their memory."""
 CHANNELS_AT_ONCE = 256
@@ -41,6 +43,7 @@ def suits(x: Tensor, conv: nn.Conv2d) -> bool:
         and conv.dilation[0] == conv.dilation[1]
         and conv.groups == 1
         and min(conv.weight.shape[:2]) >= FEWEST_CHANNELS
+        and x.shape[0] * x.shape[-2] * x.shape[-1] >= FEWEST_POSITIONS
     )
 
 

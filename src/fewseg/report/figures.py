@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from fewseg.data.images import replacing
 from fewseg.errors import UsageError
+from fewseg.files import replacing
 from fewseg.report.charts import thin
 from fewseg.report.pictures import panel_maps, panel_pictures
 

@@ -16,8 +16,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from fewseg.data.images import replacing
 from fewseg.errors import UsageError
+from fewseg.files import replacing
 from fewseg.report import view
 
 Interval = tuple[float, float]

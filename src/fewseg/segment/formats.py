@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data import images
+from fewseg.files import replacing
 from fewseg.segment.polygons import Ring, is_hole, joined, polygons
 
 FORMATS = ("png", "coco", "yolo", "geojson")
@@ -38,7 +39,7 @@ def write(files: dict[str, Path], image: Image.Image, labels: NDArray[np.uint8],
             images.write_image(overlay(image, labels, several=names is not None), path, quality=90)
         else:
             text = yolo(labels) if kind == "yolo" else geojson(labels, names or ("object",))
-            with images.replacing(path) as temporary:
+            with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
 
 
@@ -132,7 +133,7 @@ class CocoWriter:
 @contextmanager
 def coco_file(path: Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
     """A COCO file that is whole at the end, or absent."""
-    with images.replacing(path) as temporary:
+    with replacing(path) as temporary:
         file = temporary.open("w", encoding="utf-8")
         with file:  # closed before it is moved into place
             writer = CocoWriter(file, classes)
@@ -142,5 +143,5 @@ def coco_file(path: Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
 
 def write_classes(path: Path, classes: Sequence[str]) -> None:
     """The class names of YOLO's numbers, one a line."""
-    with images.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")

@@ -1,0 +1,55 @@
+"""Files written whole or not at all: to a temporary name first, then moved into place."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; moved into place at the end, removed if writing fails.
+
+    `durable`: it is on the disk, not just in the system's memory, before it takes the place of the old file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # not the process's number, which another machine that writes to the same directory may have too
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        if durable:
+            sync(temporary)
+        os.replace(temporary, path)
+        if durable:
+            sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_files(folder: Path, *, last: str, stay: tuple[str, ...] = ()) -> Iterator[Path]:
+    """A temporary folder beside `folder` to write files to; they are moved into it at the end, none if writing fails.
+
+    The file named `last` goes last: whoever finds it finds the others. Names in `stay` do not replace old files.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
+        work = Path(name)
+        yield work
+        folder.mkdir(exist_ok=True)
+        for file in sorted(work.iterdir(), key=lambda f: (f.name == last, f.name)):
+            if file.name not in stay or not (folder / file.name).exists():
+                os.replace(file, folder / file.name)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a directory's list of names is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
