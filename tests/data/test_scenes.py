@@ -1,4 +1,5 @@
 import hashlib
+import multiprocessing
 import pickle
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewseg.data.scenes import Scenes
+from fewseg.data.scenes_kept import KeptScenes, kept_scenes
 from fewseg.data.source import ImageSource
 from fewseg.errors import UsageError
 
@@ -39,10 +41,46 @@ def test_an_image_is_the_same_bytes_in_another_process(level):
 
 
 def test_order_of_loading_and_pickling_change_nothing():
-    first, second = Scenes(images=6, size=96), Scenes(images=6, size=96)
+    first = Scenes(images=6, size=96)
     forward = [digest(first, i) for i in range(6)]
-    assert [digest(second, i) for i in reversed(range(6))] == forward[::-1]
-    assert digest(pickle.loads(pickle.dumps(first)), 4) == forward[4]
+    for other in (lambda: Scenes(images=6, size=96), lambda: pickle.loads(pickle.dumps(first))):
+        kept_scenes.cache_clear()  # so that all are drawn once more
+        second = other()
+        assert [digest(second, i) for i in reversed(range(6))] == forward[::-1]
+
+
+def test_a_scene_that_a_loader_process_has_drawn_is_not_drawn_again(monkeypatch):
+    kept_scenes.cache_clear()
+    source = Scenes(images=3, size=96)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        there = pool.apply(digest, (source, 1))  # pickled on its way, but of the same process tree
+    monkeypatch.setattr("fewseg.data.scenes.render", None)
+    assert digest(source, 1) == digest(Scenes(images=3, size=96), 1) == there
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.integers(0, 400))
+def test_kept_scenes_come_back_whole_or_not_at_all(height, width, seed, damaged):
+    kept = KeptScenes(3, 9)
+    drawn = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    for i in (0, 1, 2, 3, -1):
+        assert kept.get(i) is None
+        kept.put(i, drawn)
+    assert all(np.array_equal(kept.get(i), drawn) for i in range(3))
+    assert kept.get(3) is None
+    assert kept.get(-1) is None
+    # as a process that is killed while it writes leaves a slot
+    slot = kept._memory[kept._slot : 2 * kept._slot]
+    slot[damaged % (12 + drawn.size)] ^= 1
+    assert kept.get(1) is None
+    assert np.array_equal(kept.get(0), drawn)
+
+
+def test_scenes_without_room_are_drawn_anew(monkeypatch):
+    monkeypatch.setattr("fewseg.data.scenes_kept.MOST_BYTES", 0)
+    kept_scenes.cache_clear()
+    source = Scenes(images=2, size=96)
+    assert digest(source, 1) == digest(source, 1)
+    kept_scenes.cache_clear()
 
 
 def test_seed_subset_level_and_image_each_change_the_scene():

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewseg.data.scenes_kept import kept_scenes
 from fewseg.data.scenes_layout import KINDS, Scene, arrange, label_map
 from fewseg.data.scenes_render import render
 from fewseg.data.source import SUBSETS, Fold, SourceIndex, make_fold
@@ -20,8 +21,6 @@ from fewseg.errors import UsageError
 
 LEVELS = ("simple", "complex", "mixed")
 _GEOMETRY, _PAINT, _ORDER = range(3)
-_KEPT_PIXELS = 2**24
-"""Of drawn scenes, 4 bytes each: 64 MB."""
 
 
 class Scenes:
@@ -62,27 +61,36 @@ class Scenes:
         return self.images
 
     def __getstate__(self) -> dict[str, object]:
-        # the cache of scenes stays behind, the index (if built) goes with the source to another process
-        return {key: value for key, value in vars(self).items() if key not in ("_scene", "_drawn")}
+        # what is kept stays behind, the index (if built) goes with the source to another process
+        return {key: value for key, value in vars(self).items() if key not in ("_scene", "_kept")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
         self._remember()
 
+    @property
+    def _what(self) -> tuple[str, str, int, int, int]:
+        """All that decides what is drawn."""
+        return self.subset, self.level, self.images, self.size, self.seed
+
     def _remember(self) -> None:
-        """Keep the last scenes: they are asked for several times, and drawing one takes longer than to read a photo."""
+        """Keep the last geometries, which an image and its labels share, and what is drawn."""
         self._scene = lru_cache(maxsize=64)(self._arrange)
-        self._drawn = lru_cache(maxsize=max(8, _KEPT_PIXELS // self.size**2))(self._draw)
+        self._kept = kept_scenes(*self._what)
 
     @cached_property
     def index(self) -> SourceIndex:
         """Counted on label maps drawn from the geometry alone."""
-        return _index(self.subset, self.level, self.images, self.size, self.seed)
+        return _index(*self._what)
 
     def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
         """Image `i` as RGB and its (H, W) label map: 0 background, 1..20, 255 on every outline."""
-        image, labels = self._drawn(i)
-        return image.copy(), labels.copy()
+        drawn = self._kept.get(i)
+        if drawn is None:
+            image = render(self._scene(i), self.size, self._rng(_PAINT, i))
+            drawn = np.dstack([np.asarray(image), self.labels(i)])
+            self._kept.put(i, drawn)
+        return Image.fromarray(np.ascontiguousarray(drawn[..., :3])), np.ascontiguousarray(drawn[..., 3])
 
     def labels(self, i: int) -> NDArray[np.uint8]:
         """The (H, W) label map of image `i`, without the cost of its image."""
@@ -99,9 +107,6 @@ class Scenes:
         first = 1 + int(self._rng(_ORDER, turn).permutation(len(KINDS))[place])
         crowded = self.level == "complex" or (self.level == "mixed" and i % 2 == 1)
         return arrange(self._rng(_GEOMETRY, i), first, crowded=crowded)
-
-    def _draw(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        return render(self._scene(i), self.size, self._rng(_PAINT, i)), self.labels(i)
 
     def _rng(self, stream: int, i: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, LEVELS.index(self.level), SUBSETS.index(self.subset), stream, i])
