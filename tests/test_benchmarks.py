@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(*arguments: str) -> str:
+def run(*arguments: str, module: str = "benchmarks") -> str:
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-m", "benchmarks", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment).stdout
 
 
@@ -31,3 +31,11 @@ def test_quick_cases_agree_and_become_a_table(tmp_path: Path) -> None:
     table = run("--table", str(results))
     assert "| one 1-shot episode, 473 px (episode) |" in table
     assert "GFLOP/s" in table
+
+
+@pytest.mark.slow
+def test_the_convolution_is_compared_at_every_size_that_is_asked_for() -> None:
+    head, _, *rows = run("--sides", "9", "21", "--rounds", "1", module="benchmarks.convolution").splitlines()
+    assert head == "| in, out | 9 x 9 | 21 x 21 |"
+    assert len(rows) == 5
+    assert all(float(ratio) > 0 for row in rows for ratio in row.split("|")[2:4])

@@ -35,7 +35,7 @@ class KeptScenes:
             return
         slot = self._memory[i * self._slot : (i + 1) * self._slot]
         slot[_HEADER : _HEADER + drawn.size] = drawn.ravel()
-        slot[:_HEADER] = np.array([*drawn.shape[:2], zlib.crc32(drawn)], np.uint32).view(np.uint8)
+        slot[:_HEADER] = np.array([*drawn.shape[:2], zlib.crc32(drawn.data)], np.uint32).view(np.uint8)
 
     def get(self, i: int) -> NDArray[np.uint8] | None:
         """What was put for scene `i`, as a copy; None if nothing was, or only a part."""
@@ -47,7 +47,7 @@ class KeptScenes:
         if not 0 < length <= self._slot - _HEADER:
             return None
         drawn = slot[_HEADER : _HEADER + length].copy().reshape(height, width, 4)
-        return drawn if zlib.crc32(drawn) == check else None
+        return drawn if zlib.crc32(drawn.data) == check else None
 
 
 @lru_cache(maxsize=4)
