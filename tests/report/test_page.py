@@ -242,7 +242,7 @@ def test_report_replaces_the_old_one_whole_or_not_at_all(tmp_path: Path, monkeyp
         with pytest.raises(RuntimeError):
             write_report(path, ReportPage("second"))
     with monkeypatch.context() as patch:
-        patch.setattr("fewseg.data.images.os.replace", fail)
+        patch.setattr("fewseg.files.os.replace", fail)
         with pytest.raises(TypeError):
             write_report(path, ReportPage("second"))
     assert path.read_bytes() == before

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewseg.data.scenes_kept import kept_scenes
+from fewseg.data.scenes_kept import KeptScenes, kept_scenes
 from fewseg.data.scenes_layout import KINDS, Scene, arrange, label_map
 from fewseg.data.scenes_render import render
 from fewseg.data.source import SUBSETS, Fold, SourceIndex, make_fold
@@ -68,20 +68,23 @@ class Scenes:
         vars(self).update(state)
         self._remember()
 
-    @property
-    def _what(self) -> tuple[str, str, int, int, int]:
-        """All that decides what is drawn."""
-        return self.subset, self.level, self.images, self.size, self.seed
-
     def _remember(self) -> None:
         """Keep the last geometries, which an image and its labels share, and what is drawn."""
         self._scene = lru_cache(maxsize=64)(self._arrange)
-        self._kept = kept_scenes(*self._what)
+        options = (self.subset, self.level, self.images, self.size, self.seed)
+        # what a class that is made from this one draws is its own
+        self._kept = kept_scenes(*options) if type(self) is Scenes else KeptScenes(self.images, self.size)
 
     @cached_property
     def index(self) -> SourceIndex:
         """Counted on label maps drawn from the geometry alone."""
-        return _index(*self._what)
+        if self._kept.index is None:
+            ids = tuple(f"{self.level}-{self.subset}-{i:06d}" for i in range(self.images))
+            rows = [np.bincount(self.labels(i).ravel(), minlength=256)[: len(KINDS) + 1] for i in range(self.images)]
+            counts = np.stack(rows).astype(np.int64)
+            counts.setflags(write=False)  # all sources with these options have it
+            self._kept.index = SourceIndex(ids, counts)
+        return self._kept.index
 
     def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
         """Image `i` as RGB and its (H, W) label map: 0 background, 1..20, 255 on every outline."""
@@ -110,15 +113,6 @@ class Scenes:
 
     def _rng(self, stream: int, i: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, LEVELS.index(self.level), SUBSETS.index(self.subset), stream, i])
-
-
-@lru_cache(maxsize=8)
-def _index(subset: str, level: str, images: int, size: int, seed: int) -> SourceIndex:
-    """Counted once for all sources that draw the same."""
-    source = Scenes(subset=subset, level=level, images=images, size=size, seed=seed)
-    ids = tuple(f"{level}-{subset}-{i:06d}" for i in range(images))
-    counts = [np.bincount(source.labels(i).ravel(), minlength=256)[: len(KINDS) + 1] for i in range(images)]
-    return SourceIndex(ids, np.stack(counts).astype(np.int64))
 
 
 def _choose(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -14,20 +14,26 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_BYTES = 2**28
-"""Of one source. Memory is taken as scenes are drawn; scenes beyond it are drawn anew each time."""
+from fewseg.data.source import SourceIndex
+
+MOST_BYTES = 2**27
+"""Of one source: 511 scenes of 256 px. Memory is taken as scenes are drawn; those without room are drawn each time."""
 _HEADER = 12
 """Bytes: height, width, check sum."""
 
 
 class KeptScenes:
-    """Slots for the first scenes of a source whose images have at most `size` pixels a side."""
+    """Slots for the first scenes of a source, of at most `size` pixels a side, and its index, once made."""
 
     def __init__(self, images: int, size: int) -> None:
+        self.index: SourceIndex | None = None
         self._slot = _HEADER + 4 * size * size
         self._count = min(images, MOST_BYTES // self._slot)
-        # anonymous memory of a mapping is shared with the processes that are forked later
-        self._memory = np.frombuffer(mmap.mmap(-1, max(1, self._count * self._slot)), np.uint8)
+        try:  # anonymous memory of a mapping is shared with the processes that are forked later
+            memory = mmap.mmap(-1, max(1, self._count * self._slot))
+        except OSError:  # the process may not have as much
+            self._count, memory = 0, bytearray()
+        self._memory = np.frombuffer(memory, np.uint8)
 
     def put(self, i: int, drawn: NDArray[np.uint8]) -> None:
         """Keep the colours and labels (H, W, 4) of scene `i`, if there is a slot for it."""
@@ -52,5 +58,5 @@ class KeptScenes:
 
 @lru_cache(maxsize=4)
 def kept_scenes(subset: str, level: str, images: int, size: int, seed: int) -> KeptScenes:
-    """The same slots for all sources of this process, and of those forked from it, that draw the same."""
+    """The same slots for all sources of this process, and of those forked from it, that have the same options."""
     return KeptScenes(images, size)

@@ -60,7 +60,6 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
         episodes=episodes,
     )
     listed.save(out / "episodes.csv")
-    floor = everything_foreground(source, fold, listed)  # first: the loaders' processes inherit what it has drawn
     models = demo_models(run, config)
     reports = {
         name: evaluate(
@@ -70,7 +69,7 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
     }
     reports["HDMNet"].save(out / "report.json")
     segment_some(models["HDMNet"], source, listed, out, progress=progress)
-    page = demo_page(out, run, reports, models, floor, source, fold, listed)
+    page = demo_page(out, run, reports, models, source, fold, listed)
     return write_report(out / "report.html", page)
 
 
@@ -130,7 +129,6 @@ def demo_page(
     run: Path,
     reports: dict[str, Report],
     models: dict[str, FewShotSegmenter],
-    floor: Row,
     source: ImageSource,
     fold: Fold,
     listed: EpisodeList,
@@ -151,7 +149,7 @@ def demo_page(
             "HDMNet, trained a few minutes on drawn scenes, finds classes that it was never trained on: "
             f"one annotated picture each of {', '.join(main.fold['novel_names'])}."
         ),
-        rows=(*page.rows, floor),
+        rows=(*page.rows, everything_foreground(source, fold, listed)),
         curves=run_curves({"HDMNet": run}),
         panels=episode_panels(caches, source, fold, listed, main.tables[0], protocol=protocol),
         commands=(

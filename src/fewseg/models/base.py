@@ -100,7 +100,9 @@ class FewShotSegmenter(
         """The terms to minimise, already weighted: their plain sum is the objective."""
 
     def logged(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
-        """Terms worth watching that are not trained, such as the base learner's cross-entropy."""
+        """Terms worth watching that are not trained, such as the base learner's cross-entropy; asked for of the last
+        batch before each line of the log.
+        """
         return {}
 
     def train(self, mode: bool = True) -> Self:

@@ -24,7 +24,7 @@ POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 FEWEST_CHANNELS = 128
 """Below, the multiplications saved are fewer than the additions made."""
 FEWEST_POSITIONS = 400
-"""Below, to evaluate the kernel takes longer than it saves (`python -m benchmarks.convolution`)."""
+"""Below, to evaluate the kernel takes longer than it saves (undilated: `python -m benchmarks.convolution`)."""
 KERNELS_AT_ONCE = 2**17
 """Kernels (3, 3) that are evaluated at once: at the points they take four times their memory."""
 CHANNELS_AT_ONCE = 256
