@@ -318,12 +318,7 @@ def _with_options(base: type[Any], cls: type[Any], left_out: tuple[str, ...]) ->
 
 
 def _copy(f: Any) -> Any:
-    return (
-        field(default=f.default) if f.default_factory is _MISSING_FACTORY else field(default_factory=f.default_factory)
-    )
-
-
-_MISSING_FACTORY = fields(ModelConfig)[0].default_factory
+    return field(default=f.default, default_factory=f.default_factory)  # the one that it has not is MISSING
 
 
 def _refuse_unknown(group: str, given: Any, schema: type[Any]) -> None:

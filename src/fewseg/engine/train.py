@@ -170,10 +170,7 @@ def loop(t: Training) -> None:
 
 
 def training_step(t: Training, step: int, inputs: dict[str, Any], *, watch: bool) -> dict[str, Any]:
-    """Forward, backward and, where `accumulate` batches are together, the optimiser's step.
-
-    With `watch` the terms that are not trained are computed too: on all base classes that takes its time.
-    """
+    """Forward (with the untrained terms if `watch`), backward, and a step where `accumulate` batches are together."""
     settings = t.config.train
     # dropout is a function of (seed, step) too: a resumed run draws what an undisturbed one would
     torch.manual_seed(sample_seed(settings.seed, step, t.fabric.global_rank))
