@@ -11,16 +11,16 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm  # type: ignore[attr-defined]
 from torch import Tensor, distributed, nn
 
 from fewseg.errors import FewsegError, UsageError
+
+if TYPE_CHECKING:  # else imported when first used: it takes two seconds, which who only segments need not wait
+    from lightning_fabric import Fabric
 
 T = TypeVar("T")
 _GRACE = 10.0
@@ -48,12 +48,18 @@ def launched() -> tuple[int, int] | None:
     """(processes on a node, nodes) that torchrun or srun started; None where nothing but this process was."""
     if distributed.is_torchelastic_launched():
         local, world = (int(os.environ[key]) for key in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    elif SLURMEnvironment.detect() and "SLURM_STEP_ID" in os.environ:  # srun's; a batch script is no step
+    elif "SLURM_STEP_ID" in os.environ and _in_slurm():  # srun's; a batch script is no step
         world = int(os.environ.get("SLURM_STEP_NUM_TASKS", os.environ["SLURM_NTASKS"]))
         local = world // int(os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES", "1")))
     else:
         return None
     return (local, world // local) if world > 1 else None
+
+
+def _in_slurm() -> bool:
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+    return SLURMEnvironment.detect()
 
 
 def create_fabric(
@@ -64,6 +70,9 @@ def create_fabric(
     A process that waits `timeout` seconds for another gives up; until all have started, for 300 seconds if that is
     more (`launch` sets the first one). Raises UsageError for what the machine does not have.
     """
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
     found = launched()
     if found is not None:
         if (devices, nodes) not in {(1, 1), found}:

@@ -1,53 +1,30 @@
-"""FewShotIoU: the field's mIoU and FB-IoU, pooled over episodes, with bootstrap intervals."""
+"""The field's mIoU and FB-IoU, pooled over episodes, with bootstrap intervals; `FewShotIoU` is both as a metric."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.special
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 from fewseg.episode import IGNORE
+
+if TYPE_CHECKING:
+    from fewseg.metrics.few_shot_iou import FewShotIoU as FewShotIoU
 
 COLUMNS = ("class_id", "fg_intersection", "fg_union", "bg_intersection", "bg_union")
 
 
-class FewShotIoU(Metric):
-    """Intersections and unions of every episode, pooled per class.
+def __getattr__(name: str) -> Any:
+    if name == "FewShotIoU":  # when first used: torchmetrics takes a second or two to import, for its base class
+        from fewseg.metrics.few_shot_iou import FewShotIoU
 
-    mIoU: per class, the sum of intersections over the sum of unions of all its episodes, then the mean over
-    `classes`; a class never drawn counts 0. FB-IoU: the mean of pooled background and foreground IoU. 255 in the
-    truth is left out. (torchmetrics' own MeanIoU averages per image, which is not the few-shot mIoU.)
-    """
-
-    full_state_update = False
-    higher_is_better = True
-    rows: list[Tensor]
-
-    def __init__(self, classes: Sequence[int]) -> None:
-        super().__init__()
-        self.classes = tuple(classes)
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
-
-    def update(self, prediction: Tensor, truth: Tensor, class_id: int) -> None:
-        """One episode: predicted mask (H, W) bool, truth (H, W) {0, 1, 255}, and its class."""
-        self.rows.append(episode_counts(prediction, truth, class_id).unsqueeze(0))
-
-    def table(self) -> NDArray[np.int64]:
-        """(episodes, 5) counts; columns as in `COLUMNS`, in the order of the updates."""
-        if not len(self.rows):
-            return np.zeros((0, len(COLUMNS)), np.int64)
-        rows = self.rows if isinstance(self.rows, Tensor) else torch.cat(self.rows)
-        return rows.cpu().numpy()
-
-    def compute(self) -> dict[str, float]:
-        """The keys miou and fb_iou, as shares of 1."""
-        table = self.table()
-        return {"miou": miou(table, self.classes), "fb_iou": fb_iou(table)}
+        return FewShotIoU
+    raise AttributeError(f"module 'fewseg.metrics' has no attribute {name!r}")
 
 
 def episode_counts(prediction: Tensor, truth: Tensor, class_id: int) -> Tensor:
