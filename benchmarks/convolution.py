@@ -42,7 +42,8 @@ def ratio(side: int, weight: torch.Tensor, rounds: int) -> float:
         "direct": lambda: F.conv2d(maps, weight, padding=1),
         "tiles": lambda: winograd.convolve(maps, weight),
     }
-    alternate(runs, 2)  # warm
+    for run in (*runs.values(), *runs.values()):  # warm
+        run()
     seconds, _ = alternate(runs, rounds)
     return median_ratio(seconds["tiles"], seconds["direct"])
 

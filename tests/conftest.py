@@ -18,6 +18,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("same", derandomize=True, deadline=None)
     settings.load_profile("same")
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: another test runs beside them
     keep_freed_memory()
 
 
