@@ -18,7 +18,8 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("same", derandomize=True, deadline=None)
     settings.load_profile("same")
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: another test runs beside them
+    # so do the processes that tests start: another number adds in another order, which changes the last bits
+    os.environ["OMP_NUM_THREADS"] = "1"
     keep_freed_memory()
 
 

@@ -29,7 +29,7 @@ BOUND = 240
 
 def environment(**more: str) -> dict[str, str]:
     paths = [str(Path(PROGRAM).parent), *sys.path]
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in paths if p)} | more
+    return os.environ | {"PYTHONPATH": os.pathsep.join(p for p in paths if p)} | more
 
 
 def free_port() -> str:

@@ -171,12 +171,6 @@ def test_a_folded_convolution_follows_its_weights(bias: bool) -> None:
     assert set(conv.state_dict()) <= {"weight", "bias"}
 
 
-@pytest.fixture(autouse=True)
-def tiles_from_one_position_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These maps are small: without this they would not take the way of a photo's."""
-    monkeypatch.setattr(winograd, "FEWEST_POSITIONS", 1)
-
-
 @FEW
 @given(SEEDS, st.integers(1, 2), st.integers(1, 17), st.integers(1, 17), st.sampled_from([1, 2, 3, 4]), st.booleans())
 def test_convolution_by_tiles_is_the_convolution(seed: int, b: int, h: int, w: int, dilation: int, bias: bool) -> None:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from fewseg.checkpoints import load_released
 from fewseg.episode import Episode
 from fewseg.errors import DataError
-from fewseg.models import winograd
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.released import rename_released
 
@@ -83,12 +82,6 @@ def parity_episode(meta: dict[str, Any], model: Any) -> Episode:
         query_mask=mask.to(torch.uint8),
         query_base_mask=base.to(torch.uint8),
     )
-
-
-@pytest.fixture(autouse=True)
-def tiles_from_one_position_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These maps are small: without this they would not take the way of a photo's."""
-    monkeypatch.setattr(winograd, "FEWEST_POSITIONS", 1)
 
 
 @pytest.fixture(scope="module", params=METHODS)

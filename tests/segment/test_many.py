@@ -77,7 +77,7 @@ def growth(place: Path, *words: str) -> float:
         text=True,
         cwd=place,
         timeout=500,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         check=False,
     )
     assert found.returncode == 0, found.stderr
