@@ -16,14 +16,14 @@ from benchmarks.inputs import make_episode, make_model, write_data_set
 from benchmarks.measure import Run
 from benchmarks.plain import PlainHDMNet, plain_copy, plain_evaluation
 from fewseg.data.dataset import EpisodeDataset
-from fewseg.data.folder import Folder
-from fewseg.data.protocols import get_protocol
-from fewseg.data.sampling import sample_episodes
-from fewseg.engine.evaluate import evaluate
-from fewseg.engine.memory import keep_freed_memory
-from fewseg.engine.scoring import at_truth, input_transform
+from fewseg.data.episodes.protocols import get_protocol
+from fewseg.data.episodes.sampling import sample_episodes
+from fewseg.data.sets.folder import Folder
 from fewseg.episode import Prediction
+from fewseg.evaluation.evaluate import evaluate
+from fewseg.evaluation.scoring import at_truth, input_transform
 from fewseg.metrics import FewShotIoU
+from fewseg.runtime.memory import keep_freed_memory
 
 WAYS = ("plain", "fewseg")
 NOVEL = 5

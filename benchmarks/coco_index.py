@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewseg.data.coco20i import Coco20i
+from fewseg.data.sets.coco20i import Coco20i
 
 
 def write(path: Path, *, images: int, annotations: int) -> None:

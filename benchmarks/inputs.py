@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewseg.checkpoints import create_model
+from fewseg.build import create_model
 from fewseg.episode import Episode
 
 BASE_CLASSES = 15

@@ -24,12 +24,12 @@ from PIL import Image
 from benchmarks.inputs import make_model, write_data_set
 from benchmarks.measure import alternate, machine
 from fewseg.data.dataset import EpisodeDataset, GlobalSampler, make_loader
-from fewseg.data.folder import Folder
-from fewseg.data.sampling import TrainingEpisodes
+from fewseg.data.episodes.sampling import TrainingEpisodes
+from fewseg.data.sets.folder import Folder
 from fewseg.data.transforms import Squeeze
-from fewseg.engine.memory import keep_freed_memory
-from fewseg.engine.training_features import TrainingFeatures
+from fewseg.features.training_set import TrainingFeatures
 from fewseg.progress import Silent
+from fewseg.runtime.memory import keep_freed_memory
 
 SIDE = 320
 

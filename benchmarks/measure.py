@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fewseg.engine.evaluate import versions
-from fewseg.engine.memory import peak_memory, reset_peak_memory
+from fewseg.evaluation.evaluate import versions
+from fewseg.runtime.memory import peak_memory, reset_peak_memory
 
 Run = Callable[[], Any]
 

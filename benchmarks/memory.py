@@ -19,8 +19,8 @@ from pathlib import Path
 def step_seconds(keep: bool, steps: int = 6) -> float:
     import torch
 
-    from fewseg.checkpoints import create_model
-    from fewseg.engine.memory import keep_freed_memory
+    from fewseg.build import create_model
+    from fewseg.runtime.memory import keep_freed_memory
 
     if keep and not keep_freed_memory():
         raise SystemExit("this C library cannot be told to keep freed memory")

@@ -20,12 +20,12 @@ from torch.nn import functional as F
 
 from fewseg import registry
 from fewseg.data.dataset import EpisodeDataset
-from fewseg.data.protocols import get_protocol
-from fewseg.data.sampling import sample_episodes
+from fewseg.data.episodes.protocols import get_protocol
+from fewseg.data.episodes.sampling import sample_episodes
 from fewseg.data.transforms import Squeeze
-from fewseg.models import ops
-from fewseg.models.backbones import create_backbone
-from fewseg.models.weights import load_backbone_weights
+from fewseg.models.parts import ops
+from fewseg.models.parts.backbone_weights import load_backbone_weights
+from fewseg.models.parts.backbones import create_backbone
 
 
 @torch.inference_mode()

@@ -9,7 +9,21 @@ import pytest
 import torch
 from hypothesis import settings
 
-from fewseg.engine.memory import keep_freed_memory
+from fewseg import registry
+from fewseg.experiments import Plan
+from fewseg.runtime.memory import keep_freed_memory
+from helpers import BASE_RECIPE, Toy
+
+TINY_PLAN = """
+model: {name: hdmnet, backbone: timm/test_resnet, weights: null, image_size: 64, base_learner: false}
+data: {images: 60, size: 64, level: mixed, novel: ignore}
+train: {epochs: 1, episodes_per_epoch: 4, batch_size: 2, workers: 0, validation: none}
+"""
+TINY_PLAN_BASE = """
+model: {name: base, backbone: timm/test_resnet, weights: null, image_size: 64}
+data: {novel: background}
+train: {epochs: 1, episodes_per_epoch: 4, batch_size: 2, optimizer: sgd, lr: 0.02, val_episodes: 4}
+"""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -30,3 +44,43 @@ def voc_mini() -> Path:
     if not (root / "VOC2012").is_dir():
         pytest.skip(f"needs the real photos of voc_mini, not found in {root} (set FEWSEG_VOC_MINI)")
     return root
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> type[Toy]:
+    """The toy method, registered under its name."""
+    monkeypatch.setattr(registry, "_REGISTERED", {"model": {"toy": Toy}, "source": {}})
+    return Toy
+
+
+@pytest.fixture(scope="session")
+def base_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe of a base learner that trains in a second."""
+    path = tmp_path_factory.mktemp("recipe") / "base.yaml"
+    path.write_text(BASE_RECIPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(TINY_PLAN)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_base_recipe(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "base.yaml"
+    path.write_text(TINY_PLAN_BASE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_plan(tiny_recipe):
+    """Makes a plan on scenes: HDMNet without a base learner on a tiny back-end, one fold, six test episodes."""
+
+    def make(out: Path, *words: str, **changes) -> Plan:
+        settings = {"folds": (0,), "episodes": 6, "workers": 0}
+        return Plan("scenes", out=out, words=(str(tiny_recipe), *words), **(settings | changes))
+
+    return make

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from fewseg import registry
 from fewseg.config import load_config
-from fewseg.engine.compare import compare
-from fewseg.engine.evaluate import evaluate
-from fewseg.engine.runs import open_target, open_test_data
-from fewseg.engine.train import train
+from fewseg.evaluation.compare import compare
+from fewseg.evaluation.evaluate import evaluate
+from fewseg.storage.opening import open_target, open_test_data
+from fewseg.training.loop import train
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

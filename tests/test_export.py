@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from fewseg import export, registry
-from fewseg.checkpoints import create_model
+from fewseg.build import create_model
 from fewseg.episode import Episode
 from fewseg.errors import DataError, UsageError
 from fewseg.export import Agreement, OnnxSegmenter, agreement, export_onnx
-from fewseg.models.exporting import SizeFreeOperations
+from fewseg.models.fast.exporting import SizeFreeOperations
 from fewseg.predictor import FewShotPredictor
 from test_predictor import ColorSegmenter, scene
 

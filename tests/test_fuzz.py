@@ -21,16 +21,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fewseg.checkpoints import create_model, load_model, save_model
+from fewseg.build import create_model
 from fewseg.config import load_config
 from fewseg.data.annotations.read import load_supports
-from fewseg.data.coco_json import CocoJson
-from fewseg.data.episodes import EpisodeList
-from fewseg.data.pascal5i import _read_mat
-from fewseg.data.protocols import get_protocol
-from fewseg.data.sampling import sample_episodes
-from fewseg.data.scenes import Scenes
+from fewseg.data.episodes.lists import EpisodeList
+from fewseg.data.episodes.protocols import get_protocol
+from fewseg.data.episodes.sampling import sample_episodes
+from fewseg.data.sets.coco_json import CocoJson
+from fewseg.data.sets.pascal5i import _read_mat
+from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import FewsegError
+from fewseg.storage.saved import load_model, save_model
 
 INPUTS = 100
 """Per test; docs/reliability.md names their number."""

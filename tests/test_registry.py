@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fewseg import registry
-from fewseg.data.scenes import Scenes
+from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.prototype import Prototype
@@ -54,7 +54,7 @@ def test_a_class_of_elsewhere_is_registered_by_its_name(monkeypatch: pytest.Monk
 
 def test_a_dotted_path_names_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fewseg_test_plugin.py").write_text(
-        "from fewseg.data.scenes import Scenes\nclass Drawn(Scenes):\n    name = 'drawn'\n"
+        "from fewseg.data.sets.scenes import Scenes\nclass Drawn(Scenes):\n    name = 'drawn'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     source = registry.create("source", "fewseg_test_plugin:Drawn", images=2)
@@ -73,7 +73,7 @@ def test_a_dotted_path_that_leads_nowhere(name: str) -> None:
     ("kind", "name"),
     [
         ("model", "subprocess:Popen"),
-        ("model", "fewseg.data.scenes:Scenes"),
+        ("model", "fewseg.data.sets.scenes:Scenes"),
         ("model", "os:getcwd"),
         ("source", "subprocess:Popen"),
         ("source", "fewseg.models.hdmnet:HDMNet"),

@@ -7,23 +7,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewseg.checkpoints import create_model, load_model, load_released, save_model
+    from fewseg.build import create_model
     from fewseg.config import Config, load_config
-    from fewseg.data.protocols import get_protocol
-    from fewseg.data.sampling import sample_episodes
-    from fewseg.engine.evaluate import evaluate
-    from fewseg.engine.results import Report
-    from fewseg.engine.train import train
+    from fewseg.data.episodes.protocols import get_protocol
+    from fewseg.data.episodes.sampling import sample_episodes
     from fewseg.episode import Episode, Prediction
     from fewseg.errors import DataError, FewsegError, UsageError
-    from fewseg.hub import from_pretrained, push_to_hub, save_pretrained
+    from fewseg.evaluation.evaluate import evaluate
+    from fewseg.evaluation.results import Report
     from fewseg.metrics import FewShotIoU
     from fewseg.models.base import FewShotSegmenter
     from fewseg.predictor import FewShotPredictor
     from fewseg.registry import create, register
+    from fewseg.report.contents import ReportPage, write_report
     from fewseg.report.figures import save_figures
-    from fewseg.report.page import ReportPage, write_report
-    from fewseg.report.runs import report_page
+    from fewseg.report.measure import report_page
+    from fewseg.storage.hub import from_pretrained, push_to_hub, save_pretrained
+    from fewseg.storage.released import load_released
+    from fewseg.storage.saved import load_model, save_model
+    from fewseg.training.loop import train
 
 __all__ = [
     "Config",
@@ -58,23 +60,25 @@ __all__ = [
 
 # Imported when first used: importing torch takes seconds, which `fewseg --help` should not.
 _HOMES = {
-    "checkpoints": ("create_model", "load_model", "load_released", "save_model"),
+    "build": ("create_model",),
+    "storage.released": ("load_released",),
+    "storage.saved": ("load_model", "save_model"),
     "config": ("Config", "load_config"),
-    "data.protocols": ("get_protocol",),
-    "data.sampling": ("sample_episodes",),
-    "engine.evaluate": ("evaluate",),
-    "engine.results": ("Report",),
-    "engine.train": ("train",),
+    "data.episodes.protocols": ("get_protocol",),
+    "data.episodes.sampling": ("sample_episodes",),
+    "evaluation.evaluate": ("evaluate",),
+    "evaluation.results": ("Report",),
+    "training.loop": ("train",),
     "episode": ("Episode", "Prediction"),
     "errors": ("DataError", "FewsegError", "UsageError"),
-    "hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
+    "storage.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "metrics": ("FewShotIoU",),
     "models.base": ("FewShotSegmenter",),
     "predictor": ("FewShotPredictor",),
     "registry": ("create", "register"),
     "report.figures": ("save_figures",),
-    "report.page": ("ReportPage", "write_report"),
-    "report.runs": ("report_page",),
+    "report.contents": ("ReportPage", "write_report"),
+    "report.measure": ("report_page",),
 }
 
 

@@ -19,10 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fewseg import registry
-from fewseg.checkpoints import method_class
-from fewseg.data.sampling import DRAWS, NOVEL_RULES
+from fewseg.data.episodes.sampling import DRAWS, NOVEL_RULES
 from fewseg.data.transforms import AugmentConfig
 from fewseg.errors import DataError, UsageError
+from fewseg.registry import method_class
 
 
 @dataclass

@@ -27,8 +27,8 @@ from fewseg.episode import Episode, Prediction
 from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing, replacing_files
 from fewseg.models.base import Features, FewShotSegmenter
-from fewseg.models.ensemble import ShotWeights
-from fewseg.models.exporting import SizeFreeOperations, onnx_padding
+from fewseg.models.fast.exporting import SizeFreeOperations, onnx_padding
+from fewseg.models.parts.ensemble import ShotWeights
 from fewseg.predictor import FewShotPredictor
 
 SUPPORT, MATCH, RECORD = "support.onnx", "match.onnx", "fewseg-onnx.json"

@@ -20,9 +20,9 @@ from fewseg.data.images import align_mask, mask_of, read_mask, read_oriented, to
 from fewseg.episode import Prediction
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
-from fewseg.models.compiling import compile_backbone
+from fewseg.models.fast.compiling import compile_backbone
 from fewseg.models.mirrored import Mirrored
-from fewseg.models.ops import resize, resize_ac, resize_nearest
+from fewseg.models.parts.ops import resize, resize_ac, resize_nearest
 
 Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 """A file (turned upright), or pixels as they stand: a Pillow image, an array (H, W), (H, W, 3) or (H, W, 4) of whole

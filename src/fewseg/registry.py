@@ -1,6 +1,6 @@
 """Models and data sets by name.
 
-Every module of `fewseg.models` and `fewseg.data` is searched for classes that have a `name`: a new file there is
+Every module of `fewseg.models` and `fewseg.data.sets` is searched for classes that have a `name`: a new file there is
 enough. Code outside the package registers a class with `register`, or is named by its dotted path "pkg.mod:Class".
 """
 
@@ -13,13 +13,14 @@ import pkgutil
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import fewseg.data
+import fewseg.data.sets
 import fewseg.models
 from fewseg.errors import UsageError
 from fewseg.models.base import FewShotSegmenter
+from fewseg.models.parts.base_learner import PSPNet
 
 Kind = Literal["model", "source"]
-_PACKAGES = {"model": fewseg.models, "source": fewseg.data}
+_PACKAGES = {"model": fewseg.models, "source": fewseg.data.sets}
 _REGISTERED: dict[str, dict[str, type[Any]]] = {"model": {}, "source": {}}
 
 
@@ -64,6 +65,11 @@ def find(kind: Kind, name: str) -> type[Any]:
     if name not in known:
         raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}.{suggest(name, known)}")
     return known[name]
+
+
+def method_class(name: str) -> type[Any]:
+    """The class of a method by name; "base" is the base learner."""
+    return PSPNet if name == PSPNet.name else find("model", name)
 
 
 def options(cls: type[Any]) -> dict[str, inspect.Parameter]:

@@ -7,9 +7,9 @@ import torch
 import trees
 
 from fewseg.data.dataset import BaseDataset, EpisodeDataset, GlobalSampler, make_loader
-from fewseg.data.pascal5i import Pascal5i
-from fewseg.data.protocols import get_protocol
-from fewseg.data.sampling import TrainingEpisodes, sample_episodes
+from fewseg.data.episodes.protocols import get_protocol
+from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes
+from fewseg.data.sets.pascal5i import Pascal5i
 from fewseg.data.transforms import Augment, AugmentConfig, Squeeze
 from fewseg.errors import DataError, UsageError
 

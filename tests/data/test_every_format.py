@@ -7,18 +7,18 @@ import pytest
 import torch
 import trees
 
-from fewseg.data.check import check_source
-from fewseg.data.coco20i import Coco20i
-from fewseg.data.coco_json import CocoJson
 from fewseg.data.dataset import EpisodeDataset, GlobalSampler, make_loader
-from fewseg.data.episodes import EpisodeList
-from fewseg.data.folder import Folder
-from fewseg.data.fss1000 import Fss1000
+from fewseg.data.episodes.lists import EpisodeList
+from fewseg.data.episodes.protocols import get_protocol
+from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes
 from fewseg.data.index import Indexed
-from fewseg.data.pascal5i import Pascal5i
-from fewseg.data.protocols import get_protocol
-from fewseg.data.sampling import TrainingEpisodes, sample_episodes
-from fewseg.data.stats import fold_statistics
+from fewseg.data.inspect.check import check_source
+from fewseg.data.inspect.stats import fold_statistics
+from fewseg.data.sets.coco20i import Coco20i
+from fewseg.data.sets.coco_json import CocoJson
+from fewseg.data.sets.folder import Folder
+from fewseg.data.sets.fss1000 import Fss1000
+from fewseg.data.sets.pascal5i import Pascal5i
 from fewseg.data.transforms import Augment, AugmentConfig
 from fewseg.registry import create
 

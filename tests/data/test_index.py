@@ -7,7 +7,7 @@ import trees
 
 from fewseg.data import index as index_module
 from fewseg.data.index import build_index
-from fewseg.data.pascal5i import Pascal5i
+from fewseg.data.sets.pascal5i import Pascal5i
 
 TRAIN = trees.many([1, 6], 3)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fewseg.errors import DataError
-from fewseg.experiments import published
+from fewseg.experiments import supplement as published
 from fewseg.experiments.measured import drop, from_tables, load_measured, mean_of, save_measured
-from fewseg.experiments.results import columns, fold_lines
+from fewseg.experiments.sweep_results import columns, fold_lines
 
 NOVEL = (3, 4)
 

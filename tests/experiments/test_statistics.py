@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from fewseg.data.scenes import Scenes
+from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import UsageError
 from fewseg.experiments import Plan, run_statistics
 

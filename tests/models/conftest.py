@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fewseg.models import winograd
+from fewseg.models.fast import winograd
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from fewseg.errors import UsageError
-from fewseg.models.backbones import LEVELS, Backbone, create_backbone, residual_sum
 from fewseg.models.hsnet import block_features, count_blocks
+from fewseg.models.parts.backbones import LEVELS, Backbone, create_backbone, residual_sum
 
 TINY = ("timm/test_resnet", "timm/test_efficientnet", "timm/test_vit", "lite0")
 

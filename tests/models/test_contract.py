@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from fewseg import registry
-from fewseg.checkpoints import create_model, load_model, save_model
+from fewseg.build import create_model
 from fewseg.episode import Episode, Prediction
 from fewseg.models.base import FewShotSegmenter
+from fewseg.storage.saved import load_model, save_model
 
 SIZE = (65, 81)
 SHOTS = (1, 2)

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewseg.checkpoints import create_model
+from fewseg.build import create_model
 from fewseg.episode import Episode
-from fewseg.models import winograd
-from fewseg.models.backbones import create_backbone
 from fewseg.models.base import Features, image_by_image
-from fewseg.models.base_learner import BaseHead
-from fewseg.models.compiling import compile_backbone
-from fewseg.models.folding import FoldedCopy, conv_norm, run_folded
-from fewseg.models.matching import cosine_prior, spread_votes
-from fewseg.models.ops import resize_ac
+from fewseg.models.fast import winograd
+from fewseg.models.fast.compiling import compile_backbone
+from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
+from fewseg.models.parts.backbones import create_backbone
+from fewseg.models.parts.base_learner import BaseHead
+from fewseg.models.parts.matching import cosine_prior, spread_votes
+from fewseg.models.parts.ops import resize_ac
 from fewseg.predictor import FewShotPredictor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the plain network is a benchmark's, not the package's
@@ -88,7 +88,7 @@ def test_the_prior_of_the_foreground_equals_that_of_the_whole_table(
 def _with_table(entries: int, run: Any) -> Any:
     """With tables of at most so many entries, so that small inputs are taken in parts too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fewseg.models.matching.TABLE", entries)
+        patch.setattr("fewseg.models.parts.matching.TABLE", entries)
         return run()
 
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from fewseg.models.ensemble import BaseEnsemble, ShotWeights, base_foreground
-from fewseg.models.matching import cosine_prior
-from fewseg.models.ops import (
+from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights, base_foreground
+from fewseg.models.parts.matching import cosine_prior
+from fewseg.models.parts.ops import (
     cross_entropy,
     foreground,
     gram,

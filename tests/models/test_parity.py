@@ -14,11 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fewseg.checkpoints import load_released
 from fewseg.episode import Episode
 from fewseg.errors import DataError
 from fewseg.models.base import FewShotSegmenter
-from fewseg.models.released import rename_released
+from fewseg.storage.released import load_released, rename_released
 
 PARITY = Path(os.environ.get("FEWSEG_PARITY", Path(__file__).resolve().parents[3] / "shared" / "parity"))
 METHODS = ("hdmnet", "bam", "pfenet", "hsnet")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fewseg.checkpoints import create_model
+from fewseg.build import create_model
 from fewseg.episode import Episode
 from fewseg.errors import UsageError
 from fewseg.models.hsnet import HSNet, vote

@@ -14,12 +14,12 @@ import test_parity
 import torch
 from torch import Tensor
 
-from fewseg.checkpoints import create_model
+from fewseg.build import create_model
 from fewseg.episode import Episode
-from fewseg.models.backbones import create_backbone
-from fewseg.models.ensemble import ShotWeights
-from fewseg.models.released import rename_released
-from fewseg.models.weights import load_strict
+from fewseg.models.parts.backbone_weights import load_strict
+from fewseg.models.parts.backbones import create_backbone
+from fewseg.models.parts.ensemble import ShotWeights
+from fewseg.storage.released import rename_released
 
 OURS = {"resnet50": "resnet50-ds", "resnet101": "resnet101-ds", "vgg16": "vgg16_bn"}
 METHODS = ("hdmnet", "bam", "pfenet", "hsnet")

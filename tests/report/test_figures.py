@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fewseg.errors import UsageError
-from fewseg.report import charts, figures, pictures
-from fewseg.report.page import Curve, OtherPrediction, Panel, Row
+from fewseg.report import charts, figures
+from fewseg.report import overlays as pictures
+from fewseg.report.contents import Curve, OtherPrediction, Panel, Row
 
 GREY = np.full((40, 60, 3), 128, np.uint8)
 

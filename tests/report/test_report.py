@@ -12,19 +12,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fewseg.checkpoints import save_model
-from fewseg.cli import app
-from fewseg.cli_report import split_words
-from fewseg.engine import compare as compare_module
-from fewseg.engine.compare import Entry, compare, p_text
-from fewseg.engine.results import Report
+from fewseg.cli.main import app
+from fewseg.cli.report import split_words
 from fewseg.errors import DataError, UsageError
+from fewseg.evaluation import compare as compare_module
+from fewseg.evaluation.compare import Entry, compare, p_text
+from fewseg.evaluation.results import Report
 from fewseg.models.prototype import Prototype
 from fewseg.report.build import class_confusions, comparison_page, mean_confusion
+from fewseg.report.contents import ReportPage, render
 from fewseg.report.figures import page_figures, save_figures
-from fewseg.report.page import ReportPage, render
-from fewseg.report.runs import report_page
+from fewseg.report.measure import report_page
 from fewseg.report.training import run_curves
+from fewseg.storage.saved import save_model
 
 DATA = ["scenes", "data.level=complex", "data.images=40", "data.size=64"]
 TINY = [*DATA, "model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64"]

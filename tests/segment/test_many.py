@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fewseg.checkpoints import create_model, save_model
+from fewseg.build import create_model
+from fewseg.storage.saved import save_model
 
 PHOTOS, WARM = 2000, 300
 """How many photos are segmented, and after how many memory may grow no more; docs/reliability.md has the numbers."""
@@ -23,7 +24,7 @@ GROWTH = 16.0
 PROGRAM = """
 import json, re, sys
 from pathlib import Path
-from fewseg import cli
+from fewseg.cli import main as cli
 from fewseg.data import images
 
 megabytes, files = [], 0

@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from fewseg.data.episodes import EpisodeSpec
-from fewseg.data.sampling import check_novel, epoch_order, training_images
+from fewseg.data.episodes.lists import EpisodeSpec
+from fewseg.data.episodes.sampling import check_novel, epoch_order, training_images
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Transform, sample_seed
 from fewseg.episode import IGNORE, Episode

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewseg.experiments.correlation import run_correlation
-    from fewseg.experiments.episodes import run_episodes
+    from fewseg.experiments.episode_count import run_episodes
     from fewseg.experiments.plan import Plan
     from fewseg.experiments.relu import run_relu
     from fewseg.experiments.statistics import run_statistics
@@ -28,6 +28,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        module = name.removeprefix("run_").lower()
+        module = "episode_count" if name == "run_episodes" else name.removeprefix("run_").lower()
         return getattr(import_module(f"fewseg.experiments.{module}"), name)
     raise AttributeError(f"module 'fewseg.experiments' has no attribute {name!r}")

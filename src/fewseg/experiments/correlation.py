@@ -11,20 +11,21 @@ import torch
 from numpy.typing import NDArray
 
 from fewseg.data.dataset import EpisodeDataset
-from fewseg.data.protocols import get_protocol
-from fewseg.engine.features import FeatureCache
-from fewseg.engine.runs import Opened, open_target, open_test_data
-from fewseg.engine.scoring import input_transform, predict
+from fewseg.data.episodes.protocols import get_protocol
 from fewseg.errors import UsageError
-from fewseg.experiments import figures, results
-from fewseg.experiments.pictures import different, first_list
+from fewseg.evaluation.scoring import input_transform, predict
+from fewseg.experiments import plots as figures
+from fewseg.experiments import sweep_results as results
 from fewseg.experiments.plan import Plan
+from fewseg.experiments.shown_episodes import different, first_list
 from fewseg.experiments.sweep import Cell, Measure, cell_folder, run_sweep
 from fewseg.experiments.tables import Table, percent, save
-from fewseg.models.ops import resize
+from fewseg.features.cache import FeatureCache
+from fewseg.models.parts.ops import resize
 from fewseg.progress import Silent
-from fewseg.report.episodes import episode_panel
-from fewseg.report.page import Panel
+from fewseg.report.chosen_episodes import episode_panel
+from fewseg.report.contents import Panel
+from fewseg.storage.opening import Opened, open_target, open_test_data
 
 NAME = "correlation"
 ROWS = 4

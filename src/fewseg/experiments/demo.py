@@ -11,28 +11,29 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fewseg.checkpoints import create_model, find_folder, load_model, read_record
+from fewseg.build import create_model, create_source
 from fewseg.config import Config, load_config
-from fewseg.data.episodes import EpisodeList
-from fewseg.data.protocols import get_protocol
-from fewseg.data.sampling import sample_episodes
+from fewseg.data.episodes.lists import EpisodeList
+from fewseg.data.episodes.protocols import get_protocol
+from fewseg.data.episodes.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
-from fewseg.engine.compare import Entry, paired_p_value
-from fewseg.engine.evaluate import evaluate
-from fewseg.engine.features import FeatureCache
-from fewseg.engine.results import Report
-from fewseg.engine.tasks import create_source, training_fold
-from fewseg.engine.train import train
 from fewseg.errors import UsageError
+from fewseg.evaluation.compare import Entry, paired_p_value
+from fewseg.evaluation.evaluate import evaluate
+from fewseg.evaluation.results import Report
+from fewseg.features.cache import FeatureCache
 from fewseg.metrics import bootstrap_interval, episode_counts, fb_iou, miou
 from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor
 from fewseg.progress import Silent
 from fewseg.report.build import comparison_page
-from fewseg.report.episodes import episode_panels
-from fewseg.report.page import ReportPage, Row, write_report
+from fewseg.report.chosen_episodes import episode_panels
+from fewseg.report.contents import ReportPage, Row, write_report
 from fewseg.report.training import run_curves
 from fewseg.segment import segment_folder
+from fewseg.storage.saved import find_folder, load_model, read_record
+from fewseg.training.loop import train
+from fewseg.training.tasks import training_fold
 
 EPISODES = 90
 WITHOUT_MASK = "HDMNet, support mask taken away"

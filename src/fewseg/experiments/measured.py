@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewseg.checkpoints import write_json
-from fewseg.engine.results import Report
 from fewseg.errors import DataError
-from fewseg.files import replacing
+from fewseg.evaluation.results import Report
+from fewseg.files import replacing, write_json
 from fewseg.metrics import COLUMNS, bootstrap_miou, miou
 
 Interval = tuple[float, float]

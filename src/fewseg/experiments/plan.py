@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from fewseg.build import create_source
 from fewseg.config import Config, load_config, recipes
-from fewseg.data.protocols import get_protocol
+from fewseg.data.episodes.protocols import get_protocol
+from fewseg.data.inspect.stats import all_folds
 from fewseg.data.source import ImageSource
-from fewseg.data.stats import all_folds
-from fewseg.engine.tasks import create_source
 from fewseg.errors import UsageError
 from fewseg.progress import Silent
 

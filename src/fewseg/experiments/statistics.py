@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fewseg.data.sampling import training_images
+from fewseg.data.episodes.sampling import training_images
 from fewseg.data.source import Fold, ImageSource
-from fewseg.experiments import figures, results
+from fewseg.experiments import plots as figures
+from fewseg.experiments import sweep_results as results
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.tables import Table, percent, save
 from fewseg.progress import Silent

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from fewseg.errors import UsageError
-from fewseg.experiments import figures, published, results
+from fewseg.experiments import plots as figures
+from fewseg.experiments import supplement as published
+from fewseg.experiments import sweep_results as results
 from fewseg.experiments.measured import Measured, drop
-from fewseg.experiments.pictures import Scene, scene_pictures
 from fewseg.experiments.plan import Plan
-from fewseg.experiments.results import Line
+from fewseg.experiments.shown_episodes import Scene, scene_pictures
 from fewseg.experiments.sweep import Cell, Measure, Results, cell_folder, run_sweep
+from fewseg.experiments.sweep_results import Line
 from fewseg.experiments.tables import Table, save
 from fewseg.progress import Silent
 

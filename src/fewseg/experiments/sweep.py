@@ -19,16 +19,18 @@ from typing import Any
 
 import torch
 
-from fewseg.checkpoints import method_class, read_record, write_json
 from fewseg.config import Config
-from fewseg.data.protocols import get_protocol
-from fewseg.engine.evaluate import evaluate, protocol_seeds
-from fewseg.engine.runs import open_target, open_test_data
-from fewseg.engine.train import check_run, ensure_base, train
+from fewseg.data.episodes.protocols import get_protocol
 from fewseg.errors import DataError, FewsegError
+from fewseg.evaluation.evaluate import evaluate, protocol_seeds
 from fewseg.experiments.measured import Measured, load_measured, save_measured
 from fewseg.experiments.plan import Plan
+from fewseg.files import write_json
 from fewseg.progress import Silent
+from fewseg.registry import method_class
+from fewseg.storage.opening import open_target, open_test_data
+from fewseg.storage.saved import read_record
+from fewseg.training.loop import check_run, ensure_base, train
 
 POLL = 0.2
 """Seconds between looks at the running processes."""

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewseg.checkpoints import write_json
-from fewseg.engine.evaluate import versions
-from fewseg.files import replacing
+from fewseg.evaluation.evaluate import versions
+from fewseg.files import replacing, write_json
 from fewseg.report.figures import save_figure
 
 if TYPE_CHECKING:

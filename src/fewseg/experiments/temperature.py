@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from fewseg.errors import UsageError
-from fewseg.experiments import figures, published, results
+from fewseg.experiments import plots as figures
+from fewseg.experiments import supplement as published
+from fewseg.experiments import sweep_results as results
 from fewseg.experiments.plan import Plan
-from fewseg.experiments.results import Line
 from fewseg.experiments.sweep import Cell, Measure, run_sweep
+from fewseg.experiments.sweep_results import Line
 from fewseg.experiments.tables import Table, save
 from fewseg.progress import Silent
 

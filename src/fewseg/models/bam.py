@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from fewseg.episode import Episode, Prediction
-from fewseg.models.backbones import create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze
-from fewseg.models.base_learner import frozen_head
-from fewseg.models.ensemble import BaseEnsemble, ShotWeights
-from fewseg.models.ops import cross_entropy, gram, gram_distance, resize_ac, tile
+from fewseg.models.parts.backbones import create_backbone
+from fewseg.models.parts.base_learner import frozen_head
+from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights
+from fewseg.models.parts.ops import cross_entropy, gram, gram_distance, resize_ac, tile
 from fewseg.models.pfenet import (
     classifier,
     embed_prototypes,

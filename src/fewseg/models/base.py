@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fewseg.episode import Episode, Prediction
-from fewseg.models.saving import CARD, HubModel
+from fewseg.models.hub_model import CARD, HubModel
 
 Features = dict[str, Tensor]
 """Named tensors of a batch: query features have B first, support features B and K first, so that they can be cached,

@@ -27,14 +27,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewseg.episode import Episode, Prediction
-from fewseg.models import ops
-from fewseg.models.backbones import create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze, image_by_image, keep_in_eval
-from fewseg.models.base_learner import frozen_head
-from fewseg.models.ensemble import BaseEnsemble, ShotWeights
-from fewseg.models.folding import FoldedSequential
-from fewseg.models.matching import cosine_prior, spread_votes
-from fewseg.models.segformer import EncoderLayer, MixFFN, Projections
+from fewseg.models.fast.folding import FoldedSequential
+from fewseg.models.parts import ops
+from fewseg.models.parts.backbones import create_backbone
+from fewseg.models.parts.base_learner import frozen_head
+from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights
+from fewseg.models.parts.matching import cosine_prior, spread_votes
+from fewseg.models.parts.segformer import EncoderLayer, MixFFN, Projections
 
 STAGES = (1, 2, 3)
 

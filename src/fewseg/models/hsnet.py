@@ -27,10 +27,10 @@ from torch.nn import functional as F
 
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
-from fewseg.models.backbones import LEVELS, VGG, Backbone, ResNet, TimmPyramid, create_backbone, residual_sum
 from fewseg.models.base import Features, FewShotSegmenter, freeze
-from fewseg.models.matching import each_shot
-from fewseg.models.ops import cross_entropy, foreground, resize_ac
+from fewseg.models.parts.backbones import LEVELS, VGG, Backbone, ResNet, TimmPyramid, create_backbone, residual_sum
+from fewseg.models.parts.matching import each_shot
+from fewseg.models.parts.ops import cross_entropy, foreground, resize_ac
 
 KERNELS_AND_STRIDES = {
     "layer4": ((3, 2), (3, 2), (3, 2)),

@@ -27,12 +27,12 @@ from torch.nn import functional as F
 
 from fewseg.episode import IGNORE, Episode, Prediction
 from fewseg.errors import UsageError
-from fewseg.models import ops
-from fewseg.models.backbones import Backbone, create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze, image_by_image
 from fewseg.models.hdmnet import STAGES, CorrelationAttention, HierarchicalEncoder, distillation
-from fewseg.models.matching import nearest_cosines
-from fewseg.models.segformer import MixFFN
+from fewseg.models.parts import ops
+from fewseg.models.parts.backbones import Backbone, create_backbone
+from fewseg.models.parts.matching import nearest_cosines
+from fewseg.models.parts.segformer import MixFFN
 
 PRIORS = 5
 """Maps of every stage of the back-end."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fewseg.episode import Episode, Prediction
 from fewseg.models.base import Features, FewShotSegmenter
-from fewseg.models.saving import model_options
+from fewseg.models.hub_model import model_options
 
 _MIRRORED = "mirrored."
 

@@ -26,10 +26,10 @@ from torch.nn import functional as F
 
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
-from fewseg.models.backbones import Backbone, create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze
-from fewseg.models.matching import cosine_prior
-from fewseg.models.ops import cross_entropy, masked_average, min_max, resize_ac, tile
+from fewseg.models.parts.backbones import Backbone, create_backbone
+from fewseg.models.parts.matching import cosine_prior
+from fewseg.models.parts.ops import cross_entropy, masked_average, min_max, resize_ac, tile
 
 PASCAL_BINS = (60, 30, 15, 8)
 COCO_BINS = (1.0, 0.5, 0.25, 0.125)

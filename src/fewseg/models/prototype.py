@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
-from fewseg.models.backbones import LEVELS, create_backbone
 from fewseg.models.base import Features, FewShotSegmenter, freeze
-from fewseg.models.matching import nearest_cosines
-from fewseg.models.ops import cross_entropy, foreground, most_foreground, resize_ac
+from fewseg.models.parts.backbones import LEVELS, create_backbone
+from fewseg.models.parts.matching import nearest_cosines
+from fewseg.models.parts.ops import cross_entropy, foreground, most_foreground, resize_ac
 
 SCALE = 20.0
 """PANet's factor on cosines; it changes probabilities, never the mask."""

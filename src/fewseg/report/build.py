@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fewseg.engine.compare import Entry, p_text
-from fewseg.engine.results import Report
+from fewseg.evaluation.compare import Entry, p_text
+from fewseg.evaluation.results import Report
 from fewseg.metrics import bootstrap_interval, class_iou
-from fewseg.report.page import ClassScores, Confusion, ReportPage, Row, Section
+from fewseg.report.contents import ClassScores, Confusion, ReportPage, Row, Section
 from fewseg.report.view import MAX_MARKS, percent
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
-    from fewseg.report.page import Curve
+    from fewseg.report.contents import Curve
 
 MAX_POINTS = 240
 

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from fewseg.errors import UsageError
 from fewseg.files import replacing
 from fewseg.report.charts import thin
-from fewseg.report.pictures import panel_maps, panel_pictures
+from fewseg.report.overlays import panel_maps, panel_pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-    from fewseg.report.page import ClassScores, Confusion, Curve, Panel, ReportPage, Row
+    from fewseg.report.contents import ClassScores, Confusion, Curve, Panel, ReportPage, Row
 
 STRONG = "#2f6fb5"
 MARKS = (("D", "#b8500b"), ("o", "#0a7a5c"), ("s", "#94407f"))

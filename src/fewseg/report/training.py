@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from fewseg.report.page import Curve
+from fewseg.report.contents import Curve
 
 COLORS = 4
 """Curves that stay apart in one chart."""

@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from fewseg.errors import UsageError
-from fewseg.report import pictures
+from fewseg.report import overlays as pictures
 from fewseg.report.charts import Axis, Chart, charts, iou_axis
 
 if TYPE_CHECKING:
-    from fewseg.report.page import ClassScores, Confusion, Interval, Panel, ReportPage, Row
+    from fewseg.report.contents import ClassScores, Confusion, Interval, Panel, ReportPage, Row
 
 T = TypeVar("T")
 

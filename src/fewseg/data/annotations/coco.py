@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fewseg.data.annotations.coco_file import CocoFile
 from fewseg.data.annotations.shapes import AnnotatedPhoto, Shape, Size, find_photo
-from fewseg.data.coco_file import CocoFile
 
 
 def read_coco(path: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:

@@ -16,6 +16,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, iterparse
 from numpy.typing import NDArray
 
+from fewseg.data.annotations.coco_file import MOST_PIXELS
 from fewseg.data.annotations.shapes import (
     AnnotatedPhoto,
     Shape,
@@ -27,7 +28,6 @@ from fewseg.data.annotations.shapes import (
     polygon,
     rectangle,
 )
-from fewseg.data.coco_file import MOST_PIXELS
 from fewseg.errors import DataError
 
 

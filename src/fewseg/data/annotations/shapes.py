@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fewseg.data.coco_file import MOST_PIXELS
+from fewseg.data.annotations.coco_file import MOST_PIXELS
 from fewseg.errors import DataError, FewsegError
 
 Size = tuple[int, int]

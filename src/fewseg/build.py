@@ -1,0 +1,70 @@
+"""From names to things: a model, a data set's subset and a device, each made here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fewseg import registry
+from fewseg.config import Config
+from fewseg.data.source import ImageSource
+from fewseg.errors import UsageError
+from fewseg.models.base import FewShotSegmenter
+from fewseg.models.parts.backbone_weights import load_backbone_weights
+from fewseg.progress import Silent
+
+
+def create_model(
+    name: str,
+    *,
+    backbone: str = "lite0",
+    base_classes: int = 15,
+    shots: int = 1,
+    weights: str | None = None,
+    **options: Any,
+) -> FewShotSegmenter:
+    """A model by its method's name. Back-end `weights`: None (random), "imagenet", or a file; nothing else is ever
+    read.
+
+    `options` are the keyword arguments of the method's class. Raises UsageError for an unknown name or option.
+    """
+    model = construct(name, options | {"backbone": backbone}, common={"base_classes": base_classes, "shots": shots})
+    load_backbone_weights(model.backbone, backbone, weights)
+    return model
+
+
+def construct(name: str, arguments: dict[str, Any], *, common: dict[str, Any]) -> Any:
+    """`common` arguments are passed only where the method knows them."""
+    cls = registry.method_class(name)
+    known = registry.options(cls)
+    arguments = arguments | {k: v for k, v in common.items() if k in known}
+    for argument in arguments:
+        if argument not in known:
+            hint = registry.suggest(argument, known)
+            raise UsageError(f"model {name!r} has no option {argument!r}; it has {', '.join(known)}.{hint}")
+    return cls(**arguments)
+
+
+def create_source(config: Config, subset: str, *, progress: Silent | None = None) -> ImageSource:
+    """The configured data set's train or test subset."""
+    arguments = {"root": config.data.root, **config.data.options}
+    source = registry.create("source", config.data.name, subset=subset, **arguments)
+    if progress is not None and hasattr(source, "progress"):
+        source.progress = progress
+    return source
+
+
+def pick_device(name: str) -> torch.device:
+    """A device by name; auto takes CUDA where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"device {name!r} cannot be used ({reason}); choose cpu, cuda, cuda:N or mps, as the machine has"
+        ) from error
+    return device

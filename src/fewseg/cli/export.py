@@ -1,0 +1,75 @@
+"""The command `fewseg export`: a model as ONNX graphs, and what 8-bit weights cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fewseg.errors import UsageError
+
+
+def export(
+    target: Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")],
+    onnx: Annotated[Path | None, typer.Option(help="Folder for support.onnx and match.onnx.")] = None,
+    slim: Annotated[
+        Path | None, typer.Option(help="Folder for the trained weights alone, in 16 bits: fewseg brings the back-end.")
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Weights in 8 bits; prints what that changes.")] = False,
+    support: Annotated[list[Path] | None, typer.Option(help="With --int8: an annotated photo to measure on.")] = None,
+    mask: Annotated[list[Path] | None, typer.Option(help="With --int8: its mask, in the same order.")] = None,
+    photos: Annotated[list[Path] | None, typer.Option(help="With --int8: photos, or folders, to compare on.")] = None,
+) -> None:
+    """Export a model to ONNX: support encoder and query matcher, checked against PyTorch in onnxruntime.
+
+    `fewseg export RUN --slim DIR` makes a small folder to pass on, which `--model DIR` takes, of a model on a frozen
+    lite0, lite1 or lite2. `fewseg export RUN --onnx DIR` needs the extra `onnx` (`pip install 'fewseg[onnx]'`).
+    `--int8` compares the masks of the 8-bit graphs with PyTorch's: on --support, --mask and --photos if given, else on
+    drawn scenes.
+    """
+    from fewseg.export import OnnxSegmenter, agreement, export_onnx
+    from fewseg.storage.opening import open_target
+    from fewseg.storage.saved import load_model, save_model
+
+    if (onnx is None) == (slim is None):
+        raise UsageError("say what to make: --onnx DIR or --slim DIR")
+    if slim is not None:
+        if int8:
+            raise UsageError("--int8 is for the graphs of --onnx; a slim folder's weights have 16 bits")
+        file = save_model(load_model(target), slim, slim=True) / "model.safetensors"
+        typer.echo(f"exported: {slim} ({file.stat().st_size / 1e6:.1f} MB)")
+        return
+    assert onnx is not None
+    measured = _pictures(support or [], mask or [], photos or []) if int8 else None
+    model = open_target(target, [], device="cpu").model
+    out = export_onnx(model, onnx, int8=int8)
+    size = sum(file.stat().st_size for file in out.glob("*.onnx")) / 1e6
+    exported = OnnxSegmenter(str(out))
+    shots = f"{exported.shots} shots" if exported.fixed_shots else "any number of shots"
+    typer.echo(f"exported: {out} ({size:.1f} MB, any size, {shots}); the float graphs agree with PyTorch")
+    if measured is not None:
+        where, pair, queries = measured
+        cost = agreement(model, exported, pair, queries)
+        typer.echo(
+            f"int8 against PyTorch on {cost.photos} {where}: IoU of the masks {100 * cost.iou:.1f} %, "
+            f"{100 * cost.pixels:.2f} % of the pixels alike"
+        )
+
+
+def _pictures(support: list[Path], mask: list[Path], photos: list[Path]) -> tuple[str, tuple[Any, Any], list[Any]]:
+    """What to measure on: (what it is, (support images, masks), queries)."""
+    given = (bool(support), bool(mask), bool(photos))
+    if any(given):
+        if not all(given) or len(support) != len(mask):
+            raise UsageError("to measure on your own photos give --support and --mask alike often, and --photos")
+        from fewseg.segment import plan
+
+        jobs = [job.query for job in plan(photos, Path("no output folder")) if not job.is_video]
+        return "photos", (support, mask), jobs
+    from fewseg.data.sets.scenes import Scenes
+
+    source = Scenes(subset="test", level="simple", images=60, size=320)
+    first, *rest = source.index.images_of(1, min_pixels=source.min_pixels)[:9].tolist()
+    image, labels = source.load(first)
+    return "drawn scenes", (image, labels == 1), [source.load(i)[0] for i in rest]

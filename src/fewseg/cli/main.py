@@ -1,0 +1,324 @@
+"""The command line: `fewseg train | evaluate | compare | report | segment | app | export | convert | models | data |
+experiment | demo`, and `rerun` and `replay` for a run that is there.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fewseg.cli.data import data_app
+from fewseg.cli.experiment import experiment_app
+from fewseg.cli.export import export
+from fewseg.cli.printing import console, print_generalised, print_report
+from fewseg.cli.report import check_tables, report, split_words, write_table
+from fewseg.cli.rerun import replay, rerun
+from fewseg.cli.segment import OrderedCommand, page, segment
+from fewseg.errors import FewsegError, UsageError
+from fewseg.progress import Bars, Silent
+
+app = typer.Typer(
+    name="fewseg",
+    help="Few-shot semantic segmentation: given a few annotated photos of a class, find it in other photos.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`--debug` anywhere shows the traceback of an error. Exit codes: 0 done, 1 data, 2 usage.",
+)
+app.add_typer(data_app)
+app.add_typer(experiment_app)
+app.command(cls=OrderedCommand)(segment)
+app.command(name="app")(page)
+app.command()(export)
+app.command()(report)
+app.command()(rerun)
+app.command()(replay)
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Recipes (a method, a data set, a YAML file) and overrides such as `data.fold=1 train.lr=1e-3`."
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+Workers = Annotated[int, typer.Option(min=0, help="Loader processes; the numbers never depend on it.")]
+
+
+@app.command()
+def train(
+    words: Words = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory [runs/METHOD-DATA-foldF-Kshot].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the merged configuration and stop.")] = False,
+) -> None:
+    """Train a method on the base classes of a fold.
+
+    `fewseg train hdmnet pascal5i data.root=DIR data.fold=0` trains HDMNet on a laptop; where no `base.run=RUN` is
+    given, its base learner is trained first, as `fewseg train base pascal5i ...` would. `hdmnet-paper` and its like
+    are the papers' recipes. `fewseg models` lists methods and recipes, `--show` prints every key.
+    """
+    from omegaconf import OmegaConf
+
+    from fewseg.config import load_config
+    from fewseg.runtime.processes import rank_and_world
+    from fewseg.training.loop import train as run_training
+
+    config = load_config(*_methods_first(words))
+    if show:
+        typer.echo(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+        return
+    run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
+    run_training(config, run, resume=resume, progress=_progress())
+    if rank_and_world()[0] == 0:
+        typer.echo(f"trained: {run}  (evaluate it: fewseg evaluate {run})")
+
+
+@app.command()
+def evaluate(
+    target: Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")],
+    words: Words = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="fewseg, or a paper's: hdmnet, bam, pfenet, hsnet; bam-cropped, pfenet-cropped; with base classes: "
+            "fewseg-generalised, bam-generalised. See docs/protocols.md."
+        ),
+    ] = "fewseg",
+    shots: Annotated[int | None, typer.Option(min=1, help="Supports per episode [the model's].")] = None,
+    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Repeats [the protocol's].")] = None,
+    episodes_file: Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")] = None,
+    support_mask: Annotated[bool, typer.Option(help="HDMNet: use the support mask at test time.")] = True,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average with the mirrored episode: a little better, twice the time.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Episodes matched at once; worth it on a GPU.")] = 1,
+    tau: Annotated[
+        float | None, typer.Option(help="Generalised protocols: a pixel is novel above this probability [0.9].")
+    ] = None,
+    merge: Annotated[
+        str | None, typer.Option(help="Generalised protocols: whose word comes first, final or base [final].")
+    ] = None,
+    workers: Workers = 2,
+    cache_gb: Annotated[
+        float, typer.Option(min=0, help="Memory for encoded images; the numbers never depend on it.")
+    ] = 2.0,
+    file_gb: Annotated[
+        float, typer.Option(min=0, help="Largest temporary file for encoded images that memory has no room for.")
+    ] = 16.0,
+    device: Device = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the report as JSON [RUN/report.json; report-flip.json, generalised.json]."),
+    ] = None,
+) -> None:
+    """Measure a model on a fold's novel classes: mIoU, FB-IoU, per class, meta and base learner alone, with intervals.
+
+    `fewseg evaluate RUN` takes data set and fold from the run; overrides such as `data.root=DIR` change them.
+    `fewseg evaluate prototype pascal5i data.root=DIR data.fold=0` measures a method that needs no training. Under
+    torchrun or srun the processes share the episodes; the digits are the same.
+    With `--protocol bam-generalised`, a method with a base learner labels base and novel classes in one map.
+    """
+    from fewseg.data.episodes.protocols import is_generalised
+    from fewseg.evaluation.evaluate import evaluate as run_evaluation
+    from fewseg.evaluation.generalised import evaluate_generalised
+    from fewseg.models.mirrored import Mirrored
+    from fewseg.runtime.processes import join_launched
+    from fewseg.storage.opening import open_target, open_test_data
+
+    generalised = is_generalised(protocol)
+    given: dict[str, Any] = {k: v for k, v in {"tau": tau, "merge": merge}.items() if v is not None}
+    if given and not generalised:
+        raise UsageError(f"--tau and --merge belong to the generalised protocols, not to {protocol}")
+    if flip and generalised:
+        raise UsageError(f"--flip is not made for protocol {protocol}; leave it out")
+    rank, device = join_launched(device)
+    progress = Silent() if rank else _progress()
+    opened = open_target(target, words or [], device=device, support_mask=support_mask)
+    source, fold = open_test_data(opened, progress=progress)
+    run: Any = evaluate_generalised if generalised else run_evaluation
+    report = run(
+        Mirrored(opened.model) if flip else opened.model,
+        source,
+        fold,
+        **given,
+        protocol=protocol,
+        shots=shots or opened.config.data.shots,
+        episodes=episodes,
+        repeats=repeats,
+        episode_lists=_episode_lists(episodes_file, source),
+        batch_size=batch_size,
+        workers=workers,
+        cache_gb=cache_gb,
+        file_gb=file_gb,
+        checkpoint=opened.checkpoint,
+        progress=progress,
+    )
+    if rank:  # one of several processes prints and writes
+        return
+    (print_generalised if generalised else print_report)(report)
+    name = "generalised.json" if generalised else "report-flip.json" if flip else "report.json"
+    path = out or (Path(target) / name if Path(target).is_dir() else None)
+    if path is not None:
+        typer.echo(f"report: {report.save(path)}")
+
+
+@app.command(name="compare")
+def compare_models(
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            help="Run directories, saved models, training-free methods; a data set, overrides such as `data.root=DIR`."
+        ),
+    ],
+    released: Annotated[
+        list[str] | None, typer.Option(help="METHOD=FILE: a released checkpoint; its back-end is found.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
+    shots: Annotated[int | None, typer.Option(min=1, help="[the first target's]")] = None,
+    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="[the protocol's]")] = None,
+    episodes_file: Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")] = None,
+    workers: Workers = 2,
+    cache_gb: Annotated[float, typer.Option(min=0, help="Memory for encoded images.")] = 2.0,
+    device: Device = "auto",
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the papers' numbers in a column; only on their full data sets.")
+    ] = False,
+    out: Annotated[
+        list[Path] | None, typer.Option(help="Also write the table here (.csv, .tex, .html); may be repeated.")
+    ] = None,
+) -> None:
+    """Measure several models on the same episodes: intervals, and a paired bootstrap p-value against the first.
+
+    `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. The first must be a run if there is one: data
+    set and fold are its. Without one: `fewseg compare prototype dense pascal5i data.root=DIR`.
+    """
+    from fewseg.evaluation.compare import columns, compare, describe, rows
+
+    check_tables(out or [])
+    entries = compare(
+        *split_words(targets),
+        released=released or [],
+        protocol=protocol,
+        shots=shots,
+        episodes=episodes,
+        repeats=repeats,
+        episodes_file=episodes_file,
+        workers=workers,
+        cache_gb=cache_gb,
+        device=device,
+        published=published,
+        progress=_progress(),
+    )
+    table = Table(*columns(entries), title=describe(entries), title_justify="left")
+    for row in rows(entries):
+        table.add_row(*row)
+    console().print(table)
+    for path in out or []:
+        typer.echo(f"table: {write_table(path, entries)}")
+
+
+@app.command()
+def convert(
+    method: Annotated[str, typer.Argument(help="hdmnet, bam, pfenet or hsnet.")],
+    file: Annotated[Path, typer.Argument(help="The released checkpoint (.pth); read without running any code in it.")],
+    outdir: Annotated[Path, typer.Argument(help="Folder to write; `fewseg evaluate OUTDIR` reads it.")],
+    backbone: Annotated[
+        str | None, typer.Option(help="resnet50-ds, vgg16_bn, ..., whatever the file says [from the file].")
+    ] = None,
+    base_classes: Annotated[
+        int | None,
+        typer.Option(help="15 on PASCAL-5i, 60 on COCO-20i [from the file; 15 for PFENet, whose file does not tell]."),
+    ] = None,
+    shots: Annotated[
+        int | None, typer.Option(min=1, help="Shots that the checkpoint was trained for [from the file].")
+    ] = None,
+) -> None:
+    """Turn released weights into a saved model of fewseg, strictly: every name must fit."""
+    from fewseg.storage.released import load_released
+    from fewseg.storage.saved import save_model
+
+    model = load_released(method, file, backbone=backbone, base_classes=base_classes, shots=shots)
+    save_model(model, outdir, {"released": file.name})
+    arguments = getattr(model, "_hub_mixin_config", {})
+    typer.echo(
+        f"converted: {outdir} ({method} on {arguments['backbone']}, {arguments['base_classes']} base classes, "
+        f"{arguments['shots']}-shot, {arguments['image_size']} px)"
+    )
+
+
+@app.command()
+def models() -> None:
+    """List methods with their options, back-ends and recipes."""
+    from fewseg import registry
+    from fewseg.config import recipes
+    from fewseg.models.parts.backbones import BACKBONES
+
+    table = Table("method", "what", "options")
+    for name, cls in sorted(registry.classes("model").items()):
+        table.add_row(name, (cls.__doc__ or "").strip().splitlines()[0], ", ".join(registry.options(cls)))
+    shown = console()
+    shown.print(table)
+    shown.print("data sets: " + ", ".join(sorted(registry.classes("source"))))
+    shown.print("back-ends: " + ", ".join(BACKBONES))
+    shown.print("recipes: " + ", ".join(recipes()))
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder for the run, the masks and the report; it must not exist yet.")
+    ] = Path("runs/demo"),
+) -> None:
+    """The whole way on the built-in data set `scenes` in a few minutes: train, evaluate, segment, report."""
+    from fewseg.experiments.demo import run_demo
+
+    report = run_demo(out, progress=_progress())
+    typer.echo(f"report: {report.resolve()}")
+
+
+def _progress() -> Silent:
+    return Bars()
+
+
+def _methods_first(words: list[str] | None) -> list[str]:
+    if not any("=" not in word for word in words or []):
+        raise UsageError("say what to train and on what: fewseg train hdmnet pascal5i data.root=DIR data.fold=0")
+    return list(words or [])
+
+
+def _episode_lists(file: Path | None, source: Any) -> list[Any] | None:
+    from fewseg.data.episodes.lists import EpisodeList
+
+    return None if file is None else [EpisodeList.load(file, source)]
+
+
+def main() -> None:
+    """Run the command line; errors become one message and an exit code."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except FewsegError as error:
+        _fail(str(error), error.exit_code, debug=debug)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1, debug=debug)
+    except Exception as error:
+        _fail(f"{type(error).__name__}: {error} (this is a fault of fewseg; --debug shows where)", 1, debug=debug)
+
+
+def _fail(message: str, code: int, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    Console(stderr=True).print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(code)

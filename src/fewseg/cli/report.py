@@ -1,0 +1,97 @@
+"""`fewseg report`, and the page that `fewseg compare --out page.html` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fewseg.errors import UsageError
+from fewseg.progress import Bars
+
+if TYPE_CHECKING:
+    from fewseg.evaluation.compare import Entry
+
+TABLES = (".csv", ".tex", ".html")
+
+
+def report(
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            help="Run directories, saved models, training-free methods; a data set, overrides such as `data.root=DIR`."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write every figure into this folder, as PDF and PNG.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet.")] = "fewseg",
+    shots: Annotated[int | None, typer.Option(min=1, help="Supports per episode [the first target's].")] = None,
+    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Repeats [the protocol's].")] = None,
+    episodes_file: Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")] = None,
+    panels: Annotated[int, typer.Option(min=0, help="Episodes to draw of the best, the median and the worst.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes; the numbers never depend on it.")] = 2,
+    cache_gb: Annotated[float, typer.Option(min=0, help="Memory for encoded images.")] = 2.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+) -> None:
+    """Write a report on a run as one HTML file: scores, curves, episodes in pictures, confusions; others beside it.
+
+    `fewseg report runs/mine dense prototype --out mine.html`. An evaluation that `fewseg evaluate` saved in a run is
+    taken if it is of the same episodes; all else is measured. The page loads nothing from the network.
+    """
+    from fewseg.report.contents import write_report
+    from fewseg.report.figures import save_figures
+    from fewseg.report.measure import report_page
+
+    _check_endings([out], (".html",))
+    page = report_page(
+        *split_words(targets),
+        protocol=protocol,
+        shots=shots,
+        episodes=episodes,
+        repeats=repeats,
+        episodes_file=episodes_file,
+        panels=panels,
+        workers=workers,
+        cache_gb=cache_gb,
+        device=device,
+        progress=Bars(),
+    )
+    if figures is not None:
+        typer.echo(f"figures: {len(save_figures(figures, page))} files in {figures}")
+    typer.echo(f"report: {write_report(out, page)}")
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is measured, and what says on which data: overrides, and the names of data sets."""
+    from fewseg import registry
+
+    sources = registry.classes("source")
+    data = [w for w in words if "=" in w or w in sources]
+    return [w for w in words if w not in data], data
+
+
+def check_tables(paths: Sequence[Path]) -> None:
+    """Refuse a table's file name before anything is measured."""
+    _check_endings(paths, TABLES)
+
+
+def write_table(path: Path, entries: Sequence[Entry]) -> Path:
+    """Write a comparison by the file's ending: .csv, .tex, or .html for a page."""
+    from fewseg.evaluation.compare import save_table
+    from fewseg.report.build import comparison_page
+    from fewseg.report.contents import write_report
+
+    if path.suffix == ".html":
+        return write_report(path, comparison_page(entries, title="Comparison"))
+    return save_table(path, entries)
+
+
+def _check_endings(paths: Sequence[Path], endings: Sequence[str]) -> None:
+    for path in paths:
+        if path.suffix not in endings:
+            raise UsageError(f"cannot write {path.name!r}; give a name that ends in {' or '.join(endings)}")

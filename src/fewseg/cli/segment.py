@@ -1,0 +1,160 @@
+"""The commands `fewseg segment` and `fewseg app`: models on one's own photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from fewseg.errors import DataError, UsageError
+from fewseg.progress import Bars
+
+if TYPE_CHECKING:
+    from fewseg.segment import SegmentSummary
+    from fewseg.segment.supports import Supports
+
+_ORDER = "fewseg.order"
+Model = Annotated[
+    str,
+    typer.Option(help="lite, which comes with fewseg; a run directory, a saved model, or a method without training."),
+]
+
+
+class OrderedCommand(TyperCommand):
+    """Keeps the words of the command line, since `--class`, `--support` and their like mean what their order says."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_ORDER] = list(args)
+        return super().parse_args(ctx, args)
+
+
+def segment(
+    ctx: typer.Context,
+    queries: Annotated[list[Path], typer.Argument(help="Photos, videos, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for masks and overlays.")],
+    model: Model = "lite",
+    class_: Annotated[
+        list[str] | None, typer.Option("--class", help="Name of the class that the options after it describe.")
+    ] = None,
+    support: Annotated[list[Path] | None, typer.Option(help="An annotated photo; repeat for several.")] = None,
+    mask: Annotated[
+        list[Path] | None, typer.Option(help="Mask of the class's first photo without one: the object is not 0.")
+    ] = None,
+    scribble: Annotated[
+        list[Path] | None,
+        typer.Option(help="Instead of a mask of the last --support: red strokes object, blue background."),
+    ] = None,
+    box: Annotated[list[str] | None, typer.Option(help="Instead of a mask: LEFT,TOP,RIGHT,BOTTOM around it.")] = None,
+    point: Annotated[list[str] | None, typer.Option(help="Instead of a mask: X,Y on the object.")] = None,
+    background: Annotated[list[str] | None, typer.Option(help="X,Y beside the object, with the three above.")] = None,
+    supports: Annotated[
+        Path | None, typer.Option(help="Folder of CLASS/NAME.jpg with CLASS/NAME_mask.png (or NAME.png).")
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="COCO, LabelMe, Label Studio or CVAT export; --class NAME chooses from it."),
+    ] = None,
+    photos: Annotated[Path | None, typer.Option(help="Folder of the photos that --annotations names.")] = None,
+    shots: Annotated[int, typer.Option(min=1, help="Most photos of a class to take from --annotations.")] = 10,
+    format_: Annotated[
+        list[str] | None, typer.Option("--format", help="png, coco, yolo, geojson; repeat for several [png].")
+    ] = None,
+    overlay: Annotated[bool, typer.Option(help="Also write the photo with the masks drawn on it.")] = True,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Foreground above this probability.")] = 0.5,
+    min_area: Annotated[int, typer.Option(min=0, help="Drop connected parts of fewer pixels.")] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Of a video, take every n-th frame.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out photos whose files are all there.")] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average with the mirrored photo: a little better, twice the time.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+) -> None:
+    """Find the classes of annotated photos in other photos: masks of each photo's own size, and overlays.
+
+    One class: `fewseg segment --support a.jpg --mask a.png --out masks photos/`.
+
+    Several: `--class cat --support a.jpg --mask a.png --class dog --support b.jpg --box 10,20,200,180 ...`; each
+    `--class` begins a group. `docs/own-photos.md` tells the rest. Photos that cannot be read are listed at the end,
+    and the exit code is 1; the others are done.
+    """
+    from fewseg.predictor import FewShotPredictor
+    from fewseg.segment import segment_folder
+    from fewseg.storage.opening import open_target
+
+    found, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots)
+    opened = open_target(model, [], device=device)
+    predictor = FewShotPredictor(opened.model, flip=flip)
+    predictor.set_support(*found[None]) if None in found else predictor.set_support(found)
+    predictor.support_files |= {path.resolve() for path in read}
+    summary = segment_folder(
+        predictor,
+        queries,
+        out,
+        formats=format_ or ["png"],
+        overlay=overlay,
+        threshold=threshold,
+        min_area=min_area,
+        resume=resume,
+        every=every,
+        progress=Bars(),
+    )
+    _tell(summary, out)
+
+
+def page(
+    model: Model = "lite",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="[the first free one from 7860]")] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+) -> None:
+    """Serve a page on this machine: mark objects in photos with the mouse, see and download masks of others.
+
+    `fewseg app --model RUN`. Needs the extra `app` (`pip install 'fewseg[app]'`); works without a network.
+    """
+    from fewseg.server.serve import serve
+    from fewseg.storage.opening import open_target
+
+    opened = open_target(model, [], device=device)
+    served = serve(opened.model, host=host, port=port, browser=browser, wait=False)
+    typer.echo(f"page: {served.local_url}  (Ctrl-C ends it)")
+    served.block_thread()
+
+
+def _read_supports(
+    words: list[str], folder: Path | None, annotations: Path | None, *, photos: Path | None, shots: int
+) -> tuple[Supports, list[Path]]:
+    """Supports of all three sources, and the files that must not be overwritten besides them."""
+    from fewseg.data.annotations.read import load_supports
+    from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
+
+    groups, names = grouped(ordered(words))
+    if names and annotations is None:
+        raise UsageError(f"--class {names[0]} has no --support; give its photos after it, or --annotations FILE")
+    parts: list[Supports] = [supports_of(groups)]
+    if folder is not None:
+        parts.append(folder_supports(folder))
+    if annotations is not None:
+        parts.append({**load_supports(annotations, classes=names or None, photos=photos, shots=shots)})
+    found = merged(*parts)
+    if not found:
+        raise UsageError(
+            "nothing says what to find: give --support PHOTO --mask FILE (or --box, --point, --scribble), --supports "
+            "FOLDER, or --annotations FILE"
+        )
+    scribbles = [photo.scribble for group in groups.values() for photo in group if photo.scribble]
+    return found, [*scribbles, *([annotations] if annotations else [])]
+
+
+def _tell(summary: SegmentSummary, out: Path) -> None:
+    parts = [f"{len(summary.written)} masks in {out}"]
+    if summary.empty:
+        parts.append(f"{len(summary.empty)} of them empty")
+    if summary.skipped:
+        parts.append(f"{summary.skipped} were there already")
+    typer.echo(", ".join(parts))
+    if summary.failed:
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in summary.failed)
+        raise DataError(f"{len(summary.failed)} photos could not be segmented:\n{listed}")

@@ -1,0 +1,151 @@
+"""Which images make an episode, and lists of episodes: hashed, and kept as CSV files that a person can read."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from fewseg.data.episodes.protocols import is_generalised
+from fewseg.data.source import ImageSource
+from fewseg.errors import DataError, UsageError
+from fewseg.files import replacing
+
+_HEADER = ("source", "subset", "fold", "shots", "protocol", "seed")
+_COLUMNS = ("episode", "class_id", "class_name", "query")
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """One episode: indices of the query and support images in the source, and the class to find."""
+
+    query: int
+    class_id: int
+    support: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EpisodeList:
+    """Episodes of one source, with what they were drawn by."""
+
+    source: str
+    subset: str
+    fold: int
+    shots: int
+    protocol: str
+    seed: int
+    specs: tuple[EpisodeSpec, ...]
+    ids: tuple[str, ...]
+    """Ids of all images of the source; the specs point into them."""
+    class_names: tuple[str, ...]
+    """Names of class ids 1..N."""
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the episodes by image ids: equal for the same episodes of a source, however they were drawn."""
+        rows = [[spec.class_id, *(self.ids[i] for i in (spec.query, *spec.support))] for spec in self.specs]
+        return hashlib.sha256(json.dumps([self.source, self.subset, rows]).encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the list as CSV: a header of `# key: value` lines, then one episode a row by image ids."""
+        with replacing(Path(path)) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            for key in _HEADER:
+                file.write(f"# {key}: {getattr(self, key)}\n")
+            file.write(f"# sha256: {self.sha256}\n")
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([*_COLUMNS, *(f"support_{k + 1}" for k in range(self.shots))])
+            for e, spec in enumerate(self.specs):
+                images = [self.ids[i] for i in (spec.query, *spec.support)]
+                writer.writerow([e, spec.class_id, self.class_names[spec.class_id - 1], *images])
+
+    @classmethod
+    def load(cls, path: str | Path, source: ImageSource) -> EpisodeList:
+        """Read a saved list for a source; DataError names the line of whatever does not fit the source."""
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read the episode list {path}: {error}") from error
+        header = _read_header(path, lines)
+        if (header["source"], header["subset"]) != (source.name, source.subset):
+            raise UsageError(
+                f"{path} lists episodes of {header['source']} ({header['subset']}), but the data set in use is"
+                f" {source.name} ({source.subset})"
+            )
+        shots = _number(path, 1, "shots", header["shots"])
+        rows = [(n, row) for n, row in enumerate(lines, 1) if row.strip() and not row.startswith("#")]
+        episodes = cls(
+            source=source.name,
+            subset=source.subset,
+            fold=_number(path, 1, "fold", header["fold"]),
+            shots=shots,
+            protocol=header["protocol"],
+            seed=_number(path, 1, "seed", header["seed"]),
+            specs=tuple(_read_rows(path, rows, source, shots, lacking=is_generalised(header["protocol"]))),
+            ids=source.index.ids,
+            class_names=source.class_names,
+        )
+        if header["sha256"] not in ("", episodes.sha256):
+            raise DataError(
+                f"{path} was changed after it was saved: its sha256 is {episodes.sha256[:12]}, not"
+                f" {header['sha256'][:12]}; if that was meant, remove the line '# sha256'"
+            )
+        return episodes
+
+
+def _read_header(path: str | Path, lines: Iterable[str]) -> dict[str, str]:
+    header = {"sha256": ""}
+    for line in lines:
+        if line.startswith("#"):
+            key, _, value = line[1:].partition(":")
+            header[key.strip()] = value.strip()
+    if missing := [key for key in _HEADER if key not in header]:
+        raise DataError(
+            f"{path} is no episode list: it has no line '# {missing[0]}: ...'; make one with fewseg data episodes"
+        )
+    return header
+
+
+def _read_rows(
+    path: str | Path, rows: list[tuple[int, str]], source: ImageSource, shots: int, *, lacking: bool
+) -> Iterable[EpisodeSpec]:
+    """`lacking`: whether a query may lack the episode's class."""
+    expected = [*_COLUMNS, *(f"support_{k + 1}" for k in range(shots))]
+    if not rows or next(csv.reader([rows[0][1]])) != expected:
+        raise DataError(f"{path}, line {rows[0][0] if rows else 1}: the columns must be {','.join(expected)}")
+    position = {name: i for i, name in enumerate(source.index.ids)}
+    for n, row in rows[1:]:
+        cells = next(csv.reader([row]))
+        if len(cells) != len(expected):
+            raise DataError(f"{path}, line {n}: {len(cells)} cells, but {len(expected)} columns")
+        class_id = _number(path, n, "class_id", cells[1])
+        if not 1 <= class_id <= len(source.class_names) or source.class_names[class_id - 1] != cells[2]:
+            raise DataError(f"{path}, line {n}: class {class_id} is not {cells[2]!r} in {source.name}")
+        yield _spec(f"{path}, line {n}", class_id, cells[3:], source=source, position=position, lacking=lacking)
+
+
+def _spec(
+    where: str, class_id: int, names: list[str], *, source: ImageSource, position: dict[str, int], lacking: bool
+) -> EpisodeSpec:
+    for slot, name in enumerate(names):
+        if name not in position:
+            raise DataError(f"{where}: {source.name} ({source.subset}) has no image {name!r}")
+        if not source.index.counts[position[name], class_id] and not (lacking and slot == 0):
+            raise DataError(f"{where}: image {name!r} has no pixel of {source.class_names[class_id - 1]!r}")
+    if names[0] in names[1:]:
+        raise DataError(f"{where}: the query {names[0]!r} is among its own supports")
+    query, *support = (position[name] for name in names)
+    return EpisodeSpec(query, class_id, tuple(support))
+
+
+def _number(path: str | Path, n: int, what: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise DataError(f"{path}, line {n}: {what} must be a whole number, not {text!r}") from error

@@ -1,0 +1,243 @@
+"""Episodes as pure functions of (index, fold, protocol, seed): one random generator per episode, never one per worker.
+
+`sample_episodes` draws the test list of a protocol, `TrainingEpisodes` the endless list to train on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.random import Generator, default_rng
+from numpy.typing import NDArray
+
+from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
+from fewseg.data.episodes.protocols import EvaluationProtocol
+from fewseg.data.source import Fold, ImageSource
+from fewseg.errors import DataError, UsageError
+
+NOVEL_RULES = ("drop", "background", "ignore")
+DRAWS = ("image", "class")
+
+# The first number after the seed: streams that must not coincide.
+_DRAW, _EPOCH, _CLASS_ORDER, _QUERY_ORDER = range(4)
+
+
+def training_images(source: ImageSource, fold: Fold, *, novel: str = "drop") -> NDArray[np.int64]:
+    """Ascending indices of the images with at least `source.min_pixels` pixels of some base class.
+
+    `novel` says what becomes of images that hold unseen classes: `drop` leaves them out; `background` and `ignore` keep
+    them (the data set of episodes then hides those pixels).
+    """
+    check_novel(novel)
+    counts = source.index.counts
+    kept = (counts[:, list(fold.base)] >= source.min_pixels).any(1)
+    if novel == "drop":
+        kept &= ~counts[:, list(fold.unseen)].any(1)
+    return np.flatnonzero(kept)
+
+
+def check_novel(novel: str) -> None:
+    """Raises UsageError for an unknown rule."""
+    if novel not in NOVEL_RULES:
+        raise UsageError(f"unknown rule novel={novel!r} for images with novel classes; choose {', '.join(NOVEL_RULES)}")
+
+
+class TrainingEpisodes:
+    """What to train on: a query image, one of its classes, supports that are uniform without repeats and never the
+    query.
+
+    With `draw="image"`, the papers' rule, every training image is the query once per epoch, in an order shuffled anew,
+    and the class is uniform among the base classes with at least `min_pixels` pixels in it. With `draw="class"` the
+    class is uniform among all base classes and the query among its images, so that rare classes count as much.
+    A share of `negatives` has supports of a class that the query does not hold: nothing is to be found there.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        fold: Fold,
+        *,
+        shots: int = 1,
+        seed: int = 0,
+        novel: str = "drop",
+        draw: str = "image",
+        negatives: float = 0.0,
+    ) -> None:
+        if draw not in DRAWS:
+            raise UsageError(f"unknown train.draw={draw!r}; choose {', '.join(DRAWS)}")
+        if not 0 <= negatives <= 1:
+            raise UsageError(f"train.negatives={negatives} is a share of the episodes; give 0 to 1")
+        self.images = training_images(source, fold, novel=novel)
+        self.shots, self.seed, self.draw, self.negatives = shots, seed, draw, negatives
+        self._index, self._min_pixels = source.index, source.min_pixels
+        self._pools = {
+            c: np.intersect1d(self.images, source.index.images_of(c, min_pixels=self._min_pixels)) for c in fold.base
+        }
+        if not len(self.images):
+            raise DataError(
+                f"{source.name} has no training image for fold {fold.index} (novel={novel}, {len(fold.base)} base)"
+            )
+        remedy = "Give fewer shots, or novel=background, which keeps images with novel classes"
+        pools = {c: pool for c, pool in self._pools.items() if len(pool)}
+        _check_pools(source, pools, shots, least=self._min_pixels, remedy=remedy)
+
+    def __len__(self) -> int:
+        """Episodes per epoch: one for every training image."""
+        return len(self.images)
+
+    def spec(self, g: int) -> EpisodeSpec:
+        """Episode number `g`, counted from the start of training over all epochs."""
+        rng = default_rng([self.seed, _DRAW, g])
+        if self.draw == "class":
+            class_id = int(rng.choice([c for c, pool in self._pools.items() if len(pool)]))
+            query = int(rng.choice(self._pools[class_id]))
+        else:
+            epoch, position = divmod(g, len(self))
+            query = int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
+            present = self._index.classes_in(query, min_pixels=self._min_pixels)
+            class_id = int(rng.choice([c for c in present if c in self._pools]))
+        if self.negatives and rng.random() < self.negatives:
+            absent = [c for c, pool in self._pools.items() if len(pool) and not self._index.counts[query, c]]
+            class_id = int(rng.choice(absent)) if absent else class_id
+        return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots))
+
+
+@lru_cache(maxsize=4)
+def epoch_order(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The (length,) permutation of an epoch, or of a lap through a list."""
+    return default_rng([seed, _EPOCH, epoch]).permutation(length)
+
+
+def sample_episodes(
+    source: ImageSource,
+    fold: Fold,
+    *,
+    protocol: EvaluationProtocol,
+    seed: int,
+    shots: int,
+    episodes: int | None = None,
+    classes: tuple[int, ...] | None = None,
+) -> EpisodeList:
+    """The `episodes` (default: the protocol's number) test episodes of one repeat.
+
+    `classes` (default: the fold's novel ones) are those to draw; `fold.held_out` to validate on the training images.
+    """
+    chosen = fold.novel if classes is None else classes
+    if not chosen:
+        raise UsageError(f"no class to draw episodes of: fold {fold.index} has {len(fold.held_out)} held-out classes")
+    least = 1 if protocol.support == "any_pixel" else source.min_pixels
+    pools = {c: source.index.images_of(c, min_pixels=least) for c in chosen}
+    _check_pools(source, pools, shots, least=least, remedy="Give fewer shots, or another fold")
+    count = protocol.episodes if episodes is None else episodes
+    draw = _DRAWS[protocol.query](source, pools, protocol, seed)
+    specs = []
+    for e in range(count):
+        rng = default_rng([seed, _DRAW, e])
+        query, class_id = draw(rng, e)
+        repeats = protocol.support == "with_repeats"
+        specs.append(EpisodeSpec(query, class_id, _supports(rng, pools[class_id], query, shots, repeats=repeats)))
+    return EpisodeList(
+        source=source.name,
+        subset=source.subset,
+        fold=fold.index,
+        shots=shots,
+        protocol=protocol.name,
+        seed=seed,
+        specs=tuple(specs),
+        ids=source.index.ids,
+        class_names=source.class_names,
+    )
+
+
+Pools = dict[int, NDArray[np.int64]]
+Draw = Callable[[Generator, int], tuple[int, int]]
+"""Episode number -> query image and class id."""
+
+
+def _stratified(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
+    """Every class once per round, in shuffled order; a class's images in turn, shuffled anew when used up."""
+    classes = sorted(pools)
+
+    def draw(_: Generator, e: int) -> tuple[int, int]:
+        turn, position = divmod(e, len(classes))
+        class_id = classes[default_rng([seed, _CLASS_ORDER, turn]).permutation(len(classes))[position]]
+        pool = pools[class_id]
+        lap, place = divmod(turn, len(pool))
+        return int(pool[default_rng([seed, _QUERY_ORDER, class_id, lap]).permutation(len(pool))[place]]), class_id
+
+    return draw
+
+
+def _in_order(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
+    """The listed images in order, cycled; the class uniform among the fold's in the image, as `query_class` says."""
+    least = source.min_pixels if protocol.query_class == "eligible" else 1
+    images = np.unique(np.concatenate(list(pools.values())))
+
+    def draw(rng: Generator, e: int) -> tuple[int, int]:
+        query = int(images[e % len(images)])
+        return query, int(rng.choice([c for c in source.index.classes_in(query, min_pixels=least) if c in pools]))
+
+    return draw
+
+
+def _pairs(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
+    """The (image, class) pairs in order, cycled."""
+    pairs = sorted((int(image), class_id) for class_id, pool in pools.items() for image in pool)
+    return lambda _, e: pairs[e % len(pairs)]
+
+
+def _uniform(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
+    """The class uniform, then the image uniform among the class's."""
+    classes = sorted(pools)
+
+    def draw(rng: Generator, e: int) -> tuple[int, int]:
+        class_id = int(rng.choice(classes))
+        return int(rng.choice(pools[class_id])), class_id
+
+    return draw
+
+
+def _all_images(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
+    """Every image with any class, as `query` orders them; the class as BAM's generalised evaluation draws it.
+
+    Where a class of no pool is present too, the class is any of the pools', whether the query holds it or not.
+    """
+    images, classes = np.flatnonzero(source.index.counts[:, 1:].any(1)), sorted(pools)
+
+    def draw(rng: Generator, e: int) -> tuple[int, int]:
+        lap, place = divmod(e, len(images))
+        shuffled = protocol.query == "all_shuffled"
+        query = int(images[epoch_order(len(images), seed, lap)[place] if shuffled else place])
+        present = source.index.classes_in(query).tolist()
+        return query, int(rng.choice(present if set(present) <= pools.keys() else classes))
+
+    return draw
+
+
+_DRAWS: dict[str, Callable[[ImageSource, Pools, EvaluationProtocol, int], Draw]] = {
+    "stratified": _stratified,
+    "in_order": _in_order,
+    "pairs": _pairs,
+    "uniform": _uniform,
+    "all_in_order": _all_images,
+    "all_shuffled": _all_images,
+}
+
+
+def _supports(
+    rng: Generator, pool: NDArray[np.int64], query: int, shots: int, *, repeats: bool = False
+) -> tuple[int, ...]:
+    return tuple(rng.choice(pool[pool != query], shots, replace=repeats).tolist())
+
+
+def _check_pools(source: ImageSource, pools: Pools, shots: int, *, least: int, remedy: str) -> None:
+    if shots < 1:
+        raise UsageError(f"an episode needs at least one support image; shots={shots} was given")
+    for class_id, pool in pools.items():
+        if len(pool) < shots + 1:
+            raise DataError(
+                f"class {source.class_names[class_id - 1]!r} has {len(pool)} images;"
+                f" {shots}-shot episodes need {shots + 1} with at least {least} of its pixels. {remedy}"
+            )

@@ -1,0 +1,89 @@
+"""COCO-20i (Nguyen & Todorovic 2019): COCO 2014's 80 classes in four folds of twenty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.data.annotations.coco_file import CocoFile
+from fewseg.data.images import read_image, read_labels, write_labels
+from fewseg.data.index import Indexed
+from fewseg.data.source import Fold, SourceIndex, make_fold
+from fewseg.errors import DataError, UsageError
+
+SCHEMES = ("interleaved", "contiguous")
+
+
+class Coco20i(Indexed):
+    """COCO 2014 below `root`: train2014, val2014 and annotations/instances_{train,val}2014.json; `test` is val2014.
+
+    Label maps are drawn from the annotations as they are needed; `cache_labels` keeps them as PNG files. `scheme`:
+    interleaved (novel = 4n + i + 1, the standard) or contiguous (20i + 1 .. 20i + 20, PANet).
+    """
+
+    name = "coco20i"
+    min_pixels = 2048
+
+    def __init__(
+        self,
+        *,
+        subset: str = "train",
+        root: str | None = None,
+        scheme: str = "interleaved",
+        cache_labels: bool = False,
+    ) -> None:
+        super().__init__(subset)
+        if scheme not in SCHEMES:
+            raise UsageError(f"unknown scheme {scheme!r}; choose {' or '.join(SCHEMES)}")
+        if root is None:
+            raise UsageError(
+                "coco20i needs a directory: give data.root=DIR with annotations/, train2014/ and val2014/ in it"
+            )
+        self.root, self.scheme, self.cache_labels = Path(root), scheme, cache_labels
+        self.year = "train2014" if subset == "train" else "val2014"
+        path = self.root / "annotations" / f"instances_{self.year}.json"
+        if not path.is_file():
+            raise DataError(f"{path} is missing; fetch COCO 2014 with `fewseg data download coco2014 --root {root}`")
+        self._file = CocoFile(path, root=self.root, key=f"coco20i-{subset}")
+        self.class_names = self._file.class_names
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Image ids: the file names without their ending, in the annotation file's order."""
+        return tuple(Path(name).stem for name in self._file.files)
+
+    def describe(self) -> dict[str, Any]:
+        """What was found, and the folds' scheme."""
+        return super().describe() | {"root": str(self.root), "scheme": self.scheme}
+
+    def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """Image `i` as RGB and its (H, W) label map: 0 background, 1..80 classes; COCO has no void."""
+        return read_image(self.image_path(i)), self.labels(i)
+
+    def labels(self, i: int) -> NDArray[np.uint8]:
+        """The (H, W) label map of image `i` alone."""
+        if not self.cache_labels:
+            return self._file.labels(i)
+        folder = self.root / ".fewseg" / f"labels-{self.subset}-{self._file.mark[:12]}"
+        path = folder / f"{self.ids[i]}.png"
+        if path.exists():
+            return read_labels(path)
+        labels = self._file.labels(i)
+        write_labels(labels, path)
+        return labels
+
+    def image_path(self, i: int) -> Path:
+        """The photo's file."""
+        return self.root / self.year / self._file.files[i]
+
+    def fold(self, index: int) -> Fold:
+        """Twenty novel classes by the scheme; the other 60 are base."""
+        return make_fold(index, classes=len(self.class_names), scheme=self.scheme)
+
+    def _build_index(self) -> SourceIndex:
+        self._file.progress = self.progress
+        return self._file.index(self.ids)

@@ -1,1 +1,0 @@
-"""Engine: the training loop and the evaluation."""

@@ -1,0 +1,1 @@
+"""Evaluation: episodes matched and scored, and what was found."""

@@ -1,0 +1,276 @@
+"""Several models on the same episodes: one table, with paired tests against the first.
+
+Seconds and memory are of the first of those episodes, each run whole by every model (`engine.cost`): a feature cache
+and the order of the models change nothing in them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewseg import registry
+from fewseg.build import pick_device
+from fewseg.data.dataset import EpisodeDataset
+from fewseg.data.episodes.lists import EpisodeList
+from fewseg.data.episodes.protocols import EvaluationProtocol, get_protocol
+from fewseg.data.episodes.sampling import sample_episodes
+from fewseg.data.source import Fold, ImageSource
+from fewseg.episode import Episode
+from fewseg.errors import UsageError
+from fewseg.evaluation.cost import measure_cost
+from fewseg.evaluation.evaluate import evaluate, protocol_seeds
+from fewseg.evaluation.published import CAPTION, check_full, published_miou
+from fewseg.evaluation.results import Report, saved_report
+from fewseg.evaluation.scoring import input_transform
+from fewseg.files import replacing
+from fewseg.metrics import bootstrap_miou
+from fewseg.models.base import FewShotSegmenter
+from fewseg.progress import Silent
+from fewseg.storage.opening import Opened, evaluation_fold, open_target, open_test_data
+from fewseg.storage.released import load_released
+
+COLUMNS = ("method", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model's line."""
+
+    name: str
+    report: Report
+    p_value: float | None
+    """Two-sided, from a paired bootstrap over episodes against the first model; None for the first itself."""
+    peak_bytes: int | None
+    """Memory of its weights and of running an episode; None where unknown."""
+    seconds: float | None = None
+    """Of one episode, without cached features."""
+    published: float | None = None
+    """The paper's mIoU in per cent, where it was asked for and there is one."""
+
+    def cells(self) -> tuple[str, ...]:
+        """The line's texts, by `COLUMNS`; IoUs in per cent."""
+        r = self.report
+        return (
+            self.name,
+            *(f"{100 * v:.2f}" for v in (r.miou, *r.interval)),
+            "" if self.p_value is None else p_text(self.p_value),
+            f"{100 * r.fb_iou:.2f}",
+            str(r.parameters["trained"]),
+            str(r.parameters["all"]),
+            "" if self.seconds is None else f"{self.seconds:.3f}",
+            "" if self.peak_bytes is None else f"{self.peak_bytes / 1e6:.0f}",
+        )
+
+
+def compare(
+    targets: Sequence[str],
+    words: Sequence[str] = (),
+    *,
+    released: Sequence[str] = (),
+    protocol: str = "fewseg",
+    shots: int | None = None,
+    episodes: int | None = None,
+    repeats: int | None = None,
+    episodes_file: Path | None = None,
+    workers: int = 2,
+    cache_gb: float = 2.0,
+    device: str = "auto",
+    published: bool = False,
+    reuse: bool = False,
+    progress: Silent | None = None,
+) -> list[Entry]:
+    """Evaluate runs, saved models, training-free methods and `released` files ("hdmnet=FILE") on the same episodes.
+
+    Data set and fold are the first target's, changed by `words`. `published` adds the papers' numbers to the entries.
+    `reuse` takes the evaluation saved in a run where it is just what would be measured; its cost is then not measured.
+    Raises UsageError where a model was trained on what is novel there, and for `published` on anything but the papers'
+    full test images.
+    """
+    opened = open_targets(targets, words, device=device)
+    first = next(iter(opened.values()))
+    source, fold = open_test_data(first, progress=progress)
+    if published:
+        check_full(source)
+    opened |= _open_released(released, first, source, taken=opened, device=device)
+    record = get_protocol(protocol, dataset=source.name)
+    lists = draw_lists(
+        source,
+        fold,
+        record,
+        shots=shots or first.config.data.shots,
+        episodes=episodes,
+        repeats=repeats,
+        episodes_file=episodes_file,
+    )
+    entries: list[Entry] = []
+    for name, one in opened.items():
+        own_fold = evaluation_fold(one, source, fold.index)
+        saved = saved_report(one.checkpoint, one.model, source, lists, protocol=record) if reuse else None
+        cost = None if saved else measure_cost(one.model, _inputs(one.model, source, own_fold, lists[0], record))
+        report = saved or evaluate(
+            one.model,
+            source,
+            own_fold,
+            protocol=record,
+            episode_lists=lists,
+            workers=workers,
+            cache_gb=cache_gb,
+            checkpoint=one.checkpoint,
+            progress=progress,
+        )
+        p_value = paired_p_value(report, entries[0].report) if entries else None
+        printed = _published(one.model, report) if published else None
+        entries.append(Entry(name, report, p_value, cost and cost.peak_bytes, cost and cost.seconds, printed))
+    return entries
+
+
+def _published(model: FewShotSegmenter, report: Report) -> float | None:
+    complete = not model.needs_base_learner or getattr(model, "base", None) is not None
+    return published_miou(
+        report.method, dataset=report.source, backbone=report.backbone, shots=report.shots, base_learner=complete
+    )
+
+
+def _inputs(
+    model: FewShotSegmenter, source: ImageSource, fold: Fold, listed: EpisodeList, protocol: EvaluationProtocol
+) -> Iterator[Episode]:
+    transform = input_transform(protocol, model.image_size)
+    dataset = EpisodeDataset(source, fold, spec_of=lambda e: listed.specs[e], length=len(listed), transform=transform)
+    return (dataset[e].episode for e in range(len(dataset)))
+
+
+def draw_lists(
+    source: ImageSource,
+    fold: Fold,
+    protocol: EvaluationProtocol,
+    *,
+    shots: int,
+    episodes: int | None = None,
+    repeats: int | None = None,
+    episodes_file: Path | None = None,
+) -> list[EpisodeList]:
+    """The episodes that all are measured on: a saved list, or those that the protocol draws, one list per repeat."""
+    if episodes_file is not None:
+        return [EpisodeList.load(episodes_file, source)]
+    return [
+        sample_episodes(source, fold, protocol=protocol, seed=seed, shots=shots, episodes=episodes)
+        for seed in protocol_seeds(protocol, repeats)
+    ]
+
+
+def open_targets(targets: Sequence[str], words: Sequence[str], *, device: str = "auto") -> dict[str, Opened]:
+    """The models by a name of their own; methods without training take the first target's data set."""
+    opened: dict[str, Opened] = {}
+    for target in targets:
+        chosen = [f"data.name={one.config.data.name}" for one in list(opened.values())[:1] if not Path(target).is_dir()]
+        one = open_target(target, [*chosen, *words], device=device)
+        opened[_free(one.model.name, target, opened)] = one
+    if not opened:
+        raise UsageError(
+            "give at least one run directory, saved model or training-free method: its data set is used for all"
+        )
+    return opened
+
+
+def _open_released(
+    released: Sequence[str], first: Opened, source: ImageSource, *, taken: dict[str, Opened], device: str
+) -> dict[str, Opened]:
+    """Released files as the data set's own: back-end and shots are the file's."""
+    opened: dict[str, Opened] = {}
+    for text in released:
+        method, _, file = text.partition("=")
+        if not file:
+            raise UsageError(f"--released {text!r} is not METHOD=FILE, such as hdmnet=released.pth")
+        # without a base learner, nothing in a file tells that it is COCO's (PFENet's bins differ): the data set does
+        silent = not registry.find("model", method).needs_base_learner
+        model = load_released(method, file, base_classes=60 if silent and source.name == "coco20i" else None)
+        name = _free(f"{method} (released)", file, taken | opened)
+        opened[name] = Opened(model.to(pick_device(device)), first.config, None, None, {"path": file})
+    return opened
+
+
+def _free(name: str, target: str, taken: dict[str, Any]) -> str:
+    return name if name not in taken else f"{name} ({target})"
+
+
+def paired_p_value(report: Report, reference: Report, *, draws: int = 2000) -> float:
+    """Two-sided p that both have the same mIoU: the share of paired bootstrap samples on the other side of 0,
+    doubled.
+    """
+    classes = report.fold["novel"]
+    ours, theirs = (bootstrap_miou(np.concatenate(r.tables), classes, draws=draws) for r in (report, reference))
+    difference = ours - theirs
+    below, above = float((difference <= 0).mean()), float((difference >= 0).mean())
+    return min(1.0, 2 * min(below, above))
+
+
+def columns(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """The table's header: `COLUMNS`, and "published" where an entry has such a number."""
+    return (*COLUMNS, "published") if _any_published(entries) else COLUMNS
+
+
+def rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
+    """The table's lines, by `columns`."""
+    if not _any_published(entries):
+        return [entry.cells() for entry in entries]
+    return [(*entry.cells(), "" if entry.published is None else f"{entry.published:.1f}") for entry in entries]
+
+
+def _any_published(entries: Sequence[Entry]) -> bool:
+    return any(entry.published is not None for entry in entries)
+
+
+def p_text(value: float) -> str:
+    """A bootstrap p-value as it may be shown: never 0."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def as_csv(entries: Sequence[Entry]) -> str:
+    """The table as CSV, with the episode hashes in a comment line."""
+    text = io.StringIO()
+    text.write(f"# {describe(entries)}\n")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns(entries))
+    writer.writerows(rows(entries))
+    return text.getvalue()
+
+
+def as_latex(entries: Sequence[Entry]) -> str:
+    """The table as a LaTeX tabular (booktabs)."""
+    header = columns(entries)
+    lines = [r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule"]
+    body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in (header, *rows(entries))]
+    lines += [body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}", f"% {describe(entries)}", ""]
+    return "\n".join(lines)
+
+
+def describe(entries: Sequence[Entry]) -> str:
+    """Data, fold, shots, protocol, episodes and hashes in a line."""
+    r = entries[0].report
+    hashes = ", ".join(repeat.episode_sha256[:16] for repeat in r.repeats)
+    counts = sum(repeat.episodes for repeat in r.repeats)
+    return (
+        f"{r.source} fold {r.fold['index']}, {r.shots}-shot, protocol {r.protocol['name']}, {counts} episodes in "
+        f"{len(r.repeats)} repeats, SHA-256 {hashes}" + (f"; {CAPTION}" if _any_published(entries) else "")
+    )
+
+
+def save_table(path: Path, entries: Sequence[Entry]) -> Path:
+    """Write the table by the file's ending: .csv or .tex."""
+    writers = {".csv": as_csv, ".tex": as_latex}
+    if path.suffix not in writers:
+        raise UsageError(f"cannot write a table as {path.name!r}; give a name that ends in .csv or .tex")
+    with replacing(path) as temporary:
+        temporary.write_text(writers[path.suffix](entries))
+    return path
+
+
+def _escape(text: str) -> str:
+    return "".join("\\" + c if c in "&%$#_{}" else c for c in text).replace("<", "$<$")

@@ -1,0 +1,245 @@
+"""What an evaluation needs of which image, when: episodes in an order in which features are used again soon.
+
+Episodes of a class follow each other, and within it those of a query: every query is encoded once per class even
+where nothing is kept, and all that has to be kept is a class's supports. Workers load an image only if its features are
+not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from fewseg.data.dataset import EpisodeDataset, make_loader
+from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
+from fewseg.data.episodes.protocols import EvaluationProtocol
+from fewseg.episode import IGNORE
+from fewseg.features.cache import FeatureCache, stack_queries, stack_supports
+from fewseg.models.base import Features
+from fewseg.runtime.processes import own_share
+
+Key = tuple[str, int, int, str]
+"""(query, support or truth; image; class, 0 for a query's features; a mark of what else they depend on)."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One episode: its list's number, its place there, and what it is."""
+
+    repeat: int
+    place: int
+    spec: EpisodeSpec
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a step asks a worker to load: an image with the masks of a class, and what of it."""
+
+    image: int
+    class_id: int
+    pixels: bool
+    truth: bool
+
+
+@dataclass(eq=False)
+class Loaded:
+    """An image (1, 3, S, S) and its mask (1, S, S) at the input's size, and the truth, as far as they are needed."""
+
+    pixels: Tensor | None
+    mask: Tensor | None
+    truth: Features | None
+    """The fields of a `Truth`."""
+
+
+@dataclass(eq=False)
+class Truth:
+    """What a query is scored against, on the model's device."""
+
+    scored: Tensor
+    """(2, h, w): mask and base labels at the size that the protocol scores at."""
+    labels: Tensor
+    """(H, W): all classes, as the source gives them, at the query's own size."""
+
+
+@dataclass(eq=False)
+class Step:
+    """Episodes that are matched at once, and what was loaded for them by image and class."""
+
+    entries: tuple[Entry, ...]
+    loaded: dict[tuple[int, int], Loaded] = field(default_factory=dict)
+    promised: set[Key] = field(default_factory=set)
+    """What this step will put into the cache, so that no other asks for it."""
+
+
+class Feed:
+    """The steps of this process with their features and truths, computed once within the cache's budget."""
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        dataset: EpisodeDataset,
+        lists: Sequence[EpisodeList],
+        *,
+        protocol: EvaluationProtocol,
+        image_size: int,
+        batch_size: int = 1,
+    ) -> None:
+        self.cache, self.protocol, self.image_size = cache, protocol, image_size
+        self.base_index = dataset.fold.base_index
+        self._images = _Images(dataset, protocol)
+        # the cache may serve other data, folds and protocols as well
+        images = (dataset.source.index.sha256, protocol.resize, protocol.antialias, image_size)
+        self._input, self._scored = _mark(*images), _mark(*images, dataset.fold, protocol.scored_at)
+        entries = [Entry(r, e, spec) for r, listed in enumerate(lists) for e, spec in enumerate(listed.specs)]
+        entries.sort(key=lambda e: (len(e.spec.support), e.spec.class_id, e.spec.query, e.repeat, e.place))
+        # several processes share the steps, not the episodes: what is matched at once is the same in any number of them
+        self.steps = own_share([Step(tuple(batch)) for batch in _batches(entries, batch_size)])
+        self._promised: set[Key] = set()
+        self._arrived: WeakValueDictionary[tuple[int, int], Loaded] = WeakValueDictionary()
+        cache.expect(key for step in self.steps for entry in step.entries for key in self._keys(entry.spec))
+
+    def load(self, *, workers: int) -> Iterator[Step]:
+        """The steps, with what they need loaded; `done` is to be called after each."""
+        loader = make_loader(self._images, self._needs(), workers=workers)
+        for step, loaded in zip(self.steps, loader, strict=True):
+            step.loaded = loaded
+            self._arrived.update(loaded)
+            yield step
+
+    def done(self, step: Step) -> None:
+        """Forget what a step has loaded."""
+        self._promised -= step.promised
+        step.loaded = {}
+
+    def features(self, step: Step) -> tuple[Features, Features]:
+        """Encoded queries and supports of a step."""
+        queries, supports = [], []
+        for entry in step.entries:
+            c = entry.spec.class_id
+            queries.append(self._get(step, self._query(entry.spec.query), entry.spec.query, c, self._encode_query))
+            supports.append(
+                [self._get(step, self._support(i, c), i, c, self._encode_support) for i in entry.spec.support]
+            )
+        return stack_queries(queries), stack_supports(supports)
+
+    def truth(self, step: Step, entry: Entry) -> Truth:
+        """What an episode's query is scored against."""
+        i, c = entry.spec.query, entry.spec.class_id
+        return Truth(**self._get(step, self._truth(i, c), i, c, self._take_truth))
+
+    def _needs(self) -> Iterator[list[Need]]:
+        """Per step what is not in the cache by then; the loader asks a few steps ahead."""
+        for step in self.steps:
+            keys = {key for entry in step.entries for key in self._keys(entry.spec)}
+            wanted = {key for key in keys if not self.cache.holds(key)}
+            if not self.cache.full:  # what an earlier step is loading will be kept
+                wanted -= self._promised
+            step.promised = wanted
+            self._promised |= wanted
+            yield self._as_needs(step, wanted)
+
+    def _as_needs(self, step: Step, wanted: set[Key]) -> list[Need]:
+        kinds: dict[tuple[int, int], set[str]] = {}
+        for entry in step.entries:
+            for kind, i, *_ in wanted.intersection(self._keys(entry.spec)):
+                kinds.setdefault((i, entry.spec.class_id), set()).add(kind)
+        return [Need(i, c, bool(k - {"truth"}), "truth" in k) for (i, c), k in sorted(kinds.items())]
+
+    def _keys(self, spec: EpisodeSpec) -> list[Key]:
+        c = spec.class_id
+        return [self._query(spec.query), self._truth(spec.query, c), *(self._support(i, c) for i in spec.support)]
+
+    def _query(self, i: int) -> Key:
+        return "query", i, 0, self._input
+
+    def _support(self, i: int, class_id: int) -> Key:
+        return "support", i, class_id, self._input
+
+    def _truth(self, i: int, class_id: int) -> Key:
+        return "truth", i, class_id, self._scored
+
+    def _get(self, step: Step, key: Key, i: int, class_id: int, make: Callable[[Loaded], Features | None]) -> Features:
+        def compute() -> Features:
+            for found in (step.loaded.get((i, class_id)), self._arrived.get((i, class_id))):
+                if found is not None and (features := make(found)) is not None:
+                    return features
+            # what an earlier step was to leave in the cache is gone again: the budget is that small
+            features = make(self._images[Need(i, class_id, pixels=key[0] != "truth", truth=key[0] == "truth")][1])
+            assert features is not None
+            return features
+
+        return self.cache.get(key, compute)
+
+    def _encode_query(self, loaded: Loaded) -> Features | None:
+        model = self.cache.model
+        return None if loaded.pixels is None else model.encode_query(loaded.pixels.to(model.device))
+
+    def _encode_support(self, loaded: Loaded) -> Features | None:
+        model = self.cache.model
+        if loaded.pixels is None or loaded.mask is None:
+            return None
+        return model.encode_support(loaded.pixels.to(model.device)[None], loaded.mask.to(model.device)[None])
+
+    def _take_truth(self, loaded: Loaded) -> Features | None:
+        device = self.cache.model.device
+        return None if loaded.truth is None else {name: part.to(device) for name, part in loaded.truth.items()}
+
+
+class _Images(Dataset[Any]):
+    """Need -> its (image, class) and what was loaded."""
+
+    def __init__(self, dataset: EpisodeDataset, protocol: EvaluationProtocol) -> None:
+        self.dataset, self.protocol = dataset, protocol
+
+    def __getitem__(self, need: Need) -> tuple[tuple[int, int], Loaded]:
+        image, labels, (maps,) = self.dataset.read(need.image, [need.class_id])
+        pixels = mask = None
+        scored = _at_scored_size(torch.from_numpy(maps), self.protocol)
+        if need.pixels or (need.truth and self.protocol.scored_at == "input"):
+            pixels, small = self.dataset.transform(image, maps, 0)
+            pixels, mask = pixels[None], small[:1]
+            if self.protocol.scored_at == "input":
+                scored = small
+        kind = np.uint8 if labels.dtype == np.uint8 else np.int32  # torch has no uint16 to compute with
+        truth = {"scored": scored, "labels": torch.from_numpy(labels.astype(kind))} if need.truth else None
+        return (need.image, need.class_id), Loaded(pixels, mask, truth)
+
+    @staticmethod
+    def collate(items: list[tuple[tuple[int, int], Loaded]]) -> dict[tuple[int, int], Loaded]:
+        """All that a step needs."""
+        return dict(items)
+
+
+def _at_scored_size(maps: Tensor, protocol: EvaluationProtocol) -> Tensor:
+    """Labels (n, H, W), padded where the protocol scores on a padded square."""
+    if protocol.scored_at != "padded_square":
+        return maps
+    height, width = maps.shape[-2:]
+    side = max(height, width)
+    return F.pad(maps, (0, side - width, 0, side - height), value=IGNORE)
+
+
+def _batches(entries: list[Entry], size: int) -> Iterator[list[Entry]]:
+    """`size` at a time, all of as many shots."""
+    batch: list[Entry] = []
+    for entry in entries:
+        if batch and (len(batch) == size or len(batch[0].spec.support) != len(entry.spec.support)):
+            yield batch
+            batch = []
+        batch.append(entry)
+    if batch:
+        yield batch
+
+
+def _mark(*parts: Any) -> str:
+    """A short text that differs where the parts do; its hash is computed once."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,244 @@
+"""Generalised few-shot evaluation: base classes and the episode's novel class in one map (BAM; spec peers.md).
+
+query --> final (fused) and base logits at the scoring size
+novel where softmax(final) foreground > tau; elsewhere the base learner's class       (`merge_labels`)
+labels 0 background, 1..N base classes, N + 1 the episode's class; other novel classes are background
+per class the sums of intersections and unions over all episodes --> mIoU over novel, base and all classes
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fewseg.data.episodes.lists import EpisodeList
+from fewseg.data.episodes.protocols import EvaluationProtocol, get_protocol
+from fewseg.data.episodes.sampling import sample_episodes
+from fewseg.data.source import Fold, ImageSource
+from fewseg.errors import UsageError
+from fewseg.evaluation.evaluate import protocol_seeds, versions
+from fewseg.evaluation.scoring import Matched, score_episodes
+from fewseg.features.cache import FeatureCache
+from fewseg.files import write_json
+from fewseg.metrics import base_confusion, t_interval, winners
+from fewseg.models.base import FewShotSegmenter
+from fewseg.models.hub_model import model_options
+from fewseg.progress import Silent
+from fewseg.runtime.memory import keep_freed_memory
+
+Merge = Literal["final", "base"]
+MERGES = ("final", "base")
+
+
+@dataclass(frozen=True)
+class GeneralisedRepeat:
+    """The numbers of one repeat; IoUs are shares of 1."""
+
+    seed: int
+    episodes: int
+    episode_sha256: str
+    novel_miou: float
+    base_miou: float
+    all_miou: float
+    class_iou: dict[str, float]
+    novel_episodes: int
+    """Episodes in which any pixel was labelled as the novel class."""
+    largest: float
+    """Largest foreground value that `tau` was compared with."""
+
+
+@dataclass(frozen=True)
+class GeneralisedReport:
+    """What a generalised evaluation found, and all that is needed to repeat it."""
+
+    method: str
+    backbone: str
+    source: str
+    fold: dict[str, Any]
+    shots: int
+    image_size: int
+    protocol: dict[str, Any]
+    tau: float
+    merge: str
+    repeats: list[GeneralisedRepeat]
+    novel_miou: float
+    """Mean over repeats, as the next two; no class's background counts in any of them."""
+    base_miou: float
+    all_miou: float
+    intervals: dict[str, tuple[float, float]]
+    """95 % by Student's t over repeats, of novel, base and all; empty with one repeat."""
+    class_iou: dict[str, float]
+    seconds_per_episode: float
+    checkpoint: dict[str, Any]
+    versions: dict[str, str]
+
+    def save(self, path: Path) -> Path:
+        """Write the report as JSON."""
+        return write_json(path, asdict(self))
+
+
+def evaluate_generalised(
+    model: FewShotSegmenter,
+    source: ImageSource,
+    fold: Fold,
+    *,
+    protocol: str | EvaluationProtocol = "bam-generalised",
+    tau: float = 0.9,
+    merge: Merge = "final",
+    shots: int | None = None,
+    episodes: int | None = None,
+    repeats: int | None = None,
+    episode_lists: Sequence[EpisodeList] | None = None,
+    batch_size: int = 1,
+    workers: int = 2,
+    cache_gb: float = 2.0,
+    file_gb: float = 16.0,
+    checkpoint: dict[str, Any] | None = None,
+    progress: Silent | None = None,
+) -> GeneralisedReport:
+    """Evaluate a model with a base learner on base and novel classes together.
+
+    `episodes` and `repeats` replace the protocol's numbers, `episode_lists` its draw. `source` is the test subset.
+    Raises UsageError for a model without a base learner and for a protocol that is no generalised one.
+    """
+    keep_freed_memory()
+    protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
+    _check(model, source, fold, protocol=protocol, tau=tau, merge=merge)
+    if episode_lists is None:
+        count = shots if shots is not None else model.shots
+        episode_lists = [
+            sample_episodes(source, fold, protocol=protocol, seed=seed, shots=count, episodes=episodes)
+            for seed in protocol_seeds(protocol, repeats)
+        ]
+    start = time.perf_counter()
+    scores = score_episodes(
+        FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
+        source,
+        fold,
+        episode_lists,
+        protocol=protocol,
+        score=partial(count_labels, tau=tau, merge=merge),
+        batch_size=batch_size,
+        workers=workers,
+        title=f"{model.name}, {episode_lists[0].shots}-shot, all classes, {len(episode_lists)} repeats",
+        progress=progress,
+    )
+    results = [_repeat(found, listed, fold, source) for found, listed in zip(scores, episode_lists, strict=True)]
+    seconds = (time.perf_counter() - start) / max(1, sum(r.episodes for r in results))
+    return GeneralisedReport(
+        method=model.name,
+        backbone=str(model_options(model).get("backbone", "none")),
+        source=source.name,
+        fold={**asdict(fold), "novel_names": [source.class_names[c - 1] for c in fold.novel]},
+        shots=episode_lists[0].shots,
+        image_size=protocol.input_size or model.image_size,
+        protocol=protocol.as_dict(),
+        tau=tau,
+        merge=merge,
+        **_summary(results),
+        seconds_per_episode=seconds,
+        checkpoint=checkpoint or {},
+        versions=versions(),
+    )
+
+
+def _summary(results: list[GeneralisedRepeat]) -> dict[str, Any]:
+    """The report's fields that come from its repeats."""
+    values = {name: np.array([getattr(r, f"{name}_miou") for r in results]) for name in ("novel", "base", "all")}
+    return {
+        "repeats": results,
+        "intervals": {name: t_interval(v) for name, v in values.items()} if len(results) > 1 else {},
+        "class_iou": {name: float(np.mean([r.class_iou[name] for r in results])) for name in results[0].class_iou},
+    } | {f"{name}_miou": float(v.mean()) for name, v in values.items()}
+
+
+def _check(
+    model: FewShotSegmenter, source: ImageSource, fold: Fold, *, protocol: EvaluationProtocol, tau: float, merge: str
+) -> None:
+    head = getattr(model, "base", None)
+    if head is None:
+        raise UsageError(
+            f"{model.name} labels no base classes; a generalised protocol needs a method with a base learner: "
+            "bam, or hdmnet with one"
+        )
+    known = head.classifier.out_channels - 1
+    if known != len(fold.base):
+        raise UsageError(
+            f"the model's base learner knows {known} classes, but fold {fold.index} of {source.name} has "
+            f"{len(fold.base)}; evaluate it on the data set and fold it was trained on"
+        )
+    if protocol.labels != "all":
+        raise UsageError(
+            f"protocol {protocol.name} is no generalised one; choose fewseg-generalised or bam-generalised"
+        )
+    if merge not in MERGES:
+        raise UsageError(f"merge={merge!r}; choose {' or '.join(MERGES)}")
+    if not 0 <= tau < 1:
+        raise UsageError(f"tau={tau} is no probability; give 0 up to (not with) 1")
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """One episode's counts, on the CPU."""
+
+    pixels: NDArray[np.int64]
+    """(N + 1, 2) intersection and union of the base classes, and last of the episode's class."""
+    found: bool
+    """Whether any pixel was labelled as the novel class."""
+    largest: float
+    """Largest foreground value."""
+
+
+def count_labels(matched: Matched, *, tau: float, merge: Merge) -> LabelCounts:
+    """Intersections and unions of one episode, base and novel classes in one map."""
+    base, foreground = matched.logits["base"], novel_probability(matched.logits["final"])
+    novel = base.shape[1]
+    labels = merge_labels(base, foreground, tau=tau, merge=merge)[0]
+    counts = base_confusion(labels, matched.base_labels.masked_fill(matched.mask == 1, novel), novel)
+    return LabelCounts(counts[1:].cpu().numpy(), bool((labels == novel).any()), float(foreground.max()))
+
+
+def merge_labels(base: Tensor, foreground: Tensor, *, tau: float = 0.9, merge: Merge = "final") -> Tensor:
+    """Base and novel classes in one map (B, H, W): 0 background, 1..N base classes, N + 1 the novel class.
+
+    Novel is where the `foreground` (B, H, W) exceeds `tau`; elsewhere the base learner's logits (B, 1 + N, H, W)
+    decide. With `merge="base"` the novel class is let in only where the base learner says background.
+    """
+    labels = winners(base).long()
+    novel = foreground > tau
+    if merge == "base":
+        novel &= labels == 0
+    return labels.masked_fill(novel, base.shape[1])
+
+
+def novel_probability(final: Tensor) -> Tensor:
+    """(B, H, W): what `tau` is compared with. The softmax is applied to the fused values once more: released."""
+    return final.softmax(1)[:, 1]
+
+
+def _repeat(scores: Sequence[LabelCounts], listed: EpisodeList, fold: Fold, source: ImageSource) -> GeneralisedRepeat:
+    """The IoUs of one list's episodes."""
+    sums: NDArray[np.int64] = np.zeros((1 + len(source.class_names), 2), np.int64)
+    for spec, counts in zip(listed.specs, scores, strict=True):
+        sums[[*fold.base, spec.class_id]] += counts.pixels
+    ious = sums[:, 0] / np.maximum(sums[:, 1], 1)
+    novel, base = list(fold.novel), list(fold.base)
+    return GeneralisedRepeat(
+        seed=listed.seed,
+        episodes=len(listed),
+        episode_sha256=listed.sha256,
+        novel_miou=float(ious[novel].mean()),
+        base_miou=float(ious[base].mean()),
+        all_miou=float(ious[novel + base].mean()),
+        class_iou={source.class_names[c - 1]: float(ious[c]) for c in novel + base},
+        novel_episodes=sum(counts.found for counts in scores),
+        largest=max(counts.largest for counts in scores),
+    )

@@ -1,0 +1,172 @@
+"""What an evaluation found: Report, saved as JSON with the rows of its episodes beside it as CSV, and read again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fewseg.data.episodes.lists import EpisodeList
+from fewseg.data.episodes.protocols import EvaluationProtocol
+from fewseg.data.source import ImageSource
+from fewseg.errors import DataError, UsageError
+from fewseg.files import file_sha256, replacing, write_json
+from fewseg.metrics import COLUMNS
+from fewseg.models.hub_model import model_options
+
+HEADER = ("repeat", "episode", *COLUMNS, "foreground_on")
+
+Table = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """The numbers of one repeat; IoUs are shares of 1."""
+
+    seed: int
+    episodes: int
+    episode_sha256: str
+    miou: float
+    fb_iou: float
+    class_iou: dict[str, float]
+    meta_miou: float | None = None
+    base_miou: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found, and all that is needed to repeat it."""
+
+    method: str
+    backbone: str
+    options: dict[str, Any]
+    """The model's constructor arguments."""
+    source: str
+    source_sha256: str
+    """Hash of the subset's annotations."""
+    class_names: list[str]
+    """Names of class ids 1..N."""
+    fold: dict[str, Any]
+    shots: int
+    image_size: int
+    protocol: dict[str, Any]
+    repeats: list[Repeat]
+    miou: float
+    """Mean over repeats."""
+    interval: tuple[float, float]
+    """95 %: Student's t over repeats, or a bootstrap over episodes if there is one repeat."""
+    interval_kind: str
+    fb_iou: float
+    class_iou: dict[str, float]
+    meta_miou: float | None
+    base_miou: float | None
+    parameters: dict[str, int]
+    seconds_per_episode: float
+    checkpoint: dict[str, Any]
+    versions: dict[str, str]
+    tables: list[NDArray[np.int64]] = field(repr=False, default_factory=list)
+    """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
+    foreground_on: list[NDArray[np.int64]] = field(repr=False, default_factory=list)
+    """Per repeat where its episodes' foreground fell; see `Rows`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; without the rows."""
+        return {k: v for k, v in asdict(self).items() if k not in ("tables", "foreground_on")}
+
+    def save(self, path: Path) -> Path:
+        """Write the report as JSON, and its rows beside it as CSV; the JSON comes last and holds the CSV's hash."""
+        return save_rows(path, self.as_dict(), self.tables, self.foreground_on)
+
+    @classmethod
+    def load(cls, path: Path) -> Report:
+        """Read a saved report with its rows. Raises DataError if one of both is missing, damaged or of another kind."""
+        record, tables, foreground_on = load_rows(path)
+        if set(record) != {f.name for f in fields(cls)} - {"tables", "foreground_on"}:
+            raise DataError(f"{path} is of another version of fewseg; evaluate again")
+        record |= {"repeats": [Repeat(**r) for r in record["repeats"]], "interval": tuple(record["interval"])}
+        return cls(**record, tables=tables, foreground_on=foreground_on)
+
+
+def saved_report(
+    checkpoint: dict[str, Any],
+    model: torch.nn.Module,
+    source: ImageSource,
+    lists: Sequence[EpisodeList],
+    *,
+    protocol: EvaluationProtocol,
+) -> Report | None:
+    """The report that `fewseg evaluate` left in a run, if it holds just what would be measured again; else None.
+
+    That is: the same weights and options of the model, the same data, protocol and episodes. A file that cannot be
+    read counts as none.
+    """
+    if "sha256" not in checkpoint:
+        return None
+    folder = Path(checkpoint["path"])
+    try:
+        report = Report.load((folder if (folder / "report.json").is_file() else folder.parent) / "report.json")
+    except DataError:
+        return None
+    fits = (
+        report.checkpoint.get("sha256") == checkpoint["sha256"]
+        and report.options == json.loads(json.dumps(model_options(model)))
+        and report.source_sha256 == source.index.sha256
+        and report.protocol == protocol.as_dict()
+        and [r.episode_sha256 for r in report.repeats] == [listed.sha256 for listed in lists]
+        and report.versions["fewseg"] == version("fewseg")
+    )
+    return report if fits else None
+
+
+def save_rows(path: Path, record: dict[str, Any], tables: Sequence[Table], foreground_on: Sequence[Table]) -> Path:
+    """Write `record` to PATH.json and the rows to PATH.csv; the JSON comes last, with the hash of the CSV in it.
+
+    The column `foreground_on` lists the predicted foreground as `class id:pixels`, 0 being background. Raises
+    UsageError if `path` does not end in .json.
+    """
+    if path.suffix != ".json":
+        raise UsageError(f"an evaluation is saved as JSON, with a CSV beside it; end {path.name!r} in .json")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    for r, (table, pixels) in enumerate(zip(tables, foreground_on, strict=True)):
+        for e, (row, on) in enumerate(zip(table.tolist(), pixels, strict=True)):
+            listed = " ".join(f"{c}:{on[c]}" for c in np.flatnonzero(on))
+            writer.writerow([r, e, *row, listed])
+    file = path.with_suffix(".csv")
+    with replacing(file) as temporary:
+        temporary.write_text(text.getvalue())
+    return write_json(path, record | {"rows": {"file": file.name, "sha256": file_sha256(file)}})
+
+
+def load_rows(path: Path) -> tuple[dict[str, Any], list[Table], list[Table]]:
+    """What `save_rows` wrote. Raises DataError if a file is missing or damaged, or the two do not belong together."""
+    file = path.with_suffix(".csv")
+    try:
+        record = json.loads(path.read_text())
+        if record.pop("rows")["sha256"] != file_sha256(file):
+            raise ValueError(f"{file.name} is not the one that belongs to it")
+        width = 1 + len(record["class_names"])
+        lines = list(csv.reader(io.StringIO(file.read_text())))[1:]
+        repeats = [[line for line in lines if int(line[0]) == r] for r in range(len(record["repeats"]))]
+        tables = [np.array([list(map(int, line[2:-1])) for line in group]) for group in repeats]
+        return record, tables, [np.stack([_pixels(line[-1], width) for line in group]) for group in repeats]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DataError(f"the saved evaluation {path} cannot be read ({error}); evaluate again") from error
+
+
+def _pixels(text: str, width: int) -> Table:
+    pixels = np.zeros(width, np.int64)
+    for pair in text.split():
+        class_id, count = pair.split(":")
+        pixels[int(class_id)] = int(count)
+    return pixels

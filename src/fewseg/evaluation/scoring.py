@@ -1,0 +1,155 @@
+"""The middle of every evaluation: episodes are matched, and each is scored at the size that the protocol says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from fewseg.data.dataset import EpisodeDataset, Sample
+from fewseg.data.episodes.lists import EpisodeList
+from fewseg.data.episodes.protocols import EvaluationProtocol
+from fewseg.data.source import Fold, ImageSource
+from fewseg.data.transforms import Pad, Squeeze, Transform
+from fewseg.episode import Prediction
+from fewseg.evaluation.feed import Entry, Feed, Step
+from fewseg.features.cache import FeatureCache
+from fewseg.models.parts.ops import resize_ac, resize_nearest
+from fewseg.progress import Silent
+from fewseg.runtime.processes import of_all
+from fewseg.runtime.threads import in_lanes, lanes_for
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Matched:
+    """One episode's logits and truth at the size that the protocol scores at, on the model's device."""
+
+    entry: Entry
+    logits: dict[str, Tensor]
+    """(1, C, H, W) `final`, and `meta` and `base` where the method has them."""
+    mask: Tensor
+    """(H, W) {0, 1, 255}."""
+    base_labels: Tensor
+    """(H, W): 0 background, 1..N base classes, 255."""
+    labels: Tensor
+    """(H, W) at the query's own size: all classes, as the source gives them."""
+
+
+@dataclass(frozen=True)
+class Scored(Generic[S]):
+    """What was made of one episode."""
+
+    entry: Entry
+    score: S
+
+
+def score_episodes(
+    cache: FeatureCache,
+    source: ImageSource,
+    fold: Fold,
+    lists: Sequence[EpisodeList],
+    *,
+    protocol: EvaluationProtocol,
+    score: Callable[[Matched], S],
+    batch_size: int = 1,
+    workers: int = 2,
+    progress: Silent | None = None,
+    title: str = "evaluating",
+) -> list[list[S]]:
+    """`score` of every episode, per list in its order.
+
+    The lists are worked through together: what is encoded for one serves all. Several processes share the work, and
+    every one returns all scores.
+    """
+    model = cache.model.eval()
+    transform = input_transform(protocol, model.image_size)
+    dataset = EpisodeDataset(source, fold, spec_of=lists[0].specs.__getitem__, length=0, transform=transform)
+    size = protocol.input_size or model.image_size
+    feed = Feed(cache, dataset, lists, protocol=protocol, image_size=size, batch_size=batch_size)
+
+    def scores() -> Generator[Scored[S], None, None]:
+        work = partial(_score_step, feed, score)
+        for step, scored in in_lanes(work, feed.load(workers=workers), lanes=lanes_for(model.device)):
+            feed.done(step)
+            yield from scored
+
+    own: list[tuple[int, int, S]] = []
+    running = scores()
+    try:
+        for one in (progress or Silent())(running, title, sum(len(step.entries) for step in feed.steps)):
+            own.append((one.entry.repeat, one.entry.place, one.score))
+    finally:
+        running.close()  # lanes and workers end here, whatever was raised
+    found: list[dict[int, S]] = [{} for _ in lists]
+    for repeat, place, scored in chain.from_iterable(of_all(own)):
+        found[repeat][place] = scored
+    return [[by_place[e] for e in range(len(by_place))] for by_place in found]
+
+
+@torch.inference_mode()
+def _score_step(feed: Feed, score: Callable[[Matched], S], step: Step) -> tuple[Step, list[Scored[S]]]:
+    """Match the episodes of a step at once, and score each."""
+    query, support = feed.features(step)
+    model, size = feed.cache.model, (feed.image_size, feed.image_size)
+    # test classes are novel, and the base learner must not be told which base class a held-out one is
+    known = torch.tensor([feed.base_index(entry.spec.class_id) for entry in step.entries], device=model.device)
+    prediction = model.match(query, support, size=size, base_index=known)
+    maps = {"final": prediction.logits} | {n: prediction.aux[n] for n in ("meta", "base") if n in prediction.aux}
+    scored = []
+    for b, entry in enumerate(step.entries):
+        truth = feed.truth(step, entry)
+        logits = {n: at_truth(m[b : b + 1].float(), truth.labels.shape, feed.protocol) for n, m in maps.items()}
+        scored.append(Scored(entry, score(Matched(entry, logits, truth.scored[0], truth.scored[1], truth.labels))))
+    return step, scored
+
+
+def predict(cache: FeatureCache, sample: Sample) -> Prediction:
+    """The prediction of a sample of one episode, with whatever of it is cached; on the CPU."""
+    spec, device = sample.specs[0], cache.model.device
+    episode = sample.episode.to(device)
+    query = cache.query(spec.query, episode.query_image)
+    keys = [(i, spec.class_id) for i in spec.support]
+    support = cache.support(keys, episode.support_images, episode.support_masks)
+    prediction = cache.model.match(query, support, size=episode.size, base_index=episode.base_index)
+    return Prediction(
+        prediction.logits.float().cpu(),
+        {name: value.float().cpu() for name, value in prediction.aux.items()},
+        tuple(c.float().cpu() for c in prediction.correlations),
+    )
+
+
+def input_transform(protocol: EvaluationProtocol, image_size: int) -> Transform:
+    """How the protocol brings an image to the model's input."""
+    size = protocol.input_size or image_size
+    return Pad(size) if protocol.resize == "pad" else Squeeze(size, antialias=protocol.antialias)
+
+
+def at_truth(logits: Tensor, size: Sequence[int], protocol: EvaluationProtocol) -> Tensor:
+    """(1, C, S, S) at the size that the protocol scores a query of (H, W) at."""
+    height, width = size
+    if protocol.scored_at == "input":
+        return logits
+    if protocol.scored_at == "padded_square":
+        side = max(height, width)
+        return resize_ac(logits, (side, side))
+    if protocol.scored_at == "cropped":
+        rows, columns = Pad(logits.shape[-1]).content(height, width)
+        logits = logits[..., :rows, :columns]
+    return resize_ac(logits, (height, width))
+
+
+def at_labels(mask: Tensor, size: Sequence[int], protocol: EvaluationProtocol) -> Tensor:
+    """A mask (S, S) at the size that the protocol scores at, in the query's own size (H, W)."""
+    height, width = size
+    if protocol.scored_at == "input":
+        side = max(height, width)
+        shown = (side, side) if protocol.resize == "pad" else (height, width)
+        mask = resize_nearest(mask[None, None].float(), shown)[0, 0] == 1
+    return mask[:height, :width]

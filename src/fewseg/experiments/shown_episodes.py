@@ -1,0 +1,113 @@
+"""Episodes to show: the first of the plan's own list, of different classes, never chosen by their result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
+from fewseg.data.episodes.protocols import get_protocol
+from fewseg.data.episodes.sampling import sample_episodes
+from fewseg.data.source import Fold, ImageSource
+from fewseg.experiments.plan import Plan
+from fewseg.features.cache import FeatureCache
+from fewseg.progress import Silent
+from fewseg.report.chosen_episodes import episode_panel
+from fewseg.report.contents import Panel
+from fewseg.storage.opening import open_target, open_test_data
+
+SIMPLE, COMPLEX = "simple", "complex"
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One episode of a kind of scene, predicted with the support mask (the panel's own) and without (its other)."""
+
+    kind: str
+    """simple or complex."""
+    panel: Panel
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; without the pictures."""
+        return {
+            "kind": self.kind,
+            "class": self.panel.class_name,
+            "episode": self.panel.caption,
+            "iou_with": self.panel.iou,
+            "iou_without": self.panel.others[0].iou,
+        }
+
+
+def scene_pictures(
+    plan: Plan,
+    run: str,
+    other: str,
+    *,
+    take_away: bool,
+    levels: Sequence[str],
+    count: int,
+    progress: Silent,
+) -> tuple[Scene, ...]:
+    """`count` simple and `count` complex episodes with both runs' predictions.
+
+    Of one level they are told apart by the query: one class in it, or several. `take_away` removes the mask from
+    `other` at test time.
+    """
+    scenes: list[Scene] = []
+    for level in levels:
+        words = (f"data.level={level}",) if level else ()
+        opened = open_target(run, words, device=plan.device)
+        second = open_target(other, words, device=plan.device, support_mask=not take_away)
+        source, fold = open_test_data(opened, progress=progress)
+        listed = first_list(plan, source, fold, shots=opened.config.data.shots)
+        caches = {"with mask": FeatureCache(opened.model), "without mask": FeatureCache(second.model)}
+        protocol = get_protocol(plan.protocol, dataset=source.name)
+        for kind, chosen in _kinds(source, listed, level, split=len(levels) == 1, count=count).items():
+            for spec in progress(chosen, f"drawing {kind} scenes", len(chosen)):
+                panel = episode_panel(caches, source, fold, spec, protocol=protocol)
+                scenes.append(Scene(kind, panel))
+    return tuple(scenes)
+
+
+def first_list(plan: Plan, source: ImageSource, fold: Fold, *, shots: int, episodes: int | None = None) -> EpisodeList:
+    """The episodes of the plan's first repeat."""
+    return sample_episodes(
+        source,
+        fold,
+        protocol=get_protocol(plan.protocol, dataset=source.name),
+        seed=plan.seeds(plan.config())[0],
+        shots=shots,
+        episodes=episodes or plan.episodes,
+    )
+
+
+def _kinds(
+    source: ImageSource, listed: EpisodeList, level: str, *, split: bool, count: int
+) -> dict[str, list[EpisodeSpec]]:
+    if not split:
+        return {level: different(listed, count)}
+
+    def several(spec: EpisodeSpec) -> bool:
+        return len(source.index.classes_in(spec.query, min_pixels=source.min_pixels)) > 1
+
+    return {
+        SIMPLE: different(listed, count, keep=lambda spec: not several(spec)),
+        COMPLEX: different(listed, count, keep=several),
+    }
+
+
+def different(
+    listed: EpisodeList, count: int, *, keep: Callable[[EpisodeSpec], bool] = lambda _: True
+) -> list[EpisodeSpec]:
+    """The first `count` episodes that are kept, of different classes as long as there are any."""
+    kept = [spec for spec in listed.specs if keep(spec)]
+    seen: dict[int, int] = {}
+    rounds = []
+    for spec in kept:
+        rounds.append(seen.get(spec.class_id, 0))
+        seen[spec.class_id] = rounds[-1] + 1
+    order = np.argsort(rounds, kind="stable")[:count]
+    return [kept[i] for i in order]

@@ -1,0 +1,105 @@
+"""Extracted features in a folder, for several runs: of other seeds, folds or heads on the same frozen back-end.
+
+Every view of an image is one file, written under another name and moved into place, so runs may share it while they
+run. What extraction depends on names the folder inside: other weights, another image size or augmentation find nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from fewseg.data.dataset import ImageLabels
+from fewseg.data.source import ImageSource
+from fewseg.data.transforms import AugmentConfig
+from fewseg.files import replacing
+from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.hub_model import model_options
+
+FORMAT = 2
+"""To be raised when extraction or a view changes without a new version."""
+
+
+class FeatureStore:
+    """Features and labels by key, in files under `folder`; `classes` are those that views are cut by, () all."""
+
+    def __init__(
+        self,
+        folder: Path,
+        model: FewShotSegmenter,
+        source: ImageSource,
+        augment: AugmentConfig,
+        *,
+        classes: tuple[int, ...] = (),
+    ) -> None:
+        options = model_options(model)
+        depends = {
+            "format": FORMAT,
+            "fewseg": version("fewseg"),
+            "method": model.name,
+            # what else these two change is in the frozen tensors
+            "options": {key: value for key, value in options.items() if key not in ("base_classes", "shots")},
+            "device": model.device.type,
+            "frozen": _frozen_hash(model),
+            "image_size": model.image_size,
+            "augment": asdict(augment),
+            "classes": classes,
+            "data": [source.name, source.subset, source.index.sha256],
+        }
+        text = json.dumps(depends, indent=2, sort_keys=True)
+        self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / "depends.json") as work:
+            work.write_text(text)
+
+    def get(self, key: tuple[Any, ...]) -> tuple[Features, ImageLabels] | None:
+        """What was put under the key; None where nothing was, or the file is damaged."""
+        try:
+            tensors = safetensors.torch.load(self._path(key).read_bytes())  # not load_file, whose mapping stays open
+        except (FileNotFoundError, SafetensorError):
+            return None
+        labels = ImageLabels(tensors.pop("labels"), tuple(tensors.pop("class_ids").tolist()))
+        return dict(_unpacked(name, tensor) for name, tensor in tensors.items()), labels
+
+    def put(self, key: tuple[Any, ...], features: Features, labels: ImageLabels) -> None:
+        """Keep features and the labels of their view."""
+        tensors = dict(_packed(name, f) for name, f in features.items())
+        tensors |= {"labels": labels.local.contiguous(), "class_ids": torch.tensor(labels.class_ids, dtype=torch.int64)}
+        with replacing(self._path(key)) as work:
+            work.write_bytes(safetensors.torch.save(tensors))
+
+    def _path(self, key: tuple[Any, ...]) -> Path:
+        return self.folder / ("-".join(str(part) for part in key) + ".safetensors")
+
+
+_LAST = "@channels_last"
+
+
+def _packed(name: str, f: Tensor) -> tuple[str, Tensor]:
+    """A file keeps no memory layout, on which the last bits of a sum depend; so channels-last maps are marked."""
+    last = f.ndim >= 4 and not f.is_contiguous() and f.movedim(-3, -1).is_contiguous()
+    return (name + _LAST, f.movedim(-3, -1)) if last else (name, f.contiguous())
+
+
+def _unpacked(name: str, tensor: Tensor) -> tuple[str, Tensor]:
+    return (name.removesuffix(_LAST), tensor.movedim(-1, -3)) if name.endswith(_LAST) else (name, tensor)
+
+
+def _frozen_hash(model: FewShotSegmenter) -> str:
+    """Of all tensors that training does not change."""
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name not in trained:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,230 @@
+"""Frozen features of a training set, extracted once: of every image as it is, mirrored, and in further views.
+
+A mirrored image's features are not its features mirrored: strided layers pad on one side. So both are extracted. Every
+view of an image is extracted on its own, so that a resumed run, which extracts fewer, finds the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fewseg.data.dataset import EpisodeDataset, GlobalSampler, ImageLabels, make_loader
+from fewseg.data.episodes.sampling import TrainingEpisodes
+from fewseg.data.transforms import sample_seed
+from fewseg.episode import Episode
+from fewseg.errors import DataError
+from fewseg.features.cache import nbytes, stack_queries, stack_supports
+from fewseg.features.overflow import FeatureFile
+from fewseg.features.store import FeatureStore
+from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.progress import Silent
+from fewseg.runtime.threads import in_lanes, lanes_for
+
+Key = tuple[Any, ...]
+"""("query", image, view) or ("support", image, class, view); a method that masks features has queries only."""
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """A batch of episodes as extracted features; `labels` is an Episode whose images are empty."""
+
+    query: Features
+    support: Features
+    labels: Episode
+
+
+class TrainingFeatures:
+    """Extracted features of a training set; every episode takes its images in random ones of their `views`.
+
+    `gigabytes` of them are kept in memory, the others in a temporary file. What `store` holds is not extracted again.
+    """
+
+    def __init__(
+        self,
+        model: FewShotSegmenter,
+        dataset: EpisodeDataset,
+        episodes: TrainingEpisodes,
+        *,
+        views: int = 2,
+        gigabytes: float = 4.0,
+        store: FeatureStore | None = None,
+    ) -> None:
+        self.model, self.dataset, self.episodes, self.views = model, dataset, episodes, views
+        self.budget = int(gigabytes * 1e9)
+        self.used = 0
+        self._kept: dict[Key, Features] = {}
+        self._labels: dict[tuple[int, int], ImageLabels] = {}
+        self._file: FeatureFile | None = None
+        self._store = store
+
+    def fill(self, sampler: GlobalSampler, *, workers: int, progress: Silent, folder: Path | None = None) -> None:
+        """Extract all that the sampler's episodes will ask for and is not there yet.
+
+        The file for what memory has no room for is made in `folder`. DataError where the disk has no room either.
+        """
+        wanted = self._wanted(sampler)
+        total = sum(len(keys) for keys in wanted.values())
+        images = _Images(self.dataset, wanted, self._store)
+        loader = make_loader(images, [[n] for n in range(len(images))], workers=workers)
+        was_training = self.model.training
+        self.model.eval()
+        done = self._extracted(loader)
+        try:
+            for key, features in progress(done, "extracting features", total):
+                self._keep(key, features, total, folder)
+        finally:
+            done.close()
+            self.model.train(was_training)
+
+    def batches(self, sampler: GlobalSampler) -> Iterator[FeatureBatch]:
+        """The sampler's batches from what was extracted."""
+        for numbers in sampler:
+            yield self._batch(numbers)
+
+    def _wanted(self, sampler: GlobalSampler) -> dict[int, set[Key]]:
+        """By image, so that each is loaded once."""
+        wanted: dict[int, set[Key]] = {}
+        for g in (g for numbers in sampler for g in numbers):
+            spec = self.episodes.spec(g)
+            for slot, (i, view) in enumerate(zip((spec.query, *spec.support), self._views(g), strict=True)):
+                as_query = slot == 0 or self.model.masks_features
+                key = ("query", i, view) if as_query else ("support", i, spec.class_id, view)
+                if key not in self._kept:
+                    wanted.setdefault(i, set()).add(key)
+        return dict(sorted(wanted.items()))
+
+    def _extracted(self, loader: Iterable[_Loaded]) -> Generator[tuple[Key, Features], None, None]:
+        """Features by key; labels are kept on the way."""
+
+        def inputs() -> Iterator[tuple[Key, Tensor | Features, ImageLabels]]:
+            for views, stored in loader:
+                for i, view, image, received in views:
+                    # a loader process's tensors hold an open file each; copies do not
+                    labels = replace(received, local=received.local.clone())
+                    self._labels[i, view] = labels
+                    self.used += labels.local.numel()
+                    for key, found in stored[view].items():
+                        yield key, image if found is None else {n: f.clone() for n, f in found.items()}, labels
+
+        return in_lanes(self._extract, inputs(), lanes=lanes_for(self.model.device))
+
+    @torch.no_grad()
+    def _extract(self, item: tuple[Key, Tensor | Features, ImageLabels]) -> tuple[Key, Features]:
+        key, given, labels = item
+        if not isinstance(given, Tensor):
+            return key, given
+        pixels = given[None].to(self.model.device)
+        if key[0] == "query":
+            features = self.model.extract_query(pixels)
+        else:
+            mask = self.dataset.class_maps(labels, key[2])[0]
+            features = self.model.extract_support(pixels[:, None], mask[None, None].to(self.model.device))
+        features = {name: f.cpu() for name, f in features.items()}
+        if self._store is not None:
+            self._store.put(key, features, labels)
+        return key, features
+
+    def _keep(self, key: Key, features: Features, total: int, folder: Path | None) -> None:
+        size = nbytes(features)
+        if self.used + size <= self.budget:
+            self._kept[key] = features
+            self.used += size
+            return
+        if self._file is None:
+            self._file = _new_file(folder, size * total - self.budget)
+        filed = self._file.put(features)
+        if filed is None:
+            raise _no_room(folder, size * total - self.budget)
+        self._kept[key] = filed
+
+    def _batch(self, numbers: Iterable[int]) -> FeatureBatch:
+        queries, supports, maps, classes = [], [], [], []
+        for g in numbers:
+            spec, (view, *views) = self.episodes.spec(g), self._views(g)
+            c = spec.class_id
+            queries.append(self._kept["query", spec.query, view])
+            supports.append([self._support(i, c, v) for i, v in zip(spec.support, views, strict=True)])
+            maps.append(self.dataset.class_maps(self._labels[spec.query, view], c))
+            classes.append(c)
+        count, shots = len(classes), self.episodes.shots
+        labels = torch.stack(maps)
+        episode = Episode(
+            query_image=torch.empty(count, 3, 0, 0),
+            support_images=torch.empty(count, shots, 3, 0, 0),
+            support_masks=torch.empty(count, shots, 0, 0),
+            class_id=torch.tensor(classes),
+            base_index=torch.tensor([self.dataset.fold.base_index(c) for c in classes]),
+            query_mask=labels[:, 0],
+            query_base_mask=labels[:, 1],
+        )
+        return FeatureBatch(stack_queries(queries), stack_supports(supports), episode)
+
+    def _support(self, i: int, class_id: int, view: int) -> Features:
+        if not self.model.masks_features:
+            return self._kept["support", i, class_id, view]
+        mask = self.dataset.class_maps(self._labels[i, view], class_id)[0]
+        return self.model.as_support(self._kept["query", i, view], mask[None, None])
+
+    def _views(self, g: int) -> list[int]:
+        rng = np.random.default_rng([self.dataset.seed, sample_seed(g)])
+        return rng.integers(0, self.views, 1 + self.episodes.shots).tolist()
+
+
+_Loaded = tuple[list[tuple[int, int, Tensor, ImageLabels]], dict[int, dict[Key, Features | None]]]
+"""Per view: image number, view, image (3, S, S) and labels; and by view, per key, what the store holds of it."""
+
+
+class _Images(Dataset[_Loaded]):
+    """Number of a wanted image -> its views, and what is stored of them; a view that is stored whole is not loaded."""
+
+    def __init__(self, dataset: EpisodeDataset, wanted: dict[int, set[Key]], store: FeatureStore | None) -> None:
+        self.dataset, self.wanted, self.store = dataset, list(wanted.items()), store
+
+    def __len__(self) -> int:
+        return len(self.wanted)
+
+    def __getitem__(self, n: int) -> _Loaded:
+        i, keys = self.wanted[n]
+        stored: dict[int, dict[Key, Features | None]] = {}
+        labels: dict[int, ImageLabels] = {}
+        for key in sorted(keys):
+            found = None if self.store is None else self.store.get(key)
+            stored.setdefault(key[-1], {})[key] = None if found is None else found[0]
+            if found is not None:
+                labels[key[-1]] = found[1]
+        missing = [view for view, of_view in stored.items() if None in of_view.values()]
+        loaded = self.dataset.load_views(i, missing)
+        views = [
+            (i, view, *loaded[view]) if view in loaded else (i, view, torch.empty(0), labels[view])
+            for view in sorted(stored)
+        ]
+        return views, stored
+
+    @staticmethod
+    def collate(items: list[_Loaded]) -> _Loaded:
+        """One image is a batch."""
+        return items[0]
+
+
+def _new_file(folder: Path | None, needed: int) -> FeatureFile:
+    free = shutil.disk_usage(folder or tempfile.gettempdir()).free
+    if needed > free:
+        raise _no_room(folder, needed)
+    return FeatureFile(limit=free, folder=folder)
+
+
+def _no_room(folder: Path | None, needed: int) -> DataError:
+    return DataError(
+        f"the frozen features need about {needed / 1e9:.0f} GB more than train.cache_gb, and the disk of"
+        f" {folder or tempfile.gettempdir()} has no room for them; set train.cache_features=false"
+    )

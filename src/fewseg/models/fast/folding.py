@@ -1,0 +1,106 @@
+"""Convolution and BatchNorm as one convolution where nothing is trained: same numbers, one pass less over the maps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewseg.models.fast import winograd
+
+
+def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """norm(conv(x)); with one convolution if the statistics are fixed and no gradient is wanted."""
+    if norm.training or is_trained(conv, x) or torch.compiler.is_compiling():
+        return norm(conv(x))
+    weight, bias = _fold(conv, norm)  # made anew each time: a pass over weights is nothing beside one over maps
+    if winograd.suits(x, conv):
+        return winograd.convolve(x, weight, bias, dilation=conv.dilation[0])
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)  # type: ignore[arg-type]
+
+
+class FoldedSequential(nn.Sequential):
+    """A sequence whose convolutions take in the BatchNorms behind them where nothing is trained."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return run_folded(self, input)
+
+
+def run_folded(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """A sequence of modules, every convolution with a BatchNorm behind it as one."""
+    waiting: nn.Conv2d | None = None
+    for module in modules:
+        if waiting is not None:
+            if isinstance(module, nn.BatchNorm2d):
+                x, waiting = conv_norm(waiting, module, x), None
+                continue
+            x, waiting = waiting(x), None
+        if isinstance(module, nn.Conv2d):
+            waiting = module
+        else:
+            x = module(x)
+    return x if waiting is None else waiting(x)
+
+
+class FoldedCopy:
+    """A copy of a network with folded convolutions, for networks whose code is not ours.
+
+    Each BatchNorm must be registered right behind the convolution that it follows. Not a module's part: it is neither
+    saved nor trained, and made anew when the network's tensors are others or hold something else.
+    """
+
+    def __init__(self) -> None:
+        self._made: tuple[list[tuple[Tensor, int]], nn.Module] | None = None
+
+    def of(self, net: nn.Module, x: Tensor) -> nn.Module:
+        """The copy; the network itself where a gradient is wanted, statistics are gathered or a graph is captured."""
+        if torch.compiler.is_compiling():
+            return net
+        tensors = [*net.parameters(), *net.buffers()]
+        wanted = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
+        gathers = any(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+        if wanted or gathers or any(t.is_inference() for t in tensors):
+            return net
+        made = self._made
+        if made is None or not _same(made[0], tensors):
+            # the references keep the memory, so that no other tensor can come to lie where these lay
+            made = self._made = ([(t.detach(), t._version) for t in tensors], _folded(net))
+        return made[1]
+
+
+def _same(before: list[tuple[Tensor, int]], now: list[Tensor]) -> bool:
+    return len(before) == len(now) and all(
+        old.data_ptr() == new.data_ptr() and version == new._version
+        for (old, version), new in zip(before, now, strict=True)
+    )
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _folded(net: nn.Module) -> nn.Module:
+    net = copy.deepcopy(net)
+    for parent in net.modules():
+        for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                weight, bias = _fold(conv, norm)
+                conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
+                setattr(parent, name, getattr(norm, "act", nn.Identity()))  # timm's BatchNorms end with theirs
+    return net.requires_grad_(False)
+
+
+def is_trained(conv: nn.Conv2d, x: Tensor) -> bool:
+    """Whether a gradient will pass through a convolution."""
+    return torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
+
+
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        raise ValueError("a BatchNorm without running statistics cannot be folded")
+    scale = (variance + norm.eps).rsqrt() * norm.weight
+    bias = norm.bias - mean * scale if conv.bias is None else norm.bias + (conv.bias - mean) * scale
+    return conv.weight * scale.view(-1, 1, 1, 1), bias

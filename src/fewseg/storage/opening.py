@@ -1,0 +1,123 @@
+"""Opening what a user names: a run directory, a saved model, or a method that needs no training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewseg import registry
+from fewseg.build import create_model, create_source, pick_device
+from fewseg.config import Config, load_config
+from fewseg.data.source import Fold, ImageSource
+from fewseg.errors import UsageError
+from fewseg.models.base import FewShotSegmenter
+from fewseg.progress import Silent
+from fewseg.runtime.memory import keep_freed_memory
+from fewseg.storage.saved import find_folder, load_model, read_record, shipped_folder
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready for use, with the configuration that names its data."""
+
+    model: FewShotSegmenter
+    config: Config
+    fold: Fold | None
+    """The fold it was trained on, with its held-out classes; None for a method without training."""
+    trained_on: str | None
+    """The data set it was trained on; None where that is not known."""
+    checkpoint: dict[str, Any]
+    """Path and hash of the weights."""
+
+
+def open_target(
+    target: str, words: Sequence[str], *, device: str = "auto", support_mask: bool = True, **overrides: Any
+) -> Opened:
+    """Open a model that comes with fewseg, a run directory, a saved folder, or a training-free method by its recipe's
+    name.
+
+    `words` are recipes and overrides, as for `load_config`; `support_mask=False` is passed to the model.
+    """
+    keep_freed_memory()
+    path = shipped_folder(target) or Path(target)
+    options = overrides if support_mask else {**overrides, "support_mask": False}
+    if path.is_dir():
+        return _open_folder(path, words, device=device, options=options)
+    if "/" in target and path.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{target} is no directory; give a run directory, a saved model, or a method such as dense")
+    config = load_config(target, *words)
+    if registry.find("model", config.model.name).trainable:
+        raise UsageError(
+            f"{config.model.name} must be trained first (fewseg train {target} ...); then give its run directory"
+        )
+    model = create_model(
+        config.model.name,
+        backbone=config.model.backbone,
+        weights=config.model.weights,
+        shots=config.data.shots,
+        **config.model.options,
+    )
+    return Opened(model.eval().to(pick_device(device)), config, None, None, {})
+
+
+def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict[str, Any]) -> Opened:
+    folder = find_folder(path)
+    record = read_record(folder)
+    model = load_model(folder, **options)
+    if not isinstance(model, FewShotSegmenter):
+        raise UsageError(
+            f"{path} holds a base learner, which segments base classes only; give a run of a few-shot method"
+        )
+    run_file = next((d / "config.yaml" for d in (path, path.parent) if (d / "config.yaml").is_file()), None)
+    config = load_config(*([str(run_file)] if run_file else []), *words)
+    if run_file is None and not any(word.startswith("data.shots=") for word in words):
+        config.data.shots = model.shots
+    trained = record["info"].get("fold")
+    fold = None
+    if trained is not None:
+        fold = Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))
+    checkpoint = {"path": str(folder), "sha256": record["sha256"]}
+    trained_on = record["info"].get("data", {}).get("name")
+    return Opened(model.to(pick_device(device)), config, fold, trained_on, checkpoint)
+
+
+def open_test_data(opened: Opened, *, progress: Silent | None = None) -> tuple[ImageSource, Fold]:
+    """The configured test subset, and the fold to evaluate the model on."""
+    source = create_source(opened.config, "test", progress=progress)
+    return source, evaluation_fold(opened, source, opened.config.data.fold)
+
+
+def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
+    """Fold `index` as the model knows it: with the base classes it was trained on.
+
+    Raises UsageError if it was trained on classes that are novel there.
+    """
+    fold = source.fold(index)
+    if opened.fold is None or opened.trained_on not in (None, source.name):  # class ids are the data set's own
+        _check_base_classes(opened.model, source, fold)
+        return fold
+    seen = set(opened.fold.base) & set(fold.novel)
+    if seen and not opened.fold.novel:
+        raise UsageError(
+            f"the model was trained on every class of {source.name}, so nothing in it can measure the model; give "
+            "another data set, or train a fold's model"
+        )
+    if seen:
+        names = ", ".join(source.class_names[c - 1] for c in sorted(seen))
+        raise UsageError(
+            f"the model was trained on classes that are novel in fold {index} ({names}); it was trained for fold "
+            f"{opened.fold.index}: evaluate with data.fold={opened.fold.index}"
+        )
+    return opened.fold if opened.fold.novel == fold.novel else fold
+
+
+def _check_base_classes(model: FewShotSegmenter, source: ImageSource, fold: Fold) -> None:
+    """Raise UsageError for a converted model whose base learner knows another number of classes than the fold has."""
+    head: Any = getattr(model, "base", None)
+    if head is not None and head.classifier.out_channels - 1 != len(fold.base):
+        raise UsageError(
+            f"the model's base learner knows {head.classifier.out_channels - 1} classes, but fold {fold.index} of "
+            f"{source.name} has {len(fold.base)} base classes; evaluate it on the data set that it was trained on"
+        )

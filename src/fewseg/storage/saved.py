@@ -1,0 +1,185 @@
+"""Saved models: written whole, found again in folders and run directories, and loaded with every check."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewseg import registry
+from fewseg.build import construct
+from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.files import file_sha256, sync
+from fewseg.models.base import FewShotSegmenter
+from fewseg.models.hub_model import FORMAT, checksum, cpu_state, model_options, write_files
+from fewseg.models.parts.backbone_weights import load_backbone_weights, load_strict, read_state_dict
+from fewseg.models.parts.backbones import LITE, create_backbone
+from fewseg.models.parts.base_learner import PSPNet
+
+
+def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = None, *, slim: bool = False) -> Path:
+    """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one
+    whole.
+
+    `info` is kept as it is (JSON-able), under "info" in `fewseg.json`; None: what the model was loaded with. `slim`
+    leaves the back-end to the package that brings its ImageNet weights, and keeps the rest as 16-bit floats; only
+    `load_model` reads that. Raises UsageError for a folder that holds anything but a saved model: it would be lost.
+    """
+    folder = folder.resolve()
+    check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        if slim:
+            write_files(model, work, info, state=_slim_state(model), backbone="imagenet")
+        else:
+            write_files(model, work, info)
+        for path in (*work.iterdir(), work):
+            sync(path)
+        _swap(work, folder)
+        sync(folder.parent)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _slim_state(model: nn.Module) -> dict[str, Tensor]:
+    """The trained tensors in 16 bits; UsageError where the back-end is another than the ImageNet one of a package."""
+    name = str(model_options(model).get("backbone"))
+    if name not in LITE:
+        raise UsageError(f"a slim model's back-end comes with a package, as {', '.join(LITE)} do; this one has {name}")
+    state, backbone = cpu_state(model), create_backbone(name)
+    load_backbone_weights(backbone, name, "imagenet")
+    if any(not torch.equal(t, state[f"backbone.{n}"]) for n, t in backbone.state_dict().items()):
+        raise UsageError("this model's back-end was trained further, so it must be kept; save it whole")
+    rest = {n: t for n, t in state.items() if not n.startswith("backbone.")}
+    return {n: t.half() if t.is_floating_point() else t for n, t in rest.items()}
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise UsageError for a folder that holds anything but a saved model: it would be lost."""
+    if folder.exists() and not (folder / "fewseg.json").is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already and is no saved model; give the name of a new folder")
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    folder = Path(str(resources.files("fewseg") / "shipped"))
+    return sorted(file.parent.name for file in folder.glob("*/fewseg.json"))
+
+
+def shipped_folder(name: str) -> Path | None:
+    """The folder of a model that comes with the package; None for another name, or where a directory has this one."""
+    if name not in shipped_models() or Path(name).is_dir():
+        return None
+    return Path(str(resources.files("fewseg") / "shipped" / name))
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`; the old one stays beside it until the new one is there."""
+    old = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def find_folder(path: Path) -> Path:
+    """The saved folder that a path means: itself, or the best (else the last) model of a run directory."""
+    # the hidden ones: a run that was killed between the two renames of a swap
+    for candidate in (path, *(path / name for name in ("best", ".best.old", "last", ".last.old"))):
+        if (candidate / "fewseg.json").is_file():
+            return candidate
+    raise DataError(
+        f"{path} is neither a saved model nor a run directory with one (no fewseg.json in it, best/ or last/)"
+    )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `fewseg.json` of a saved folder or a run's model says."""
+    file = find_folder(path) / "fewseg.json"
+    try:
+        record = json.loads(file.read_text())
+        if record["format"] > FORMAT:
+            raise DataError(f"{file} was written by a newer fewseg (format {record['format']}); upgrade fewseg")
+        if absent := {"method", "class", "sha256", "info"} - record.keys():
+            raise DataError(f"{file} is damaged (no {', '.join(sorted(absent))}); save the model again")
+        return record
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is damaged ({error}); save the model again") from error
+
+
+def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
+    """A trained model in evaluation mode: one that comes with fewseg ("lite"), a run directory, or a saved folder.
+
+    `overrides` change constructor arguments that do not change weights, such as `support_mask=False`.
+    Raises DataError where files are missing, damaged, or do not fit.
+    """
+    folder = find_folder(shipped_folder(str(name_or_path)) or Path(name_or_path))
+    record = read_record(folder)
+    try:
+        text = (folder / "config.json").read_text()
+        arguments = json.loads(text)
+        if not isinstance(arguments, dict):
+            raise TypeError("no keyword arguments in it")
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise DataError(f"{folder / 'config.json'} is missing or damaged ({error}); save the model again") from error
+    if "checksum" in record and record["checksum"] != checksum(record, text):  # one made by hand may have none
+        raise DataError(f"{folder} is damaged: config.json or fewseg.json is not as it was saved; save the model again")
+    method = record["method"]
+    if method != PSPNet.name and method not in registry.classes("model"):
+        method = record["class"]
+    try:
+        model = construct(method, arguments | overrides, common={})
+    except FewsegError:
+        raise
+    except Exception as error:  # a constructor raises whatever a value of a wrong type leads it to
+        raise DataError(
+            f"{folder / 'config.json'} does not describe a {method} ({type(error).__name__}: {error}); "
+            "copy or save the model again"
+        ) from error
+    weights = folder / "model.safetensors"
+    if weights.is_file() and file_sha256(weights) != record["sha256"]:
+        raise DataError(f"{weights} is damaged: its hash is not the one in fewseg.json; copy or save the model again")
+    state = read_state_dict(weights)
+    if record.get("backbone") is not None:
+        name = str(arguments.get("backbone"))
+        if record["backbone"] != "imagenet" or name not in LITE:
+            raise DataError(f"{folder} lacks its back-end, which is none that comes with fewseg; save the model whole")
+        load_backbone_weights(model.backbone, name, "imagenet")
+        state = {f"backbone.{n}": t for n, t in model.backbone.state_dict().items()} | state
+    load_strict(model, state, what=str(weights))
+    model.info = record["info"]
+    return model.eval()
+
+
+def load_base_learner(model: Any, run: Path, *, base: tuple[int, ...]) -> None:
+    """Fill a segmenter's back-end and base head from a run of `fewseg train base` on the same base classes."""
+    learner: Any = load_model(run)
+    if not isinstance(learner, PSPNet):
+        raise UsageError(
+            f"base.run={run} holds {read_record(run)['method']}, not a base learner; train one: fewseg train base"
+        )
+    trained = tuple(read_record(run)["info"].get("fold", {}).get("base", base))
+    if trained != base:
+        raise UsageError(
+            f"base.run={run} was trained on the base classes {list(trained)}, this fold's are {list(base)}; "
+            "train it on the same fold with the same train.validation, train.held_out and train.all_classes"
+        )
+    what = f"base learner {run}"
+    load_strict(model.backbone, learner.backbone.state_dict(), what=f"{what} (back-end)")
+    load_strict(model.base, learner.base.state_dict(), what=f"{what} (head)")

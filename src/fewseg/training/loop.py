@@ -1,0 +1,350 @@
+"""Training: one visible loop for every method.
+
+Everything random is a function of (seed, step): a run that was killed resumes from its last checkpoint and ends with
+the same weights. A run directory holds `config.yaml` and `run.json` (what repeating needs), `metrics.jsonl`, `best/`
+and `last/` (saved models), `base/` (the base learner that was trained first), `state.pt` and the checkpoint before it
+(what resuming needs), and `failure/` where the loss was not finite.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from fewseg.config import Config, load_config
+from fewseg.data.dataset import GlobalSampler
+from fewseg.data.transforms import sample_seed
+from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.progress import Silent
+from fewseg.registry import method_class
+from fewseg.runtime.memory import keep_freed_memory
+from fewseg.runtime.processes import (
+    any_of,
+    create_fabric,
+    end_with_children,
+    launch,
+    lost,
+    of_all,
+    on_main,
+    synchronise_batchnorm,
+)
+from fewseg.storage.saved import find_folder, read_record, save_model
+from fewseg.training.log import Log
+from fewseg.training.replay import plain, save_failure
+from fewseg.training.run_start import check_run, describe_run, deterministic, start_directory
+from fewseg.training.state import State, load_state, save_state
+from fewseg.training.stop import Stop, StoppedError
+from fewseg.training.tasks import BaseTask, EpisodeTask, Task
+
+LOG_EVERY = 20
+"""Batches between lines of the log."""
+
+
+@dataclass
+class Training:
+    """All that the loop needs."""
+
+    config: Config
+    run: Path
+    task: Task
+    fabric: Fabric
+    module: nn.Module
+    optimizer: Optimizer
+    rates: list[float]
+    """Initial learning rate of every group."""
+    state: State
+    total: int
+    """Batches of the whole run."""
+    stop: Stop
+    progress: Silent
+
+
+def train(config: Config, run: Path, *, resume: bool = False, progress: Silent | None = None) -> Path:
+    """Train as configured into the directory `run`; returns it.
+
+    A directory that holds a run is refused unless `resume`; a finished run is left as it is. SIGINT and SIGTERM end
+    the run with a checkpoint. Raises UsageError for a configuration that differs from the one the run was started
+    with, DataError for data that is missing or a directory that cannot be written.
+    """
+    keep_freed_memory()
+    fabric = start_processes(config)
+    progress = (progress or Silent()) if fabric.is_global_zero else Silent()
+    with Stop() as stop, deterministic(config.train.deterministic, progress=progress):
+        training = prepare(config, run, fabric, resume=resume, stop=stop, progress=progress)
+        with told_where(training):
+            loop(training)
+    return run
+
+
+def prepare(config: Config, run: Path, fabric: Fabric, *, resume: bool, stop: Stop, progress: Silent) -> Training:
+    """The task, the run directory, the base learner and the state to start from."""
+    on_main(fabric, lambda: check_run(config, run, resume=resume))
+    torch.manual_seed(config.train.seed)
+    task = create_task(config, progress=progress)
+    described = describe_run(config, task)
+    on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
+    if isinstance(task, EpisodeTask):
+        task.take_base(ensure_base(config, run, resume=resume, progress=progress))
+    total = math.ceil(task.epoch_length * config.train.epochs / config.train.batch_size)
+    optimizer = create_optimizer(task.param_groups(config), config)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    task.module.train()
+    if fabric.world_size > 1:
+        synchronise_batchnorm(task.module, device=fabric.device)
+    module, optimizer = fabric.setup(task.module, optimizer)
+    state, damage = load_state(run, task.model, optimizer) if resume else (State(), "")
+    if damage:
+        progress.log(damage)
+    return Training(config, run, task, fabric, module, optimizer, rates, state, total, stop, progress)
+
+
+@contextmanager
+def told_where(t: Training) -> Iterator[None]:
+    """Whatever ends the loop early also says where it ended and where `--resume` goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # nothing is saved here: a second interrupt may fall between a step and its bookkeeping
+        raise FewsegError(f"stopped at once; {_whereabouts(t)}") from None
+    except FewsegError as error:
+        raise type(error)(f"{error}; {_whereabouts(t)}") from error
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}"
+        raise DataError(f"the run {t.run} cannot go on: {what}; {_whereabouts(t)}") from error
+    except RuntimeError as error:
+        if t.fabric.world_size == 1 or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise FewsegError(f"{lost(error)}; {_whereabouts(t)}") from error
+
+
+def _whereabouts(t: Training) -> str:
+    s = t.state
+    kept = f"goes on from the checkpoint of batch {s.saved}, which is whole" if s.saved else "starts it again"
+    return f"{s.batches} of {t.total} batches were done; --resume {kept}"
+
+
+def loop(t: Training) -> None:
+    """From the state to the last batch: forward, backward, step, log, validate, save."""
+    settings, state, length = t.config.train, t.state, t.task.epoch_length
+    log = Log(t.run, t.config, batches=state.batches, pending=state.log, writes=t.fabric.is_global_zero)
+    if state.epoch_open:  # it was stopped while it validated
+        end_epoch(t, log)
+        save(t, log)
+    sampler = GlobalSampler(
+        state.batches * settings.batch_size,
+        t.total * settings.batch_size,  # the last batch is filled up: BatchNorm cannot train on one image
+        batch=settings.batch_size,
+        rank=t.fabric.global_rank,
+        world=t.fabric.world_size,
+    )
+    batches = iter(t.task.batches(sampler, progress=t.stop.watch(t.progress), folder=t.run))
+    started = time.perf_counter() - state.seconds
+    title = f"training {t.config.model.name}"
+    for step in t.progress(range(state.batches, t.total), title, t.total, done=state.batches):
+        ends = step + 1 == t.total or _epoch_ends(step + 1, length, settings.batch_size)
+        save_now = ends or (step + 1) % settings.save_every == 0
+        line_due = save_now or (step + 1) % LOG_EVERY == 0
+        inputs = t.fabric.to_device(t.task.inputs(next(batches)))
+        out = training_step(t, step, inputs, watch=line_due)
+        state.batches, state.seconds, state.epoch_open = step + 1, time.perf_counter() - started, ends
+        log.add(out["losses"], out["counts"])
+        if line_due:
+            lr = t.optimizer.param_groups[0]["lr"]
+            t.progress.note(log.write(state.batches, t.total, lr=lr, watched=out["logged"]))
+        stopped = any_of(t.stop.signal is not None, device=t.fabric.device)
+        if state.epoch_open and not stopped:
+            end_epoch(t, log)
+        if save_now or stopped:
+            save(t, log)
+        if stopped:
+            raise StoppedError(f"stopped by {t.stop.signal or 'another process'}")
+
+
+def training_step(t: Training, step: int, inputs: dict[str, Any], *, watch: bool) -> dict[str, Any]:
+    """Forward (with the untrained terms if `watch`), backward, and a step where `accumulate` batches are together."""
+    settings = t.config.train
+    # dropout is a function of (seed, step) too: a resumed run draws what an undisturbed one would
+    torch.manual_seed(sample_seed(settings.seed, step, t.fabric.global_rank))
+    out = t.module(**inputs, watch=watch)
+    losses: dict[str, Tensor] = out["losses"]
+    loss = torch.stack(list(losses.values())).sum()
+    if not torch.isfinite(loss):
+        raise not_finite(t, step, inputs, losses)
+    t.fabric.backward(loss / settings.accumulate)
+    if (step + 1) % settings.accumulate == 0 or step + 1 == t.total:
+        optimizer_step(t, step)
+    return out
+
+
+def end_epoch(t: Training, log: Log) -> None:
+    """`finish_epoch`, or a checkpoint before it if a stop is wished meanwhile."""
+    try:
+        finish_epoch(t, log)
+    except StoppedError:
+        save(t, log)
+        raise
+
+
+def optimizer_step(t: Training, step: int) -> None:
+    """One step at the schedule's learning rate."""
+    set_learning_rate(t.optimizer, t.rates, step, t.total, power=t.config.train.power)
+    if t.config.train.clip is not None:
+        t.fabric.clip_gradients(t.module, t.optimizer, max_norm=t.config.train.clip)
+    t.optimizer.step()
+    t.optimizer.zero_grad()
+
+
+def finish_epoch(t: Training, log: Log) -> None:
+    """Validate, and save `last/` and, if it is the best so far, `best/`."""
+    settings, state = t.config.train, t.state
+    epoch = settings.epochs if state.batches == t.total else state.batches * settings.batch_size // t.task.epoch_length
+    data = {key: value for key, value in t.config.as_dict()["data"].items() if key != "root"}  # no one else's path
+    info = t.task.info() | {"data": data, "epoch": epoch, "batches": state.batches}
+    if state.batches == t.total or epoch % settings.val_every == 0:
+        # several processes validate together: one alone must not leave
+        progress = t.stop.watch(t.progress) if t.fabric.world_size == 1 else t.progress
+        scores = t.task.validate(progress=progress)
+        t.module.train()
+        if scores:
+            log.validation(state.batches, epoch, scores)
+            t.progress.log(f"epoch {epoch}: " + ", ".join(f"{k} {100 * v:.1f}" for k, v in scores.items()))
+            info["validation"] = scores
+            if scores.get("miou", -math.inf) > state.best:
+                state.best = scores["miou"]
+                if t.fabric.is_global_zero:
+                    save_model(t.task.model, t.run / "best", info)
+    if t.fabric.is_global_zero:
+        save_model(t.task.model, t.run / "last", info)
+    state.epoch_open = False
+    t.fabric.barrier()
+
+
+def start_processes(config: Config) -> Fabric:
+    """The configured devices and precision, started."""
+    t = config.train
+    fabric = create_fabric(
+        accelerator=t.accelerator, devices=t.devices, nodes=t.nodes, precision=t.precision, timeout=t.timeout
+    )
+    if t.batch_size % fabric.world_size:
+        raise UsageError(
+            f"a batch of {t.batch_size} cannot be divided among {fabric.world_size} processes; "
+            f"give train.batch_size a multiple of {fabric.world_size}"
+        )
+    try:
+        launch(fabric, timeout=t.timeout)
+    except (ValueError, RuntimeError) as error:  # the launcher's numbers do not fit, or the others never came
+        reason = " ".join(str(error).split())[:300]
+        raise FewsegError(f"{fabric.world_size} processes could not be brought together: {reason}") from error
+    end_with_children(fabric)
+    return fabric
+
+
+def create_task(config: Config, *, progress: Silent) -> Task:
+    """The task of the configured method, its base learner (if any) still to be filled: what is wrong with the data
+    shows before one is trained, and the model's random start does not depend on whether it is trained in this run.
+    """
+    return (
+        BaseTask(config, progress=progress) if config.model.name == "base" else EpisodeTask(config, progress=progress)
+    )
+
+
+def ensure_base(config: Config, run: Path, *, resume: bool, progress: Silent) -> Path | None:
+    """The run of the base learner that the method takes: the given one, or one trained in `run`/base; None if it
+    takes none.
+    """
+    cls = method_class(config.model.name)
+    if not getattr(cls, "needs_base_learner", False) or not config.model.options.get("base_learner", True):
+        return None
+    if config.base.run is not None:
+        return Path(config.base.run)
+    base = load_config(config.base.recipe)
+    base.data.name, base.data.root, base.data.fold = config.data.name, config.data.root, config.data.fold
+    base.data.options = config.data.options
+    base.model.backbone, base.model.weights = config.model.backbone, config.model.weights
+    for key in (
+        "seed",
+        "workers",
+        "validation",
+        "held_out",
+        "all_classes",
+        "deterministic",
+        "accelerator",
+        "devices",
+        "nodes",
+        "timeout",
+        "precision",
+    ):
+        setattr(base.train, key, getattr(config.train, key))
+    base.train.epochs = config.base.epochs or base.train.epochs
+    folder = run / "base"
+    finished = (folder / "last" / "fewseg.json").is_file() and _finished(folder, base)
+    if not finished:
+        progress.log(f"training the base learner first, into {folder} (give base.run=RUN to take a trained one)")
+        train(base, folder, resume=resume and (folder / "config.yaml").is_file(), progress=progress)
+    return folder
+
+
+def _finished(folder: Path, config: Config) -> bool:
+    return read_record(find_folder(folder))["info"].get("epoch") == config.train.epochs
+
+
+def create_optimizer(groups: list[dict[str, Any]], config: Config) -> Optimizer:
+    """The configured optimiser over parameter groups."""
+    t = config.train
+    if t.optimizer == "adamw":
+        return AdamW(groups, lr=t.lr, weight_decay=t.weight_decay)
+    if t.optimizer == "adam":
+        return Adam(groups, lr=t.lr, weight_decay=t.weight_decay)
+    return SGD(groups, lr=t.lr, momentum=t.momentum, weight_decay=t.weight_decay)
+
+
+def set_learning_rate(optimizer: Optimizer, rates: list[float], step: int, total: int, *, power: float) -> None:
+    """Poly schedule: lr * (1 - t / total) ** power with t = step + 1, as the papers count."""
+    factor = (1 - (step + 1) / total) ** power if power else 1.0
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * factor
+
+
+def save(t: Training, log: Log) -> None:
+    """A checkpoint of where the run is."""
+    t.state.log = log.pending
+    if t.fabric.is_global_zero:
+        log.sync()
+        save_state(t.run, t.state, t.task.model, t.optimizer)
+    t.state.saved = t.state.batches
+
+
+def _epoch_ends(batches: int, length: int, batch_size: int) -> bool:
+    """Whether the last of `batches` holds the last item of an epoch."""
+    return batches * batch_size // length > (batches - 1) * batch_size // length
+
+
+def not_finite(t: Training, step: int, inputs: dict[str, Any], losses: dict[str, Tensor]) -> FewsegError:
+    """Keep the batch whose loss is not finite, and say which it was and how to look at it."""
+    size, values = t.config.train.batch_size, {name: float(value.detach()) for name, value in losses.items()}
+    items = [t.task.name_of(g) for g in range(step * size, (step + 1) * size)]
+    record = {"step": step, "items": items, "losses": values, "seed": t.config.train.seed}
+    record |= {"precision": t.config.train.precision, "freeze_backbone": t.config.train.backbone_factor == 0}
+    parts = of_all(plain(inputs))
+    how = f"fewseg replay {t.run} computes the batch again"
+    try:
+        if t.fabric.is_global_zero:
+            save_failure(t.task.model, t.run, parts, record)
+    except OSError as error:
+        how = f"it could not be kept for a replay ({error.strerror})"
+    terms = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+    listed = " | ".join(items[:4]) + (f" | and {len(items) - 4} more" if len(items) > 4 else "")
+    return FewsegError(
+        f"the loss is not finite at batch {step} (episodes {step * size} to {(step + 1) * size - 1}: {terms}); "
+        f"lower train.lr, or set train.clip=1; {how}; its episodes: {listed}"
+    )

@@ -1,0 +1,89 @@
+"""What one training step computes: plain tensors in, losses out, so that Fabric can wrap it (precision, DDP)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewseg.episode import Episode, Prediction
+from fewseg.metrics import base_confusion, episode_counts, foreground_wins, winners
+from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.parts.base_learner import PSPNet
+from fewseg.runtime.processes import rank_and_world, whole_batch
+
+
+class EpisodeObjective(nn.Module):
+    """A segmenter's losses on a batch of episodes, from images or from extracted features."""
+
+    def __init__(self, model: FewShotSegmenter) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        episode: dict[str, Tensor],
+        query: Features | None = None,
+        support: Features | None = None,
+        *,
+        watch: bool = False,
+    ) -> dict[str, Any]:
+        """Fields of an Episode (and features of its images) to "losses", "logged" and "counts".
+
+        "counts" (2,) holds the batch's foreground intersection and union; "logged" is empty unless `watch`.
+        """
+        batch = Episode(**episode)
+        assert batch.query_mask is not None, "training episodes have labels"
+        if query is None or support is None:
+            prediction = self.model(batch)
+        else:
+            embedded = self.model.embed_query(query), self.model.embed_support(support)
+            size = (batch.query_mask.shape[-2], batch.query_mask.shape[-1])
+            prediction = self.model.match(*embedded, size=size, base_index=batch.base_index)
+        prediction, batch = _of_all_processes(prediction, batch)
+        assert batch.query_mask is not None
+        with torch.no_grad():
+            counts = episode_counts(foreground_wins(prediction.logits), batch.query_mask, 0)[1:3]
+            logged = self.model.logged(prediction, batch) if watch else {}
+        return {"losses": self.model.loss(prediction, batch), "logged": logged, "counts": counts}
+
+
+class BaseObjective(nn.Module):
+    """The base learner's loss on labelled images."""
+
+    def __init__(self, model: PSPNet, *, freeze_backbone: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.freeze_backbone = freeze_backbone
+        model.backbone.requires_grad_(not freeze_backbone)
+
+    def train(self, mode: bool = True) -> BaseObjective:
+        """A frozen back-end stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze_backbone:
+            self.model.backbone.eval()
+        return self
+
+    def forward(self, image: Tensor, labels: Tensor, *, watch: bool = False) -> dict[str, Any]:
+        """Images (B, 3, H, W) and base labels (B, H, W) to "losses", "logged" (nothing) and "counts"."""
+        logits, labels = whole_batch(self.model(image)), whole_batch(labels)
+        with torch.no_grad():
+            counts = base_confusion(winners(logits), labels, logits.shape[1] - 1)[1:].sum(0)
+        return {"losses": self.model.loss(logits, labels), "logged": {}, "counts": counts}
+
+
+def _of_all_processes(prediction: Prediction, batch: Episode) -> tuple[Prediction, Episode]:
+    """The prediction and the labels of the whole batch; the images, which no loss looks at, stay this process's."""
+    if rank_and_world()[1] == 1:
+        return prediction, batch
+    joined = Prediction(
+        whole_batch(prediction.logits),
+        {name: whole_batch(value) for name, value in prediction.aux.items()},
+        tuple(whole_batch(c) for c in prediction.correlations),
+        {name: whole_batch(value) for name, value in prediction.extra.items()},
+    )
+    labels = ("class_id", "base_index", "query_mask", "query_base_mask")
+    given = {name: whole_batch(value) for name, value in batch.as_dict().items() if name in labels}
+    return joined, replace(batch, **given)

@@ -1,0 +1,128 @@
+"""The run directory: what is refused, what is written when a run starts (`config.yaml`, `run.json`) to repeat it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from fewseg.config import Config, load_config
+from fewseg.errors import DataError, UsageError
+from fewseg.evaluation.evaluate import versions
+from fewseg.files import replacing, write_json
+from fewseg.progress import Silent
+from fewseg.runtime.processes import rank_and_world
+from fewseg.storage.saved import read_record
+from fewseg.training.tasks import Task
+
+RECORD = "run.json"
+_HASHED = 1000
+"""Training items whose hash is kept."""
+
+
+def describe_run(config: Config, task: Task) -> dict[str, Any]:
+    """Command line, versions, threads, processes, and hashes of the data's index and of the first training items."""
+    count = min(_HASHED, task.epoch_length * config.train.epochs)
+    names = json.dumps([task.name_of(g) for g in range(count)])
+    return {
+        "command": sys.argv,
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "processes": rank_and_world()[1],
+        "device": "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu",
+        "data": {
+            "name": task.source.name,
+            "subset": task.source.subset,
+            "images": len(task.source.index.ids),
+            "sha256": task.source.index.sha256,
+        },
+        "items": {"first": count, "sha256": hashlib.sha256(names.encode()).hexdigest()},
+        "base": None if config.base.run is None else read_record(Path(config.base.run))["sha256"],
+    }
+
+
+def check_run(config: Config, run: Path, *, resume: bool) -> None:
+    """That the directory holds no run, or the one to resume."""
+    file = run / "config.yaml"
+    if file.is_file():
+        if not resume:
+            raise UsageError(f"{run} already holds a run; give another --out, or --resume to go on with it")
+        if load_config(str(file)).as_dict() != config.as_dict():
+            raise UsageError(f"the configuration differs from {file}; resume with the same one, or give another --out")
+    elif resume:
+        raise DataError(f"{run} holds no run to resume (no config.yaml)")
+
+
+def start_directory(config: Config, run: Path, described: dict[str, Any], *, progress: Silent) -> None:
+    """Make the directory with its configuration and record, if they are not there yet."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(run)
+        if (run / "config.yaml").is_file():
+            if changed := differences(read_run(run), described):
+                progress.log(f"not as at the start of the run, so the last bits may differ: {'; '.join(changed)}")
+        else:
+            write_json(run / RECORD, described)
+            # the last: a directory without it holds no run
+            with replacing(run / "config.yaml", durable=True) as temporary:
+                temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+    except OSError as error:
+        raise DataError(f"cannot write the run directory {run}: {error.strerror}; give another --out") from error
+
+
+def clear_leftovers(run: Path) -> None:
+    """Remove what a killed process had not moved into its place yet."""
+    for file in (*run.glob(".*.tmp"), *run.glob(".*.new")):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """What `run.json` says; DataError where it is missing or damaged."""
+    file = run / RECORD
+    try:
+        content = json.loads(file.read_text())
+        if missing := {"versions", "threads", "processes", "device", "data", "items", "base"} - content.keys():
+            raise DataError(f"{file} is damaged (no {', '.join(sorted(missing))})")
+        return content
+    except FileNotFoundError as error:
+        raise DataError(f"{run} is no run that can be repeated: it has no {RECORD}") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{file} is damaged ({type(error).__name__}: {error})") from error
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What bits may depend on and what is not the same, each as `threads 1, now 2`."""
+    pairs = [(key, before[key], now[key]) for key in ("threads", "processes", "device", "base")]
+    pairs += [(f"{key} hash", before[key]["sha256"][:12], now[key]["sha256"][:12]) for key in ("data", "items")]
+    pairs += [(key, before["versions"].get(key), value) for key, value in now["versions"].items()]
+    return [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]
+
+
+@contextmanager
+def deterministic(wanted: bool, *, progress: Silent) -> Iterator[None]:
+    """Inside, torch takes only algorithms that give the same bits every time, if wanted."""
+    if not wanted:
+        yield
+        return
+    progress.log(
+        "train.deterministic=true: the same bits in every run on this machine, at a cost: slower on a GPU "
+        "(no cuDNN benchmark, slower backward passes of resizing), and an operation without such an algorithm stops it"
+    )
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]

@@ -1,0 +1,291 @@
+"""What is trained: episodes for a few-shot segmenter, or labelled images for the base learner. The loop is the same."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fewseg.build import create_model, create_source
+from fewseg.config import Config, TrainConfig
+from fewseg.data.dataset import BaseDataset, EpisodeDataset, GlobalSampler, Sample, base_lookup, make_loader
+from fewseg.data.episodes.protocols import get_protocol
+from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes
+from fewseg.data.source import Fold, ImageSource
+from fewseg.data.transforms import Augment, Squeeze
+from fewseg.errors import UsageError
+from fewseg.evaluation.evaluate import evaluate_episodes
+from fewseg.features.cache import FeatureCache
+from fewseg.features.store import FeatureStore
+from fewseg.features.training_set import TrainingFeatures
+from fewseg.metrics import base_confusion, miou, winners
+from fewseg.models.parts.base_learner import PSPNet
+from fewseg.models.parts.ops import resize_ac
+from fewseg.progress import Silent
+from fewseg.runtime.processes import of_all, own_share
+from fewseg.storage.saved import load_base_learner
+from fewseg.training.objectives import BaseObjective, EpisodeObjective
+
+VALIDATIONS = ("base", "novel", "none")
+
+
+class Task(ABC):
+    """A model with the batches that train it."""
+
+    model: nn.Module
+    """What is saved."""
+    module: nn.Module
+    """What the loop calls: gives the losses, the terms to log and the counts of a batch."""
+    source: ImageSource
+    fold: Fold
+    epoch_length: int
+    """Items per epoch."""
+
+    @abstractmethod
+    def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
+        """The batches of a sampler's numbers; large temporary files go to `folder`."""
+
+    @abstractmethod
+    def inputs(self, batch: Any) -> dict[str, Any]:
+        """A loader's batch as the keyword arguments of `module`: tensors and dicts of tensors."""
+
+    @abstractmethod
+    def name_of(self, g: int) -> str:
+        """Training item number `g` by the ids of its images, for a person to find them."""
+
+    @abstractmethod
+    def param_groups(self, config: Config) -> list[dict[str, Any]]:
+        """Optimiser groups."""
+
+    @abstractmethod
+    def validate(self, *, progress: Silent) -> dict[str, float] | None:
+        """Scores of the model as it is, or None if nothing is validated. "miou" selects the best model."""
+
+    def info(self) -> dict[str, Any]:
+        """What a saved model says of its training data."""
+        return {
+            "fold": {
+                "index": self.fold.index,
+                "base": self.fold.base,
+                "novel": self.fold.novel,
+                "held_out": self.fold.held_out,
+            }
+        }
+
+
+def training_fold(config: Config, source: ImageSource) -> Fold:
+    """The configured fold, with base classes held out if they select the model."""
+    if config.train.validation not in VALIDATIONS:
+        raise UsageError(f"unknown train.validation={config.train.validation!r}; choose {', '.join(VALIDATIONS)}")
+    fold = source.fold(config.data.fold)
+    if config.train.all_classes:
+        if config.train.validation != "none":
+            raise UsageError("train.all_classes=true leaves no class to validate on; add train.validation=none")
+        return Fold(fold.index, novel=(), base=tuple(sorted((*fold.base, *fold.held_out, *fold.novel))))
+    if config.train.validation == "base" and not fold.held_out:  # FSS-1000 brings validation classes of its own
+        return fold.hold_out(config.train.held_out)
+    return fold
+
+
+def _check_views(config: Config) -> None:
+    """Raise UsageError for views that are asked for and would not be made."""
+    train, augment = config.train, config.augment
+    if not train.cache_features and (train.cache_dir is not None or train.cache_views != TrainConfig.cache_views):
+        raise UsageError("train.cache_views and train.cache_dir are for cached features; add train.cache_features=true")
+    if train.cache_features and train.cache_views > 2 and augment.crop:
+        raise UsageError(
+            "a cached view serves every class of its image, so augment.crop, which keeps one, cannot make it; use "
+            "augment.area=[0.3,1.0] with augment.crop=false, or train.cache_views=2"
+        )
+
+
+class EpisodeTask(Task):
+    """Episodic training of a few-shot segmenter."""
+
+    model: Any
+
+    def __init__(self, config: Config, *, progress: Silent) -> None:
+        self.config = config
+        self.source = create_source(config, "train", progress=progress)
+        self.fold = training_fold(config, self.source)
+        data, train = config.data, config.train
+        self.model = create_model(
+            config.model.name,
+            backbone=config.model.backbone,
+            weights=config.model.weights,
+            base_classes=len(self.fold.base),
+            shots=data.shots,
+            **config.model.options,
+        )
+        if not self.model.trainable:
+            raise UsageError(f"{config.model.name} has nothing to train; evaluate it as it is")
+        self.episodes = TrainingEpisodes(
+            self.source,
+            self.fold,
+            shots=data.shots,
+            seed=train.seed,
+            novel=data.novel,
+            draw=train.draw,
+            negatives=train.negatives,
+        )
+        self.epoch_length = train.episodes_per_epoch or len(self.episodes)
+        mean = self.model.backbone.pixel_mean.flatten().tolist()
+        _check_views(config)
+        size = self.model.image_size
+        augment = Augment(config.augment, size, mean=mean)
+        self.dataset = EpisodeDataset(
+            self.source,
+            self.fold,
+            spec_of=self.episodes.spec,
+            length=self.epoch_length * train.epochs,
+            transform=Squeeze(size) if train.cache_features else augment,
+            further_views=augment,
+            seed=train.seed,
+            novel=data.novel,
+            truth=False,
+        )
+        self.features: TrainingFeatures | None = None
+        self.module = EpisodeObjective(self.model)
+
+    def take_base(self, run: Path | None) -> None:
+        """Fill back-end and base head from the base learner of a run; nothing to do for None."""
+        if run is not None:
+            load_base_learner(self.model, run, base=self.fold.base)
+
+    def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
+        if self.config.train.cache_features:
+            self.features = self.features or self._new_features()
+            self.features.fill(sampler, workers=self.config.train.workers, progress=progress, folder=folder)
+            return self.features.batches(sampler)
+        return make_loader(self.dataset, sampler, workers=self.config.train.workers)
+
+    def _new_features(self) -> TrainingFeatures:
+        train = self.config.train
+        store = None
+        if train.cache_dir is not None:
+            # where images with novel classes are kept, their views are cut by the base classes alone
+            classes = () if self.config.data.novel == "drop" else self.fold.base
+            store = FeatureStore(Path(train.cache_dir), self.model, self.source, self.config.augment, classes=classes)
+        return TrainingFeatures(
+            self.model,
+            self.dataset,
+            self.episodes,
+            views=train.cache_views,
+            gigabytes=train.cache_gb,
+            store=store,
+        )
+
+    def inputs(self, batch: Any) -> dict[str, Any]:
+        if isinstance(batch, Sample):
+            return {"episode": batch.episode.as_dict()}
+        return {"episode": batch.labels.as_dict(), "query": batch.query, "support": batch.support}
+
+    def name_of(self, g: int) -> str:
+        spec, ids = self.episodes.spec(g), self.source.index.ids
+        supports = ", ".join(str(ids[i]) for i in spec.support)
+        return f"{self.source.class_names[spec.class_id - 1]}: query {ids[spec.query]}, support {supports}"
+
+    def param_groups(self, config: Config) -> list[dict[str, Any]]:
+        return self.model.param_groups(config.train.lr)
+
+    def validate(self, *, progress: Silent) -> dict[str, float] | None:
+        train, rule = self.config.train, self.config.train.validation
+        if rule == "none":
+            return None
+        if rule == "base":
+            source, classes = self.source, self.fold.held_out
+        else:
+            source, classes = create_source(self.config, "test", progress=progress), self.fold.novel
+        protocol = get_protocol("fewseg", dataset=source.name)
+        episodes = sample_episodes(
+            source,
+            self.fold,
+            protocol=protocol,
+            seed=train.seed,
+            shots=self.config.data.shots,
+            episodes=train.val_episodes,
+            classes=classes,
+        )
+        cache = FeatureCache(self.model)
+        rows = evaluate_episodes(
+            cache,
+            source,
+            self.fold,
+            episodes,
+            protocol=protocol,
+            workers=train.workers,
+            progress=progress,
+            title="validating",
+        )
+        return {"miou": miou(rows.table, classes)}
+
+
+class BaseTask(Task):
+    """Supervised training of the base learner on the base classes."""
+
+    model: PSPNet
+
+    def __init__(self, config: Config, *, progress: Silent) -> None:
+        self.config = config
+        self.progress = progress
+        self.source = create_source(config, "train", progress=progress)
+        self.fold = training_fold(config, self.source)
+        model: Any = create_model(
+            "base",
+            backbone=config.model.backbone,
+            weights=config.model.weights,
+            base_classes=len(self.fold.base),
+            **config.model.options,
+        )
+        self.model = model
+        self.module = BaseObjective(model, freeze_backbone=config.train.backbone_factor == 0)
+        mean = self.model.backbone.pixel_mean.flatten().tolist()
+        transform = Augment(config.augment, self.model.image_size, mean=mean)
+        self.dataset = BaseDataset(
+            self.source, self.fold, transform=transform, seed=config.train.seed, novel=config.data.novel
+        )
+        self.epoch_length = config.train.episodes_per_epoch or len(self.dataset)
+
+    def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
+        return make_loader(self.dataset, sampler, workers=self.config.train.workers)
+
+    def inputs(self, batch: Any) -> dict[str, Any]:
+        return {"image": batch[0], "labels": batch[1]}
+
+    def name_of(self, g: int) -> str:
+        return str(self.source.index.ids[self.dataset.image_of(g)])
+
+    def param_groups(self, config: Config) -> list[dict[str, Any]]:
+        groups = self.model.param_groups(config.train.lr, backbone_factor=config.train.backbone_factor)
+        return groups if config.train.backbone_factor else groups[1:]
+
+    @torch.inference_mode()
+    def validate(self, *, progress: Silent) -> dict[str, float] | None:
+        """MIoU over the base classes on the test images (whose novel pixels are background); it selects nothing
+        here.
+        """
+        if self.config.train.validation == "none":
+            return None
+        source = create_source(self.config, "test", progress=progress)
+        counts = source.index.counts[:, list(self.fold.base)]
+        images = np.flatnonzero((counts >= source.min_pixels).any(1))[: self.config.train.val_episodes]
+        lookup = base_lookup(source, self.fold, novel="background")
+        squeeze, device = Squeeze(self.model.image_size), next(self.model.parameters()).device
+        classes = len(self.fold.base)
+        total = torch.zeros(1 + classes, 2, dtype=torch.long)
+        self.model.eval()
+        own = own_share(images.tolist())
+        for i in progress(own, "validating the base learner", len(own)):
+            image, labels = source.load(i)
+            truth = torch.from_numpy(lookup[labels])
+            pixels, _ = squeeze(image, lookup[labels][None])
+            logits = resize_ac(self.model(pixels[None].to(device)), truth.shape)
+            total += base_confusion(winners(logits[0]).cpu(), truth, classes)
+        total = torch.stack(of_all(total)).sum(0)
+        ious = total[1:, 0] / total[1:, 1].clamp(min=1)
+        return {"base_miou": float(ious.mean())}

@@ -1,0 +1,60 @@
+"""`fewseg data` on the built-in data set."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from fewseg.cli.main import app
+from fewseg.data.episodes.lists import EpisodeList
+from fewseg.data.sets.scenes import Scenes
+from fewseg.errors import UsageError
+
+SMALL = ["images=40", "size=64"]
+
+
+def call(*words: str):
+    return CliRunner().invoke(app, ["data", *words])
+
+
+def test_stats_as_json_and_as_a_table():
+    done = call("stats", "scenes", *SMALL, "--json")
+    folds = json.loads(done.stdout)
+    assert [fold["fold"] for fold in folds] == [0, 1, 2, 3]
+    assert folds[0]["train_background"] >= folds[0]["train_drop"]
+    assert "novel" in call("stats", "scenes", *SMALL).stdout
+
+
+def test_show_and_check(tmp_path):
+    assert call("show", "scenes", *SMALL, "--out", str(tmp_path / "a" / "sheet.png"), "--count", "6").exit_code == 0
+    with Image.open(tmp_path / "a" / "sheet.png") as sheet:
+        assert sheet.width > 400
+    assert "no files to check" in call("check", "scenes", *SMALL).stdout
+
+
+def test_an_episode_list_is_written_for_evaluate(tmp_path):
+    done = call("episodes", "scenes", *SMALL, "--out", str(tmp_path / "list.csv"), "--episodes", "5", "--fold", "1")
+    listed = EpisodeList.load(tmp_path / "list.csv", Scenes(subset="test", images=40, size=64))
+    assert len(listed) == 5
+    assert listed.fold == 1
+    assert listed.sha256 in done.stdout
+
+
+def test_wrong_names_are_told():
+    for words, message in (
+        (["stats", "scnes"], "scenes"),
+        (["stats", "scenes", "levle=simple"], "level"),
+        (["stats", "pascal5i"], "data.root"),
+        (["download", "voc2013", "--root", "x"], "voc2012"),
+    ):
+        done = call(*words)
+        assert isinstance(done.exception, UsageError)
+        assert message in str(done.exception)
+
+
+@pytest.mark.parametrize("command", ["stats", "check", "show", "episodes", "download"])
+def test_every_command_has_help(command):
+    assert "Usage" in call(command, "--help").stdout

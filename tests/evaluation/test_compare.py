@@ -1,0 +1,165 @@
+"""Several models on the same episodes."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from fewseg.build import create_model
+from fewseg.errors import UsageError
+from fewseg.evaluation.compare import COLUMNS, as_csv, as_latex, columns, compare, paired_p_value, rows, save_table
+from fewseg.evaluation.cost import measure_cost
+from fewseg.evaluation.published import check_full, published_miou
+from fewseg.runtime.memory import peak_memory, reset_peak_memory
+
+TINY = [
+    "scenes",
+    "data.images=40",
+    "data.size=64",
+    "model.backbone=timm/test_resnet",
+    "model.weights=null",
+    "model.image_size=64",
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def same_random_weights():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def entries():
+    return compare(["prototype", "dense"], TINY, episodes=8, repeats=2, workers=0)
+
+
+def test_all_models_see_the_same_episodes_and_the_first_is_the_reference(entries):
+    assert [e.name for e in entries] == ["prototype", "dense"]
+    hashes = [[r.episode_sha256 for r in e.report.repeats] for e in entries]
+    assert hashes[0] == hashes[1]
+    assert entries[0].p_value is None
+    assert 0 <= entries[1].p_value <= 1
+    assert all(e.seconds > 0 for e in entries)
+    weights = [4 * e.report.parameters["all"] for e in entries]
+    assert all(e.peak_bytes is None or e.peak_bytes >= w for e, w in zip(entries, weights, strict=True))
+
+
+def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
+    text = as_csv(entries)
+    rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+    assert list(rows[0]) == list(COLUMNS)
+    assert float(rows[1]["mIoU"]) == pytest.approx(100 * entries[1].report.miou, abs=0.005)
+    assert entries[0].report.repeats[0].episode_sha256[:16] in text
+    latex = as_latex(entries)
+    line = next(x for x in latex.splitlines() if x.startswith("dense"))
+    cells = [cell.strip() for cell in line.removesuffix(chr(92) * 2).split("&")]
+    assert tuple(cell.replace("$<$", "<") for cell in cells) == entries[1].cells()
+    assert "<" not in line.replace("$<$", "")
+    assert "peak MB" in latex
+    assert save_table(tmp_path / "t.tex", entries).read_text() == as_latex(entries)
+    with pytest.raises(UsageError, match=r"\.csv or \.tex"):
+        save_table(tmp_path / "t.docx", entries)
+
+
+def test_published_numbers_stand_in_a_column_of_their_own(entries):
+    assert columns(entries) == COLUMNS
+    with_one = [replace(entries[0], published=69.4), entries[1]]
+    assert columns(with_one) == (*COLUMNS, "published")
+    assert [row[-1] for row in rows(with_one)] == ["69.4", ""]
+    assert [row[:-1] for row in rows(with_one)] == rows(entries)
+    assert "full data set" in as_csv(with_one).splitlines()[0]
+    assert "published" in as_latex(with_one)
+
+
+def test_published_numbers_are_the_papers_and_only_for_what_they_measured():
+    def of(method, dataset="pascal5i", backbone="resnet50-ds", shots=1, **options):
+        return published_miou(method, dataset=dataset, backbone=backbone, shots=shots, **options)
+
+    assert (of("hdmnet"), of("bam", shots=5), of("hsnet", "coco20i", "resnet50")) == (69.4, 70.9, 39.2)
+    absent = [of("hdmnet", shots=2), of("hdmnet", "folder"), of("dense"), of("bam", backbone="lite0")]
+    assert absent == [None] * 4
+    assert (of("hdmnet", base_learner=False), of("hdmnet", "coco20i", base_learner=False)) == (None, 48.7)
+
+
+def test_published_numbers_are_refused_beside_anything_but_the_full_data():
+    with pytest.raises(UsageError, match="no published numbers on scenes"):
+        compare(["prototype"], TINY, published=True)
+    index = SimpleNamespace(ids=("a",) * 767)
+    with pytest.raises(UsageError, match="has 767 test images, the papers' has 1449"):
+        check_full(SimpleNamespace(name="pascal5i", index=index))
+    check_full(SimpleNamespace(name="pascal5i", index=SimpleNamespace(ids=("a",) * 1449)))
+
+
+def test_the_cost_of_an_episode_does_not_depend_on_what_else_is_in_memory():
+    batch = SimpleNamespace(to=lambda device: None)
+    before = measure_cost(Hungry(), [batch] * 4)
+    if before.peak_bytes is None:
+        pytest.skip("this system does not tell a process's peak memory")
+    other = np.ones(30_000_000)  # another model
+    after = measure_cost(Hungry(), [batch] * 4)
+    assert before.peak_bytes == pytest.approx(Hungry.megabytes * 1e6, rel=0.3)
+    assert after.peak_bytes == pytest.approx(before.peak_bytes, rel=0.3)
+    assert other.nbytes > 2 * before.peak_bytes
+
+
+class Hungry(torch.nn.Module):
+    """Takes that much memory for an episode, and gives it back."""
+
+    megabytes = 100
+    device = torch.device("cpu")
+
+    def forward(self, _):
+        return SimpleNamespace(mask=torch.ones(self.megabytes * 1_000_000, dtype=torch.uint8)[:1].clone())
+
+
+def test_released_files_of_any_back_end_are_compared(tmp_path):
+    options = {"backbone": "vgg16_bn", "base_classes": 15, "shots": 1}
+    torch.save({"state_dict": create_model("pfenet", **options).state_dict()}, tmp_path / "released.pth")
+    words = ["scenes", "data.images=40", "data.size=64", "model.backbone=timm/test_resnet", "model.weights=null"]
+    found = compare(
+        ["prototype"],
+        [*words, "model.image_size=64"],
+        released=[f"pfenet={tmp_path / 'released.pth'}"],
+        episodes=1,
+        repeats=1,
+        workers=0,
+    )
+    assert found[1].name == "pfenet (released)"
+    assert found[1].report.backbone == "vgg16_bn"
+
+
+def test_p_value_is_small_only_where_the_difference_is_sure(entries):
+    report = entries[0].report
+    assert paired_p_value(report, report) == 1
+    table = np.concatenate(report.tables)
+    perfect = table.copy()
+    perfect[:, 1] = perfect[:, 2]
+    assert paired_p_value(replace(report, tables=[perfect]), replace(report, tables=[table])) < 0.01
+
+
+def test_wrong_targets_are_told():
+    with pytest.raises(UsageError, match="at least one"):
+        compare([], TINY)
+    with pytest.raises(UsageError, match="METHOD=FILE"):
+        compare(["prototype"], TINY, released=["hdmnet.pth"])
+    with pytest.raises(UsageError, match="must be trained first"):
+        compare(["hdmnet"], TINY)
+
+
+def test_peak_memory_sees_a_large_array():
+    reset_peak_memory()
+    before = peak_memory(torch.device("cpu"))
+    if before is None:
+        pytest.skip("this system does not tell a process's peak memory")
+    array = np.ones(40_000_000)
+    assert peak_memory(torch.device("cpu")) > before + 0.9 * array.nbytes
+
+
+def test_workers_change_no_digit(entries):
+    torch.manual_seed(0)
+    again = compare(["prototype"], TINY, episodes=8, repeats=2, workers=1)
+    assert again[0].report.miou == entries[0].report.miou

@@ -1,0 +1,167 @@
+"""Base and novel classes in one map, against a loop over pixels' labels."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fewseg.build import create_model
+from fewseg.data.dataset import EpisodeDataset
+from fewseg.data.episodes.lists import EpisodeList
+from fewseg.data.episodes.protocols import get_protocol
+from fewseg.data.episodes.sampling import sample_episodes
+from fewseg.data.sets.scenes import Scenes
+from fewseg.episode import Prediction
+from fewseg.errors import UsageError
+from fewseg.evaluation.evaluate import evaluate
+from fewseg.evaluation.generalised import evaluate_generalised, merge_labels, novel_probability
+from fewseg.evaluation.scoring import input_transform
+from fewseg.models.parts.ops import resize_ac
+from helpers import Toy
+
+
+@pytest.fixture(scope="module")
+def source() -> Scenes:
+    return Scenes(subset="test", level="mixed", images=60, size=72)
+
+
+def model_for(source: Scenes, method: str = "bam", **options: Any) -> Any:
+    torch.manual_seed(0)
+    classes = len(source.fold(0).base)
+    return create_model(method, backbone="timm/test_resnet", base_classes=classes, image_size=64, **options).eval()
+
+
+class Colours(Toy):
+    """Tells classes by colour alone: many of them in every picture."""
+
+    name = "colours"
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(image_size=64)
+        self.base = nn.Module()
+        self.base.classifier = nn.Conv2d(3, 1 + classes, 1)
+        self.novel = nn.Conv2d(3, 2, 1)
+        nn.init.normal_(self.base.classifier.weight, std=10)
+        nn.init.constant_(self.base.classifier.bias[0], 5.0)  # enough background for the novel class to be let in
+        nn.init.normal_(self.novel.weight, std=20)
+
+    def encode_query(self, image: Tensor) -> dict[str, Tensor]:
+        return {"image": image - image.mean((2, 3), keepdim=True)}
+
+    def match(self, query: Any, support: Any, *, size: Any, base_index: Any = None) -> Prediction:
+        final, base = self.novel(query["image"]), self.base.classifier(query["image"])
+        return Prediction(final, aux={"base": base})
+
+
+def test_the_novel_class_is_put_over_or_under_the_base_classes() -> None:
+    base = torch.zeros(1, 4, 1, 4)  # background and three base classes over four pixels
+    base[0, [0, 2, 2, 0], 0, torch.arange(4)] = 5.0
+    final = torch.zeros(1, 2, 1, 4)
+    final[0, 1, 0] = torch.tensor([3.0, 3.0, 0.0, 2.0])  # softmax 0.95, 0.95, 0.5, 0.88
+    foreground = novel_probability(final)
+    assert merge_labels(base, foreground).tolist() == [[[4, 4, 2, 0]]]
+    assert merge_labels(base, foreground, merge="base").tolist() == [[[4, 2, 2, 0]]]
+    assert merge_labels(base, foreground, tau=0.4).tolist() == [[[4, 4, 4, 4]]]
+
+
+@pytest.mark.parametrize("merge", ["final", "base"])
+def test_the_numbers_are_those_of_a_loop(source: Scenes, merge: Any) -> None:
+    torch.manual_seed(0)
+    fold, tau = source.fold(0), 0.7
+    model = Colours(len(fold.base)).eval()
+    protocol = get_protocol("fewseg-generalised", dataset="scenes")
+    report = evaluate_generalised(
+        model, source, fold, protocol=protocol, tau=tau, merge=merge, episodes=30, repeats=2, workers=0
+    )
+    for repeat in report.repeats:
+        listed = sample_episodes(source, fold, protocol=protocol, seed=repeat.seed, shots=1, episodes=30)
+        assert repeat.episode_sha256 == listed.sha256
+        sums = {c: [0, 0] for c in (*fold.novel, *fold.base)}
+        data = EpisodeDataset(
+            source, fold, spec_of=lambda e, s=listed.specs: s[e], length=30, transform=input_transform(protocol, 64)
+        )
+        for e, spec in enumerate(listed.specs):
+            labels = source.load(spec.query)[1]
+            with torch.no_grad():
+                found = model(data[e].episode)
+            final, base = (resize_ac(x, labels.shape)[0].numpy() for x in (found.logits, found.aux["base"]))
+            novel = np.exp(final[1]) / np.exp(final).sum(0) > tau
+            told = base.argmax(0)
+            answer = np.where(novel & ((told == 0) | (merge == "final")), -1, told)
+            for c in (*fold.base, spec.class_id):
+                ours = answer == (-1 if c == spec.class_id else fold.base.index(c) + 1)
+                sums[c][0] += int((ours & (labels == c) & (labels != 255)).sum())
+                sums[c][1] += int(((ours | (labels == c)) & (labels != 255)).sum())
+        ious = {c: i / max(u, 1) for c, (i, u) in sums.items()}
+        assert repeat.novel_miou == pytest.approx(np.mean([ious[c] for c in fold.novel]))
+        assert repeat.base_miou == pytest.approx(np.mean([ious[c] for c in fold.base]))
+        assert repeat.all_miou == pytest.approx(np.mean(list(ious.values())))
+        assert repeat.class_iou == pytest.approx({source.class_names[c - 1]: iou for c, iou in ious.items()})
+        assert any(sums[c][0] for c in fold.novel)
+        assert sum(sums[c][0] > 0 for c in fold.base) > 2
+    assert report.novel_miou == pytest.approx(np.mean([r.novel_miou for r in report.repeats]))
+    low, high = report.intervals["all"]
+    assert low <= report.all_miou <= high
+
+
+def test_the_paper_protocol_scores_the_padded_square_and_hdmnet_takes_part(source: Scenes) -> None:
+    protocol = replace(get_protocol("bam-generalised", dataset="scenes"), input_size=64)
+    assert (protocol.episodes, protocol.seeds) == (1000, (510, 365, 382, 322, 988))
+    assert (protocol.resize, protocol.scored_at) == ("pad", "padded_square")
+    report = evaluate_generalised(
+        model_for(source, "hdmnet"), source, source.fold(0), protocol=protocol, episodes=3, repeats=1, workers=0
+    )
+    assert report.intervals == {}
+    assert (report.tau, report.merge) == (0.9, "final")
+    assert 0 <= report.all_miou <= 1
+
+
+def test_the_report_is_json_and_says_how_sure_the_model_ever_was(source: Scenes, tmp_path) -> None:
+    report = evaluate_generalised(
+        model_for(source),
+        source,
+        source.fold(0),
+        tau=0.999,
+        protocol="fewseg-generalised",
+        episodes=3,
+        repeats=1,
+        workers=0,
+    )
+    saved = json.loads(report.save(tmp_path / "r.json").read_text())
+    assert saved["protocol"]["name"] == "fewseg-generalised"
+    assert saved["repeats"][0]["novel_episodes"] == 0
+    assert 0 < saved["repeats"][0]["largest"] < 0.999
+    assert saved["repeats"][0]["novel_miou"] == 0
+
+
+def test_what_cannot_be_measured_is_refused(source: Scenes) -> None:
+    fold = source.fold(0)
+    for model in (Toy().eval(), model_for(source, "hdmnet", base_learner=False)):
+        with pytest.raises(UsageError, match="labels no base classes"):
+            evaluate_generalised(model, source, fold, episodes=1, repeats=1)
+    model = model_for(source)
+    with pytest.raises(UsageError, match=r"knows .* classes, but fold 0 of scenes has 3"):
+        evaluate_generalised(model, source, replace(fold, base=fold.base[:3]))
+    with pytest.raises(UsageError, match="no generalised one"):
+        evaluate_generalised(model, source, fold, protocol="bam")
+    wrong: Any = "both"
+    with pytest.raises(UsageError, match="final or base"):
+        evaluate_generalised(model, source, fold, merge=wrong)
+    with pytest.raises(UsageError, match=r"tau=1\.5"):
+        evaluate_generalised(model, source, fold, tau=1.5)
+    with pytest.raises(UsageError, match="labels base classes too"):
+        evaluate(model, source, fold, protocol="bam-generalised")
+
+
+def test_a_list_whose_queries_lack_the_class_is_saved_and_read_again(source: Scenes, tmp_path) -> None:
+    protocol = get_protocol("bam-generalised", dataset="scenes")
+    listed = sample_episodes(source, source.fold(0), protocol=protocol, seed=3, shots=1, episodes=40)
+    assert any(not source.index.counts[spec.query, spec.class_id] for spec in listed.specs)
+    listed.save(tmp_path / "list.csv")
+    assert EpisodeList.load(tmp_path / "list.csv", source) == listed

