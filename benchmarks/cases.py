@@ -17,11 +17,11 @@ from benchmarks.measure import Run
 from benchmarks.plain import PlainHDMNet, plain_copy, plain_evaluation
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.episodes.protocols import get_protocol
-from fewseg.data.episodes.sampling import sample_episodes
 from fewseg.data.sets.folder import Folder
 from fewseg.episode import Prediction
+from fewseg.evaluation.benchmark import Benchmark, input_transform
 from fewseg.evaluation.evaluate import evaluate
-from fewseg.evaluation.scoring import at_truth, input_transform
+from fewseg.evaluation.scoring import at_truth
 from fewseg.metrics import FewShotIoU
 from fewseg.runtime.memory import keep_freed_memory
 
@@ -154,13 +154,12 @@ class Evaluation(Case):
         model = self.model(way)
         source, fold, folder = _data(self.images)
         protocol = get_protocol("fewseg", dataset="folder")
-        listed = sample_episodes(source, fold, protocol=protocol, seed=0, shots=self.shots, episodes=self.episodes)
+        benchmark = Benchmark.draw(source, fold, protocol=protocol, shots=self.shots, episodes=self.episodes, repeats=1)
+        (listed,) = benchmark.lists
 
         def fewseg() -> dict[str, Tensor]:
             keep = folder  # the photos live as long as the run
-            report = evaluate(
-                model, source, fold, protocol=protocol, episode_lists=[listed], workers=0, cache_gb=self.cache_gb
-            )
+            report = evaluate(model, benchmark, workers=0, cache_gb=self.cache_gb)
             del keep
             return {"counts": torch.from_numpy(report.tables[0]).double()}
 

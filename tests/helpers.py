@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch.nn import functional as F
 
 from fewseg.config import Config, load_config
 from fewseg.episode import Episode, Prediction
+from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.compare import Entry, compare, open_targets
 from fewseg.models.base import Features, FewShotSegmenter, freeze
 
 SCENES = ("scenes", "data.level=simple", "data.images=60", "data.size=64")
@@ -113,3 +116,10 @@ def assert_equal(a: dict[str, Tensor], b: dict[str, Any]) -> None:
     assert a.keys() == b.keys()
     different = [name for name in a if not torch.equal(a[name], b[name])]
     assert not different
+
+
+def compared(targets: Sequence[str], words: Sequence[str], **options: Any) -> list[Entry]:
+    """`compare` by the names of what is measured; data as of the first target."""
+    drawn = {key: options.pop(key) for key in ("protocol", "shots", "episodes", "repeats") if key in options}
+    opened = open_targets(targets, words, released=options.pop("released", ()))
+    return compare(opened, Benchmark.of(next(iter(opened.values())), **drawn), **options)

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 
 from fewseg import registry
 from fewseg.config import load_config
-from fewseg.evaluation.compare import compare
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
-from fewseg.storage.opening import open_target, open_test_data
+from fewseg.storage.opening import open_target
 from fewseg.training.loop import train
+from helpers import compared
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -59,11 +60,10 @@ def test_a_method_added_as_the_page_says_trains_evaluates_and_is_compared(page):
     still = train(load_config(*words, "train.lr=0"), page / "still")
     trained, untrained = (load_file(r / "last" / "model.safetensors")["project.weight"] for r in (run, still))
     assert (trained - untrained).abs().max() > 1e-4
-    entries = compare([str(run), "prototype"], ["scenes", *TINY], episodes=5, repeats=1, workers=0)
+    entries = compared([str(run), "prototype"], ["scenes", *TINY], episodes=5, repeats=1, workers=0)
     assert [e.name for e in entries] == ["nearest-mean", "prototype"]
     opened = open_target(str(run), [])
-    source, fold = open_test_data(opened)
-    report = evaluate(opened.model, source, fold, episodes=5, repeats=1, workers=0)
+    report = evaluate(opened.model, Benchmark.of(opened, episodes=5, repeats=1), workers=0)
     assert report.miou == entries[0].report.miou
     assert report.repeats[0].episode_sha256 == entries[1].report.repeats[0].episode_sha256
     assert 0 <= report.miou <= 1

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fewseg.data.episodes.sampling import sample_episodes
     from fewseg.episode import Episode, Prediction
     from fewseg.errors import DataError, FewsegError, UsageError
+    from fewseg.evaluation.benchmark import Benchmark
     from fewseg.evaluation.evaluate import evaluate
     from fewseg.evaluation.results import Report
     from fewseg.metrics import FewShotIoU
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fewseg.training.loop import train
 
 __all__ = [
+    "Benchmark",
     "Config",
     "DataError",
     "Episode",
@@ -66,6 +68,7 @@ _HOMES = {
     "config": ("Config", "load_config"),
     "data.episodes.protocols": ("get_protocol",),
     "data.episodes.sampling": ("sample_episodes",),
+    "evaluation.benchmark": ("Benchmark",),
     "evaluation.evaluate": ("evaluate",),
     "evaluation.results": ("Report",),
     "training.loop": ("train",),

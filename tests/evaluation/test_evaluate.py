@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from fewseg.build import create_model
-from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import PROTOCOLS, EvaluationProtocol, get_protocol, is_generalised
 from fewseg.data.episodes.sampling import sample_episodes
 from fewseg.data.sets.scenes import Scenes
@@ -25,7 +24,8 @@ from fewseg.data.source import Fold
 from fewseg.data.transforms import Squeeze
 from fewseg.episode import Episode
 from fewseg.errors import UsageError
-from fewseg.evaluation.evaluate import evaluate, evaluate_episodes, evaluate_lists
+from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.evaluate import count_episodes, evaluate
 from fewseg.evaluation.results import Report
 from fewseg.features.cache import FeatureCache
 from fewseg.metrics import bootstrap_interval
@@ -79,10 +79,11 @@ WAYS: dict[str, dict[str, Any]] = {
 def test_the_digits_depend_on_neither_workers_nor_cache_nor_lanes(name: str, source: Scenes, fold: Fold) -> None:
     torch.manual_seed(0)
     model = create_model(name, backbone="timm/test_resnet", base_classes=15, image_size=64)
+    benchmark = Benchmark.draw(source, fold, shots=2, episodes=8, repeats=2)
 
     def report(threads: int = 1, **options: Any) -> Report:
         torch.set_num_threads(threads)
-        return evaluate(model, source, fold, **({"episodes": 8, "repeats": 2, "shots": 2, "workers": 0} | options))
+        return evaluate(model, benchmark, **({"workers": 0} | options))
 
     with threads(1):
         first = report()
@@ -99,9 +100,8 @@ def test_the_digits_depend_on_neither_workers_nor_cache_nor_lanes(name: str, sou
 def test_batches_give_the_printed_digits(name: str, source: Scenes, fold: Fold) -> None:
     torch.manual_seed(0)
     model = create_model(name, backbone="timm/test_resnet", base_classes=15, image_size=64)
-    one, three = (
-        evaluate(model, source, fold, episodes=10, repeats=1, shots=2, workers=0, batch_size=size) for size in (1, 3)
-    )
+    benchmark = Benchmark.draw(source, fold, shots=2, episodes=10, repeats=1)
+    one, three = (evaluate(model, benchmark, workers=0, batch_size=size) for size in (1, 3))
     assert f"{100 * one.miou:.2f} {100 * one.fb_iou:.2f}" == f"{100 * three.miou:.2f} {100 * three.fb_iou:.2f}"
     # a pixel on the edge may fall to the other side
     np.testing.assert_allclose(one.tables[0], three.tables[0], atol=2)
@@ -133,20 +133,11 @@ class CountedLoads(Scenes):
         return super().load(i)
 
 
-def lists_of(source: Scenes, fold: Fold, *, shots: int, repeats: int = 2, episodes: int = 30) -> list[EpisodeList]:
-    protocol = get_protocol("fewseg", dataset="scenes")
-    return [
-        sample_episodes(source, fold, protocol=protocol, seed=seed, shots=shots, episodes=episodes)
-        for seed in range(repeats)
-    ]
-
-
 def test_every_image_is_read_and_encoded_once_over_all_repeats(fold: Fold) -> None:
     source, model = CountedLoads(subset="test", level="simple", images=60, size=72), Counting().eval()
-    lists = lists_of(source, fold, shots=2)
-    cache, protocol = FeatureCache(model), get_protocol("fewseg", dataset="scenes")
-    evaluate_lists(cache, source, fold, lists, protocol=protocol, workers=0)
-    specs = [spec for listed in lists for spec in listed.specs]
+    benchmark, cache = Benchmark.draw(source, fold, shots=2, episodes=30, repeats=2), FeatureCache(model)
+    count_episodes(cache, benchmark, workers=0)
+    specs = [spec for listed in benchmark.lists for spec in listed.specs]
     queries = {spec.query for spec in specs}
     supports = {(i, spec.class_id) for spec in specs for i in spec.support}
     assert model.encoded == [len(queries), len(supports)]
@@ -155,19 +146,19 @@ def test_every_image_is_read_and_encoded_once_over_all_repeats(fold: Fold) -> No
     # of a simple scene's one class: a picture is read as a query and as a support, at most
     assert source.loads <= len(queries) + len(supports)
     loads = source.loads
-    again = evaluate_lists(cache, source, fold, lists[:1], protocol=protocol, workers=0)
+    again = count_episodes(cache, replace(benchmark, lists=benchmark.lists[:1]), workers=0)
     assert (model.encoded, source.loads) == ([len(queries), len(supports)], loads)
-    assert len(again[0].table) == len(lists[0])
+    assert len(again[0].table) == len(benchmark.lists[0])
 
 
 def test_one_cache_serves_protocols_of_different_inputs(source: Scenes, fold: Fold) -> None:
-    lists, model = lists_of(source, fold, shots=1, repeats=1, episodes=6), toy_model()
+    benchmark, model = Benchmark.draw(source, fold, episodes=6, repeats=1), toy_model()
     shared = FeatureCache(model)
     for name in ("fewseg", "bam", "hsnet"):
         protocol = get_protocol(name, dataset="scenes")
         protocol = replace(protocol, input_size=None if protocol.input_size is None else 64)
         with_shared, with_own = (
-            evaluate_lists(cache, source, fold, lists, protocol=protocol, workers=0)[0].table
+            count_episodes(cache, replace(benchmark, protocol=protocol), workers=0)[0].table
             for cache in (shared, FeatureCache(model))
         )
         np.testing.assert_array_equal(with_shared, with_own)
@@ -188,10 +179,10 @@ class Failing(Toy):
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_an_error_ends_the_workers_and_leaves_no_file(lanes: int, source: Scenes, fold: Fold, tmp_path: Path) -> None:
     cache = FeatureCache(Failing(image_size=64).eval(), gigabytes=1e-6, folder=tmp_path)
-    protocol, (listed,) = get_protocol("fewseg", dataset="scenes"), lists_of(source, fold, shots=1, repeats=1)
+    benchmark = Benchmark.draw(source, fold, episodes=30, repeats=1)
     with threads(lanes):
         with pytest.raises(ZeroDivisionError, match="on purpose"):
-            evaluate_episodes(cache, source, fold, listed, protocol=protocol, workers=1)
+            count_episodes(cache, benchmark, workers=1)
         assert torch.get_num_threads() == lanes
     assert not list(tmp_path.iterdir())
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lane")]
@@ -199,7 +190,7 @@ def test_an_error_ends_the_workers_and_leaves_no_file(lanes: int, source: Scenes
 
 def test_scoring_at_original_size_is_that_of_a_plain_loop(source: Scenes, fold: Fold) -> None:
     model, protocol = toy_model(), get_protocol("fewseg", dataset="scenes")
-    report = evaluate(model, source, fold, episodes=10, repeats=1, workers=0)
+    report = evaluate(model, Benchmark.draw(source, fold, episodes=10, repeats=1), workers=0)
     listed = sample_episodes(source, fold, protocol=protocol, seed=report.repeats[0].seed, shots=1, episodes=10)
     squeeze, sums = Squeeze(64), {c: [0, 0] for c in fold.novel}
     for spec, row in zip(listed.specs, report.tables[0], strict=True):
@@ -230,7 +221,7 @@ def test_scoring_at_original_size_is_that_of_a_plain_loop(source: Scenes, fold: 
 def test_every_protocol_runs(name: str, source: Scenes, fold: Fold) -> None:
     protocol = get_protocol(name, dataset="scenes")
     small = replace(protocol, input_size=None if protocol.input_size is None else 64)
-    report = evaluate(toy_model(), source, fold, protocol=small, episodes=5, repeats=1, workers=0)
+    report = evaluate(toy_model(), Benchmark.draw(source, fold, protocol=small, episodes=5, repeats=1), workers=0)
     assert report.protocol["name"] == name
     assert (report.image_size, len(report.tables[0])) == (64, 5)
     assert 0 <= report.miou <= 1
@@ -272,7 +263,7 @@ def test_a_perfect_prediction_scores_nearly_all(name: str, fold: Fold) -> None:
     protocol = get_protocol(name, dataset="scenes")
     small = replace(protocol, input_size=None if protocol.input_size is None else 96)
     model = Perfect(image_size=96).eval()
-    report = evaluate(model, marked, fold, protocol=small, episodes=10, repeats=1, workers=0)
+    report = evaluate(model, Benchmark.draw(marked, fold, protocol=small, episodes=10, repeats=1), workers=0)
     assert min(report.class_iou.values()) > 0.95
     assert report.fb_iou > 0.95
 
@@ -293,7 +284,11 @@ def test_cropping_the_padding_away_scores_a_perfect_prediction_that_the_papers_r
     scores = {}
     for name in (paper, f"{paper}-cropped"):
         small = replace(get_protocol(name, dataset="scenes"), input_size=157)  # 8 n + 5, as 473 is
-        rows = evaluate(Perfect(image_size=157).eval(), marked, fold, protocol=small, episodes=20, repeats=1, workers=0)
+        rows = evaluate(
+            Perfect(image_size=157).eval(),
+            Benchmark.draw(marked, fold, protocol=small, episodes=20, repeats=1),
+            workers=0,
+        )
         scores[name] = min(v for v in rows.class_iou.values() if v > 0)
     assert scores[f"{paper}-cropped"] > 0.97
     assert scores[paper] < scores[f"{paper}-cropped"] - 0.02
@@ -302,23 +297,22 @@ def test_cropping_the_padding_away_scores_a_perfect_prediction_that_the_papers_r
 def test_the_episodes_are_named_by_their_hash_and_can_be_given_as_a_file(
     source: Scenes, fold: Fold, tmp_path: Path
 ) -> None:
-    drawn = evaluate(toy_model(), source, fold, episodes=6, repeats=1, workers=0)
+    drawn = evaluate(toy_model(), Benchmark.draw(source, fold, episodes=6, repeats=1), workers=0)
     protocol = get_protocol("fewseg", dataset="scenes")
     listed = sample_episodes(source, fold, protocol=protocol, seed=0, shots=1, episodes=6)
     assert drawn.repeats[0].episode_sha256 == listed.sha256
     assert re.fullmatch("[0-9a-f]{64}", listed.sha256)
     listed.save(tmp_path / "episodes.csv")
-    loaded = EpisodeList.load(tmp_path / "episodes.csv", source)
-    given = evaluate(toy_model(), source, fold, episode_lists=[loaded], workers=0)
+    given = evaluate(toy_model(), Benchmark.draw(source, fold, file=tmp_path / "episodes.csv"), workers=0)
     assert given.repeats == drawn.repeats
     assert given.interval == drawn.interval
 
 
 def test_the_interval_says_what_it_is(source: Scenes, fold: Fold) -> None:
-    one = evaluate(toy_model(), source, fold, episodes=10, repeats=1, workers=0)
+    one = evaluate(toy_model(), Benchmark.draw(source, fold, episodes=10, repeats=1), workers=0)
     assert one.interval_kind == "bootstrap over episodes"
     assert one.interval == bootstrap_interval(one.tables[0], fold.novel)
-    three = evaluate(toy_model(), source, fold, episodes=10, repeats=3, workers=0)
+    three = evaluate(toy_model(), Benchmark.draw(source, fold, episodes=10, repeats=3), workers=0)
     assert three.interval_kind == "Student's t over 3 repeats"
     values = np.array([r.miou for r in three.repeats])
     half = 4.302653 * values.std(ddof=1) / np.sqrt(3)  # the 97.5 % point of Student's t with 2 degrees of freedom
@@ -331,19 +325,21 @@ def test_the_interval_says_what_it_is(source: Scenes, fold: Fold) -> None:
 @pytest.mark.parametrize("repeats", [0, 6, -1])
 def test_more_repeats_than_the_protocol_has_seeds(repeats: int, source: Scenes, fold: Fold) -> None:
     with pytest.raises(UsageError, match="give 1 to 5 repeats"):
-        evaluate(toy_model(), source, fold, repeats=repeats, episodes=2, workers=0)
+        Benchmark.draw(source, fold, repeats=repeats, episodes=2)
 
 
 def test_an_unknown_protocol(source: Scenes, fold: Fold) -> None:
     with pytest.raises(UsageError, match="unknown protocol 'hdment'; choose fewseg, hdmnet"):
-        evaluate(toy_model(), source, fold, protocol="hdment", workers=0)
+        Benchmark.draw(source, fold, protocol="hdment")
 
 
 def test_the_report_is_a_json_file_with_all_that_is_needed_to_repeat_it(
     source: Scenes, fold: Fold, tmp_path: Path
 ) -> None:
     model = toy_model()
-    report = evaluate(model, source, fold, episodes=5, repeats=2, workers=0, checkpoint={"sha256": "abc"})
+    report = evaluate(
+        model, Benchmark.draw(source, fold, episodes=5, repeats=2), workers=0, checkpoint={"sha256": "abc"}
+    )
     saved = json.loads(report.save(tmp_path / "deep" / "report.json").read_text())
     assert saved.pop("rows")["file"] == "report.csv"
     assert saved == json.loads(json.dumps(report.as_dict()))
@@ -362,13 +358,13 @@ def test_the_report_is_a_json_file_with_all_that_is_needed_to_repeat_it(
 def test_evaluation_leaves_the_model_in_evaluation_mode_and_unchanged(source: Scenes, fold: Fold) -> None:
     model = toy_model().train()
     before = {n: t.clone() for n, t in model.state_dict().items()}
-    first = evaluate(model, source, fold, episodes=5, repeats=1, workers=0)
+    first = evaluate(model, Benchmark.draw(source, fold, episodes=5, repeats=1), workers=0)
     assert not model.training
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
-    assert numbers(evaluate(model, source, fold, episodes=5, repeats=1, workers=0)) == numbers(first)
+    assert numbers(evaluate(model, Benchmark.draw(source, fold, episodes=5, repeats=1), workers=0)) == numbers(first)
 
 
 def test_a_protocol_of_one_s_own(source: Scenes, fold: Fold) -> None:
     own: EvaluationProtocol = replace(get_protocol("fewseg", dataset="scenes"), name="own", seeds=(7, 8), episodes=4)
-    report = evaluate(toy_model(), source, fold, protocol=own, workers=0)
+    report = evaluate(toy_model(), Benchmark.draw(source, fold, protocol=own), workers=0)
     assert [(r.seed, r.episodes) for r in report.repeats] == [(7, 4), (8, 4)]

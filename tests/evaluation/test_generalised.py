@@ -19,9 +19,9 @@ from fewseg.data.episodes.sampling import sample_episodes
 from fewseg.data.sets.scenes import Scenes
 from fewseg.episode import Prediction
 from fewseg.errors import UsageError
+from fewseg.evaluation.benchmark import Benchmark, input_transform
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.generalised import evaluate_generalised, merge_labels, novel_probability
-from fewseg.evaluation.scoring import input_transform
 from fewseg.models.parts.ops import resize_ac
 from helpers import Toy
 
@@ -77,7 +77,11 @@ def test_the_numbers_are_those_of_a_loop(source: Scenes, merge: Any) -> None:
     model = Colours(len(fold.base)).eval()
     protocol = get_protocol("fewseg-generalised", dataset="scenes")
     report = evaluate_generalised(
-        model, source, fold, protocol=protocol, tau=tau, merge=merge, episodes=30, repeats=2, workers=0
+        model,
+        Benchmark.draw(source, fold, protocol=protocol, episodes=30, repeats=2),
+        tau=tau,
+        merge=merge,
+        workers=0,
     )
     for repeat in report.repeats:
         listed = sample_episodes(source, fold, protocol=protocol, seed=repeat.seed, shots=1, episodes=30)
@@ -115,7 +119,9 @@ def test_the_paper_protocol_scores_the_padded_square_and_hdmnet_takes_part(sourc
     assert (protocol.episodes, protocol.seeds) == (1000, (510, 365, 382, 322, 988))
     assert (protocol.resize, protocol.scored_at) == ("pad", "padded_square")
     report = evaluate_generalised(
-        model_for(source, "hdmnet"), source, source.fold(0), protocol=protocol, episodes=3, repeats=1, workers=0
+        model_for(source, "hdmnet"),
+        Benchmark.draw(source, source.fold(0), protocol=protocol, episodes=3, repeats=1),
+        workers=0,
     )
     assert report.intervals == {}
     assert (report.tau, report.merge) == (0.9, "final")
@@ -125,12 +131,8 @@ def test_the_paper_protocol_scores_the_padded_square_and_hdmnet_takes_part(sourc
 def test_the_report_is_json_and_says_how_sure_the_model_ever_was(source: Scenes, tmp_path) -> None:
     report = evaluate_generalised(
         model_for(source),
-        source,
-        source.fold(0),
+        Benchmark.draw(source, source.fold(0), protocol="fewseg-generalised", episodes=3, repeats=1),
         tau=0.999,
-        protocol="fewseg-generalised",
-        episodes=3,
-        repeats=1,
         workers=0,
     )
     saved = json.loads(report.save(tmp_path / "r.json").read_text())
@@ -142,21 +144,22 @@ def test_the_report_is_json_and_says_how_sure_the_model_ever_was(source: Scenes,
 
 def test_what_cannot_be_measured_is_refused(source: Scenes) -> None:
     fold = source.fold(0)
+    drawn = Benchmark.draw(source, fold, protocol="bam-generalised", episodes=1, repeats=1)
     for model in (Toy().eval(), model_for(source, "hdmnet", base_learner=False)):
         with pytest.raises(UsageError, match="labels no base classes"):
-            evaluate_generalised(model, source, fold, episodes=1, repeats=1)
+            evaluate_generalised(model, drawn)
     model = model_for(source)
     with pytest.raises(UsageError, match=r"knows .* classes, but fold 0 of scenes has 3"):
-        evaluate_generalised(model, source, replace(fold, base=fold.base[:3]))
+        evaluate_generalised(model, replace(drawn, fold=replace(fold, base=fold.base[:3])))
     with pytest.raises(UsageError, match="no generalised one"):
-        evaluate_generalised(model, source, fold, protocol="bam")
+        evaluate_generalised(model, Benchmark.draw(source, fold, protocol="bam", episodes=1, repeats=1))
     wrong: Any = "both"
     with pytest.raises(UsageError, match="final or base"):
-        evaluate_generalised(model, source, fold, merge=wrong)
+        evaluate_generalised(model, drawn, merge=wrong)
     with pytest.raises(UsageError, match=r"tau=1\.5"):
-        evaluate_generalised(model, source, fold, tau=1.5)
+        evaluate_generalised(model, drawn, tau=1.5)
     with pytest.raises(UsageError, match="labels base classes too"):
-        evaluate(model, source, fold, protocol="bam-generalised")
+        evaluate(model, drawn)
 
 
 def test_a_list_whose_queries_lack_the_class_is_saved_and_read_again(source: Scenes, tmp_path) -> None:

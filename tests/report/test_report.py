@@ -16,7 +16,7 @@ from fewseg.cli.main import app
 from fewseg.cli.report import split_words
 from fewseg.errors import DataError, UsageError
 from fewseg.evaluation import compare as compare_module
-from fewseg.evaluation.compare import Entry, compare, p_text
+from fewseg.evaluation.compare import Entry, p_text
 from fewseg.evaluation.results import Report
 from fewseg.models.prototype import Prototype
 from fewseg.report.build import class_confusions, comparison_page, mean_confusion
@@ -25,6 +25,7 @@ from fewseg.report.figures import page_figures, save_figures
 from fewseg.report.measure import report_page
 from fewseg.report.training import run_curves
 from fewseg.storage.saved import save_model
+from helpers import compared
 
 DATA = ["scenes", "data.level=complex", "data.images=40", "data.size=64"]
 TINY = [*DATA, "model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64"]
@@ -43,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def entries(run: Path) -> list[Entry]:
-    return compare([str(run), "dense"], TINY, episodes=8, repeats=2, workers=0)
+    return compared([str(run), "dense"], TINY, episodes=8, repeats=2, workers=0)
 
 
 def test_a_saved_evaluation_is_read_back_with_its_rows(run: Path, entries: list[Entry]) -> None:
@@ -77,13 +78,13 @@ def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch:
         raise AssertionError("measured again")
 
     monkeypatch.setattr(compare_module, "evaluate", refuse)
-    taken = compare([str(run)], DATA, episodes=8, repeats=2, reuse=True)
+    taken = compared([str(run)], DATA, episodes=8, repeats=2, reuse=True)
     assert taken[0].report.miou == Report.load(run / "report.json").miou
     for changed in ({"episodes": 9}, {"repeats": 1}, {"shots": 2}, {"reuse": False}, {"protocol": "bam"}):
         with pytest.raises(AssertionError, match="measured again"):
-            compare([str(run)], DATA, **({"episodes": 8, "repeats": 2, "reuse": True} | changed))
+            compared([str(run)], DATA, **({"episodes": 8, "repeats": 2, "reuse": True} | changed))
     with pytest.raises(AssertionError, match="measured again"):
-        compare([str(run)], [*DATA, "data.size=80"], episodes=8, repeats=2, reuse=True)
+        compared([str(run)], [*DATA, "data.size=80"], episodes=8, repeats=2, reuse=True)
 
 
 def test_a_report_holds_every_part_and_true_numbers(run: Path) -> None:

@@ -17,6 +17,7 @@ from fewseg.build import create_model
 from fewseg.config import Config, load_config
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.sets.scenes import Scenes
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.runtime.processes import rank_and_world
 from fewseg.training.loop import train
@@ -40,7 +41,7 @@ def report() -> dict[str, Any]:
     torch.manual_seed(0)
     model = create_model("prototype", backbone="timm/test_resnet", image_size=64)
     source = Scenes(subset="test", level="simple", images=60, size=64)
-    found = evaluate(model, source, source.fold(0), episodes=7, repeats=2, workers=0).as_dict()
+    found = evaluate(model, Benchmark.draw(source, source.fold(0), episodes=7, repeats=2), workers=0).as_dict()
     del found["seconds_per_episode"]
     return found
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Toy, assert_equal, weights
 
 from fewseg.config import load_config
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.results import Report
-from fewseg.storage.opening import open_target, open_test_data
+from fewseg.storage.opening import open_target
 from fewseg.storage.saved import load_model
 from fewseg.training.loop import train
+from helpers import Toy, assert_equal, weights
 
 RUNS = Path(__file__).parent / "runs_of_0_1"
 
@@ -28,8 +29,8 @@ def _known(toy: type[Toy]) -> None:
 
 def test_its_model_loads_and_measures_the_same() -> None:
     opened = open_target(str(RUNS / "finished"), [])
-    source, fold = open_test_data(opened)
-    report = evaluate(opened.model, source, fold, episodes=20, repeats=1, workers=0, checkpoint=opened.checkpoint)
+    benchmark = Benchmark.of(opened, episodes=20, repeats=1)
+    report = evaluate(opened.model, benchmark, workers=0, checkpoint=opened.checkpoint)
     kept = Report.load(RUNS / "finished" / "report.json")
     assert kept.miou == pytest.approx(0.293847387866575)
     assert report.miou == kept.miou

@@ -105,13 +105,19 @@ def episodes(
     seed: Annotated[int | None, typer.Option(help="[the protocol's first]")] = None,
 ) -> None:
     """Draw a list of test episodes and save it as a CSV that a person can read."""
-    from fewseg.data.episodes.protocols import get_protocol
-    from fewseg.data.episodes.sampling import sample_episodes
+    from fewseg.evaluation.benchmark import Benchmark
 
     source = _source(name, root, options, "test")
-    record = get_protocol(protocol, dataset=source.name)
-    chosen = record.seeds[0] if seed is None else seed
-    listed = sample_episodes(source, source.fold(fold), protocol=record, seed=chosen, shots=shots, episodes=count)
+    benchmark = Benchmark.draw(
+        source,
+        source.fold(fold),
+        protocol=protocol,
+        shots=shots,
+        episodes=count,
+        repeats=1,
+        seeds=None if seed is None else (seed,),
+    )
+    (listed,) = benchmark.lists
     listed.save(out)
     typer.echo(f"{len(listed)} episodes, SHA-256 {listed.sha256}: {out}")
 

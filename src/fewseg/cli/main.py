@@ -128,11 +128,12 @@ def evaluate(
     With `--protocol bam-generalised`, a method with a base learner labels base and novel classes in one map.
     """
     from fewseg.data.episodes.protocols import is_generalised
+    from fewseg.evaluation.benchmark import Benchmark
     from fewseg.evaluation.evaluate import evaluate as run_evaluation
     from fewseg.evaluation.generalised import evaluate_generalised
     from fewseg.models.mirrored import Mirrored
     from fewseg.runtime.processes import join_launched
-    from fewseg.storage.opening import open_target, open_test_data
+    from fewseg.storage.opening import open_target
 
     generalised = is_generalised(protocol)
     given: dict[str, Any] = {k: v for k, v in {"tau": tau, "merge": merge}.items() if v is not None}
@@ -143,18 +144,20 @@ def evaluate(
     rank, device = join_launched(device)
     progress = Silent() if rank else _progress()
     opened = open_target(target, words or [], device=device, support_mask=support_mask)
-    source, fold = open_test_data(opened, progress=progress)
+    benchmark = Benchmark.of(
+        opened,
+        protocol=protocol,
+        shots=shots,
+        episodes=episodes,
+        repeats=repeats,
+        file=episodes_file,
+        progress=progress,
+    )
     run: Any = evaluate_generalised if generalised else run_evaluation
     report = run(
         Mirrored(opened.model) if flip else opened.model,
-        source,
-        fold,
+        benchmark,
         **given,
-        protocol=protocol,
-        shots=shots or opened.config.data.shots,
-        episodes=episodes,
-        repeats=repeats,
-        episode_lists=_episode_lists(episodes_file, source),
         batch_size=batch_size,
         workers=workers,
         cache_gb=cache_gb,
@@ -202,23 +205,21 @@ def compare_models(
     `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. The first must be a run if there is one: data
     set and fold are its. Without one: `fewseg compare prototype dense pascal5i data.root=DIR`.
     """
-    from fewseg.evaluation.compare import columns, compare, describe, rows
+    from fewseg.evaluation.benchmark import Benchmark
+    from fewseg.evaluation.compare import columns, compare, describe, open_targets, rows
 
     check_tables(out or [])
-    entries = compare(
-        *split_words(targets),
-        released=released or [],
+    opened = open_targets(*split_words(targets), released=released or [], device=device)
+    benchmark = Benchmark.of(
+        next(iter(opened.values())),
         protocol=protocol,
         shots=shots,
         episodes=episodes,
         repeats=repeats,
-        episodes_file=episodes_file,
-        workers=workers,
-        cache_gb=cache_gb,
-        device=device,
-        published=published,
+        file=episodes_file,
         progress=_progress(),
     )
+    entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, published=published, progress=_progress())
     table = Table(*columns(entries), title=describe(entries), title_justify="left")
     for row in rows(entries):
         table.add_row(*row)
@@ -294,12 +295,6 @@ def _methods_first(words: list[str] | None) -> list[str]:
     if not any("=" not in word for word in words or []):
         raise UsageError("say what to train and on what: fewseg train hdmnet pascal5i data.root=DIR data.fold=0")
     return list(words or [])
-
-
-def _episode_lists(file: Path | None, source: Any) -> list[Any] | None:
-    from fewseg.data.episodes.lists import EpisodeList
-
-    return None if file is None else [EpisodeList.load(file, source)]
 
 
 def main() -> None:

@@ -1,14 +1,14 @@
 """Several models on the same episodes: one table, with paired tests against the first.
 
-Seconds and memory are of the first of those episodes, each run whole by every model (`engine.cost`): a feature cache
-and the order of the models change nothing in them.
+Seconds and memory are of the first of those episodes, each run whole by every model (`evaluation.cost`): a feature
+cache and the order of the models change nothing in them.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,18 @@ import numpy as np
 
 from fewseg import registry
 from fewseg.build import pick_device
-from fewseg.data.dataset import EpisodeDataset
-from fewseg.data.episodes.lists import EpisodeList
-from fewseg.data.episodes.protocols import EvaluationProtocol, get_protocol
-from fewseg.data.episodes.sampling import sample_episodes
-from fewseg.data.source import Fold, ImageSource
 from fewseg.episode import Episode
 from fewseg.errors import UsageError
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.cost import measure_cost
-from fewseg.evaluation.evaluate import evaluate, protocol_seeds
+from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.published import CAPTION, check_full, published_miou
 from fewseg.evaluation.results import Report, saved_report
-from fewseg.evaluation.scoring import input_transform
 from fewseg.files import replacing
 from fewseg.metrics import bootstrap_miou
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
-from fewseg.storage.opening import Opened, evaluation_fold, open_target, open_test_data
+from fewseg.storage.opening import Opened, open_target
 from fewseg.storage.released import load_released
 
 COLUMNS = ("method", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB")
@@ -70,60 +65,30 @@ class Entry:
 
 
 def compare(
-    targets: Sequence[str],
-    words: Sequence[str] = (),
+    models: Mapping[str, Opened],
+    benchmark: Benchmark,
     *,
-    released: Sequence[str] = (),
-    protocol: str = "fewseg",
-    shots: int | None = None,
-    episodes: int | None = None,
-    repeats: int | None = None,
-    episodes_file: Path | None = None,
     workers: int = 2,
     cache_gb: float = 2.0,
-    device: str = "auto",
     published: bool = False,
     reuse: bool = False,
     progress: Silent | None = None,
 ) -> list[Entry]:
-    """Evaluate runs, saved models, training-free methods and `released` files ("hdmnet=FILE") on the same episodes.
+    """Evaluate models, by name as `open_targets` gives them, on the same episodes.
 
-    Data set and fold are the first target's, changed by `words`. `published` adds the papers' numbers to the entries.
-    `reuse` takes the evaluation saved in a run where it is just what would be measured; its cost is then not measured.
-    Raises UsageError where a model was trained on what is novel there, and for `published` on anything but the papers'
-    full test images.
+    `published` adds the papers' numbers to the entries. `reuse` takes the evaluation saved in a run where it is just
+    what would be measured; its cost is then not measured. Raises UsageError where a model was trained on what is novel
+    there, and for `published` on anything but the papers' full test images.
     """
-    opened = open_targets(targets, words, device=device)
-    first = next(iter(opened.values()))
-    source, fold = open_test_data(first, progress=progress)
     if published:
-        check_full(source)
-    opened |= _open_released(released, first, source, taken=opened, device=device)
-    record = get_protocol(protocol, dataset=source.name)
-    lists = draw_lists(
-        source,
-        fold,
-        record,
-        shots=shots or first.config.data.shots,
-        episodes=episodes,
-        repeats=repeats,
-        episodes_file=episodes_file,
-    )
+        check_full(benchmark.source)
     entries: list[Entry] = []
-    for name, one in opened.items():
-        own_fold = evaluation_fold(one, source, fold.index)
-        saved = saved_report(one.checkpoint, one.model, source, lists, protocol=record) if reuse else None
-        cost = None if saved else measure_cost(one.model, _inputs(one.model, source, own_fold, lists[0], record))
+    for name, one in models.items():
+        own = benchmark.known_to(one)
+        saved = saved_report(one.checkpoint, one.model, own) if reuse else None
+        cost = None if saved else measure_cost(one.model, _inputs(own, one.model))
         report = saved or evaluate(
-            one.model,
-            source,
-            own_fold,
-            protocol=record,
-            episode_lists=lists,
-            workers=workers,
-            cache_gb=cache_gb,
-            checkpoint=one.checkpoint,
-            progress=progress,
+            one.model, own, workers=workers, cache_gb=cache_gb, checkpoint=one.checkpoint, progress=progress
         )
         p_value = paired_p_value(report, entries[0].report) if entries else None
         printed = _published(one.model, report) if published else None
@@ -138,35 +103,18 @@ def _published(model: FewShotSegmenter, report: Report) -> float | None:
     )
 
 
-def _inputs(
-    model: FewShotSegmenter, source: ImageSource, fold: Fold, listed: EpisodeList, protocol: EvaluationProtocol
-) -> Iterator[Episode]:
-    transform = input_transform(protocol, model.image_size)
-    dataset = EpisodeDataset(source, fold, spec_of=lambda e: listed.specs[e], length=len(listed), transform=transform)
+def _inputs(benchmark: Benchmark, model: FewShotSegmenter) -> Iterator[Episode]:
+    dataset = benchmark.dataset(model.image_size)
     return (dataset[e].episode for e in range(len(dataset)))
 
 
-def draw_lists(
-    source: ImageSource,
-    fold: Fold,
-    protocol: EvaluationProtocol,
-    *,
-    shots: int,
-    episodes: int | None = None,
-    repeats: int | None = None,
-    episodes_file: Path | None = None,
-) -> list[EpisodeList]:
-    """The episodes that all are measured on: a saved list, or those that the protocol draws, one list per repeat."""
-    if episodes_file is not None:
-        return [EpisodeList.load(episodes_file, source)]
-    return [
-        sample_episodes(source, fold, protocol=protocol, seed=seed, shots=shots, episodes=episodes)
-        for seed in protocol_seeds(protocol, repeats)
-    ]
+def open_targets(
+    targets: Sequence[str], words: Sequence[str], *, released: Sequence[str] = (), device: str = "auto"
+) -> dict[str, Opened]:
+    """Runs, saved models, training-free methods and `released` files ("hdmnet=FILE"), by a name of their own.
 
-
-def open_targets(targets: Sequence[str], words: Sequence[str], *, device: str = "auto") -> dict[str, Opened]:
-    """The models by a name of their own; methods without training take the first target's data set."""
+    Methods without training and released files take the first target's data set.
+    """
     opened: dict[str, Opened] = {}
     for target in targets:
         chosen = [f"data.name={one.config.data.name}" for one in list(opened.values())[:1] if not Path(target).is_dir()]
@@ -176,23 +124,16 @@ def open_targets(targets: Sequence[str], words: Sequence[str], *, device: str = 
         raise UsageError(
             "give at least one run directory, saved model or training-free method: its data set is used for all"
         )
-    return opened
-
-
-def _open_released(
-    released: Sequence[str], first: Opened, source: ImageSource, *, taken: dict[str, Opened], device: str
-) -> dict[str, Opened]:
-    """Released files as the data set's own: back-end and shots are the file's."""
-    opened: dict[str, Opened] = {}
+    config = next(iter(opened.values())).config
     for text in released:
         method, _, file = text.partition("=")
         if not file:
             raise UsageError(f"--released {text!r} is not METHOD=FILE, such as hdmnet=released.pth")
         # without a base learner, nothing in a file tells that it is COCO's (PFENet's bins differ): the data set does
         silent = not registry.find("model", method).needs_base_learner
-        model = load_released(method, file, base_classes=60 if silent and source.name == "coco20i" else None)
-        name = _free(f"{method} (released)", file, taken | opened)
-        opened[name] = Opened(model.to(pick_device(device)), first.config, None, None, {"path": file})
+        coco = registry.find("source", config.data.name).name == "coco20i"
+        model = load_released(method, file, base_classes=60 if silent and coco else None).to(pick_device(device))
+        opened[_free(f"{method} (released)", file, opened)] = Opened(model, config, None, None, {"path": file})
     return opened
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewseg.data.episodes.lists import EpisodeList
-from fewseg.data.episodes.protocols import EvaluationProtocol, get_protocol
-from fewseg.data.episodes.sampling import sample_episodes
-from fewseg.data.source import Fold, ImageSource
+from fewseg.data.episodes.protocols import EvaluationProtocol
+from fewseg.data.source import Fold
 from fewseg.errors import UsageError
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.results import Repeat, Report
 from fewseg.evaluation.scoring import Matched, at_labels, score_episodes
 from fewseg.features.cache import FeatureCache
@@ -62,14 +61,8 @@ class Rows:
 
 def evaluate(
     model: FewShotSegmenter,
-    source: ImageSource,
-    fold: Fold,
+    benchmark: Benchmark,
     *,
-    protocol: str | EvaluationProtocol = "fewseg",
-    shots: int | None = None,
-    episodes: int | None = None,
-    repeats: int | None = None,
-    episode_lists: Sequence[EpisodeList] | None = None,
     batch_size: int = 1,
     workers: int = 2,
     cache_gb: float = 2.0,
@@ -78,71 +71,43 @@ def evaluate(
     title: str | None = None,
     progress: Silent | None = None,
 ) -> Report:
-    """Evaluate a model on a fold's novel classes.
+    """Evaluate a model on a benchmark's episodes.
 
-    `title` names the model on the progress bar. `episodes` and `repeats` replace the protocol's numbers;
-    `episode_lists` replace its draw. `source` is the data set's test subset.
+    `title` names the model on the progress bar; `checkpoint` (path and hash of the weights) is kept in the report.
 
     Encoded images are kept in `cache_gb` of memory, then in a temporary file of at most `file_gb`. The digits depend on
     none of `workers`, `cache_gb`, `file_gb` and the number of processes (torchrun), which share the episodes; with a
     `batch_size` above 1 they agree to rounding.
     """
-    progress = progress or Silent()
     keep_freed_memory()
-    protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
-    if protocol.labels == "all":
-        raise UsageError(f"protocol {protocol.name} labels base classes too: fewseg evaluate RUN, evaluate_generalised")
-    if episode_lists is None:
-        seeds = protocol_seeds(protocol, repeats)
-        count = shots if shots is not None else model.shots
-        episode_lists = [
-            sample_episodes(source, fold, protocol=protocol, seed=seed, shots=count, episodes=episodes)
-            for seed in seeds
-        ]
+    if benchmark.protocol.labels == "all":
+        raise UsageError(
+            f"protocol {benchmark.protocol.name} labels base classes too: fewseg evaluate RUN, evaluate_generalised"
+        )
     start = time.perf_counter()
-    rows = evaluate_lists(
+    rows = count_episodes(
         FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
-        source,
-        fold,
-        episode_lists,
-        protocol=protocol,
+        benchmark,
         batch_size=batch_size,
         workers=workers,
         progress=progress,
-        title=f"{title or model.name}, {episode_lists[0].shots}-shot, {len(episode_lists)} repeats",
+        title=f"{title or model.name}, {benchmark.shots}-shot, {len(benchmark.lists)} repeats",
     )
-    seconds = time.perf_counter() - start
-    return _report(
-        model, source, fold, rows, lists=episode_lists, protocol=protocol, checkpoint=checkpoint or {}, seconds=seconds
-    )
+    return _report(model, benchmark, rows, checkpoint=checkpoint or {}, seconds=time.perf_counter() - start)
 
 
 def _report(
-    model: FewShotSegmenter,
-    source: ImageSource,
-    fold: Fold,
-    rows: list[Rows],
-    *,
-    lists: Sequence[EpisodeList],
-    protocol: EvaluationProtocol,
-    checkpoint: dict[str, Any],
-    seconds: float,
+    model: FewShotSegmenter, benchmark: Benchmark, rows: list[Rows], *, checkpoint: dict[str, Any], seconds: float
 ) -> Report:
     """What the rows of every list say, with all that led to them."""
-    results = [_repeat(found, listed, fold, source) for found, listed in zip(rows, lists, strict=True)]
+    source, fold = benchmark.source, benchmark.fold
+    results = [_repeat(found, listed, benchmark) for found, listed in zip(rows, benchmark.lists, strict=True)]
     tables = [found.table for found in rows]
     mean, interval, kind = _interval(results, tables, fold)
     return Report(
-        method=model.name,
-        backbone=str(model_options(model).get("backbone", "none")),
         options=model_options(model),
-        source=source.name,
         source_sha256=source.index.sha256,
         class_names=list(source.class_names),
-        fold={**asdict(fold), "novel_names": [source.class_names[c - 1] for c in fold.novel]},
-        shots=lists[0].shots,
-        image_size=protocol.input_size or model.image_size,
-        protocol=protocol.as_dict(),
         repeats=results,
         miou=mean,
         interval=interval,
@@ -154,67 +119,36 @@ def _report(
         parameters=count_parameters(model),
         seconds_per_episode=seconds / max(1, sum(len(t) for t in tables)),
         checkpoint=checkpoint,
-        versions=versions(),
         tables=tables,
         foreground_on=[found.foreground_on for found in rows],
+        **measured_on(model, benchmark),
     )
 
 
-def evaluate_episodes(
-    cache: FeatureCache,
-    source: ImageSource,
-    fold: Fold,
-    episodes: EpisodeList,
-    *,
-    protocol: EvaluationProtocol,
-    batch_size: int = 1,
-    workers: int = 2,
-    progress: Silent | None = None,
-    title: str = "evaluating",
-) -> Rows:
-    """The counts of every episode of a list; see `evaluate_lists`."""
-    (rows,) = evaluate_lists(
-        cache,
-        source,
-        fold,
-        [episodes],
-        protocol=protocol,
-        batch_size=batch_size,
-        workers=workers,
-        progress=progress,
-        title=title,
-    )
-    return rows
+def measured_on(model: FewShotSegmenter, benchmark: Benchmark) -> dict[str, Any]:
+    """The fields that every kind of evaluation has: which model, on which data, by which rules and versions."""
+    source, fold = benchmark.source, benchmark.fold
+    return {
+        "method": model.name,
+        "backbone": str(model_options(model).get("backbone", "none")),
+        "source": source.name,
+        "fold": {**asdict(fold), "novel_names": [source.class_names[c - 1] for c in fold.novel]},
+        "shots": benchmark.shots,
+        "image_size": benchmark.input_size(model.image_size),
+        "protocol": benchmark.protocol.as_dict(),
+        "versions": versions(),
+    }
 
 
-def evaluate_lists(
-    cache: FeatureCache,
-    source: ImageSource,
-    fold: Fold,
-    lists: Sequence[EpisodeList],
-    *,
-    protocol: EvaluationProtocol,
-    batch_size: int = 1,
-    workers: int = 2,
-    progress: Silent | None = None,
-    title: str = "evaluating",
-) -> list[Rows]:
-    """The counts of every episode of several lists, which are worked through together: what is encoded for one serves
-    all.
-    """
-    scores = score_episodes(
-        cache,
-        source,
-        fold,
-        lists,
-        protocol=protocol,
-        score=partial(count, base=len(fold.base), classes=len(source.class_names), protocol=protocol),
-        batch_size=batch_size,
-        workers=workers,
-        progress=progress,
-        title=title,
+def count_episodes(cache: FeatureCache, benchmark: Benchmark, **how: Any) -> list[Rows]:
+    """The counts of every episode, per list; `how` as for `score_episodes`."""
+    score = partial(
+        count,
+        base=len(benchmark.fold.base),
+        classes=len(benchmark.source.class_names),
+        protocol=benchmark.protocol,
     )
-    return [_rows(found) for found in scores]
+    return [_rows(found) for found in score_episodes(cache, benchmark, score=score, **how)]
 
 
 @dataclass(frozen=True)
@@ -251,18 +185,8 @@ def _rows(found: list[Counts]) -> Rows:
     )
 
 
-def protocol_seeds(protocol: EvaluationProtocol, repeats: int | None) -> tuple[int, ...]:
-    """The seeds of the first `repeats` repeats (None: all)."""
-    if repeats is None:
-        return protocol.seeds
-    if not 1 <= repeats <= len(protocol.seeds):
-        raise UsageError(
-            f"protocol {protocol.name!r} has {len(protocol.seeds)} seeds; give 1 to {len(protocol.seeds)} repeats"
-        )
-    return protocol.seeds[:repeats]
-
-
-def _repeat(rows: Rows, listed: EpisodeList, fold: Fold, source: ImageSource) -> Repeat:
+def _repeat(rows: Rows, listed: EpisodeList, benchmark: Benchmark) -> Repeat:
+    fold = benchmark.fold
     ious = class_iou(rows.table, fold.novel)
     base = rows.base
     return Repeat(
@@ -271,7 +195,7 @@ def _repeat(rows: Rows, listed: EpisodeList, fold: Fold, source: ImageSource) ->
         episode_sha256=listed.sha256,
         miou=miou(rows.table, fold.novel),
         fb_iou=fb_iou(rows.table),
-        class_iou={source.class_names[c - 1]: iou for c, iou in ious.items()},
+        class_iou={benchmark.source.class_names[c - 1]: iou for c, iou in ious.items()},
         meta_miou=None if rows.meta is None else miou(rows.meta, fold.novel),
         base_miou=None if base is None else float((base[1:, 0] / np.maximum(base[1:, 1], 1)).mean()),
     )

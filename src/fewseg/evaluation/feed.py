@@ -8,7 +8,7 @@ not kept.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from fewseg.data.dataset import EpisodeDataset, make_loader
-from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
+from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
 from fewseg.episode import IGNORE
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.features.cache import FeatureCache, stack_queries, stack_supports
 from fewseg.models.base import Features
 from fewseg.runtime.processes import own_share
@@ -83,23 +84,15 @@ class Step:
 class Feed:
     """The steps of this process with their features and truths, computed once within the cache's budget."""
 
-    def __init__(
-        self,
-        cache: FeatureCache,
-        dataset: EpisodeDataset,
-        lists: Sequence[EpisodeList],
-        *,
-        protocol: EvaluationProtocol,
-        image_size: int,
-        batch_size: int = 1,
-    ) -> None:
-        self.cache, self.protocol, self.image_size = cache, protocol, image_size
-        self.base_index = dataset.fold.base_index
-        self._images = _Images(dataset, protocol)
+    def __init__(self, cache: FeatureCache, benchmark: Benchmark, *, batch_size: int = 1) -> None:
+        self.cache, self.protocol = cache, benchmark.protocol
+        self.image_size = benchmark.input_size(cache.model.image_size)
+        self.base_index = benchmark.fold.base_index
+        self._images = _Images(benchmark.dataset(cache.model.image_size), benchmark.protocol)
         # the cache may serve other data, folds and protocols as well
-        images = (dataset.source.index.sha256, protocol.resize, protocol.antialias, image_size)
-        self._input, self._scored = _mark(*images), _mark(*images, dataset.fold, protocol.scored_at)
-        entries = [Entry(r, e, spec) for r, listed in enumerate(lists) for e, spec in enumerate(listed.specs)]
+        images = (benchmark.source.index.sha256, self.protocol.resize, self.protocol.antialias, self.image_size)
+        self._input, self._scored = _mark(*images), _mark(*images, benchmark.fold, self.protocol.scored_at)
+        entries = [Entry(r, e, spec) for r, listed in enumerate(benchmark.lists) for e, spec in enumerate(listed.specs)]
         entries.sort(key=lambda e: (len(e.spec.support), e.spec.class_id, e.spec.query, e.repeat, e.place))
         # several processes share the steps, not the episodes: what is matched at once is the same in any number of them
         self.steps = own_share([Step(tuple(batch)) for batch in _batches(entries, batch_size)])

@@ -20,17 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewseg.data.episodes.lists import EpisodeList
-from fewseg.data.episodes.protocols import EvaluationProtocol, get_protocol
-from fewseg.data.episodes.sampling import sample_episodes
-from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import UsageError
-from fewseg.evaluation.evaluate import protocol_seeds, versions
+from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.evaluate import measured_on
 from fewseg.evaluation.scoring import Matched, score_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.files import write_json
 from fewseg.metrics import base_confusion, t_interval, winners
 from fewseg.models.base import FewShotSegmenter
-from fewseg.models.hub_model import model_options
 from fewseg.progress import Silent
 from fewseg.runtime.memory import keep_freed_memory
 
@@ -87,16 +84,10 @@ class GeneralisedReport:
 
 def evaluate_generalised(
     model: FewShotSegmenter,
-    source: ImageSource,
-    fold: Fold,
+    benchmark: Benchmark,
     *,
-    protocol: str | EvaluationProtocol = "bam-generalised",
     tau: float = 0.9,
     merge: Merge = "final",
-    shots: int | None = None,
-    episodes: int | None = None,
-    repeats: int | None = None,
-    episode_lists: Sequence[EpisodeList] | None = None,
     batch_size: int = 1,
     workers: int = 2,
     cache_gb: float = 2.0,
@@ -104,49 +95,31 @@ def evaluate_generalised(
     checkpoint: dict[str, Any] | None = None,
     progress: Silent | None = None,
 ) -> GeneralisedReport:
-    """Evaluate a model with a base learner on base and novel classes together.
+    """Evaluate a model with a base learner on base and novel classes together; options as for `evaluate`.
 
-    `episodes` and `repeats` replace the protocol's numbers, `episode_lists` its draw. `source` is the test subset.
     Raises UsageError for a model without a base learner and for a protocol that is no generalised one.
     """
     keep_freed_memory()
-    protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
-    _check(model, source, fold, protocol=protocol, tau=tau, merge=merge)
-    if episode_lists is None:
-        count = shots if shots is not None else model.shots
-        episode_lists = [
-            sample_episodes(source, fold, protocol=protocol, seed=seed, shots=count, episodes=episodes)
-            for seed in protocol_seeds(protocol, repeats)
-        ]
+    _check(model, benchmark, tau=tau, merge=merge)
     start = time.perf_counter()
     scores = score_episodes(
         FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
-        source,
-        fold,
-        episode_lists,
-        protocol=protocol,
+        benchmark,
         score=partial(count_labels, tau=tau, merge=merge),
         batch_size=batch_size,
         workers=workers,
-        title=f"{model.name}, {episode_lists[0].shots}-shot, all classes, {len(episode_lists)} repeats",
+        title=f"{model.name}, {benchmark.shots}-shot, all classes, {len(benchmark.lists)} repeats",
         progress=progress,
     )
-    results = [_repeat(found, listed, fold, source) for found, listed in zip(scores, episode_lists, strict=True)]
+    results = [_repeat(found, listed, benchmark) for found, listed in zip(scores, benchmark.lists, strict=True)]
     seconds = (time.perf_counter() - start) / max(1, sum(r.episodes for r in results))
     return GeneralisedReport(
-        method=model.name,
-        backbone=str(model_options(model).get("backbone", "none")),
-        source=source.name,
-        fold={**asdict(fold), "novel_names": [source.class_names[c - 1] for c in fold.novel]},
-        shots=episode_lists[0].shots,
-        image_size=protocol.input_size or model.image_size,
-        protocol=protocol.as_dict(),
         tau=tau,
         merge=merge,
         **_summary(results),
         seconds_per_episode=seconds,
         checkpoint=checkpoint or {},
-        versions=versions(),
+        **measured_on(model, benchmark),
     )
 
 
@@ -160,9 +133,8 @@ def _summary(results: list[GeneralisedRepeat]) -> dict[str, Any]:
     } | {f"{name}_miou": float(v.mean()) for name, v in values.items()}
 
 
-def _check(
-    model: FewShotSegmenter, source: ImageSource, fold: Fold, *, protocol: EvaluationProtocol, tau: float, merge: str
-) -> None:
+def _check(model: FewShotSegmenter, benchmark: Benchmark, *, tau: float, merge: str) -> None:
+    fold, protocol = benchmark.fold, benchmark.protocol
     head = getattr(model, "base", None)
     if head is None:
         raise UsageError(
@@ -172,7 +144,7 @@ def _check(
     known = head.classifier.out_channels - 1
     if known != len(fold.base):
         raise UsageError(
-            f"the model's base learner knows {known} classes, but fold {fold.index} of {source.name} has "
+            f"the model's base learner knows {known} classes, but fold {fold.index} of {benchmark.source.name} has "
             f"{len(fold.base)}; evaluate it on the data set and fold it was trained on"
         )
     if protocol.labels != "all":
@@ -224,8 +196,9 @@ def novel_probability(final: Tensor) -> Tensor:
     return final.softmax(1)[:, 1]
 
 
-def _repeat(scores: Sequence[LabelCounts], listed: EpisodeList, fold: Fold, source: ImageSource) -> GeneralisedRepeat:
+def _repeat(scores: Sequence[LabelCounts], listed: EpisodeList, benchmark: Benchmark) -> GeneralisedRepeat:
     """The IoUs of one list's episodes."""
+    source, fold = benchmark.source, benchmark.fold
     sums: NDArray[np.int64] = np.zeros((1 + len(source.class_names), 2), np.int64)
     for spec, counts in zip(listed.specs, scores, strict=True):
         sums[[*fold.base, spec.class_id]] += counts.pixels

@@ -15,10 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewseg.data.episodes.lists import EpisodeList
-from fewseg.data.episodes.protocols import EvaluationProtocol
-from fewseg.data.source import ImageSource
 from fewseg.errors import DataError, UsageError
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.files import file_sha256, replacing, write_json
 from fewseg.metrics import COLUMNS
 from fewseg.models.hub_model import model_options
@@ -96,14 +94,7 @@ class Report:
         return cls(**record, tables=tables, foreground_on=foreground_on)
 
 
-def saved_report(
-    checkpoint: dict[str, Any],
-    model: torch.nn.Module,
-    source: ImageSource,
-    lists: Sequence[EpisodeList],
-    *,
-    protocol: EvaluationProtocol,
-) -> Report | None:
+def saved_report(checkpoint: dict[str, Any], model: torch.nn.Module, benchmark: Benchmark) -> Report | None:
     """The report that `fewseg evaluate` left in a run, if it holds just what would be measured again; else None.
 
     That is: the same weights and options of the model, the same data, protocol and episodes. A file that cannot be
@@ -119,9 +110,9 @@ def saved_report(
     fits = (
         report.checkpoint.get("sha256") == checkpoint["sha256"]
         and report.options == json.loads(json.dumps(model_options(model)))
-        and report.source_sha256 == source.index.sha256
-        and report.protocol == protocol.as_dict()
-        and [r.episode_sha256 for r in report.repeats] == [listed.sha256 for listed in lists]
+        and report.source_sha256 == benchmark.source.index.sha256
+        and report.protocol == benchmark.protocol.as_dict()
+        and [r.episode_sha256 for r in report.repeats] == [listed.sha256 for listed in benchmark.lists]
         and report.versions["fewseg"] == version("fewseg")
     )
     return report if fits else None

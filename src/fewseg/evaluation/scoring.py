@@ -11,12 +11,11 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from fewseg.data.dataset import EpisodeDataset, Sample
-from fewseg.data.episodes.lists import EpisodeList
+from fewseg.data.dataset import Sample
 from fewseg.data.episodes.protocols import EvaluationProtocol
-from fewseg.data.source import Fold, ImageSource
-from fewseg.data.transforms import Pad, Squeeze, Transform
+from fewseg.data.transforms import Pad
 from fewseg.episode import Prediction
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.feed import Entry, Feed, Step
 from fewseg.features.cache import FeatureCache
 from fewseg.models.parts.ops import resize_ac, resize_nearest
@@ -52,11 +51,8 @@ class Scored(Generic[S]):
 
 def score_episodes(
     cache: FeatureCache,
-    source: ImageSource,
-    fold: Fold,
-    lists: Sequence[EpisodeList],
+    benchmark: Benchmark,
     *,
-    protocol: EvaluationProtocol,
     score: Callable[[Matched], S],
     batch_size: int = 1,
     workers: int = 2,
@@ -69,10 +65,7 @@ def score_episodes(
     every one returns all scores.
     """
     model = cache.model.eval()
-    transform = input_transform(protocol, model.image_size)
-    dataset = EpisodeDataset(source, fold, spec_of=lists[0].specs.__getitem__, length=0, transform=transform)
-    size = protocol.input_size or model.image_size
-    feed = Feed(cache, dataset, lists, protocol=protocol, image_size=size, batch_size=batch_size)
+    feed = Feed(cache, benchmark, batch_size=batch_size)
 
     def scores() -> Generator[Scored[S], None, None]:
         work = partial(_score_step, feed, score)
@@ -87,7 +80,7 @@ def score_episodes(
             own.append((one.entry.repeat, one.entry.place, one.score))
     finally:
         running.close()  # lanes and workers end here, whatever was raised
-    found: list[dict[int, S]] = [{} for _ in lists]
+    found: list[dict[int, S]] = [{} for _ in benchmark.lists]
     for repeat, place, scored in chain.from_iterable(of_all(own)):
         found[repeat][place] = scored
     return [[by_place[e] for e in range(len(by_place))] for by_place in found]
@@ -123,12 +116,6 @@ def predict(cache: FeatureCache, sample: Sample) -> Prediction:
         {name: value.float().cpu() for name, value in prediction.aux.items()},
         tuple(c.float().cpu() for c in prediction.correlations),
     )
-
-
-def input_transform(protocol: EvaluationProtocol, image_size: int) -> Transform:
-    """How the protocol brings an image to the model's input."""
-    size = protocol.input_size or image_size
-    return Pad(size) if protocol.resize == "pad" else Squeeze(size, antialias=protocol.antialias)
 
 
 def at_truth(logits: Tensor, size: Sequence[int], protocol: EvaluationProtocol) -> Tensor:

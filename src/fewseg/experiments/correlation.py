@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from fewseg.data.dataset import EpisodeDataset
-from fewseg.data.episodes.protocols import get_protocol
 from fewseg.errors import UsageError
-from fewseg.evaluation.scoring import input_transform, predict
+from fewseg.evaluation.scoring import predict
 from fewseg.experiments import plots as figures
 from fewseg.experiments import sweep_results as results
 from fewseg.experiments.plan import Plan
-from fewseg.experiments.shown_episodes import different, first_list
+from fewseg.experiments.shown_episodes import different, first_repeat
 from fewseg.experiments.sweep import Cell, Measure, cell_folder, run_sweep
 from fewseg.experiments.tables import Table, percent, save
 from fewseg.features.cache import FeatureCache
@@ -25,7 +24,7 @@ from fewseg.models.parts.ops import resize
 from fewseg.progress import Silent
 from fewseg.report.chosen_episodes import episode_panel
 from fewseg.report.contents import Panel
-from fewseg.storage.opening import Opened, open_target, open_test_data
+from fewseg.storage.opening import Opened, open_target
 
 NAME = "correlation"
 ROWS = 4
@@ -81,9 +80,8 @@ def run_correlation(
         raise UsageError(f"{len(runs)} runs were given; give one, or two: with distillation and without")
     opened = _opened(plan, runs, progress=progress)
     first = next(iter(opened.values()))
-    source, fold = open_test_data(first, progress=progress)
-    listed = first_list(plan, source, fold, shots=first.config.data.shots, episodes=plan.episodes or SAMPLES)
-    protocol = get_protocol(plan.protocol, dataset=source.name)
+    benchmark = first_repeat(plan, first, episodes=plan.episodes or SAMPLES, progress=progress)
+    source, fold, protocol, (listed,) = benchmark.source, benchmark.fold, benchmark.protocol, benchmark.lists
     caches = {name: FeatureCache(one.model, gigabytes=plan.cache_gb) for name, one in opened.items()}
     drawn = []
     chosen = different(listed, rows)
@@ -97,9 +95,7 @@ def run_correlation(
         raise UsageError(f"{first.model.name} has no correlation maps to draw; this experiment is HDMNet's")
     scores: list[StageScore] = []
     for name, cache in caches.items():
-        transform = input_transform(protocol, cache.model.image_size)
-        data = EpisodeDataset(source, fold, spec_of=lambda e: listed.specs[e], length=len(listed), transform=transform)
-        scores += stage_scores(name, cache, data, progress=progress)
+        scores += stage_scores(name, cache, benchmark.dataset(cache.model.image_size), progress=progress)
     table = _table(plan, source.name, fold.index, scores, listed.sha256)
     record = results.record(plan, [fold.index]) | {
         "episode_sha256": listed.sha256,

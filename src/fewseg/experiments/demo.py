@@ -15,9 +15,9 @@ from fewseg.build import create_model, create_source
 from fewseg.config import Config, load_config
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import get_protocol
-from fewseg.data.episodes.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import UsageError
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import Entry, paired_p_value
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.results import Report
@@ -52,20 +52,12 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
     config.data.options["level"] = "complex"
     source = create_source(config, "test", progress=progress)
     fold = training_fold(config, source)
-    listed = sample_episodes(
-        source,
-        fold,
-        protocol=get_protocol("fewseg", dataset=source.name),
-        seed=0,
-        shots=config.data.shots,
-        episodes=episodes,
-    )
+    benchmark = Benchmark.draw(source, fold, shots=config.data.shots, episodes=episodes, repeats=1)
+    (listed,) = benchmark.lists
     listed.save(out / "episodes.csv")
     models = demo_models(run, config)
     reports = {
-        name: evaluate(
-            model, source, fold, episode_lists=[listed], checkpoint=_checkpoint(run), progress=progress, title=name
-        )
+        name: evaluate(model, benchmark, checkpoint=_checkpoint(run), progress=progress, title=name)
         for name, model in models.items()
     }
     reports["HDMNet"].save(out / "report.json")

@@ -11,10 +11,10 @@ import scipy.special
 from numpy.typing import NDArray
 
 from fewseg.data.episodes.protocols import get_protocol
-from fewseg.data.episodes.sampling import sample_episodes
 from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import UsageError
-from fewseg.evaluation.evaluate import evaluate_lists
+from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.evaluate import count_episodes
 from fewseg.experiments import plots as figures
 from fewseg.experiments import supplement as published
 from fewseg.experiments import sweep_results as results
@@ -133,18 +133,15 @@ def measure(
     progress: Silent,
 ) -> list[Spread]:
     """The spreads of n and 10 n episodes; every image is encoded once for all repeats."""
-    protocol = get_protocol(plan.protocol, dataset=source.name)
-    n = plan.episodes or protocol.episodes
-    seeds, shots = plan.seeds(opened.config), opened.config.data.shots
-    lists = [
-        sample_episodes(source, fold, protocol=protocol, seed=seed, shots=shots, episodes=FACTOR * n) for seed in seeds
-    ]
-    found = evaluate_lists(
+    n = plan.episodes or get_protocol(plan.protocol, dataset=source.name).episodes
+    seeds = plan.seeds(opened.config)
+    benchmark = Benchmark.draw(
+        source, fold, protocol=plan.protocol, shots=opened.config.data.shots, seeds=seeds, episodes=FACTOR * n
+    )
+    lists = benchmark.lists
+    found = count_episodes(
         FeatureCache(opened.model, gigabytes=plan.cache_gb),
-        source,
-        fold,
-        lists,
-        protocol=protocol,
+        benchmark,
         workers=plan.workers,
         progress=progress,
         title=f"{line}, {len(lists)} repeats",

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
-from fewseg.data.episodes.protocols import get_protocol
-from fewseg.data.episodes.sampling import sample_episodes
-from fewseg.data.source import Fold, ImageSource
+from fewseg.data.source import ImageSource
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.experiments.plan import Plan
 from fewseg.features.cache import FeatureCache
 from fewseg.progress import Silent
 from fewseg.report.chosen_episodes import episode_panel
 from fewseg.report.contents import Panel
-from fewseg.storage.opening import open_target, open_test_data
+from fewseg.storage.opening import Opened, open_target
 
 SIMPLE, COMPLEX = "simple", "complex"
 
@@ -61,10 +60,9 @@ def scene_pictures(
         words = (f"data.level={level}",) if level else ()
         opened = open_target(run, words, device=plan.device)
         second = open_target(other, words, device=plan.device, support_mask=not take_away)
-        source, fold = open_test_data(opened, progress=progress)
-        listed = first_list(plan, source, fold, shots=opened.config.data.shots)
+        benchmark = first_repeat(plan, opened, progress=progress)
+        source, fold, protocol, (listed,) = benchmark.source, benchmark.fold, benchmark.protocol, benchmark.lists
         caches = {"with mask": FeatureCache(opened.model), "without mask": FeatureCache(second.model)}
-        protocol = get_protocol(plan.protocol, dataset=source.name)
         for kind, chosen in _kinds(source, listed, level, split=len(levels) == 1, count=count).items():
             for spec in progress(chosen, f"drawing {kind} scenes", len(chosen)):
                 panel = episode_panel(caches, source, fold, spec, protocol=protocol)
@@ -72,15 +70,12 @@ def scene_pictures(
     return tuple(scenes)
 
 
-def first_list(plan: Plan, source: ImageSource, fold: Fold, *, shots: int, episodes: int | None = None) -> EpisodeList:
-    """The episodes of the plan's first repeat."""
-    return sample_episodes(
-        source,
-        fold,
-        protocol=get_protocol(plan.protocol, dataset=source.name),
-        seed=plan.seeds(plan.config())[0],
-        shots=shots,
-        episodes=episodes or plan.episodes,
+def first_repeat(
+    plan: Plan, opened: Opened, *, episodes: int | None = None, progress: Silent | None = None
+) -> Benchmark:
+    """The episodes of the plan's first repeat, on an opened model's data."""
+    return Benchmark.of(
+        opened, protocol=plan.protocol, episodes=episodes or plan.episodes, repeats=1, progress=progress
     )
 
 

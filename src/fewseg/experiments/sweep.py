@@ -22,13 +22,14 @@ import torch
 from fewseg.config import Config
 from fewseg.data.episodes.protocols import get_protocol
 from fewseg.errors import DataError, FewsegError
-from fewseg.evaluation.evaluate import evaluate, protocol_seeds
+from fewseg.evaluation.benchmark import Benchmark, repeat_seeds
+from fewseg.evaluation.evaluate import evaluate
 from fewseg.experiments.measured import Measured, load_measured, save_measured
 from fewseg.experiments.plan import Plan
 from fewseg.files import write_json
 from fewseg.progress import Silent
 from fewseg.registry import method_class
-from fewseg.storage.opening import open_target, open_test_data
+from fewseg.storage.opening import open_target
 from fewseg.storage.saved import read_record
 from fewseg.training.loop import check_run, ensure_base, train
 
@@ -72,7 +73,7 @@ def run_sweep(
     """
     progress = progress or Silent()
     for cell in cells:  # a mistake shows before anything is trained
-        protocol_seeds(get_protocol(plan.protocol, dataset=cell_config(plan, cell).data.name), plan.repeats)
+        repeat_seeds(get_protocol(plan.protocol, dataset=cell_config(plan, cell).data.name), plan.repeats)
     if not only_table:
         open_cells = [cell for cell in cells if any(found is None for found in read_cell(plan, cell).values())]
         jobs = max(1, min(plan.jobs, len(open_cells)))
@@ -170,15 +171,12 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
         if load_measured(folder, measure.name, _asked(plan, measure)) is not None:
             continue
         opened = open_target(str(folder), measure.words, device=plan.device, support_mask=measure.support_mask)
-        source, fold = open_test_data(opened, progress=progress)
+        benchmark = Benchmark.of(
+            opened, protocol=plan.protocol, episodes=plan.episodes, repeats=plan.repeats, progress=progress
+        )
         report = evaluate(
             opened.model,
-            source,
-            fold,
-            protocol=plan.protocol,
-            shots=opened.config.data.shots,
-            episodes=plan.episodes,
-            repeats=plan.repeats,
+            benchmark,
             workers=plan.workers,
             cache_gb=plan.cache_gb,
             checkpoint=opened.checkpoint,

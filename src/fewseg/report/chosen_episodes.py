@@ -13,7 +13,8 @@ from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
 from fewseg.data.source import Fold, ImageSource
 from fewseg.episode import Prediction
-from fewseg.evaluation.scoring import at_labels, at_truth, input_transform, predict
+from fewseg.evaluation.benchmark import input_transform
+from fewseg.evaluation.scoring import at_labels, at_truth, predict
 from fewseg.features.cache import FeatureCache
 from fewseg.metrics import episode_counts, episode_iou
 from fewseg.report.contents import OtherPrediction, Panel

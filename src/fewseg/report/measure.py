@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fewseg.data.episodes.protocols import get_protocol
-from fewseg.evaluation.compare import compare, draw_lists, open_targets
+from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.compare import compare, open_targets
 from fewseg.evaluation.results import Report
 from fewseg.features.cache import FeatureCache
 from fewseg.progress import Silent
@@ -17,7 +17,7 @@ from fewseg.report.chosen_episodes import episode_panels
 from fewseg.report.contents import Panel, ReportPage
 from fewseg.report.training import run_curves
 from fewseg.report.view import MAX_MARKS
-from fewseg.storage.opening import evaluation_fold, open_test_data
+from fewseg.storage.opening import Opened
 
 
 def report_page(
@@ -42,20 +42,17 @@ def report_page(
     each are drawn of the best, median and worst of the first repeat. `write_report` writes the page, `save_figures`
     its figures. Raises UsageError as `compare` does.
     """
-    entries = compare(
-        targets,
-        words,
+    opened = open_targets(targets, words, device=device)
+    benchmark = Benchmark.of(
+        next(iter(opened.values())),
         protocol=protocol,
         shots=shots,
         episodes=episodes,
         repeats=repeats,
-        episodes_file=episodes_file,
-        workers=workers,
-        cache_gb=cache_gb,
-        device=device,
-        reuse=True,
+        file=episodes_file,
         progress=progress,
     )
+    entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, reuse=True, progress=progress)
     runs = {entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}
     choices = {"shots": shots, "episodes": episodes, "repeats": repeats, "episodes-file": episodes_file}
     options = [f"--{name}={value}" for name, value in choices.items() if value is not None]
@@ -63,46 +60,26 @@ def report_page(
     return replace(
         comparison_page(entries),
         curves=run_curves(runs),
-        panels=target_panels(
-            targets,
-            words,
-            entries[0].report,
-            episodes_file=episodes_file,
-            each=panels,
-            device=device,
-            progress=progress,
-        ),
+        panels=target_panels(opened, benchmark, entries[0].report, each=panels),
         commands=(("this page", command),),
     )
 
 
 def target_panels(
-    targets: Sequence[str],
-    words: Sequence[str],
-    report: Report,
-    *,
-    episodes_file: Path | None = None,
-    each: int = 2,
-    device: str = "auto",
-    progress: Silent | None = None,
+    opened: Mapping[str, Opened], benchmark: Benchmark, report: Report, *, each: int = 2
 ) -> tuple[Panel, ...]:
-    """The best, median and worst episodes of the first repeat by the first target's `report`, as all predict them.
+    """The best, median and worst episodes of the first repeat by the first model's `report`, as all predict them.
 
-    Targets after the fourth are left out.
+    Models after the fourth are left out.
     """
-    opened = open_targets(targets[: 1 + MAX_MARKS], words, device=device)
-    first = next(iter(opened.values()))
-    source, fold = open_test_data(first, progress=progress)
-    protocol = get_protocol(report.protocol["name"], dataset=source.name)
-    listed = draw_lists(
-        source,
-        fold,
-        protocol,
-        shots=report.shots,
-        episodes=report.repeats[0].episodes,
-        repeats=1,
-        episodes_file=episodes_file,
-    )[0]
-    caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in opened.items()}
-    fold = evaluation_fold(first, source, fold.index)
-    return episode_panels(caches, source, fold, listed, report.tables[0], protocol=protocol, each=each)
+    shown = list(opened.items())[: 1 + MAX_MARKS]
+    caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
+    return episode_panels(
+        caches,
+        benchmark.source,
+        benchmark.fold,
+        benchmark.lists[0],
+        report.tables[0],
+        protocol=benchmark.protocol,
+        each=each,
+    )

@@ -14,12 +14,12 @@ from torch import nn
 from fewseg.build import create_model, create_source
 from fewseg.config import Config, TrainConfig
 from fewseg.data.dataset import BaseDataset, EpisodeDataset, GlobalSampler, Sample, base_lookup, make_loader
-from fewseg.data.episodes.protocols import get_protocol
-from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes
+from fewseg.data.episodes.sampling import TrainingEpisodes
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Augment, Squeeze
 from fewseg.errors import UsageError
-from fewseg.evaluation.evaluate import evaluate_episodes
+from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.evaluate import count_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.features.store import FeatureStore
 from fewseg.features.training_set import TrainingFeatures
@@ -201,26 +201,16 @@ class EpisodeTask(Task):
             source, classes = self.source, self.fold.held_out
         else:
             source, classes = create_source(self.config, "test", progress=progress), self.fold.novel
-        protocol = get_protocol("fewseg", dataset=source.name)
-        episodes = sample_episodes(
+        benchmark = Benchmark.draw(
             source,
             self.fold,
-            protocol=protocol,
-            seed=train.seed,
             shots=self.config.data.shots,
             episodes=train.val_episodes,
+            seeds=(train.seed,),
             classes=classes,
         )
-        cache = FeatureCache(self.model)
-        rows = evaluate_episodes(
-            cache,
-            source,
-            self.fold,
-            episodes,
-            protocol=protocol,
-            workers=train.workers,
-            progress=progress,
-            title="validating",
+        (rows,) = count_episodes(
+            FeatureCache(self.model), benchmark, workers=train.workers, progress=progress, title="validating"
         )
         return {"miou": miou(rows.table, classes)}
 

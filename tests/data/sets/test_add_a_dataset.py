@@ -12,8 +12,9 @@ from fewseg.config import load_config
 from fewseg.data.inspect.check import check_source
 from fewseg.data.inspect.stats import fold_statistics
 from fewseg.data.source import ImageSource
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
-from fewseg.storage.opening import open_target, open_test_data
+from fewseg.storage.opening import open_target
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "add-a-dataset.md"
 
@@ -56,8 +57,7 @@ def test_a_data_set_added_as_the_page_says_is_checked_counted_and_evaluated(root
     assert config.data.options["folds"] == 2
     tiny = ["model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64"]
     opened = open_target("prototype", [added, f"data.root={root}", *tiny])
-    source, fold = open_test_data(opened)
-    report = evaluate(opened.model, source, fold, episodes=6, repeats=1, workers=0)
+    report = evaluate(opened.model, Benchmark.of(opened, episodes=6, repeats=1), workers=0)
     assert 0 <= report.miou <= 1
 
 

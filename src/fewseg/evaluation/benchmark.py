@@ -1,0 +1,112 @@
+"""Benchmark: what a model is measured on, as one thing; here seeds become episode lists, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fewseg.data.dataset import EpisodeDataset
+from fewseg.data.episodes.lists import EpisodeList
+from fewseg.data.episodes.protocols import EvaluationProtocol, get_protocol
+from fewseg.data.episodes.sampling import sample_episodes
+from fewseg.data.source import Fold, ImageSource
+from fewseg.data.transforms import Pad, Squeeze, Transform
+from fewseg.errors import UsageError
+from fewseg.progress import Silent
+from fewseg.storage.opening import Opened, evaluation_fold, open_test_data
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Test images, a fold, a protocol and the episodes that it drew."""
+
+    source: ImageSource
+    """The data set's test subset."""
+    fold: Fold
+    """What is novel, and which base classes the model knows."""
+    protocol: EvaluationProtocol
+    lists: tuple[EpisodeList, ...]
+    """The episodes, one list per repeat."""
+
+    @classmethod
+    def draw(
+        cls,
+        source: ImageSource,
+        fold: Fold,
+        *,
+        protocol: str | EvaluationProtocol = "fewseg",
+        shots: int = 1,
+        episodes: int | None = None,
+        repeats: int | None = None,
+        seeds: Sequence[int] | None = None,
+        classes: tuple[int, ...] | None = None,
+        file: str | Path | None = None,
+    ) -> Benchmark:
+        """Draw the episodes by the protocol's rules, or read them from a saved list (`file`).
+
+        `episodes` per repeat, and the first `repeats` of the protocol's seeds or `seeds` of one's own, replace the
+        protocol's numbers; `classes` replace the fold's novel ones. Raises UsageError for an unknown protocol, and for
+        more repeats than it has seeds.
+        """
+        protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
+        if file is not None:
+            return cls(source, fold, protocol, (EpisodeList.load(file, source),))
+        lists = tuple(
+            sample_episodes(source, fold, protocol=protocol, seed=seed, shots=shots, episodes=episodes, classes=classes)
+            for seed in (repeat_seeds(protocol, repeats) if seeds is None else seeds)
+        )
+        return cls(source, fold, protocol, lists)
+
+    @classmethod
+    def of(
+        cls, opened: Opened, *, shots: int | None = None, progress: Silent | None = None, **choices: Any
+    ) -> Benchmark:
+        """The data, fold and shots that an opened model is configured for; `choices` as for `draw`."""
+        source, fold = open_test_data(opened, progress=progress)
+        return cls.draw(source, fold, shots=shots or opened.config.data.shots, **choices)
+
+    def known_to(self, opened: Opened) -> Benchmark:
+        """The same episodes, with the base classes that a model was trained on.
+
+        Raises UsageError if it was trained on what is novel here.
+        """
+        return replace(self, fold=evaluation_fold(opened, self.source, self.fold.index))
+
+    @property
+    def shots(self) -> int:
+        """Supports per episode."""
+        return self.lists[0].shots
+
+    def input_size(self, image_size: int) -> int:
+        """Side of the input in pixels, for a model with that `image_size`."""
+        return self.protocol.input_size or image_size
+
+    def dataset(self, image_size: int) -> EpisodeDataset:
+        """The first repeat's episodes as a model with that `image_size` sees them."""
+        listed = self.lists[0]
+        return EpisodeDataset(
+            self.source,
+            self.fold,
+            spec_of=listed.specs.__getitem__,
+            length=len(listed),
+            transform=input_transform(self.protocol, image_size),
+        )
+
+
+def repeat_seeds(protocol: EvaluationProtocol, repeats: int | None) -> tuple[int, ...]:
+    """The seeds of the first `repeats` repeats (None: all)."""
+    if repeats is None:
+        return protocol.seeds
+    if not 1 <= repeats <= len(protocol.seeds):
+        raise UsageError(
+            f"protocol {protocol.name!r} has {len(protocol.seeds)} seeds; give 1 to {len(protocol.seeds)} repeats"
+        )
+    return protocol.seeds[:repeats]
+
+
+def input_transform(protocol: EvaluationProtocol, image_size: int) -> Transform:
+    """How the protocol brings an image to the model's input."""
+    size = protocol.input_size or image_size
+    return Pad(size) if protocol.resize == "pad" else Squeeze(size, antialias=protocol.antialias)
