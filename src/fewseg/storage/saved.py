@@ -22,6 +22,9 @@ from fewseg.models.parts.backbone_weights import load_backbone_weights, load_str
 from fewseg.models.parts.backbones import LITE, create_backbone
 from fewseg.models.parts.base_learner import PSPNet
 
+_NEEDED = {"format", "method", "class", "sha256", "info"}
+"""What `fewseg.json` says in any case."""
+
 
 def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = None, *, slim: bool = False) -> Path:
     """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one
@@ -116,8 +119,10 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads(file.read_text())
         if record["format"] > FORMAT:
             raise DataError(f"{file} was written by a newer fewseg (format {record['format']}); upgrade fewseg")
-        if absent := {"method", "class", "sha256", "info"} - record.keys():
+        if absent := _NEEDED - record.keys():
             raise DataError(f"{file} is damaged (no {', '.join(sorted(absent))}); save the model again")
+        if unknown := record.keys() - _NEEDED - {"backbone", "checksum"}:  # a damaged "checksum" would check nothing
+            raise DataError(f"{file} is damaged (what is {', '.join(sorted(unknown))}?); save the model again")
         return record
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise DataError(f"{file} is damaged ({error}); save the model again") from error
