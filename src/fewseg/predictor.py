@@ -20,6 +20,7 @@ from fewseg.data.images import align_mask, mask_of, read_mask, read_oriented, to
 from fewseg.episode import Prediction
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.fast import accelerate
 from fewseg.models.fast.compiling import compile_backbone
 from fewseg.models.mirrored import Mirrored
 from fewseg.models.parts.ops import resize, resize_ac, resize_nearest
@@ -65,7 +66,7 @@ class FewShotPredictor:
         compile: bool = False,
     ) -> None:
         self.device = model.device if device is None else _usable_device(device)
-        model = model.to(self.device).eval()
+        model = accelerate(model.to(self.device).eval())
         if compile and (hindrance := compile_backbone(model)):
             warnings.warn(f"the back-end is not compiled: {hindrance}", stacklevel=2)
         self.model = Mirrored(model).eval() if flip else model

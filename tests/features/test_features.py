@@ -21,6 +21,7 @@ from fewseg.errors import DataError
 from fewseg.features.cache import FeatureCache, nbytes
 from fewseg.features.overflow import FeatureFile
 from fewseg.features.training_set import TrainingFeatures
+from fewseg.models.fast import accelerate
 from fewseg.models.lite import Lite
 from fewseg.progress import Silent
 from fewseg.runtime.threads import in_lanes
@@ -50,7 +51,7 @@ class Counting(Toy):
 
 
 def test_what_is_kept_is_not_computed_again() -> None:
-    model = Counting().eval()
+    model = accelerate(Counting().eval())
     cache = FeatureCache(model)
     first = cache.query("a", IMAGES[0])
     assert cache.query("a", IMAGES[0]) is first
@@ -63,7 +64,7 @@ def test_what_is_kept_is_not_computed_again() -> None:
 
 
 def test_the_budget_holds_and_the_least_recently_used_goes_first() -> None:
-    model = Counting().eval()
+    model = accelerate(Counting().eval())
     size = nbytes(model.encode_query(IMAGES[0]))
     cache = FeatureCache(model, gigabytes=2.5 * size / 1e9)
     model.queries = 0
@@ -79,7 +80,7 @@ def test_the_budget_holds_and_the_least_recently_used_goes_first() -> None:
 
 @pytest.mark.parametrize("gigabytes", [0.0, 1e-9])
 def test_without_a_budget_nothing_is_kept(gigabytes: float) -> None:
-    model = Counting().eval()
+    model = accelerate(Counting().eval())
     cache = FeatureCache(model, gigabytes=gigabytes)
     for _ in range(3):
         cache.query(0, IMAGES[0])
@@ -204,7 +205,7 @@ def test_a_full_file_and_a_full_disk_take_no_more(tmp_path: Path, monkeypatch: p
 
 
 def test_expected_features_go_to_the_file_and_are_not_computed_again() -> None:
-    model = Counting().eval()
+    model = accelerate(Counting().eval())
     size = nbytes(model.encode_query(IMAGES[0]))
     cache = FeatureCache(model, gigabytes=2.5 * size / 1e9)
     keys = [0, 1, 2, 3, 0, 1, 2, 3]

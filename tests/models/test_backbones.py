@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -8,11 +9,11 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
 from torchvision.models.vgg import cfgs, make_layers
 
 from fewseg.errors import UsageError
-from fewseg.models.hsnet import block_features, count_blocks
-from fewseg.models.parts.backbones import LEVELS, Backbone, create_backbone, residual_sum
+from fewseg.models.parts.backbones import LEVELS, Backbone, create_backbone
 
 TINY = ("timm/test_resnet", "timm/test_efficientnet", "timm/test_vit", "lite0")
 
@@ -134,8 +135,8 @@ def test_undilated_resnet_is_torchvisions() -> None:
     image = torch.rand(1, 3, 65, 65)
     with torch.no_grad():
         theirs(image)
-        blocks = dict(block_features(backbone, image))
-    assert count_blocks(backbone) == {"layer2": 4, "layer3": 6, "layer4": 3}
+        blocks = dict(backbone.blocks(image))
+    assert Counter(name.split(".")[0] for name in blocks) == {"layer2": 4, "layer3": 6, "layer4": 3}
     for ours, expected in zip(blocks.values(), seen, strict=True):
         assert (ours < 0).any()  # before the last ReLU
         torch.testing.assert_close(ours.relu(), expected, rtol=1e-3, atol=1e-4)
@@ -150,7 +151,7 @@ def test_hsnet_takes_vggs_convolutions_before_their_relu_and_the_last_pool() -> 
     theirs.load_state_dict(dict(zip(theirs.state_dict(), backbone.state_dict().values(), strict=True)))
     x, expected = torch.rand(1, 3, 70, 101), {}
     with torch.no_grad():
-        blocks = dict(block_features(backbone, x))
+        blocks = dict(backbone.blocks(x))
         for index, module in enumerate(theirs):
             x = nn.functional.relu(x) if isinstance(module, nn.ReLU) else module(x)
             expected[index] = x
@@ -162,9 +163,9 @@ def test_hsnet_takes_vggs_convolutions_before_their_relu_and_the_last_pool() -> 
 
 def test_lite0_gives_hsnet_all_blocks_of_its_three_strides() -> None:
     backbone = make("lite0")
-    blocks = dict(block_features(backbone, torch.rand(1, 3, 64, 64)))
+    blocks = dict(backbone.blocks(torch.rand(1, 3, 64, 64)))
     sides = {name: f.shape[-1] for name, f in blocks.items()}
-    assert count_blocks(backbone) == {"layer2": 2, "layer3": 6, "layer4": 5}
+    assert Counter(name.split(".")[0] for name in blocks) == {"layer2": 2, "layer3": 6, "layer4": 5}
     assert all(side == {"layer2": 8, "layer3": 4, "layer4": 2}[name.split(".")[0]] for name, side in sides.items())
 
 
@@ -181,10 +182,10 @@ def test_last_relu_off_gives_the_sums_before_it(name: str) -> None:
 
 def test_residual_sum_changes_nothing_but_the_last_relu() -> None:
     torch.manual_seed(0)
-    block = torchvision.models.resnet50(weights=None).layer2[0].eval()  # type: ignore[index]
+    block = create_backbone("resnet50").layer2[0].eval()  # type: ignore[index,union-attr]
     x = torch.randn(1, 256, 8, 8)
     with torch.no_grad():
-        torch.testing.assert_close(residual_sum(block, x.clone()).relu(), block(x.clone()))
+        torch.testing.assert_close(block.residual_sum(x.clone()).relu(), Bottleneck.forward(block, x.clone()))
 
 
 def test_normalise_uses_the_back_ends_own_statistics() -> None:

@@ -1,10 +1,8 @@
-"""The quick ways that the models take, each against the plain computation."""
+"""The quick ways of a view, each against the plain computation, and whole views against their models."""
 
 from __future__ import annotations
 
 import copy
-import sys
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -15,20 +13,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fewseg import registry
 from fewseg.build import create_model
-from fewseg.episode import Episode
-from fewseg.models.base import Features, image_by_image
-from fewseg.models.fast import winograd
+from fewseg.episode import Episode, Prediction
+from fewseg.models.base import Features
+from fewseg.models.fast import accelerate, winograd
 from fewseg.models.fast.compiling import compile_backbone
 from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
+from fewseg.models.fast.matching import ForegroundNearest, ForegroundPrior
+from fewseg.models.hdmnet import CorrelationAttention, HDMNet
 from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.base_learner import BaseHead
-from fewseg.models.parts.matching import cosine_prior, spread_votes
-from fewseg.models.parts.ops import resize_ac
+from fewseg.models.parts.matching import CosinePrior, NearestCosines
 from fewseg.predictor import FewShotPredictor
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the plain network is a benchmark's, not the package's
-from benchmarks.plain import plain_copy
 
 SEEDS, SHARES, SIDES = st.integers(0, 2**16), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(1, 9)
 FEW = settings(max_examples=25, deadline=None)
@@ -38,14 +35,6 @@ def close(ours: Tensor, theirs: Tensor, *, rtol: float = 1e-4) -> None:
     """Within 1e-4 of the largest value: what "exact" means for a quick way."""
     scale = float(theirs.detach().abs().max()) if theirs.numel() else 0.0
     torch.testing.assert_close(ours, theirs, rtol=rtol, atol=rtol * scale + 1e-6)
-
-
-def whole_table(q: Tensor, k: Tensor, v: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
-    """Matching as the spec writes it."""
-    scores = q @ k.transpose(-2, -1) / 0.1
-    columns = fg[:, None, None, :]
-    correlation = (scores * columns).sum(-1) / (columns.sum(-1) + 1e-9)
-    return (scores.softmax(-2) * columns) @ v, correlation
 
 
 @FEW
@@ -58,8 +47,9 @@ def test_votes_of_the_foreground_equal_the_whole_table(
     k = F.normalize(torch.randn(batch, 2, supports, 4, generator=g), dim=-1).requires_grad_()
     v = torch.randn(batch, 2, supports, 4, generator=g, requires_grad=True)
     fg = (torch.rand(batch, supports, generator=g) < share).float()
-    found = [*_with_table(table, lambda: spread_votes(q, k, v, fg, temperature=0.1))]
-    wanted = [*whole_table(q, k, v, fg)]
+    attention = CorrelationAttention(8)
+    found = [*_with_table(table, lambda: accelerate(attention).spread(q, k, v, fg))]
+    wanted = [*attention.spread(q, k, v, fg)]
     weights = [torch.randn(w.shape, generator=g) for w in wanted]
     found += torch.autograd.grad(sum((w * f).sum() for w, f in zip(weights, found, strict=True)), (q, k, v))
     wanted += torch.autograd.grad(sum((w * f).sum() for w, f in zip(weights, wanted, strict=True)), (q, k, v))
@@ -71,31 +61,25 @@ def test_votes_of_the_foreground_equal_the_whole_table(
 @given(
     SEEDS, st.integers(1, 2), st.integers(1, 3), SIDES, SIDES, SHARES, st.booleans(), st.sampled_from([1, 20, 2**22])
 )
-def test_the_prior_of_the_foreground_equals_that_of_the_whole_table(
+def test_nearness_to_the_foreground_equals_that_of_the_whole_table(
     seed: int, batch: int, shots: int, h: int, w: int, share: float, soft: bool, table: int
 ) -> None:
     g = torch.Generator().manual_seed(seed)
     query, support = torch.randn(batch, 5, h, w, generator=g), torch.randn(batch, shots, 5, h + 1, w, generator=g)
     fg = (torch.rand(batch, shots, h + 1, w, generator=g) < share).float()
-    fg = fg * torch.rand(fg.shape, generator=g) if soft else fg
-    found = _with_table(table, lambda: cosine_prior(query, support, fg))
-    s = (support * fg.unsqueeze(2)).flatten(3)
-    dot = torch.einsum("bcl,bkcm->bklm", query.flatten(2), s)
-    norms = query.flatten(2).norm(dim=1)[:, None, :, None] * s.norm(dim=2).unsqueeze(2)
-    close(found, (dot / (norms + 1e-7)).amax(3).view(batch, shots, h, w))
+    soft_fg = fg * torch.rand(fg.shape, generator=g) if soft else fg
+    prior = _with_table(table, lambda: ForegroundPrior()(query, support, soft_fg))
+    close(prior, CosinePrior()(query, support, soft_fg))
+    q, s, sides = F.normalize(query, dim=1), F.normalize(support, dim=2), torch.stack([fg, 1 - fg], 1)
+    nearest = _with_table(table, lambda: ForegroundNearest()(q, s, sides))
+    close(nearest, NearestCosines()(q, s, sides))
 
 
 def _with_table(entries: int, run: Any) -> Any:
     """With tables of at most so many entries, so that small inputs are taken in parts too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fewseg.models.parts.matching.TABLE", entries)
+        patch.setattr("fewseg.models.fast.matching.TABLE", entries)
         return run()
-
-
-def plain_head(head: BaseHead, f4: Tensor) -> Tensor:
-    """f5 from all 2C channels."""
-    pooled = [resize_ac(pool(f4), f4.shape[-2:]) for pool in head.ppm.features]
-    return head.reduce(torch.cat([f4, *pooled], 1))
 
 
 def random_head(seed: int) -> BaseHead:
@@ -113,7 +97,7 @@ def test_the_folded_pyramid_equals_the_convolution_of_all_channels(seed: int, ba
     head = random_head(seed)
     f4 = torch.randn(batch, 8, h, w, requires_grad=True)
     inputs = (f4, *(p for p in head.parameters() if p is not head.classifier.weight and p is not head.classifier.bias))
-    ours, theirs = head(f4), plain_head(head, f4)
+    ours, theirs = accelerate(head)(f4), head(f4)
     close(ours, theirs)
     weight = torch.randn(ours.shape)
     for a, b in zip(
@@ -130,7 +114,7 @@ def test_f5_at_the_foreground_is_f5(seed: int, batch: int, h: int, w: int, share
     head = random_head(seed)
     f4, fg = torch.randn(batch, 8, h, w), torch.rand(batch, h, w) < share
     with torch.no_grad():
-        close(head(f4, fg), plain_head(head, f4) * fg.unsqueeze(1))
+        close(accelerate(head)(f4, fg), head(f4) * fg.unsqueeze(1))
 
 
 def fixed(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
@@ -204,13 +188,11 @@ def test_a_folded_copy_follows_its_network(name: str) -> None:
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
             fixed(module)
-    x, folds = torch.rand(1, 3, 64, 96), FoldedCopy()
+    x, view, folds = torch.rand(1, 3, 64, 96), accelerate(backbone), FoldedCopy()
 
     def check() -> None:
         with torch.no_grad():
-            folded = backbone(x)
-            with patch.object(FoldedCopy, "of", lambda self, net, x: net):
-                plain = backbone(x)
+            folded, plain = view(x), backbone(x)
         for level, maps in folded.items():
             assert (maps - plain[level]).abs().max() < 1e-4 * plain[level].abs().max()
 
@@ -228,11 +210,11 @@ def test_a_folded_copy_follows_its_network(name: str) -> None:
         check()
     assert set(backbone.state_dict()) == names
     with torch.no_grad():
-        copied = folds.of(backbone.net, x)
+        copied = folds.of(backbone.net)
         assert not any(isinstance(m, nn.BatchNorm2d) for m in copied.modules())
         assert not any(p.requires_grad for p in copied.parameters())
-        assert folds.of(backbone.net, x) is copied
-    assert folds.of(backbone.net, x) is backbone.net, "with a gradient wanted"
+        assert folds.of(backbone.net) is copied
+    assert folds.of(backbone.net) is backbone.net, "with a gradient wanted"
 
 
 def test_what_is_trained_is_not_folded() -> None:
@@ -244,21 +226,28 @@ def test_what_is_trained_is_not_folded() -> None:
     assert not torch.equal(norm.running_mean, before)  # type: ignore[arg-type]
 
 
-def test_images_apart_are_the_batch_in_its_layout() -> None:
-    class Net:
-        @image_by_image
-        def extract(self, image: Tensor, fg: Tensor | None = None) -> Features:
-            return {"f": image.contiguous(memory_format=torch.channels_last) * 2, "n": image.sum((2, 3))} | (
-                {} if fg is None else {"fg": fg}
-            )
+def test_images_one_by_one_are_the_batch_in_its_layout() -> None:
+    class Net(HDMNet):
+        def extract_query(self, image: Tensor) -> Features:
+            seen.append(len(image))
+            return {"f": image.contiguous(memory_format=torch.channels_last) * 2, "n": image.sum((2, 3))}
 
-    image, fg = torch.rand(3, 4, 5, 6), torch.rand(3, 5, 6)
-    features = Net().extract(image, fg)
+        def extract_support(self, images: Tensor, masks: Tensor) -> Features:
+            f = self.extract_query(images.flatten(0, 1))
+            return {name: x.unflatten(0, masks.shape[:2]) for name, x in f.items()} | {"fg": masks == 1}
+
+    seen: list[int] = []
+    view = accelerate(Net(backbone="timm/test_resnet", base_learner=False))
+    image, masks = torch.rand(3, 4, 5, 6), torch.randint(0, 2, (3, 1, 5, 6))
+    features = view.extract_query(image)
     assert torch.equal(features["f"], image * 2)
     assert features["f"].is_contiguous(memory_format=torch.channels_last)
     close(features["n"], image.sum((2, 3)))
-    assert torch.equal(features["fg"], fg)
-    assert "fg" not in Net().extract(image)
+    shots, fg = image[None], masks[:, 0][None]
+    supports = view.extract_support(shots, fg)
+    assert torch.equal(supports["f"], shots * 2)
+    assert torch.equal(supports["fg"], fg == 1)
+    assert seen == [1] * 6
 
 
 def small_episode(batch: int, shots: int, share: float, *, side: int = 65) -> Episode:
@@ -274,54 +263,84 @@ def small_episode(batch: int, shots: int, share: float, *, side: int = 65) -> Ep
     )
 
 
-@pytest.fixture(scope="module", params=[1, 2])
-def both(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+def without_dropout(name: str, backbone: str, shots: int) -> Any:
+    """A method whose back-end's BatchNorms are no identities: lite0's trained ones, or random ones."""
     torch.manual_seed(0)
-    model = create_model("hdmnet", backbone="resnet50-ds", shots=request.param, image_size=65).eval()
+    weights = "imagenet" if backbone == "lite0" else None
+    model: Any = create_model(name, backbone=backbone, shots=shots, image_size=65, weights=weights).eval()
     for module in model.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.p = 0.0
     for module in model.backbone.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and weights is None:
             fixed(module)
             module.weight.data.mul_(0.3)
-    plain = plain_copy(model, backbone="resnet50-ds", base_classes=15, shots=request.param)
-    for module in plain.modules():
-        if isinstance(module, nn.Dropout | nn.Dropout2d):
-            module.p = 0.0
-    return model, plain
+    return model
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
-def test_hdmnet_equals_the_plain_network(both: tuple[Any, Any], share: float) -> None:
-    model, plain = both
-    episode = small_episode(2, model.shots, share)
-    with torch.inference_mode():
-        ours, theirs = model.eval()(episode), plain.eval()(episode)
-    close(ours.logits, theirs.logits)
-    for name in ("meta", "base"):
-        close(ours.aux[name], theirs.aux[name])
-    for a, b in zip(ours.correlations, theirs.correlations, strict=True):
-        close(a, b)
+def everything(prediction: Prediction) -> dict[str, Tensor]:
+    maps = {f"correlation {i}": c for i, c in enumerate(prediction.correlations)}
+    return {"logits": prediction.logits, **prediction.aux, **maps}
 
 
-def test_a_training_step_has_the_plain_gradients(both: tuple[Any, Any]) -> None:
-    model, plain = both[0].train(), both[1].train()
-    episode = small_episode(2, model.shots, 0.2)
-    ours = torch.stack(list(model.loss(model(episode), episode).values())).sum()
-    theirs = plain.loss(plain(episode), episode.query_mask)
-    close(ours, theirs)
-    gradients = []
-    for network, loss in ((model, ours), (plain, theirs)):
+METHODS = [("hdmnet", "resnet50-ds", k) for k in (1, 2)] + [
+    *((name, "timm/test_resnet", 2) for name in sorted(registry.classes("model"))),
+    ("hdmnet", "vgg16_bn", 1),
+    ("hdmnet", "timm/test_vit", 1),
+    ("hsnet", "resnet50", 2),
+    ("lite", "lite0", 1),
+    ("bam", "lite0", 1),
+]
+
+
+@pytest.mark.parametrize(("name", "backbone", "shots"), METHODS)
+def test_a_view_has_the_numbers_and_gradients_of_its_model(name: str, backbone: str, shots: int) -> None:
+    model = without_dropout(name, backbone, shots)
+    view = accelerate(model)
+    for share in (0.0, 0.2, 1.0):
+        episode = small_episode(2, shots, share)
+        with torch.inference_mode():
+            ours, theirs = everything(view(episode)), everything(model(episode))
+        assert ours.keys() == theirs.keys()
+        for part in ours:
+            close(ours[part], theirs[part])
+    if not model.trainable:
+        return
+    episode, gradients = small_episode(2, shots, 0.2), []
+    for network in (view.train(), model.train()):
         network.zero_grad()
-        loss.backward()
-        gradients.append({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
+        torch.stack(list(network.loss(network(episode), episode).values())).sum().backward()
+        gradients.append({n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
     close(*(torch.cat([g[n].flatten() for n in sorted(g)]) for g in gradients))
 
 
-def test_bfloat16_keeps_losses_finite_and_close(both: tuple[Any, Any]) -> None:
-    model, episode = both[0].train(), small_episode(2, both[0].shots, 0.2)
+def test_a_view_is_another_network_around_the_same_tensors() -> None:
+    model = without_dropout("hdmnet", "timm/test_resnet", 1)
+    view = accelerate(model)
+    assert isinstance(view, HDMNet)
+    assert accelerate(view) is view
+    assert not hasattr(model, "is_view")
+    assert type(model.prior) is CosinePrior
+    assert [(n, id(p)) for n, p in view.named_parameters()] == [(n, id(p)) for n, p in model.named_parameters()]
+    view.train()
+    assert view.encoder.training
+    assert not model.encoder.training
+    view.double()
+    assert all(t.dtype == torch.float64 for t in model.state_dict().values() if t.is_floating_point())
+    names = [n for n, _ in view.named_buffers()]
+    assert names == [n for n, _ in model.named_buffers()]
+    model.load_state_dict({n: torch.zeros_like(t) for n, t in model.state_dict().items()})
+    assert not any(t.any() for t in view.state_dict().values())
+
+
+@pytest.fixture(scope="module")
+def view() -> Any:
+    return accelerate(without_dropout("hdmnet", "resnet50-ds", 1))
+
+
+def test_bfloat16_keeps_losses_finite_and_close(view: Any) -> None:
+    model, episode = view.train(), small_episode(2, 1, 0.2)
     exact = model.loss(model(episode), episode)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = model.loss(model(episode), episode)
@@ -333,8 +352,8 @@ def test_bfloat16_keeps_losses_finite_and_close(both: tuple[Any, Any]) -> None:
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-def test_compiling_that_fails_is_told_and_undone(both: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    model, episode = both[0].eval(), small_episode(1, both[0].shots, 0.2)
+def test_compiling_that_fails_is_told_and_undone(view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, episode = view.eval(), small_episode(1, 1, 0.2)
     with torch.inference_mode():
         before = model(episode).logits
 
@@ -348,8 +367,8 @@ def test_compiling_that_fails_is_told_and_undone(both: tuple[Any, Any], monkeypa
         assert torch.equal(model(episode).logits, before)
 
 
-def test_a_compiled_back_end_gives_the_same(both: tuple[Any, Any]) -> None:
-    model, episode = both[0].eval(), small_episode(1, both[0].shots, 0.2)
+def test_a_compiled_back_end_gives_the_same(view: Any) -> None:
+    model, episode = view.eval(), small_episode(1, 1, 0.2)
     with torch.inference_mode():
         before = model(episode).logits
     compiled: list[int] = []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights, base_foreground
-from fewseg.models.parts.matching import cosine_prior
+from fewseg.models.parts.matching import CosinePrior
 from fewseg.models.parts.ops import (
     cross_entropy,
     foreground,
@@ -33,7 +33,7 @@ def test_only_1_is_foreground() -> None:
 
 def test_resize_ac_keeps_corners_and_equal_sizes() -> None:
     maps = normal(1, 2, 5, 7)
-    assert resize_ac(maps, (5, 7)) is maps
+    assert torch.equal(resize_ac(maps, (5, 7)), maps)
     larger = resize_ac(maps, (11, 9))
     assert larger.shape == (1, 2, 11, 9)
     torch.testing.assert_close(larger[..., (0, 0, -1, -1), (0, -1, 0, -1)], maps[..., (0, 0, -1, -1), (0, -1, 0, -1)])
@@ -56,7 +56,7 @@ def test_masked_average_of_nothing_is_zero() -> None:
 def test_cosine_prior_is_the_best_foreground_cosine_of_every_position(seed: int) -> None:
     query, support = normal(1, 4, 3, 2, seed=seed), normal(1, 2, 4, 2, 3, seed=seed + 1)
     fg = (normal(1, 2, 2, 3, seed=seed + 2) > 0).float()
-    prior = cosine_prior(query, support, fg)
+    prior = CosinePrior()(query, support, fg)
     assert prior.shape == (1, 2, 3, 2)
     for k in range(2):
         for y in range(3):

@@ -28,7 +28,9 @@ def export(
     `--int8` compares the masks of the 8-bit graphs with PyTorch's: on --support, --mask and --photos if given, else on
     drawn scenes.
     """
-    from fewseg.export import OnnxSegmenter, agreement, export_onnx
+    from fewseg.evaluation.agreement import agreement
+    from fewseg.runtime.graphs import OnnxSegmenter
+    from fewseg.storage.onnx_graphs import export_onnx
     from fewseg.storage.opening import open_target
     from fewseg.storage.saved import load_model, save_model
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fewseg.features.overflow import FeatureFile
 from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.fast import accelerate
 
 
 class FeatureCache:
@@ -34,7 +35,7 @@ class FeatureCache:
         file_gigabytes: float = 16.0,
         folder: Path | None = None,
     ) -> None:
-        self.model = model
+        self.model = accelerate(model)
         self.budget = int(gigabytes * 1e9)
         self.used = 0
         self.full = False

@@ -27,6 +27,7 @@ from fewseg.features.cache import nbytes, stack_queries, stack_supports
 from fewseg.features.overflow import FeatureFile
 from fewseg.features.store import FeatureStore
 from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.fast import accelerate
 from fewseg.progress import Silent
 from fewseg.runtime.threads import in_lanes, lanes_for
 
@@ -59,7 +60,8 @@ class TrainingFeatures:
         gigabytes: float = 4.0,
         store: FeatureStore | None = None,
     ) -> None:
-        self.model, self.dataset, self.episodes, self.views = model, dataset, episodes, views
+        self.model = accelerate(model).eval()
+        self.dataset, self.episodes, self.views = dataset, episodes, views
         self.budget = int(gigabytes * 1e9)
         self.used = 0
         self._kept: dict[Key, Features] = {}
@@ -76,15 +78,12 @@ class TrainingFeatures:
         total = sum(len(keys) for keys in wanted.values())
         images = _Images(self.dataset, wanted, self._store)
         loader = make_loader(images, [[n] for n in range(len(images))], workers=workers)
-        was_training = self.model.training
-        self.model.eval()
         done = self._extracted(loader)
         try:
             for key, features in progress(done, "extracting features", total):
                 self._keep(key, features, total, folder)
         finally:
             done.close()
-            self.model.train(was_training)
 
     def batches(self, sampler: GlobalSampler) -> Iterator[FeatureBatch]:
         """The sampler's batches from what was extracted."""

@@ -3,40 +3,78 @@
 Lang, Cheng, Tu, Han, "Learning What Not to Segment: A New Perspective on Few-Shot Segmentation", CVPR 2022,
 https://arxiv.org/abs/2203.07615.
 
-    query, support: as PFENet (the mask enters before layer 4) --> prototype and prior of every shot (spec peers.md)
-    psi_k = distance between the Gram matrices of query f2 and (un-masked) support f2 (spec hdmnet.md section 6)
+    query, support: as PFENet (the mask enters before layer 4) --> prototype and prior of every shot (peers.md)
+    psi_k = distance between the Gram matrices of query f2 and (un-masked) support f2
     K shots: two convolutions on the sorted psi_k give weights; prototype, prior and psi are weighted sums
     meta learner: [query, prototype, prior] --> 256 --> ASPP --> residual block --> meta logits
     base learner: query f4 --> PPM --> f5 --> base logits, frozen
     ensemble: psi and the base learner's classes correct the meta prediction --> final
     losses: CE(final) + CE(meta)
 
-The step from PFENet: [f3, f2], prototype and prior are PFENet's own functions (pfenet.py, "What BAM shares"); one ASPP
-takes the place of its four sizes; new are the base learner (base_learner.py), the ensemble with it and the weights of
-the shots (ensemble.py), all three of which HDMNet takes over. The paper's generalised evaluation is
-engine/generalised.py. No departure in what is computed: with released weights the numbers are the released ones.
+The step from PFENet: [f3, f2], prototype and prior are the same (parts/prior_guided.py); one ASPP takes the place of
+its four sizes; new are the base learner (parts/base_learner.py), the ensemble with it and the weights of the shots
+(parts/ensemble.py), all three of which HDMNet takes over. The paper's generalised evaluation is
+evaluation/generalised.py. No departure in what is computed: with released weights the numbers are the released ones.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fewseg.episode import Episode, Prediction
-from fewseg.models.base import Features, FewShotSegmenter, freeze
+from fewseg.models.base import Features, FewShotSegmenter, freeze, named
 from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.base_learner import frozen_head
 from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights
+from fewseg.models.parts.matching import CosinePrior
 from fewseg.models.parts.ops import cross_entropy, gram, gram_distance, resize_ac, tile
-from fewseg.models.pfenet import (
+from fewseg.models.parts.prior_guided import (
     classifier,
-    embed_prototypes,
     masked_support,
-    middle,
+    prototypes,
     reduction,
     shot_priors,
+    side_by_side,
     two_convolutions,
 )
+
+
+class Extracted(NamedTuple):
+    """What the frozen back-end and base learner see: of queries (B, ...), of supports (B, K, ...)."""
+
+    f23: Tensor
+    """(B, C3 + C2, h, w): f3 and f2 side by side."""
+    f4: Tensor
+    """(B, C4, h, w); of a support, behind a masked f3."""
+    gram: Tensor
+    """(B, C2, C2): the style, cosines between the channels of f2; the support's f2 is not masked."""
+    f5: Tensor | None = None
+    """(B, 512, h, w), before its ReLU: of queries."""
+    fg: Tensor | None = None
+    """(B, K, H, W) bool: the supports' foreground, at the image's size."""
+
+
+class Query(NamedTuple):
+    """An encoded query."""
+
+    maps: Tensor
+    """(B, 256, h, w)."""
+    f4: Tensor
+    f5: Tensor
+    gram: Tensor
+
+
+class Support(NamedTuple):
+    """Encoded supports."""
+
+    prototype: Tensor
+    """(B, K, 256)."""
+    f4: Tensor
+    gram: Tensor
+    fg: Tensor
 
 
 class BAM(FewShotSegmenter):
@@ -54,11 +92,12 @@ class BAM(FewShotSegmenter):
         freeze(self.backbone)
         self.base = frozen_head(self.backbone.channels["layer4"], base_classes)
         self.reduce_query, self.reduce_support = reduction(self.backbone), reduction(self.backbone)
+        self.prior = CosinePrior()
         self.merge = nn.Sequential(nn.Conv2d(513, 256, 1, bias=False), nn.ReLU())
         self.aspp = ASPP()
         self.join = nn.Sequential(nn.Conv2d(5 * 256, 256, 1, bias=False), nn.ReLU())
-        self.refine = nn.Sequential(*two_convolutions())
-        self.classifier = nn.Sequential(*classifier())
+        self.refine = two_convolutions()
+        self.classifier = classifier()
         self.ensemble = BaseEnsemble()
         self.shot_weights = ShotWeights(shots)
 
@@ -66,31 +105,39 @@ class BAM(FewShotSegmenter):
     def extract_query(self, image: Tensor) -> Features:
         levels = self.backbone(self.backbone.normalise(image))
         f5 = self.base(self.backbone.activate(levels["layer4"]))
-        return {"mid": middle(levels), "f4": levels["layer4"], "f5": f5, "gram": _style(levels)}
+        return named(Extracted(side_by_side(levels), levels["layer4"], style(levels), f5=f5))
 
     @torch.no_grad()
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
-        features, unmasked = masked_support(self.backbone, images, masks)
-        return features | {"gram": _style(unmasked).unflatten(0, masks.shape[:2])}
+        fg = masks == 1
+        levels, f4 = masked_support(self.backbone, images, fg)
+        found = (f.unflatten(0, fg.shape[:2]) for f in (side_by_side(levels), f4, style(levels)))
+        return named(Extracted(*found, fg=fg))
 
     def embed_query(self, features: Features) -> Features:
-        return features | {"mid": self.reduce_query(features["mid"])}
+        e = Extracted(**features)
+        assert e.f5 is not None, "extract_query gives it"
+        return named(Query(self.reduce_query(e.f23), e.f4, e.f5, e.gram))
 
     def embed_support(self, features: Features) -> Features:
-        return embed_prototypes(self.reduce_support, features) | {"gram": features["gram"]}
+        e = Extracted(**features)
+        assert e.fg is not None, "extract_support gives it"
+        return named(Support(prototypes(self.reduce_support(e.f23.flatten(0, 1)), e.fg), e.f4, e.gram, e.fg))
 
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        distance = gram_distance(query["gram"], support["gram"])
+        q, s = Query(**query), Support(**support)
+        distance = gram_distance(q.gram, s.gram)
         weights = self.shot_weights(distance)  # (B, K)
-        prototype = (weights.unsqueeze(2) * support["prototype"]).sum(1)
-        prior = (weights[:, :, None, None] * shot_priors(query, support)).sum(1, keepdim=True)
-        maps = query["mid"]
-        merged = self.join(self.aspp(self.merge(torch.cat([maps, tile(prototype, maps), prior], 1))))
-        meta = self.classifier(merged + self.refine(merged))
+        prototype = (weights.unsqueeze(2) * s.prototype).sum(1)  # (B, 256)
+        priors = resize_ac(shot_priors(self.prior, q.f4, s.f4, s.fg), q.maps.shape[-2:])  # (B, K, h, w)
+        prior = (weights[:, :, None, None] * priors).sum(1, keepdim=True)
+        merged = self.merge(torch.cat([q.maps, tile(prototype, q.maps), prior], 1))
+        merged = self.join(self.aspp(merged))
+        meta = self.classifier(merged + self.refine(merged))  # (B, 2, h, w)
         with torch.no_grad():
-            base = self.base.classify(query["f5"])
+            base = self.base.classify(q.f5)
         final = self.ensemble(meta, base, (weights * distance).sum(1), base_index)
         aux = {"meta": resize_ac(meta, size), "base": resize_ac(base, size)}
         return Prediction(resize_ac(final, size), aux=aux, correlations=(prior.squeeze(1),))
@@ -125,5 +172,6 @@ class ASPP(nn.Module):
         return torch.cat([mean, *(branch(maps) for branch in list(self.branches)[1:])], 1)
 
 
-def _style(levels: Features) -> Tensor:
+def style(levels: dict[str, Tensor]) -> Tensor:
+    """The Gram matrix of f2 at f3's size (docs/networks/hdmnet.md section 6)."""
     return gram(resize_ac(levels["layer2"], levels["layer3"].shape[-2:]))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Self
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,25 @@ Features = dict[str, Tensor]
 stacked and sliced without knowing the method."""
 
 
+def named(features: NamedTuple) -> Features:
+    """A method's named tuple of tensors as the dict that caches and batches take; what is None is left out."""
+    return {name: value for name, value in features._asdict().items() if value is not None}
+
+
+class FrozenParts(nn.Module):
+    """A network whose frozen parts stay in evaluation mode whatever mode it is put into (see `freeze`)."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for the parts that stay in evaluation mode."""
+        super().train(mode)
+        for module in self.modules():
+            if getattr(module, "stays_in_eval", False):
+                module.training = False
+        return self
+
+
 class FewShotSegmenter(
-    nn.Module,
+    FrozenParts,
     HubModel,
     library_name="fewseg",
     pipeline_tag="image-segmentation",
@@ -105,14 +121,6 @@ class FewShotSegmenter(
         """
         return {}
 
-    def train(self, mode: bool = True) -> Self:
-        """Training mode, but for the parts that stay in evaluation mode (frozen ones, fixed BatchNorms)."""
-        super().train(mode)
-        for module in self.modules():
-            if getattr(module, "stays_in_eval", False):
-                module.training = False
-        return self
-
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
         """Every trainable parameter exactly once, as optimiser groups."""
         return [{"name": "all", "params": list(self.trainable_parameters()), "lr": lr}]
@@ -127,49 +135,15 @@ class FewShotSegmenter(
         return next(self.parameters()).device
 
 
-Extract = Callable[..., Features]
-
-
-def image_by_image(extract: Extract) -> Extract:
-    """Let a frozen `extract(self, image, *others)`, all with B first, see one image at a time on a CPU.
-
-    Memory is then that of one image whatever the batch, no slower there, and what an image met in a batch cannot
-    change its numbers. Other devices get the batch, and so do exported graphs, which hold for any number.
-    """
-
-    @functools.wraps(extract)
-    def apart(self: Any, image: Tensor, *others: Tensor | None) -> Features:
-        if image.device.type != "cpu" or torch.compiler.is_exporting() or len(image) == 1:
-            return extract(self, image, *others)
-        whole: Features = {}
-        for i in range(len(image)):
-            features = extract(self, *(t if t is None else t[i : i + 1] for t in (image, *others)))
-            for name, f in features.items():
-                if i == 0:
-                    whole[name] = _like(f, len(image))
-                whole[name][i] = f[0]
-            del features, f  # not beside the next image's
-        return whole
-
-    return apart
-
-
-def _like(features: Tensor, batch: int) -> Tensor:
-    """An empty tensor of another batch size, in the same memory layout."""
-    last = features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    return torch.empty((batch, *features.shape[1:]), dtype=features.dtype, device=features.device, memory_format=layout)
-
-
 def freeze(module: nn.Module) -> nn.Module:
-    """Freeze a part for good: no gradients, and evaluation mode whatever `train()` the segmenter is given."""
+    """Freeze a part for good: no gradients, and evaluation mode whatever mode the network around it is put into."""
     module.requires_grad_(False)
     keep_in_eval(module.modules())
     return module
 
 
 def keep_in_eval(modules: Iterable[nn.Module]) -> None:
-    """Keep modules (BatchNorms, frozen parts) in evaluation mode, whatever `train()` the segmenter is given."""
+    """Keep modules in evaluation mode, whatever mode the `FrozenParts` around them is put into."""
     for module in modules:
         object.__setattr__(module, "stays_in_eval", True)
         module.training = False

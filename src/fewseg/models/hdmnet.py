@@ -3,7 +3,7 @@
 Peng, Tian, Wu, Wang, Liu, Su, Jia, "Hierarchical Dense Correlation Distillation for Few-Shot Segmentation", CVPR 2023,
 https://arxiv.org/abs/2303.14652, and its supplementary material.
 
-    query image ----------- back-end --> f2 f3 f4, f5 --> query features --+                      (3.2; spec 2)
+    query image ----------- back-end --> f2 f3 f4, f5 --> query features --+                      (3.2)
     support image * mask -- back-end --> f2 f3 f4, f5 --> support features |
     prototype = masked average of the support features; prior = best cosine of f5 and f4 -+       (3.2)
     [features, prototype (, 10 prior)] --> 64 channels --> encoder, 3 stages, query and support apart  (3.2, Fig. 3)
@@ -19,7 +19,7 @@ from it: the K-shot weights are trained (the released optimiser forgets them).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -27,23 +27,62 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewseg.episode import Episode, Prediction
-from fewseg.models.base import Features, FewShotSegmenter, freeze, image_by_image, keep_in_eval
-from fewseg.models.fast.folding import FoldedSequential
+from fewseg.models.base import Features, FewShotSegmenter, freeze, keep_in_eval, named
 from fewseg.models.parts import ops
 from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.base_learner import frozen_head
 from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights
-from fewseg.models.parts.matching import cosine_prior, spread_votes
+from fewseg.models.parts.matching import CosinePrior
 from fewseg.models.parts.segformer import EncoderLayer, MixFFN, Projections
 
 STAGES = (1, 2, 3)
 
 
+class Extracted(NamedTuple):
+    """What the frozen back-end and base learner see: of queries (B, ...), of supports (B, K, ...)."""
+
+    f23: Tensor
+    """(B, C3 + C2, h, w): f3 and f2 side by side."""
+    f4: Tensor
+    """(B, C4, h, w)."""
+    f5: Tensor | None = None
+    """(B, 512, h, w), before its ReLU; None without a base learner, as `gram`."""
+    gram: Tensor | None = None
+    """(B, C2, C2): the style, cosines between the channels of f2."""
+    fg: Tensor | None = None
+    """(B, K, H, W) bool: the supports' foreground, at the image's size."""
+
+
+class Query(NamedTuple):
+    """An encoded query."""
+
+    maps: Tensor
+    """(B, 256, h, w)."""
+    f4: Tensor
+    f5: Tensor | None
+    gram: Tensor | None
+
+
+class Support(NamedTuple):
+    """Encoded supports."""
+
+    prototype: Tensor
+    """(B, K, 256)."""
+    stage1: Tensor
+    """(B, K, 64, h_1, w_1): the encoder's finest maps; the next two are coarser."""
+    stage2: Tensor
+    stage3: Tensor
+    f4: Tensor
+    f5: Tensor | None
+    gram: Tensor | None
+    fg: Tensor
+
+
 class HDMNet(FewShotSegmenter):
     """HDMNet on a frozen back-end and, unless `base_learner` is off, a frozen base learner.
 
-    `last_relu`, `support_mask`, `distill` and `temperature` are the switches of the supplement's experiments (spec
-    section 9).
+    `last_relu`, `support_mask`, `distill` and `temperature` are the switches of the supplement's experiments
+    (docs/networks/hdmnet.md section 9).
     """
 
     name = "hdmnet"
@@ -69,9 +108,10 @@ class HDMNet(FewShotSegmenter):
         freeze(self.backbone)
         self.base = frozen_head(self.backbone.channels["layer4"], base_classes) if base_learner else None
         priors = 2 if base_learner else 1
-        mid = self.backbone.channels["layer3"] + self.backbone.channels["layer2"]
-        self.reduce_query = nn.Sequential(nn.Conv2d(mid, 256, 1, bias=False), nn.ReLU(), nn.Dropout2d(0.5))
-        self.reduce_support = nn.Sequential(nn.Conv2d(mid, 256, 1, bias=False), nn.ReLU(), nn.Dropout2d(0.5))
+        f23 = self.backbone.channels["layer3"] + self.backbone.channels["layer2"]
+        self.reduce_query = nn.Sequential(nn.Conv2d(f23, 256, 1, bias=False), nn.ReLU(), nn.Dropout2d(0.5))
+        self.reduce_support = nn.Sequential(nn.Conv2d(f23, 256, 1, bias=False), nn.ReLU(), nn.Dropout2d(0.5))
+        self.prior = CosinePrior()
         self.merge_query = nn.Sequential(nn.Conv2d(512 + priors, 64, 1, bias=False), nn.ReLU())
         self.merge_support = nn.Sequential(nn.Conv2d(512, 64, 1, bias=False), nn.ReLU())
         self.encoder = HierarchicalEncoder()
@@ -81,6 +121,8 @@ class HDMNet(FewShotSegmenter):
         self.shot_weights = ShotWeights(shots) if base_learner else None
         # released: every BN is a learned affine map, its statistics never move
         keep_in_eval(m for m in self.modules() if isinstance(m, nn.BatchNorm2d))
+
+    # 3.2: features. The support image is masked, so that its features hold the object alone.
 
     def extract_query(self, image: Tensor) -> Features:
         return self._extract(self.backbone.normalise(image))
@@ -92,72 +134,75 @@ class HDMNet(FewShotSegmenter):
         return {name: f.unflatten(0, masks.shape[:2]) for name, f in features.items()} | {"fg": fg}
 
     @torch.no_grad()
-    @image_by_image
     def _extract(self, image: Tensor, fg: Tensor | None = None) -> Features:
+        """A normalised image (B, 3, H, W) to its features; f5 counts where `fg` (B, H, W) is true."""
         levels = self.backbone(image)
-        f2, f3, f4 = levels["layer2"], levels["layer3"], levels["layer4"]
-        f2 = ops.resize_ac(f2, f3.shape[-2:])
-        features = {"mid": torch.cat([f3, f2], 1), "f4": f4}
-        if self.base is not None:
-            features |= {"f5": self.base(self.backbone.activate(f4), fg), "gram": ops.gram(f2)}
-        return features
+        f3, f4 = levels["layer3"], levels["layer4"]
+        f2 = ops.resize_ac(levels["layer2"], f3.shape[-2:])
+        f23 = torch.cat([f3, f2], 1)
+        if self.base is None:
+            return named(Extracted(f23, f4))
+        return named(Extracted(f23, f4, self.base(self.backbone.activate(f4), fg), ops.gram(f2)))
 
     def embed_query(self, features: Features) -> Features:
-        return features | {"mid": self.reduce_query(features["mid"])}
+        e = Extracted(**features)
+        return named(Query(self.reduce_query(e.f23), e.f4, e.f5, e.gram))
 
     def embed_support(self, features: Features) -> Features:
-        shots, kept = features["mid"].shape[:2], {k: v for k, v in features.items() if k != "mid"}
-        maps = self.reduce_support(features["mid"].flatten(0, 1))
-        fg = ops.resize_ac(features["fg"].float().flatten(0, 1).unsqueeze(1), maps.shape[-2:])
+        e = Extracted(**features)
+        assert e.fg is not None, "extract_support gives it"
+        maps = self.reduce_support(e.f23.flatten(0, 1))  # (B*K, 256, h, w)
+        fg = ops.resize_ac(e.fg.float().flatten(0, 1).unsqueeze(1), maps.shape[-2:])  # soft at the object's border
         prototype = ops.masked_average(maps, fg)  # (B*K, 256)
-        tokens = self.encoder(self.merge_support(torch.cat([maps, ops.tile(prototype, maps)], 1)))
-        stages = {f"stage{s}": t.unflatten(0, shots) for s, t in zip(STAGES, tokens, strict=True)}
-        return kept | stages | {"prototype": prototype.unflatten(0, shots)}
+        merged = self.merge_support(torch.cat([maps, ops.tile(prototype, maps)], 1))
+        shots = e.fg.shape[:2]
+        prototype, stage1, stage2, stage3 = (f.unflatten(0, shots) for f in (prototype, *self.encoder(merged)))
+        return named(Support(prototype, stage1, stage2, stage3, e.f4, e.f5, e.gram, e.fg))
+
+    # 3.3: matching, coarse to fine, and the decoder.
 
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        maps, prototype = query["mid"], support["prototype"].mean(1)
-        prior = self._prior(query, support)  # (B, 2, h, w): f5, f4
-        merged = self.merge_query(torch.cat([maps, ops.tile(prototype, maps), 10 * prior], 1))
-        query_stages = self.encoder(merged)
+        q, s = Query(**query), Support(**support)
+        prior = self._prior(q, s)
+        prototype = ops.tile(s.prototype.mean(1), q.maps)  # (B, 256, h, w)
+        query_stages = self.encoder(self.merge_query(torch.cat([q.maps, prototype, 10 * prior], 1)))
+        support_stages = (s.stage1, s.stage2, s.stage3)
         matched, correlations = [], []
-        for s in reversed(STAGES):
-            maps = support[f"stage{s}"]
-            fg = ops.resize_nearest(support["fg"].float(), maps.shape[-2:]).flatten(1)  # (B, K*L)
-            tokens = rearrange(maps, "b k c h w -> b (k h w) c")
-            out, correlation = self.matching[s - 1](query_stages[s - 1], tokens, fg, prior)
+        for i in (2, 1, 0):
+            out, correlation = self.matching[i](query_stages[i], support_stages[i], s.fg, prior)
             matched.append(out)
             correlations.append(correlation)
-        return self._fuse(self.decoder(matched), tuple(correlations), query, support, size=size, base_index=base_index)
+        meta = self.decoder(matched)  # (B, 2, h, w)
+        final, aux = self._with_base(meta, q, s, base_index)
+        aux = {name: ops.resize_ac(logits, size) for name, logits in aux.items()}
+        return Prediction(ops.resize_ac(final, size), aux=aux, correlations=tuple(correlations))
 
-    def _fuse(
-        self,
-        meta: Tensor,
-        correlations: tuple[Tensor, ...],
-        query: Features,
-        support: Features,
-        *,
-        size: tuple[int, int],
-        base_index: Tensor | None,
-    ) -> Prediction:
+    def _prior(self, q: Query, s: Support) -> Tensor:
+        """(B, 2, h, w): from f5 and from f4, the mean over shots; (B, 1, h, w), from f4, without a base learner."""
+        pairs = [(q.f4, s.f4)] if q.f5 is None or s.f5 is None else [(q.f5, s.f5), (q.f4, s.f4)]
+        priors = []
+        for high, support in pairs:
+            fg = ops.resize_nearest(s.fg.float(), support.shape[-2:])
+            priors.append(self.prior(high, support, fg).mean(1, keepdim=True))
+        return ops.resize_ac(torch.cat(priors, 1), q.maps.shape[-2:])
+
+    def _with_base(
+        self, meta: Tensor, q: Query, s: Support, base_index: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The final map and what it was fused from (BAM's ensemble); the meta logits alone without a base learner."""
         if self.base is None or self.ensemble is None or self.shot_weights is None:
-            return Prediction(ops.resize_ac(meta, size), correlations=correlations)
+            return meta, {}
+        assert q.f5 is not None and q.gram is not None and s.gram is not None, "extracted with a base learner"  # noqa: PT018
         with torch.no_grad():
-            base = self.base.classify(query["f5"])
-        distance = ops.gram_distance(query["gram"], support["gram"])
+            base = self.base.classify(q.f5)
+        distance = ops.gram_distance(q.gram, s.gram)  # (B, K)
         # released: its K-shot code permutes twice, so the weights stay in the order of ascending distances
         psi = (self.shot_weights(distance, restore_order=False) * distance).sum(1)
-        final = self.ensemble(meta, base, psi, base_index)
-        aux = {"meta": ops.resize_ac(meta, size), "base": ops.resize_ac(base, size)}
-        return Prediction(ops.resize_ac(final, size), aux=aux, correlations=correlations)
+        return self.ensemble(meta, base, psi, base_index), {"meta": meta, "base": base}
 
-    def _prior(self, query: Features, support: Features) -> Tensor:
-        priors = []
-        for level in ("f5", "f4") if self.base is not None else ("f4",):
-            fg = ops.resize_nearest(support["fg"].float(), support[level].shape[-2:])
-            priors.append(cosine_prior(query[level], support[level], fg).mean(1, keepdim=True))
-        return ops.resize_ac(torch.cat(priors, 1), query["mid"].shape[-2:])
+    # 3.4: losses, and what is trained.
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         if episode.query_mask is None:
@@ -223,9 +268,7 @@ class EncoderStage(nn.Module):
 
 
 class MatchingStage(nn.Module):
-    """One cross layer of correlation attention, then a convolution that lets the prior in (paper 3.3, spec section
-    4).
-    """
+    """One cross layer of correlation attention, then a convolution that lets the prior in (paper 3.3)."""
 
     def __init__(self, priors: int, width: int = 64) -> None:
         super().__init__()
@@ -239,12 +282,15 @@ class MatchingStage(nn.Module):
         nn.init.kaiming_normal_(self.mix[0].weight, mode="fan_out", nonlinearity="relu")  # type: ignore[arg-type]
 
     def forward(self, query: Tensor, support: Tensor, fg: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-        """Query map (B, C, h, w), support tokens (B, K*L, C) and foreground (B, K*L) to a map and a correlation map
-        (B, h, w).
+        """Maps of this stage, query (B, C, h, w) and supports (B, K, C, h, w), foreground (B, K, H, W) of the image's
+        size and priors (B, P, h', w') to a map (B, C, h, w) and the correlation map (B, h, w).
         """
         h, w = query.shape[-2:]
+        fg = ops.resize_nearest(fg.float(), support.shape[-2:]).flatten(1)  # (B, K*L)
         tokens = rearrange(query, "b c h w -> b (h w) c")
-        out, correlation = self.attention(self.norm1(tokens), self.norm1(support), fg)
+        context = rearrange(support, "b k c h w -> b (k h w) c")
+        # released: one LayerNorm for both
+        out, correlation = self.attention(self.norm1(tokens), self.norm1(context), fg)
         tokens = tokens + out
         tokens = tokens + self.ffn(self.norm2(tokens), h, w)
         maps = rearrange(tokens, "b (h w) c -> b c h w", h=h)
@@ -261,11 +307,23 @@ class CorrelationAttention(nn.Module):
         self.temperature = temperature
 
     def forward(self, query: Tensor, support: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
-        q, k, v = self.projections(query, support)
+        """Tokens, query (B, L, C) and support (B, M, C), and foreground (B, M) to tokens (B, L, C) and correlation
+        (B, L).
+        """
+        q, k, v = self.projections(query, support)  # (B, heads, L, d), twice (B, heads, M, d)
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-        # softmax over QUERY positions; the background's votes are dropped, not re-distributed
-        votes, correlation = spread_votes(q, k, v, fg, temperature=self.temperature)
-        return self.projections.merge(votes), correlation.mean(1)
+        votes, correlation = self.spread(q, k, v, fg)
+        return self.projections.merge(votes), correlation.mean(1)  # over heads
+
+    @ops.in_fp32
+    def spread(self, q: Tensor, k: Tensor, v: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
+        """Votes (B, heads, L, d) and mean scores (B, heads, L) of the foreground."""
+        scores = q @ k.transpose(-2, -1) / self.temperature  # (B, heads, L, M)
+        fg = fg[:, None, None, :]
+        # softmax over QUERY positions: each support position shares out one vote. The background's votes are dropped,
+        # not shared out again.
+        votes = (scores.softmax(-2) * fg) @ v
+        return votes, (scores * fg).sum(-1) / (fg.sum(-1) + 1e-9)
 
 
 class Decoder(nn.Module):
@@ -276,9 +334,9 @@ class Decoder(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            FoldedSequential(*_bottleneck(width, width), nn.BatchNorm2d(width), nn.ReLU()) for _ in STAGES
+            nn.Sequential(*_bottleneck(width, width), nn.BatchNorm2d(width), nn.ReLU()) for _ in STAGES
         )
-        self.head = FoldedSequential(*_bottleneck(width, 2))
+        self.head = nn.Sequential(*_bottleneck(width, 2))
 
     def forward(self, matched: list[Tensor]) -> Tensor:
         """Maps of stages 3, 2, 1 (B, 64, h_s, w_s) to meta logits (B, 2, h, w)."""
@@ -309,6 +367,7 @@ def distillation(correlations: tuple[Tensor, ...], query_mask: Tensor, *, temper
     teacher = torch.where(query_mask == 1, 1.0, -1e9)
     total = correlations[0].new_zeros((), dtype=torch.float32)
     for student in correlations:
+        # resized raw, before its softmax: void and background stay without any share
         target = ops.resize(teacher.unsqueeze(1), student.shape[-2:])
         t, s = (m.float().flatten(1).div(temperature).softmax(1) for m in (target, student))
         total = total + (t * ((t + 1e-12).log() - (s + 1e-12).log())).sum(1).mean()

@@ -2,7 +2,7 @@
 
 Min, Kang, Cho, "Hypercorrelation Squeeze for Few-Shot Segmentation", ICCV 2021, https://arxiv.org/abs/2104.01538.
 
-    query, support image -- back-end --> every block's features of three levels            (Fig. 2; spec peers.md)
+    query, support image -- back-end --> every block's features of three levels      (Fig. 2; docs/networks/peers.md)
     support features * mask, then both to unit length
     correlation per block: relu(cosine) of every query with every support position (h, w, h', w')
     pyramid: blocks of a level stacked as channels --> squeeze: centre-pivot 4D convolutions shrink (h', w')
@@ -17,9 +17,6 @@ further shots only vote. Departure: back-ends unknown to the paper (lite0, timm/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -28,8 +25,7 @@ from torch.nn import functional as F
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
 from fewseg.models.base import Features, FewShotSegmenter, freeze
-from fewseg.models.parts.backbones import LEVELS, VGG, Backbone, ResNet, TimmPyramid, create_backbone, residual_sum
-from fewseg.models.parts.matching import each_shot
+from fewseg.models.parts.backbones import LEVELS, create_backbone
 from fewseg.models.parts.ops import cross_entropy, foreground, resize_ac
 
 KERNELS_AND_STRIDES = {
@@ -57,7 +53,9 @@ class HSNet(FewShotSegmenter):
             if isinstance(module, nn.MaxPool2d):
                 module.ceil_mode = False  # torchvision's own VGG, unlike the other papers'
         freeze(self.backbone)
-        self.blocks = count_blocks(self.backbone)
+        with torch.no_grad():
+            names = [name for name, _ in self.backbone.blocks(torch.zeros(1, 3, 64, 64))]
+        self.blocks = {level: sum(name.startswith(level) for name in names) for level in LEVELS}
         self.learner = HypercorrelationLearner(self.blocks)
 
     def extract_query(self, image: Tensor) -> Features:
@@ -71,16 +69,24 @@ class HSNet(FewShotSegmenter):
 
     @torch.no_grad()
     def _features(self, image: Tensor) -> Features:
-        return dict(block_features(self.backbone, self.backbone.normalise(image)))
+        """Every block's features by name, such as layer3.1: (B, C, h, w)."""
+        return dict(self.backbone.blocks(self.backbone.normalise(image)))
 
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        logits, *maps = each_shot(self._match_one, query, support)  # (B, K, 2, h, w), (B, K, h_l, w_l)
+        logits, *maps = self.each_shot(query, support)  # (B, K, 2, h, w), (B, K, h_l, w_l)
         shots = resize_ac(logits.flatten(0, 1), size).unflatten(0, logits.shape[:2])  # (B, K, 2, H, W)
         return Prediction(vote(shots), aux={"shots": shots}, correlations=tuple(level.mean(1) for level in maps))
 
-    def _match_one(self, query: Features, support: Features) -> tuple[Tensor, ...]:
+    def each_shot(self, query: Features, support: Features) -> tuple[Tensor, ...]:
+        """What `match_one` gives, for every shot: (B, K, ...)."""
+        shots = next(iter(support.values())).shape[1]
+        repeated = {name: f.unsqueeze(1).expand(-1, shots, *f.shape[1:]).flatten(0, 1) for name, f in query.items()}
+        found = self.match_one(repeated, {name: f.flatten(0, 1) for name, f in support.items()})
+        return tuple(f.unflatten(0, (-1, shots)) for f in found)
+
+    def match_one(self, query: Features, support: Features) -> tuple[Tensor, ...]:
         """Logits (B, 2, h, w) from one shot, and its correlation maps (B, h_l, w_l), coarse to fine."""
         pyramid = self._correlate(query, support)
         return (self.learner(pyramid), *(level.flatten(4).amax(4).mean(1) for level in pyramid.values()))
@@ -169,79 +175,14 @@ def _stack(widths: tuple[int, ...], shapes: tuple[tuple[int, int], ...]) -> nn.S
 def _fit(coarse: Tensor, fine: Tensor) -> Tensor:
     """A coarse level's query positions up to the fine level's.
 
-    The support sides agree for ResNets; where a back-end's sides are rounded another way, they are pooled.
+    The support sides agree for ResNets; where a back-end's sides are rounded another way, pooling makes them.
     """
     y, z = coarse.shape[-2:]
     maps = resize_ac(rearrange(coarse, "b c h w y z -> (b y z) c h w"), fine.shape[2:4])
     maps = rearrange(maps, "(b y z) c h w -> b c h w y z", y=y, z=z)
-    if maps.shape[-2:] == fine.shape[-2:] and not torch.compiler.is_exporting():  # sides that agree may not at others
-        return maps
     pooled = F.adaptive_avg_pool2d(maps.flatten(1, 3), (fine.shape[-2], fine.shape[-1]))
     return pooled.unflatten(1, maps.shape[1:4])
 
 
 def _unit(features: Tensor, *, dim: int) -> Tensor:
     return features / (features.norm(dim=dim, keepdim=True) + 1e-5)
-
-
-def block_features(backbone: Backbone, image: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Every block's features as ("layer3.1", (B, C, h, w)), earliest first within a level.
-
-    ResNet: sums before the last ReLU. VGG: convolutions before their ReLU, and the last max-pool. timm's plain
-    sequences: outputs of the blocks of the three levels' stages; any other back-end: its three levels.
-    """
-    if isinstance(backbone, ResNet):
-        yield from _resnet_blocks(backbone, image)
-    elif isinstance(backbone, VGG):
-        yield from _vgg_convolutions(backbone, image)
-    elif isinstance(backbone, TimmPyramid) and backbone.has_steps:
-        yield from _timm_blocks(backbone, image)
-    else:
-        yield from ((f"{level}.0", f) for level, f in backbone(image).items())
-
-
-def count_blocks(backbone: Backbone) -> dict[str, int]:
-    """Number of blocks by level."""
-    with torch.no_grad():
-        names = [name for name, _ in block_features(backbone, torch.zeros(1, 3, 64, 64))]
-    return {level: sum(name.startswith(level) for name in names) for level in LEVELS}
-
-
-def _resnet_blocks(backbone: ResNet, image: Tensor) -> Iterator[tuple[str, Tensor]]:
-    x = backbone.layer1(backbone.layer0(image))
-    for level in LEVELS:
-        for i, block in enumerate(cast(nn.Sequential, getattr(backbone, level))):
-            total = residual_sum(block, x)
-            yield f"{level}.{i}", total
-            x = total.relu()
-
-
-def _vgg_convolutions(backbone: VGG, image: Tensor) -> Iterator[tuple[str, Tensor]]:
-    # the stages that our VGG calls layer3 and layer4 have strides 8 and 16 inside; the last pool makes stride 32
-    x, stages = image, {"layer3": "layer2", "layer4": "layer3"}
-    for stage in ("layer0", "layer1", "layer2", "layer3", "layer4"):
-        count = 0
-        for module in cast(nn.Sequential, getattr(backbone, stage)):
-            if isinstance(module, nn.ReLU):
-                if stage in stages:
-                    yield f"{stages[stage]}.{count}", x
-                    count += 1
-                x = x.relu()  # never in place: x has been given away
-            else:
-                x = module(x)
-    yield "layer4.0", F.max_pool2d(x, 2)
-
-
-def _timm_blocks(backbone: TimmPyramid, image: Tensor) -> Iterator[tuple[str, Tensor]]:
-    steps = backbone.steps(image)
-    ends = [[name for name, _ in steps].index(level) for level in backbone.level_steps]
-    x, counts = image, [0, 0, 0]
-    for i, (_, module) in enumerate(steps[: ends[-1] + 1]):
-        if i < ends[0]:
-            x = module(x)
-            continue
-        level = next(index for index, end in enumerate(ends) if i <= end)
-        for block in module if isinstance(module, nn.Sequential) else (module,):
-            x = block(x)
-            yield f"{LEVELS[level]}.{counts[level]}", x
-            counts[level] += 1

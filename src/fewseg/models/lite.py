@@ -27,11 +27,11 @@ from torch.nn import functional as F
 
 from fewseg.episode import IGNORE, Episode, Prediction
 from fewseg.errors import UsageError
-from fewseg.models.base import Features, FewShotSegmenter, freeze, image_by_image
+from fewseg.models.base import Features, FewShotSegmenter, freeze
 from fewseg.models.hdmnet import STAGES, CorrelationAttention, HierarchicalEncoder, distillation
 from fewseg.models.parts import ops
 from fewseg.models.parts.backbones import Backbone, create_backbone
-from fewseg.models.parts.matching import nearest_cosines
+from fewseg.models.parts.matching import NearestCosines
 from fewseg.models.parts.segformer import MixFFN
 
 PRIORS = 5
@@ -68,6 +68,7 @@ class Lite(FewShotSegmenter):
         self.shots, self.image_size = shots, image_size
         self.backbone = create_backbone(backbone, output_stride=output_stride)
         freeze(self.backbone)
+        self.nearest = NearestCosines()
         channels = _stage_channels(self.backbone) if all_stages else self.backbone.channels
         self.stages = tuple(channels)  # in this order, whatever order a feature cache returns them in
         mid = sum(channels.values())
@@ -86,7 +87,6 @@ class Lite(FewShotSegmenter):
         self.refine = Refinement(WIDTH + 2 * PRIOR_WIDTH, FINE)
 
     @torch.no_grad()
-    @image_by_image
     def extract_query(self, image: Tensor) -> Features:
         stages = self.backbone.stages(self.backbone.normalise(image))
         return {name: _standardise(stages[name]) for name in self.stages}
@@ -151,7 +151,7 @@ class Lite(FewShotSegmenter):
             q, s = query[f"{name}_unit"], support[f"{name}_unit"]
             share = ops.average_to(fg, s.shape[-2:])
             sides = torch.stack([ops.most_foreground(share), share < 0.2], 1)  # (B, 2, K, h, w)
-            near = nearest_cosines(q, s, sides)
+            near = self.nearest(q, s, sides)
             weights = torch.stack([share, 1 - share], 1).flatten(2)
             means = F.normalize(weights @ rearrange(s, "b k c h w -> b (k h w) c"), dim=2)  # (B, 2, C)
             mean = torch.einsum("bpc,bchw->bphw", means, q)

@@ -3,7 +3,7 @@
 Tian, Zhao, Shu, Yang, Li, Jia, "Prior Guided Feature Enrichment Network for Few-Shot Segmentation", TPAMI 2020,
 https://arxiv.org/abs/2008.01449.
 
-    query image   -- back-end --> f2 f3 f4                                                          (spec peers.md)
+    query image   -- back-end --> f2 f3 f4                                             (docs/networks/peers.md)
     support image -- back-end --> f2 f3; f4 = layer4(f3 * mask): the mask enters before layer 4
     [f3, f2] --> 256 channels, query and support with their own weights
     prototype = masked average of the support features; K shots: mean
@@ -19,6 +19,7 @@ Departure from the released code: the frozen back-end's BNs stay in eval (releas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +27,50 @@ from torch.nn import functional as F
 
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
-from fewseg.models.base import Features, FewShotSegmenter, freeze
-from fewseg.models.parts.backbones import Backbone, create_backbone
-from fewseg.models.parts.matching import cosine_prior
-from fewseg.models.parts.ops import cross_entropy, masked_average, min_max, resize_ac, tile
+from fewseg.models.base import Features, FewShotSegmenter, freeze, named
+from fewseg.models.parts.backbones import create_backbone
+from fewseg.models.parts.matching import CosinePrior
+from fewseg.models.parts.ops import cross_entropy, resize_ac, tile
+from fewseg.models.parts.prior_guided import (
+    classifier,
+    masked_support,
+    prototypes,
+    reduction,
+    shot_priors,
+    side_by_side,
+    two_convolutions,
+)
 
 PASCAL_BINS = (60, 30, 15, 8)
 COCO_BINS = (1.0, 0.5, 0.25, 0.125)
+
+
+class Extracted(NamedTuple):
+    """What the frozen back-end sees: of queries (B, ...), of supports (B, K, ...)."""
+
+    f23: Tensor
+    """(B, C3 + C2, h, w): f3 and f2 side by side."""
+    f4: Tensor
+    """(B, C4, h, w); of a support, behind a masked f3."""
+    fg: Tensor | None = None
+    """(B, K, H, W) bool: the supports' foreground, at the image's size."""
+
+
+class Query(NamedTuple):
+    """An encoded query."""
+
+    maps: Tensor
+    """(B, 256, h, w)."""
+    f4: Tensor
+
+
+class Support(NamedTuple):
+    """Encoded supports."""
+
+    prototype: Tensor
+    """(B, K, 256)."""
+    f4: Tensor
+    fg: Tensor
 
 
 class PFENet(FewShotSegmenter):
@@ -58,33 +96,41 @@ class PFENet(FewShotSegmenter):
         self.backbone = create_backbone(backbone)
         freeze(self.backbone)
         self.reduce_query, self.reduce_support = reduction(self.backbone), reduction(self.backbone)
+        self.prior = CosinePrior()
         self.enrichment = Enrichment(bins or (PASCAL_BINS if base_classes == 15 else COCO_BINS))
         self.merge = nn.Sequential(nn.Conv2d(256 * len(self.enrichment.levels), 256, 1, bias=False), nn.ReLU())
-        self.refine = nn.Sequential(*two_convolutions())
-        self.classifier = nn.Sequential(*classifier())
+        self.refine = two_convolutions()
+        self.classifier = classifier()
 
+    @torch.no_grad()
     def extract_query(self, image: Tensor) -> Features:
-        with torch.no_grad():
-            levels = self.backbone(self.backbone.normalise(image))
-        return {"mid": middle(levels), "f4": levels["layer4"]}
+        levels = self.backbone(self.backbone.normalise(image))
+        return named(Extracted(side_by_side(levels), levels["layer4"]))
 
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
-        features, _ = masked_support(self.backbone, images, masks)
-        return features
+        fg = masks == 1
+        levels, f4 = masked_support(self.backbone, images, fg)
+        f23, f4 = (f.unflatten(0, fg.shape[:2]) for f in (side_by_side(levels), f4))
+        return named(Extracted(f23, f4, fg))
 
     def embed_query(self, features: Features) -> Features:
-        return features | {"mid": self.reduce_query(features["mid"])}
+        e = Extracted(**features)
+        return named(Query(self.reduce_query(e.f23), e.f4))
 
     def embed_support(self, features: Features) -> Features:
-        return embed_prototypes(self.reduce_support, features)
+        e = Extracted(**features)
+        assert e.fg is not None, "extract_support gives it"
+        return named(Support(prototypes(self.reduce_support(e.f23.flatten(0, 1)), e.fg), e.f4, e.fg))
 
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        prior = shot_priors(query, support).mean(1, keepdim=True)  # (B, 1, h, w)
-        enriched, inner = self.enrichment(query["mid"], support["prototype"].mean(1), prior)
+        q, s = Query(**query), Support(**support)
+        prior = resize_ac(shot_priors(self.prior, q.f4, s.f4, s.fg), q.maps.shape[-2:])  # (B, K, h, w)
+        prior = prior.mean(1, keepdim=True)
+        enriched, inner = self.enrichment(q.maps, s.prototype.mean(1), prior)
         merged = self.merge(torch.cat(enriched, 1))
-        logits = self.classifier(merged + self.refine(merged))
+        logits = self.classifier(merged + self.refine(merged))  # (B, 2, h, w)
         aux = {"inner": torch.stack([resize_ac(i, size) for i in inner], 1)}  # (B, 4, 2, H, W)
         return Prediction(resize_ac(logits, size), aux=aux, correlations=(prior.squeeze(1),))
 
@@ -128,8 +174,8 @@ class EnrichmentLevel(nn.Module):
         super().__init__()
         self.merge = nn.Sequential(nn.Conv2d(513, 256, 1, bias=False), nn.ReLU())
         self.receive = None if first else nn.Sequential(nn.Conv2d(512, 256, 1, bias=False), nn.ReLU())
-        self.refine = nn.Sequential(*two_convolutions())
-        self.classifier = nn.Sequential(*classifier())
+        self.refine = two_convolutions()
+        self.classifier = classifier()
 
     def forward(self, given: Tensor, finer: Tensor | None) -> tuple[Tensor, Tensor]:
         maps = self.merge(given)
@@ -137,62 +183,3 @@ class EnrichmentLevel(nn.Module):
             maps = maps + self.receive(torch.cat([maps, finer], 1))
         maps = maps + self.refine(maps)
         return maps, self.classifier(maps)
-
-
-# What BAM shares: features, prototype and prior. (HDMNet masks the image itself, and keeps its priors unscaled.)
-
-
-def middle(levels: Features) -> Tensor:
-    """[f3, f2] concatenated, f2 at f3's size (VGG and pyramids differ in it)."""
-    f3 = levels["layer3"]
-    return torch.cat([f3, resize_ac(levels["layer2"], f3.shape[-2:])], 1)
-
-
-@torch.no_grad()
-def masked_support(backbone: Backbone, images: Tensor, masks: Tensor) -> tuple[Features, Features]:
-    """Support features [f3, f2], f4 behind a masked f3, and the foreground, each (B, K, ...); and the levels that know
-    no mask, each (B*K, ...).
-    """
-    fg = masks == 1
-    levels = backbone.lower(backbone.normalise(images).flatten(0, 1))
-    f3_fg = _at(fg, levels["layer3"]).flatten(0, 1).unsqueeze(1)
-    features = {"mid": middle(levels), "f4": backbone.upper(levels, f3_fg)}
-    return {name: f.unflatten(0, masks.shape[:2]) for name, f in features.items()} | {"fg": fg}, levels
-
-
-def embed_prototypes(reduce: nn.Module, features: Features) -> Features:
-    """Support features with [f3, f2] reduced to one prototype per shot (B, K, 256)."""
-    maps = reduce(features["mid"].flatten(0, 1))
-    fg = _at(features["fg"], maps).flatten(0, 1).unsqueeze(1)
-    prototype = masked_average(maps, fg).unflatten(0, features["fg"].shape[:2])
-    return {"f4": features["f4"], "fg": features["fg"], "prototype": prototype}
-
-
-def shot_priors(query: Features, support: Features) -> Tensor:
-    """The prior of every shot at the query features' size, min-max scaled: (B, K, h, w).
-
-    The support is masked a second time here, from the image-size mask: released.
-    """
-    prior = cosine_prior(query["f4"], support["f4"], _at(support["fg"], support["f4"]))
-    return resize_ac(min_max(prior), query["mid"].shape[-2:])
-
-
-def reduction(backbone: Backbone) -> nn.Sequential:
-    """[f3, f2] to 256 channels."""
-    inputs = backbone.channels["layer3"] + backbone.channels["layer2"]
-    return nn.Sequential(nn.Conv2d(inputs, 256, 1, bias=False), nn.ReLU(), nn.Dropout2d(0.5))
-
-
-def two_convolutions() -> list[nn.Module]:
-    """The inside of a residual block of 256 channels."""
-    return [layer for _ in range(2) for layer in (nn.Conv2d(256, 256, 3, padding=1, bias=False), nn.ReLU())]
-
-
-def classifier() -> list[nn.Module]:
-    """256 channels to two logits."""
-    return [nn.Conv2d(256, 256, 3, padding=1, bias=False), nn.ReLU(), nn.Dropout2d(0.1), nn.Conv2d(256, 2, 1)]
-
-
-def _at(fg: Tensor, maps: Tensor) -> Tensor:
-    """Foreground (B, K, H, W) bool to the size of maps (..., h, w), as float."""
-    return resize_ac(fg.float(), maps.shape[-2:])

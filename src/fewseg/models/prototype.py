@@ -26,7 +26,7 @@ from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
 from fewseg.models.base import Features, FewShotSegmenter, freeze
 from fewseg.models.parts.backbones import LEVELS, create_backbone
-from fewseg.models.parts.matching import nearest_cosines
+from fewseg.models.parts.matching import NearestCosines
 from fewseg.models.parts.ops import cross_entropy, foreground, most_foreground, resize_ac
 
 SCALE = 20.0
@@ -56,6 +56,7 @@ class _FrozenMatcher(FewShotSegmenter):
         self.levels = tuple(level for level in LEVELS if level in levels)  # the finest first
         self.backbone = create_backbone(backbone, output_stride=output_stride)
         freeze(self.backbone)
+        self.nearest = NearestCosines()
 
     @torch.no_grad()
     def extract_query(self, image: Tensor) -> Features:
@@ -118,7 +119,7 @@ class DenseMatching(_FrozenMatcher):
 
     def nearness(self, query: Tensor, support: Features) -> Tensor:
         sides = torch.stack([~support["fg"], support["fg"]], 1)  # (B, 2, K, h, w)
-        return nearest_cosines(query, support["features"], sides)
+        return self.nearest(query, support["features"], sides)
 
 
 def _mean_feature(maps: Tensor, weight: Tensor) -> Tensor:

@@ -260,6 +260,9 @@ def synchronise_batchnorm(module: nn.Module, *, device: torch.device) -> None:
             if type(child) not in (nn.BatchNorm2d, BatchNormAct2d):
                 raise UsageError(f"{name} is a {type(child).__name__}, which several processes cannot train together")
             if device.type == "cuda":
-                setattr(module, name, convert_sync_batchnorm(child))
+                synced = convert_sync_batchnorm(child)
+                # shared with the model that this is a view of: its statistics must move too
+                synced._parameters, synced._buffers = child._parameters, child._buffers
+                setattr(module, name, synced)
             else:
                 child.__class__ = SyncBatchNorm2d  # the same parameters and buffers, under the same names

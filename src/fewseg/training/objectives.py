@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fewseg.episode import Episode, Prediction
 from fewseg.metrics import base_confusion, episode_counts, foreground_wins, winners
-from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.base import Features, FewShotSegmenter, freeze
+from fewseg.models.fast import accelerate
 from fewseg.models.parts.base_learner import PSPNet
 from fewseg.runtime.processes import rank_and_world, whole_batch
 
@@ -20,7 +21,7 @@ class EpisodeObjective(nn.Module):
 
     def __init__(self, model: FewShotSegmenter) -> None:
         super().__init__()
-        self.model = model
+        self.model = accelerate(model)
 
     def forward(
         self,
@@ -55,16 +56,9 @@ class BaseObjective(nn.Module):
 
     def __init__(self, model: PSPNet, *, freeze_backbone: bool) -> None:
         super().__init__()
-        self.model = model
-        self.freeze_backbone = freeze_backbone
-        model.backbone.requires_grad_(not freeze_backbone)
-
-    def train(self, mode: bool = True) -> BaseObjective:
-        """A frozen back-end stays in evaluation mode."""
-        super().train(mode)
-        if self.freeze_backbone:
-            self.model.backbone.eval()
-        return self
+        if freeze_backbone:
+            freeze(model.backbone)
+        self.model = accelerate(model)
 
     def forward(self, image: Tensor, labels: Tensor, *, watch: bool = False) -> dict[str, Any]:
         """Images (B, 3, H, W) and base labels (B, H, W) to "losses", "logged" (nothing) and "counts"."""

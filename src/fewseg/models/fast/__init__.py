@@ -1,1 +1,5 @@
-"""The same numbers, faster: views of models for use and for frozen parts, and what an exported graph needs."""
+"""The same numbers, faster: views of models (`accelerate`), and what an exported graph needs."""
+
+from fewseg.models.fast.view import accelerate
+
+__all__ = ["accelerate"]

@@ -56,12 +56,12 @@ class FoldedCopy:
     def __init__(self) -> None:
         self._made: tuple[list[tuple[Tensor, int]], nn.Module] | None = None
 
-    def of(self, net: nn.Module, x: Tensor) -> nn.Module:
+    def of(self, net: nn.Module) -> nn.Module:
         """The copy; the network itself where a gradient is wanted, statistics are gathered or a graph is captured."""
         if torch.compiler.is_compiling():
             return net
         tensors = [*net.parameters(), *net.buffers()]
-        wanted = torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in tensors))
+        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         gathers = any(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
         if wanted or gathers or any(t.is_inference() for t in tensors):
             return net
@@ -101,6 +101,7 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
         raise ValueError("a BatchNorm without running statistics cannot be folded")
+    # torch.nn.utils.fusion rounds the bias another way, which would change the last digits of what was trained on it
     scale = (variance + norm.eps).rsqrt() * norm.weight
     bias = norm.bias - mean * scale if conv.bias is None else norm.bias + (conv.bias - mean) * scale
     return conv.weight * scale.view(-1, 1, 1, 1), bias

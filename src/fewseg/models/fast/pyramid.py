@@ -1,4 +1,4 @@
-"""The base learner's 3x3 convolution without the work that pyramid pooling makes needless (spec hdmnet.md section 1).
+"""The base learner's 3x3 convolution without the work that pyramid pooling makes needless.
 
     conv3x3([f4, up-sampled averages]) = conv3x3(f4) + conv3x3(up-sampled averages)
 
@@ -8,17 +8,39 @@ tap's products are up-sampled to where that tap would have read them, zeros beyo
 
 from __future__ import annotations
 
+from typing import ClassVar, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewseg.models.fast import winograd
 from fewseg.models.fast.folding import is_trained
-from fewseg.models.parts.ops import resize_ac
+from fewseg.models.parts.base_learner import BaseHead, foreground_at
 
 TAPS = (-1, 0, 1)
 MANY = 0.25
 """Share of wanted positions from which on the whole convolution is quicker than one of chosen positions."""
+
+
+class FoldedBaseHead(BaseHead):
+    """The base head whose convolution sees f4 and the averages apart, and f4 at the foreground alone."""
+
+    shares: ClassVar = ("ppm",)
+
+    def lay_out(self) -> None:
+        """Lay out the convolution's weight channels last; no value changes."""
+        with torch.inference_mode(False), torch.no_grad():
+            self.reduce.to(memory_format=torch.channels_last)
+
+    def forward(self, f4: Tensor, fg: Tensor | None = None) -> Tensor:
+        convolution, norm = cast(nn.Conv2d, self.reduce[0]), self.reduce[1]
+        averages = [pool(f4) for pool in self.ppm.features]  # (B, C/4, bins, bins)
+        pooled = pooled_convolution(averages, convolution, (f4.shape[-2], f4.shape[-1]))
+        if fg is None:
+            return norm(own_convolution(f4, convolution) + pooled)
+        where = foreground_at(f4, fg)
+        return norm(own_convolution(f4, convolution, where=where[:, 0]) + pooled) * where
 
 
 def own_convolution(f4: Tensor, conv: nn.Conv2d, *, where: Tensor | None = None) -> Tensor:
@@ -27,8 +49,6 @@ def own_convolution(f4: Tensor, conv: nn.Conv2d, *, where: Tensor | None = None)
     With `where` (B, h, w) it is needed at the positions that are true; elsewhere it may be anything.
     """
     weight = conv.weight[:, : f4.shape[1]]
-    if torch.compiler.is_exporting():  # what is computed where must not depend on what the example showed
-        return F.conv2d(f4, weight, padding=1)
     if where is not None and where.float().mean() < MANY:
         return _convolution_where(f4, weight, where)
     if not is_trained(conv, f4) and winograd.suits(f4, conv):
@@ -39,8 +59,6 @@ def own_convolution(f4: Tensor, conv: nn.Conv2d, *, where: Tensor | None = None)
 def pooled_convolution(pooled: list[Tensor], conv: nn.Conv2d, size: tuple[int, int]) -> Tensor:
     """The convolution's part on averages (B, c, b, b) that are resized-AC to `size` and concatenated: (B, O, h, w)."""
     weight = conv.weight[:, -sum(maps.shape[1] for maps in pooled) :]
-    if torch.compiler.is_exporting():  # the plain way: fewer operations, all of which ONNX has for any size
-        return F.conv2d(torch.cat([resize_ac(maps, size) for maps in pooled], 1), weight, padding=1)
     h, w = size
     columns = []
     start = 0

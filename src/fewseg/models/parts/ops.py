@@ -17,23 +17,24 @@ Result = TypeVar("Result")
 
 
 def in_fp32(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Let a function see fp32 tensors, no autocast: its sums overflow fp16, and its guards against 0 vanish there."""
+    """Let a function or method see fp32 tensors (or fp64 ones), no autocast: its sums overflow fp16, and its guards
+    against 0 vanish there.
+    """
 
     @functools.wraps(function)
-    def wrapped(*tensors: Tensor, **options: Any) -> Result:
-        if torch.compiler.is_exporting():  # exported in fp32, where the switch would only be one more sub-graph
-            return function(*(t.float() for t in tensors), **options)
-        with torch.autocast(tensors[0].device.type, enabled=False):
-            return function(*(t.float() for t in tensors), **options)
+    def wrapped(*given: Any, **options: Any) -> Result:
+        exact = [v.float() if isinstance(v, Tensor) and v.dtype != torch.float64 else v for v in given]
+        device = next(value.device.type for value in given if isinstance(value, Tensor))
+        if not torch.is_autocast_enabled(device):
+            return function(*exact, **options)
+        with torch.autocast(device, enabled=False):
+            return function(*exact, **options)
 
     return wrapped
 
 
 def resize_ac(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """(B, C, H, W) to another size, bilinear with align_corners=True: "resize-AC" in the spec."""
-    # sizes that agree while a graph is exported may not when it runs
-    if tuple(maps.shape[-2:]) == tuple(size) and not torch.compiler.is_exporting():
-        return maps
+    """(B, C, H, W) to another size, bilinear with align_corners=True: "resize-AC" in docs/networks."""
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=True)
 
 
@@ -83,7 +84,7 @@ def min_max(maps: Tensor) -> Tensor:
 
 @in_fp32
 def gram(maps: Tensor) -> Tensor:
-    """(B, C, h, w) to the (B, C, C) matrix of cosines between channels (spec hdmnet.md section 6)."""
+    """(B, C, h, w) to the (B, C, C) matrix of cosines between channels (docs/networks/hdmnet.md section 6)."""
     flat = maps.flatten(2)
     norm = flat.norm(dim=2)
     return (flat @ flat.transpose(1, 2)) / (norm.unsqueeze(2) * norm.unsqueeze(1) + 1e-7)

@@ -1,4 +1,4 @@
-"""SegFormer's building blocks (Xie et al., NeurIPS 2021), as HDMNet uses them (spec hdmnet.md section 3)."""
+"""SegFormer's building blocks (Xie et al., NeurIPS 2021), as HDMNet uses them (docs/networks/hdmnet.md section 3)."""
 
 from __future__ import annotations
 

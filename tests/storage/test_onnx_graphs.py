@@ -12,13 +12,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fewseg import export, registry
+from fewseg import registry
 from fewseg.build import create_model
 from fewseg.episode import Episode
 from fewseg.errors import DataError, UsageError
-from fewseg.export import Agreement, OnnxSegmenter, agreement, export_onnx
+from fewseg.evaluation.agreement import Agreement, agreement
 from fewseg.models.fast.exporting import SizeFreeOperations
 from fewseg.predictor import FewShotPredictor
+from fewseg.runtime.graphs import OnnxSegmenter
+from fewseg.storage import onnx_graphs
+from fewseg.storage.onnx_graphs import export_onnx
 from test_predictor import ColorSegmenter, scene
 
 pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
@@ -111,7 +114,7 @@ def test_every_method_s_graphs_hold_for_other_sizes_and_numbers_of_shots(name, d
         assert_alike(network, exported, shots=shots)
     small = tmp_path / "int8"
     shutil.copytree(folder, small)
-    export._quantise(small)
+    onnx_graphs._quantise(small)
     assert sum(f.stat().st_size for f in small.iterdir()) < sum(f.stat().st_size for f in folder.iterdir())
     (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))
     assert 0 <= agreement(network, OnnxSegmenter(str(small)), (image, mask), [query]).pixels <= 1

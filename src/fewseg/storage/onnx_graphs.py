@@ -1,4 +1,4 @@
-"""Models as ONNX: support encoder and query matcher, two graphs of any image size, checked against PyTorch.
+"""Models written as ONNX: support encoder and query matcher, two graphs of any image size, checked against PyTorch.
 
     support.onnx  images (1, K, 3, H, W) in [0, 1], masks (1, K, H, W) uint8 {0, 1, 255} --> the support's features
     match.onnx    image (1, 3, H, W) in [0, 1], the support's features --> logits (1, 2, H, W), correlation maps
@@ -14,24 +14,21 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from fewseg.episode import Episode, Prediction
+from fewseg.episode import Episode
 from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing, replacing_files
-from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.base import FewShotSegmenter
 from fewseg.models.fast.exporting import SizeFreeOperations, onnx_padding
 from fewseg.models.parts.ensemble import ShotWeights
-from fewseg.predictor import FewShotPredictor
+from fewseg.runtime.graphs import MATCH, RECORD, SUPPORT, OnnxSegmenter, needed_library
 
-SUPPORT, MATCH, RECORD = "support.onnx", "match.onnx", "fewseg-onnx.json"
 _TOLERANCE = 1e-3
 """Most that a foreground probability may differ between onnxruntime and PyTorch."""
 
@@ -57,63 +54,6 @@ class _QueryMatcher(nn.Module):
         return (prediction.logits, *prediction.correlations)
 
 
-class OnnxSegmenter(FewShotSegmenter):
-    """Exported graphs as a model: `FewShotPredictor(OnnxSegmenter(folder))` segments photos through onnxruntime."""
-
-    name = "onnx"
-    trainable = False
-
-    def __init__(self, folder: str) -> None:
-        super().__init__()
-        ort: Any = _library("onnxruntime")
-        path = Path(folder)
-        try:
-            record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-            self.image_size, self.shots = record["image_size"], record["shots"] or 1
-            self.fixed_shots = record["shots"] is not None
-            self.features: list[str] = record["features"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} holds no exported model ({error}); fewseg export RUN --onnx {path}") from error
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # what fails is raised
-        self.encoder, self.matcher = (
-            ort.InferenceSession(str(path / name), options, providers=["CPUExecutionProvider"])
-            for name in (SUPPORT, MATCH)
-        )
-
-    @property
-    def device(self) -> torch.device:
-        """The CPU: that is where these graphs run."""
-        return torch.device("cpu")
-
-    def extract_query(self, image: Tensor) -> Features:
-        return {"image": image}
-
-    def extract_support(self, images: Tensor, masks: Tensor) -> Features:
-        found = _run(self.encoder, {"images": images.numpy(), "masks": masks.numpy()})
-        return {name: torch.from_numpy(np.asarray(value)) for name, value in zip(self.features, found, strict=True)}
-
-    def match(
-        self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
-    ) -> Prediction:
-        given = {f"support_{name}": support[name].numpy() for name in self.features}
-        known = {entry.name for entry in self.matcher.get_inputs()}
-        inputs = {"image": query["image"].numpy()} | {k: v for k, v in given.items() if k in known}
-        logits, *correlations = (torch.from_numpy(value) for value in _run(self.matcher, inputs))
-        return Prediction(logits, correlations=tuple(correlations))
-
-    def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
-        raise UsageError("an exported model cannot be trained; train the run that it was exported from")
-
-
-def _run(session: Any, inputs: dict[str, Any]) -> list[Any]:
-    try:
-        return session.run(None, inputs)
-    except Exception as error:  # onnxruntime's own exceptions
-        shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
-        raise DataError(f"the exported graph cannot take {shapes} ({str(error).splitlines()[0]})") from error
-
-
 def export_onnx(model: FewShotSegmenter, folder: str | Path, *, int8: bool = False) -> Path:
     """Write a model's two graphs into a folder and check them against PyTorch at other sizes and numbers of shots.
 
@@ -122,7 +62,7 @@ def export_onnx(model: FewShotSegmenter, folder: str | Path, *, int8: bool = Fal
     or the method cannot be exported, DataError where the graphs compute something else.
     """
     for library in ("onnx", "onnxscript", "onnxruntime"):
-        _library(library)
+        needed_library(library)
     out = Path(folder)
     model = model.cpu().eval()
     with replacing_files(out, last=RECORD) as work:
@@ -252,37 +192,3 @@ def _quantise(folder: Path) -> None:
         with replacing(folder / name) as temporary, _quiet():
             # unsigned: onnxruntime has no convolution with signed 8-bit weights on the CPU
             quantize_dynamic(folder / name, temporary, weight_type=QuantType.QUInt8)
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How alike two models' masks are."""
-
-    photos: int
-    pixels: float
-    """Share of all pixels with the same label."""
-    iou: float
-    """Mean over photos of the IoU of their two masks; two empty masks count as 1."""
-
-
-def agreement(
-    one: FewShotSegmenter, other: FewShotSegmenter, support: tuple[Any, Any], photos: Sequence[Any]
-) -> Agreement:
-    """Compare two models' masks of photos, with the same support (images, masks)."""
-    predictors = [FewShotPredictor(model) for model in (one, other)]
-    for predictor in predictors:
-        predictor.set_support(*support)
-    same, ious = [], []
-    for photo in photos:
-        a, b = (predictor.predict(photo) for predictor in predictors)
-        union = (a | b).sum()
-        same.append((a == b).mean())
-        ious.append((a & b).sum() / union if union else 1.0)
-    return Agreement(len(photos), float(np.mean(same)), float(np.mean(ious)))
-
-
-def _library(name: str) -> Any:
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise UsageError(f"exporting needs {name} ({error}); install it with: pip install 'fewseg[onnx]'") from error

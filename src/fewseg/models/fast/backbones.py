@@ -1,0 +1,74 @@
+"""Back-ends with their BatchNorms folded into the convolutions, and everything laid out channels last."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
+from fewseg.models.parts.backbones import VGG, Backbone, ResidualBlock, ResNet, TimmPyramid, TimmViT
+
+
+class ChannelsLast(Backbone):
+    """Weights and images channels last: what convolutions want on a CPU, and on a GPU in half precision."""
+
+    def lay_out(self) -> None:
+        """Lay out the weights; no value changes."""
+        with torch.inference_mode(False), torch.no_grad():
+            self.to(memory_format=torch.channels_last)
+
+    def lower(self, image: Tensor) -> dict[str, Tensor]:
+        return super().lower(_channels_last(image))
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return super().forward(_channels_last(image))
+
+
+class QuickResNet(ChannelsLast, ResNet):
+    """A ResNet; its blocks are `FoldedResidualBlock`s."""
+
+
+class FoldedResidualBlock(ResidualBlock):
+    """A bottleneck of three convolutions that have taken in their BatchNorms."""
+
+    def residual_sum(self, x: Tensor) -> Tensor:
+        b: Any = self
+        out = conv_norm(b.conv1, b.bn1, x).relu_()
+        out = conv_norm(b.conv2, b.bn2, out).relu_()
+        return conv_norm(b.conv3, b.bn3, out).add_(x if b.downsample is None else b.downsample(x))
+
+
+class QuickVGG(ChannelsLast, VGG):
+    """A VGG whose convolutions have taken in their BatchNorms, if it has any."""
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        return run_folded(self.stage(index), x)
+
+
+class QuickTimmPyramid(ChannelsLast, TimmPyramid):
+    """A timm network whose convolutions have taken in their BatchNorms, in a copy where nothing of it is trained."""
+
+    shares: ClassVar = ("net",)  # its code is not ours: it stays one network, and a copy of it is folded
+    _folded: FoldedCopy
+
+    def lay_out(self) -> None:
+        super().lay_out()
+        self._folded = FoldedCopy()
+
+    def network(self) -> Any:
+        return self._folded.of(self.net)
+
+    def stages(self, image: Tensor) -> dict[str, Tensor]:
+        return super().stages(_channels_last(image))
+
+
+class QuickTimmViT(ChannelsLast, TimmViT):
+    """A vision transformer."""
+
+    shares: ClassVar = ("net",)
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    return image.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,100 @@
+"""Matching of the supports' foreground alone.
+
+Background is left out before anything is multiplied, and positions are taken in parts, so that no table of all support
+positions by all query positions is ever made; the numbers are those of the whole table.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from fewseg.models.hdmnet import CorrelationAttention
+from fewseg.models.parts.matching import CosinePrior, NearestCosines
+from fewseg.models.parts.ops import in_fp32
+
+TABLE = 2**22
+"""Most entries of a table of support by query positions (16 MB)."""
+
+
+class ForegroundAttention(CorrelationAttention):
+    """Correlation attention without the background's votes: the softmax runs over query positions, so they touch no
+    other.
+    """
+
+    @in_fp32
+    def spread(self, q: Tensor, k: Tensor, v: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
+        votes, means = [], []
+        for query, key, value, marked in zip(q / self.temperature, k, v, fg, strict=True):
+            chosen = marked.nonzero()[:, 0]
+            keys, values = key[:, chosen], value[:, chosen]
+            votes.append(_votes(query, keys, values))
+            mean_key = keys.sum(1) / (len(chosen) + 1e-9)  # the mean of products is the product with the mean
+            means.append((query @ mean_key.unsqueeze(2))[..., 0])
+        return torch.stack(votes), torch.stack(means)
+
+
+def _votes(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """One episode's votes (heads, L, d), support positions in parts; training keeps no table, it is made again."""
+    part = max(1, TABLE // (query.shape[0] * query.shape[1]))
+    total = torch.zeros_like(query, dtype=values.dtype)
+    for k, v in zip(keys.split(part, 1), values.split(part, 1), strict=True):
+        if torch.is_grad_enabled() and query.requires_grad:
+            votes = checkpoint(_part_votes, query, k, v, use_reentrant=False, preserve_rng_state=False)
+        else:
+            votes = _part_votes(query, k, v)
+        total = total + votes
+    return total
+
+
+def _part_votes(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    attention = (keys @ query.transpose(1, 2)).softmax(2)  # (heads, support positions, L): over QUERY positions
+    return attention.transpose(1, 2) @ values
+
+
+class ForegroundNearest(NearestCosines):
+    """Nearest cosines with the marked positions alone."""
+
+    @in_fp32
+    def forward(self, query: Tensor, support: Tensor, sides: Tensor) -> Tensor:
+        flat, size = query.flatten(2).transpose(1, 2), query.shape[-2:]  # (B, L, C)
+        positions, marks = support.transpose(1, 2).flatten(2), sides.flatten(2)  # (B, C, M), (B, S, M)
+        rows = [
+            torch.stack([_best_product(q, s[:, mark.nonzero()[:, 0]]) for mark in of_side])
+            for q, s, of_side in zip(flat, positions, marks, strict=True)
+        ]
+        return torch.stack(rows).unflatten(2, size)
+
+
+def _best_product(query: Tensor, chosen: Tensor) -> Tensor:
+    """Of every query position (L, C) with positions (C, M): (L,), in parts; -1 where there is none."""
+    best = query.new_full(query.shape[:1], -1.0)
+    for part in chosen.split(max(1, TABLE // len(query)), 1):
+        best = torch.maximum(best, (query @ part).amax(1)) if part.shape[1] else best
+    return best
+
+
+class ForegroundPrior(CosinePrior):
+    """The prior from the foreground; a background position counts as the 0 that it gives."""
+
+    @in_fp32
+    def forward(self, query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
+        rows = [
+            torch.stack([_best_cosine(q, s, marked) for s, marked in zip(shots, marks, strict=True)])
+            for q, shots, marks in zip(query, support, fg, strict=True)
+        ]
+        return torch.stack(rows).unflatten(2, query.shape[-2:])
+
+
+def _best_cosine(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
+    """One query (C, h, w) and one shot (C, h', w') with its foreground (h', w') to (h * w,)."""
+    q = query.flatten(1).t()
+    q_norm = q.norm(dim=1, keepdim=True)
+    chosen = fg.flatten().nonzero()[:, 0]
+    # where there is background, its cosine is 0
+    best = q.new_full(q.shape[:1], -torch.inf if len(chosen) == fg.numel() else 0.0)
+    for part in chosen.split(max(1, TABLE // len(q))):
+        s = support.flatten(1).t()[part] * fg.flatten()[part, None]
+        best = torch.maximum(best, ((q @ s.t()) / (q_norm * s.norm(dim=1) + 1e-7)).amax(1)) if len(part) else best
+    return best

@@ -1,0 +1,64 @@
+"""Frozen parts one image at a time, and shots one after the other: the memory of one, whatever the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.hsnet import HSNet
+
+
+class OneByOne(FewShotSegmenter):
+    """HDMNet or lite whose frozen parts see one image at a time on a CPU.
+
+    That is no slower there, and what an image met in a batch cannot change its numbers. Other devices get the batch.
+    """
+
+    def extract_query(self, image: Tensor) -> Features:
+        extract = super().extract_query
+        if image.device.type != "cpu" or len(image) == 1:
+            return extract(image)
+        return _one_by_one(lambda i: extract(image[i : i + 1]), len(image))
+
+    def extract_support(self, images: Tensor, masks: Tensor) -> Features:
+        extract, (b, k) = super().extract_support, images.shape[:2]
+        if images.device.type != "cpu" or b * k == 1:
+            return extract(images, masks)
+
+        def shot(i: int) -> Features:
+            image, mask = (t.flatten(0, 1)[i : i + 1].unsqueeze(0) for t in (images, masks))
+            return {name: f.flatten(0, 1) for name, f in extract(image, mask).items()}
+
+        return {name: f.unflatten(0, (b, k)) for name, f in _one_by_one(shot, b * k).items()}
+
+
+class ShotByShotHSNet(HSNet):
+    """HSNet whose 4D correlations are those of one shot at a time."""
+
+    def each_shot(self, query: Features, support: Features) -> tuple[Tensor, ...]:
+        shots = next(iter(support.values())).shape[1]
+        apart = [self.match_one(query, {name: f[:, k] for name, f in support.items()}) for k in range(shots)]
+        return tuple(torch.stack(found, 1) for found in zip(*apart, strict=True))
+
+
+def _one_by_one(extract: Callable[[int], Features], count: int) -> Features:
+    """Features of `count` images, extracted each on its own."""
+    whole: Features = {}
+    for i in range(count):
+        features = extract(i)
+        for name, f in features.items():
+            if i == 0:
+                whole[name] = _like(f, count)
+            whole[name][i] = f[0]
+        del features, f  # not beside the next image's
+    return whole
+
+
+def _like(features: Tensor, batch: int) -> Tensor:
+    """An empty tensor of another batch size, in the same memory layout."""
+    last = features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty((batch, *features.shape[1:]), dtype=features.dtype, device=features.device, memory_format=layout)
