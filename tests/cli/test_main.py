@@ -122,7 +122,7 @@ def test_without_a_command_the_help_is_shown(fewseg: Fewseg) -> None:
 def test_a_run_is_evaluated_by_its_directory_alone(run: Path, fewseg: Fewseg) -> None:
     result = fewseg("evaluate", run, "--episodes", 5, "--repeats", 2, "--workers", 0)
     assert result.code == 0
-    report = json.loads((run / "report.json").read_text())
+    report = json.loads((run / "results.json").read_text())
     assert f"mIoU {100 * report['miou']:.2f}, 95 % interval" in result.out
     for repeat in report["repeats"]:
         assert repeat["episode_sha256"][:16] in result.out

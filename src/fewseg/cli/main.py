@@ -16,7 +16,7 @@ from rich.table import Table
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
-from fewseg.cli.printing import console, print_generalised, print_report
+from fewseg.cli.printing import console, print_generalised, print_results
 from fewseg.cli.report import check_tables, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import OrderedCommand, page, segment
@@ -117,7 +117,7 @@ def evaluate(
     device: Device = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write the report as JSON [RUN/report.json; report-flip.json, generalised.json]."),
+        typer.Option(help="Where to write them as JSON [RUN/results.json; results-flip.json, generalised.json]."),
     ] = None,
 ) -> None:
     """Measure a model on a fold's novel classes: mIoU, FB-IoU, per class, meta and base learner alone, with intervals.
@@ -154,7 +154,7 @@ def evaluate(
         progress=progress,
     )
     run: Any = evaluate_generalised if generalised else run_evaluation
-    report = run(
+    results = run(
         Mirrored(opened.model) if flip else opened.model,
         benchmark,
         **given,
@@ -167,11 +167,11 @@ def evaluate(
     )
     if rank:  # one of several processes prints and writes
         return
-    (print_generalised if generalised else print_report)(report)
-    name = "generalised.json" if generalised else "report-flip.json" if flip else "report.json"
+    (print_generalised if generalised else print_results)(results)
+    name = "generalised.json" if generalised else "results-flip.json" if flip else "results.json"
     path = out or (Path(target) / name if Path(target).is_dir() else None)
     if path is not None:
-        typer.echo(f"report: {report.save(path)}")
+        typer.echo(f"results: {results.save(path)}")
 
 
 @app.command(name="compare")

@@ -53,7 +53,7 @@ class GeneralisedRepeat:
 
 
 @dataclass(frozen=True)
-class GeneralisedReport:
+class GeneralisedResults:
     """What a generalised evaluation found, and all that is needed to repeat it."""
 
     method: str
@@ -78,7 +78,7 @@ class GeneralisedReport:
     versions: dict[str, str]
 
     def save(self, path: Path) -> Path:
-        """Write the report as JSON."""
+        """Write them as JSON."""
         return write_json(path, asdict(self))
 
 
@@ -94,7 +94,7 @@ def evaluate_generalised(
     file_gb: float = 16.0,
     checkpoint: dict[str, Any] | None = None,
     progress: Silent | None = None,
-) -> GeneralisedReport:
+) -> GeneralisedResults:
     """Evaluate a model with a base learner on base and novel classes together; options as for `evaluate`.
 
     Raises UsageError for a model without a base learner and for a protocol that is no generalised one.
@@ -111,25 +111,25 @@ def evaluate_generalised(
         title=f"{model.name}, {benchmark.shots}-shot, all classes, {len(benchmark.lists)} repeats",
         progress=progress,
     )
-    results = [_repeat(found, listed, benchmark) for found, listed in zip(scores, benchmark.lists, strict=True)]
-    seconds = (time.perf_counter() - start) / max(1, sum(r.episodes for r in results))
-    return GeneralisedReport(
+    repeats = [_repeat(found, listed, benchmark) for found, listed in zip(scores, benchmark.lists, strict=True)]
+    seconds = (time.perf_counter() - start) / max(1, sum(r.episodes for r in repeats))
+    return GeneralisedResults(
         tau=tau,
         merge=merge,
-        **_summary(results),
+        **_summary(repeats),
         seconds_per_episode=seconds,
         checkpoint=checkpoint or {},
         **measured_on(model, benchmark),
     )
 
 
-def _summary(results: list[GeneralisedRepeat]) -> dict[str, Any]:
-    """The report's fields that come from its repeats."""
-    values = {name: np.array([getattr(r, f"{name}_miou") for r in results]) for name in ("novel", "base", "all")}
+def _summary(repeats: list[GeneralisedRepeat]) -> dict[str, Any]:
+    """The fields that come from the repeats."""
+    values = {name: np.array([getattr(r, f"{name}_miou") for r in repeats]) for name in ("novel", "base", "all")}
     return {
-        "repeats": results,
-        "intervals": {name: t_interval(v) for name, v in values.items()} if len(results) > 1 else {},
-        "class_iou": {name: float(np.mean([r.class_iou[name] for r in results])) for name in results[0].class_iou},
+        "repeats": repeats,
+        "intervals": {name: t_interval(v) for name, v in values.items()} if len(repeats) > 1 else {},
+        "class_iou": {name: float(np.mean([r.class_iou[name] for r in repeats])) for name in repeats[0].class_iou},
     } | {f"{name}_miou": float(v.mean()) for name, v in values.items()}
 
 

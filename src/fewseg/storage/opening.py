@@ -15,6 +15,7 @@ from fewseg.errors import UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.runtime.memory import keep_freed_memory
+from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import find_folder, load_model, read_record, shipped_folder
 
 
@@ -70,9 +71,9 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
         raise UsageError(
             f"{path} holds a base learner, which segments base classes only; give a run of a few-shot method"
         )
-    run_file = next((d / "config.yaml" for d in (path, path.parent) if (d / "config.yaml").is_file()), None)
-    config = load_config(*([str(run_file)] if run_file else []), *words)
-    if run_file is None and not any(word.startswith("data.shots=") for word in words):
+    run = RunDirectory.around(path)
+    config = load_config(*([str(run.configuration)] if run.exists else []), *words)
+    if not run.exists and not any(word.startswith("data.shots=") for word in words):
         config.data.shots = model.shots
     trained = record["info"].get("fold")
     fold = None
