@@ -57,23 +57,25 @@ def train(
     words: Words = None,
     out: Annotated[Path | None, typer.Option(help="Run directory [runs/METHOD-DATA-foldF-Kshot].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print the merged configuration and stop.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print every key, explained, with its value; then stop.")
+    ] = False,
 ) -> None:
     """Train a method on the base classes of a fold.
 
     `fewseg train hdmnet pascal5i data.root=DIR data.fold=0` trains HDMNet on a laptop; where no `base.run=RUN` is
     given, its base learner is trained first, as `fewseg train base pascal5i ...` would. `hdmnet-paper` and its like
-    are the papers' recipes. `fewseg models` lists methods and recipes, `--show` prints every key.
-    """
-    from omegaconf import OmegaConf
+    are the papers' recipes. `fewseg models` lists methods and recipes.
 
-    from fewseg.config import load_config
+    `fewseg train hdmnet --show` prints every key that an override may change: meaning, choices or limits, and value.
+    """
+    from fewseg.config import as_yaml, load_config
     from fewseg.runtime.processes import rank_and_world
     from fewseg.training.loop import train as run_training
 
     config = load_config(*_methods_first(words))
     if show:
-        typer.echo(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+        typer.echo(as_yaml(config), nl=False)
         return
     run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
     run_training(config, run, resume=resume, progress=_progress())
