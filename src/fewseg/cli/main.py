@@ -22,6 +22,7 @@ from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import OrderedCommand, page, segment
 from fewseg.errors import FewsegError, UsageError
 from fewseg.progress import Bars, Silent
+from fewseg.runtime.memory import keep_freed_memory
 
 app = typer.Typer(
     name="fewseg",
@@ -301,6 +302,7 @@ def _methods_first(words: list[str] | None) -> list[str]:
 
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
+    keep_freed_memory()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

@@ -41,7 +41,6 @@ from fewseg.metrics import (
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.hub_model import model_options
 from fewseg.progress import Silent
-from fewseg.runtime.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,6 @@ def evaluate(
     none of `workers`, `cache_gb`, `file_gb` and the number of processes (torchrun), which share the episodes; with a
     `batch_size` above 1 they agree to rounding.
     """
-    keep_freed_memory()
     if benchmark.protocol.labels == "all":
         raise UsageError(
             f"protocol {benchmark.protocol.name} labels base classes too: fewseg evaluate RUN, evaluate_generalised"

@@ -29,7 +29,6 @@ from fewseg.files import write_json
 from fewseg.metrics import base_confusion, t_interval, winners
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
-from fewseg.runtime.memory import keep_freed_memory
 
 Merge = Literal["final", "base"]
 MERGES = ("final", "base")
@@ -99,7 +98,6 @@ def evaluate_generalised(
 
     Raises UsageError for a model without a base learner and for a protocol that is no generalised one.
     """
-    keep_freed_memory()
     _check(model, benchmark, tau=tau, merge=merge)
     start = time.perf_counter()
     scores = score_episodes(

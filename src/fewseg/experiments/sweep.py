@@ -29,6 +29,7 @@ from fewseg.experiments.plan import Plan
 from fewseg.files import write_json
 from fewseg.progress import Silent
 from fewseg.registry import method_class
+from fewseg.runtime.memory import keep_freed_memory
 from fewseg.storage.opening import open_target
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.training.loop import ensure_base, train
@@ -273,6 +274,7 @@ def main() -> None:
     """A process of `run_jobs`: its only argument is the job's file."""
     from fewseg.progress import Bars
 
+    keep_freed_memory()
     plan, cell, base_only = read_job(Path(sys.argv[1]))
     try:
         (train_base if base_only else run_cell)(plan, cell, progress=Bars())

@@ -14,7 +14,6 @@ from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
-from fewseg.runtime.memory import keep_freed_memory
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import find_folder, load_model, read_record, shipped_folder
 
@@ -41,7 +40,6 @@ def open_target(
 
     `words` are recipes and overrides, as for `load_config`; `support_mask=False` is passed to the model.
     """
-    keep_freed_memory()
     path = shipped_folder(target) or Path(target)
     options = overrides if support_mask else {**overrides, "support_mask": False}
     if path.is_dir():

@@ -25,7 +25,6 @@ from fewseg.data.transforms import sample_seed
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Silent
 from fewseg.registry import method_class
-from fewseg.runtime.memory import keep_freed_memory
 from fewseg.runtime.processes import (
     any_of,
     create_fabric,
@@ -75,7 +74,6 @@ def train(config: Config, run: Path, *, resume: bool = False, progress: Silent |
     the run with a checkpoint. Raises UsageError for a configuration that differs from the one the run was started
     with, DataError for data that is missing or a directory that cannot be written.
     """
-    keep_freed_memory()
     fabric = start_processes(config)
     progress = (progress or Silent()) if fabric.is_global_zero else Silent()
     with Stop() as stop, deterministic(config.train.deterministic, progress=progress):
