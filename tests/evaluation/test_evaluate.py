@@ -337,9 +337,7 @@ def test_the_results_are_a_json_file_with_all_that_is_needed_to_repeat_it(
     source: Scenes, fold: Fold, tmp_path: Path
 ) -> None:
     model = toy_model()
-    report = evaluate(
-        model, Benchmark.draw(source, fold, episodes=5, repeats=2), workers=0, checkpoint={"sha256": "abc"}
-    )
+    report = evaluate(model, Benchmark.draw(source, fold, episodes=5, repeats=2), workers=0, weights={"sha256": "abc"})
     saved = json.loads(report.save(tmp_path / "deep" / "results.json").read_text())
     assert saved.pop("rows")["file"] == "results.csv"
     assert saved == json.loads(json.dumps(report.as_dict()))

@@ -111,7 +111,7 @@ def test_a_report_holds_every_part_and_true_numbers(run: Path) -> None:
     assert [panel.group for panel in page.panels] == ["Best", "Median", "Worst"]
     assert [[o.name for o in panel.others] for panel in page.panels] == [["dense"]] * 3
     html = render(page)
-    for text in (report.repeats[1].episode_sha256, str(report.checkpoint["sha256"]), report.source_sha256):
+    for text in (report.repeats[1].episode_sha256, str(report.weights["sha256"]), report.source_sha256):
         assert text in html
     assert "model.image_size=64 --protocol=fewseg --episodes=8 --repeats=2" in html
     ious = [panel.iou for panel in page.panels if panel.iou is not None]

@@ -30,7 +30,7 @@ def _known(toy: type[Toy]) -> None:
 def test_its_model_loads_and_measures_the_same() -> None:
     opened = open_target(str(RUNS / "finished"), [])
     benchmark = Benchmark.of(opened, episodes=20, repeats=1)
-    report = evaluate(opened.model, benchmark, workers=0, checkpoint=opened.checkpoint)
+    report = evaluate(opened.model, benchmark, workers=0, weights=opened.weights)
     kept = Results.load(RUNS / "finished" / "report.json")
     assert kept.miou == pytest.approx(0.293847387866575)
     assert report.miou == kept.miou

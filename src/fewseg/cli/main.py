@@ -165,7 +165,7 @@ def evaluate(
         workers=workers,
         cache_gb=cache_gb,
         file_gb=file_gb,
-        checkpoint=opened.checkpoint,
+        weights=opened.weights,
         progress=progress,
     )
     if rank:  # one of several processes prints and writes
@@ -186,7 +186,7 @@ def compare_models(
         ),
     ],
     released: Annotated[
-        list[str] | None, typer.Option(help="METHOD=FILE: a released checkpoint; its back-end is found.")
+        list[str] | None, typer.Option(help="METHOD=FILE: released weights; their back-end is found.")
     ] = None,
     protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
     shots: Annotated[int | None, typer.Option(min=1, help="[the first target's]")] = None,
@@ -234,7 +234,7 @@ def compare_models(
 @app.command()
 def convert(
     method: Annotated[str, typer.Argument(help="hdmnet, bam, pfenet or hsnet.")],
-    file: Annotated[Path, typer.Argument(help="The released checkpoint (.pth); read without running any code in it.")],
+    file: Annotated[Path, typer.Argument(help="The released weights (.pth); read without running any code in them.")],
     outdir: Annotated[Path, typer.Argument(help="Folder to write; `fewseg evaluate OUTDIR` reads it.")],
     backbone: Annotated[
         str | None, typer.Option(help="resnet50-ds, vgg16_bn, ..., whatever the file says [from the file].")
@@ -243,9 +243,7 @@ def convert(
         int | None,
         typer.Option(help="15 on PASCAL-5i, 60 on COCO-20i [from the file; 15 for PFENet, whose file does not tell]."),
     ] = None,
-    shots: Annotated[
-        int | None, typer.Option(min=1, help="Shots that the checkpoint was trained for [from the file].")
-    ] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Shots that they were trained for [from the file].")] = None,
 ) -> None:
     """Turn released weights into a saved model of fewseg, strictly: every name must fit."""
     from fewseg.storage.released import load_released

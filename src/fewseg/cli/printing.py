@@ -62,9 +62,9 @@ def _print_origin(shown: Console, results: Any) -> None:
     """Hashes of episodes and weights."""
     for r in results.repeats:
         shown.print(f"episodes {r.episode_sha256[:16]} ({r.episodes}, seed {r.seed})", highlight=False)
-    if results.checkpoint:
+    if results.weights:
         shown.print(
-            f"checkpoint {results.checkpoint.get('sha256', '')[:16]} {results.checkpoint.get('path', '')}",
+            f"weights {results.weights.get('sha256', '')[:16]} {results.weights.get('path', '')}",
             highlight=False,
         )
 

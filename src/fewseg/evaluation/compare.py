@@ -85,10 +85,10 @@ def compare(
     entries: list[Entry] = []
     for name, one in models.items():
         own = benchmark.known_to(one)
-        saved = saved_results(one.checkpoint, one.model, own) if reuse else None
+        saved = saved_results(one.weights, one.model, own) if reuse else None
         cost = None if saved else measure_cost(one.model, _inputs(own, one.model))
         results = saved or evaluate(
-            one.model, own, workers=workers, cache_gb=cache_gb, checkpoint=one.checkpoint, progress=progress
+            one.model, own, workers=workers, cache_gb=cache_gb, weights=one.weights, progress=progress
         )
         p_value = paired_p_value(results, entries[0].report) if entries else None
         printed = _published(one.model, results) if published else None

@@ -66,13 +66,13 @@ def evaluate(
     workers: int = 2,
     cache_gb: float = 2.0,
     file_gb: float = 16.0,
-    checkpoint: dict[str, Any] | None = None,
+    weights: dict[str, Any] | None = None,
     title: str | None = None,
     progress: Silent | None = None,
 ) -> Results:
     """Evaluate a model on a benchmark's episodes.
 
-    `title` names the model on the progress bar; `checkpoint` (path and hash of the weights) is kept in the results.
+    `title` names the model on the progress bar; `weights` (their path and hash) are kept in the results.
 
     Encoded images are kept in `cache_gb` of memory, then in a temporary file of at most `file_gb`. The digits depend on
     none of `workers`, `cache_gb`, `file_gb` and the number of processes (torchrun), which share the episodes; with a
@@ -91,11 +91,11 @@ def evaluate(
         progress=progress,
         title=f"{title or model.name}, {benchmark.shots}-shot, {len(benchmark.lists)} repeats",
     )
-    return _results(model, benchmark, rows, checkpoint=checkpoint or {}, seconds=time.perf_counter() - start)
+    return _results(model, benchmark, rows, weights=weights or {}, seconds=time.perf_counter() - start)
 
 
 def _results(
-    model: FewShotSegmenter, benchmark: Benchmark, rows: list[Rows], *, checkpoint: dict[str, Any], seconds: float
+    model: FewShotSegmenter, benchmark: Benchmark, rows: list[Rows], *, weights: dict[str, Any], seconds: float
 ) -> Results:
     """What the rows of every list say, with all that led to them."""
     source, fold = benchmark.source, benchmark.fold
@@ -116,7 +116,7 @@ def _results(
         base_miou=_mean([r.base_miou for r in repeats]),
         parameters=count_parameters(model),
         seconds_per_episode=seconds / max(1, sum(len(t) for t in tables)),
-        checkpoint=checkpoint,
+        weights=weights,
         tables=tables,
         foreground_on=[found.foreground_on for found in rows],
         **measured_on(model, benchmark),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from fewseg.data.episodes.lists import EpisodeList
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import measured_on
+from fewseg.evaluation.results import as_record
 from fewseg.evaluation.scoring import Matched, score_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.files import write_json
@@ -73,12 +74,12 @@ class GeneralisedResults:
     """95 % by Student's t over repeats, of novel, base and all; empty with one repeat."""
     class_iou: dict[str, float]
     seconds_per_episode: float
-    checkpoint: dict[str, Any]
+    weights: dict[str, Any]
     versions: dict[str, str]
 
     def save(self, path: Path) -> Path:
         """Write them as JSON."""
-        return write_json(path, asdict(self))
+        return write_json(path, as_record(self))
 
 
 def evaluate_generalised(
@@ -91,7 +92,7 @@ def evaluate_generalised(
     workers: int = 2,
     cache_gb: float = 2.0,
     file_gb: float = 16.0,
-    checkpoint: dict[str, Any] | None = None,
+    weights: dict[str, Any] | None = None,
     progress: Silent | None = None,
 ) -> GeneralisedResults:
     """Evaluate a model with a base learner on base and novel classes together; options as for `evaluate`.
@@ -116,7 +117,7 @@ def evaluate_generalised(
         merge=merge,
         **_summary(repeats),
         seconds_per_episode=seconds,
-        checkpoint=checkpoint or {},
+        weights=weights or {},
         **measured_on(model, benchmark),
     )
 

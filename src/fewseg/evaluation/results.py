@@ -24,6 +24,9 @@ from fewseg.storage.run_directory import RunDirectory
 
 HEADER = ("repeat", "episode", *COLUMNS, "foreground_on")
 
+WEIGHTS = "checkpoint"
+"""Key of the weights in a results file, from 0.1 on."""
+
 Table = NDArray[np.int64]
 
 
@@ -70,7 +73,8 @@ class Results:
     base_miou: float | None
     parameters: dict[str, int]
     seconds_per_episode: float
-    checkpoint: dict[str, Any]
+    weights: dict[str, Any]
+    """Their path and hash."""
     versions: dict[str, str]
     tables: list[NDArray[np.int64]] = field(repr=False, default_factory=list)
     """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
@@ -79,7 +83,7 @@ class Results:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; without the rows."""
-        return {k: v for k, v in asdict(self).items() if k not in ("tables", "foreground_on")}
+        return {k: v for k, v in as_record(self).items() if k not in ("tables", "foreground_on")}
 
     def save(self, path: Path) -> Path:
         """Write the numbers as JSON, and the rows beside it as CSV; the JSON comes last and holds the CSV's hash."""
@@ -89,21 +93,27 @@ class Results:
     def load(cls, path: Path) -> Results:
         """Read saved results with their rows. Raises DataError if one is missing, damaged or of another kind."""
         record, tables, foreground_on = load_rows(path)
+        record = {"weights" if key == WEIGHTS else key: value for key, value in record.items()}
         if set(record) != {f.name for f in fields(cls)} - {"tables", "foreground_on"}:
             raise DataError(f"{path} is of another version of fewseg; evaluate again")
         record |= {"repeats": [Repeat(**r) for r in record["repeats"]], "interval": tuple(record["interval"])}
         return cls(**record, tables=tables, foreground_on=foreground_on)
 
 
-def saved_results(checkpoint: dict[str, Any], model: torch.nn.Module, benchmark: Benchmark) -> Results | None:
+def as_record(results: Any) -> dict[str, Any]:
+    """The fields of a results' dataclass by their keys in the file."""
+    return {WEIGHTS if key == "weights" else key: value for key, value in asdict(results).items()}
+
+
+def saved_results(weights: dict[str, Any], model: torch.nn.Module, benchmark: Benchmark) -> Results | None:
     """The results that `fewseg evaluate` left in a run, if they are just what would be measured again; else None.
 
     That is: the same weights and options of the model, the same data, protocol and episodes. A file that cannot be
     read counts as none.
     """
-    if "sha256" not in checkpoint:
+    if "sha256" not in weights:
         return None
-    folder = Path(checkpoint["path"])
+    folder = Path(weights["path"])
     file = next((f for d in (folder, folder.parent) if (f := RunDirectory(d).results).is_file()), None)
     try:
         found = None if file is None else Results.load(file)
@@ -111,7 +121,7 @@ def saved_results(checkpoint: dict[str, Any], model: torch.nn.Module, benchmark:
         return None
     fits = (
         found is not None
-        and found.checkpoint.get("sha256") == checkpoint["sha256"]
+        and found.weights.get("sha256") == weights["sha256"]
         and found.options == json.loads(json.dumps(model_options(model)))
         and found.source_sha256 == benchmark.source.index.sha256
         and found.protocol == benchmark.protocol.as_dict()

@@ -57,7 +57,7 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
     listed.save(out / "episodes.csv")
     models = demo_models(run, config)
     reports = {
-        name: evaluate(model, benchmark, checkpoint=_checkpoint(run), progress=progress, title=name)
+        name: evaluate(model, benchmark, weights=_weights(run), progress=progress, title=name)
         for name, model in models.items()
     }
     reports["HDMNet"].save(out / "results.json")
@@ -157,5 +157,5 @@ def demo_page(
     )
 
 
-def _checkpoint(run: Path) -> dict[str, str]:
+def _weights(run: Path) -> dict[str, str]:
     return {"path": str(find_folder(run)), "sha256": read_record(run)["sha256"]}

@@ -178,7 +178,7 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
             benchmark,
             workers=plan.workers,
             cache_gb=plan.cache_gb,
-            checkpoint=opened.checkpoint,
+            weights=opened.weights,
             progress=progress,
             title=f"{cell.name}, {measure.name}",
         )

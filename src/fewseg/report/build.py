@@ -144,7 +144,7 @@ def model_section(entries: Sequence[Entry]) -> Section:
 
 
 def _model_facts(report: Results) -> dict[str, str]:
-    weights = report.checkpoint
+    weights = report.weights
     return {
         "method": report.method,
         **{key: _text(value) for key, value in report.options.items()},

@@ -28,7 +28,7 @@ class Opened:
     """The fold it was trained on, with its held-out classes; None for a method without training."""
     trained_on: str | None
     """The data set it was trained on; None where that is not known."""
-    checkpoint: dict[str, Any]
+    weights: dict[str, Any]
     """Path and hash of the weights."""
 
 
@@ -77,9 +77,9 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
     fold = None
     if trained is not None:
         fold = Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))
-    checkpoint = {"path": str(folder), "sha256": record["sha256"]}
+    weights = {"path": str(folder), "sha256": record["sha256"]}
     trained_on = record["info"].get("data", {}).get("name")
-    return Opened(model.to(pick_device(device)), config, fold, trained_on, checkpoint)
+    return Opened(model.to(pick_device(device)), config, fold, trained_on, weights)
 
 
 def open_test_data(opened: Opened, *, progress: Silent | None = None) -> tuple[ImageSource, Fold]:
