@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fewseg.errors import DataError, FewsegError, UsageError
     from fewseg.evaluation.benchmark import Benchmark
     from fewseg.evaluation.evaluate import evaluate
-    from fewseg.evaluation.results import Report
+    from fewseg.evaluation.results import Results
     from fewseg.metrics import FewShotIoU
     from fewseg.models.base import FewShotSegmenter
     from fewseg.predictor import FewShotPredictor
@@ -38,8 +38,8 @@ __all__ = [
     "FewShotSegmenter",
     "FewsegError",
     "Prediction",
-    "Report",
     "ReportPage",
+    "Results",
     "UsageError",
     "create",
     "create_model",
@@ -70,7 +70,7 @@ _HOMES = {
     "data.episodes.sampling": ("sample_episodes",),
     "evaluation.benchmark": ("Benchmark",),
     "evaluation.evaluate": ("evaluate",),
-    "evaluation.results": ("Report",),
+    "evaluation.results": ("Results",),
     "training.loop": ("train",),
     "episode": ("Episode", "Prediction"),
     "errors": ("DataError", "FewsegError", "UsageError"),
@@ -85,7 +85,12 @@ _HOMES = {
 }
 
 
+_FORMERLY = {"Report": "Results"}
+"""Names of 0.1, which still work."""
+
+
 def __getattr__(name: str) -> Any:
+    name = _FORMERLY.get(name, name)
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"fewseg.{module}"), name)

@@ -7,10 +7,14 @@ overrides. Options of a method or a data set are the keyword arguments of its cl
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -25,12 +29,23 @@ from fewseg.errors import DataError, UsageError
 from fewseg.registry import method_class
 
 
+def option(default: Any, *, least: float | None = None, most: float | None = None, choices: Sequence[str] = ()) -> Any:
+    """A field with what it may be; None is allowed where the type allows it."""
+    limits = "" if least is None else f"{least} or more" if most is None else f"{least} to {most}"
+    return field(
+        default=default,
+        metadata={"least": least, "most": most, "choices": choices, "allowed": limits or ", ".join(choices)},
+    )
+
+
 @dataclass
 class ModelConfig:
     """Which network; `options` are further keyword arguments of the method's class."""
 
     name: str = "hdmnet"
+    """The method, or package.module:Class; `fewseg models` lists them."""
     backbone: str = "lite0"
+    """The back-end; `fewseg models` lists them."""
     weights: str | None = "imagenet"
     """Back-end weights to start from: imagenet, a file, or null (random)."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -41,12 +56,15 @@ class DataConfig:
     """Which episodes; `options` are further keyword arguments of the data set's class."""
 
     name: str = "pascal5i"
+    """The data set, or package.module:Class."""
     root: str | None = None
     """Directory of the data set."""
-    fold: int = 0
-    shots: int = 1
-    novel: str = "drop"
-    """Training images that hold novel classes: drop, background or ignore."""
+    fold: int = option(0, least=0)
+    """Which of the data set's divisions into base and novel classes."""
+    shots: int = option(1, least=1)
+    """Supports per episode."""
+    novel: str = option("drop", choices=NOVEL_RULES)
+    """What becomes of training images that hold novel classes: left out, or these pixels called background or void."""
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -54,63 +72,69 @@ class DataConfig:
 class TrainConfig:
     """How to train."""
 
-    epochs: int = 20
-    episodes_per_epoch: int | None = None
-    """null: one per training image."""
+    epochs: int = option(20, least=1)
+    """How often as many items are drawn as `episodes_per_epoch` says."""
+    episodes_per_epoch: int | None = option(None, least=1)
+    """Items of an epoch; null: one per training image."""
     all_classes: bool = False
     """Train on every class, the fold's novel ones too: a model to use, which nothing in the data set can measure."""
-    draw: str = "image"
+    draw: str = option("image", choices=DRAWS)
     """image: every training image is a query once per epoch (the papers' rule); class: every base class equally
     often."""
-    negatives: float = 0.0
+    negatives: float = option(0.0, least=0, most=1)
     """Share of the episodes whose query does not hold the supports' class, so that an empty mask is learnt too."""
-    batch_size: int = 4
+    batch_size: int = option(4, least=1)
     """Over all devices."""
-    accumulate: int = 1
+    accumulate: int = option(1, least=1)
     """Batches per optimiser step."""
-    optimizer: str = "adamw"
-    """adamw, adam or sgd."""
-    lr: float = 1e-4
-    momentum: float = 0.9
+    optimizer: str = option("adamw", choices=("adamw", "adam", "sgd"))
+    lr: float = option(1e-4, least=0)
+    """Learning rate at the start."""
+    momentum: float = option(0.9, least=0)
     """Of sgd."""
-    weight_decay: float = 0.01
-    power: float = 0.9
+    weight_decay: float = option(0.01, least=0)
+    power: float = option(0.9, least=0)
     """Of the poly schedule lr * (1 - t / T) ** power; 0 keeps the learning rate."""
-    clip: float | None = None
+    clip: float | None = option(None, least=0)
     """Largest gradient norm; null does not clip."""
-    backbone_factor: float = 0.1
+    backbone_factor: float = option(0.1, least=0)
     """Base learner only: the back-end's learning rate over the head's (PASCAL 0.1, COCO 1); 0 freezes the back-end."""
     precision: str = "32-true"
     """Fabric's: 32-true, bf16-mixed, 16-mixed, ..."""
-    seed: int = 0
-    workers: int = 2
+    seed: int = option(0, least=0)
+    """Everything random follows from it."""
+    workers: int = option(2, least=0)
     """Loader processes; the numbers never depend on it."""
-    validation: str = "base"
-    """What selects the best checkpoint: base (base classes held out from training), novel (the papers' rule: the test
+    validation: str = option("base", choices=("base", "novel", "none"))
+    """What selects the best model: base (base classes held out from training), novel (the papers' rule: the test
     classes themselves), none (the last one is kept)."""
-    held_out: int = 3
+    held_out: int = option(3, least=0)
     """Base classes held out with validation=base."""
-    val_every: int = 1
+    val_every: int = option(1, least=1)
     """Epochs between validations."""
-    val_episodes: int = 200
-    save_every: int = 200
-    """Batches between checkpoints that a killed run resumes from; each epoch's end is one too."""
+    val_episodes: int = option(200, least=1)
+    """Episodes of a validation; of the base learner, images."""
+    save_every: int = option(200, least=1)
+    """Batches between the checkpoints that a killed run resumes from; each epoch's end is one too."""
     cache_features: bool = False
     """Compute the frozen features of every image once, of a few views of it."""
-    cache_views: int = 2
+    cache_views: int = option(2, least=1)
     """Views of every image whose features are cached: 2 are itself and its mirror image; further ones are augmented."""
-    cache_gb: float = 4.0
+    cache_gb: float = option(4.0, least=0)
     """Memory for these features; what does not fit goes to a temporary file in the run's directory."""
     cache_dir: str | None = None
     """Directory that keeps these features for other runs (other seeds, folds, heads) on the same frozen back-end."""
     tensorboard: bool = False
+    """Write a log for TensorBoard too; needs the extra `tensorboard`."""
     deterministic: bool = False
     """Only algorithms that give the same bits every time; on a CPU with one number of threads they do anyway."""
     accelerator: str = "auto"
-    devices: int = 1
+    """Fabric's: auto, cpu, cuda, mps, ..."""
+    devices: int = option(1, least=1)
     """Processes on this machine, one per device; under torchrun or srun their numbers hold."""
-    nodes: int = 1
-    timeout: float = 1800.0
+    nodes: int = option(1, least=1)
+    """Machines."""
+    timeout: float = option(1800.0, least=0)
     """Seconds that one of several processes waits for the others before the run ends."""
 
 
@@ -121,8 +145,9 @@ class BaseConfig:
     run: str | None = None
     """A run of `fewseg train base` on the same fold; null trains one first, inside this run's directory."""
     recipe: str = "base"
-    epochs: int | None = None
-    """Of the base learner that is trained first; null: the recipe's."""
+    """Recipe of the base learner that is trained first."""
+    epochs: int | None = option(None, least=1)
+    """Its epochs; null: the recipe's."""
 
 
 @dataclass
@@ -144,41 +169,6 @@ class Config:
 
 
 _GROUPS = {"model": ModelConfig, "data": DataConfig, "augment": AugmentConfig, "train": TrainConfig, "base": BaseConfig}
-_FROM_1: tuple[str, ...] = (
-    "devices",
-    "nodes",
-    "epochs",
-    "episodes_per_epoch",
-    "batch_size",
-    "accumulate",
-    "val_every",
-    "val_episodes",
-    "save_every",
-    "cache_views",
-)
-_FROM_0: tuple[str, ...] = (
-    "lr",
-    "momentum",
-    "weight_decay",
-    "power",
-    "clip",
-    "backbone_factor",
-    "seed",
-    "workers",
-    "held_out",
-    "timeout",
-    "cache_gb",
-    "negatives",
-)
-_LEAST: dict[str, dict[Any, int]] = {
-    "data": {"fold": 0, "shots": 1},
-    "train": dict.fromkeys(_FROM_1, 1) | dict.fromkeys(_FROM_0, 0),
-    "base": {"epochs": 1},
-}
-_CHOICES = {
-    "data": {"novel": NOVEL_RULES},
-    "train": {"optimizer": ("adamw", "adam", "sgd"), "validation": ("base", "novel", "none"), "draw": DRAWS},
-}
 _SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
 
 
@@ -204,6 +194,32 @@ def load_config(*names_and_overrides: str) -> Config:
     overrides = _parse([word for word in names_and_overrides if _is_override(word)])
     chosen = _chosen(_merge(merged, overrides), "data")
     return _typed(_merge(merged, when.get(chosen, {}), overrides))
+
+
+def as_yaml(config: Config) -> str:
+    """The configuration as a YAML file that `load_config` reads, with every key's help and what it may be."""
+    lines: list[str] = []
+    for group, values in config.as_dict().items():
+        lines.append(f"{group}:")
+        told, allowed = field_help(_GROUPS[group]), {f.name: f.metadata.get("allowed") for f in fields(_GROUPS[group])}
+        for key, value in values.items():
+            text = " ".join(filter(None, (told.get(key), f"[{allowed[key]}]" if allowed.get(key) else "")))
+            lines += textwrap.wrap(text, 110, initial_indent="  # ", subsequent_indent="  # ", break_on_hyphens=False)
+            lines += textwrap.indent(yaml.safe_dump({key: value}), "  ").splitlines()
+    return "\n".join(lines) + "\n"
+
+
+def field_help(cls: type[Any]) -> dict[str, str]:
+    """The texts that stand under a dataclass's fields, by field; none where its source is not at hand."""
+    try:
+        found: Any = ast.parse(inspect.getsource(cls)).body[0]
+    except OSError:
+        return {}
+    return {
+        ast.unparse(line.target): inspect.cleandoc(ast.literal_eval(text.value))
+        for line, text in pairwise(found.body)
+        if isinstance(line, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
 
 
 def _is_override(word: str) -> bool:
@@ -333,14 +349,15 @@ def _refuse_unknown(group: str, given: Any, schema: type[Any]) -> None:
 
 
 def _check_values(group: str, values: dict[str, Any]) -> None:
-    for key, choices in _CHOICES.get(group, {}).items():
-        if values[key] not in choices:
-            hint = registry.suggest(values[key], choices)
-            raise UsageError(f"{group}.{key} is {values[key]!r}; choose {', '.join(choices)}.{hint}")
-    for key, least in _LEAST.get(group, {}).items():
-        value = values[key]
-        if value is not None and not value >= least:  # not even NaN
-            raise UsageError(f"{group}.{key} is {value}; give {least} or more")
+    for f in fields(_GROUPS[group]):
+        if not f.metadata or (value := values[f.name]) is None:
+            continue
+        least, most, choices, allowed = (f.metadata[key] for key in ("least", "most", "choices", "allowed"))
+        if choices and value not in choices:
+            raise UsageError(f"{group}.{f.name} is {value!r}; choose {allowed}.{registry.suggest(value, choices)}")
+        # written so that NaN is refused
+        if (least is not None and not value >= least) or (most is not None and not value <= most):
+            raise UsageError(f"{group}.{f.name} is {value}; give {allowed}")
 
 
 def _explain(error: OmegaConfBaseException, group: str) -> str:

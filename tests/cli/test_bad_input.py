@@ -219,27 +219,39 @@ WORDS: list[tuple[tuple[str, ...], int]] = [
         for name in ("empty.pth", "text.pth", "empty.safetensors", "header.safetensors", "no.pth", ".")
     ],
     *[(("convert", "hdmnet", name, "out"), 1) for name in ("empty.pth", "text.pth", "no.pth", ".")],
-    (("data", "stats", "coco_json", "--root", "."), 1),
+    (("data", "stats", "coco_json", "data.root=."), 1),
     (("convert", "hdmnet", "text.pth", "out", "--shots", "0"), 2),
     (("convert", "nonet", "text.pth", "out"), 2),
     *[
-        (("data", "stats", "coco_json", f"annotations={name}", "--root", "."), 1)
+        (("data", "stats", "coco_json", f"data.annotations={name}", "data.root=."), 1)
         for name in ("empty.json", "list.json", "open.json", "deep.json", "no.json")
     ],
-    *[(("data", command, "pascal5i", "--root", root), 1) for command in ("stats", "check") for root in ("none", ".")],
-    *[(("data", command, "folder", "--root", root), 1) for command in ("stats", "check") for root in ("none", ".")],
-    *[(("data", command, "fss1000", "--root", root), 1) for command in ("stats", "check") for root in ("none", ".")],
+    *[
+        (("data", command, "pascal5i", f"data.root={root}"), 1)
+        for command in ("stats", "check")
+        for root in ("none", ".")
+    ],
+    *[
+        (("data", command, "folder", f"data.root={root}"), 1)
+        for command in ("stats", "check")
+        for root in ("none", ".")
+    ],
+    *[
+        (("data", command, "fss1000", f"data.root={root}"), 1)
+        for command in ("stats", "check")
+        for root in ("none", ".")
+    ],
     (("data", "stats", "nothing"), 2),
     (("data", "stats", "os:path"), 2),
-    (("data", "stats", "scenes", "level=hard"), 2),
-    (("data", "stats", "scenes", "images=many"), 2),
+    (("data", "stats", "scenes", "data.level=hard"), 2),
+    (("data", "stats", "scenes", "data.images=many"), 2),
     (("data", "stats", "scenes", "colour=1"), 2),
-    (("data", "show", "scenes", "images=20", "size=64", "--out", "x.txt"), 2),
-    (("data", "show", "scenes", "images=20", "size=64", "--count", "0", "--out", "x.png"), 2),
-    (("data", "episodes", "scenes", "--fold", "9", "--out", "x.csv"), 2),
+    (("data", "show", "scenes", "data.images=20", "data.size=64", "--out", "x.txt"), 2),
+    (("data", "show", "scenes", "data.images=20", "data.size=64", "--count", "0", "--out", "x.png"), 2),
+    (("data", "episodes", "scenes", "data.fold=9", "--out", "x.csv"), 2),
     (("data", "episodes", "scenes", "--protocol", "none", "--out", "x.csv"), 2),
-    (("data", "episodes", "scenes", "--shots", "0", "--out", "x.csv"), 2),
-    (("data", "episodes", "scenes", "images=20", "size=64", "--shots", "99", "--out", "x.csv"), 1),
+    (("data", "episodes", "scenes", "data.shots=0", "--out", "x.csv"), 2),
+    (("data", "episodes", "scenes", "data.images=20", "data.size=64", "data.shots=99", "--out", "x.csv"), 1),
     (("data", "download", "nothing", "--root", "."), 2),
     (("data", "download", "fss1000", "--root", "."), 2),
     (("train",), 2),

@@ -13,7 +13,7 @@ from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import UsageError
 
-SMALL = ["images=40", "size=64"]
+SMALL = ["data.images=40", "data.size=64"]
 
 
 def call(*words: str):
@@ -36,17 +36,22 @@ def test_show_and_check(tmp_path):
 
 
 def test_an_episode_list_is_written_for_evaluate(tmp_path):
-    done = call("episodes", "scenes", *SMALL, "--out", str(tmp_path / "list.csv"), "--episodes", "5", "--fold", "1")
+    out = ["--out", str(tmp_path / "list.csv"), "--episodes", "5"]
+    done = call("episodes", "scenes", *SMALL, "data.fold=1", *out)
     listed = EpisodeList.load(tmp_path / "list.csv", Scenes(subset="test", images=40, size=64))
     assert len(listed) == 5
     assert listed.fold == 1
     assert listed.sha256 in done.stdout
+    old = call("episodes", "scenes", "images=40", "size=64", "--fold=1", *out)
+    assert old.stdout == done.stdout
+    assert "write data.fold=1 for --fold 1" in old.stderr
+    assert "write data.images=40 for images=40" in old.stderr
 
 
 def test_wrong_names_are_told():
     for words, message in (
         (["stats", "scnes"], "scenes"),
-        (["stats", "scenes", "levle=simple"], "level"),
+        (["stats", "scenes", "data.levle=simple"], "level"),
         (["stats", "pascal5i"], "data.root"),
         (["download", "voc2013", "--root", "x"], "voc2012"),
     ):

@@ -122,7 +122,7 @@ def test_without_a_command_the_help_is_shown(fewseg: Fewseg) -> None:
 def test_a_run_is_evaluated_by_its_directory_alone(run: Path, fewseg: Fewseg) -> None:
     result = fewseg("evaluate", run, "--episodes", 5, "--repeats", 2, "--workers", 0)
     assert result.code == 0
-    report = json.loads((run / "report.json").read_text())
+    report = json.loads((run / "results.json").read_text())
     assert f"mIoU {100 * report['miou']:.2f}, 95 % interval" in result.out
     for repeat in report["repeats"]:
         assert repeat["episode_sha256"][:16] in result.out
@@ -257,6 +257,8 @@ def test_the_configuration_is_shown_and_can_be_read_back(fewseg: Fewseg, tmp_pat
     result = fewseg("train", "hdmnet", *SCENES, "train.epochs=7", "--show")
     (tmp_path / "shown.yaml").write_text(result.out)
     assert load_config(str(tmp_path / "shown.yaml")) == load_config("hdmnet", *SCENES, "train.epochs=7")
+    assert "  # Batches per optimiser step. [1 or more]\n  accumulate: 1\n" in result.out
+    assert "[adamw, adam, sgd]\n  optimizer: adamw\n" in result.out
 
 
 def test_models_lists_methods_data_sets_and_recipes(fewseg: Fewseg) -> None:

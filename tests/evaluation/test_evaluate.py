@@ -1,4 +1,4 @@
-"""Evaluation: the numbers, what they may not depend on, and the report."""
+"""Evaluation: the numbers, what they may not depend on, and the results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fewseg.episode import Episode
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import count_episodes, evaluate
-from fewseg.evaluation.results import Report
+from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
 from fewseg.metrics import bootstrap_interval
 from fewseg.models.parts.ops import resize_ac
@@ -48,7 +48,7 @@ def toy_model(seed: int = 0) -> Toy:
     return Toy(image_size=64).eval()
 
 
-def numbers(report: Report) -> dict[str, object]:
+def numbers(report: Results) -> dict[str, object]:
     kept = report.as_dict()
     del kept["seconds_per_episode"]
     return kept
@@ -81,7 +81,7 @@ def test_the_digits_depend_on_neither_workers_nor_cache_nor_lanes(name: str, sou
     model = create_model(name, backbone="timm/test_resnet", base_classes=15, image_size=64)
     benchmark = Benchmark.draw(source, fold, shots=2, episodes=8, repeats=2)
 
-    def report(threads: int = 1, **options: Any) -> Report:
+    def report(threads: int = 1, **options: Any) -> Results:
         torch.set_num_threads(threads)
         return evaluate(model, benchmark, **({"workers": 0} | options))
 
@@ -333,15 +333,13 @@ def test_an_unknown_protocol(source: Scenes, fold: Fold) -> None:
         Benchmark.draw(source, fold, protocol="hdment")
 
 
-def test_the_report_is_a_json_file_with_all_that_is_needed_to_repeat_it(
+def test_the_results_are_a_json_file_with_all_that_is_needed_to_repeat_it(
     source: Scenes, fold: Fold, tmp_path: Path
 ) -> None:
     model = toy_model()
-    report = evaluate(
-        model, Benchmark.draw(source, fold, episodes=5, repeats=2), workers=0, checkpoint={"sha256": "abc"}
-    )
-    saved = json.loads(report.save(tmp_path / "deep" / "report.json").read_text())
-    assert saved.pop("rows")["file"] == "report.csv"
+    report = evaluate(model, Benchmark.draw(source, fold, episodes=5, repeats=2), workers=0, weights={"sha256": "abc"})
+    saved = json.loads(report.save(tmp_path / "deep" / "results.json").read_text())
+    assert saved.pop("rows")["file"] == "results.csv"
     assert saved == json.loads(json.dumps(report.as_dict()))
     assert saved["miou"] == report.miou
     assert saved["fold"]["novel_names"] == [source.class_names[c - 1] for c in fold.novel]

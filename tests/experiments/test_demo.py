@@ -35,7 +35,7 @@ def test_the_report_compares_the_model_with_its_ablation_and_baselines_on_the_sa
     page = (out / "report.html").read_text()
     for row in ("HDMNet", "support mask taken away", "masked-average prototype", "everything foreground"):
         assert row in page
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "results.json").read_text())
     assert report["repeats"][0]["episode_sha256"] in page
     assert report["repeats"][0]["episodes"] == 10
     assert "stage 3" in page

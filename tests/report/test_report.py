@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import fewseg
 from fewseg.cli.main import app
 from fewseg.cli.report import split_words
 from fewseg.errors import DataError, UsageError
 from fewseg.evaluation import compare as compare_module
 from fewseg.evaluation.compare import Entry, p_text
-from fewseg.evaluation.results import Report
+from fewseg.evaluation.results import Results
 from fewseg.models.prototype import Prototype
 from fewseg.report.build import class_confusions, comparison_page, mean_confusion
 from fewseg.report.contents import ReportPage, render
@@ -48,7 +50,7 @@ def entries(run: Path) -> list[Entry]:
 
 
 def test_a_saved_evaluation_is_read_back_with_its_rows(run: Path, entries: list[Entry]) -> None:
-    saved, measured = Report.load(run / "report.json"), entries[0].report
+    saved, measured = Results.load(run / "results.json"), entries[0].report
     for name in ("tables", "foreground_on"):
         for a, b in zip(getattr(saved, name), getattr(measured, name), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -60,17 +62,17 @@ def test_a_saved_evaluation_is_read_back_with_its_rows(run: Path, entries: list[
 
 
 def test_an_evaluation_whose_rows_were_changed_or_lost_is_refused(run: Path, tmp_path: Path) -> None:
-    for name in ("report.json", "report.csv"):
+    for name in ("results.json", "results.csv"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
-    rows = (tmp_path / "report.csv").read_text()
-    (tmp_path / "report.csv").write_text(rows.replace("0,0,", "0,1,", 1))
+    rows = (tmp_path / "results.csv").read_text()
+    (tmp_path / "results.csv").write_text(rows.replace("0,0,", "0,1,", 1))
     with pytest.raises(DataError, match="evaluate again"):
-        Report.load(tmp_path / "report.json")
-    (tmp_path / "report.csv").unlink()
+        Results.load(tmp_path / "results.json")
+    (tmp_path / "results.csv").unlink()
     with pytest.raises(DataError, match="evaluate again"):
-        Report.load(tmp_path / "report.json")
+        Results.load(tmp_path / "results.json")
     with pytest.raises(UsageError, match=r"\.json"):
-        Report.load(run / "report.json").save(tmp_path / "report.csv")
+        Results.load(run / "results.json").save(tmp_path / "results.csv")
 
 
 def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +81,7 @@ def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch:
 
     monkeypatch.setattr(compare_module, "evaluate", refuse)
     taken = compared([str(run)], DATA, episodes=8, repeats=2, reuse=True)
-    assert taken[0].report.miou == Report.load(run / "report.json").miou
+    assert taken[0].report.miou == Results.load(run / "results.json").miou
     for changed in ({"episodes": 9}, {"repeats": 1}, {"shots": 2}, {"reuse": False}, {"protocol": "bam"}):
         with pytest.raises(AssertionError, match="measured again"):
             compared([str(run)], DATA, **({"episodes": 8, "repeats": 2, "reuse": True} | changed))
@@ -87,16 +89,29 @@ def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch:
         compared([str(run)], [*DATA, "data.size=80"], episodes=8, repeats=2, reuse=True)
 
 
+def test_an_evaluation_of_0_1_is_taken_too(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    for ending in ("json", "csv"):
+        (tmp_path / "run" / f"results.{ending}").rename(tmp_path / "run" / f"report.{ending}")
+    record = json.loads((tmp_path / "run" / "report.json").read_text())
+    record["rows"]["file"] = "report.csv"
+    (tmp_path / "run" / "report.json").write_text(json.dumps(record))
+    monkeypatch.delattr(compare_module, "evaluate")
+    (taken,) = compared([str(tmp_path / "run")], DATA, episodes=8, repeats=2, reuse=True)
+    assert taken.report.miou == Results.load(run / "results.json").miou
+    assert fewseg.Report is Results
+
+
 def test_a_report_holds_every_part_and_true_numbers(run: Path) -> None:
     page = report_page([str(run), "dense"], TINY, episodes=8, repeats=2, panels=1, workers=0)
-    report = Report.load(run / "report.json")
+    report = Results.load(run / "results.json")
     assert page.rows[0].miou == report.miou
     assert [row.columns["p"] == "" for row in page.rows] == [True, False]
     assert {c.group for c in page.confusions} == {"Mean over classes", "prototype, by class"}
     assert [panel.group for panel in page.panels] == ["Best", "Median", "Worst"]
     assert [[o.name for o in panel.others] for panel in page.panels] == [["dense"]] * 3
     html = render(page)
-    for text in (report.repeats[1].episode_sha256, str(report.checkpoint["sha256"]), report.source_sha256):
+    for text in (report.repeats[1].episode_sha256, str(report.weights["sha256"]), report.source_sha256):
         assert text in html
     assert "model.image_size=64 --protocol=fewseg --episodes=8 --repeats=2" in html
     ious = [panel.iou for panel in page.panels if panel.iou is not None]

@@ -28,7 +28,7 @@ def test_a_run_knows_its_data_and_fold(toy: type[Toy], tmp_path: Path) -> None:
     assert (source.name, source.subset) == ("scenes", "test")
     assert fold == opened.fold
     assert len(fold.held_out) == 2
-    assert opened.checkpoint["path"] == str(run / "best")
+    assert opened.weights["path"] == str(run / "best")
     last = open_target(str(run / "last"), ["data.shots=2"])
     assert last.config.data.shots == 2
     assert open_test_data(last)[1] == fold
@@ -53,7 +53,7 @@ def test_a_saved_model_without_a_run_takes_its_data_from_the_words(tmp_path: Pat
 
 def test_a_method_without_training_is_opened_by_its_recipe() -> None:
     opened = open_target("prototype", [*UNTRAINED, "data.shots=3"])
-    assert (opened.model.name, opened.model.shots, opened.checkpoint) == ("prototype", 3, {})
+    assert (opened.model.name, opened.model.shots, opened.weights) == ("prototype", 3, {})
     assert open_test_data(opened)[1].index == 0
 
 

@@ -13,7 +13,7 @@ import pytest
 from fewseg.config import load_config
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
-from fewseg.evaluation.results import Report
+from fewseg.evaluation.results import Results
 from fewseg.storage.opening import open_target
 from fewseg.storage.saved import load_model
 from fewseg.training.loop import train
@@ -30,8 +30,8 @@ def _known(toy: type[Toy]) -> None:
 def test_its_model_loads_and_measures_the_same() -> None:
     opened = open_target(str(RUNS / "finished"), [])
     benchmark = Benchmark.of(opened, episodes=20, repeats=1)
-    report = evaluate(opened.model, benchmark, workers=0, checkpoint=opened.checkpoint)
-    kept = Report.load(RUNS / "finished" / "report.json")
+    report = evaluate(opened.model, benchmark, workers=0, weights=opened.weights)
+    kept = Results.load(RUNS / "finished" / "report.json")
     assert kept.miou == pytest.approx(0.293847387866575)
     assert report.miou == kept.miou
     assert report.repeats == kept.repeats

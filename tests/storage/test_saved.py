@@ -20,7 +20,7 @@ from fewseg.build import create_model
 from fewseg.episode import Episode
 from fewseg.errors import DataError, UsageError
 from fewseg.registry import method_class
-from fewseg.storage import saved as checkpoints
+from fewseg.storage import saved
 from fewseg.storage.released import RELEASED, load_released, rename_released
 from fewseg.storage.saved import (
     find_folder,
@@ -111,7 +111,7 @@ def test_an_interrupted_save_leaves_the_old_model(place: str, tmp_path: Path, mo
 
             patch.setattr(Path, "rename", rename)
         else:
-            patch.setattr(checkpoints, place, _interrupt)
+            patch.setattr(saved, place, _interrupt)
         with pytest.raises(KeyboardInterrupt):
             save_model(build("prototype", seed=1), folder)
     assert torch.equal(output(load_model(folder)), output(old))
@@ -215,7 +215,7 @@ def reseal(folder: Path, state: dict[str, Tensor]) -> None:
     """Other weights under a fitting hash."""
     safetensors.torch.save_file(state, folder / "model.safetensors")
     record = json.loads((folder / "fewseg.json").read_text())
-    record["sha256"] = checkpoints.file_sha256(folder / "model.safetensors")
+    record["sha256"] = saved.file_sha256(folder / "model.safetensors")
     del record["checksum"]
     (folder / "fewseg.json").write_text(json.dumps(record))
 
@@ -239,7 +239,7 @@ def test_weights_that_do_not_fit_are_listed_by_name(tmp_path: Path) -> None:
 
 
 def released_file(path: Path, method: str, *, wrapper: str | None = None, prefix: str = "", **options: Any) -> Path:
-    """A checkpoint in the layout of the released code, made by turning our names round."""
+    """A file in the layout of the released code, made by turning our names round."""
     model = build(method, **options)
     ours = model.state_dict()
     # the rules lead from released names to ours: what they leave alone is already one of them
@@ -294,7 +294,7 @@ class _Evil:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_checkpoint_is_refused_and_not_run(zipped: bool, tmp_path: Path) -> None:
+def test_code_in_a_weights_file_is_refused_and_not_run(zipped: bool, tmp_path: Path) -> None:
     path, target = tmp_path / "evil.pth", tmp_path / "ran"
     content = {"state_dict": {"weight": _Evil(target)}}
     if zipped:

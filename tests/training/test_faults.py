@@ -23,6 +23,7 @@ from fewseg.config import load_config
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Silent
+from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import load_model
 from fewseg.training import state
 from fewseg.training.loop import train
@@ -231,7 +232,7 @@ def test_a_directory_that_became_read_only_ends_the_run(
     monkeypatch.setattr("fewseg.training.loop.save_state", save)
     with pytest.raises(DataError, match=rf"{run}: Read-only file system; 3 of 6 batches .* checkpoint of batch 2"):
         train(toy_config("train.save_every=1"), run)
-    assert state._last_good(run)[0]["batches"] == 2
+    assert state._last_good(RunDirectory(run))[0]["batches"] == 2
 
 
 def test_a_run_directory_that_cannot_be_written(toy: type[Toy], tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,9 +14,13 @@ from rich.table import Table
 from fewseg.errors import DataError
 from fewseg.progress import Bars
 
+if TYPE_CHECKING:
+    from fewseg.config import Config
+
 data_app = typer.Typer(
     name="data",
-    help="Look at a data set: statistics, checks, pictures, episode lists, downloads.",
+    help="Look at a data set: statistics, checks, pictures, episode lists, downloads."
+    " Its options are written as for `fewseg train`: `fewseg data stats pascal5i data.root=DIR data.sbd=all`.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -24,24 +29,26 @@ data_app = typer.Typer(
 Name = Annotated[
     str, typer.Argument(help="pascal5i, coco20i, fss1000, folder, coco_json, scenes, or package.module:Class.")
 ]
-Root = Annotated[Path | None, typer.Option(help="The data set's directory (`scenes` has none).")]
-Options = Annotated[
-    list[str] | None, typer.Argument(help="Options of the data set, such as `sbd=all` or `level=simple`.")
+Words = Annotated[
+    list[str] | None, typer.Argument(help="Recipes and overrides, such as `data.root=DIR data.fold=0 data.sbd=all`.")
 ]
+Root = Annotated[Path | None, typer.Option(hidden=True, help="0.1's word for data.root=DIR.")]
 Subset = Annotated[str, typer.Option(help="train or test.")]
 
 
 @data_app.command()
 def stats(
     name: Name,
-    options: Options = None,
+    words: Words = None,
     root: Root = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Count, per fold, the images to train on (under both rules for novel classes) and to test on."""
+    from fewseg.build import create_source
     from fewseg.data.inspect.stats import fold_statistics
 
-    sources = [_source(name, root, options, subset) for subset in ("train", "test")]
+    config = _config(name, words, root=root)
+    sources = [create_source(config, subset, progress=Bars()) for subset in ("train", "test")]
     found = fold_statistics(sources[0], sources[1])
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -54,13 +61,15 @@ def stats(
 
 
 @data_app.command()
-def check(name: Name, options: Options = None, root: Root = None) -> None:
+def check(name: Name, words: Words = None, root: Root = None) -> None:
     """List files that are missing, unreadable, of a wrong size or wrongly labelled; exit code 1 if there are any."""
+    from fewseg.build import create_source
     from fewseg.data.inspect.check import check_source
 
+    config = _config(name, words, root=root)
     problems, images = [], 0
     for subset in ("train", "test"):
-        source = _source(name, root, options, subset)
+        source: Any = create_source(config, subset, progress=Bars())
         if not hasattr(source, "image_path"):
             typer.echo(f"{name} has no files to check")
             return
@@ -69,25 +78,27 @@ def check(name: Name, options: Options = None, root: Root = None) -> None:
     for problem in problems:
         typer.echo(f"{problem.kind}: {problem.text}")
     if problems:
-        raise DataError(f"{len(problems)} problems in {images} images of {root}")
-    typer.echo(f"{images} images of {root}: nothing wrong")
+        raise DataError(f"{len(problems)} problems in {images} images of {config.data.root}")
+    typer.echo(f"{images} images of {config.data.root}: nothing wrong")
 
 
 @data_app.command()
 def show(
     name: Name,
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
-    options: Options = None,
+    words: Words = None,
     root: Root = None,
     subset: Subset = "train",
     count: Annotated[int, typer.Option(min=1, help="Images on the sheet.")] = 24,
     seed: Annotated[int, typer.Option(help="Which images.")] = 0,
 ) -> None:
     """Draw a contact sheet of images with their labels."""
+    from fewseg.build import create_source
     from fewseg.data.images import write_image
     from fewseg.data.inspect.sheet import contact_sheet
 
-    sheet = contact_sheet(_source(name, root, options, subset), count=count, seed=seed)
+    source = create_source(_config(name, words, root=root), subset, progress=Bars())
+    sheet = contact_sheet(source, count=count, seed=seed)
     write_image(sheet, out)
     typer.echo(f"contact sheet: {out}")
 
@@ -96,23 +107,25 @@ def show(
 def episodes(
     name: Name,
     out: Annotated[Path, typer.Option(help="CSV file to write; `fewseg evaluate --episodes-file` reads it.")],
-    options: Options = None,
+    words: Words = None,
     root: Root = None,
-    fold: Annotated[int, typer.Option(min=0)] = 0,
-    shots: Annotated[int, typer.Option(min=1)] = 1,
+    fold: Annotated[int | None, typer.Option(hidden=True, help="0.1's word for data.fold=0.")] = None,
+    shots: Annotated[int | None, typer.Option(hidden=True, help="0.1's word for data.shots=1.")] = None,
     protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`; see docs/protocols.md.")] = "fewseg",
     count: Annotated[int | None, typer.Option("--episodes", min=1, help="[the protocol's]")] = None,
     seed: Annotated[int | None, typer.Option(help="[the protocol's first]")] = None,
 ) -> None:
     """Draw a list of test episodes and save it as a CSV that a person can read."""
+    from fewseg.build import create_source
     from fewseg.evaluation.benchmark import Benchmark
 
-    source = _source(name, root, options, "test")
+    config = _config(name, words, root=root, fold=fold, shots=shots)
+    source = create_source(config, "test", progress=Bars())
     benchmark = Benchmark.draw(
         source,
-        source.fold(fold),
+        source.fold(config.data.fold),
         protocol=protocol,
-        shots=shots,
+        shots=config.data.shots,
         episodes=count,
         repeats=1,
         seeds=None if seed is None else (seed,),
@@ -134,13 +147,15 @@ def download(
     typer.echo(f"{name} is in {root}")
 
 
-def _source(name: str, root: Path | None, options: list[str] | None, subset: str) -> Any:
-    """The source as the configuration `data.name=... data.root=...` would make it."""
-    from fewseg.build import create_source
+def _config(name: str, words: list[str] | None, **formerly: Any) -> Config:
+    """The configuration of a data set by recipe or class, changed by `words`; 0.1's spellings are still understood."""
     from fewseg.config import load_config, recipes
 
-    words = [name] if name in recipes() else [f"data.name={name}"]
-    words += [f"data.{option.removeprefix('data.')}" for option in options or []]
-    if root is not None:
-        words.append(f"data.root={root}")
-    return create_source(load_config(*words), subset, progress=Bars())
+    old = {word: f"data.{word}" for word in words or [] if re.match(r"\w+=", word)}
+    old |= {f"--{key} {value}": f"data.{key}={value}" for key, value in formerly.items() if value is not None}
+    for before, now in old.items():
+        typer.echo(
+            f"note: write {now} for {before}, as `fewseg train` does; the next release takes nothing else", err=True
+        )
+    given = [word for word in words or [] if word not in old]
+    return load_config(name if name in recipes() else f"data.name={name}", *given, *old.values())

@@ -16,12 +16,13 @@ from rich.table import Table
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
-from fewseg.cli.printing import console, print_generalised, print_report
+from fewseg.cli.printing import console, print_generalised, print_results
 from fewseg.cli.report import check_tables, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import OrderedCommand, page, segment
 from fewseg.errors import FewsegError, UsageError
 from fewseg.progress import Bars, Silent
+from fewseg.runtime.memory import keep_freed_memory
 
 app = typer.Typer(
     name="fewseg",
@@ -57,23 +58,25 @@ def train(
     words: Words = None,
     out: Annotated[Path | None, typer.Option(help="Run directory [runs/METHOD-DATA-foldF-Kshot].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print the merged configuration and stop.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print every key, explained, with its value; then stop.")
+    ] = False,
 ) -> None:
     """Train a method on the base classes of a fold.
 
     `fewseg train hdmnet pascal5i data.root=DIR data.fold=0` trains HDMNet on a laptop; where no `base.run=RUN` is
     given, its base learner is trained first, as `fewseg train base pascal5i ...` would. `hdmnet-paper` and its like
-    are the papers' recipes. `fewseg models` lists methods and recipes, `--show` prints every key.
-    """
-    from omegaconf import OmegaConf
+    are the papers' recipes. `fewseg models` lists methods and recipes.
 
-    from fewseg.config import load_config
+    `fewseg train hdmnet --show` prints every key that an override may change: meaning, choices or limits, and value.
+    """
+    from fewseg.config import as_yaml, load_config
     from fewseg.runtime.processes import rank_and_world
     from fewseg.training.loop import train as run_training
 
     config = load_config(*_methods_first(words))
     if show:
-        typer.echo(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+        typer.echo(as_yaml(config), nl=False)
         return
     run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
     run_training(config, run, resume=resume, progress=_progress())
@@ -117,7 +120,7 @@ def evaluate(
     device: Device = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write the report as JSON [RUN/report.json; report-flip.json, generalised.json]."),
+        typer.Option(help="Where to write them as JSON [RUN/results.json; results-flip.json, generalised.json]."),
     ] = None,
 ) -> None:
     """Measure a model on a fold's novel classes: mIoU, FB-IoU, per class, meta and base learner alone, with intervals.
@@ -154,7 +157,7 @@ def evaluate(
         progress=progress,
     )
     run: Any = evaluate_generalised if generalised else run_evaluation
-    report = run(
+    results = run(
         Mirrored(opened.model) if flip else opened.model,
         benchmark,
         **given,
@@ -162,16 +165,16 @@ def evaluate(
         workers=workers,
         cache_gb=cache_gb,
         file_gb=file_gb,
-        checkpoint=opened.checkpoint,
+        weights=opened.weights,
         progress=progress,
     )
     if rank:  # one of several processes prints and writes
         return
-    (print_generalised if generalised else print_report)(report)
-    name = "generalised.json" if generalised else "report-flip.json" if flip else "report.json"
+    (print_generalised if generalised else print_results)(results)
+    name = "generalised.json" if generalised else "results-flip.json" if flip else "results.json"
     path = out or (Path(target) / name if Path(target).is_dir() else None)
     if path is not None:
-        typer.echo(f"report: {report.save(path)}")
+        typer.echo(f"results: {results.save(path)}")
 
 
 @app.command(name="compare")
@@ -183,7 +186,7 @@ def compare_models(
         ),
     ],
     released: Annotated[
-        list[str] | None, typer.Option(help="METHOD=FILE: a released checkpoint; its back-end is found.")
+        list[str] | None, typer.Option(help="METHOD=FILE: released weights; their back-end is found.")
     ] = None,
     protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
     shots: Annotated[int | None, typer.Option(min=1, help="[the first target's]")] = None,
@@ -231,7 +234,7 @@ def compare_models(
 @app.command()
 def convert(
     method: Annotated[str, typer.Argument(help="hdmnet, bam, pfenet or hsnet.")],
-    file: Annotated[Path, typer.Argument(help="The released checkpoint (.pth); read without running any code in it.")],
+    file: Annotated[Path, typer.Argument(help="The released weights (.pth); read without running any code in them.")],
     outdir: Annotated[Path, typer.Argument(help="Folder to write; `fewseg evaluate OUTDIR` reads it.")],
     backbone: Annotated[
         str | None, typer.Option(help="resnet50-ds, vgg16_bn, ..., whatever the file says [from the file].")
@@ -240,9 +243,7 @@ def convert(
         int | None,
         typer.Option(help="15 on PASCAL-5i, 60 on COCO-20i [from the file; 15 for PFENet, whose file does not tell]."),
     ] = None,
-    shots: Annotated[
-        int | None, typer.Option(min=1, help="Shots that the checkpoint was trained for [from the file].")
-    ] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Shots that they were trained for [from the file].")] = None,
 ) -> None:
     """Turn released weights into a saved model of fewseg, strictly: every name must fit."""
     from fewseg.storage.released import load_released
@@ -299,6 +300,7 @@ def _methods_first(words: list[str] | None) -> list[str]:
 
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
+    keep_freed_memory()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

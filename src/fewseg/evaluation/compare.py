@@ -23,7 +23,7 @@ from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.cost import measure_cost
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.published import CAPTION, check_full, published_miou
-from fewseg.evaluation.results import Report, saved_report
+from fewseg.evaluation.results import Results, saved_results
 from fewseg.files import replacing
 from fewseg.metrics import bootstrap_miou
 from fewseg.models.base import FewShotSegmenter
@@ -39,7 +39,7 @@ class Entry:
     """One model's line."""
 
     name: str
-    report: Report
+    report: Results
     p_value: float | None
     """Two-sided, from a paired bootstrap over episodes against the first model; None for the first itself."""
     peak_bytes: int | None
@@ -85,21 +85,21 @@ def compare(
     entries: list[Entry] = []
     for name, one in models.items():
         own = benchmark.known_to(one)
-        saved = saved_report(one.checkpoint, one.model, own) if reuse else None
+        saved = saved_results(one.weights, one.model, own) if reuse else None
         cost = None if saved else measure_cost(one.model, _inputs(own, one.model))
-        report = saved or evaluate(
-            one.model, own, workers=workers, cache_gb=cache_gb, checkpoint=one.checkpoint, progress=progress
+        results = saved or evaluate(
+            one.model, own, workers=workers, cache_gb=cache_gb, weights=one.weights, progress=progress
         )
-        p_value = paired_p_value(report, entries[0].report) if entries else None
-        printed = _published(one.model, report) if published else None
-        entries.append(Entry(name, report, p_value, cost and cost.peak_bytes, cost and cost.seconds, printed))
+        p_value = paired_p_value(results, entries[0].report) if entries else None
+        printed = _published(one.model, results) if published else None
+        entries.append(Entry(name, results, p_value, cost and cost.peak_bytes, cost and cost.seconds, printed))
     return entries
 
 
-def _published(model: FewShotSegmenter, report: Report) -> float | None:
+def _published(model: FewShotSegmenter, results: Results) -> float | None:
     complete = not model.needs_base_learner or getattr(model, "base", None) is not None
     return published_miou(
-        report.method, dataset=report.source, backbone=report.backbone, shots=report.shots, base_learner=complete
+        results.method, dataset=results.source, backbone=results.backbone, shots=results.shots, base_learner=complete
     )
 
 
@@ -141,12 +141,12 @@ def _free(name: str, target: str, taken: dict[str, Any]) -> str:
     return name if name not in taken else f"{name} ({target})"
 
 
-def paired_p_value(report: Report, reference: Report, *, draws: int = 2000) -> float:
+def paired_p_value(results: Results, reference: Results, *, draws: int = 2000) -> float:
     """Two-sided p that both have the same mIoU: the share of paired bootstrap samples on the other side of 0,
     doubled.
     """
-    classes = report.fold["novel"]
-    ours, theirs = (bootstrap_miou(np.concatenate(r.tables), classes, draws=draws) for r in (report, reference))
+    classes = results.fold["novel"]
+    ours, theirs = (bootstrap_miou(np.concatenate(r.tables), classes, draws=draws) for r in (results, reference))
     difference = ours - theirs
     below, above = float((difference <= 0).mean()), float((difference >= 0).mean())
     return min(1.0, 2 * min(below, above))

@@ -1,6 +1,6 @@
-"""Evaluation: episodes -> Report.
+"""Evaluation: episodes -> Results.
 
-Every episode's intersections and unions are kept, so that any number in a report can be drawn from its rows again.
+Every episode's intersections and unions are kept, so that any number in the results can be drawn from the rows again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fewseg.data.episodes.protocols import EvaluationProtocol
 from fewseg.data.source import Fold
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
-from fewseg.evaluation.results import Repeat, Report
+from fewseg.evaluation.results import Repeat, Results
 from fewseg.evaluation.scoring import Matched, at_labels, score_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.metrics import (
@@ -41,7 +41,6 @@ from fewseg.metrics import (
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.hub_model import model_options
 from fewseg.progress import Silent
-from fewseg.runtime.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,18 @@ def evaluate(
     workers: int = 2,
     cache_gb: float = 2.0,
     file_gb: float = 16.0,
-    checkpoint: dict[str, Any] | None = None,
+    weights: dict[str, Any] | None = None,
     title: str | None = None,
     progress: Silent | None = None,
-) -> Report:
+) -> Results:
     """Evaluate a model on a benchmark's episodes.
 
-    `title` names the model on the progress bar; `checkpoint` (path and hash of the weights) is kept in the report.
+    `title` names the model on the progress bar; `weights` (their path and hash) are kept in the results.
 
     Encoded images are kept in `cache_gb` of memory, then in a temporary file of at most `file_gb`. The digits depend on
     none of `workers`, `cache_gb`, `file_gb` and the number of processes (torchrun), which share the episodes; with a
     `batch_size` above 1 they agree to rounding.
     """
-    keep_freed_memory()
     if benchmark.protocol.labels == "all":
         raise UsageError(
             f"protocol {benchmark.protocol.name} labels base classes too: fewseg evaluate RUN, evaluate_generalised"
@@ -93,32 +91,32 @@ def evaluate(
         progress=progress,
         title=f"{title or model.name}, {benchmark.shots}-shot, {len(benchmark.lists)} repeats",
     )
-    return _report(model, benchmark, rows, checkpoint=checkpoint or {}, seconds=time.perf_counter() - start)
+    return _results(model, benchmark, rows, weights=weights or {}, seconds=time.perf_counter() - start)
 
 
-def _report(
-    model: FewShotSegmenter, benchmark: Benchmark, rows: list[Rows], *, checkpoint: dict[str, Any], seconds: float
-) -> Report:
+def _results(
+    model: FewShotSegmenter, benchmark: Benchmark, rows: list[Rows], *, weights: dict[str, Any], seconds: float
+) -> Results:
     """What the rows of every list say, with all that led to them."""
     source, fold = benchmark.source, benchmark.fold
-    results = [_repeat(found, listed, benchmark) for found, listed in zip(rows, benchmark.lists, strict=True)]
+    repeats = [_repeat(found, listed, benchmark) for found, listed in zip(rows, benchmark.lists, strict=True)]
     tables = [found.table for found in rows]
-    mean, interval, kind = _interval(results, tables, fold)
-    return Report(
+    mean, interval, kind = _interval(repeats, tables, fold)
+    return Results(
         options=model_options(model),
         source_sha256=source.index.sha256,
         class_names=list(source.class_names),
-        repeats=results,
+        repeats=repeats,
         miou=mean,
         interval=interval,
         interval_kind=kind,
-        fb_iou=float(np.mean([r.fb_iou for r in results])),
-        class_iou={name: float(np.mean([r.class_iou[name] for r in results])) for name in results[0].class_iou},
-        meta_miou=_mean([r.meta_miou for r in results]),
-        base_miou=_mean([r.base_miou for r in results]),
+        fb_iou=float(np.mean([r.fb_iou for r in repeats])),
+        class_iou={name: float(np.mean([r.class_iou[name] for r in repeats])) for name in repeats[0].class_iou},
+        meta_miou=_mean([r.meta_miou for r in repeats]),
+        base_miou=_mean([r.base_miou for r in repeats]),
         parameters=count_parameters(model),
         seconds_per_episode=seconds / max(1, sum(len(t) for t in tables)),
-        checkpoint=checkpoint,
+        weights=weights,
         tables=tables,
         foreground_on=[found.foreground_on for found in rows],
         **measured_on(model, benchmark),
@@ -202,9 +200,9 @@ def _repeat(rows: Rows, listed: EpisodeList, benchmark: Benchmark) -> Repeat:
 
 
 def _interval(
-    results: list[Repeat], tables: list[NDArray[np.int64]], fold: Fold
+    repeats: list[Repeat], tables: list[NDArray[np.int64]], fold: Fold
 ) -> tuple[float, tuple[float, float], str]:
-    values = np.array([r.miou for r in results])
+    values = np.array([r.miou for r in repeats])
     mean = float(values.mean())
     if len(values) == 1:
         return mean, bootstrap_interval(tables[0], fold.novel), "bootstrap over episodes"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,13 +23,13 @@ from fewseg.data.episodes.lists import EpisodeList
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import measured_on
+from fewseg.evaluation.results import as_record
 from fewseg.evaluation.scoring import Matched, score_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.files import write_json
 from fewseg.metrics import base_confusion, t_interval, winners
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
-from fewseg.runtime.memory import keep_freed_memory
 
 Merge = Literal["final", "base"]
 MERGES = ("final", "base")
@@ -53,7 +53,7 @@ class GeneralisedRepeat:
 
 
 @dataclass(frozen=True)
-class GeneralisedReport:
+class GeneralisedResults:
     """What a generalised evaluation found, and all that is needed to repeat it."""
 
     method: str
@@ -74,12 +74,12 @@ class GeneralisedReport:
     """95 % by Student's t over repeats, of novel, base and all; empty with one repeat."""
     class_iou: dict[str, float]
     seconds_per_episode: float
-    checkpoint: dict[str, Any]
+    weights: dict[str, Any]
     versions: dict[str, str]
 
     def save(self, path: Path) -> Path:
-        """Write the report as JSON."""
-        return write_json(path, asdict(self))
+        """Write them as JSON."""
+        return write_json(path, as_record(self))
 
 
 def evaluate_generalised(
@@ -92,14 +92,13 @@ def evaluate_generalised(
     workers: int = 2,
     cache_gb: float = 2.0,
     file_gb: float = 16.0,
-    checkpoint: dict[str, Any] | None = None,
+    weights: dict[str, Any] | None = None,
     progress: Silent | None = None,
-) -> GeneralisedReport:
+) -> GeneralisedResults:
     """Evaluate a model with a base learner on base and novel classes together; options as for `evaluate`.
 
     Raises UsageError for a model without a base learner and for a protocol that is no generalised one.
     """
-    keep_freed_memory()
     _check(model, benchmark, tau=tau, merge=merge)
     start = time.perf_counter()
     scores = score_episodes(
@@ -111,25 +110,25 @@ def evaluate_generalised(
         title=f"{model.name}, {benchmark.shots}-shot, all classes, {len(benchmark.lists)} repeats",
         progress=progress,
     )
-    results = [_repeat(found, listed, benchmark) for found, listed in zip(scores, benchmark.lists, strict=True)]
-    seconds = (time.perf_counter() - start) / max(1, sum(r.episodes for r in results))
-    return GeneralisedReport(
+    repeats = [_repeat(found, listed, benchmark) for found, listed in zip(scores, benchmark.lists, strict=True)]
+    seconds = (time.perf_counter() - start) / max(1, sum(r.episodes for r in repeats))
+    return GeneralisedResults(
         tau=tau,
         merge=merge,
-        **_summary(results),
+        **_summary(repeats),
         seconds_per_episode=seconds,
-        checkpoint=checkpoint or {},
+        weights=weights or {},
         **measured_on(model, benchmark),
     )
 
 
-def _summary(results: list[GeneralisedRepeat]) -> dict[str, Any]:
-    """The report's fields that come from its repeats."""
-    values = {name: np.array([getattr(r, f"{name}_miou") for r in results]) for name in ("novel", "base", "all")}
+def _summary(repeats: list[GeneralisedRepeat]) -> dict[str, Any]:
+    """The fields that come from the repeats."""
+    values = {name: np.array([getattr(r, f"{name}_miou") for r in repeats]) for name in ("novel", "base", "all")}
     return {
-        "repeats": results,
-        "intervals": {name: t_interval(v) for name, v in values.items()} if len(results) > 1 else {},
-        "class_iou": {name: float(np.mean([r.class_iou[name] for r in results])) for name in results[0].class_iou},
+        "repeats": repeats,
+        "intervals": {name: t_interval(v) for name, v in values.items()} if len(repeats) > 1 else {},
+        "class_iou": {name: float(np.mean([r.class_iou[name] for r in repeats])) for name in repeats[0].class_iou},
     } | {f"{name}_miou": float(v.mean()) for name, v in values.items()}
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation found: Report, saved as JSON with the rows of its episodes beside it as CSV, and read again."""
+"""What an evaluation found: Results, saved as JSON with the rows of its episodes beside it as CSV, and read again."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ from fewseg.evaluation.benchmark import Benchmark
 from fewseg.files import file_sha256, replacing, write_json
 from fewseg.metrics import COLUMNS
 from fewseg.models.hub_model import model_options
+from fewseg.storage.run_directory import RunDirectory
 
 HEADER = ("repeat", "episode", *COLUMNS, "foreground_on")
+
+WEIGHTS = "checkpoint"
+"""Key of the weights in a results file, from 0.1 on."""
 
 Table = NDArray[np.int64]
 
@@ -41,7 +45,7 @@ class Repeat:
 
 
 @dataclass(frozen=True)
-class Report:
+class Results:
     """What an evaluation found, and all that is needed to repeat it."""
 
     method: str
@@ -69,7 +73,8 @@ class Report:
     base_miou: float | None
     parameters: dict[str, int]
     seconds_per_episode: float
-    checkpoint: dict[str, Any]
+    weights: dict[str, Any]
+    """Their path and hash."""
     versions: dict[str, str]
     tables: list[NDArray[np.int64]] = field(repr=False, default_factory=list)
     """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
@@ -78,44 +83,52 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; without the rows."""
-        return {k: v for k, v in asdict(self).items() if k not in ("tables", "foreground_on")}
+        return {k: v for k, v in as_record(self).items() if k not in ("tables", "foreground_on")}
 
     def save(self, path: Path) -> Path:
-        """Write the report as JSON, and its rows beside it as CSV; the JSON comes last and holds the CSV's hash."""
+        """Write the numbers as JSON, and the rows beside it as CSV; the JSON comes last and holds the CSV's hash."""
         return save_rows(path, self.as_dict(), self.tables, self.foreground_on)
 
     @classmethod
-    def load(cls, path: Path) -> Report:
-        """Read a saved report with its rows. Raises DataError if one of both is missing, damaged or of another kind."""
+    def load(cls, path: Path) -> Results:
+        """Read saved results with their rows. Raises DataError if one is missing, damaged or of another kind."""
         record, tables, foreground_on = load_rows(path)
+        record = {"weights" if key == WEIGHTS else key: value for key, value in record.items()}
         if set(record) != {f.name for f in fields(cls)} - {"tables", "foreground_on"}:
             raise DataError(f"{path} is of another version of fewseg; evaluate again")
         record |= {"repeats": [Repeat(**r) for r in record["repeats"]], "interval": tuple(record["interval"])}
         return cls(**record, tables=tables, foreground_on=foreground_on)
 
 
-def saved_report(checkpoint: dict[str, Any], model: torch.nn.Module, benchmark: Benchmark) -> Report | None:
-    """The report that `fewseg evaluate` left in a run, if it holds just what would be measured again; else None.
+def as_record(results: Any) -> dict[str, Any]:
+    """The fields of a results' dataclass by their keys in the file."""
+    return {WEIGHTS if key == "weights" else key: value for key, value in asdict(results).items()}
+
+
+def saved_results(weights: dict[str, Any], model: torch.nn.Module, benchmark: Benchmark) -> Results | None:
+    """The results that `fewseg evaluate` left in a run, if they are just what would be measured again; else None.
 
     That is: the same weights and options of the model, the same data, protocol and episodes. A file that cannot be
     read counts as none.
     """
-    if "sha256" not in checkpoint:
+    if "sha256" not in weights:
         return None
-    folder = Path(checkpoint["path"])
+    folder = Path(weights["path"])
+    file = next((f for d in (folder, folder.parent) if (f := RunDirectory(d).results).is_file()), None)
     try:
-        report = Report.load((folder if (folder / "report.json").is_file() else folder.parent) / "report.json")
+        found = None if file is None else Results.load(file)
     except DataError:
         return None
     fits = (
-        report.checkpoint.get("sha256") == checkpoint["sha256"]
-        and report.options == json.loads(json.dumps(model_options(model)))
-        and report.source_sha256 == benchmark.source.index.sha256
-        and report.protocol == benchmark.protocol.as_dict()
-        and [r.episode_sha256 for r in report.repeats] == [listed.sha256 for listed in benchmark.lists]
-        and report.versions["fewseg"] == version("fewseg")
+        found is not None
+        and found.weights.get("sha256") == weights["sha256"]
+        and found.options == json.loads(json.dumps(model_options(model)))
+        and found.source_sha256 == benchmark.source.index.sha256
+        and found.protocol == benchmark.protocol.as_dict()
+        and [r.episode_sha256 for r in found.repeats] == [listed.sha256 for listed in benchmark.lists]
+        and found.versions["fewseg"] == version("fewseg")
     )
-    return report if fits else None
+    return found if fits else None
 
 
 def save_rows(path: Path, record: dict[str, Any], tables: Sequence[Table], foreground_on: Sequence[Table]) -> Path:

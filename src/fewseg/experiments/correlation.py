@@ -100,7 +100,7 @@ def run_correlation(
     record = results.record(plan, [fold.index]) | {
         "episode_sha256": listed.sha256,
         "scores": [asdict(score) for score in scores],
-        "checkpoints": {name: one.checkpoint for name, one in opened.items()},
+        "checkpoints": {name: one.weights for name, one in opened.items()},
         "pictures": [row.panels[0][1].caption for row in drawn],
     }
     save(plan.out, NAME, table, record, {"": figures.correlation_figure(drawn)})

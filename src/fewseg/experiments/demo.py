@@ -20,7 +20,7 @@ from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import Entry, paired_p_value
 from fewseg.evaluation.evaluate import evaluate
-from fewseg.evaluation.results import Report
+from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
 from fewseg.metrics import bootstrap_interval, episode_counts, fb_iou, miou
 from fewseg.models.base import FewShotSegmenter
@@ -57,10 +57,10 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
     listed.save(out / "episodes.csv")
     models = demo_models(run, config)
     reports = {
-        name: evaluate(model, benchmark, checkpoint=_checkpoint(run), progress=progress, title=name)
+        name: evaluate(model, benchmark, weights=_weights(run), progress=progress, title=name)
         for name, model in models.items()
     }
-    reports["HDMNet"].save(out / "report.json")
+    reports["HDMNet"].save(out / "results.json")
     segment_some(models["HDMNet"], source, listed, out, progress=progress)
     page = demo_page(out, run, reports, models, source, fold, listed)
     return write_report(out / "report.html", page)
@@ -120,7 +120,7 @@ def segment_some(
 def demo_page(
     out: Path,
     run: Path,
-    reports: dict[str, Report],
+    reports: dict[str, Results],
     models: dict[str, FewShotSegmenter],
     source: ImageSource,
     fold: Fold,
@@ -157,5 +157,5 @@ def demo_page(
     )
 
 
-def _checkpoint(run: Path) -> dict[str, str]:
+def _weights(run: Path) -> dict[str, str]:
     return {"path": str(find_folder(run)), "sha256": read_record(run)["sha256"]}

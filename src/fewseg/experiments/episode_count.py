@@ -157,7 +157,7 @@ def measure(
 
 
 def _hash(opened: Opened) -> str:
-    return str(opened.checkpoint.get("sha256", ""))
+    return str(opened.weights.get("sha256", ""))
 
 
 def _spread(

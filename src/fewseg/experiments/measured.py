@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.errors import DataError
-from fewseg.evaluation.results import Report
+from fewseg.evaluation.results import Results
 from fewseg.files import replacing, write_json
 from fewseg.metrics import COLUMNS, bootstrap_miou, miou
 
@@ -106,7 +106,7 @@ def mean_of(folds: Sequence[Measured]) -> tuple[float, Interval]:
     return float(np.mean([measured.miou for measured in folds])), quantiles(samples)
 
 
-def save_measured(folder: Path, name: str, report: Report, asked: dict[str, Any]) -> None:
+def save_measured(folder: Path, name: str, report: Results, asked: dict[str, Any]) -> None:
     """Write NAME.csv, then NAME.json, which says that the measurement is whole; `asked` is what it was made for."""
     with replacing(folder / f"{name}.csv") as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -21,7 +21,7 @@ import torch
 
 from fewseg.config import Config
 from fewseg.data.episodes.protocols import get_protocol
-from fewseg.errors import DataError, FewsegError
+from fewseg.errors import FewsegError
 from fewseg.evaluation.benchmark import Benchmark, repeat_seeds
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.experiments.measured import Measured, load_measured, save_measured
@@ -29,9 +29,10 @@ from fewseg.experiments.plan import Plan
 from fewseg.files import write_json
 from fewseg.progress import Silent
 from fewseg.registry import method_class
+from fewseg.runtime.memory import keep_freed_memory
 from fewseg.storage.opening import open_target
-from fewseg.storage.saved import read_record
-from fewseg.training.loop import check_run, ensure_base, train
+from fewseg.storage.run_directory import RunDirectory
+from fewseg.training.loop import ensure_base, train
 
 POLL = 0.2
 """Seconds between looks at the running processes."""
@@ -115,7 +116,7 @@ def cell_config(plan: Plan, cell: Cell) -> Config:
     if config.base.run is not None:
         config.base.run = config.base.run.replace("{fold}", str(cell.fold))
     elif needs_base(config):
-        config.base.run = str(_base_home(plan, cell) / "base")
+        config.base.run = str(_base_home(plan, cell).base_learner)
     return config
 
 
@@ -127,24 +128,21 @@ def needs_base(config: Config) -> bool:
 
 def _own_base(plan: Plan, cell: Cell) -> bool:
     """Whether the cell takes the sweep's own base learner of its fold."""
-    return cell_config(plan, cell).base.run == str(_base_home(plan, cell) / "base")
+    return cell_config(plan, cell).base.run == str(_base_home(plan, cell).base_learner)
 
 
-def _base_home(plan: Plan, cell: Cell) -> Path:
-    return plan.out.resolve() / f"fold{cell.fold}"  # the configuration of a cell names it: from any directory the same
+def _base_home(plan: Plan, cell: Cell) -> RunDirectory:
+    # the configuration of a cell names it: from any directory the same
+    return RunDirectory(plan.out.resolve() / f"fold{cell.fold}")
 
 
 def read_cell(plan: Plan, cell: Cell) -> dict[str, Measured | None]:
     """The cell's measurements that are there and were made for this plan."""
     folder = cell_folder(plan, cell)
-    if (folder / "config.yaml").is_file():
-        _check(plan, cell)
+    run = RunDirectory(folder)
+    if run.exists:
+        run.check(cell_config(plan, cell), resume=True)
     return {m.name: load_measured(folder, m.name, _asked(plan, m)) for m in cell.measures}
-
-
-def _check(plan: Plan, cell: Cell) -> None:
-    """That a directory with a run holds this cell's."""
-    check_run(cell_config(plan, cell), cell_folder(plan, cell), resume=True)
 
 
 def _asked(plan: Plan, measure: Measure) -> dict[str, Any]:
@@ -164,9 +162,10 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
     """Train the cell, if it is not, and take the measurements that are missing."""
     config, folder = cell_config(plan, cell), cell_folder(plan, cell)
     progress.log(f"cell {cell.name}")
-    if not is_trained(config, folder):
+    run = RunDirectory(folder)
+    if not run.is_finished(config):
         train_base(plan, cell, progress=progress)
-        train(config, folder, resume=(folder / "config.yaml").is_file(), progress=progress)
+        train(config, folder, resume=run.exists, progress=progress)
     for measure in cell.measures:
         if load_measured(folder, measure.name, _asked(plan, measure)) is not None:
             continue
@@ -179,20 +178,11 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
             benchmark,
             workers=plan.workers,
             cache_gb=plan.cache_gb,
-            checkpoint=opened.checkpoint,
+            weights=opened.weights,
             progress=progress,
             title=f"{cell.name}, {measure.name}",
         )
         save_measured(folder, measure.name, report, _asked(plan, measure))
-
-
-def is_trained(config: Config, folder: Path) -> bool:
-    """Whether the training in a cell's directory came to its end."""
-    try:
-        info = read_record(folder / "last")["info"]
-    except DataError:
-        return False
-    return info.get("epoch") == config.train.epochs
 
 
 @dataclass
@@ -284,6 +274,7 @@ def main() -> None:
     """A process of `run_jobs`: its only argument is the job's file."""
     from fewseg.progress import Bars
 
+    keep_freed_memory()
     plan, cell, base_only = read_job(Path(sys.argv[1]))
     try:
         (train_base if base_only else run_cell)(plan, cell, progress=Bars())

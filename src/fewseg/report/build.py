@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fewseg.evaluation.compare import Entry, p_text
-from fewseg.evaluation.results import Report
+from fewseg.evaluation.results import Results
 from fewseg.metrics import bootstrap_interval, class_iou
 from fewseg.report.contents import ClassScores, Confusion, ReportPage, Row, Section
 from fewseg.report.view import MAX_MARKS, percent
@@ -63,7 +63,7 @@ def comparison_rows(entries: Sequence[Entry], *, notes: Mapping[str, str] | None
     return tuple(rows)
 
 
-def class_scores(report: Report, others: Mapping[str, Report]) -> tuple[ClassScores, ...]:
+def class_scores(report: Results, others: Mapping[str, Results]) -> tuple[ClassScores, ...]:
     """IoU of every novel class with its bootstrap interval, marked with what `others` reach."""
     table = np.concatenate(report.tables)
     scores = []
@@ -95,7 +95,7 @@ def confusions(entries: Sequence[Entry]) -> tuple[Confusion, ...]:
     return (*means, *per_class)
 
 
-def class_confusions(report: Report, *, group: str = "") -> tuple[Confusion, ...]:
+def class_confusions(report: Results, *, group: str = "") -> tuple[Confusion, ...]:
     """For every novel class that was drawn: the shares of its predicted foreground on itself, background and others."""
     table, pixels = np.concatenate(report.tables), np.concatenate(report.foreground_on)
     found = []
@@ -125,7 +125,7 @@ def mean_confusion(name: str, rows: Sequence[Confusion], *, group: str = "") -> 
     return Confusion(name, itself, background, others, group=group)
 
 
-def protocol_section(report: Report) -> Section:
+def protocol_section(report: Results) -> Section:
     """The protocol record, seeds, and the hashes of episodes and annotations."""
     record = [
         (key, _text(value)) for key, value in report.protocol.items() if key not in ("seeds", "repeats", "episodes")
@@ -143,8 +143,8 @@ def model_section(entries: Sequence[Entry]) -> Section:
     return Section("Models", header=("option", *(e.name for e in entries)), rows=rows)
 
 
-def _model_facts(report: Report) -> dict[str, str]:
-    weights = report.checkpoint
+def _model_facts(report: Results) -> dict[str, str]:
+    weights = report.weights
     return {
         "method": report.method,
         **{key: _text(value) for key, value in report.options.items()},
@@ -154,7 +154,7 @@ def _model_facts(report: Report) -> dict[str, str]:
     }
 
 
-def facts(report: Report) -> tuple[tuple[str, str], ...]:
+def facts(report: Results) -> tuple[tuple[str, str], ...]:
     """What the page's head says of the first entry."""
     return (
         ("method", f"{report.method} on {report.backbone}"),

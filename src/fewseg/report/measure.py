@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import compare, open_targets
-from fewseg.evaluation.results import Report
+from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
 from fewseg.progress import Silent
 from fewseg.report.build import comparison_page
@@ -66,7 +66,7 @@ def report_page(
 
 
 def target_panels(
-    opened: Mapping[str, Opened], benchmark: Benchmark, report: Report, *, each: int = 2
+    opened: Mapping[str, Opened], benchmark: Benchmark, report: Results, *, each: int = 2
 ) -> tuple[Panel, ...]:
     """The best, median and worst episodes of the first repeat by the first model's `report`, as all predict them.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fewseg.report.contents import Curve
+from fewseg.storage.run_directory import RunDirectory
 
 COLORS = 4
 """Curves that stay apart in one chart."""
@@ -45,7 +46,7 @@ def _curve(key: str, points: list[tuple[float, float]], *, name: str = "", chart
 
 
 def _points(run: Path) -> dict[str, list[tuple[float, float]]]:
-    file = run / "metrics.jsonl"
+    file = RunDirectory(run).metrics
     lines = [json.loads(text) for text in file.read_text().splitlines()] if file.is_file() else []
     points: dict[str, list[tuple[float, float]]] = {}
     for line in lines:

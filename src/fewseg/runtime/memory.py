@@ -6,14 +6,18 @@ import ctypes
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
     """Let glibc reuse freed memory; returns whether it could be told to (Linux with glibc).
+
+    For programs, not for libraries: it changes the whole process. The command line does it.
 
     By default every tensor above 32 MB is mapped anew and unmapped, and the kernel clears each of its pages: two
     thirds of the time of a training step on a CPU (`python -m benchmarks.memory`). The process keeps its peak memory in
@@ -33,6 +37,8 @@ def reset_peak_memory() -> bool:
 
     Freed memory is given back first, so that it is not counted again.
     """
+    import torch
+
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -51,6 +57,8 @@ def peak_memory(device: torch.device) -> int | None:
     unknown.
     """
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
     try:
         status = Path("/proc/self/status").read_text()

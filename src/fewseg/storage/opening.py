@@ -14,7 +14,7 @@ from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
-from fewseg.runtime.memory import keep_freed_memory
+from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import find_folder, load_model, read_record, shipped_folder
 
 
@@ -28,7 +28,7 @@ class Opened:
     """The fold it was trained on, with its held-out classes; None for a method without training."""
     trained_on: str | None
     """The data set it was trained on; None where that is not known."""
-    checkpoint: dict[str, Any]
+    weights: dict[str, Any]
     """Path and hash of the weights."""
 
 
@@ -40,7 +40,6 @@ def open_target(
 
     `words` are recipes and overrides, as for `load_config`; `support_mask=False` is passed to the model.
     """
-    keep_freed_memory()
     path = shipped_folder(target) or Path(target)
     options = overrides if support_mask else {**overrides, "support_mask": False}
     if path.is_dir():
@@ -70,17 +69,17 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
         raise UsageError(
             f"{path} holds a base learner, which segments base classes only; give a run of a few-shot method"
         )
-    run_file = next((d / "config.yaml" for d in (path, path.parent) if (d / "config.yaml").is_file()), None)
-    config = load_config(*([str(run_file)] if run_file else []), *words)
-    if run_file is None and not any(word.startswith("data.shots=") for word in words):
+    run = RunDirectory.around(path)
+    config = load_config(*([str(run.configuration)] if run.exists else []), *words)
+    if not run.exists and not any(word.startswith("data.shots=") for word in words):
         config.data.shots = model.shots
     trained = record["info"].get("fold")
     fold = None
     if trained is not None:
         fold = Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))
-    checkpoint = {"path": str(folder), "sha256": record["sha256"]}
+    weights = {"path": str(folder), "sha256": record["sha256"]}
     trained_on = record["info"].get("data", {}).get("name")
-    return Opened(model.to(pick_device(device)), config, fold, trained_on, checkpoint)
+    return Opened(model.to(pick_device(device)), config, fold, trained_on, weights)
 
 
 def open_test_data(opened: Opened, *, progress: Silent | None = None) -> tuple[ImageSource, Fold]:

@@ -1,4 +1,4 @@
-"""Names in the released checkpoints, as (pattern, replacement) pairs towards our own; all are applied, in order.
+"""Names in the papers' released weights, as (pattern, replacement) pairs towards our own; all are applied, in order.
 
 A replacement of None drops the name: a tensor that the network never uses. `recognise` reads from names and shapes what
 a file was trained as.
@@ -165,7 +165,7 @@ def _backbone(state: Mapping[str, Tensor]) -> str | None:
 
 
 def rename_released(method: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A released checkpoint's state dict under our names. Every rule is applied once, in order."""
+    """A released file's state dict under our names. Every rule is applied once, in order."""
     renamed = {}
     for name, tensor in state.items():
         new = _rename(name, RELEASED[method])

@@ -22,6 +22,8 @@ from fewseg.models.parts.backbone_weights import load_backbone_weights, load_str
 from fewseg.models.parts.backbones import LITE, create_backbone
 from fewseg.models.parts.base_learner import PSPNet
 
+BEST, LAST = "best", "last"
+"""Folders of a run's saved models."""
 _NEEDED = {"format", "method", "class", "sha256", "info"}
 """What `fewseg.json` says in any case."""
 
@@ -104,7 +106,7 @@ def _swap(new: Path, folder: Path) -> None:
 def find_folder(path: Path) -> Path:
     """The saved folder that a path means: itself, or the best (else the last) model of a run directory."""
     # the hidden ones: a run that was killed between the two renames of a swap
-    for candidate in (path, *(path / name for name in ("best", ".best.old", "last", ".last.old"))):
+    for candidate in (path, *(path / name for name in (BEST, f".{BEST}.old", LAST, f".{LAST}.old"))):
         if (candidate / "fewseg.json").is_file():
             return candidate
     raise DataError(

@@ -13,6 +13,7 @@ from torch import Tensor
 from fewseg.config import Config
 from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing, sync
+from fewseg.storage.run_directory import RunDirectory
 
 
 class Log:
@@ -23,9 +24,15 @@ class Log:
     """
 
     def __init__(
-        self, run: Path, config: Config, *, batches: int, pending: dict[str, Any] | None = None, writes: bool = True
+        self,
+        run: RunDirectory,
+        config: Config,
+        *,
+        batches: int,
+        pending: dict[str, Any] | None = None,
+        writes: bool = True,
     ) -> None:
-        self.file = run / "metrics.jsonl"
+        self.file = run.metrics
         self.batch_size = config.train.batch_size
         pending = pending or {}
         self._sums: dict[str, float] = dict(pending.get("sums", {}))
@@ -33,7 +40,7 @@ class Log:
         self._batches = int(pending.get("batches", 0))
         self._mark = (time.perf_counter(), batches)
         self._writes = writes
-        self._board = _tensorboard(run, batches) if config.train.tensorboard and writes else None
+        self._board = _tensorboard(run.path, batches) if config.train.tensorboard and writes else None
         if writes:
             kept = [text for text, line in _lines(self.file) if line["batches"] <= batches]
             with replacing(self.file, durable=True) as temporary:

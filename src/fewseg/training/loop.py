@@ -1,9 +1,7 @@
 """Training: one visible loop for every method.
 
 Everything random is a function of (seed, step): a run that was killed resumes from its last checkpoint and ends with
-the same weights. A run directory holds `config.yaml` and `run.json` (what repeating needs), `metrics.jsonl`, `best/`
-and `last/` (saved models), `base/` (the base learner that was trained first), `state.pt` and the checkpoint before it
-(what resuming needs), and `failure/` where the loss was not finite.
+the same weights. `RunDirectory` says which files it leaves.
 """
 
 from __future__ import annotations
@@ -27,7 +25,6 @@ from fewseg.data.transforms import sample_seed
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Silent
 from fewseg.registry import method_class
-from fewseg.runtime.memory import keep_freed_memory
 from fewseg.runtime.processes import (
     any_of,
     create_fabric,
@@ -38,10 +35,11 @@ from fewseg.runtime.processes import (
     on_main,
     synchronise_batchnorm,
 )
-from fewseg.storage.saved import find_folder, read_record, save_model
+from fewseg.storage.run_directory import RunDirectory
+from fewseg.storage.saved import save_model
 from fewseg.training.log import Log
 from fewseg.training.replay import plain, save_failure
-from fewseg.training.run_start import check_run, describe_run, deterministic, start_directory
+from fewseg.training.run_start import describe_run, deterministic, start_directory
 from fewseg.training.state import State, load_state, save_state
 from fewseg.training.stop import Stop, StoppedError
 from fewseg.training.tasks import BaseTask, EpisodeTask, Task
@@ -55,7 +53,7 @@ class Training:
     """All that the loop needs."""
 
     config: Config
-    run: Path
+    run: RunDirectory
     task: Task
     fabric: Fabric
     module: nn.Module
@@ -76,19 +74,20 @@ def train(config: Config, run: Path, *, resume: bool = False, progress: Silent |
     the run with a checkpoint. Raises UsageError for a configuration that differs from the one the run was started
     with, DataError for data that is missing or a directory that cannot be written.
     """
-    keep_freed_memory()
     fabric = start_processes(config)
     progress = (progress or Silent()) if fabric.is_global_zero else Silent()
     with Stop() as stop, deterministic(config.train.deterministic, progress=progress):
-        training = prepare(config, run, fabric, resume=resume, stop=stop, progress=progress)
+        training = prepare(config, RunDirectory(run), fabric, resume=resume, stop=stop, progress=progress)
         with told_where(training):
             loop(training)
     return run
 
 
-def prepare(config: Config, run: Path, fabric: Fabric, *, resume: bool, stop: Stop, progress: Silent) -> Training:
+def prepare(
+    config: Config, run: RunDirectory, fabric: Fabric, *, resume: bool, stop: Stop, progress: Silent
+) -> Training:
     """The task, the run directory, the base learner and the state to start from."""
-    on_main(fabric, lambda: check_run(config, run, resume=resume))
+    on_main(fabric, lambda: run.check(config, resume=resume))
     torch.manual_seed(config.train.seed)
     task = create_task(config, progress=progress)
     described = describe_run(config, task)
@@ -120,7 +119,7 @@ def told_where(t: Training) -> Iterator[None]:
         raise type(error)(f"{error}; {_whereabouts(t)}") from error
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}"
-        raise DataError(f"the run {t.run} cannot go on: {what}; {_whereabouts(t)}") from error
+        raise DataError(f"the run {t.run.path} cannot go on: {what}; {_whereabouts(t)}") from error
     except RuntimeError as error:
         if t.fabric.world_size == 1 or isinstance(error, torch.OutOfMemoryError):
             raise
@@ -147,7 +146,7 @@ def loop(t: Training) -> None:
         rank=t.fabric.global_rank,
         world=t.fabric.world_size,
     )
-    batches = iter(t.task.batches(sampler, progress=t.stop.watch(t.progress), folder=t.run))
+    batches = iter(t.task.batches(sampler, progress=t.stop.watch(t.progress), folder=t.run.path))
     started = time.perf_counter() - state.seconds
     title = f"training {t.config.model.name}"
     for step in t.progress(range(state.batches, t.total), title, t.total, done=state.batches):
@@ -222,9 +221,9 @@ def finish_epoch(t: Training, log: Log) -> None:
             if scores.get("miou", -math.inf) > state.best:
                 state.best = scores["miou"]
                 if t.fabric.is_global_zero:
-                    save_model(t.task.model, t.run / "best", info)
+                    save_model(t.task.model, t.run.best, info)
     if t.fabric.is_global_zero:
-        save_model(t.task.model, t.run / "last", info)
+        save_model(t.task.model, t.run.last, info)
     state.epoch_open = False
     t.fabric.barrier()
 
@@ -258,7 +257,7 @@ def create_task(config: Config, *, progress: Silent) -> Task:
     )
 
 
-def ensure_base(config: Config, run: Path, *, resume: bool, progress: Silent) -> Path | None:
+def ensure_base(config: Config, run: RunDirectory, *, resume: bool, progress: Silent) -> Path | None:
     """The run of the base learner that the method takes: the given one, or one trained in `run`/base; None if it
     takes none.
     """
@@ -286,16 +285,11 @@ def ensure_base(config: Config, run: Path, *, resume: bool, progress: Silent) ->
     ):
         setattr(base.train, key, getattr(config.train, key))
     base.train.epochs = config.base.epochs or base.train.epochs
-    folder = run / "base"
-    finished = (folder / "last" / "fewseg.json").is_file() and _finished(folder, base)
-    if not finished:
-        progress.log(f"training the base learner first, into {folder} (give base.run=RUN to take a trained one)")
-        train(base, folder, resume=resume and (folder / "config.yaml").is_file(), progress=progress)
-    return folder
-
-
-def _finished(folder: Path, config: Config) -> bool:
-    return read_record(find_folder(folder))["info"].get("epoch") == config.train.epochs
+    learner = RunDirectory(run.base_learner)
+    if not learner.is_finished(base):
+        progress.log(f"training the base learner first, into {learner.path} (give base.run=RUN to take a trained one)")
+        train(base, learner.path, resume=resume and learner.exists, progress=progress)
+    return learner.path
 
 
 def create_optimizer(groups: list[dict[str, Any]], config: Config) -> Optimizer:
@@ -336,10 +330,10 @@ def not_finite(t: Training, step: int, inputs: dict[str, Any], losses: dict[str,
     record = {"step": step, "items": items, "losses": values, "seed": t.config.train.seed}
     record |= {"precision": t.config.train.precision, "freeze_backbone": t.config.train.backbone_factor == 0}
     parts = of_all(plain(inputs))
-    how = f"fewseg replay {t.run} computes the batch again"
+    how = f"fewseg replay {t.run.path} computes the batch again"
     try:
         if t.fabric.is_global_zero:
-            save_failure(t.task.model, t.run, parts, record)
+            save_failure(t.task.model, t.run.failure, parts, record)
     except OSError as error:
         how = f"it could not be kept for a replay ({error.strerror})"
     terms = ", ".join(f"{name} {value:.3g}" for name, value in values.items())

@@ -21,6 +21,7 @@ from fewseg.errors import DataError
 from fewseg.files import write_json
 from fewseg.models.parts.base_learner import PSPNet
 from fewseg.runtime.processes import create_fabric
+from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import load_model, save_model
 from fewseg.training.objectives import BaseObjective, EpisodeObjective
 from fewseg.training.state import read_checked, write_checked
@@ -42,13 +43,11 @@ class Replay:
     """The first part of the network that gave what is not finite, and its kind."""
 
 
-def save_failure(model: nn.Module, run: Path, parts: list[Any], record: dict[str, Any]) -> Path:
+def save_failure(model: nn.Module, folder: Path, parts: list[Any], record: dict[str, Any]) -> None:
     """Keep what `replay` needs: `parts` are the inputs of every process, `record` says what they are."""
-    folder = run / "failure"
     save_model(model, folder / "model")
     write_checked(folder / "batch.pt", parts)
     write_json(folder / "failure.json", record)
-    return folder
 
 
 def replay(run: Path) -> Replay:
@@ -56,7 +55,8 @@ def replay(run: Path) -> Replay:
 
     Raises DataError where the run did not stop that way, or a file is missing or damaged.
     """
-    file = run / "failure" / "failure.json"
+    folder = RunDirectory(run).failure
+    file = folder / "failure.json"
     if not file.is_file():
         raise DataError(f"{run} holds no failure to replay (no failure/failure.json): its loss was always finite")
     try:
@@ -65,8 +65,8 @@ def replay(run: Path) -> Replay:
         items, recorded = tuple(map(str, record["items"])), {k: float(v) for k, v in record["losses"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file} is damaged ({type(error).__name__}: {error})") from error
-    model: Any = load_model(run / "failure" / "model")
-    parts = read_checked(run / "failure" / "batch.pt")
+    model: Any = load_model(folder / "model")
+    parts = read_checked(folder / "batch.pt")
     frozen = bool(record.get("freeze_backbone", False))
     objective = BaseObjective(model, freeze_backbone=frozen) if isinstance(model, PSPNet) else EpisodeObjective(model)
     broken = tuple(n for n, t in model.state_dict().items() if t.is_floating_point() and not t.isfinite().all())

@@ -8,16 +8,13 @@ from pathlib import Path
 import torch
 
 from fewseg.build import create_source
-from fewseg.config import load_config
 from fewseg.errors import DataError, UsageError
 from fewseg.files import file_sha256
 from fewseg.progress import Silent
 from fewseg.runtime.processes import launched
-from fewseg.storage.saved import read_record
+from fewseg.storage.run_directory import RunDirectory
 from fewseg.training.loop import train
-from fewseg.training.run_start import differences, read_run
-
-_MODELS = ("last", "best", "base/last")
+from fewseg.training.run_start import differences
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,9 @@ def rerun(run: Path, out: Path, *, progress: Silent | None = None) -> Rerun:
     Raises DataError where `run` did not end, or its data is not what it was.
     """
     progress = progress or Silent()
-    record, config = read_run(run), load_config(str(run / "config.yaml"))
-    if read_record(run / "last")["info"].get("epoch") != config.train.epochs:
+    before, now = RunDirectory(run), RunDirectory(out)
+    record, config = before.recorded(), before.config()
+    if not before.is_finished(config):
         raise DataError(f"{run} did not end; finish it first: fewseg train {run}/config.yaml --out {run} --resume")
     local, nodes = launched() or (config.train.devices, config.train.nodes)
     if local * nodes != record["processes"]:
@@ -62,9 +60,18 @@ def rerun(run: Path, out: Path, *, progress: Silent | None = None) -> Rerun:
         train(config, out, progress=progress)
     finally:
         torch.set_num_threads(threads)
-    files = [Path(name) / "model.safetensors" for name in _MODELS] + [Path("metrics.jsonl")]
-    pairs = {f.as_posix(): (_hash(run / f), _hash(out / f)) for f in files if (run / f).exists() or (out / f).exists()}
-    return Rerun(out, pairs, tuple(differences(record, read_run(out))))
+    hashes = {
+        old.relative_to(run).as_posix(): (_hash(old), _hash(new))
+        for old, new in zip(_compared(before), _compared(now), strict=True)
+        if old.exists() or new.exists()
+    }
+    return Rerun(out, hashes, tuple(differences(record, now.recorded())))
+
+
+def _compared(run: RunDirectory) -> list[Path]:
+    """The files that must be the same."""
+    models = (run.last, run.best, RunDirectory(run.base_learner).last)
+    return [*(folder / "model.safetensors" for folder in models), run.metrics]
 
 
 def _hash(file: Path) -> str:

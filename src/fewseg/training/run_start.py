@@ -1,11 +1,10 @@
-"""The run directory: what is refused, what is written when a run starts (`config.yaml`, `run.json`) to repeat it."""
+"""What is written when a run starts (`config.yaml`, `run.json`), so that it can be repeated."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,16 +14,16 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from fewseg.config import Config, load_config
-from fewseg.errors import DataError, UsageError
+from fewseg.config import Config
+from fewseg.errors import DataError
 from fewseg.evaluation.evaluate import versions
 from fewseg.files import replacing, write_json
 from fewseg.progress import Silent
 from fewseg.runtime.processes import rank_and_world
+from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import read_record
 from fewseg.training.tasks import Task
 
-RECORD = "run.json"
 _HASHED = 1000
 """Training items whose hash is kept."""
 
@@ -50,53 +49,21 @@ def describe_run(config: Config, task: Task) -> dict[str, Any]:
     }
 
 
-def check_run(config: Config, run: Path, *, resume: bool) -> None:
-    """That the directory holds no run, or the one to resume."""
-    file = run / "config.yaml"
-    if file.is_file():
-        if not resume:
-            raise UsageError(f"{run} already holds a run; give another --out, or --resume to go on with it")
-        if load_config(str(file)).as_dict() != config.as_dict():
-            raise UsageError(f"the configuration differs from {file}; resume with the same one, or give another --out")
-    elif resume:
-        raise DataError(f"{run} holds no run to resume (no config.yaml)")
-
-
-def start_directory(config: Config, run: Path, described: dict[str, Any], *, progress: Silent) -> None:
+def start_directory(config: Config, run: RunDirectory, described: dict[str, Any], *, progress: Silent) -> None:
     """Make the directory with its configuration and record, if they are not there yet."""
     try:
-        run.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(run)
-        if (run / "config.yaml").is_file():
-            if changed := differences(read_run(run), described):
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.clear_leftovers()
+        if run.exists:
+            if changed := differences(run.recorded(), described):
                 progress.log(f"not as at the start of the run, so the last bits may differ: {'; '.join(changed)}")
         else:
-            write_json(run / RECORD, described)
+            write_json(run.record, described)
             # the last: a directory without it holds no run
-            with replacing(run / "config.yaml", durable=True) as temporary:
+            with replacing(run.configuration, durable=True) as temporary:
                 temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
     except OSError as error:
-        raise DataError(f"cannot write the run directory {run}: {error.strerror}; give another --out") from error
-
-
-def clear_leftovers(run: Path) -> None:
-    """Remove what a killed process had not moved into its place yet."""
-    for file in (*run.glob(".*.tmp"), *run.glob(".*.new")):
-        shutil.rmtree(file) if file.is_dir() else file.unlink()
-
-
-def read_run(run: Path) -> dict[str, Any]:
-    """What `run.json` says; DataError where it is missing or damaged."""
-    file = run / RECORD
-    try:
-        content = json.loads(file.read_text())
-        if missing := {"versions", "threads", "processes", "device", "data", "items", "base"} - content.keys():
-            raise DataError(f"{file} is damaged (no {', '.join(sorted(missing))})")
-        return content
-    except FileNotFoundError as error:
-        raise DataError(f"{run} is no run that can be repeated: it has no {RECORD}") from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{file} is damaged ({type(error).__name__}: {error})") from error
+        raise DataError(f"cannot write the run directory {run.path}: {error.strerror}; give another --out") from error
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

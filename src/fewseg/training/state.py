@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 
 from fewseg.errors import DataError
 from fewseg.files import replacing, sync
+from fewseg.storage.run_directory import RunDirectory
 
-STATE, PREVIOUS = "state.pt", "state.previous.pt"
 _MARK = b"fewseg checkpoint 1 sha256 "
 
 
@@ -68,7 +68,7 @@ def read_checked(path: Path) -> Any:
         raise DataError(f"{path} is no checkpoint of fewseg ({type(error).__name__})") from error
 
 
-def save_state(run: Path, state: State, model: nn.Module, optimizer: Optimizer) -> None:
+def save_state(run: RunDirectory, state: State, model: nn.Module, optimizer: Optimizer) -> None:
     """Write what resuming needs."""
     content = {
         "model": {k: v.detach().cpu() for k, v in model.state_dict().items()},
@@ -81,10 +81,10 @@ def save_state(run: Path, state: State, model: nn.Module, optimizer: Optimizer) 
         # not empty where the checkpoint falls between two batches of one optimiser step
         "gradients": {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None},
     }
-    write_checked(run / STATE, content, previous=run / PREVIOUS)
+    write_checked(run.state, content, previous=run.previous_state)
 
 
-def load_state(run: Path, model: nn.Module, optimizer: Optimizer) -> tuple[State, str]:
+def load_state(run: RunDirectory, model: nn.Module, optimizer: Optimizer) -> tuple[State, str]:
     """The state of the last good checkpoint, or the start if there is none yet; and a text if one was damaged."""
     content, damage = _last_good(run)
     if content is None:
@@ -98,15 +98,15 @@ def load_state(run: Path, model: nn.Module, optimizer: Optimizer) -> tuple[State
         kept = {key: content[key] for key in ("batches", "best", "seconds", "epoch_open", "log")}
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise DataError(
-            f"the checkpoint {run / STATE} does not fit this model ({type(error).__name__}: {str(error)[:200]}); "
+            f"the checkpoint {run.state} does not fit this model ({type(error).__name__}: {str(error)[:200]}); "
             "was it written by another version? start the run again with another --out"
         ) from error
     return State(**kept, saved=kept["batches"]), damage
 
 
-def _last_good(run: Path) -> tuple[Any, str]:
+def _last_good(run: RunDirectory) -> tuple[Any, str]:
     problems = []
-    for file in (run / STATE, run / PREVIOUS):
+    for file in (run.state, run.previous_state):
         if not file.exists():
             continue
         try:

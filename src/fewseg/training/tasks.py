@@ -31,8 +31,6 @@ from fewseg.runtime.processes import of_all, own_share
 from fewseg.storage.saved import load_base_learner
 from fewseg.training.objectives import BaseObjective, EpisodeObjective
 
-VALIDATIONS = ("base", "novel", "none")
-
 
 class Task(ABC):
     """A model with the batches that train it."""
@@ -80,8 +78,6 @@ class Task(ABC):
 
 def training_fold(config: Config, source: ImageSource) -> Fold:
     """The configured fold, with base classes held out if they select the model."""
-    if config.train.validation not in VALIDATIONS:
-        raise UsageError(f"unknown train.validation={config.train.validation!r}; choose {', '.join(VALIDATIONS)}")
     fold = source.fold(config.data.fold)
     if config.train.all_classes:
         if config.train.validation != "none":

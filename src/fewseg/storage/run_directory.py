@@ -1,0 +1,87 @@
+"""RunDirectory: which file of a training run is where, and what they say about the run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fewseg.config import Config, load_config
+from fewseg.errors import DataError, UsageError
+from fewseg.storage.saved import BEST, LAST, read_record
+
+
+class RunDirectory:
+    """What a run keeps on the disk.
+
+    `config.yaml` and `run.json` (what repeating it needs), `metrics.jsonl`, `best/` and `last/` (saved models), `base/`
+    (the run of the base learner that was trained first), `state.pt` and the checkpoint before it (what resuming needs),
+    `failure/` where the loss was not finite, and `results.json` with what `fewseg evaluate` found.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.configuration = self.path / "config.yaml"
+        self.record = self.path / "run.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.best, self.last = self.path / BEST, self.path / LAST
+        self.base_learner = self.path / "base"
+        self.state, self.previous_state = self.path / "state.pt", self.path / "state.previous.pt"
+        self.failure = self.path / "failure"
+
+    @classmethod
+    def around(cls, folder: Path) -> RunDirectory:
+        """The run that a folder is, or that a saved model's folder is part of."""
+        return next((run for run in (cls(folder), cls(folder.parent)) if run.exists), cls(folder))
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was started there."""
+        return self.configuration.is_file()
+
+    @property
+    def results(self) -> Path:
+        """Where the results of its evaluation are, or will be; 0.1 called the file report.json."""
+        now, before = self.path / "results.json", self.path / "report.json"
+        return before if before.is_file() and not now.is_file() else now
+
+    def config(self) -> Config:
+        """The configuration that the run was started with."""
+        return load_config(str(self.configuration))
+
+    def is_finished(self, config: Config) -> bool:
+        """Whether the training came to the end of its last epoch."""
+        try:
+            return read_record(self.last)["info"].get("epoch") == config.train.epochs
+        except DataError:
+            return False
+
+    def check(self, config: Config, *, resume: bool) -> None:
+        """Raise UsageError or DataError unless there is no run, or, to `resume`, one of the same configuration."""
+        if not self.exists:
+            if resume:
+                raise DataError(f"{self.path} holds no run to resume (no config.yaml)")
+        elif not resume:
+            raise UsageError(f"{self.path} already holds a run; give another --out, or --resume to go on with it")
+        elif self.config().as_dict() != config.as_dict():
+            raise UsageError(
+                f"the configuration differs from {self.configuration}; resume with the same one, or give another --out"
+            )
+
+    def recorded(self) -> dict[str, Any]:
+        """What `run.json` says; DataError where it is missing or damaged."""
+        try:
+            content = json.loads(self.record.read_text())
+            if missing := {"versions", "threads", "processes", "device", "data", "items", "base"} - content.keys():
+                raise DataError(f"{self.record} is damaged (no {', '.join(sorted(missing))})")
+            return content
+        except FileNotFoundError as error:
+            raise DataError(f"{self.path} is no run that can be repeated: it has no {self.record.name}") from error
+        except (OSError, ValueError, AttributeError) as error:
+            raise DataError(f"{self.record} is damaged ({type(error).__name__}: {error})") from error
+
+    def clear_leftovers(self) -> None:
+        """Remove what a killed process had not moved into its place yet."""
+        for file in (*self.path.glob(".*.tmp"), *self.path.glob(".*.new")):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
