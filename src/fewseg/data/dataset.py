@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fewseg.data.episodes.lists import EpisodeSpec
-from fewseg.data.episodes.sampling import check_novel, epoch_order, training_images
+from fewseg.data.episodes.sampling import NOVEL_RULES, epoch_order, training_images
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Transform, sample_seed
 from fewseg.episode import IGNORE, Episode
-from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.errors import DataError, FewsegError, UsageError, check_choice
 
 
 @dataclass
@@ -206,7 +206,7 @@ def base_lookup(source: ImageSource, fold: Fold, *, novel: str) -> NDArray[np.ui
 
     More classes than a byte holds (FSS-1000) have no base labels: all of their table is 255.
     """
-    check_novel(novel)
+    check_choice("data.novel", novel, NOVEL_RULES)
     if len(source.class_names) >= IGNORE:
         return np.full(2**16, IGNORE, np.uint8)
     table = fold.base_lookup()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fewseg.errors import UsageError
+from fewseg.errors import check_choice
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ PROTOCOLS = (
 
 def get_protocol(name: str, *, dataset: str) -> EvaluationProtocol:
     """The protocol of that name for a data set (the papers' differ between COCO-20i and everything else)."""
-    if name not in PROTOCOLS:
-        raise UsageError(f"unknown protocol {name!r}; choose {', '.join(PROTOCOLS)}")
+    check_choice("protocol", name, PROTOCOLS)
     paper, _, variant = name.partition("-")
     protocol = _paper(paper, coco=dataset == "coco20i")
     if variant == "cropped":

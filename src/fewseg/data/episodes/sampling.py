@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
 from fewseg.data.source import Fold, ImageSource
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, check_choice
 
 NOVEL_RULES = ("drop", "background", "ignore")
 DRAWS = ("image", "class")
@@ -30,18 +30,12 @@ def training_images(source: ImageSource, fold: Fold, *, novel: str = "drop") -> 
     `novel` says what becomes of images that hold unseen classes: `drop` leaves them out; `background` and `ignore` keep
     them (the data set of episodes then hides those pixels).
     """
-    check_novel(novel)
+    check_choice("data.novel", novel, NOVEL_RULES)
     counts = source.index.counts
     kept = (counts[:, list(fold.base)] >= source.min_pixels).any(1)
     if novel == "drop":
         kept &= ~counts[:, list(fold.unseen)].any(1)
     return np.flatnonzero(kept)
-
-
-def check_novel(novel: str) -> None:
-    """Raises UsageError for an unknown rule."""
-    if novel not in NOVEL_RULES:
-        raise UsageError(f"unknown rule novel={novel!r} for images with novel classes; choose {', '.join(NOVEL_RULES)}")
 
 
 class TrainingEpisodes:
@@ -65,8 +59,7 @@ class TrainingEpisodes:
         draw: str = "image",
         negatives: float = 0.0,
     ) -> None:
-        if draw not in DRAWS:
-            raise UsageError(f"unknown train.draw={draw!r}; choose {', '.join(DRAWS)}")
+        check_choice("train.draw", draw, DRAWS)
         if not 0 <= negatives <= 1:
             raise UsageError(f"train.negatives={negatives} is a share of the episodes; give 0 to 1")
         self.images = training_images(source, fold, novel=novel)

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fewseg.data.images import read_image, read_mask
+from fewseg.data.images import read_mask
 from fewseg.data.index import Indexed, build_index, read_list
 from fewseg.data.source import Fold, SourceIndex
 from fewseg.errors import DataError, UsageError
@@ -30,12 +29,7 @@ class Fss1000(Indexed):
     min_pixels = 1
 
     def __init__(self, *, subset: str = "train", root: str | None = None) -> None:
-        super().__init__(subset)
-        if root is None:
-            raise UsageError(
-                "fss1000 needs a directory: give data.root=DIR with a folder of images for every class in it"
-            )
-        self.root = Path(root)
+        super().__init__(subset, root, holds="a folder of images for every class")
         if not self.root.is_dir():
             raise DataError(
                 f"{self.root} is missing. FSS-1000 has no stable host: fetch fewshot_data.zip by way of"
@@ -54,12 +48,8 @@ class Fss1000(Indexed):
         counts = {part: len(names) for part, names in self._parts.items()}
         return super().describe() | {"root": str(self.root), "classes": counts}
 
-    def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint16]]:
-        """Image `i` as RGB and its (H, W) label map: 0 background, 1..1000 classes, 65535 void."""
-        return read_image(self.image_path(i)), self.labels(i)
-
     def labels(self, i: int) -> NDArray[np.uint16]:
-        """The (H, W) label map of image `i` alone; 16 bits hold the ids of 1000 classes."""
+        """The (H, W) label map of image `i` alone: 0 background, 1..1000 classes (16 bits hold them), 65535 void."""
         class_id, path = self._masks[i]
         mask = read_mask(path)
         return np.where(mask == 1, class_id, np.where(mask == 255, 65535, 0)).astype(np.uint16)

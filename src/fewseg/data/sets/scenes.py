@@ -6,7 +6,6 @@ label maps, and with them the index, never need the shading.
 
 from __future__ import annotations
 
-import difflib
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -17,7 +16,7 @@ from fewseg.data.scenes.kept import KeptScenes, kept_scenes
 from fewseg.data.scenes.layout import KINDS, Scene, arrange, label_map
 from fewseg.data.scenes.render import render
 from fewseg.data.source import SUBSETS, Fold, SourceIndex, make_fold
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, check_choice
 
 LEVELS = ("simple", "complex", "mixed")
 _GEOMETRY, _PAINT, _ORDER = range(3)
@@ -44,8 +43,8 @@ class Scenes:
     ) -> None:
         if root is not None:
             raise UsageError(f"scenes needs no root, it draws its images; got data.root={root!r}: leave it out")
-        _choose("subset", subset, SUBSETS)
-        _choose("level", level, LEVELS)
+        check_choice("subset", subset, SUBSETS)
+        check_choice("level", level, LEVELS)
         for option, value, least, most in (
             ("images", images, 1, 10**6),
             ("size", size, 64, 2048),
@@ -113,10 +112,3 @@ class Scenes:
 
     def _rng(self, stream: int, i: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, LEVELS.index(self.level), SUBSETS.index(self.subset), stream, i])
-
-
-def _choose(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        close = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UsageError(f"scenes has no {option} {value!r}; choose {' or '.join(allowed)}.{hint}")
