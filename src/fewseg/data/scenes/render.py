@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from fewseg.data.scenes.ground import paint_ground
 from fewseg.data.scenes.layout import SUPERSAMPLING, Scene, Thing, pixels
 from fewseg.data.scenes.outlines import Part
-from fewseg.data.scenes.texture import SURFACES, Array, fractal
+from fewseg.data.scenes.texture import Array, fractal
 
 Box = tuple[int, int, int, int]
 
@@ -120,7 +120,7 @@ def _paint(canvas: Array, thing: Thing, material: Material, light: float, size: 
 def _colour(part: Part, material: Material, pattern: tuple[Array, Array, Array], lit: tuple[Array, Array]) -> Array:
     """(3, h, w) colour of a part's surface under its brightness and highlight."""
     u, v, noise = pattern
-    mix, shade = SURFACES[part.surface](u, v, part.amount, noise)
+    mix, shade = part.surface(u, v, part.amount, noise)
     own, partner = material.colours[part.tone][..., None, None]
     bright, shine = lit
     colour = own + np.clip(mix, 0, 1) * (partner - own)
