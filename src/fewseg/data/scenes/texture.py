@@ -148,9 +148,8 @@ def plates(u: Array, v: Array, amount: float, noise: Array) -> Look:
         best = np.minimum(best, far)
     seam = soft(hexagon - 0.44, 0.06)
     growth = 0.5 + 0.5 * _wave(best * 5)
-    return np.maximum(seam, 0.4 * growth * soft(best - 0.15, 0.1)), (1.18 - 0.5 * best) * (
-        1 - 0.35 * seam
-    ) + 0.07 * noise
+    mix = np.maximum(seam, 0.4 * growth * soft(best - 0.15, 0.1))
+    return mix, (1.18 - 0.5 * best) * (1 - 0.35 * seam) + 0.07 * noise
 
 
 def streaks(u: Array, v: Array, amount: float, noise: Array) -> Look:
@@ -278,9 +277,8 @@ def panels(u: Array, v: Array, amount: float, noise: Array) -> Look:
     seat = np.clip((x + 1) / 2, 0, 0.999) * amount
     piece = np.floor(seat)
     seam = soft(0.05 - _saw(seat), 0.05)
-    return np.where(piece % 2 == 1, np.float32(0.9), np.float32(0)), (1.12 - 0.5 * (seat - piece - 0.35) ** 2) * (
-        1 - 0.3 * seam
-    ) + 0.04 * noise
+    mix = np.where(piece % 2 == 1, np.float32(0.9), np.float32(0))
+    return mix, (1.12 - 0.5 * (seat - piece - 0.35) ** 2) * (1 - 0.3 * seam) + 0.04 * noise
 
 
 def grain(u: Array, v: Array, amount: float, noise: Array) -> Look:

@@ -25,7 +25,7 @@ _GEOMETRY, _PAINT, _ORDER = range(3)
 class Scenes:
     """Drawn scenes: `simple` holds one object on a clean ground, `complex` 3 to 6 of 2+ classes among clutter.
 
-    `mixed` has both by turns: to learn on, simple scenes teach the matching and complex ones what not to match.
+    `mixed` has both by turns, for training: simple scenes teach what to match, complex ones what not to match.
     """
 
     name = "scenes"
@@ -60,7 +60,7 @@ class Scenes:
         return self.images
 
     def __getstate__(self) -> dict[str, object]:
-        # what is kept stays behind, the index (if built) goes with the source to another process
+        # another process draws anew, unless it was forked and shares what is kept; an index that is built goes along
         return {key: value for key, value in vars(self).items() if key not in ("_scene", "_kept")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -68,10 +68,10 @@ class Scenes:
         self._remember()
 
     def _remember(self) -> None:
-        """Keep the last geometries, which an image and its labels share, and what is drawn."""
+        """Make room for the last geometries (an image and its labels share one) and for what is drawn."""
         self._scene = lru_cache(maxsize=64)(self._arrange)
         options = (self.subset, self.level, self.images, self.size, self.seed)
-        # what a class that is made from this one draws is its own
+        # a subclass may draw other pictures from the same options: they are kept apart
         self._kept = kept_scenes(*options) if type(self) is Scenes else KeptScenes(self.images, self.size)
 
     @cached_property
