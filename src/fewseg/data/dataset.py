@@ -1,4 +1,4 @@
-"""Episodes and supervised samples as torch data sets by global number, and a loader that never depends on workers."""
+"""Episodes and base-class samples as torch data sets by number, and a loader whose output no worker count changes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class EpisodeDataset(Dataset[Sample]):
 
     def __getitem__(self, g: int) -> Sample:
         spec = self._spec_of(g)
-        photo, labels, (maps,) = self.read(spec.query, [spec.class_id])
+        photo, labels, maps = self.read(spec.query, spec.class_id)
         image, mask = self.transform(photo, maps, sample_seed(self.seed, g, 0))
         supports = [
             self._support(i, spec.class_id, sample_seed(self.seed, g, slot)) for slot, i in enumerate(spec.support, 1)
@@ -92,10 +92,16 @@ class EpisodeDataset(Dataset[Sample]):
     @staticmethod
     def collate(samples: Sequence[Sample]) -> Sample:
         """One batch from several samples."""
-        return collate(samples)
+        return Sample(
+            Episode.cat([sample.episode for sample in samples]),
+            tuple(spec for sample in samples for spec in sample.specs),
+            tuple(truth for sample in samples for truth in sample.truth),
+            tuple(truth for sample in samples for truth in sample.base_truth),
+            tuple(labels for sample in samples for labels in sample.labels),
+        )
 
     def _support(self, i: int, class_id: int, seed: int) -> tuple[Tensor, Tensor]:
-        image, _, (maps,) = self.read(i, [class_id])
+        image, _, maps = self.read(i, class_id)
         return self._support_transform(image, maps, seed)
 
     def load_views(self, i: int, views: Iterable[int]) -> dict[int, tuple[Tensor, ImageLabels]]:
@@ -111,9 +117,8 @@ class EpisodeDataset(Dataset[Sample]):
         image, labels = _load(self.source, i)
         local, class_ids = _localise(labels)
         unseen = [n for n, c in enumerate(class_ids, start=1) if c not in self.fold.base]
-        shown = np.where(
-            np.isin(local, unseen), np.uint8(0), local
-        )  # no cut may depend on classes that are not trained
+        # no cut may depend on classes that are not trained
+        shown = np.where(np.isin(local, unseen), np.uint8(0), local)
         for view in wanted:
             if view == 1 and 0 in found:
                 pixels, plain = found[0]
@@ -131,11 +136,10 @@ class EpisodeDataset(Dataset[Sample]):
         full = labels.full(np.dtype(np.uint8 if len(self.source.class_names) < IGNORE else np.uint16))
         return torch.from_numpy(np.stack([self._mask(full, class_id), self._lookup[full]]))
 
-    def read(self, i: int, class_ids: Sequence[int]) -> tuple[Image.Image, NDArray[Any], NDArray[np.uint8]]:
-        """An image and its label map (H, W) as they are and, per class, the class mask and base labels (n, 2, H, W)."""
+    def read(self, i: int, class_id: int) -> tuple[Image.Image, NDArray[Any], NDArray[np.uint8]]:
+        """An image and its label map (H, W) as they are, and the class mask and base labels (2, H, W)."""
         image, labels = _load(self.source, i)
-        base = self._lookup[labels]
-        return image, labels, np.stack([np.stack([self._mask(labels, c), base]) for c in class_ids])
+        return image, labels, np.stack([self._mask(labels, class_id), self._lookup[labels]])
 
     def _mask(self, labels: NDArray[Any], class_id: int) -> NDArray[np.uint8]:
         mask = np.where(labels == np.iinfo(labels.dtype).max, IGNORE, labels == class_id).astype(np.uint8)
@@ -224,17 +228,6 @@ def _load(source: ImageSource, i: int) -> tuple[Image.Image, NDArray[Any]]:
             f" but its labels are {labels.shape[1]} x {labels.shape[0]}; they must be of one size"
         )
     return image, labels
-
-
-def collate(samples: Sequence[Sample]) -> Sample:
-    """One batch from several samples."""
-    return Sample(
-        Episode.cat([sample.episode for sample in samples]),
-        tuple(spec for sample in samples for spec in sample.specs),
-        tuple(truth for sample in samples for truth in sample.truth),
-        tuple(truth for sample in samples for truth in sample.base_truth),
-        tuple(labels for sample in samples for labels in sample.labels),
-    )
 
 
 class GlobalSampler:

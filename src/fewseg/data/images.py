@@ -202,6 +202,12 @@ def label_colors() -> NDArray[np.uint8]:
     return colors.astype(np.uint8)
 
 
+def class_color(class_id: int) -> tuple[int, int, int]:
+    """The RGB of a class in overlays: that of `label_colors`, from class 255 on those of the first classes again."""
+    red, green, blue = label_colors()[1 + (class_id - 1) % 254].tolist()
+    return red, green, blue
+
+
 def overlay(
     image: Image.Image, mask: NDArray[Any], *, color: tuple[int, int, int] = FOREGROUND_COLOR, alpha: float = 0.45
 ) -> Image.Image:

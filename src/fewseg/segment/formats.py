@@ -46,8 +46,8 @@ def write(files: dict[str, Path], image: Image.Image, labels: NDArray[np.uint8],
 def overlay(image: Image.Image, labels: NDArray[np.uint8], *, several: bool) -> Image.Image:
     """The picture with every class tinted in its colour."""
     for label in np.unique(labels[labels > 0]):
-        red, green, blue = images.label_colors()[label].tolist() if several else images.FOREGROUND_COLOR
-        image = images.overlay(image, labels == label, color=(red, green, blue))
+        color = images.class_color(int(label)) if several else images.FOREGROUND_COLOR
+        image = images.overlay(image, labels == label, color=color)
     return image
 
 

@@ -65,16 +65,15 @@ class TrainingEpisodes:
         self.images = training_images(source, fold, novel=novel)
         self.shots, self.seed, self.draw, self.negatives = shots, seed, draw, negatives
         self._index, self._min_pixels = source.index, source.min_pixels
-        self._pools = {
-            c: np.intersect1d(self.images, source.index.images_of(c, min_pixels=self._min_pixels)) for c in fold.base
-        }
+        every = {c: source.index.images_of(c, min_pixels=self._min_pixels) for c in fold.base}
+        pools = {c: np.intersect1d(self.images, images) for c, images in every.items()}
+        self._pools = {c: pool for c, pool in pools.items() if len(pool)}
         if not len(self.images):
             raise DataError(
                 f"{source.name} has no training image for fold {fold.index} (novel={novel}, {len(fold.base)} base)"
             )
         remedy = "Give fewer shots, or novel=background, which keeps images with novel classes"
-        pools = {c: pool for c, pool in self._pools.items() if len(pool)}
-        _check_pools(source, pools, shots, least=self._min_pixels, remedy=remedy)
+        _check_pools(source, self._pools, shots, least=self._min_pixels, remedy=remedy)
 
     def __len__(self) -> int:
         """Episodes per epoch: one for every training image."""
@@ -84,7 +83,7 @@ class TrainingEpisodes:
         """Episode number `g`, counted from the start of training over all epochs."""
         rng = default_rng([self.seed, _DRAW, g])
         if self.draw == "class":
-            class_id = int(rng.choice([c for c, pool in self._pools.items() if len(pool)]))
+            class_id = int(rng.choice(list(self._pools)))
             query = int(rng.choice(self._pools[class_id]))
         else:
             epoch, position = divmod(g, len(self))
@@ -92,7 +91,7 @@ class TrainingEpisodes:
             present = self._index.classes_in(query, min_pixels=self._min_pixels)
             class_id = int(rng.choice([c for c in present if c in self._pools]))
         if self.negatives and rng.random() < self.negatives:
-            absent = [c for c, pool in self._pools.items() if len(pool) and not self._index.counts[query, c]]
+            absent = [c for c in self._pools if not self._index.counts[query, c]]
             class_id = int(rng.choice(absent)) if absent else class_id
         return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots))
 
