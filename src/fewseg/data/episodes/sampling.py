@@ -122,25 +122,13 @@ def sample_episodes(
     least = 1 if protocol.support == "any_pixel" else source.min_pixels
     pools = {c: source.index.images_of(c, min_pixels=least) for c in chosen}
     _check_pools(source, pools, shots, least=least, remedy="Give fewer shots, or another fold")
-    count = protocol.episodes if episodes is None else episodes
-    draw = _DRAWS[protocol.query](source, pools, protocol, seed)
+    draw, repeats = _DRAWS[protocol.query](source, pools, protocol, seed), protocol.support == "with_repeats"
     specs = []
-    for e in range(count):
+    for e in range(protocol.episodes if episodes is None else episodes):
         rng = default_rng([seed, _DRAW, e])
         query, class_id = draw(rng, e)
-        repeats = protocol.support == "with_repeats"
         specs.append(EpisodeSpec(query, class_id, _supports(rng, pools[class_id], query, shots, repeats=repeats)))
-    return EpisodeList(
-        source=source.name,
-        subset=source.subset,
-        fold=fold.index,
-        shots=shots,
-        protocol=protocol.name,
-        seed=seed,
-        specs=tuple(specs),
-        ids=source.index.ids,
-        class_names=source.class_names,
-    )
+    return EpisodeList.of(source, specs, fold=fold.index, shots=shots, protocol=protocol.name, seed=seed)
 
 
 Pools = dict[int, NDArray[np.int64]]
