@@ -105,10 +105,10 @@ class EpisodeDataset(Dataset[Sample]):
         return self._support_transform(image, maps, seed)
 
     def load_views(self, i: int, views: Iterable[int]) -> dict[int, tuple[Tensor, ImageLabels]]:
-        """Views of an image (3, S, S) with their labels: the same whatever the seed, and whatever the fold if it has no
-        novel class in it.
+        """Views of an image (3, S, S) with their labels, by number.
 
-        View 0 is transformed by seed 0, view 1 is view 0 mirrored, the others are `further_views`, by their own seeds.
+        View 0 is `transform` with seed 0, view 1 is view 0 flipped, the others are `further_views` with seeds of their
+        own. None depends on the data set's seed, nor on the fold as long as the image holds no unseen class.
         """
         found: dict[int, tuple[Tensor, ImageLabels]] = {}
         wanted = sorted(views)
@@ -250,8 +250,9 @@ class GlobalSampler:
 
 
 class Loader:
-    """The batches of a torch loader. An error of ours in one of its processes is raised here as it was there, without
-    the traceback that torch puts into its text.
+    """The batches of a torch loader.
+
+    A FewsegError of one of its processes is raised here unchanged, without the traceback that torch adds to its text.
     """
 
     def __init__(self, batches: DataLoader[Any]) -> None:
@@ -277,7 +278,7 @@ class Loader:
 
 @dataclass
 class _Told(Dataset[Any]):
-    """A data set whose FewsegErrors are items, so that they come through a loader's pipe whole."""
+    """A data set that gives a FewsegError as an item: raised in a loader process, it would lose its type."""
 
     inner: Dataset[Any]
 
@@ -297,8 +298,9 @@ class _Told(Dataset[Any]):
 
 
 def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers: int = 0) -> Loader:
-    """A loader over lists of global numbers, or of what the data set takes; its output is the same for any number of
-    workers (processors at most).
+    """A loader over lists of numbers, or of whatever items the data set takes.
+
+    Its output is the same for any number of workers; there are never more than processors.
     """
     workers = min(workers, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn") if workers else None
@@ -312,7 +314,7 @@ def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers:
             worker_init_fn=_one_thread,
             multiprocessing_context=context,
             persistent_workers=workers > 0,
-            generator=torch.Generator(),  # the loader draws a seed: not from the stream that initialises models
+            generator=torch.Generator(),  # the seed that a loader draws must not come from the stream that models use
         )
     )
 

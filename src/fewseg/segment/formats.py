@@ -1,4 +1,4 @@
-"""What `fewseg segment` writes: mask PNGs, overlays, COCO, YOLO segmentation and GeoJSON."""
+"""The files that `fewseg segment` writes: mask PNGs, overlays, COCO, YOLO segmentation and GeoJSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images make an episode, and lists of episodes: hashed, and kept as CSV files that a person can read."""
+"""Episodes by their images, and lists of them, which have a hash and are saved as CSV files that a person can read."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Evaluation protocols as records: which episodes are drawn, at which size they are seen, and how they are scored.
 
-`fewseg` is the sound one. `hdmnet`, `bam`, `pfenet` and `hsnet` are the papers' rules, their faults included;
-docs/protocols.md names those. `NAME-cropped` is NAME without the fault of its padding, `NAME-generalised` BAM's
-generalised few-shot evaluation at NAME's sizes. The released code's random streams change with its worker count, so
-only the rules can be had again.
+`fewseg` is the sound one. `hdmnet`, `bam`, `pfenet` and `hsnet` are the papers' rules, with their faults, which
+docs/protocols.md names. `NAME-cropped` is NAME without the fault of its padding. `NAME-generalised` is BAM's
+generalised few-shot evaluation at NAME's sizes. The released code draws other episodes with another number of workers:
+its rules can be reproduced, its episodes cannot.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Episodes as pure functions of (index, fold, protocol, seed): one random generator per episode, never one per worker.
+"""Draws episodes: `sample_episodes` a protocol's test list, `TrainingEpisodes` the endless list to train on.
 
-`sample_episodes` draws the test list of a protocol, `TrainingEpisodes` the endless list to train on.
+An episode is a pure function of the source's index, the fold, the protocol, the seed and its number. It has a random
+generator of its own, so that the number of workers changes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fewseg.errors import DataError, UsageError, check_choice
 NOVEL_RULES = ("drop", "background", "ignore")
 DRAWS = ("image", "class")
 
-# The first number after the seed: streams that must not coincide.
+# Every kind of draw has its own random stream: this number stands after the seed.
 _DRAW, _EPOCH, _CLASS_ORDER, _QUERY_ORDER = range(4)
 
 
@@ -39,9 +40,9 @@ def training_images(source: ImageSource, fold: Fold, *, novel: str = "drop") -> 
 
 
 class TrainingEpisodes:
-    """What to train on: a query image, one of its classes, supports that are uniform without repeats and never the
-    query.
+    """What to train on: a query image, one of its classes, and supports.
 
+    Supports are uniform among the class's other training images, without repeats.
     With `draw="image"`, the papers' rule, every training image is the query once per epoch, in an order shuffled anew,
     and the class is uniform among the base classes with at least `min_pixels` pixels in it. With `draw="class"` the
     class is uniform among all base classes and the query among its images, so that rare classes count as much.

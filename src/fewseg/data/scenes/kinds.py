@@ -410,7 +410,7 @@ def _eye(x: float, y: float, size: float) -> list[Part]:
     ]
 
 
-# Contiguous fives are the folds: each mixes plants, animals, minerals and made things, so that novel means new.
+# Every five in a row are the novel classes of a fold. Each five mixes plants, animals and made things.
 KINDS = (
     Kind("star", star, np.pi, 0.05),
     Kind("fish", fish, 0.7, 0.3),

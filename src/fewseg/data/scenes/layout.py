@@ -1,4 +1,4 @@
-"""Where things stand in a scene: geometry alone, from which label maps are drawn without any shading."""
+"""Where things stand in a scene. Label maps are drawn from this geometry alone, without any shading."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fewseg.data.scenes.kinds import KINDS
 from fewseg.data.scenes.outlines import WOOD, Part, Points, bezier, blob, ribbon
 
 SUPERSAMPLING = 3
-"""Outlines are rounded to a third of a pixel and drawn there: edges are smooth, and label maps exact on any machine."""
+"""Outlines are rounded to a third of a pixel: edges are smooth, and label maps are the same on any machine."""
 _GRID = 96
-"""Longest side of the coarse grid on which placement is tried; independent of the image size, so is the scene."""
+"""Longest side of the grid on which placement is tried: it does not depend on the image's size, nor does the scene."""
 _VISIBLE = 0.62
 """Share of an object that those in front of it must leave uncovered."""
 

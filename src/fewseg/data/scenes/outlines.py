@@ -16,7 +16,7 @@ from fewseg.data.scenes import texture
 Points = NDArray[np.float64]
 
 MAIN, ACCENT, DARK, PALE, WOOD = range(5)
-"""Tones: places in an object's own random palette, so that no class owns a colour."""
+"""Tones: places in an individual's own random palette, so that no class can be told by its colour."""
 
 
 class Frame(NamedTuple):

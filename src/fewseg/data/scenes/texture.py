@@ -1,7 +1,8 @@
-"""Surfaces of `scenes`: functions of pattern coordinates that give a colour mix and a brightness, and noise.
+"""The surfaces of things in `scenes`, one function each, and the noise that they and the grounds are made with.
 
-A surface is `f(u, v, amount, noise) -> (mix, shade)`: `u`, `v` (h, w) in the part's frame (about -1..1), `amount`
-its count, `noise` (h, w) in -1..1; `mix` 0..1 blends the part's colour to its partner's, `shade` multiplies brightness.
+A surface is `f(u, v, amount, noise) -> (mix, shade)`. `u` and `v` (h, w) are coordinates in the part's frame, about
+-1..1; `amount` is its count of stripes, dots or the like; `noise` (h, w) is in -1..1. `mix` in 0..1 blends the part's
+colour to its partner's, `shade` multiplies the brightness.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`scenes`, the built-in data set: 20 classes of drawn things, deterministic from a seed, nothing stored.
 
-Image i is a pure function of (seed, level, subset, size, i): geometry and paint have streams of their own, so that
-label maps, and with them the index, never need the shading.
+Image i is a pure function of seed, level, subset, size and i. Geometry and paint have random streams of their own, so
+that label maps and the index are made without painting.
 """
 
 from __future__ import annotations
