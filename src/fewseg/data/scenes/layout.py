@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -142,9 +142,8 @@ def _fit(class_id: int, parts: list[Part], diameter: float, *, angle: float, ben
 
 
 def _moved(thing: Thing, x: float, y: float, scale: float = 1.0) -> Thing:
-    cx, cy = thing.centre
-    centre = (cx * scale + x, cy * scale + y)
-    return Thing(thing.class_id, thing.parts, thing.matrix * scale, centre, thing.bend, thing.diameter * scale)
+    centre = (thing.centre[0] * scale + x, thing.centre[1] * scale + y)
+    return replace(thing, matrix=thing.matrix * scale, centre=centre, diameter=thing.diameter * scale)
 
 
 def _clutter(rng: np.random.Generator, shape: tuple[float, float]) -> Thing:
@@ -194,11 +193,9 @@ def _place(
 def _spot(rng: np.random.Generator, thing: Thing, shape: tuple[float, float], reach: float) -> tuple[float, float]:
     """A random centre at least `reach` of the thing's width and height from the image's border."""
     x0, y0, x1, y1 = thing.bounds
-    spot = []
-    for extent, side in ((reach * (x1 - x0), shape[1]), (reach * (y1 - y0), shape[0])):
-        margin = min(extent, side / 2)
-        spot.append(float(rng.uniform(margin, side - margin)))
-    return spot[0], spot[1]
+    margins = min(reach * (x1 - x0), shape[1] / 2), min(reach * (y1 - y0), shape[0] / 2)
+    x, y = (float(rng.uniform(margin, side - margin)) for margin, side in zip(margins, shape[::-1], strict=True))
+    return x, y
 
 
 def _coarse(thing: Thing, grid: tuple[int, int]) -> NDArray[np.bool_]:

@@ -58,6 +58,8 @@ class Folder(Divided):
         super().__init__(subset, root, holds=holds, division=division, min_pixels=min_pixels)
         self.by_class = (self.root / "masks").is_dir()
         self._all = _masks(self.root) if self.by_class else _label_maps(self.root)
+        if not self._all:
+            raise DataError(f"{self.root / 'images'} holds no pictures ({', '.join(sorted(SUFFIXES))})")
         self.class_names = self._class_names()
         self._divide([photo.id for photo in self._all])
 
@@ -107,9 +109,8 @@ class Folder(Divided):
         elif (listed := self.root / "classes.txt").is_file():
             names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
         else:
-            names = [
-                f"class_{c}" for c in range(1, 1 + int(np.flatnonzero(self._index_of_all.counts.any(axis=0)).max()))
-            ]
+            most = int(np.flatnonzero(self._index_of_all.counts.any(axis=0)).max())
+            names = [f"class_{c}" for c in range(1, 1 + most)]
         if not 1 <= len(names) <= MOST_CLASSES:
             raise DataError(f"{self.root} has {len(names)} classes; 1 to {MOST_CLASSES} are possible")
         return tuple(names)
@@ -128,7 +129,7 @@ def _masks(root: Path) -> list[_Photo]:
     for class_id, name in enumerate(_class_folders(root), 1):
         found = _photos(root / "images" / name, root / "masks" / name)
         photos += [_Photo(f"{name}/{image.stem}", image, labels, class_id) for image, labels in found]
-    return _some(root, photos)
+    return photos
 
 
 def _label_maps(root: Path) -> list[_Photo]:
@@ -136,7 +137,7 @@ def _label_maps(root: Path) -> list[_Photo]:
         raise DataError(
             f"{root} has neither masks/ nor labels/; lay it out as images/CLASS + masks/CLASS or images + labels"
         )
-    return _some(root, [_Photo(p.stem, p, labels, 0) for p, labels in _photos(root / "images", root / "labels")])
+    return [_Photo(photo.stem, photo, labels, 0) for photo, labels in _photos(root / "images", root / "labels")]
 
 
 def _class_folders(root: Path) -> list[str]:
@@ -152,9 +153,3 @@ def _photos(images: Path, labels: Path) -> list[tuple[Path, Path]]:
         if one.stem == other.stem:
             raise DataError(f"{one} and {other.name} would share one label file; rename one of them")
     return [(path, labels / f"{path.stem}.png") for path in found]
-
-
-def _some(root: Path, photos: list[_Photo]) -> list[_Photo]:
-    if not photos:
-        raise DataError(f"{root / 'images'} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    return photos
