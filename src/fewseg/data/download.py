@@ -267,17 +267,13 @@ def _check_members(archive: Path, directory: Path, members: list[_Member], limit
         if not member.plain:
             raise DataError(f"{archive}: member {member.name!r} is a link or a device; such archives are not unpacked")
     total = sum(member.size for member in members)
-    allowed = shutil.disk_usage(_existing(directory)).free if limit is None else limit
+    there = next(path for path in (root, *root.parents) if path.exists())
+    allowed = shutil.disk_usage(there).free if limit is None else limit
     if total > allowed:
         raise DataError(
             f"{archive} ({_size(archive)} bytes) would unpack to {total} bytes, but "
             f"{'the disk has' if limit is None else 'this data set has at most'} {allowed}; nothing was unpacked"
         )
-
-
-def _existing(path: Path) -> Path:
-    """The directory, or the nearest one above it that is there."""
-    return path if path.exists() else _existing(path.parent)
 
 
 def _part(target: Path) -> Path:
