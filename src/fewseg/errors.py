@@ -1,10 +1,16 @@
-"""The two kinds of error that a user can mend; the command line turns them into exit codes."""
+"""The two kinds of error that a user can mend, and the check of a name against those allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class FewsegError(Exception):
     """An error whose text says what was given, what is allowed and what to do."""
 
     exit_code = 1
+    """What the command line ends with."""
 
 
 class UsageError(FewsegError, ValueError):
@@ -15,3 +21,16 @@ class UsageError(FewsegError, ValueError):
 
 class DataError(FewsegError, ValueError):
     """A file or data set that is missing, broken or too small for what was asked (exit code 1)."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The sentence "Did you mean 'x'?" where a known name is close to the given one, else an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def check_choice(what: str, value: str, allowed: Iterable[str]) -> None:
+    """UsageError where a value is none of those allowed; `what` names the option."""
+    known = list(allowed)
+    if value not in known:
+        raise UsageError(f"unknown {what} {value!r}; choose {', '.join(known)}.{suggest(str(value), known)}")

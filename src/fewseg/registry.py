@@ -6,28 +6,20 @@ enough. Code outside the package registers a class with `register`, or is named 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import fewseg.data.sets
 import fewseg.models
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, suggest
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.parts.base_learner import PSPNet
 
 Kind = Literal["model", "source"]
 _PACKAGES = {"model": fewseg.models, "source": fewseg.data.sets}
 _REGISTERED: dict[str, dict[str, type[Any]]] = {"model": {}, "source": {}}
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The sentence "Did you mean 'x'?" where a known name is close to the given one, else an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def register(kind: Kind, cls: type[Any]) -> type[Any]:

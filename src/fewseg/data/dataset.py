@@ -1,4 +1,4 @@
-"""Episodes and supervised samples as torch data sets by global number, and a loader that never depends on workers."""
+"""Episodes and base-class samples as torch data sets by number, and a loader whose output no worker count changes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fewseg.data.episodes.lists import EpisodeSpec
-from fewseg.data.episodes.sampling import check_novel, epoch_order, training_images
+from fewseg.data.episodes.sampling import NOVEL_RULES, epoch_order, training_images
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Transform, sample_seed
 from fewseg.episode import IGNORE, Episode
-from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.errors import DataError, FewsegError, UsageError, check_choice
 
 
 @dataclass
@@ -72,7 +72,7 @@ class EpisodeDataset(Dataset[Sample]):
 
     def __getitem__(self, g: int) -> Sample:
         spec = self._spec_of(g)
-        photo, labels, (maps,) = self.read(spec.query, [spec.class_id])
+        photo, labels, maps = self.read(spec.query, spec.class_id)
         image, mask = self.transform(photo, maps, sample_seed(self.seed, g, 0))
         supports = [
             self._support(i, spec.class_id, sample_seed(self.seed, g, slot)) for slot, i in enumerate(spec.support, 1)
@@ -92,17 +92,23 @@ class EpisodeDataset(Dataset[Sample]):
     @staticmethod
     def collate(samples: Sequence[Sample]) -> Sample:
         """One batch from several samples."""
-        return collate(samples)
+        return Sample(
+            Episode.cat([sample.episode for sample in samples]),
+            tuple(spec for sample in samples for spec in sample.specs),
+            tuple(truth for sample in samples for truth in sample.truth),
+            tuple(truth for sample in samples for truth in sample.base_truth),
+            tuple(labels for sample in samples for labels in sample.labels),
+        )
 
     def _support(self, i: int, class_id: int, seed: int) -> tuple[Tensor, Tensor]:
-        image, _, (maps,) = self.read(i, [class_id])
+        image, _, maps = self.read(i, class_id)
         return self._support_transform(image, maps, seed)
 
     def load_views(self, i: int, views: Iterable[int]) -> dict[int, tuple[Tensor, ImageLabels]]:
-        """Views of an image (3, S, S) with their labels: the same whatever the seed, and whatever the fold if it has no
-        novel class in it.
+        """Views of an image (3, S, S) with their labels, by number.
 
-        View 0 is transformed by seed 0, view 1 is view 0 mirrored, the others are `further_views`, by their own seeds.
+        View 0 is `transform` with seed 0, view 1 is view 0 flipped, the others are `further_views` with seeds of their
+        own. None depends on the data set's seed, nor on the fold as long as the image holds no unseen class.
         """
         found: dict[int, tuple[Tensor, ImageLabels]] = {}
         wanted = sorted(views)
@@ -111,9 +117,8 @@ class EpisodeDataset(Dataset[Sample]):
         image, labels = _load(self.source, i)
         local, class_ids = _localise(labels)
         unseen = [n for n, c in enumerate(class_ids, start=1) if c not in self.fold.base]
-        shown = np.where(
-            np.isin(local, unseen), np.uint8(0), local
-        )  # no cut may depend on classes that are not trained
+        # no cut may depend on classes that are not trained
+        shown = np.where(np.isin(local, unseen), np.uint8(0), local)
         for view in wanted:
             if view == 1 and 0 in found:
                 pixels, plain = found[0]
@@ -131,11 +136,10 @@ class EpisodeDataset(Dataset[Sample]):
         full = labels.full(np.dtype(np.uint8 if len(self.source.class_names) < IGNORE else np.uint16))
         return torch.from_numpy(np.stack([self._mask(full, class_id), self._lookup[full]]))
 
-    def read(self, i: int, class_ids: Sequence[int]) -> tuple[Image.Image, NDArray[Any], NDArray[np.uint8]]:
-        """An image and its label map (H, W) as they are and, per class, the class mask and base labels (n, 2, H, W)."""
+    def read(self, i: int, class_id: int) -> tuple[Image.Image, NDArray[Any], NDArray[np.uint8]]:
+        """An image and its label map (H, W) as they are, and the class mask and base labels (2, H, W)."""
         image, labels = _load(self.source, i)
-        base = self._lookup[labels]
-        return image, labels, np.stack([np.stack([self._mask(labels, c), base]) for c in class_ids])
+        return image, labels, np.stack([self._mask(labels, class_id), self._lookup[labels]])
 
     def _mask(self, labels: NDArray[Any], class_id: int) -> NDArray[np.uint8]:
         mask = np.where(labels == np.iinfo(labels.dtype).max, IGNORE, labels == class_id).astype(np.uint8)
@@ -206,7 +210,7 @@ def base_lookup(source: ImageSource, fold: Fold, *, novel: str) -> NDArray[np.ui
 
     More classes than a byte holds (FSS-1000) have no base labels: all of their table is 255.
     """
-    check_novel(novel)
+    check_choice("data.novel", novel, NOVEL_RULES)
     if len(source.class_names) >= IGNORE:
         return np.full(2**16, IGNORE, np.uint8)
     table = fold.base_lookup()
@@ -224,17 +228,6 @@ def _load(source: ImageSource, i: int) -> tuple[Image.Image, NDArray[Any]]:
             f" but its labels are {labels.shape[1]} x {labels.shape[0]}; they must be of one size"
         )
     return image, labels
-
-
-def collate(samples: Sequence[Sample]) -> Sample:
-    """One batch from several samples."""
-    return Sample(
-        Episode.cat([sample.episode for sample in samples]),
-        tuple(spec for sample in samples for spec in sample.specs),
-        tuple(truth for sample in samples for truth in sample.truth),
-        tuple(truth for sample in samples for truth in sample.base_truth),
-        tuple(labels for sample in samples for labels in sample.labels),
-    )
 
 
 class GlobalSampler:
@@ -257,8 +250,9 @@ class GlobalSampler:
 
 
 class Loader:
-    """The batches of a torch loader. An error of ours in one of its processes is raised here as it was there, without
-    the traceback that torch puts into its text.
+    """The batches of a torch loader.
+
+    A FewsegError of one of its processes is raised here unchanged, without the traceback that torch adds to its text.
     """
 
     def __init__(self, batches: DataLoader[Any]) -> None:
@@ -284,7 +278,7 @@ class Loader:
 
 @dataclass
 class _Told(Dataset[Any]):
-    """A data set whose FewsegErrors are items, so that they come through a loader's pipe whole."""
+    """A data set that gives a FewsegError as an item: raised in a loader process, it would lose its type."""
 
     inner: Dataset[Any]
 
@@ -304,8 +298,9 @@ class _Told(Dataset[Any]):
 
 
 def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers: int = 0) -> Loader:
-    """A loader over lists of global numbers, or of what the data set takes; its output is the same for any number of
-    workers (processors at most).
+    """A loader over lists of numbers, or of whatever items the data set takes.
+
+    Its output is the same for any number of workers; there are never more than processors.
     """
     workers = min(workers, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn") if workers else None
@@ -319,7 +314,7 @@ def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers:
             worker_init_fn=_one_thread,
             multiprocessing_context=context,
             persistent_workers=workers > 0,
-            generator=torch.Generator(),  # the loader draws a seed: not from the stream that initialises models
+            generator=torch.Generator(),  # the seed that a loader draws must not come from the stream that models use
         )
     )
 

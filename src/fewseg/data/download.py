@@ -1,4 +1,4 @@
-"""Fetches public data sets from their own hosts: resumed after a break, checked, unpacked in their directory only."""
+"""Public data sets, fetched from their own hosts: resumed after a break, checked, unpacked in their directory only."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from fewseg.data.index import Progress
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.files import replacing
 
 _PIECE = 2**20
@@ -105,8 +105,7 @@ def download(
             f" it into {root} (CLASS/1.jpg, CLASS/1.png, ...), and put train.txt, val.txt and test.txt there,"
             " a class a line"
         )
-    if name not in archives:
-        raise UsageError(f"nothing known to download as {name!r}; choose {', '.join(archives)}")
+    check_choice("download", name, archives)
     root = Path(root)
     (root / ".fewseg").mkdir(parents=True, exist_ok=True)
     open_ones = [archive for archive in archives[name] if not _done(root, archive).exists()]
@@ -164,10 +163,12 @@ def extract(archive: Path, directory: Path, *, limit: int | None = None, progres
     DataError, before anything is written, for a member that would land outside `directory`, that is a link or a device,
     or for more bytes than allowed; also where a member holds more than the archive says of it.
     """
+    # not by tarfile's data filter: it takes links, and moves absolute paths inside, which are refused here; it does not
+    # know zip files and is missing before Python 3.11.4
     opened = zipfile.ZipFile if archive.suffix == ".zip" else tarfile.open
     try:
         with opened(archive) as package:
-            members = _members(package)
+            members = list(_members(package))
             _check_members(archive, directory, members, limit)
             steps = progress(members, f"unpacking {archive.name}", len(members)) if progress else members
             for member in steps:
@@ -239,29 +240,18 @@ class _Member:
     open: Callable[[], IO[bytes]]
 
 
-def _members(package: zipfile.ZipFile | tarfile.TarFile) -> list[_Member]:
+def _members(package: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
+    """All but the directories."""
     if isinstance(package, zipfile.ZipFile):
-        files = (info for info in package.infolist() if not info.is_dir())
-        return [
-            _Member(info.filename, info.file_size, _is_plain(info.external_attr >> 16), partial(package.open, info))
-            for info in files
-        ]
-    return [
-        _Member(info.name, info.size, info.isfile(), partial(_open_tar, package, info))
-        for info in package
-        if not info.isdir()
-    ]
-
-
-def _is_plain(mode: int) -> bool:
-    return stat.S_IFMT(mode) in (0, stat.S_IFREG)
-
-
-def _open_tar(package: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    source = package.extractfile(info)
-    if source is None:
-        raise DataError(f"{package.name}: member {info.name!r} is no file")
-    return source
+        for info in package.infolist():
+            if not info.is_dir():
+                plain = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+                yield _Member(info.filename, info.file_size, plain, partial(package.open, info))
+        return
+    for info in package:
+        if not info.isdir():
+            open_file = cast(Callable[..., IO[bytes]], package.extractfile)  # None only for what is not plain
+            yield _Member(info.name, info.size, info.isfile(), partial(open_file, info))
 
 
 def _check_members(archive: Path, directory: Path, members: list[_Member], limit: int | None) -> None:
@@ -277,17 +267,13 @@ def _check_members(archive: Path, directory: Path, members: list[_Member], limit
         if not member.plain:
             raise DataError(f"{archive}: member {member.name!r} is a link or a device; such archives are not unpacked")
     total = sum(member.size for member in members)
-    allowed = shutil.disk_usage(_existing(directory)).free if limit is None else limit
+    there = next(path for path in (root, *root.parents) if path.exists())
+    allowed = shutil.disk_usage(there).free if limit is None else limit
     if total > allowed:
         raise DataError(
             f"{archive} ({_size(archive)} bytes) would unpack to {total} bytes, but "
             f"{'the disk has' if limit is None else 'this data set has at most'} {allowed}; nothing was unpacked"
         )
-
-
-def _existing(path: Path) -> Path:
-    """The directory, or the nearest one above it that is there."""
-    return path if path.exists() else _existing(path.parent)
 
 
 def _part(target: Path) -> Path:

@@ -71,8 +71,8 @@ def read_labels(file: File) -> NDArray[np.uint8]:
     if image.format in _LOSSY:
         raise DataError(f"{_name(file)}: {image.format} changes pixel values, so class ids cannot be read; use PNG")
     if image.mode in ("P", "PA"):
-        return _channels(image)[..., 0].astype(np.uint8)
-    values = np.asarray(image) if image.mode in _DEEP else _channels(image)
+        return _first_channel(image).astype(np.uint8)
+    values = np.asarray(image) if image.mode in _DEEP else np.atleast_3d(np.asarray(image))
     if image.mode in ("RGB", "RGBA", "LA"):
         values = values[..., : len(image.getbands()) - (image.mode != "RGB")]
     if values.ndim == 3:
@@ -163,7 +163,7 @@ def mask_of(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in ("LA", "La", "RGBA", "RGBa") and (alpha := np.asarray(image)[..., -1]).min() < alpha.max():
         return (alpha >= 128).astype(np.uint8)
     if image.mode in ("P", "PA") and not _grey_palette(image):
-        index = _channels(image)[..., 0]
+        index = _first_channel(image)
         mask = (index > 0).astype(np.uint8)
         if ((index > 0) & (index < IGNORE)).any():
             mask[index == IGNORE] = IGNORE
@@ -200,6 +200,12 @@ def label_colors() -> NDArray[np.uint8]:
         for channel in range(3):
             colors[:, channel] |= ((values >> (3 * bit + channel)) & 1) << (7 - bit)
     return colors.astype(np.uint8)
+
+
+def class_color(class_id: int) -> tuple[int, int, int]:
+    """The RGB of a class in overlays: that of `label_colors`, from class 255 on those of the first classes again."""
+    red, green, blue = label_colors()[1 + (class_id - 1) % 254].tolist()
+    return red, green, blue
 
 
 def overlay(
@@ -259,15 +265,14 @@ def _name(file: File) -> str:
     return str(file if isinstance(file, str | os.PathLike) else getattr(file, "name", "the given file"))
 
 
-def _channels(image: Image.Image) -> NDArray[Any]:
-    """(H, W, C) values of an image as they are stored; palettes give indices."""
-    values = np.asarray(image)
-    return values[..., None] if values.ndim == 2 else values
+def _first_channel(image: Image.Image) -> NDArray[Any]:
+    """(H, W) values of an image's first channel as they are stored; palettes give indices."""
+    return np.atleast_3d(np.asarray(image))[..., 0]
 
 
 def _grey_palette(image: Image.Image) -> bool:
     colors = np.asarray(image.getpalette("RGB") or [0, 0, 0], np.uint8).reshape(-1, 3)
-    used = colors[np.unique(_channels(image)[..., 0]).clip(max=len(colors) - 1)]
+    used = colors[np.unique(_first_channel(image)).clip(max=len(colors) - 1)]
     return bool((used == used[:, :1]).all())
 
 
@@ -278,5 +283,5 @@ def _mask_values(image: Image.Image) -> NDArray[Any]:
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
     if image.mode in ("L", "LA", "La"):
-        return _channels(image)[..., 0]
+        return _first_channel(image)
     return np.asarray(image.convert("RGB")).max(-1)

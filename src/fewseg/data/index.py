@@ -17,9 +17,10 @@ import platformdirs
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewseg.data.images import read_image
 from fewseg.data.source import SUBSETS, SourceIndex
 from fewseg.episode import IGNORE
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.files import replacing
 
 VERSION = 1
@@ -30,25 +31,25 @@ Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 class Indexed:
-    """What the sources on disk share: the subset, and an index that is built on first use and cached.
+    """What the sources on disk share: subset, directory, and an index that is built on first use and cached.
 
-    `progress` may be set on a source before its index is used; the command line sets it to a bar.
+    A source that gives `holds`, what its directory has in it, is refused without a `root`. `progress` may be set on a
+    source before its index is used; the command line sets it to a bar.
     """
 
     name: str
-    progress: Progress | None = None
-
-    def __init__(self, subset: str) -> None:
-        if subset not in SUBSETS:
-            raise UsageError(f"unknown subset {subset!r}; choose {' or '.join(SUBSETS)}")
-        self.subset = subset
-
     class_names: tuple[str, ...]
     ids: Sequence[str]
+    root: Path
+    progress: Progress | None = None
 
-    def load(self, i: int) -> tuple[Image.Image, NDArray[Any]]:
-        """Image `i` as RGB and its (H, W) label map."""
-        raise NotImplementedError
+    def __init__(self, subset: str, root: str | None = None, *, holds: str | None = None) -> None:
+        check_choice("subset", subset, SUBSETS)
+        self.subset = subset
+        if root is not None:
+            self.root = Path(root)
+        elif holds is not None:
+            raise UsageError(f"{self.name} needs a directory: give data.root=DIR with {holds} in it")
 
     def image_path(self, i: int) -> Path:
         """The photo's file, whether or not it is there."""
@@ -57,6 +58,10 @@ class Indexed:
     def labels(self, i: int) -> NDArray[Any]:
         """The (H, W) label map of image `i`, without its photo."""
         raise NotImplementedError
+
+    def load(self, i: int) -> tuple[Image.Image, NDArray[Any]]:
+        """Image `i` as RGB and its (H, W) label map."""
+        return read_image(self.image_path(i)), self.labels(i)
 
     @property
     def index(self) -> SourceIndex:

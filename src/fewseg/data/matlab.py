@@ -1,11 +1,12 @@
 """The one kind of MATLAB file that is read here: a struct with a label map (SBD's `cls` files), MAT format 5.
 
-scipy's reader takes sizes and types from the file's words and crashes the process on damaged ones; here nothing is read
-beyond what is there.
+scipy's reader (1.17) trusts the types and sizes that a file states: 4 of 3,000 files with a few changed bytes ended the
+process with a segmentation fault in `read_var_array`. Here nothing is read beyond what is there.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,29 +26,27 @@ _MATRIX, _COMPRESSED, _STRUCT, _NUMERIC = 14, 15, 2, range(6, 16)
 class _Element:
     kind: int
     content: memoryview
-    order: Literal["little", "big"]
+    order: Literal["<", ">"]
+    """Of bytes: < or >."""
 
-    def numbers(self) -> NDArray[Any]:
-        if self.kind not in _NUMBERS:
+    def numbers(self, kinds: str = "iuf") -> NDArray[Any]:
+        dtype = np.dtype(_NUMBERS.get(self.kind, "V1")).newbyteorder(self.order)
+        if dtype.kind not in kinds:
             raise ValueError(f"type {self.kind} is none of numbers")
-        return np.frombuffer(self.content, np.dtype(_NUMBERS[self.kind]).newbyteorder(self.order))
+        return np.frombuffer(self.content, dtype)
 
     def parts(self) -> Iterator[_Element]:
         """The elements inside; ValueError where one is longer than what holds it."""
-        data, at = self.content, 0
-        while at + 8 <= len(data):
-            first = int.from_bytes(data[at : at + 4], self.order)
-            if size := first >> 16:  # up to four bytes lie in the tag itself
-                kind, begin, after = first & 0xFFFF, at + 4, at + 8
-                if size > 4:
-                    raise ValueError(f"an element at byte {at} has a wrong tag")
-            else:
-                kind, size, begin = first, int.from_bytes(data[at + 4 : at + 8], self.order), at + 8
-                after = begin + size + (0 if kind == _COMPRESSED else -size % 8)
-            if begin + size > len(data):
-                raise ValueError(f"an element at byte {at} has {size} bytes, but {len(data) - begin} are left")
-            yield _Element(kind, data[begin : begin + size], self.order)
-            at = after
+        at = 0
+        while at + 8 <= len(self.content):
+            kind, size = struct.unpack_from(f"{self.order}II", self.content, at)
+            begin, small = at + 8, kind >> 16
+            if small:  # up to four bytes lie in the tag itself
+                kind, size, begin = kind & 0xFFFF, small, at + 4
+            if small > 4 or begin + size > len(self.content):
+                raise ValueError(f"an element at byte {at} has {size} bytes, more than there are")
+            yield _Element(kind, self.content[begin : begin + size], self.order)
+            at = at + 8 if small else begin + size + (0 if kind == _COMPRESSED else -size % 8)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def read_field(path: Path, variable: str, field: str) -> NDArray[Any]:
     Raises ValueError that says what is wrong with the file, OSError where it cannot be read.
     """
     content = memoryview(path.read_bytes())
-    orders: dict[bytes, Literal["little", "big"]] = {b"IM": "little", b"MI": "big"}
+    orders: dict[bytes, Literal["<", ">"]] = {b"IM": "<", b"MI": ">"}
     order = orders.get(bytes(content[126:128]))
     if order is None:
         raise ValueError("it is no MATLAB file of format 5")
@@ -83,10 +82,8 @@ def _unpacked(element: _Element) -> _Element:
         content = unpacking.decompress(element.content, MOST_BYTES)
     except zlib.error as error:
         raise ValueError(str(error)) from error
-    if unpacking.unconsumed_tail:
-        raise ValueError(f"it unpacks to more than {MOST_BYTES >> 20} MB")
-    if not unpacking.eof:
-        raise ValueError("it is cut off")
+    if unpacking.unconsumed_tail or not unpacking.eof:
+        raise ValueError(f"it is cut off, or unpacks to more than {MOST_BYTES >> 20} MB")
     return next(_Element(0, memoryview(content), element.order).parts(), element)
 
 
@@ -94,21 +91,22 @@ def _matrix(element: _Element) -> _Matrix:
     parts = tuple(element.parts()) if element.kind == _MATRIX else ()
     if len(parts) < 3:
         raise ValueError("an array lacks its flags, dimensions or name")
-    flags, shape = parts[0].numbers(), parts[1].numbers()
-    if not len(flags) or shape.dtype.kind not in "iu" or (shape < 0).any():
+    flags, shape = parts[0].numbers("iu"), parts[1].numbers("iu")
+    if not len(flags) or (shape < 0).any():
         raise ValueError("an array has no flags or no dimensions")
     return _Matrix(int(flags[0]) & 0xFF, tuple(shape.tolist()), bytes(parts[2].content).decode("latin-1"), parts[3:])
 
 
-def _field(struct: _Matrix, name: str) -> _Element:
-    if struct.kind != _STRUCT or struct.shape != (1, 1) or len(struct.rest) < 2:
-        raise ValueError(f"{struct.name} is no struct of 1 x 1")
-    length, names = struct.rest[0].numbers(), bytes(struct.rest[1].content)
+def _field(matrix: _Matrix, name: str) -> _Element:
+    if matrix.kind != _STRUCT or matrix.shape != (1, 1) or len(matrix.rest) < 2:
+        raise ValueError(f"{matrix.name} is no struct of 1 x 1")
+    length, names = matrix.rest[0].numbers("iu"), bytes(matrix.rest[1].content)
     step = int(length[0]) if len(length) else 0
     fields = [names[at : at + step].split(b"\0")[0] for at in range(0, len(names), step)] if step > 0 else []
-    if name.encode() not in fields or fields.index(name.encode()) + 2 >= len(struct.rest):
-        raise ValueError(f"{struct.name} has no field {name}")
-    return struct.rest[2 + fields.index(name.encode())]
+    values = dict(zip(fields, matrix.rest[2:], strict=False))
+    if name.encode() not in values:
+        raise ValueError(f"{matrix.name} has no field {name}")
+    return values[name.encode()]
 
 
 def _numbers(matrix: _Matrix) -> NDArray[Any]:

@@ -1,9 +1,10 @@
-"""Where images come from: ImageSource, the index of what every image holds, and the folds of base and novel classes."""
+"""What a data set is: the contract ImageSource, the index of what images hold, and folds of base and novel classes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -12,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, check_choice
 
 SUBSETS = ("train", "test")
+SCHEMES = ("interleaved", "contiguous")
+"""How consecutive folds take their novel classes: every fourth class, or one block after the other."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,12 @@ class Fold:
     novel: tuple[int, ...]
     base: tuple[int, ...]
     held_out: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, index: int, novel: Iterable[int], *, classes: int) -> Fold:
+        """The fold with these novel classes, in which all others of 1..`classes` are base."""
+        chosen = set(novel)
+        return cls(index, tuple(sorted(chosen)), tuple(c for c in range(1, classes + 1) if c not in chosen))
 
     def hold_out(self, count: int) -> Fold:
         """The fold with `count` base classes, evenly spaced among them, moved to `held_out`."""
@@ -68,13 +77,10 @@ def make_fold(index: int, *, classes: int, folds: int = 4, scheme: str = "contig
     size = classes // folds
     if size < 1:
         raise UsageError(f"{classes} classes cannot be divided into {folds} folds; give data.folds={classes} or fewer")
-    if scheme == "contiguous":
-        novel = tuple(range(size * index + 1, size * (index + 1) + 1))
-    elif scheme == "interleaved":
-        novel = tuple(folds * n + index + 1 for n in range(size))
-    else:
-        raise UsageError(f"unknown fold scheme {scheme!r}; choose contiguous or interleaved")
-    return Fold(index, novel, tuple(c for c in range(1, classes + 1) if c not in novel))
+    check_choice("scheme", scheme, SCHEMES)
+    first = size * index + 1
+    novel = range(index + 1, folds * size + 1, folds) if scheme == "interleaved" else range(first, first + size)
+    return Fold.of(index, novel, classes=classes)
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ class AugmentConfig:
     crop: bool = False
     """Whether to end in a random crop of the square (PFENet, BAM, base training), not by squeezing to it (HDMNet)."""
     keep_foreground: float = 0.85
-    """A crop is redrawn, up to 31 times, until it keeps this share of the label 1, a cut until it keeps it of every
-    class (else it is the whole image); 0 takes the first."""
+    """A crop is drawn up to 31 times until it keeps this share of the label 1; 0 takes the first. A cut (`area`) must
+    keep the share of every class; after 31 tries it is the whole image."""
 
 
 class Squeeze:

@@ -194,7 +194,7 @@ class _Images(Dataset[Any]):
         self.dataset, self.protocol = dataset, protocol
 
     def __getitem__(self, need: Need) -> tuple[tuple[int, int], Loaded]:
-        image, labels, (maps,) = self.dataset.read(need.image, [need.class_id])
+        image, labels, maps = self.dataset.read(need.image, need.class_id)
         pixels = mask = None
         scored = _at_scored_size(torch.from_numpy(maps), self.protocol)
         if need.pixels or (need.truth and self.protocol.scored_at == "input"):

@@ -1,4 +1,4 @@
-"""The job behind `fewseg segment`: masks of files, folders and videos in the formats that other tools read."""
+"""Segments files, folders and videos, and writes masks in the formats that other tools read (`fewseg segment`)."""
 
 from fewseg.segment.jobs import Job, plan
 from fewseg.segment.run import SegmentSummary, segment_folder

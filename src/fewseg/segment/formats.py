@@ -1,4 +1,4 @@
-"""What `fewseg segment` writes: mask PNGs, overlays, COCO, YOLO segmentation and GeoJSON."""
+"""The files that `fewseg segment` writes: mask PNGs, overlays, COCO, YOLO segmentation and GeoJSON."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def write(files: dict[str, Path], image: Image.Image, labels: NDArray[np.uint8],
 
 def overlay(image: Image.Image, labels: NDArray[np.uint8], *, several: bool) -> Image.Image:
     """The picture with every class tinted in its colour."""
-    for label in np.unique(labels[labels > 0]):
-        red, green, blue = images.label_colors()[label].tolist() if several else images.FOREGROUND_COLOR
-        image = images.overlay(image, labels == label, color=(red, green, blue))
+    for label in _present(labels):
+        color = images.class_color(label) if several else images.FOREGROUND_COLOR
+        image = images.overlay(image, labels == label, color=color)
     return image
 
 
@@ -58,32 +58,40 @@ def yolo(labels: NDArray[np.uint8]) -> str:
     """
     height, width = labels.shape
     lines = []
-    for label in np.unique(labels[labels > 0]):
-        for rings, _ in polygons(labels == label):
-            corners = joined(rings)[:-1] / (width, height)
-            lines.append(f"{label - 1} " + " ".join(f"{value:.6g}" for value in corners.ravel()))
-    return "".join(f"{line}\n" for line in lines)
+    for label, rings, _ in _parts(labels):
+        corners = joined(rings)[:-1] / (width, height)
+        lines.append(f"{label - 1} " + " ".join(f"{value:.6g}" for value in corners.ravel()) + "\n")
+    return "".join(lines)
 
 
 def geojson(labels: NDArray[np.uint8], names: Sequence[str]) -> str:
     """A FeatureCollection in pixel coordinates (x to the right, y down, pixel (0, 0) from 0 to 1), holes included."""
     features = []
-    for label in np.unique(labels[labels > 0]):
-        for rings, pixels in polygons(labels == label):
-            properties = {"class": names[label - 1], "class_id": int(label), "pixels": pixels}
-            features.append({"type": "Feature", "properties": properties, "geometry": _geometry(rings)})
+    for label, rings, pixels in _parts(labels):
+        properties = {"class": names[label - 1], "class_id": label, "pixels": pixels}
+        features.append({"type": "Feature", "properties": properties, "geometry": _geometry(rings)})
     height, width = labels.shape
     size = {"width": width, "height": height}
     return json.dumps({"type": "FeatureCollection", "image": size, "features": features}) + "\n"
 
 
+def _parts(labels: NDArray[np.uint8]) -> Iterator[tuple[int, list[Ring], int]]:
+    """Every connected part of every class: its label, its rings, its number of pixels."""
+    for label in _present(labels):
+        for rings, pixels in polygons(labels == label):
+            yield label, rings, pixels
+
+
+def _present(labels: NDArray[np.uint8]) -> list[int]:
+    return np.unique(labels[labels > 0]).tolist()
+
+
 def _geometry(rings: list[Ring]) -> dict[str, Any]:
     grouped: list[list[Any]] = []
     for ring in rings:
-        if is_hole(ring):
-            grouped[-1].append(ring.tolist())
-        else:
-            grouped.append([ring.tolist()])
+        if not is_hole(ring):
+            grouped.append([])
+        grouped[-1].append(ring.tolist())
     if len(grouped) == 1:
         return {"type": "Polygon", "coordinates": grouped[0]}
     return {"type": "MultiPolygon", "coordinates": grouped}
@@ -97,9 +105,8 @@ class CocoWriter:
         self.images: list[dict[str, Any]] = []
         self.annotations = 0
         categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
-        file.write(
-            f'{{"info": {{"description": "fewseg segment"}}, "categories": {json.dumps(categories)},\n"annotations": ['
-        )
+        head = f'"info": {{"description": "fewseg segment"}}, "categories": {json.dumps(categories)}'
+        file.write(f'{{{head},\n"annotations": [')
 
     def add(self, name: str, labels: NDArray[np.uint8]) -> None:
         """One picture, and one annotation for each class that is in its labels (H, W)."""
@@ -107,18 +114,15 @@ class CocoWriter:
 
         height, width = labels.shape
         self.images.append({"id": len(self.images) + 1, "file_name": name, "width": width, "height": height})
-        for label in np.unique(labels[labels > 0]):
+        for label in _present(labels):
             code = rle.encode(np.asfortranarray(labels == label, dtype=np.uint8))
-            counts = code["counts"]
+            counts = str(code["counts"], "ascii")  # type: ignore[arg-type]
             self.annotations += 1
             entry = {
                 "id": self.annotations,
                 "image_id": len(self.images),
-                "category_id": int(label),
-                "segmentation": {
-                    "size": [height, width],
-                    "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
-                },
+                "category_id": label,
+                "segmentation": {"size": [height, width], "counts": counts},
                 "area": int(rle.area(code)),
                 "bbox": [float(side) for side in rle.toBbox(code)],
                 "iscrowd": 0,
@@ -133,12 +137,10 @@ class CocoWriter:
 @contextmanager
 def coco_file(path: Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
     """A COCO file that is whole at the end, or absent."""
-    with replacing(path) as temporary:
-        file = temporary.open("w", encoding="utf-8")
-        with file:  # closed before it is moved into place
-            writer = CocoWriter(file, classes)
-            yield writer
-            writer.finish()
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        writer = CocoWriter(file, classes)
+        yield writer
+        writer.finish()
 
 
 def write_classes(path: Path, classes: Sequence[str]) -> None:

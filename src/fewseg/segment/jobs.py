@@ -1,4 +1,4 @@
-"""What there is to segment: pictures and videos, each once, with names of outputs that never collide."""
+"""Which pictures and videos there are to segment, each once, and the names of their outputs, which never collide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scribbles, boxes and points on a photo turned into a mask: a drawing aid, no substitute for a mask.
+"""Turns scribbles, boxes and points on a photo into a mask: a drawing aid, no substitute for a mask.
 
     box:      the ellipse that touches its four sides (nearer to most objects than the full box)
     scribble: red strokes are the object, blue strokes background; what is between goes to the side that a random

@@ -1,4 +1,4 @@
-"""Many pictures, one at a time: read, segmented, written, and what could not be read told at the end."""
+"""Segments many pictures, one at a time, and lists at the end those that could not be read."""
 
 from __future__ import annotations
 

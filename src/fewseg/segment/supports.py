@@ -1,4 +1,4 @@
-"""Annotated photos as people name them: groups on the command line, and a folder of classes."""
+"""Supports as a user gives them: options of the command line in their order, or a folder with a folder per class."""
 
 from __future__ import annotations
 

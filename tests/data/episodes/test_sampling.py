@@ -193,7 +193,7 @@ def test_other_rules_keep_images_with_novel_classes() -> None:
     fold = source.fold(0)
     dropped, kept = (set(training_images(source, fold, novel=rule).tolist()) for rule in ("drop", "background"))
     assert dropped < kept
-    with pytest.raises(UsageError, match="unknown rule novel='keep'"):
+    with pytest.raises(UsageError, match=r"unknown data\.novel 'keep'; choose drop, background, ignore"):
         training_images(source, fold, novel="keep")
 
 

@@ -76,7 +76,7 @@ def test_folds_by_name(masks: Path) -> None:
     assert (source.fold(0).novel, source.fold(0).base) == ((1, 4), (2, 3))
     with pytest.raises(UsageError, match="makes one fold"):
         source.fold(1)
-    with pytest.raises(UsageError, match=r"novel class 'blot' is not in the data set.* Did you mean 'bolt'"):
+    with pytest.raises(UsageError, match=r"unknown novel class 'blot'; choose .* Did you mean 'bolt'"):
         Folder(root=str(masks), novel_classes=["blot"]).fold(0)
     with pytest.raises(UsageError, match="4 classes cannot be divided into 5 folds"):
         Folder(root=str(masks), folds=5).fold(0)

@@ -169,7 +169,7 @@ def test_min_pixels_grows_with_the_image():
     [
         ({"root": "/data"}, "needs no root"),
         ({"level": "complx"}, "Did you mean 'complex'"),
-        ({"subset": "val"}, "choose train or test"),
+        ({"subset": "val"}, "choose train, test"),
         ({"images": 0}, "give 1 to"),
         ({"size": 10}, "give 64 to"),
         ({"seed": -1}, "give 0 to"),

@@ -1,1 +1,1 @@
-"""Exports of annotation tools, read as supports: one file per format."""
+"""Readers of annotation tools' exports, which give photos with masks: one file per format."""

@@ -1,4 +1,4 @@
-"""COCO: one JSON file with polygons, run lengths and compressed run lengths, of any size."""
+"""COCO's format as supports: one JSON file with polygons, run lengths and compressed run lengths."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""COCO-format annotation files of any size: catalogued once, then read image by image where they lie.
+"""The reader of COCO-format files of any size, which are never held in memory as Python objects.
 
-The JSON text is walked element by element, never held as Python objects; the catalogue keeps where every annotation's
-text is, so that label maps are drawn from the file itself, polygons and run lengths alike.
+The JSON text is walked once, element by element. A catalogue keeps the place of every annotation's text; label maps are
+drawn from there, polygons and run lengths alike.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fewseg.errors import DataError
 
 MOST_CLASSES = 254
 MOST_PIXELS = 178_956_970
-"""Of an image, as Pillow's limit is: a label map is as large, whatever the file claims."""
+"""Of an image: Pillow's own limit, since a label map takes as much memory as the file claims."""
 _SPACE = re.compile(r"[\s]*")
 _CHUNK = 500
 """Images per task of the index's processes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -65,12 +66,8 @@ def _photo(stem: Path, folders: Sequence[Path], root: Path) -> Path:
     for base in [folder / name for folder in folders for name in dict.fromkeys((stem, Path(stem.name)))]:
         if not base.parent.is_dir():
             continue
-        for path in sorted(base.parent.glob(f"{_escaped(base.name)}.*")):
+        for path in sorted(base.parent.glob(f"{glob.escape(base.name)}.*")):
             if path.suffix.lower() in SUFFIXES:
                 return path
     places = ", ".join(str(folder) for folder in folders)
     raise DataError(f"{root}: no photo {stem} was found in {places}; give the folder of photos with --photos")
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "[]*?" else c for c in name)

@@ -16,18 +16,9 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, iterparse
 from numpy.typing import NDArray
 
+from fewseg.data.annotations import shapes
 from fewseg.data.annotations.coco_file import MOST_PIXELS
-from fewseg.data.annotations.shapes import (
-    AnnotatedPhoto,
-    Shape,
-    Size,
-    ellipse,
-    expecting,
-    find_photo,
-    pasted,
-    polygon,
-    rectangle,
-)
+from fewseg.data.annotations.shapes import AnnotatedPhoto, Shape, Size, expecting, find_photo
 from fewseg.errors import DataError
 
 
@@ -56,24 +47,24 @@ def read_cvat_xml(file: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhot
 
 def _photo(element: Any, folders: Sequence[Path], file: Path) -> AnnotatedPhoto | None:
     """The photo of an <image>, or None where no area is marked on it."""
-    shapes = [shape for child in element if (shape := _shape(child)) is not None]
-    if not shapes:
+    areas = [shape for child in element if (shape := _shape(child)) is not None]
+    if not areas:
         return None
     size = (int(element.attrib["height"]), int(element.attrib["width"]))
-    return AnnotatedPhoto(find_photo(element.attrib["name"], folders, export=file), size, shapes)
+    return AnnotatedPhoto(find_photo(element.attrib["name"], folders, export=file), size, areas)
 
 
 def _shape(element: Any) -> Shape | None:
     given = element.attrib
     turned = float(given.get("rotation", 0))
     if element.tag == "polygon":
-        draw = partial(polygon, [[float(v) for v in pair.split(",")] for pair in given["points"].split(";")])
+        draw = partial(shapes.polygon, [[float(v) for v in pair.split(",")] for pair in given["points"].split(";")])
     elif element.tag == "box":
         sides = (float(given[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
-        draw = partial(polygon, rectangle(*sides, turned=turned))
+        draw = partial(shapes.polygon, shapes.rectangle(*sides, turned=turned))
     elif element.tag == "ellipse":
         numbers = (float(given[key]) for key in ("cx", "cy", "rx", "ry"))
-        draw = partial(polygon, ellipse(*numbers, turned=turned))
+        draw = partial(shapes.polygon, shapes.ellipse(*numbers, turned=turned))
     elif element.tag == "mask":
         runs = np.array(given["rle"].split(","), np.int64)
         place = {key: int(given[key]) for key in ("left", "top", "width", "height")}
@@ -93,4 +84,4 @@ def _mask(runs: NDArray[np.int64], place: dict[str, int], size: Size) -> NDArray
     flat = np.zeros(pixels, bool)
     filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     flat[: len(filled)] = filled
-    return pasted(flat.reshape(place["height"], place["width"]), place["left"], place["top"], size)
+    return shapes.pasted(flat.reshape(place["height"], place["width"]), place["left"], place["top"], size)

@@ -16,17 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewseg.data.annotations.shapes import (
-    AnnotatedPhoto,
-    Shape,
-    Size,
-    ellipse,
-    expecting,
-    find_photo,
-    polygon,
-    read_json,
-    rotated,
-)
+from fewseg.data.annotations import shapes
+from fewseg.data.annotations.shapes import AnnotatedPhoto, Shape, Size, expecting, find_photo, read_json
 from fewseg.data.images import SUFFIXES, read_mask
 from fewseg.errors import DataError
 
@@ -46,11 +37,11 @@ def _photo(task: dict[str, Any], folders: Sequence[Path], file: Path) -> Annotat
     """A task's photo, or None where no area is marked on it."""
     done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
     results = [result for result in done[0]["result"] if "original_width" in result] if done else []
-    shapes = [shape for result in results for shape in _shapes(result, file)]
-    if not shapes:
+    areas = [shape for result in results for shape in _shapes(result, file)]
+    if not areas:
         return None
     size = (int(results[0]["original_height"]), int(results[0]["original_width"]))
-    return AnnotatedPhoto(find_photo(_address(task, file), folders, export=file), size, shapes)
+    return AnnotatedPhoto(find_photo(_address(task, file), folders, export=file), size, areas)
 
 
 def read_label_studio_png(folder: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
@@ -112,16 +103,17 @@ def _shapes(result: dict[str, Any], file: Path) -> Iterable[Shape]:
     if "rle" in value:
         draw = partial(_brush, value["rle"])
     elif "points" in value:
-        draw = partial(polygon, [[x * wide, y * high] for x, y in value["points"]])
+        draw = partial(shapes.polygon, [[x * wide, y * high] for x, y in value["points"]])
     elif "radiusX" in value:
         radii = value["radiusX"] * wide, value["radiusY"] * high
-        outline = ellipse(value["x"] * wide, value["y"] * high, *radii, turned=value.get("rotation", 0))
-        draw = partial(polygon, outline)
+        outline = shapes.ellipse(value["x"] * wide, value["y"] * high, *radii, turned=value.get("rotation", 0))
+        draw = partial(shapes.polygon, outline)
     elif "width" in value and "height" in value:
         left, top = value["x"] * wide, value["y"] * high
         right, bottom = left + value["width"] * wide, top + value["height"] * high
-        corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
-        draw = partial(polygon, rotated(corners, (left, top), value.get("rotation", 0)))  # about its first corner
+        turned = value.get("rotation", 0)  # about the box's first corner
+        outline = shapes.rectangle(left, top, right, bottom, turned=turned, about=(left, top))
+        draw = partial(shapes.polygon, outline)
     else:
         return []
     return [Shape(str(label), draw) for label in labels]

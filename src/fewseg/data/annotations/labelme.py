@@ -18,19 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewseg.data.annotations.shapes import (
-    AnnotatedPhoto,
-    Shape,
-    Size,
-    ellipse,
-    expecting,
-    find_photo,
-    line,
-    pasted,
-    polygon,
-    read_json,
-    rectangle,
-)
+from fewseg.data.annotations import shapes
+from fewseg.data.annotations.shapes import AnnotatedPhoto, Shape, Size, expecting, find_photo, read_json
 from fewseg.data.images import read_image, read_mask
 from fewseg.errors import DataError
 
@@ -42,9 +31,9 @@ def read_labelme(files: Sequence[Path], folders: Sequence[Path]) -> Iterator[Ann
     for file in files:
         content = read_json(file)
         with expecting(f"{file} is no LabelMe file"):
-            shapes = [_shape(shape) for shape in content["shapes"]]
+            areas = [_shape(shape) for shape in content["shapes"]]
             image = _photo(content, folders, file)
-            photo = AnnotatedPhoto(image, _size(content, image), shapes)
+            photo = AnnotatedPhoto(image, _size(content, image), areas)
         yield photo
 
 
@@ -67,16 +56,16 @@ def _size(content: dict[str, Any], image: Path | Image.Image) -> Size:
 def _shape(shape: dict[str, Any]) -> Shape:
     kind, points = shape.get("shape_type") or "polygon", shape["points"]
     if kind in ("polygon", "oriented_rectangle"):
-        draw = partial(polygon, points)
+        draw = partial(shapes.polygon, points)
     elif kind == "rectangle":
         (x0, y0), (x1, y1) = points
-        draw = partial(polygon, rectangle(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)))
+        draw = partial(shapes.polygon, shapes.rectangle(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)))
     elif kind == "circle":
         (cx, cy), (px, py) = points
         radius = math.hypot(px - cx, py - cy)
-        draw = partial(polygon, ellipse(cx, cy, radius, radius))
+        draw = partial(shapes.polygon, shapes.ellipse(cx, cy, radius, radius))
     elif kind in ("line", "linestrip"):
-        draw = partial(line, points, width=_LINE)
+        draw = partial(shapes.line, points, width=_LINE)
     elif kind in ("point", "points"):
         draw = partial(_discs, points)
     elif kind == "mask":
@@ -87,11 +76,11 @@ def _shape(shape: dict[str, Any]) -> Shape:
 
 
 def _discs(points: list[list[float]], size: Size) -> NDArray[np.bool_]:
-    masks = [polygon(ellipse(x, y, _POINT, _POINT), size) for x, y in points]
+    masks = [shapes.polygon(shapes.ellipse(x, y, _POINT, _POINT), size) for x, y in points]
     return np.logical_or.reduce(masks)
 
 
 def _mask(encoded: str, points: list[list[float]], size: Size) -> NDArray[np.bool_]:
     """A mask of its bounding box, as a PNG in base64; the box begins at the first point."""
     part = read_mask(io.BytesIO(base64.b64decode(encoded))) == 1
-    return pasted(part, round(points[0][0]), round(points[0][1]), size)
+    return shapes.pasted(part, round(points[0][0]), round(points[0][1]), size)

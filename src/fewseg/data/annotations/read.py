@@ -1,4 +1,4 @@
-"""Which format an export is of, and its photos and masks as supports."""
+"""Recognises the format of an annotation tool's export and gives its photos and masks as supports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What annotation tools draw, as masks: an annotated photo is a list of labelled shapes, drawn when they are needed."""
+"""What annotation tools draw, as masks: a photo with labelled shapes, each drawn when it is needed."""
 
 from __future__ import annotations
 
@@ -102,19 +102,21 @@ def _places(points: Points) -> NDArray[np.float64]:
     return places
 
 
-def rectangle(left: float, top: float, right: float, bottom: float, *, turned: float = 0.0) -> list[list[float]]:
-    """Corners of a box, turned by degrees (clockwise as seen) about its centre."""
+def rectangle(
+    left: float, top: float, right: float, bottom: float, *, turned: float = 0.0, about: Sequence[float] | None = None
+) -> list[list[float]]:
+    """Corners of a box, turned by degrees (clockwise as seen) about a point, by default its centre."""
     corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
-    return rotated(corners, ((left + right) / 2, (top + bottom) / 2), turned)
+    return _rotated(corners, about or ((left + right) / 2, (top + bottom) / 2), turned)
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float, *, turned: float = 0.0) -> list[list[float]]:
     """A polygon of an ellipse, turned by degrees (clockwise as seen) about its centre."""
     angles = [2 * math.pi * i / 180 for i in range(180)]
-    return rotated([[cx + rx * math.cos(a), cy + ry * math.sin(a)] for a in angles], (cx, cy), turned)
+    return _rotated([[cx + rx * math.cos(a), cy + ry * math.sin(a)] for a in angles], (cx, cy), turned)
 
 
-def rotated(points: Points, about: tuple[float, float], degrees: float) -> list[list[float]]:
+def _rotated(points: Points, about: Sequence[float], degrees: float) -> list[list[float]]:
     """Points turned clockwise as seen (y runs down) about a point."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     moved = [(x - about[0], y - about[1]) for x, y in points]

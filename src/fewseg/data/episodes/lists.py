@@ -1,4 +1,4 @@
-"""Which images make an episode, and lists of episodes: hashed, and kept as CSV files that a person can read."""
+"""Episodes by their images, and lists of them, which have a hash and are saved as CSV files that a person can read."""
 
 from __future__ import annotations
 
@@ -44,6 +44,14 @@ class EpisodeList:
     class_names: tuple[str, ...]
     """Names of class ids 1..N."""
 
+    @classmethod
+    def of(
+        cls, source: ImageSource, specs: Iterable[EpisodeSpec], *, fold: int, shots: int, protocol: str, seed: int
+    ) -> EpisodeList:
+        """The list of these episodes of a source."""
+        ids, names = source.index.ids, source.class_names
+        return cls(source.name, source.subset, fold, shots, protocol, seed, tuple(specs), ids, names)
+
     def __len__(self) -> int:
         return len(self.specs)
 
@@ -78,19 +86,10 @@ class EpisodeList:
                 f"{path} lists episodes of {header['source']} ({header['subset']}), but the data set in use is"
                 f" {source.name} ({source.subset})"
             )
-        shots = _number(path, 1, "shots", header["shots"])
+        fold, shots, seed = (_number(path, 1, key, header[key]) for key in ("fold", "shots", "seed"))
         rows = [(n, row) for n, row in enumerate(lines, 1) if row.strip() and not row.startswith("#")]
-        episodes = cls(
-            source=source.name,
-            subset=source.subset,
-            fold=_number(path, 1, "fold", header["fold"]),
-            shots=shots,
-            protocol=header["protocol"],
-            seed=_number(path, 1, "seed", header["seed"]),
-            specs=tuple(_read_rows(path, rows, source, shots, lacking=is_generalised(header["protocol"]))),
-            ids=source.index.ids,
-            class_names=source.class_names,
-        )
+        specs = _read_rows(path, rows, source, shots, lacking=is_generalised(header["protocol"]))
+        episodes = cls.of(source, specs, fold=fold, shots=shots, protocol=header["protocol"], seed=seed)
         if header["sha256"] not in ("", episodes.sha256):
             raise DataError(
                 f"{path} was changed after it was saved: its sha256 is {episodes.sha256[:12]}, not"

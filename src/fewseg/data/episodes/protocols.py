@@ -1,9 +1,9 @@
 """Evaluation protocols as records: which episodes are drawn, at which size they are seen, and how they are scored.
 
-`fewseg` is the sound one. `hdmnet`, `bam`, `pfenet` and `hsnet` are the papers' rules, their faults included;
-docs/protocols.md names those. `NAME-cropped` is NAME without the fault of its padding, `NAME-generalised` BAM's
-generalised few-shot evaluation at NAME's sizes. The released code's random streams change with its worker count, so
-only the rules can be had again.
+`fewseg` is the sound one. `hdmnet`, `bam`, `pfenet` and `hsnet` are the papers' rules, with their faults, which
+docs/protocols.md names. `NAME-cropped` is NAME without the fault of its padding. `NAME-generalised` is BAM's
+generalised few-shot evaluation at NAME's sizes. The released code draws other episodes with another number of workers:
+its rules can be reproduced, its episodes cannot.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from typing import Any
 
 import numpy as np
 
-from fewseg.errors import UsageError
+from fewseg.errors import check_choice
 
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """One protocol, for one data set; printed beside every number that it led to."""
+    """One protocol, for one data set; printed beside every number that it led to. The defaults are HDMNet's rules."""
 
     name: str
     episodes: int
     """Episodes per repeat."""
     seeds: tuple[int, ...]
     """One per repeat."""
-    query: str
+    query: str = "in_order"
     """`stratified`: classes in rounds, shuffled, each class's images in turn, shuffled; `in_order`: the listed images
     in order, cycled; `pairs`: (image, class) pairs in order, cycled; `uniform`: a class, then an image of it;
     `all_in_order`, `all_shuffled`: every test image that holds any class, in order or in shuffled laps."""
-    query_class: str
+    query_class: str = "any_pixel"
     """`eligible`: of at least the data set's min_pixels in the query; `any_pixel` (in_order): any of the fold there;
     `any_novel` (all_*): one of the query's novel classes if it holds no base class, else any of the fold's."""
-    support: str
+    support: str = "without_repeats"
     """`without_repeats` or `with_repeats`: of at least min_pixels; `any_pixel`: without repeats, of a pixel or more.
     Never the query."""
-    input_size: int | None
+    input_size: int | None = None
     """Side of the model's input in pixels; None is the model's own."""
-    resize: str
+    resize: str = "squeeze"
     """`squeeze` to the square, or `pad`: the long side to input_size, then padded right and below."""
-    antialias: bool
+    antialias: bool = False
     """Whether images are low-pass filtered when they are made smaller."""
-    scored_at: str
+    scored_at: str = "original"
     """`original`: the query's own size; `cropped`: the same, the padding cut off before; `input`: the model's;
     `padded_square`: a square of the query's long side."""
     labels: str = "class"
@@ -76,8 +76,7 @@ PROTOCOLS = (
 
 def get_protocol(name: str, *, dataset: str) -> EvaluationProtocol:
     """The protocol of that name for a data set (the papers' differ between COCO-20i and everything else)."""
-    if name not in PROTOCOLS:
-        raise UsageError(f"unknown protocol {name!r}; choose {', '.join(PROTOCOLS)}")
+    check_choice("protocol", name, PROTOCOLS)
     paper, _, variant = name.partition("-")
     protocol = _paper(paper, coco=dataset == "coco20i")
     if variant == "cropped":
@@ -96,13 +95,13 @@ def is_generalised(name: str) -> bool:
 def _paper(name: str, *, coco: bool) -> EvaluationProtocol:
     match name:
         case "hdmnet":
-            return _protocol(name, 10000 if coco else 1000, paper_seeds(10), input_size=633 if coco else 473)
+            return EvaluationProtocol(name, 10000 if coco else 1000, paper_seeds(10), input_size=633 if coco else 473)
         case "bam":
             return _padded(name, 1000, paper_seeds(5), coco=coco)
         case "pfenet":
             return _padded(name, 20000 if coco else 5000, (321,), coco=coco, novel_in_training="background")
         case "hsnet":
-            return _protocol(
+            return EvaluationProtocol(
                 name,
                 1000,
                 (0,),
@@ -114,7 +113,7 @@ def _paper(name: str, *, coco: bool) -> EvaluationProtocol:
                 scored_at="input",
                 novel_in_training="background",
             )
-    return _protocol(name, 1000, tuple(range(5)), query="stratified", query_class="eligible")
+    return EvaluationProtocol(name, 1000, tuple(range(5)), query="stratified", query_class="eligible")
 
 
 def paper_seeds(repeats: int) -> tuple[int, ...]:
@@ -122,20 +121,7 @@ def paper_seeds(repeats: int) -> tuple[int, ...]:
     return tuple(np.random.RandomState(123).randint(0, 1000, repeats).tolist())
 
 
-def _protocol(name: str, episodes: int, seeds: tuple[int, ...], **rules: Any) -> EvaluationProtocol:
-    """HDMNet's rules, unless others are given."""
-    common: dict[str, Any] = {
-        "query": "in_order",
-        "query_class": "any_pixel",
-        "support": "without_repeats",
-        "input_size": None,
-        "resize": "squeeze",
-        "antialias": False,
-        "scored_at": "original",
-    }
-    return EvaluationProtocol(name=name, episodes=episodes, seeds=seeds, **(common | rules))
-
-
 def _padded(name: str, episodes: int, seeds: tuple[int, ...], *, coco: bool, **rules: Any) -> EvaluationProtocol:
+    """PFENet's and BAM's: the picture is padded to the square and scored with the padding."""
     size = 641 if coco else 473
-    return _protocol(name, episodes, seeds, input_size=size, resize="pad", scored_at="padded_square", **rules)
+    return EvaluationProtocol(name, episodes, seeds, input_size=size, resize="pad", scored_at="padded_square", **rules)

@@ -1,6 +1,7 @@
-"""Episodes as pure functions of (index, fold, protocol, seed): one random generator per episode, never one per worker.
+"""Draws episodes: `sample_episodes` a protocol's test list, `TrainingEpisodes` the endless list to train on.
 
-`sample_episodes` draws the test list of a protocol, `TrainingEpisodes` the endless list to train on.
+An episode is a pure function of the source's index, the fold, the protocol, the seed and its number. It has a random
+generator of its own, so that the number of workers changes nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from numpy.typing import NDArray
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
 from fewseg.data.source import Fold, ImageSource
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, check_choice
 
 NOVEL_RULES = ("drop", "background", "ignore")
 DRAWS = ("image", "class")
 
-# The first number after the seed: streams that must not coincide.
+# Every kind of draw has its own random stream: this number stands after the seed.
 _DRAW, _EPOCH, _CLASS_ORDER, _QUERY_ORDER = range(4)
 
 
@@ -30,7 +31,7 @@ def training_images(source: ImageSource, fold: Fold, *, novel: str = "drop") -> 
     `novel` says what becomes of images that hold unseen classes: `drop` leaves them out; `background` and `ignore` keep
     them (the data set of episodes then hides those pixels).
     """
-    check_novel(novel)
+    check_choice("data.novel", novel, NOVEL_RULES)
     counts = source.index.counts
     kept = (counts[:, list(fold.base)] >= source.min_pixels).any(1)
     if novel == "drop":
@@ -38,16 +39,10 @@ def training_images(source: ImageSource, fold: Fold, *, novel: str = "drop") -> 
     return np.flatnonzero(kept)
 
 
-def check_novel(novel: str) -> None:
-    """Raises UsageError for an unknown rule."""
-    if novel not in NOVEL_RULES:
-        raise UsageError(f"unknown rule novel={novel!r} for images with novel classes; choose {', '.join(NOVEL_RULES)}")
-
-
 class TrainingEpisodes:
-    """What to train on: a query image, one of its classes, supports that are uniform without repeats and never the
-    query.
+    """What to train on: a query image, one of its classes, and supports.
 
+    Supports are uniform among the class's other training images, without repeats.
     With `draw="image"`, the papers' rule, every training image is the query once per epoch, in an order shuffled anew,
     and the class is uniform among the base classes with at least `min_pixels` pixels in it. With `draw="class"` the
     class is uniform among all base classes and the query among its images, so that rare classes count as much.
@@ -65,23 +60,21 @@ class TrainingEpisodes:
         draw: str = "image",
         negatives: float = 0.0,
     ) -> None:
-        if draw not in DRAWS:
-            raise UsageError(f"unknown train.draw={draw!r}; choose {', '.join(DRAWS)}")
+        check_choice("train.draw", draw, DRAWS)
         if not 0 <= negatives <= 1:
             raise UsageError(f"train.negatives={negatives} is a share of the episodes; give 0 to 1")
         self.images = training_images(source, fold, novel=novel)
         self.shots, self.seed, self.draw, self.negatives = shots, seed, draw, negatives
         self._index, self._min_pixels = source.index, source.min_pixels
-        self._pools = {
-            c: np.intersect1d(self.images, source.index.images_of(c, min_pixels=self._min_pixels)) for c in fold.base
-        }
+        every = {c: source.index.images_of(c, min_pixels=self._min_pixels) for c in fold.base}
+        pools = {c: np.intersect1d(self.images, images) for c, images in every.items()}
+        self._pools = {c: pool for c, pool in pools.items() if len(pool)}
         if not len(self.images):
             raise DataError(
                 f"{source.name} has no training image for fold {fold.index} (novel={novel}, {len(fold.base)} base)"
             )
         remedy = "Give fewer shots, or novel=background, which keeps images with novel classes"
-        pools = {c: pool for c, pool in self._pools.items() if len(pool)}
-        _check_pools(source, pools, shots, least=self._min_pixels, remedy=remedy)
+        _check_pools(source, self._pools, shots, least=self._min_pixels, remedy=remedy)
 
     def __len__(self) -> int:
         """Episodes per epoch: one for every training image."""
@@ -91,7 +84,7 @@ class TrainingEpisodes:
         """Episode number `g`, counted from the start of training over all epochs."""
         rng = default_rng([self.seed, _DRAW, g])
         if self.draw == "class":
-            class_id = int(rng.choice([c for c, pool in self._pools.items() if len(pool)]))
+            class_id = int(rng.choice(list(self._pools)))
             query = int(rng.choice(self._pools[class_id]))
         else:
             epoch, position = divmod(g, len(self))
@@ -99,7 +92,7 @@ class TrainingEpisodes:
             present = self._index.classes_in(query, min_pixels=self._min_pixels)
             class_id = int(rng.choice([c for c in present if c in self._pools]))
         if self.negatives and rng.random() < self.negatives:
-            absent = [c for c, pool in self._pools.items() if len(pool) and not self._index.counts[query, c]]
+            absent = [c for c in self._pools if not self._index.counts[query, c]]
             class_id = int(rng.choice(absent)) if absent else class_id
         return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots))
 
@@ -130,25 +123,13 @@ def sample_episodes(
     least = 1 if protocol.support == "any_pixel" else source.min_pixels
     pools = {c: source.index.images_of(c, min_pixels=least) for c in chosen}
     _check_pools(source, pools, shots, least=least, remedy="Give fewer shots, or another fold")
-    count = protocol.episodes if episodes is None else episodes
-    draw = _DRAWS[protocol.query](source, pools, protocol, seed)
+    draw, repeats = _DRAWS[protocol.query](source, pools, protocol, seed), protocol.support == "with_repeats"
     specs = []
-    for e in range(count):
+    for e in range(protocol.episodes if episodes is None else episodes):
         rng = default_rng([seed, _DRAW, e])
         query, class_id = draw(rng, e)
-        repeats = protocol.support == "with_repeats"
         specs.append(EpisodeSpec(query, class_id, _supports(rng, pools[class_id], query, shots, repeats=repeats)))
-    return EpisodeList(
-        source=source.name,
-        subset=source.subset,
-        fold=fold.index,
-        shots=shots,
-        protocol=protocol.name,
-        seed=seed,
-        specs=tuple(specs),
-        ids=source.index.ids,
-        class_names=source.class_names,
-    )
+    return EpisodeList.of(source, specs, fold=fold.index, shots=shots, protocol=protocol.name, seed=seed)
 
 
 Pools = dict[int, NDArray[np.int64]]

@@ -1,1 +1,1 @@
-"""A look at a data set: what is wrong with its files, what it holds, and a sheet of its pictures."""
+"""What `fewseg data` shows of a data set: what is wrong with its files, what it holds, a sheet of its pictures."""

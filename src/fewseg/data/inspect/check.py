@@ -9,7 +9,6 @@ import numpy as np
 
 from fewseg.data.images import read_image
 from fewseg.data.index import Indexed, Progress, in_threads
-from fewseg.episode import IGNORE
 from fewseg.errors import DataError
 
 
@@ -33,8 +32,7 @@ def check_source(source: Indexed, *, progress: Progress | None = None) -> list[P
 
 def _check(source: Indexed, i: int) -> list[Problem]:
     name, path = source.ids[i], source.image_path(i)
-    problems: list[Problem] = []
-    size = None
+    problems, size = [], None
     if not path.is_file():
         problems.append(Problem(name, path, "missing", f"{path}: there is no such file"))
     else:
@@ -45,9 +43,8 @@ def _check(source: Indexed, i: int) -> list[Problem]:
     try:
         labels = source.labels(i) if size is None else np.asarray(source.load(i)[1])
     except DataError as error:
-        kind = (
-            "missing" if "no such file" in str(error) else "size" if size and "image's size" in str(error) else "labels"
-        )
+        of_size = size is not None and "image's size" in str(error)
+        kind = "missing" if "no such file" in str(error) else "size" if of_size else "labels"
         return [*problems, Problem(name, path, kind, str(error))]
     if size is not None and labels.shape != (size[1], size[0]):
         text = f"{path} is {size[0]} x {size[1]} pixels, its labels are {labels.shape[1]} x {labels.shape[0]}"
@@ -55,8 +52,6 @@ def _check(source: Indexed, i: int) -> list[Problem]:
     void = np.iinfo(labels.dtype).max
     wrong = sorted(set(np.unique(labels).tolist()) - set(range(1 + len(source.class_names))) - {void})
     if wrong:
-        allowed = f"0 to {len(source.class_names)} and {IGNORE if void == IGNORE else void}"
-        problems.append(
-            Problem(name, path, "labels", f"labels of {name}: values {wrong} are no classes ({allowed} are)")
-        )
+        text = f"labels of {name}: values {wrong} are no classes (0 to {len(source.class_names)} and {void} are)"
+        problems.append(Problem(name, path, "labels", text))
     return problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from fewseg.data.images import label_colors, overlay
+from fewseg.data.images import class_color, overlay
 from fewseg.data.source import ImageSource
 
 _TEXT = 16
@@ -28,10 +28,9 @@ def contact_sheet(
 
 def _paste(sheet: Image.Image, source: ImageSource, i: int, *, corner: tuple[int, int], cell: int) -> None:
     image, labels = source.load(i)
-    colors = label_colors()
     present = [c for c in np.unique(labels).tolist() if 1 <= c <= len(source.class_names)]
     for c in present:
-        image = overlay(image, labels == c, color=_color(colors, c))
+        image = overlay(image, labels == c, color=class_color(c))
     small = ImageOps.contain(image, (cell, cell))
     sheet.paste(small, (corner[0] + (cell - small.width) // 2, corner[1] + (cell - small.height) // 2))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT - 4)
@@ -40,10 +39,5 @@ def _paste(sheet: Image.Image, source: ImageSource, i: int, *, corner: tuple[int
         name = source.class_names[c - 1]
         if x + draw.textlength(name, font) > corner[0] + cell:
             break
-        draw.text((x, corner[1] + cell + 2), name, fill=_color(colors, c), font=font)
+        draw.text((x, corner[1] + cell + 2), name, fill=class_color(c), font=font)
         x += draw.textlength(f"{name}  ", font)
-
-
-def _color(colors: np.ndarray, c: int) -> tuple[int, int, int]:
-    red, green, blue = colors[1 + (c - 1) % 254].tolist()
-    return red, green, blue

@@ -1,1 +1,1 @@
-"""How the pictures of the built-in data set are laid out and drawn."""
+"""How the pictures of the built-in data set `scenes` are laid out and drawn."""

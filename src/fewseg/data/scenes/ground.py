@@ -34,23 +34,21 @@ def _blend(a: Array, b: Array, t: Array) -> Array:
 
 def _axes(shape: Shape) -> tuple[Array, Array]:
     """Pixel positions x (1, W) and y (H, 1), the longest side being 1."""
-    longest = max(shape)
-    return (np.arange(shape[1], dtype=np.float32) / longest)[None], (np.arange(shape[0], dtype=np.float32) / longest)[
-        :, None
-    ]
+    y, x = (np.arange(side, dtype=np.float32) / max(shape) for side in shape)
+    return x[None], y[:, None]
 
 
 def _grass(rng: Rng, shape: Shape) -> Array:
     base = _colour(rng, (0.18, 0.36), (0.35, 0.6), (0.3, 0.45))
     tip = _colour(rng, (0.14, 0.3), (0.3, 0.55), (0.5, 0.72))
     noise = fractal(rng, shape, cells=6, octaves=5, fade=0.7)
-    image = Image.fromarray((np.clip(_blend(base * 0.75, tip * 0.85, 0.4 + 0.3 * noise), 0, 1) * 255).astype(np.uint8))
+    lawn = np.clip(_blend(base * 0.75, tip * 0.85, 0.4 + 0.3 * noise), 0, 1)
+    image = Image.fromarray((lawn * 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     longest = max(shape)
-    count = 900
-    starts = rng.uniform(0, 1, (count, 2)) * (shape[1], shape[0])
-    blades = rng.normal(0, 1, (count, 2)) * (0.012, 0.01) * longest + (0, -0.04 * longest)
-    tones = rng.uniform(0, 1, count)
+    starts = rng.uniform(0, 1, (900, 2)) * (shape[1], shape[0])
+    blades = rng.normal(0, 1, (900, 2)) * (0.012, 0.01) * longest + (0, -0.04 * longest)
+    tones = rng.uniform(0, 1, 900)
     for (x, y), (dx, dy), tone in zip(starts.tolist(), blades.tolist(), tones.tolist(), strict=True):
         r, g, b = (255 * (base * 0.7 * (1 - tone) + tip * tone)).astype(int).tolist()
         draw.line((x, y, x + dx, y + dy), fill=(r, g, b), width=1 if tone < 0.7 else max(1, longest // 170))
@@ -85,16 +83,12 @@ def _planks(rng: Rng, shape: Shape) -> Array:
 
 def _cloth(rng: Rng, shape: Shape) -> Array:
     a = _colour(rng, (0, 1), (0.08, 0.42), (0.45, 0.9))
-    b = (
-        a * np.float32(rng.uniform(0.65, 0.85))
-        if rng.random() < 0.5
-        else _colour(rng, (0, 1), (0.05, 0.35), (0.5, 0.9))
-    )
+    related = rng.random() < 0.5
+    b = a * np.float32(rng.uniform(0.65, 0.85)) if related else _colour(rng, (0, 1), (0.05, 0.35), (0.5, 0.9))
     x, y = _axes(shape)
     count = np.float32(6.28 * rng.uniform(4, 9))
-    plaid = (
-        0.25 * (np.sin(x * count) > 0.55) + 0.25 * (np.sin(y * count) > 0.55) if rng.random() < 0.6 else np.zeros(shape)
-    )
+    checked = rng.random() < 0.6
+    plaid = 0.25 * (np.sin(x * count) > 0.55) + 0.25 * (np.sin(y * count) > 0.55) if checked else np.zeros(shape)
     thread = np.sin(x * 400) * np.sin(y * 400)
     fold = fractal(rng, shape, cells=2.5, octaves=2, stretch=rng.uniform(1, 2))
     return _blend(a, b, (plaid + 0.1).astype(np.float32)) * (0.95 + 0.05 * thread + 0.1 * fold)[..., None]
@@ -136,10 +130,8 @@ def _earth(rng: Rng, shape: Shape) -> Array:
     litter = _colour(rng, (0.04, 0.2), (0.3, 0.55), (0.55, 0.75))
     noise = fractal(rng, shape, cells=9, octaves=5, fade=0.75)
     fleck = fractal(rng, shape, cells=36, octaves=2)
-    return (
-        _blend(soil * 0.85, litter, 0.25 + 0.15 * noise + 0.5 * soft(fleck - 0.9, 0.5))
-        * (1 + 0.1 * noise + 0.07 * fleck)[..., None]
-    )
+    ground = _blend(soil * 0.85, litter, 0.25 + 0.15 * noise + 0.5 * soft(fleck - 0.9, 0.5))
+    return ground * (1 + 0.1 * noise + 0.07 * fleck)[..., None]
 
 
 def _landscape(rng: Rng, shape: Shape) -> Array:
@@ -149,15 +141,10 @@ def _landscape(rng: Rng, shape: Shape) -> Array:
     sky = _colour(rng, (0.53, 0.62), (0.25, 0.6), (0.7, 0.95))
     haze = _colour(rng, (0.02, 0.15), (0.03, 0.25), (0.85, 0.97))
     cloud = fractal(rng, shape, cells=3.5, octaves=5, stretch=1.8)
-    air = _blend(
-        _blend(sky, haze, y / horizon * np.ones_like(x) * 0.8), np.ones(3, np.float32), 0.75 * soft(cloud - 0.35, 1.0)
-    )
+    clear = _blend(sky, haze, y / horizon * np.ones_like(x) * 0.8)
+    air = _blend(clear, np.ones(3, np.float32), 0.75 * soft(cloud - 0.35, 1.0))
     ridge = horizon - np.float32(0.07) * np.abs(fractal(rng, (1, shape[1]), cells=3, octaves=4))
-    hill = _blend(
-        air,
-        np.broadcast_to(_colour(rng, (0.25, 0.6), (0.15, 0.4), (0.4, 0.6)), air.shape),
-        0.75 * soft(y - ridge, 0.006),
-    )
+    hill = _blend(air, _colour(rng, (0.25, 0.6), (0.15, 0.4), (0.4, 0.6)), 0.75 * soft(y - ridge, 0.006))
     field = (_grass, _sand, _earth)[int(rng.integers(0, 3))](rng, shape)
     near = field * (0.8 + 0.3 * np.clip((y - horizon) / max(bottom - horizon, 0.1), 0, 1))[..., None]
     return _blend(hill, near, soft(y - horizon - 0.004 * cloud, 0.008))

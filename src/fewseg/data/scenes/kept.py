@@ -1,8 +1,8 @@
-"""Drawn scenes in memory that forked loader processes share, so that each is drawn once, whoever draws it.
+"""A memory of drawn scenes that forked loader processes share, so that no scene is drawn twice.
 
-To draw a scene takes ten times as long as to read a photo, and a training asks for each several times: in every epoch,
-by loaders that start anew. A slot holds height, width and check sum, then colours and labels. The check sum takes the
-place of a lock: a process may be killed while it writes, and two that write the same slot write the same.
+Drawing a scene takes ten times as long as reading a photo, and a training asks for each once an epoch, from loader
+processes that start anew. A slot holds height, width and check sum, then colours and labels. The check sum replaces a
+lock: a process may be killed while it writes, and two that write the same slot write the same bytes.
 """
 
 from __future__ import annotations

@@ -1,61 +1,26 @@
-"""Where things stand in a scene: geometry alone, from which label maps are drawn without any shading."""
+"""Where things stand in a scene. Label maps are drawn from this geometry alone, without any shading."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
-from fewseg.data.scenes import nature, things
+from fewseg.data.scenes import texture
+from fewseg.data.scenes.kinds import KINDS
 from fewseg.data.scenes.outlines import WOOD, Part, Points, bezier, blob, ribbon
 
 SUPERSAMPLING = 3
-"""Outlines are rounded to a third of a pixel and drawn there: edges are smooth, and label maps exact on any machine."""
+"""Outlines are rounded to a third of a pixel: edges are smooth, and label maps are the same on any machine."""
 _GRID = 96
-"""Longest side of the coarse grid on which placement is tried; independent of the image size, so is the scene."""
+"""Longest side of the grid on which placement is tried: it does not depend on the image's size, nor does the scene."""
 _VISIBLE = 0.62
 """Share of an object that those in front of it must leave uncovered."""
-
-Build = Callable[[np.random.Generator], list[Part]]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A class: its name, how its parts are drawn, and how far an individual may tilt (radians) or bend."""
-
-    name: str
-    build: Build
-    tilt: float = 0.35
-    bend: float = 0.12
-
-
-# Contiguous fives are the folds: each mixes plants, animals, minerals and made things, so that novel means new.
-KINDS = (
-    Kind("star", things.star, np.pi, 0.05),
-    Kind("fish", nature.fish, 0.7, 0.3),
-    Kind("mushroom", nature.mushroom),
-    Kind("gear", things.gear, np.pi, 0.0),
-    Kind("owl", nature.owl, 0.3, 0.08),
-    Kind("leaf", nature.leaf, np.pi, 0.35),
-    Kind("butterfly", nature.butterfly, np.pi, 0.08),
-    Kind("house", things.house, 0.15, 0.03),
-    Kind("crystal", things.crystal, 0.4, 0.0),
-    Kind("vase", things.vase, 0.3, 0.05),
-    Kind("turtle", nature.turtle, np.pi, 0.12),
-    Kind("flower", nature.flower, np.pi, 0.1),
-    Kind("umbrella", things.umbrella, 0.6, 0.08),
-    Kind("spiral shell", nature.shell, np.pi, 0.0),
-    Kind("guitar", things.guitar, np.pi, 0.0),
-    Kind("cactus", nature.cactus, 0.25, 0.12),
-    Kind("beetle", nature.beetle, np.pi, 0.1),
-    Kind("balloon", things.balloon, 0.25, 0.06),
-    Kind("wheel", things.wheel, np.pi, 0.0),
-    Kind("pineapple", nature.pineapple, 0.7, 0.12),
-)
 
 
 @dataclass(frozen=True)
@@ -148,15 +113,10 @@ def label_map(scene: Scene, size: int) -> NDArray[np.uint8]:
 
 
 def _edges(ids: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
-    """Where neighbouring pixels belong to different things, `width` pixels to each side."""
-    edge = np.zeros(ids.shape, bool)
-    for step in range(1, width + 1):
-        rows, columns = ids[step:] != ids[:-step], ids[:, step:] != ids[:, :-step]
-        edge[step:] |= rows
-        edge[:-step] |= rows
-        edge[:, step:] |= columns
-        edge[:, :-step] |= columns
-    return edge
+    """Where a pixel differs from one of the `width` pixels before or after it in its row or column."""
+    side = 2 * width + 1
+    rows, columns = (ndimage.maximum_filter1d(ids, side, a) != ndimage.minimum_filter1d(ids, side, a) for a in (0, 1))
+    return rows | columns
 
 
 def _individual(rng: np.random.Generator, class_id: int, diameter: float) -> Thing:
@@ -182,9 +142,8 @@ def _fit(class_id: int, parts: list[Part], diameter: float, *, angle: float, ben
 
 
 def _moved(thing: Thing, x: float, y: float, scale: float = 1.0) -> Thing:
-    cx, cy = thing.centre
-    centre = (cx * scale + x, cy * scale + y)
-    return Thing(thing.class_id, thing.parts, thing.matrix * scale, centre, thing.bend, thing.diameter * scale)
+    centre = (thing.centre[0] * scale + x, thing.centre[1] * scale + y)
+    return replace(thing, matrix=thing.matrix * scale, centre=centre, diameter=thing.diameter * scale)
 
 
 def _clutter(rng: np.random.Generator, shape: tuple[float, float]) -> Thing:
@@ -192,9 +151,9 @@ def _clutter(rng: np.random.Generator, shape: tuple[float, float]) -> Thing:
     kind = rng.integers(0, 3)
     sway = rng.uniform(-0.4, 0.4)
     if kind == 0:
-        part, size = Part(blob(rng, 0, 0, 1, 0.2), "speckle", int(rng.integers(0, 5))), rng.uniform(0.03, 0.1)
+        part, size = Part(blob(rng, 0, 0, 1, 0.2), texture.speckle, int(rng.integers(0, 5))), rng.uniform(0.03, 0.1)
     elif kind == 1:
-        part = Part(ribbon(bezier((-1, 0), (0, sway), (1, 0)), 0.08, 0.05), "fibres", WOOD)
+        part = Part(ribbon(bezier((-1, 0), (0, sway), (1, 0)), 0.08, 0.05), texture.fibres, WOOD)
         size = rng.uniform(0.1, 0.24)
     else:
         part, size = Part(ribbon(bezier((-1, 0), (0, sway * 2), (1, 0)), 0.09, 0.005)), rng.uniform(0.1, 0.22)
@@ -234,11 +193,9 @@ def _place(
 def _spot(rng: np.random.Generator, thing: Thing, shape: tuple[float, float], reach: float) -> tuple[float, float]:
     """A random centre at least `reach` of the thing's width and height from the image's border."""
     x0, y0, x1, y1 = thing.bounds
-    spot = []
-    for extent, side in ((reach * (x1 - x0), shape[1]), (reach * (y1 - y0), shape[0])):
-        margin = min(extent, side / 2)
-        spot.append(float(rng.uniform(margin, side - margin)))
-    return spot[0], spot[1]
+    margins = min(reach * (x1 - x0), shape[1] / 2), min(reach * (y1 - y0), shape[0] / 2)
+    x, y = (float(rng.uniform(margin, side - margin)) for margin, side in zip(margins, shape[::-1], strict=True))
+    return x, y
 
 
 def _coarse(thing: Thing, grid: tuple[int, int]) -> NDArray[np.bool_]:

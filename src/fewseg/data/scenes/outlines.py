@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from fewseg.data.scenes import texture
 
 Points = NDArray[np.float64]
 
 MAIN, ACCENT, DARK, PALE, WOOD = range(5)
-"""Tones: places in an object's own random palette, so that no class owns a colour."""
+"""Tones: places in an individual's own random palette, so that no class can be told by its colour."""
 
 
 class Frame(NamedTuple):
@@ -31,7 +33,7 @@ class Part:
     """One painted piece of an object; later parts cover earlier ones."""
 
     outline: Points
-    surface: str = "plain"
+    surface: texture.Surface = texture.plain
     tone: int = MAIN
     amount: float = 1.0
     """What the surface counts: stripes, teeth, dots per unit."""
@@ -97,8 +99,9 @@ def bezier(p: tuple[float, float], q: tuple[float, float], r: tuple[float, float
     return (1 - t) ** 2 * np.array(p) + 2 * t * (1 - t) * np.array(q) + t**2 * np.array(r)
 
 
-def ribbon(path: Points, start: float, end: float | None = None, *, middle: float | None = None) -> Points:
-    """A band along a path whose half width goes from `start` to `end` (through `middle`), with rounded ends."""
+def ribbon(path: ArrayLike, start: float, end: float | None = None, *, middle: float | None = None) -> Points:
+    """A band along a path (N, 2) whose half width goes from `start` to `end` (through `middle`), with rounded ends."""
+    path = np.asarray(path, float)
     last = start if end is None else end
     at = np.linspace(0, 1, len(path))
     half = np.interp(at, (0, 0.5, 1), (start, (start + last) / 2 if middle is None else middle, last))
@@ -117,6 +120,11 @@ def profile(heights: tuple[float, ...], half_widths: tuple[float, ...], n: int =
     half = np.interp(y, heights, half_widths)
     for _ in range(3):
         half = np.convolve(np.pad(half, 2, mode="edge"), np.full(5, 0.2), "valid")
+    return mirrored(half, y)
+
+
+def mirrored(half: Points, y: Points) -> Points:
+    """An outline that is as wide to the left as to the right: half widths (N,) at heights y (N,)."""
     return np.concatenate([np.stack([half, y], 1), np.stack([-half, y], 1)[::-1]])
 
 

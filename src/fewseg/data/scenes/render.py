@@ -1,4 +1,4 @@
-"""How a scene looks: palettes, surfaces, light and shadow painted over the geometry of `scenes_layout`."""
+"""How a scene looks: palettes, surfaces, light and shadow, painted over the geometry of `layout`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from fewseg.data.scenes.ground import paint_ground
 from fewseg.data.scenes.layout import SUPERSAMPLING, Scene, Thing, pixels
 from fewseg.data.scenes.outlines import Part
-from fewseg.data.scenes.texture import SURFACES, Array, fractal
+from fewseg.data.scenes.texture import Array, fractal
 
 Box = tuple[int, int, int, int]
 
@@ -49,14 +49,8 @@ def palette(rng: np.random.Generator) -> NDArray[np.float32]:
     dark = _rgb(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.1, 0.45), rng.uniform(0.13, 0.24))
     pale = _rgb(other + rng.uniform(-0.1, 0.1), rng.uniform(0.04, 0.2), rng.uniform(0.85, 0.97))
     wood = _rgb(rng.uniform(0, 0.45), rng.uniform(0.25, 0.55), rng.uniform(0.35, 0.65))
-    pairs = (
-        (main, accent),
-        (accent, main),
-        (dark, 0.5 * dark + 0.5 * main),
-        (pale, 0.6 * pale + 0.4 * main),
-        (wood, wood * 0.5),
-    )
-    return np.array(pairs, np.float32)
+    partners = (accent, main, 0.5 * dark + 0.5 * main, 0.6 * pale + 0.4 * main, wood * 0.5)
+    return np.stack([(main, accent, dark, pale, wood), partners], 1).astype(np.float32)
 
 
 def _rgb(hue: float, saturation: float, value: float) -> NDArray[np.float64]:
@@ -84,11 +78,7 @@ def _shadow(canvas: Array, thing: Thing, light: float, size: int, softness: floa
     half = Image.new("L", ((x1 - x0 + 1) // 2, (y1 - y0 + 1) // 2))
     origin = (x0 / size - dx, y0 / size - dy)
     thing.draw(ImageDraw.Draw(half), size / 2, 255, origin=origin)
-    dark = (
-        half.filter(ImageFilter.BoxBlur(blur / 2))
-        .filter(ImageFilter.BoxBlur(blur / 2))
-        .resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR)
-    )
+    dark = _blurred(half, blur / 2).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR)
     canvas[:, y0:y1, x0:x1] *= 1 - np.float32(0.6 / 255) * np.asarray(dark, np.float32)
 
 
@@ -120,7 +110,7 @@ def _paint(canvas: Array, thing: Thing, material: Material, light: float, size: 
 def _colour(part: Part, material: Material, pattern: tuple[Array, Array, Array], lit: tuple[Array, Array]) -> Array:
     """(3, h, w) colour of a part's surface under its brightness and highlight."""
     u, v, noise = pattern
-    mix, shade = SURFACES[part.surface](u, v, part.amount, noise)
+    mix, shade = part.surface(u, v, part.amount, noise)
     own, partner = material.colours[part.tone][..., None, None]
     bright, shine = lit
     colour = own + np.clip(mix, 0, 1) * (partner - own)
@@ -157,13 +147,17 @@ def _lit(cover: NDArray[np.uint8], part: Part, light: float) -> tuple[Array, Arr
     if part.relief == 0 or min(cover.shape) < 2:  # one row of pixels at the image's border has no slope
         return np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
     radius = max(1.0, 0.11 * min(cover.shape))
-    blur = Image.fromarray(cover).filter(ImageFilter.BoxBlur(radius)).filter(ImageFilter.BoxBlur(radius))
-    height = np.asarray(blur, np.float32) * np.float32(1 / 255)
+    height = np.asarray(_blurred(Image.fromarray(cover), radius), np.float32) * np.float32(1 / 255)
     dy, dx = np.gradient(height)
     # the height falls towards the outline: where it falls towards the light, the surface faces the light
     facing = np.float32(-2.2 * radius * part.relief) * (np.float32(np.cos(light)) * dx + np.float32(np.sin(light)) * dy)
     rim = np.float32(1 - 0.3 * part.relief) + np.float32(0.3 * part.relief) * height
     return rim * np.clip(1 + 0.45 * facing, 0.4, 1.5), np.clip(1 - 5 * np.abs(facing - 0.55), 0, 1) * height
+
+
+def _blurred(image: Image.Image, radius: float) -> Image.Image:
+    """Two box blurs, which look like a Gaussian one and cost less."""
+    return image.filter(ImageFilter.BoxBlur(radius)).filter(ImageFilter.BoxBlur(radius))
 
 
 def _form(layer: Array, thing: Thing, light: float, size: int, box: Box) -> None:

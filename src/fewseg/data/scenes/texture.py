@@ -1,7 +1,8 @@
-"""Surfaces of `scenes`: functions of pattern coordinates that give a colour mix and a brightness, and noise.
+"""The surfaces of things in `scenes`, one function each, and the noise that they and the grounds are made with.
 
-A surface is `f(u, v, amount, noise) -> (mix, shade)`: `u`, `v` (h, w) in the part's frame (about -1..1), `amount`
-its count, `noise` (h, w) in -1..1; `mix` 0..1 blends the part's colour to its partner's, `shade` multiplies brightness.
+A surface is `f(u, v, amount, noise) -> (mix, shade)`. `u` and `v` (h, w) are coordinates in the part's frame, about
+-1..1; `amount` is its count of stripes, dots or the like; `noise` (h, w) is in -1..1. `mix` in 0..1 blends the part's
+colour to its partner's, `shade` multiplies the brightness.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from PIL import Image
 
 Array = NDArray[np.floating[Any]]
 Look = tuple[Array, Array]
+"""Share of the partner's colour and brightness."""
+Surface = Callable[[Array, Array, float, Array], Look]
 TAU = 2 * np.pi
 
 
@@ -62,20 +65,24 @@ def _flat(noise: Array) -> Array:
     return 1 + 0.06 * noise
 
 
-def _plain(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def plain(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """One colour, a little uneven."""
     return 0.15 * noise + 0.1, _flat(noise)
 
 
-def _stripes(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def stripes(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Straight bands across u."""
     return soft(_wave(u * amount / 2 + 0.05 * noise), 0.4), _flat(noise)
 
 
-def _rays(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def rays(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Lines that spread from the frame's origin."""
     line = _wave(np.arctan2(v, u) * np.float32(amount / TAU))
     return 0.35 + 0.3 * line, 0.92 + 0.14 * line + 0.05 * noise
 
 
-def _scales(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def scales(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Overlapping scales in columns."""
     x, y = u * amount * 1.3, v * amount * 1.3
     best_mix, best_shade = np.zeros_like(x), np.zeros_like(x)
     column = np.floor(x)
@@ -89,7 +96,8 @@ def _scales(u: Array, v: Array, amount: float, noise: Array) -> Look:
     return 0.8 * best_mix + 0.15 * noise, np.maximum(best_shade, 0.6) + 0.05 * noise
 
 
-def _dots(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def dots(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Dots of uneven sizes in shifted rows."""
     x, y = u * amount + 0.12 * noise, v * amount * 1.1 + 0.1 * noise
     row = np.rint(y)
     x = x + 0.5 * (row % 2)
@@ -98,12 +106,14 @@ def _dots(u: Array, v: Array, amount: float, noise: Array) -> Look:
     return dot, _flat(noise) + 0.1 * dot
 
 
-def _fibres(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def fibres(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Fine lines along u."""
     line = _wave(v * amount + 0.5 * noise) * (0.6 + 0.4 * _wave(v * amount * 0.37))
     return 0.25 + 0.22 * line, 0.95 + 0.12 * line + 0.06 * noise
 
 
-def _veins(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def veins(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """A leaf's midrib, side veins and fine veins."""
     x = np.abs(u)
     rib = soft(0.025 - x, 0.03)
     along = v + 0.75 * x - 0.25 * x * x + 0.02 * noise
@@ -114,7 +124,8 @@ def _veins(u: Array, v: Array, amount: float, noise: Array) -> Look:
     return line + 0.12 * noise, 1 - quilt + 0.12 * noise
 
 
-def _eyespot(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def eyespot(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """A butterfly wing's ringed spot, dark margin and veins."""
     far = np.hypot(u, v) * amount + 0.06 * noise
     ring = soft(far - 0.28, 0.12) * soft(0.52 - far, 0.12)
     edge = soft(far - 1.1, 0.3) * soft(u + 0.1, 0.8)
@@ -125,7 +136,8 @@ def _eyespot(u: Array, v: Array, amount: float, noise: Array) -> Look:
     return mix, (1 - 0.65 * pupil) * (1 - 0.5 * edge) + 0.08 * vein - 0.12 * root + 0.05 * noise
 
 
-def _plates(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def plates(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """The hexagonal plates of a tortoise, with growth rings."""
     x, y = u * amount, v * amount
     best = np.full(x.shape, 9, np.float32)
     hexagon = best
@@ -137,25 +149,27 @@ def _plates(u: Array, v: Array, amount: float, noise: Array) -> Look:
         best = np.minimum(best, far)
     seam = soft(hexagon - 0.44, 0.06)
     growth = 0.5 + 0.5 * _wave(best * 5)
-    return np.maximum(seam, 0.4 * growth * soft(best - 0.15, 0.1)), (1.18 - 0.5 * best) * (
-        1 - 0.35 * seam
-    ) + 0.07 * noise
+    mix = np.maximum(seam, 0.4 * growth * soft(best - 0.15, 0.1))
+    return mix, (1.18 - 0.5 * best) * (1 - 0.35 * seam) + 0.07 * noise
 
 
-def _streaks(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def streaks(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Streaks along a petal, darker at its root."""
     line = _wave(np.arctan2(v, np.maximum(u, 0.02)) * np.float32(amount * 4 / TAU) + 0.3 * noise)
     base = np.clip(1.1 - 1.9 * np.abs(u), 0, 1)
     return base * (0.6 + 0.4 * line), 0.82 + 0.28 * np.clip(u, 0, 1) + 0.08 * line + 0.04 * noise
 
 
-def _seeds(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def seeds(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Packed round seeds in shifted rows."""
     x, y = u * amount * 1.4, v * amount * 1.4
     x = x + 0.5 * (np.rint(y) % 2)
     far = np.hypot(x - np.rint(x), y - np.rint(y))
     return 0.7 * soft(0.32 - far, 0.2), 1.15 - 0.7 * far + 0.1 * noise
 
 
-def _coil(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def coil(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """The whorls of a logarithmic spiral that grows by `amount` a radian, with cross ribs."""
     radius = np.hypot(u, v) + 1e-4
     angle = np.arctan2(v, u)
     turn = (np.log(radius) / np.float32(amount) - angle) / np.float32(TAU)
@@ -167,25 +181,29 @@ def _coil(u: Array, v: Array, amount: float, noise: Array) -> Look:
     return np.maximum(0.3 + 0.3 * rib, 0.85 * band), (tube + 0.1 * rib) * (0.45 + 0.55 * seam) + 0.05 * noise
 
 
-def _ribs(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def ribs(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Upright ribs with spines."""
     groove = _wave(u * amount)
     spine = soft(0.16 - np.hypot(_saw(u * amount) * 0.8, _saw(v * 3 + 0.5 * (np.rint(u * amount) % 2))), 0.1)
     return np.maximum(0.12 - 0.1 * groove, spine * 0.7), 0.88 + 0.2 * groove + 0.15 * spine + 0.06 * noise
 
 
-def _speckle(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def speckle(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Grainy stone."""
     grain = np.sin(u * 61 + 7 * noise) * np.sin(v * 53 - 9 * noise)
     return 0.35 * soft(grain - 0.5, 0.4) + 0.2 * noise, 0.95 + 0.2 * noise + 0.08 * grain
 
 
-def _cases(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def cases(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Two wing cases with a seam and spots."""
     seam = soft(0.022 - np.abs(u), 0.02)
     x, y = np.abs(u) * amount * 1.25 - 0.05, v * amount * 0.95
     far = np.hypot(x - np.rint(x - 0.5) - 0.5, y - np.rint(y))
     return soft(0.28 - far + 0.05 * noise, 0.09), (1 - 0.75 * seam) * _flat(noise)
 
 
-def _diamonds(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def diamonds(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """A barrel's diamond cells, each with a dot."""
     bulge = u * (1 + 0.25 * u * u)
     a, b = (bulge + 0.7 * v) * amount, (bulge - 0.7 * v) * amount
     da, db = _saw(a), _saw(b)
@@ -194,16 +212,13 @@ def _diamonds(u: Array, v: Array, amount: float, noise: Array) -> Look:
     return np.maximum(groove * 0.7, dot), 1.22 - 0.62 * np.maximum(da, db) - 0.3 * groove + 0.06 * noise
 
 
-def _feathers(u: Array, v: Array, amount: float, noise: Array) -> Look:
-    return _scales(v, u, amount * 0.8, noise)
+def feathers(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Overlapping feathers in rows."""
+    return scales(v, u, amount * 0.8, noise)
 
 
-def _foliage(u: Array, v: Array, amount: float, noise: Array) -> Look:
-    clump = np.sin(u * 23 + 5 * noise) + np.sin(v * 27 - 6 * noise)
-    return 0.3 + 0.25 * clump + 0.2 * noise, 0.95 + 0.16 * clump + 0.12 * noise
-
-
-def _arms(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def arms(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """The folded arms of a star: a bright and a dark face each."""
     sector = np.arctan2(v, u) * np.float32(amount / TAU)
     side = sector - np.rint(sector)
     face = soft(side, 0.03)
@@ -211,14 +226,16 @@ def _arms(u: Array, v: Array, amount: float, noise: Array) -> Look:
     return 0.45 * face + 0.2 * gloss, 0.7 + 0.5 * face + 0.06 * gloss + 0.04 * noise
 
 
-def _turned(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def turned(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Turned metal: fine rings and a sheen."""
     radius = np.hypot(u, v)
     ring = _wave(radius * amount + 0.1 * noise)
     sheen = _wave(np.arctan2(v, u) * np.float32(2 / TAU) + 0.1)
     return 0.2 + 0.15 * ring, 0.95 + 0.09 * ring + 0.22 * sheen + 0.04 * noise
 
 
-def _bands(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def bands(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Painted bands: lines, zigzags and solid stripes."""
     y = v * amount + 0.02 * noise
     zone = np.floor(y)
     inside = y - zone
@@ -228,7 +245,8 @@ def _bands(u: Array, v: Array, amount: float, noise: Array) -> Look:
     return np.maximum(line, np.maximum(zigzag * (zone % 2 == 0), solid * 0.9)), _flat(noise)
 
 
-def _bricks(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def bricks(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Rows of bricks with mortar."""
     y = v * amount * 1.3
     row = np.floor(y)
     x = u * amount * 0.6 + 0.5 * (row % 2)
@@ -237,7 +255,8 @@ def _bricks(u: Array, v: Array, amount: float, noise: Array) -> Look:
     return 0.2 * tone + 0.1 + 0.5 * mortar, 0.95 + 0.13 * tone * (1 - mortar) + 0.12 * mortar + 0.08 * noise
 
 
-def _shingles(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def shingles(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Rows of round shingles."""
     y = v * amount * 1.2
     row = np.floor(y)
     x = u * amount + 0.5 * (row % 2)
@@ -247,28 +266,31 @@ def _shingles(u: Array, v: Array, amount: float, noise: Array) -> Look:
     return 0.2 + 0.2 * tone, (0.78 + 0.38 * drop) * (1 - 0.45 * gap) + 0.09 * tone + 0.05 * noise
 
 
-def _frost(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def frost(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Translucent veined mineral."""
     vein = soft(0.3 - np.abs(noise), 0.5)
     return np.clip(0.25 + 0.5 * v + 0.3 * noise, 0, 1), 1 + 0.14 * vein + 0.12 * _wave(v * 1.3 + 0.4 * u)
 
 
-def _panels(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def panels(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """The panels of a canopy, spread from its tip."""
     x = u / np.maximum(np.sqrt(np.maximum(v, 0.003)) * 1.12, np.abs(u) * 0.9)
     seat = np.clip((x + 1) / 2, 0, 0.999) * amount
     piece = np.floor(seat)
     seam = soft(0.05 - _saw(seat), 0.05)
-    return np.where(piece % 2 == 1, np.float32(0.9), np.float32(0)), (1.12 - 0.5 * (seat - piece - 0.35) ** 2) * (
-        1 - 0.3 * seam
-    ) + 0.04 * noise
+    mix = np.where(piece % 2 == 1, np.float32(0.9), np.float32(0))
+    return mix, (1.12 - 0.5 * (seat - piece - 0.35) ** 2) * (1 - 0.3 * seam) + 0.04 * noise
 
 
-def _grain(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def grain(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Sawn wood."""
     ring = _wave(v * amount + 0.22 * noise + 0.15 * u * u)
     fine = np.sin(v * 70 + 2 * noise)
     return 0.3 + 0.3 * ring + 0.05 * fine, 0.97 + 0.08 * ring + 0.04 * fine
 
 
-def _gores(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def gores(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """A balloon's gores with a zigzag belt."""
     half = np.sqrt(np.maximum(1.03 - np.where(v < 0, v * v, 0.42 * v * v), 0.02))
     seat = np.arcsin(np.clip(u / half, -1, 1)) * np.float32(amount / np.pi * 2)
     seam = soft(0.06 - _saw(seat), 0.06)
@@ -278,47 +300,14 @@ def _gores(u: Array, v: Array, amount: float, noise: Array) -> Look:
     return stripe * (1 - belt) + belt * zig, 1 - 0.22 * seam + 0.03 * noise
 
 
-def _weave(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def weave(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """Wickerwork."""
     over = np.sin(u * amount * np.pi) * np.sin(v * amount * np.pi)
     return 0.3 + 0.4 * soft(over, 0.6), 0.9 + 0.2 * np.abs(over) + 0.05 * noise
 
 
-def _tread(u: Array, v: Array, amount: float, noise: Array) -> Look:
+def tread(u: Array, v: Array, amount: float, noise: Array) -> Look:
+    """A tyre's tread at its rim."""
     block = soft(0.25 - _saw(np.arctan2(v, u) * np.float32(amount / TAU)), 0.12)
     outer = soft(np.hypot(u, v) - 0.88, 0.03)
     return 0.1 * block, 0.9 + 0.9 * outer * (block - 0.5) + 0.07 * noise
-
-
-Surface = Callable[[Array, Array, float, Array], Look]
-_ALL: tuple[Surface, ...] = (
-    _plain,
-    _stripes,
-    _rays,
-    _scales,
-    _dots,
-    _fibres,
-    _veins,
-    _eyespot,
-    _plates,
-    _streaks,
-    _seeds,
-    _coil,
-    _ribs,
-    _speckle,
-    _cases,
-    _diamonds,
-    _feathers,
-    _foliage,
-    _arms,
-    _turned,
-    _bands,
-    _bricks,
-    _shingles,
-    _frost,
-    _panels,
-    _grain,
-    _gores,
-    _weave,
-    _tread,
-)
-SURFACES: dict[str, Surface] = {surface.__name__[1:]: surface for surface in _ALL}

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fewseg.data.annotations.coco_file import CocoFile
-from fewseg.data.images import read_image, read_labels, write_labels
+from fewseg.data.images import read_labels, write_labels
 from fewseg.data.index import Indexed
-from fewseg.data.source import Fold, SourceIndex, make_fold
-from fewseg.errors import DataError, UsageError
-
-SCHEMES = ("interleaved", "contiguous")
+from fewseg.data.source import SCHEMES, Fold, SourceIndex, make_fold
+from fewseg.errors import DataError, check_choice
 
 
 class Coco20i(Indexed):
@@ -36,14 +34,9 @@ class Coco20i(Indexed):
         scheme: str = "interleaved",
         cache_labels: bool = False,
     ) -> None:
-        super().__init__(subset)
-        if scheme not in SCHEMES:
-            raise UsageError(f"unknown scheme {scheme!r}; choose {' or '.join(SCHEMES)}")
-        if root is None:
-            raise UsageError(
-                "coco20i needs a directory: give data.root=DIR with annotations/, train2014/ and val2014/ in it"
-            )
-        self.root, self.scheme, self.cache_labels = Path(root), scheme, cache_labels
+        super().__init__(subset, root, holds="annotations/, train2014/ and val2014/")
+        check_choice("scheme", scheme, SCHEMES)
+        self.scheme, self.cache_labels = scheme, cache_labels
         self.year = "train2014" if subset == "train" else "val2014"
         path = self.root / "annotations" / f"instances_{self.year}.json"
         if not path.is_file():
@@ -51,7 +44,7 @@ class Coco20i(Indexed):
         self._file = CocoFile(path, root=self.root, key=f"coco20i-{subset}")
         self.class_names = self._file.class_names
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         """Image ids: the file names without their ending, in the annotation file's order."""
         return tuple(Path(name).stem for name in self._file.files)
@@ -60,12 +53,8 @@ class Coco20i(Indexed):
         """What was found, and the folds' scheme."""
         return super().describe() | {"root": str(self.root), "scheme": self.scheme}
 
-    def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """Image `i` as RGB and its (H, W) label map: 0 background, 1..80 classes; COCO has no void."""
-        return read_image(self.image_path(i)), self.labels(i)
-
     def labels(self, i: int) -> NDArray[np.uint8]:
-        """The (H, W) label map of image `i` alone."""
+        """The (H, W) label map of image `i` alone: 0 background, 1..80 classes; COCO has no void."""
         if not self.cache_labels:
             return self._file.labels(i)
         folder = self.root / ".fewseg" / f"labels-{self.subset}-{self._file.mark[:12]}"

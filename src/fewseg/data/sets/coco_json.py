@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fewseg.data.annotations.coco_file import CocoFile
-from fewseg.data.division import Division
-from fewseg.data.images import read_image
-from fewseg.data.index import Indexed
-from fewseg.data.source import Fold, SourceIndex
-from fewseg.errors import DataError, UsageError
+from fewseg.data.division import Divided, Division
+from fewseg.data.source import SourceIndex
+from fewseg.errors import DataError
 
 
-class CocoJson(Indexed):
+class CocoJson(Divided):
     """`annotations` (a file below `root`; by default the only .json there) and the photos that it names in `images`.
 
-    Folds and subsets are made as those of `folder`: `folds` and `fold_seed`, or `novel_classes`; `val_fraction`.
+    Image ids are the file names as the annotation file gives them, in its order. Folds and subsets are made as those of
+    `folder`: `folds` and `fold_seed`, or `novel_classes`; `val_fraction`.
     """
 
     name = "coco_json"
@@ -38,47 +37,32 @@ class CocoJson(Indexed):
         val_fraction: float = 0.0,
         min_pixels: int = 64,
     ) -> None:
-        super().__init__(subset)
-        if root is None:
-            raise UsageError("coco_json needs a directory: give data.root=DIR with an annotation file and photos")
-        self.root, self.min_pixels = Path(root), min_pixels
-        self.division = Division(folds, fold_seed, tuple(novel_classes) if novel_classes else None, val_fraction)
+        division = Division(folds, fold_seed, novel_classes, val_fraction)
+        holds = "an annotation file and photos"
+        super().__init__(subset, root, holds=holds, division=division, min_pixels=min_pixels)
         path = self.root / annotations if annotations else _only_json(self.root)
         self._file = CocoFile(path, root=self.root, key=f"coco_json-{path.stem}")
         self.class_names = self._file.class_names
         self._photos = _photo_folder(self.root, images)
-        self._chosen = [i for i, file in enumerate(self._file.files) if self.division.holds(file, subset)]
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Image ids: the file names as the annotation file gives them, in its order."""
-        return tuple(self._file.files[i] for i in self._chosen)
+        self._divide(self._file.files)
 
     def describe(self) -> dict[str, Any]:
         """What was found: the annotation file, the photos and the classes."""
         found = {"annotations": str(self._file.path), "photos": str(self._photos), "classes": list(self.class_names)}
         return super().describe() | {"root": str(self.root)} | found
 
-    def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """Image `i` as RGB and its (H, W) label map: 0 background, 1..N classes."""
-        return read_image(self.image_path(i)), self.labels(i)
-
     def labels(self, i: int) -> NDArray[np.uint8]:
-        """The (H, W) label map of image `i` alone."""
+        """The (H, W) label map of image `i` alone: 0 background, 1..N classes."""
         return self._file.labels(self._chosen[i])
 
     def image_path(self, i: int) -> Path:
         """The photo's file."""
-        return self._photos / self._file.files[self._chosen[i]]
+        return self._photos / self.ids[i]
 
-    def fold(self, index: int) -> Fold:
-        """One of the automatic folds, or the novel classes that were given as fold 0."""
-        return self.division.fold(index, self.class_names)
-
-    def _build_index(self) -> SourceIndex:
+    @cached_property
+    def _index_of_all(self) -> SourceIndex:
         self._file.progress = self.progress
-        everything = self._file.index(self._file.files)
-        return SourceIndex(self.ids, everything.counts[self._chosen])
+        return self._file.index(self._file.files)
 
 
 def _only_json(root: Path) -> Path:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewseg.data.division import Division
+from fewseg.data.division import Divided, Division
 from fewseg.data.images import SUFFIXES, align_mask, read_labels, read_mask, read_oriented
-from fewseg.data.index import Indexed, build_index, count_labels
-from fewseg.data.source import Fold, SourceIndex
-from fewseg.errors import DataError, UsageError
+from fewseg.data.index import build_index, count_labels
+from fewseg.data.source import SourceIndex
+from fewseg.errors import DataError
 
 MOST_CLASSES = 254
 """What a label map of bytes can hold beside background and void."""
@@ -23,13 +23,14 @@ MOST_CLASSES = 254
 
 class _Photo(NamedTuple):
     id: str
+    """CLASS/NAME or NAME, without the ending."""
     image: Path
     labels: Path
     class_id: int
     """Of the mask; 0 where the file is a label map."""
 
 
-class Folder(Indexed):
+class Folder(Divided):
     """Photos and masks below `root`, in one of two layouts.
 
     `images/CLASS/NAME.jpg` with `masks/CLASS/NAME.png` (`images.mask_of` says what is foreground there), or
@@ -52,15 +53,15 @@ class Folder(Indexed):
         val_fraction: float = 0.0,
         min_pixels: int = 64,
     ) -> None:
-        super().__init__(subset)
-        if root is None:
-            raise UsageError("folder needs a directory: give data.root=DIR with images/ and masks/ or labels/ in it")
-        self.root, self.min_pixels = Path(root), min_pixels
-        self.division = Division(folds, fold_seed, tuple(novel_classes) if novel_classes else None, val_fraction)
+        division = Division(folds, fold_seed, novel_classes, val_fraction)
+        holds = "images/ and masks/ or labels/"
+        super().__init__(subset, root, holds=holds, division=division, min_pixels=min_pixels)
         self.by_class = (self.root / "masks").is_dir()
         self._all = _masks(self.root) if self.by_class else _label_maps(self.root)
+        if not self._all:
+            raise DataError(f"{self.root / 'images'} holds no pictures ({', '.join(sorted(SUFFIXES))})")
         self.class_names = self._class_names()
-        self._chosen = [i for i, photo in enumerate(self._all) if self.division.holds(photo.id, subset)]
+        self._divide([photo.id for photo in self._all])
 
     def describe(self) -> dict[str, Any]:
         """What was found: the layout and the classes."""
@@ -80,21 +81,8 @@ class Folder(Indexed):
         """The photo's file."""
         return self._photo(i).image
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Image ids: CLASS/NAME or NAME, without the ending."""
-        return tuple(self._all[i].id for i in self._chosen)
-
-    def fold(self, index: int) -> Fold:
-        """One of the automatic folds, or the novel classes that were given as fold 0."""
-        return self.division.fold(index, self.class_names)
-
     def _photo(self, i: int) -> _Photo:
         return self._all[self._chosen[i]]
-
-    def _build_index(self) -> SourceIndex:
-        everything = self._index_of_all
-        return SourceIndex(self.ids, everything.counts[self._chosen][:, : 1 + len(self.class_names)])
 
     @cached_property
     def _index_of_all(self) -> SourceIndex:
@@ -121,9 +109,8 @@ class Folder(Indexed):
         elif (listed := self.root / "classes.txt").is_file():
             names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
         else:
-            names = [
-                f"class_{c}" for c in range(1, 1 + int(np.flatnonzero(self._index_of_all.counts.any(axis=0)).max()))
-            ]
+            most = int(np.flatnonzero(self._index_of_all.counts.any(axis=0)).max())
+            names = [f"class_{c}" for c in range(1, 1 + most)]
         if not 1 <= len(names) <= MOST_CLASSES:
             raise DataError(f"{self.root} has {len(names)} classes; 1 to {MOST_CLASSES} are possible")
         return tuple(names)
@@ -142,7 +129,7 @@ def _masks(root: Path) -> list[_Photo]:
     for class_id, name in enumerate(_class_folders(root), 1):
         found = _photos(root / "images" / name, root / "masks" / name)
         photos += [_Photo(f"{name}/{image.stem}", image, labels, class_id) for image, labels in found]
-    return _some(root, photos)
+    return photos
 
 
 def _label_maps(root: Path) -> list[_Photo]:
@@ -150,7 +137,7 @@ def _label_maps(root: Path) -> list[_Photo]:
         raise DataError(
             f"{root} has neither masks/ nor labels/; lay it out as images/CLASS + masks/CLASS or images + labels"
         )
-    return _some(root, [_Photo(p.stem, p, labels, 0) for p, labels in _photos(root / "images", root / "labels")])
+    return [_Photo(photo.stem, photo, labels, 0) for photo, labels in _photos(root / "images", root / "labels")]
 
 
 def _class_folders(root: Path) -> list[str]:
@@ -166,9 +153,3 @@ def _photos(images: Path, labels: Path) -> list[tuple[Path, Path]]:
         if one.stem == other.stem:
             raise DataError(f"{one} and {other.name} would share one label file; rename one of them")
     return [(path, labels / f"{path.stem}.png") for path in found]
-
-
-def _some(root: Path, photos: list[_Photo]) -> list[_Photo]:
-    if not photos:
-        raise DataError(f"{root / 'images'} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    return photos

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fewseg.data.images import read_image, read_mask
+from fewseg.data.images import read_mask
 from fewseg.data.index import Indexed, build_index, read_list
 from fewseg.data.source import Fold, SourceIndex
 from fewseg.errors import DataError, UsageError
@@ -30,12 +29,7 @@ class Fss1000(Indexed):
     min_pixels = 1
 
     def __init__(self, *, subset: str = "train", root: str | None = None) -> None:
-        super().__init__(subset)
-        if root is None:
-            raise UsageError(
-                "fss1000 needs a directory: give data.root=DIR with a folder of images for every class in it"
-            )
-        self.root = Path(root)
+        super().__init__(subset, root, holds="a folder of images for every class")
         if not self.root.is_dir():
             raise DataError(
                 f"{self.root} is missing. FSS-1000 has no stable host: fetch fewshot_data.zip by way of"
@@ -43,7 +37,8 @@ class Fss1000(Indexed):
             )
         self._parts = {part: self._list(part, names) for part, names in LISTS.items()}
         self.class_names = tuple(sorted(name for names in self._parts.values() for name in names))
-        if len(set(self.class_names)) < len(self.class_names):
+        self._number = {name: c for c, name in enumerate(self.class_names, 1)}
+        if len(self._number) < len(self.class_names):
             twice = next(name for name in self.class_names if self.class_names.count(name) > 1)
             raise DataError(
                 f"class {twice!r} occurs twice in the lists of {self.root}; every class belongs to one part"
@@ -54,12 +49,8 @@ class Fss1000(Indexed):
         counts = {part: len(names) for part, names in self._parts.items()}
         return super().describe() | {"root": str(self.root), "classes": counts}
 
-    def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint16]]:
-        """Image `i` as RGB and its (H, W) label map: 0 background, 1..1000 classes, 65535 void."""
-        return read_image(self.image_path(i)), self.labels(i)
-
     def labels(self, i: int) -> NDArray[np.uint16]:
-        """The (H, W) label map of image `i` alone; 16 bits hold the ids of 1000 classes."""
+        """The (H, W) label map of image `i` alone: 0 background, 1..1000 classes (16 bits hold them), 65535 void."""
         class_id, path = self._masks[i]
         mask = read_mask(path)
         return np.where(mask == 1, class_id, np.where(mask == 255, 65535, 0)).astype(np.uint16)
@@ -72,11 +63,10 @@ class Fss1000(Indexed):
         """The published division; there is only fold 0."""
         if index:
             raise UsageError(f"fss1000 has one fold, fold 0; fold {index} was asked for")
-        number = {name: c for c, name in enumerate(self.class_names, 1)}
-        base, held_out, novel = (tuple(sorted(number[name] for name in names)) for names in self._parts.values())
+        base, held_out, novel = (tuple(sorted(self._number[name] for name in names)) for names in self._parts.values())
         return Fold(0, novel, base, held_out)
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         """Image ids: CLASS/N."""
         return tuple(f"{path.parent.name}/{path.stem}" for _, path in self._masks)
@@ -84,7 +74,6 @@ class Fss1000(Indexed):
     @cached_property
     def _masks(self) -> list[tuple[int, Path]]:
         """Class id and mask file of every image of the subset."""
-        number = {name: c for c, name in enumerate(self.class_names, 1)}
         chosen = self._parts["test"] if self.subset == "test" else [*self._parts["train"], *self._parts["val"]]
         inner = self.root / "fewshot_data"
         base = inner if inner.is_dir() else self.root
@@ -93,20 +82,18 @@ class Fss1000(Indexed):
             masks = sorted((base / name).glob("*.png"), key=lambda path: (len(path.stem), path.stem))
             if not masks:
                 raise DataError(f"class {name!r} has no masks in {base / name}; FSS-1000 has ten, 1.png to 10.png")
-            found += [(number[name], path) for path in masks]
+            found += [(self._number[name], path) for path in masks]
         return found
 
     def _build_index(self) -> SourceIndex:
-        classes = len(self.class_names)
-
         def count(i: int) -> NDArray[np.int64]:
             labels = self.labels(i)
-            return np.bincount(labels[labels < 65535], minlength=1 + classes)
+            return np.bincount(labels[labels < 65535], minlength=1 + len(self.class_names))
 
         return build_index(
             self.ids,
             count,
-            classes=classes,
+            classes=len(self.class_names),
             root=self.root,
             key=f"fss1000-{self.subset}",
             annotations=[path for _, path in self._masks],

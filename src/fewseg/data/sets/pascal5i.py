@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fewseg.data.images import read_image, read_labels
+from fewseg.data.images import read_labels
 from fewseg.data.index import Indexed, build_index, count_labels, read_list
 from fewseg.data.matlab import read_field
 from fewseg.data.source import Fold, SourceIndex, make_fold
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, check_choice
 
 SBD_RULES = ("auto", "train_noval", "all", "none")
 
@@ -36,12 +35,8 @@ class Pascal5i(Indexed):
     )
 
     def __init__(self, *, subset: str = "train", root: str | None = None, sbd: str = "auto") -> None:
-        super().__init__(subset)
-        if sbd not in SBD_RULES:
-            raise UsageError(f"unknown sbd {sbd!r}; choose {', '.join(SBD_RULES)}")
-        if root is None:
-            raise UsageError("pascal5i needs a directory: give data.root=DIR with VOC2012 in it")
-        self.root = Path(root)
+        super().__init__(subset, root, holds="VOC2012")
+        check_choice("sbd", sbd, SBD_RULES)
         self.voc = _find_voc(self.root)
         self.sbd = self._found_rule() if sbd == "auto" else sbd
 
@@ -54,12 +49,8 @@ class Pascal5i(Indexed):
             "labels": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
         }
 
-    def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """Image `i` as RGB and its (H, W) label map: 0 background, 1..20 classes, 255 void."""
-        return read_image(self.image_path(i)), self.labels(i)
-
     def labels(self, i: int) -> NDArray[np.uint8]:
-        """The (H, W) label map of image `i` alone."""
+        """The (H, W) label map of image `i` alone: 0 background, 1..20 classes, 255 void."""
         path = self._labels[i]
         return _read_mat(path) if path.suffix == ".mat" else read_labels(path)
 

@@ -1,12 +1,11 @@
 """`scenes`, the built-in data set: 20 classes of drawn things, deterministic from a seed, nothing stored.
 
-Image i is a pure function of (seed, level, subset, size, i): geometry and paint have streams of their own, so that
-label maps, and with them the index, never need the shading.
+Image i is a pure function of seed, level, subset, size and i. Geometry and paint have random streams of their own, so
+that label maps and the index are made without painting.
 """
 
 from __future__ import annotations
 
-import difflib
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -17,7 +16,7 @@ from fewseg.data.scenes.kept import KeptScenes, kept_scenes
 from fewseg.data.scenes.layout import KINDS, Scene, arrange, label_map
 from fewseg.data.scenes.render import render
 from fewseg.data.source import SUBSETS, Fold, SourceIndex, make_fold
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, check_choice
 
 LEVELS = ("simple", "complex", "mixed")
 _GEOMETRY, _PAINT, _ORDER = range(3)
@@ -26,7 +25,7 @@ _GEOMETRY, _PAINT, _ORDER = range(3)
 class Scenes:
     """Drawn scenes: `simple` holds one object on a clean ground, `complex` 3 to 6 of 2+ classes among clutter.
 
-    `mixed` has both by turns: to learn on, simple scenes teach the matching and complex ones what not to match.
+    `mixed` has both by turns, for training: simple scenes teach what to match, complex ones what not to match.
     """
 
     name = "scenes"
@@ -44,8 +43,8 @@ class Scenes:
     ) -> None:
         if root is not None:
             raise UsageError(f"scenes needs no root, it draws its images; got data.root={root!r}: leave it out")
-        _choose("subset", subset, SUBSETS)
-        _choose("level", level, LEVELS)
+        check_choice("subset", subset, SUBSETS)
+        check_choice("level", level, LEVELS)
         for option, value, least, most in (
             ("images", images, 1, 10**6),
             ("size", size, 64, 2048),
@@ -61,7 +60,7 @@ class Scenes:
         return self.images
 
     def __getstate__(self) -> dict[str, object]:
-        # what is kept stays behind, the index (if built) goes with the source to another process
+        # another process draws anew, unless it was forked and shares what is kept; an index that is built goes along
         return {key: value for key, value in vars(self).items() if key not in ("_scene", "_kept")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -69,10 +68,10 @@ class Scenes:
         self._remember()
 
     def _remember(self) -> None:
-        """Keep the last geometries, which an image and its labels share, and what is drawn."""
+        """Make room for the last geometries (an image and its labels share one) and for what is drawn."""
         self._scene = lru_cache(maxsize=64)(self._arrange)
         options = (self.subset, self.level, self.images, self.size, self.seed)
-        # what a class that is made from this one draws is its own
+        # a subclass may draw other pictures from the same options: they are kept apart
         self._kept = kept_scenes(*options) if type(self) is Scenes else KeptScenes(self.images, self.size)
 
     @cached_property
@@ -113,10 +112,3 @@ class Scenes:
 
     def _rng(self, stream: int, i: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, LEVELS.index(self.level), SUBSETS.index(self.subset), stream, i])
-
-
-def _choose(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        close = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UsageError(f"scenes has no {option} {value!r}; choose {' or '.join(allowed)}.{hint}")
