@@ -12,19 +12,13 @@ from hypothesis import settings
 from fewseg import registry
 from fewseg.experiments import Plan
 from fewseg.runtime.memory import keep_freed_memory
-from helpers import BASE_RECIPE, Toy
+from helpers import BASE_RECIPE, Fewseg, Toy
 
 TINY_PLAN = """
 model: {name: hdmnet, backbone: timm/test_resnet, weights: null, image_size: 64, base_learner: false}
 data: {images: 60, size: 64, level: mixed, novel: ignore}
 train: {epochs: 1, episodes_per_epoch: 4, batch_size: 2, workers: 0, validation: none}
 """
-TINY_PLAN_BASE = """
-model: {name: base, backbone: timm/test_resnet, weights: null, image_size: 64}
-data: {novel: background}
-train: {epochs: 1, episodes_per_epoch: 4, batch_size: 2, optimizer: sgd, lr: 0.02, val_episodes: 4}
-"""
-
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -53,6 +47,13 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> type[Toy]:
     return Toy
 
 
+@pytest.fixture
+def fewseg(capsys: pytest.CaptureFixture[str]) -> Fewseg:
+    """The command line, its output from here on."""
+    capsys.readouterr()
+    return Fewseg(capsys)
+
+
 @pytest.fixture(scope="session")
 def base_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe of a base learner that trains in a second."""
@@ -65,13 +66,6 @@ def base_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_recipe(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     path.write_text(TINY_PLAN)
-    return path
-
-
-@pytest.fixture(scope="session")
-def tiny_base_recipe(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "base.yaml"
-    path.write_text(TINY_PLAN_BASE)
     return path
 
 

@@ -15,8 +15,10 @@ from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.storage.opening import open_target
 from fewseg.training.loop import train
-from helpers import compared
+from helpers import SHORT, TINY, compared
 
+WORDS = ("scenes", "data.images=40", "data.size=64", *TINY)
+BRIEF = (*SHORT, "train.epochs=1", "train.validation=none")
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
@@ -24,22 +26,6 @@ def block(page: str, language: str) -> str:
     found = re.search(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     assert found, f"{page} has no {language} block"
     return found.group(1)
-
-
-TINY = (
-    "model.backbone=timm/test_resnet",
-    "model.weights=null",
-    "model.image_size=64",
-    "data.images=40",
-    "data.size=64",
-)
-SHORT = (
-    "train.epochs=1",
-    "train.episodes_per_epoch=4",
-    "train.batch_size=2",
-    "train.workers=0",
-    "train.validation=none",
-)
 
 
 @pytest.fixture
@@ -55,12 +41,12 @@ def page(tmp_path, monkeypatch):
 
 
 def test_a_method_added_as_the_page_says_trains_evaluates_and_is_compared(page):
-    words = (str(page / "nearest-mean.yaml"), "scenes", *TINY, *SHORT)
+    words = (str(page / "nearest-mean.yaml"), *WORDS, *BRIEF)
     run = train(load_config(*words), page / "run")
     still = train(load_config(*words, "train.lr=0"), page / "still")
     trained, untrained = (load_file(r / "last" / "model.safetensors")["project.weight"] for r in (run, still))
     assert (trained - untrained).abs().max() > 1e-4
-    entries = compared([str(run), "prototype"], ["scenes", *TINY], episodes=5, repeats=1, workers=0)
+    entries = compared([str(run), "prototype"], WORDS, episodes=5, repeats=1, workers=0)
     assert [e.name for e in entries] == ["nearest-mean", "prototype"]
     opened = open_target(str(run), [])
     report = evaluate(opened.model, Benchmark.of(opened, episodes=5, repeats=1), workers=0)
@@ -70,7 +56,7 @@ def test_a_method_added_as_the_page_says_trains_evaluates_and_is_compared(page):
 
 
 def test_a_method_is_found_by_its_path_too(page):
-    config = load_config("scenes", *TINY, *SHORT, "model.name=nearest_mean:NearestMean", "model.width=8")
+    config = load_config(*WORDS, *BRIEF, "model.name=nearest_mean:NearestMean", "model.width=8")
     assert config.model.options["width"] == 8
 
 

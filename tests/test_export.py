@@ -19,7 +19,7 @@ from fewseg.errors import DataError, UsageError
 from fewseg.export import Agreement, OnnxSegmenter, agreement, export_onnx
 from fewseg.models.fast.exporting import SizeFreeOperations
 from fewseg.predictor import FewShotPredictor
-from test_predictor import ColorSegmenter, scene
+from helpers import ColorSegmenter, scene
 
 pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
 pytest.importorskip("onnxscript", reason="needs the extra `onnx`")

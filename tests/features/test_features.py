@@ -25,7 +25,7 @@ from fewseg.models.lite import Lite
 from fewseg.progress import Silent
 from fewseg.runtime.threads import in_lanes
 from fewseg.training.tasks import EpisodeTask
-from helpers import TINY, Toy, assert_equal, hdmnet_config, toy_config
+from helpers import SCENES, TINY, Toy, assert_equal, hdmnet_config, toy_config
 
 IMAGES = torch.rand(5, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 MASKS = torch.ones(1, 2, 64, 64, dtype=torch.uint8)
@@ -241,11 +241,8 @@ def lite_batches(*words: str, start: int = 0) -> list[Any]:
     torch.manual_seed(0)
     config = load_config(
         "lite",
-        "scenes",
-        "data.level=simple",
-        "data.images=60",
-        "data.size=64",
-        *TINY[:3],
+        *SCENES,
+        *TINY,
         *LITE,
         "data.shots=2",
         "train.workers=0",

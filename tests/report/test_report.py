@@ -25,10 +25,10 @@ from fewseg.report.figures import page_figures, save_figures
 from fewseg.report.measure import report_page
 from fewseg.report.training import run_curves
 from fewseg.storage.saved import save_model
-from helpers import compared
+from helpers import TINY, compared
 
 DATA = ["scenes", "data.level=complex", "data.images=40", "data.size=64"]
-TINY = [*DATA, "model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64"]
+WORDS = [*DATA, *TINY]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def entries(run: Path) -> list[Entry]:
-    return compared([str(run), "dense"], TINY, episodes=8, repeats=2, workers=0)
+    return compared([str(run), "dense"], WORDS, episodes=8, repeats=2, workers=0)
 
 
 def test_a_saved_evaluation_is_read_back_with_its_rows(run: Path, entries: list[Entry]) -> None:
@@ -88,7 +88,7 @@ def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch:
 
 
 def test_a_report_holds_every_part_and_true_numbers(run: Path) -> None:
-    page = report_page([str(run), "dense"], TINY, episodes=8, repeats=2, panels=1, workers=0)
+    page = report_page([str(run), "dense"], WORDS, episodes=8, repeats=2, panels=1, workers=0)
     report = Report.load(run / "report.json")
     assert page.rows[0].miou == report.miou
     assert [row.columns["p"] == "" for row in page.rows] == [True, False]

@@ -6,11 +6,11 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import layouts
 import pytest
 import torch
 from torch import Tensor
 
+import layouts
 from fewseg.errors import DataError
 from fewseg.storage.released import load_released, recognise, rename_released
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import trees
 
+import trees
 from fewseg import registry
 from fewseg.config import load_config
 from fewseg.data.inspect.check import check_source
@@ -15,6 +15,7 @@ from fewseg.data.source import ImageSource
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.storage.opening import open_target
+from helpers import TINY
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "add-a-dataset.md"
 
@@ -55,8 +56,7 @@ def test_a_data_set_added_as_the_page_says_is_checked_counted_and_evaluated(root
     assert numbers == [(0, 8, 8), (1, 8, 8)]
     config = load_config(added, f"data.root={root}", "data.folds=2", "data.fold=1")
     assert config.data.options["folds"] == 2
-    tiny = ["model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64"]
-    opened = open_target("prototype", [added, f"data.root={root}", *tiny])
+    opened = open_target("prototype", [added, f"data.root={root}", *TINY])
     report = evaluate(opened.model, Benchmark.of(opened, episodes=6, repeats=1), workers=0)
     assert 0 <= report.miou <= 1
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trees
 
+import trees
 from fewseg.data.episodes.protocols import get_protocol
 from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes, training_images
 from fewseg.data.sets.pascal5i import Pascal5i
