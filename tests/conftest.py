@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from hypothesis import settings
 from fewseg import registry
 from fewseg.experiments import Plan
 from fewseg.runtime.memory import keep_freed_memory
-from helpers import BASE_RECIPE, Fewseg, Toy
+from helpers import BASE_RECIPE, Fewseg, Toy, page_block
 
 TINY_PLAN = """
 model: {name: hdmnet, backbone: timm/test_resnet, weights: null, image_size: 64, base_learner: false}
@@ -45,6 +48,23 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> type[Toy]:
     """The toy method, registered under its name."""
     monkeypatch.setattr(registry, "_REGISTERED", {"model": {"toy": Toy}, "source": {}})
     return Toy
+
+
+@pytest.fixture(scope="session")
+def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The module that docs/add-a-method.md shows."""
+    folder = tmp_path_factory.mktemp("documented")
+    (folder / "nearest_mean.py").write_text(page_block("add-a-method.md", "python"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield importlib.import_module("nearest_mean")
+
+
+@pytest.fixture
+def nearest_mean(documented: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method of that page, registered."""
+    monkeypatch.setattr(registry, "_REGISTERED", {"model": {}, "source": {}})
+    registry.register("model", documented.NearestMean)
 
 
 @pytest.fixture

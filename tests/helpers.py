@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,6 +113,14 @@ class Toy(FewShotSegmenter):
         assert episode.query_mask is not None
         # over all pixels, void ones too: a mean over batches of one size is then the mean over their union
         return {"final": F.cross_entropy(prediction.logits, (episode.query_mask == 1).long())}
+
+
+def page_block(page: str, language: str) -> str:
+    """The first block of code in that language on a page of docs."""
+    text = (Path(__file__).resolve().parents[1] / "docs" / page).read_text()
+    found = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    assert found, f"{page} has no {language} block"
+    return found.group(1)
 
 
 def toy_config(*words: str) -> Config:

@@ -1,6 +1,5 @@
 """docs/add-a-dataset.md does what it says."""
 
-import re
 import sys
 from pathlib import Path
 
@@ -15,15 +14,7 @@ from fewseg.data.source import ImageSource
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.storage.opening import open_target
-from helpers import TINY
-
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "add-a-dataset.md"
-
-
-def block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert found, f"the page has no {language} block"
-    return found.group(1)
+from helpers import TINY, page_block
 
 
 @pytest.fixture
@@ -39,8 +30,8 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "table_source.py").write_text(block("python"))
-    (tmp_path / "table.yaml").write_text(block("yaml"))
+    (tmp_path / "table_source.py").write_text(page_block("add-a-dataset.md", "python"))
+    (tmp_path / "table.yaml").write_text(page_block("add-a-dataset.md", "yaml"))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_REGISTERED", {"model": {}, "source": {}})
     registry.register("source", __import__("table_source").Table)
