@@ -25,6 +25,7 @@ def page(nearest_mean: None, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_method_added_as_the_page_says_trains_evaluates_and_is_compared(page: Path) -> None:
     words = (str(page / "nearest-mean.yaml"), *WORDS, *BRIEF)
     run = train(load_config(*words), page / "run")

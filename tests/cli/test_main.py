@@ -300,6 +300,7 @@ def test_a_second_training_into_the_same_directory_is_refused(run: Path, base_re
     assert fewseg("train", *words, "--resume").code == 0
 
 
+@pytest.mark.slow
 def test_as_a_module_in_a_pipe_it_writes_plain_text() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "fewseg", "models"], capture_output=True, text=True, check=False, timeout=60

@@ -110,6 +110,7 @@ class Hungry(torch.nn.Module):
         return SimpleNamespace(mask=torch.ones(self.megabytes * 1_000_000, dtype=torch.uint8)[:1].clone())
 
 
+@pytest.mark.slow
 def test_released_files_of_any_back_end_are_compared(tmp_path):
     options = {"backbone": "vgg16_bn", "base_classes": 15, "shots": 1}
     torch.save({"state_dict": create_model("pfenet", **options).state_dict()}, tmp_path / "released.pth")

@@ -12,6 +12,8 @@ from fewseg.experiments.demo import run_demo
 from fewseg.progress import Silent
 from helpers import TINY
 
+pytestmark = pytest.mark.slow
+
 WORDS = (
     *TINY,
     "data.images=60",

@@ -34,6 +34,7 @@ def encoded(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 def test_a_method_without_training_is_drawn_again_and_again_on_every_fold(tmp_path, encoded):
     torch.manual_seed(0)
     found = run_episodes(plan(tmp_path))

@@ -11,6 +11,7 @@ from fewseg.errors import FewsegError, UsageError
 from fewseg.experiments import Plan, run_relu, run_temperature
 
 
+@pytest.mark.slow
 def test_every_temperature_is_a_cell_and_a_killed_sweep_goes_on(tiny_plan, tmp_path):
     first = run_temperature(tiny_plan(tmp_path, episodes=5), values=(2.0,))
     assert first.lines[0].miou is not None

@@ -270,6 +270,7 @@ def test_one_pass_over_an_image_serves_as_query_and_support(monkeypatch: pytest.
     assert all(b.support["mask"].shape == (4, 2, 64, 64) for b in batches)
 
 
+@pytest.mark.slow
 def test_features_that_another_run_stored_are_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = lite_batches()
     stored = f"train.cache_dir={tmp_path}"
@@ -289,6 +290,7 @@ def test_features_that_another_run_stored_are_the_same_bits(tmp_path: Path, monk
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["model.image_size=32", "augment.jitter=0.1", "data.images=61"])
 def test_stored_features_of_other_settings_are_not_taken(word: str, tmp_path: Path) -> None:
     stored = f"train.cache_dir={tmp_path}"

@@ -73,6 +73,7 @@ def test_an_evaluation_whose_rows_were_changed_or_lost_is_refused(run: Path, tmp
         Report.load(run / "report.json").save(tmp_path / "report.csv")
 
 
+@pytest.mark.slow
 def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
@@ -139,6 +140,7 @@ def test_many_methods_get_a_table_where_marks_do_not_reach(entries: list[Entry])
     assert page.sections[0].header == ("class", *(e.name for e in many))
 
 
+@pytest.mark.slow
 def test_commands_write_pages_and_figures_and_refuse_other_endings(run: Path, tmp_path: Path) -> None:
     runner, common = CliRunner(), ["--episodes=8", "--repeats=2", "--workers=0"]
     html, figures = tmp_path / "r.html", tmp_path / "figures"

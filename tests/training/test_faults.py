@@ -19,6 +19,7 @@ import killing
 import pytest
 import torch
 
+from fewseg import registry
 from fewseg.config import load_config
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.errors import DataError, FewsegError, UsageError
@@ -35,6 +36,7 @@ from fewseg.training.tasks import EpisodeTask
 from helpers import Toy, assert_equal, toy_config, weights
 
 SAVING = ("train.save_every=1", "train.validation=base", "train.held_out=2")
+SELDOM = (*SAVING, "train.save_every=100")
 
 
 class Told(Silent):
@@ -88,10 +90,19 @@ def test_hdmnet_resumes_to_the_same_bits_after_a_kill(killed: dict[str, Any]) ->
     assert killed["hdmnet"] == {"codes": [0, -signal.SIGKILL, 0], "same": True}
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two runs that nothing happened to: with a checkpoint after every batch, and with one at an epoch's end."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_REGISTERED", {"model": {"toy": Toy}, "source": {}})
+        return train(toy_config(*SAVING), folder / "often"), train(toy_config(*SELDOM), folder / "seldom")
+
+
 @pytest.fixture
-def whole(toy: type[Toy], tmp_path: Path) -> Path:
-    """A run that nothing happened to."""
-    return train(toy_config(*SAVING), tmp_path / "whole")
+def whole(toy: type[Toy], undisturbed: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A run that nothing happened to, to do something to."""
+    return Path(shutil.copytree(undisturbed[0], tmp_path / "whole"))
 
 
 def stopping(at: int, number: signal.Signals, owner: Any, name: str) -> Any:
@@ -110,11 +121,15 @@ def stopping(at: int, number: signal.Signals, owner: Any, name: str) -> Any:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("at", "where"), [(2, "step"), (3, "last step of an epoch"), (1, "validation")])
 def test_a_signal_ends_the_run_with_a_checkpoint_that_resumes_to_the_same_bits(
-    whole: Path, number: signal.Signals, at: int, where: str, tmp_path: Path
+    toy: type[Toy],
+    undisturbed: tuple[Path, Path],
+    number: signal.Signals,
+    at: int,
+    where: str,
+    tmp_path: Path,
 ) -> None:
     owner, name = (EpisodeTask, "validate") if where == "validation" else (EpisodeObjective, "forward")
-    config = toy_config(*SAVING, "train.save_every=100")
-    reference = train(config, tmp_path / "reference")
+    config, reference = toy_config(*SELDOM), undisturbed[1]
     before = signal.getsignal(number)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, stopping(at, number, owner, name))

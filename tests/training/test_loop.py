@@ -134,6 +134,7 @@ def test_a_run_stopped_while_validating_validates_again(toy: type[Toy], tmp_path
     assert read_record(run / "last")["info"] == read_record(whole / "last")["info"]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_its_base_learner_resumes(base_recipe: Path, hdmnet_run: Path, tmp_path: Path) -> None:
     from fewseg.training.objectives import BaseObjective
 
