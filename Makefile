@@ -1,15 +1,22 @@
-# make demo: install and run the main job on built-in data.   make test: install with the test tools and run every check.
+# make demo: install and run the main job on built-in data.
+# make check: what a change should pass before a commit, in a minute or so.   make test: every check and every test.
+# Both install fewseg with its test tools first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types imports security audit clean
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q
+
+.PHONY: demo check test lint types imports security audit clean
 
 demo: $(VENV)/.installed
 	@out=runs/demo; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-$$n; done; $(BIN)/fewseg demo --out $$out
 
+check: lint types imports
+	$(PYTEST) -m "not slow and not browser and not distributed and not gpu"
+
 test: lint types imports security
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q
+	$(PYTEST)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

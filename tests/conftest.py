@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,19 +15,13 @@ from hypothesis import settings
 from fewseg import registry
 from fewseg.experiments import Plan
 from fewseg.runtime.memory import keep_freed_memory
-from helpers import BASE_RECIPE, Toy
+from helpers import BASE_RECIPE, Fewseg, Toy, page_block
 
 TINY_PLAN = """
 model: {name: hdmnet, backbone: timm/test_resnet, weights: null, image_size: 64, base_learner: false}
 data: {images: 60, size: 64, level: mixed, novel: ignore}
 train: {epochs: 1, episodes_per_epoch: 4, batch_size: 2, workers: 0, validation: none}
 """
-TINY_PLAN_BASE = """
-model: {name: base, backbone: timm/test_resnet, weights: null, image_size: 64}
-data: {novel: background}
-train: {epochs: 1, episodes_per_epoch: 4, batch_size: 2, optimizer: sgd, lr: 0.02, val_episodes: 4}
-"""
-
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -54,6 +51,30 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> type[Toy]:
 
 
 @pytest.fixture(scope="session")
+def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The module that docs/add-a-method.md shows."""
+    folder = tmp_path_factory.mktemp("documented")
+    (folder / "nearest_mean.py").write_text(page_block("add-a-method.md", "python"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield importlib.import_module("nearest_mean")
+
+
+@pytest.fixture
+def nearest_mean(documented: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method of that page, registered."""
+    monkeypatch.setattr(registry, "_REGISTERED", {"model": {}, "source": {}})
+    registry.register("model", documented.NearestMean)
+
+
+@pytest.fixture
+def fewseg(capsys: pytest.CaptureFixture[str]) -> Fewseg:
+    """The command line, its output from here on."""
+    capsys.readouterr()
+    return Fewseg(capsys)
+
+
+@pytest.fixture(scope="session")
 def base_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe of a base learner that trains in a second."""
     path = tmp_path_factory.mktemp("recipe") / "base.yaml"
@@ -65,13 +86,6 @@ def base_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_recipe(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     path.write_text(TINY_PLAN)
-    return path
-
-
-@pytest.fixture(scope="session")
-def tiny_base_recipe(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "base.yaml"
-    path.write_text(TINY_PLAN_BASE)
     return path
 
 

@@ -1,21 +1,31 @@
-"""Small runs on drawn scenes: HDMNet on a tiny back-end, and a toy method that trains in milliseconds."""
+"""What several test files use: small runs on drawn scenes, models that are quick or checked by hand, a page."""
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fewseg.build import create_model
+from fewseg.cli import main as cli
 from fewseg.config import Config, load_config
 from fewseg.episode import Episode, Prediction
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import Entry, compare, open_targets
 from fewseg.models.base import Features, FewShotSegmenter, freeze
+from fewseg.registry import method_class
+from fewseg.report.contents import ClassScores, Curve, OtherPrediction, Panel, ReportPage, Row, Section
 
 SCENES = ("scenes", "data.level=simple", "data.images=60", "data.size=64")
 SHORT = (
@@ -25,12 +35,19 @@ SHORT = (
     "train.workers=0",
     "train.val_episodes=4",
 )
-TINY = ("model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64", "train.held_out=2")
+BACKBONE = "timm/test_resnet"
+TINY = (f"model.backbone={BACKBONE}", "model.weights=null", "model.image_size=64")
 BASE_RECIPE = """
 model: {name: base, backbone: timm/test_resnet, weights: null, image_size: 64}
 data: {novel: background}
 train: {epochs: 1, episodes_per_epoch: 4, batch_size: 2, optimizer: sgd, lr: 0.02, val_episodes: 4}
 """
+
+
+RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
+"""Colours of what is segmented in made photos."""
+HOSTILE = "</title><script>alert(1)</script><img src=x onerror=\"alert('2')\">&amp;{{ 7 * 7 }}"
+"""A name that a page must not take for markup."""
 
 
 class Pixels(nn.Module):
@@ -98,6 +115,14 @@ class Toy(FewShotSegmenter):
         return {"final": F.cross_entropy(prediction.logits, (episode.query_mask == 1).long())}
 
 
+def page_block(page: str, language: str) -> str:
+    """The first block of code in that language on a page of docs."""
+    text = (Path(__file__).resolve().parents[1] / "docs" / page).read_text()
+    found = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    assert found, f"{page} has no {language} block"
+    return found.group(1)
+
+
 def toy_config(*words: str) -> Config:
     return load_config(
         "model.name=toy", "model.weights=null", "train.validation=none", "train.lr=0.01", *SCENES, *SHORT, *words
@@ -105,7 +130,7 @@ def toy_config(*words: str) -> Config:
 
 
 def hdmnet_config(*words: str) -> Config:
-    return load_config("hdmnet", *SCENES, *TINY, *SHORT, *words)
+    return load_config("hdmnet", *SCENES, *TINY, *SHORT, "train.held_out=2", *words)
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -123,3 +148,151 @@ def compared(targets: Sequence[str], words: Sequence[str], **options: Any) -> li
     drawn = {key: options.pop(key) for key in ("protocol", "shots", "episodes", "repeats") if key in options}
     opened = open_targets(targets, words, released=options.pop("released", ()))
     return compare(opened, Benchmark.of(next(iter(opened.values())), **drawn), **options)
+
+
+class ColorSegmenter(FewShotSegmenter):
+    """Foreground where a pixel is nearer to the support's mean foreground colour than to its mean background colour."""
+
+    name = "color"
+    shots = 1
+
+    def __init__(self, image_size: int = 32) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.sharpness = torch.nn.Parameter(torch.tensor(10.0))
+        self.seen = []  # a list: the quicker view that predicts shares it
+
+    @property
+    def encoded(self):
+        """How many queries were encoded."""
+        return len(self.seen)
+
+    def extract_query(self, image):
+        self.seen.append(1)
+        return {"pixels": image}
+
+    def extract_support(self, images, masks):
+        return {"images": images, "masks": masks}
+
+    def match(self, query, support, *, size, base_index=None):
+        pixels = support["images"].permute(0, 1, 3, 4, 2)
+        means = [pixels[support["masks"] == value].mean(0) for value in (0, 1)]
+        far = torch.stack([(query["pixels"] - mean[:, None, None]).norm(dim=1) for mean in means], 1)
+        logits = F.interpolate(-self.sharpness * far, size=size)
+        return Prediction(logits, correlations=(logits[:, 1, ::2, ::2], logits[:, 1]))
+
+    def loss(self, prediction, episode):
+        return {}
+
+
+def scene(color=RED, *, size=(40, 30), box=(10, 5, 30, 20), ground=(90, 90, 90)):
+    """A photo (width, height) with a coloured box, and where the box is."""
+    width, height = size
+    pixels = np.full((height, width, 3), ground, np.uint8)
+    mask = np.zeros((height, width), bool)
+    left, top, right, bottom = box
+    pixels[top:bottom, left:right] = color
+    mask[top:bottom, left:right] = True
+    return pixels, mask
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+def tiny_model(name: str, *, seed: int = 0, **options: Any) -> nn.Module:
+    """A method, or `base`, with random weights on a tiny back-end, in evaluation mode."""
+    torch.manual_seed(seed)
+    arguments = {"backbone": BACKBONE, "base_classes": 3, "image_size": 64} | options
+    return create_model(name, **arguments).eval()
+
+
+def answer(model: nn.Module) -> Tensor:
+    """A model's logits for one fixed episode."""
+    g = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 64, 64, generator=g)
+    masks = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
+    masks[..., 10:40, 20:50] = 1
+    with torch.no_grad():
+        if type(model) is method_class("base"):
+            return model(image)
+        support = torch.rand(1, 1, 3, 64, 64, generator=g)
+        return model(Episode(image, support, masks, torch.tensor([1]), torch.tensor([-1]))).logits
+
+
+def example_image(height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def example_mask(height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+    made = np.zeros((height, width), np.uint8)
+    made[height // 4 : height // 2, width // 4 : width // 2] = 1
+    made[0] = 255
+    return made
+
+
+def example_panel(shots: int = 1, **changes: object) -> Panel:
+    arguments: dict[str, object] = {
+        "class_name": "snail",
+        "support_images": tuple(example_image(40 + k, 50) for k in range(shots)),
+        "support_masks": tuple(example_mask(40 + k, 50) for k in range(shots)),
+        "query_image": example_image(),
+        "prediction": example_mask() == 1,
+        "truth": example_mask(),
+        "iou": 0.4321,
+        "correlations": tuple(np.random.default_rng(n).random((n, n)) for n in (3, 6, 12)),
+    }
+    return Panel(**(arguments | changes))  # type: ignore[arg-type]
+
+
+def full_page(name: str = "snail") -> ReportPage:
+    """A page with every part, `name` wherever a name may stand."""
+    return ReportPage(
+        f"Report of {name}",
+        f"subtitle {name}",
+        rows=(
+            Row(f"HDMNet {name}", 0.45678, (0.4431, 0.4698), 0.683, note=name, highlight=True, published=0.694),
+            Row("everything foreground", 0.1124),
+        ),
+        per_class=(ClassScores(name, 0.52349, (0.5, 0.55), 200, {f"prototype {name}": 0.313}),),
+        curves=(
+            Curve(f"loss {name}", tuple(range(1000)), tuple(1 / (i + 1) for i in range(1000))),
+            Curve(name, (10, 20, 30), (0.1, 0.3, 0.2), percent=True, chart="validation"),
+        ),
+        panels=(
+            example_panel(class_name=name, group=name, caption=name, prior=np.ones((4, 4))),
+            example_panel(others=(OtherPrediction(name, example_mask(), 0.2),)),
+        ),
+        facts=((name, name),),
+        sections=(Section(name, name, (name, "value"), ((name, name),)),),
+        commands=((name, f"fewseg report '{name}'"),),
+        interval_name=f"95 % {name}",
+    )
+
+
+@dataclass
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Fewseg:
+    """Runs a command in this process, as the installed script would."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str] | None = None) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *words: object) -> Result:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["fewseg", *map(str, words)])
+            patch.setenv("COLUMNS", "200")
+            try:
+                cli.main()
+                code = 0
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+        out, err = self.capsys.readouterr() if self.capsys else ("", "")
+        return Result(code, out, err)

@@ -33,6 +33,8 @@ from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import FewsegError
 from fewseg.storage.saved import load_model, save_model
 
+pytestmark = pytest.mark.slow
+
 INPUTS = 100
 """Per test; docs/reliability.md names their number."""
 FUZZ = settings(

@@ -12,63 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from fewseg.episode import Episode, Prediction
+from fewseg.episode import Episode
 from fewseg.errors import DataError, UsageError
-from fewseg.models.base import FewShotSegmenter
 from fewseg.models.mirrored import Mirrored
 from fewseg.predictor import FewShotPredictor
-
-RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
-
-
-class ColorSegmenter(FewShotSegmenter):
-    """Foreground where a pixel is nearer to the support's mean foreground colour than to its mean background colour."""
-
-    name = "color"
-    shots = 1
-
-    def __init__(self, image_size: int = 32) -> None:
-        super().__init__()
-        self.image_size = image_size
-        self.sharpness = torch.nn.Parameter(torch.tensor(10.0))
-        self.seen = []  # a list: the quicker view that predicts shares it
-
-    @property
-    def encoded(self):
-        """How many queries were encoded."""
-        return len(self.seen)
-
-    def extract_query(self, image):
-        self.seen.append(1)
-        return {"pixels": image}
-
-    def extract_support(self, images, masks):
-        return {"images": images, "masks": masks}
-
-    def match(self, query, support, *, size, base_index=None):
-        pixels = support["images"].permute(0, 1, 3, 4, 2)
-        means = [pixels[support["masks"] == value].mean(0) for value in (0, 1)]
-        far = torch.stack([(query["pixels"] - mean[:, None, None]).norm(dim=1) for mean in means], 1)
-        logits = F.interpolate(-self.sharpness * far, size=size)
-        return Prediction(logits, correlations=(logits[:, 1, ::2, ::2], logits[:, 1]))
-
-    def loss(self, prediction, episode):
-        return {}
-
-
-def scene(color=RED, *, size=(40, 30), box=(10, 5, 30, 20), ground=(90, 90, 90)):
-    """A photo (width, height) with a coloured box, and where the box is."""
-    width, height = size
-    pixels = np.full((height, width, 3), ground, np.uint8)
-    mask = np.zeros((height, width), bool)
-    left, top, right, bottom = box
-    pixels[top:bottom, left:right] = color
-    mask[top:bottom, left:right] = True
-    return pixels, mask
-
-
-def iou(a, b):
-    return (a & b).sum() / (a | b).sum()
+from helpers import BLUE, GREEN, RED, ColorSegmenter, iou, scene
 
 
 @pytest.fixture

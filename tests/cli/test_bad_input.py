@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_main import SCENES, TINY, Fewseg
 
 from fewseg.build import create_model
 from fewseg.data import images
 from fewseg.errors import UsageError
 from fewseg.storage.saved import load_model, save_model
+from helpers import SCENES, TINY, Fewseg
 
 SIZE = (40, 30)
 
@@ -79,11 +79,6 @@ BAD = {
     "bomb.png": huge,
     "header.jpg": lambda: b"\xff\xd8\xff",
 }
-
-
-@pytest.fixture
-def fewseg(capsys: pytest.CaptureFixture[str]) -> Fewseg:
-    return Fewseg(capsys)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +199,7 @@ FILES = {
     "open.json": b'{"images": [',
     "deep.json": b'{"images": ' + b"[" * 100_000,
 }
-SHORT = ("train.epochs=1", "train.episodes_per_epoch=2", "train.workers=0")
+QUICK = ("train.epochs=1", "train.episodes_per_epoch=2", "train.workers=0")
 EVALUATE = ("evaluate", "prototype", *SCENES, *TINY, "--workers", "0", "--repeats", "1", "--episodes", "1")
 SEGMENT = ("segment", "--model", "dense", "--out", "none")
 WORDS: list[tuple[tuple[str, ...], int]] = [
@@ -264,12 +259,12 @@ WORDS: list[tuple[tuple[str, ...], int]] = [
     (("train", "hdmnet", "scenes", "train.lr=fast"), 2),
     (("train", "hdmnet", "scenes", "train.optimizer=lion"), 2),
     (("train", "hdmnet", "scenes", "train=1"), 2),
-    (("train", "hdmnet", "scenes", "model.backbone=none", *SHORT, "model.weights=null"), 2),
+    (("train", "hdmnet", "scenes", "model.backbone=none", *QUICK, "model.weights=null"), 2),
     (("train", "hdmnet", "scenes", "data.fold=7", *TINY), 2),
     (("train", "hdmnet", "scenes", *TINY, "train.batch_size=0"), 2),
-    (("train", "hdmnet", *SCENES, *TINY, *SHORT, "base.run=none"), 1),
+    (("train", "hdmnet", *SCENES, *TINY, *QUICK, "base.run=none"), 1),
     (("train", "hdmnet", *SCENES, *TINY, "--resume", "--out", "none"), 1),
-    (("train", "hdmnet", *SCENES, *TINY, *SHORT, "--out", "empty.json"), 1),
+    (("train", "hdmnet", *SCENES, *TINY, *QUICK, "--out", "empty.json"), 1),
     (("train", "hdmnet", "pascal5i", "data.root=none", *TINY), 1),
     (("train", "hdmnet", "coco20i", "data.root=.", *TINY), 1),
     (("evaluate", "none/there"), 2),

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,60 +22,13 @@ from fewseg.data.sets.scenes import Scenes
 from fewseg.data.source import Fold
 from fewseg.models.hdmnet import HDMNet
 from fewseg.storage.saved import load_model, save_model
-
-SCENES = ("scenes", "data.level=simple", "data.images=60", "data.size=64")
-TINY = ("model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64")
-SHORT = (
-    "train.epochs=1",
-    "train.episodes_per_epoch=4",
-    "train.batch_size=2",
-    "train.workers=0",
-    "train.val_episodes=2",
-)
-BASE_RECIPE = """
-model: {name: base, backbone: timm/test_resnet, weights: null, image_size: 64}
-data: {novel: background}
-train: {epochs: 1, episodes_per_epoch: 4, batch_size: 2, optimizer: sgd, lr: 0.02, val_episodes: 2}
-"""
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-class Fewseg:
-    """Runs a command in this process, as the installed script would."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str] | None = None) -> None:
-        self.capsys = capsys
-
-    def __call__(self, *words: object) -> Result:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["fewseg", *map(str, words)])
-            patch.setenv("COLUMNS", "200")
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as stop:
-                code = int(stop.code or 0)
-        out, err = self.capsys.readouterr() if self.capsys else ("", "")
-        return Result(code, out, err)
-
-
-@pytest.fixture
-def fewseg(capsys: pytest.CaptureFixture[str]) -> Fewseg:
-    capsys.readouterr()
-    return Fewseg(capsys)
+from helpers import SCENES, SHORT, TINY, Fewseg
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, base_recipe: Path) -> Path:
     folder = tmp_path_factory.mktemp("cli")
-    (folder / "base.yaml").write_text(BASE_RECIPE)
-    words = ("hdmnet", *SCENES, *TINY, *SHORT, f"base.recipe={folder / 'base.yaml'}")
+    words = ("hdmnet", *SCENES, *TINY, *SHORT, f"base.recipe={base_recipe}")
     assert Fewseg()("train", *words, "--out", folder / "run").code == 0
     return folder / "run"
 
@@ -343,13 +295,14 @@ def test_a_fault_is_told_as_one(fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch)
     assert "Traceback" not in result.err
 
 
-def test_a_second_training_into_the_same_directory_is_refused(run: Path, fewseg: Fewseg) -> None:
-    words = ("hdmnet", *SCENES, *TINY, *SHORT, f"base.recipe={run.parent / 'base.yaml'}", "--out", run)
+def test_a_second_training_into_the_same_directory_is_refused(run: Path, base_recipe: Path, fewseg: Fewseg) -> None:
+    words = ("hdmnet", *SCENES, *TINY, *SHORT, f"base.recipe={base_recipe}", "--out", run)
     refused = fewseg("train", *words)
     assert (refused.code, "--resume" in refused.err) == (2, True)
     assert fewseg("train", *words, "--resume").code == 0
 
 
+@pytest.mark.slow
 def test_as_a_module_in_a_pipe_it_writes_plain_text() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "fewseg", "models"], capture_output=True, text=True, check=False, timeout=60

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import trees
 
+import trees
 from fewseg.data.dataset import BaseDataset, EpisodeDataset, GlobalSampler, make_loader
 from fewseg.data.episodes.protocols import get_protocol
 from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import trees
 
+import trees
 from fewseg.data.dataset import EpisodeDataset, GlobalSampler, make_loader
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import get_protocol

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trees
 
+import trees
 from fewseg.data import index as index_module
 from fewseg.data.index import build_index
 from fewseg.data.sets.pascal5i import Pascal5i

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
-import trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+import trees
 from fewseg.data.transforms import IMAGENET_MEAN, Augment, AugmentConfig, Blur, Pad, Squeeze, sample_seed
 from fewseg.errors import UsageError
 

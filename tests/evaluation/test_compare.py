@@ -16,16 +16,9 @@ from fewseg.evaluation.compare import COLUMNS, as_csv, as_latex, columns, open_t
 from fewseg.evaluation.cost import measure_cost
 from fewseg.evaluation.published import check_full, published_miou
 from fewseg.runtime.memory import peak_memory, reset_peak_memory
-from helpers import compared
+from helpers import TINY, compared
 
-TINY = [
-    "scenes",
-    "data.images=40",
-    "data.size=64",
-    "model.backbone=timm/test_resnet",
-    "model.weights=null",
-    "model.image_size=64",
-]
+WORDS = ("scenes", "data.images=40", "data.size=64", *TINY)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -35,7 +28,7 @@ def same_random_weights():
 
 @pytest.fixture(scope="module")
 def entries():
-    return compared(["prototype", "dense"], TINY, episodes=8, repeats=2, workers=0)
+    return compared(["prototype", "dense"], WORDS, episodes=8, repeats=2, workers=0)
 
 
 def test_all_models_see_the_same_episodes_and_the_first_is_the_reference(entries):
@@ -88,7 +81,7 @@ def test_published_numbers_are_the_papers_and_only_for_what_they_measured():
 
 def test_published_numbers_are_refused_beside_anything_but_the_full_data():
     with pytest.raises(UsageError, match="no published numbers on scenes"):
-        compared(["prototype"], TINY, published=True)
+        compared(["prototype"], WORDS, published=True)
     index = SimpleNamespace(ids=("a",) * 767)
     with pytest.raises(UsageError, match="has 767 test images, the papers' has 1449"):
         check_full(SimpleNamespace(name="pascal5i", index=index))
@@ -117,13 +110,13 @@ class Hungry(torch.nn.Module):
         return SimpleNamespace(mask=torch.ones(self.megabytes * 1_000_000, dtype=torch.uint8)[:1].clone())
 
 
+@pytest.mark.slow
 def test_released_files_of_any_back_end_are_compared(tmp_path):
     options = {"backbone": "vgg16_bn", "base_classes": 15, "shots": 1}
     torch.save({"state_dict": create_model("pfenet", **options).state_dict()}, tmp_path / "released.pth")
-    words = ["scenes", "data.images=40", "data.size=64", "model.backbone=timm/test_resnet", "model.weights=null"]
     found = compared(
         ["prototype"],
-        [*words, "model.image_size=64"],
+        WORDS,
         released=[f"pfenet={tmp_path / 'released.pth'}"],
         episodes=1,
         repeats=1,
@@ -144,11 +137,11 @@ def test_p_value_is_small_only_where_the_difference_is_sure(entries):
 
 def test_wrong_targets_are_told():
     with pytest.raises(UsageError, match="at least one"):
-        open_targets([], TINY)
+        open_targets([], WORDS)
     with pytest.raises(UsageError, match="METHOD=FILE"):
-        open_targets(["prototype"], TINY, released=["hdmnet.pth"])
+        open_targets(["prototype"], WORDS, released=["hdmnet.pth"])
     with pytest.raises(UsageError, match="must be trained first"):
-        open_targets(["hdmnet"], TINY)
+        open_targets(["hdmnet"], WORDS)
 
 
 def test_peak_memory_sees_a_large_array():
@@ -162,5 +155,5 @@ def test_peak_memory_sees_a_large_array():
 
 def test_workers_change_no_digit(entries):
     torch.manual_seed(0)
-    again = compared(["prototype"], TINY, episodes=8, repeats=2, workers=1)
+    again = compared(["prototype"], WORDS, episodes=8, repeats=2, workers=1)
     assert again[0].report.miou == entries[0].report.miou

@@ -75,7 +75,10 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["hdmnet", "hsnet", "dense"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("hdmnet", "hsnet")]
+
+
+@pytest.mark.parametrize("name", [*SLOW, "dense"])
 def test_the_digits_depend_on_neither_workers_nor_cache_nor_lanes(name: str, source: Scenes, fold: Fold) -> None:
     torch.manual_seed(0)
     model = create_model(name, backbone="timm/test_resnet", base_classes=15, image_size=64)

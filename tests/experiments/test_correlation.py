@@ -22,6 +22,7 @@ def found(out, tiny_plan):
     return run_correlation(tiny_plan(out), rows=2)
 
 
+@pytest.mark.slow
 def test_both_models_are_trained_and_drawn_on_the_same_episodes(found, out):
     assert len(found.rows) == 2
     for row in found.rows:
@@ -37,6 +38,7 @@ def test_both_models_are_trained_and_drawn_on_the_same_episodes(found, out):
     assert json.loads((out / "correlation.json").read_text())["episode_sha256"] == found.episode_sha256
 
 
+@pytest.mark.slow
 def test_every_stage_of_every_model_has_a_score_with_an_interval(found):
     assert [(s.model, s.stage) for s in found.scores] == [
         (name, stage) for name in ("distilled", "not distilled") for stage in (3, 2, 1)
@@ -44,6 +46,7 @@ def test_every_stage_of_every_model_has_a_score_with_an_interval(found):
     assert all(0 <= s.interval[0] <= s.area <= s.interval[1] <= 1 for s in found.scores)
 
 
+@pytest.mark.slow
 def test_one_run_is_enough(found, out, tiny_plan, tmp_path):
     one = run_correlation(tiny_plan(tmp_path, episodes=6), runs=[str(out / "cells" / "fold0-distilled")], rows=1)
     assert [s.model for s in one.scores] == ["hdmnet"] * 3
@@ -52,6 +55,7 @@ def test_one_run_is_enough(found, out, tiny_plan, tmp_path):
         run_correlation(tiny_plan(tmp_path), runs=["a", "b", "c"])
 
 
+@pytest.mark.slow
 def test_runs_are_drawn_again_on_their_own_folds(found, out, tiny_plan, tmp_path):
     run = str(out / "cells" / "fold0-distilled")
     spread = run_episodes(tiny_plan(tmp_path, episodes=2, repeats=2), runs=[run])

@@ -10,11 +10,12 @@ from fewseg.data.images import read_labels
 from fewseg.errors import UsageError
 from fewseg.experiments.demo import run_demo
 from fewseg.progress import Silent
+from helpers import TINY
 
-TINY = (
-    "model.backbone=timm/test_resnet",
-    "model.weights=null",
-    "model.image_size=64",
+pytestmark = pytest.mark.slow
+
+WORDS = (
+    *TINY,
     "data.images=60",
     "data.size=96",
     "train.epochs=1",
@@ -27,7 +28,7 @@ TINY = (
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "out"
-    run_demo(folder, overrides=TINY, episodes=10, progress=Silent())
+    run_demo(folder, overrides=WORDS, episodes=10, progress=Silent())
     return folder
 
 
@@ -52,5 +53,5 @@ def test_masks_of_the_pictures_own_sizes_are_there(out):
 def test_a_folder_that_exists_is_left_alone(out):
     before = sorted(out.rglob("*"))
     with pytest.raises(UsageError, match="exists already"):
-        run_demo(out, overrides=TINY, progress=Silent())
+        run_demo(out, overrides=WORDS, progress=Silent())
     assert sorted(out.rglob("*")) == before

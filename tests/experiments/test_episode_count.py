@@ -15,14 +15,14 @@ from fewseg.errors import UsageError
 from fewseg.experiments import Plan, run_episodes
 from fewseg.experiments.episode_count import episodes_needed
 from fewseg.models.prototype import Prototype
+from helpers import TINY
 
-WORDS = ("prototype", "model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64")
-SCENES = ("data.images=100", "data.size=64", "data.level=simple")
+WORDS = ("prototype", *TINY, "data.images=100", "data.size=64", "data.level=simple")
 
 
 def plan(out, **changes):
     settings = {"folds": (0, 2), "episodes": 4, "repeats": 3, "workers": 0}
-    return Plan("scenes", out=out, words=(*WORDS, *SCENES), **(settings | changes))
+    return Plan("scenes", out=out, words=WORDS, **(settings | changes))
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def encoded(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 def test_a_method_without_training_is_drawn_again_and_again_on_every_fold(tmp_path, encoded):
     torch.manual_seed(0)
     found = run_episodes(plan(tmp_path))

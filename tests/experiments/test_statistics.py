@@ -25,6 +25,7 @@ def no_photos(monkeypatch):
     monkeypatch.setattr(Scenes, "load", load)
 
 
+@pytest.mark.slow
 def test_images_by_classes_are_counted_without_a_photo(tmp_path, no_photos):
     found = run_statistics(plan(tmp_path, "complex", folds=(1, 3)))
     assert [(one.subset, one.fold) for one in found.subsets] == [("train", 1), ("train", 3), ("test", 1), ("test", 3)]
@@ -48,6 +49,7 @@ def test_images_by_classes_are_counted_without_a_photo(tmp_path, no_photos):
         assert all((tmp_path / f"{name}.{ending}").stat().st_size > 1000 for ending in ("png", "pdf"))
 
 
+@pytest.mark.slow
 def test_a_class_share_is_its_part_of_the_images_that_hold_it(tmp_path, no_photos):
     found = run_statistics(plan(tmp_path, "simple", folds=(0,)))
     source = Scenes(subset="test", level="simple", images=40, size=64)

@@ -23,6 +23,7 @@ def found(out, tiny_plan):
     return run_support_mask(tiny_plan(out))
 
 
+@pytest.mark.slow
 def test_both_ways_are_trained_and_measured_on_simple_and_complex_scenes(found, out):
     settings = [(*one.setting, one.fold) for one in found.lines]
     assert settings == [(level, way, 0) for level in ("simple", "complex") for way in ("with", "without")]
@@ -39,6 +40,7 @@ def test_both_ways_are_trained_and_measured_on_simple_and_complex_scenes(found, 
         assert one.interval[0] <= one.miou <= one.interval[1]
 
 
+@pytest.mark.slow
 def test_table_record_and_pictures_are_written(found, out):
     text = (out / "support-mask.csv").read_text()
     assert all(h[:16] in text for one in found.lines for h in one.hashes)
@@ -51,6 +53,7 @@ def test_table_record_and_pictures_are_written(found, out):
         assert all((out / f"{name}.{ending}").stat().st_size > 1000 for ending in ("png", "pdf"))
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_repeated(found, out, tiny_plan, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("a finished cell was run again")
@@ -61,6 +64,7 @@ def test_what_is_finished_is_not_repeated(found, out, tiny_plan, monkeypatch):
     assert again.table == found.table
 
 
+@pytest.mark.slow
 def test_more_episodes_are_measured_without_training_again(found, out, tiny_plan, monkeypatch):
     monkeypatch.setattr(sweep, "train", None)
     asked = []
@@ -78,6 +82,7 @@ def test_more_episodes_are_measured_without_training_again(found, out, tiny_plan
     assert "test time only" in again.table.title
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused_in_the_same_folder(found, out, tiny_plan):
     with pytest.raises(UsageError, match="configuration differs"):
         run_support_mask(tiny_plan(out, "train.lr=1e-3"))
@@ -92,6 +97,7 @@ def test_only_the_table_shows_what_is_missing(tiny_plan, tmp_path, monkeypatch):
     assert "numbers missing: 8" in text
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_told_and_the_same_call_goes_on(tiny_plan, tmp_path):
     class Interrupting(Silent):
         def __call__(self, items, description, total, *, done=0):

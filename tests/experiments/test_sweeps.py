@@ -11,6 +11,7 @@ from fewseg.errors import FewsegError, UsageError
 from fewseg.experiments import Plan, run_relu, run_temperature
 
 
+@pytest.mark.slow
 def test_every_temperature_is_a_cell_and_a_killed_sweep_goes_on(tiny_plan, tmp_path):
     first = run_temperature(tiny_plan(tmp_path, episodes=5), values=(2.0,))
     assert first.lines[0].miou is not None
@@ -34,8 +35,8 @@ def test_wrong_temperatures_are_told(tiny_plan, tmp_path):
 
 
 @pytest.mark.slow
-def test_cells_run_at_once_share_a_base_learner_and_give_the_same_numbers(tiny_plan, tiny_base_recipe, tmp_path):
-    words = ("model.base_learner=true", f"base.recipe={tiny_base_recipe}")
+def test_cells_run_at_once_share_a_base_learner_and_give_the_same_numbers(tiny_plan, base_recipe, tmp_path):
+    words = ("model.base_learner=true", f"base.recipe={base_recipe}")
     together = run_temperature(tiny_plan(tmp_path / "a", *words, episodes=5, jobs=2), values=(1.0, 2.0))
     bases = {load_config(str(f)).base.run for f in (tmp_path / "a" / "cells").glob("*/config.yaml")}
     assert bases == {str(tmp_path / "a" / "fold0" / "base")}

@@ -26,7 +26,7 @@ from fewseg.models.lite import Lite
 from fewseg.progress import Silent
 from fewseg.runtime.threads import in_lanes
 from fewseg.training.tasks import EpisodeTask
-from helpers import TINY, Toy, assert_equal, hdmnet_config, toy_config
+from helpers import SCENES, TINY, Toy, assert_equal, hdmnet_config, toy_config
 
 IMAGES = torch.rand(5, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 MASKS = torch.ones(1, 2, 64, 64, dtype=torch.uint8)
@@ -242,11 +242,8 @@ def lite_batches(*words: str, start: int = 0) -> list[Any]:
     torch.manual_seed(0)
     config = load_config(
         "lite",
-        "scenes",
-        "data.level=simple",
-        "data.images=60",
-        "data.size=64",
-        *TINY[:3],
+        *SCENES,
+        *TINY,
         *LITE,
         "data.shots=2",
         "train.workers=0",
@@ -274,6 +271,7 @@ def test_one_pass_over_an_image_serves_as_query_and_support(monkeypatch: pytest.
     assert all(b.support["mask"].shape == (4, 2, 64, 64) for b in batches)
 
 
+@pytest.mark.slow
 def test_features_that_another_run_stored_are_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = lite_batches()
     stored = f"train.cache_dir={tmp_path}"
@@ -293,6 +291,7 @@ def test_features_that_another_run_stored_are_the_same_bits(tmp_path: Path, monk
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["model.image_size=32", "augment.jitter=0.1", "data.images=61"])
 def test_stored_features_of_other_settings_are_not_taken(word: str, tmp_path: Path) -> None:
     stored = f"train.cache_dir={tmp_path}"

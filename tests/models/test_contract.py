@@ -1,4 +1,4 @@
-"""What training, evaluation and the predictor rely on, for every registered model with one and two shots."""
+"""What training, evaluation and the predictor rely on, for every method with one and two shots."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from fewseg.storage.saved import load_model, save_model
 
 SIZE = (65, 81)
 SHOTS = (1, 2)
-NAMES = sorted(registry.classes("model"))
+NAMES = [*sorted(registry.classes("model")), "nearest-mean"]
+"""The last is the method of docs/add-a-method.md."""
 EVERY_MODEL = pytest.mark.parametrize(("name", "shots"), [(n, k) for n in NAMES for k in SHOTS])
+pytestmark = pytest.mark.usefixtures("nearest_mean")
 
 
 def build(name: str, shots: int, *, seed: int = 0) -> FewShotSegmenter:

@@ -1,10 +1,7 @@
-"""The four released networks' outputs, from weights and inputs that ../shared/parity/fill.py makes again."""
+"""The four released networks' outputs, from the weights and inputs of tests/parity."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +15,11 @@ from fewseg.episode import Episode
 from fewseg.errors import DataError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.storage.released import load_released, rename_released
+from parity import METHODS, check, check_output, outputs, read_vector, released_state
+from parity.fill import inputs
 
-PARITY = Path(os.environ.get("FEWSEG_PARITY", Path(__file__).resolve().parents[3] / "shared" / "parity"))
-METHODS = ("hdmnet", "bam", "pfenet", "hsnet")
 BACKBONES = {"hsnet": "resnet50"}
-pytestmark = [
-    pytest.mark.parity,
-    pytest.mark.slow,
-    pytest.mark.skipif(not PARITY.is_dir(), reason=f"no parity vectors in {PARITY}"),
-]
+pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
 
 @dataclass
@@ -38,20 +31,6 @@ class Vector:
     expected: dict[str, np.ndarray]
     model: FewShotSegmenter
     episode: Episode
-
-
-def fill_module() -> Any:
-    spec = importlib.util.spec_from_file_location("parity_fill", PARITY / "fill.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def released_state(meta: dict[str, Any], *, prefix: str = "") -> dict[str, Tensor]:
-    fill = fill_module().fill
-    return {prefix + n: torch.from_numpy(np.array(fill(n, tuple(shape)))) for n, shape in meta["state_dict"].items()}
 
 
 def save_released(method: str, state: dict[str, Tensor], path: Path) -> Path:
@@ -68,7 +47,7 @@ def load(method: str, state: dict[str, Tensor], path: Path) -> FewShotSegmenter:
 
 
 def parity_episode(meta: dict[str, Any], model: Any) -> Episode:
-    arrays = fill_module().inputs(meta["image_size"], meta["shot"], meta["batch"], meta["input_seed"])
+    arrays = inputs(meta["image_size"], meta["shot"], meta["batch"], meta["input_seed"])
     query, supports, masks, mask, base = (torch.from_numpy(a) for a in arrays)
     mean, std = model.backbone.pixel_mean, model.backbone.pixel_std  # the vectors' images are normalised already
     batch = meta["batch"]
@@ -86,23 +65,9 @@ def parity_episode(meta: dict[str, Any], model: Any) -> Episode:
 @pytest.fixture(scope="module", params=METHODS)
 def vector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vector:
     method = request.param
-    meta = json.loads((PARITY / f"{method}_resnet50_pascal_1shot.json").read_text())
-    expected = dict(np.load(PARITY / f"{method}_resnet50_pascal_1shot.npz"))
+    meta, expected = read_vector(method)
     model = load(method, released_state(meta, prefix="module."), tmp_path_factory.mktemp("parity") / "released.pth")
     return Vector(method, meta, expected, model, parity_episode(meta, model))
-
-
-def check(actual: Any, expected: np.ndarray, name: str) -> None:
-    actual = actual.detach().numpy() if isinstance(actual, Tensor) else np.asarray(actual)
-    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4, err_msg=name)
-
-
-def outputs(prediction: Any) -> dict[str, Tensor]:
-    """Everything that the vectors may hold, by their names."""
-    found = {"final": prediction.logits, "vote": prediction.mask.long(), **prediction.aux}
-    if "shots" in prediction.aux:
-        found |= {f"logits_shot{k}": logits for k, logits in enumerate(prediction.aux["shots"].unbind(1))}
-    return found | {f"correlation_stage{3 - i}": c for i, c in enumerate(prediction.correlations)}
 
 
 def test_outputs_equal_the_released_network(vector: Vector) -> None:
@@ -112,8 +77,7 @@ def test_outputs_equal_the_released_network(vector: Vector) -> None:
     names = [n for n in vector.expected if not n.startswith(("loss", "grad"))]
     assert names
     for name in names:
-        short = name.removesuffix("[..., ::4, ::4]")
-        check(found[short] if short == name else found[short][..., ::4, ::4], vector.expected[name], name)
+        check_output(found, vector.expected[name], name)
 
 
 def test_losses_and_gradients_equal_the_released_network(vector: Vector) -> None:
@@ -147,7 +111,7 @@ def test_losses_and_gradients_equal_the_released_network(vector: Vector) -> None
 
 @pytest.mark.parametrize("method", METHODS)
 def test_names_without_module_load_the_same(method: str, tmp_path: Path) -> None:
-    meta = json.loads((PARITY / f"{method}_resnet50_pascal_1shot.json").read_text())
+    meta, _ = read_vector(method)
     state = released_state(meta)
     model = load(method, state, tmp_path / "released.pth")
     loaded = model.state_dict()
@@ -157,7 +121,7 @@ def test_names_without_module_load_the_same(method: str, tmp_path: Path) -> None
 
 
 def test_a_wrong_back_end_is_refused_by_name(tmp_path: Path) -> None:
-    meta = json.loads((PARITY / "pfenet_resnet50_pascal_1shot.json").read_text())
+    meta, _ = read_vector("pfenet")
     state = {n: torch.zeros(shape) for n, shape in meta["state_dict"].items()}
     path = save_released("pfenet", state, tmp_path / "released.pth")
     with pytest.raises(DataError, match=r"missing: backbone\.layer3\.6"):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-import layouts
 import numpy as np
 import pytest
 import reference
-import test_parity
 import torch
 from torch import Tensor
 
+import layouts
+import parity
 from fewseg.build import create_model
 from fewseg.episode import Episode
 from fewseg.models.parts.backbone_weights import load_strict
@@ -60,7 +58,7 @@ def ours(model: Any, query: Tensor, supports: Tensor, masks: Tensor) -> dict[str
     novel = torch.full((len(query),), -1)
     episode = Episode(query * std + mean, supports * std + mean, masks, class_id=novel, base_index=novel)
     with torch.no_grad():
-        return test_parity.outputs(model.eval()(episode))
+        return parity.outputs(model.eval()(episode))
 
 
 def agree(found: dict[str, Tensor], expected: dict[str, Any]) -> None:
@@ -98,20 +96,18 @@ def test_shots_and_back_ends_beyond_the_vectors(
 
 @slow
 @pytest.mark.parity
-@pytest.mark.skipif(not test_parity.PARITY.is_dir(), reason=f"no parity vectors in {test_parity.PARITY}")
 @pytest.mark.parametrize("method", METHODS)
 def test_the_plain_functions_are_the_released_networks(method: str) -> None:
-    meta = json.loads(Path(test_parity.PARITY / f"{method}_resnet50_pascal_1shot.json").read_text())
-    arrays = test_parity.fill_module().inputs(meta["image_size"], meta["shot"], meta["batch"], meta["input_seed"])
+    meta, expected = parity.read_vector(method)
+    arrays = parity.fill.inputs(meta["image_size"], meta["shot"], meta["batch"], meta["input_seed"])
     query, supports, masks = (torch.from_numpy(a) for a in arrays[:3])
     more = {"coco": False} if method == "pfenet" else {}
     with torch.no_grad():
-        state = test_parity.released_state(meta)
+        state = parity.released_state(meta)
         found = getattr(reference, method)(state, "resnet50", query, supports, masks, **more)
-    for name, value in np.load(test_parity.PARITY / f"{method}_resnet50_pascal_1shot.npz").items():
-        short = name.removesuffix("[..., ::4, ::4]")
-        if short in found:
-            test_parity.check(found[short] if short == name else found[short][..., ::4, ::4], value, name)
+    for name, value in expected.items():
+        if name.removesuffix("[..., ::4, ::4]") in found:
+            parity.check_output(found, value, name)
 
 
 @pytest.mark.parametrize("undo_sort", [True, False])

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_contents import HOSTILE, full_page
 
 from fewseg.report.contents import ClassScores, Confusion, ReportPage, Row, write_report
+from helpers import HOSTILE, full_page
 
 CHROMIUM = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 QUIET = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")

@@ -11,23 +11,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from fewseg.errors import UsageError
 from fewseg.report.contents import (
     ClassScores,
     Curve,
     OtherPrediction,
-    Panel,
     ReportPage,
     Row,
     Section,
     render,
     write_report,
 )
+from helpers import HOSTILE, example_mask, example_panel, full_page
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
-HOSTILE = "</title><script>alert(1)</script><img src=x onerror=\"alert('2')\">&amp;{{ 7 * 7 }}"
 
 
 class Outline(HTMLParser):
@@ -66,55 +64,6 @@ def read(html: str) -> Outline:
 
 def words(html: str) -> str:
     return " ".join(" ".join(read(html).text).split())
-
-
-def image(height: int = 48, width: int = 64) -> NDArray[np.uint8]:
-    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def mask(height: int = 48, width: int = 64) -> NDArray[np.uint8]:
-    made = np.zeros((height, width), np.uint8)
-    made[height // 4 : height // 2, width // 4 : width // 2] = 1
-    made[0] = 255
-    return made
-
-
-def panel(shots: int = 1, **changes: object) -> Panel:
-    arguments: dict[str, object] = {
-        "class_name": "snail",
-        "support_images": tuple(image(40 + k, 50) for k in range(shots)),
-        "support_masks": tuple(mask(40 + k, 50) for k in range(shots)),
-        "query_image": image(),
-        "prediction": mask() == 1,
-        "truth": mask(),
-        "iou": 0.4321,
-        "correlations": tuple(np.random.default_rng(n).random((n, n)) for n in (3, 6, 12)),
-    }
-    return Panel(**(arguments | changes))  # type: ignore[arg-type]
-
-
-def full_page(name: str = "snail") -> ReportPage:
-    return ReportPage(
-        f"Report of {name}",
-        f"subtitle {name}",
-        rows=(
-            Row(f"HDMNet {name}", 0.45678, (0.4431, 0.4698), 0.683, note=name, highlight=True, published=0.694),
-            Row("everything foreground", 0.1124),
-        ),
-        per_class=(ClassScores(name, 0.52349, (0.5, 0.55), 200, {f"prototype {name}": 0.313}),),
-        curves=(
-            Curve(f"loss {name}", tuple(range(1000)), tuple(1 / (i + 1) for i in range(1000))),
-            Curve(name, (10, 20, 30), (0.1, 0.3, 0.2), percent=True, chart="validation"),
-        ),
-        panels=(
-            panel(class_name=name, group=name, caption=name, prior=np.ones((4, 4))),
-            panel(others=(OtherPrediction(name, mask(), 0.2),)),
-        ),
-        facts=((name, name),),
-        sections=(Section(name, name, (name, "value"), ((name, name),)),),
-        commands=((name, f"fewseg report '{name}'"),),
-        interval_name=f"95 % {name}",
-    )
 
 
 def test_page_loads_nothing_from_outside() -> None:
@@ -191,7 +140,9 @@ def test_what_was_never_measured_is_a_dash() -> None:
 
 @pytest.mark.parametrize("shots", [1, 5])
 def test_every_picture_of_an_episode_is_there_and_described(shots: int) -> None:
-    made = panel(shots, prior=np.zeros((5, 5)), others=(OtherPrediction("without the support mask", mask(), 0.125),))
+    made = example_panel(
+        shots, prior=np.zeros((5, 5)), others=(OtherPrediction("without the support mask", example_mask(), 0.125),)
+    )
     pictures = read(render(ReportPage("r", panels=(made,)))).all("img")
     described = [str(picture["alt"]) for picture in pictures]
     assert len(pictures) == shots + 4 + 4
@@ -206,7 +157,7 @@ def test_every_picture_of_an_episode_is_there_and_described(shots: int) -> None:
 
 
 def test_panel_without_truth_has_no_error_colours_in_the_legend() -> None:
-    shown = words(render(ReportPage("r", panels=(panel(truth=None, iou=None, correlations=()),))))
+    shown = words(render(ReportPage("r", panels=(example_panel(truth=None, iou=None, correlations=()),))))
     assert "prediction" in shown
     for absent in ("truth", "missed", "IoU", "stage", "lowest"):
         assert absent not in shown
@@ -223,7 +174,7 @@ def test_parts_left_out_leave_no_trace() -> None:
 
 
 def test_panels_are_gathered_under_their_group_in_order_of_appearance() -> None:
-    made = tuple(panel(group=group, caption=f"number {i}") for i, group in enumerate(("Best", "Worst", "Best")))
+    made = tuple(example_panel(group=group, caption=f"number {i}") for i, group in enumerate(("Best", "Worst", "Best")))
     shown = words(render(ReportPage("r", panels=made)))
     places = [shown.index(text) for text in ("Best", "number 0", "number 2", "Worst", "number 1")]
     assert places == sorted(places)
@@ -259,12 +210,12 @@ def test_twelve_large_panels_stay_small(tmp_path: Path) -> None:
     # Photo-like: noise would cost three times what any photo does.
     ramp = np.add.outer(np.arange(size[0]), np.arange(size[1]))[..., None] // np.array([3, 4, 5])
     photo = (ramp + np.random.default_rng(0).integers(0, 25, (*size, 3))).clip(0, 255).astype(np.uint8)
-    made = panel(
+    made = example_panel(
         support_images=(photo,),
-        support_masks=(mask(*size),),
+        support_masks=(example_mask(*size),),
         query_image=photo,
-        prediction=mask(*size),
-        truth=mask(*size),
+        prediction=example_mask(*size),
+        truth=example_mask(*size),
     )
     path = write_report(tmp_path / "report.html", ReportPage("r", panels=(made,) * 12))
     assert path.stat().st_size < 4_000_000
@@ -287,9 +238,9 @@ def test_curve_with_gaps_and_one_without_values() -> None:
         (lambda: Row("HDMNet", 45.7), "'HDMNet' holds 45.7, which is no IoU; give fractions"),
         (lambda: ClassScores("cat", 0.5, (0.4, 60.0)), "'cat' holds 60"),
         (lambda: Curve("loss", (1, 2), (0.1,)), "2 steps and 1 values"),
-        (lambda: panel(support_masks=()), "1 support images, 0 masks"),
-        (lambda: panel(prediction=mask(7, 7)), r"query image is \(48, 64\) and its mask \(7, 7\)"),
-        (lambda: panel(query_image=np.zeros((48, 64, 3))), r"type float64; give \(H, W, 3\) uint8"),
+        (lambda: example_panel(support_masks=()), "1 support images, 0 masks"),
+        (lambda: example_panel(prediction=example_mask(7, 7)), r"query image is \(48, 64\) and its mask \(7, 7\)"),
+        (lambda: example_panel(query_image=np.zeros((48, 64, 3))), r"type float64; give \(H, W, 3\) uint8"),
     ],
 )
 def test_wrong_data_are_refused_by_name(make: object, message: str) -> None:

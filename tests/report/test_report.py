@@ -27,10 +27,10 @@ from fewseg.report.figures import page_figures, save_figures
 from fewseg.report.measure import report_page
 from fewseg.report.training import run_curves
 from fewseg.storage.saved import save_model
-from helpers import compared
+from helpers import TINY, compared
 
 DATA = ["scenes", "data.level=complex", "data.images=40", "data.size=64"]
-TINY = [*DATA, "model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64"]
+WORDS = [*DATA, *TINY]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def entries(run: Path) -> list[Entry]:
-    return compared([str(run), "dense"], TINY, episodes=8, repeats=2, workers=0)
+    return compared([str(run), "dense"], WORDS, episodes=8, repeats=2, workers=0)
 
 
 def test_a_saved_evaluation_is_read_back_with_its_rows(run: Path, entries: list[Entry]) -> None:
@@ -75,6 +75,7 @@ def test_an_evaluation_whose_rows_were_changed_or_lost_is_refused(run: Path, tmp
         Results.load(run / "results.json").save(tmp_path / "results.csv")
 
 
+@pytest.mark.slow
 def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
@@ -103,7 +104,7 @@ def test_an_evaluation_of_0_1_is_taken_too(run: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_report_holds_every_part_and_true_numbers(run: Path) -> None:
-    page = report_page([str(run), "dense"], TINY, episodes=8, repeats=2, panels=1, workers=0)
+    page = report_page([str(run), "dense"], WORDS, episodes=8, repeats=2, panels=1, workers=0)
     report = Results.load(run / "results.json")
     assert page.rows[0].miou == report.miou
     assert [row.columns["p"] == "" for row in page.rows] == [True, False]
@@ -154,6 +155,7 @@ def test_many_methods_get_a_table_where_marks_do_not_reach(entries: list[Entry])
     assert page.sections[0].header == ("class", *(e.name for e in many))
 
 
+@pytest.mark.slow
 def test_commands_write_pages_and_figures_and_refuse_other_endings(run: Path, tmp_path: Path) -> None:
     runner, common = CliRunner(), ["--episodes=8", "--repeats=2", "--workers=0"]
     html, figures = tmp_path / "r.html", tmp_path / "figures"

@@ -20,7 +20,7 @@ from fewseg.errors import UsageError
 from fewseg.runtime import processes
 from fewseg.runtime.processes import SyncBatchNorm2d, create_fabric, own_share, synchronise_batchnorm
 from fewseg.training.loop import train
-from helpers import Toy
+from helpers import SCENES, TINY, Toy
 
 PROGRAM = str(Path(together.__file__))
 BOUND = 240
@@ -124,8 +124,6 @@ def test_an_evaluation_gives_the_digits_of_one_process(two: Path) -> None:
     assert json.loads((two / "report.json").read_text()) == json.loads(json.dumps(together.report()))
 
 
-SCENES = ("scenes", "data.level=simple", "data.images=60", "data.size=64")
-TINY = ("model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64")
 EVALUATE = ("evaluate", "dense", *SCENES, *TINY, "--episodes", "5", "--repeats", "1", "--workers", "0")
 
 

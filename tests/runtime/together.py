@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -67,8 +68,13 @@ def compare(out: Path) -> None:
 
 
 def hang(out: Path) -> None:
-    """Process 1 stops answering in the middle of the run."""
-    _leave(out, lambda: time.sleep(600))
+    """Process 1 stops answering in the middle of the run; what asks it to end ends it (torchrun waits 30 s if not)."""
+
+    def sleep() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(600)
+
+    _leave(out, sleep)
 
 
 def die(out: Path) -> None:

@@ -17,8 +17,8 @@ from fewseg.errors import UsageError
 from fewseg.predictor import FewShotPredictor, label_map
 from fewseg.segment import formats, segment_folder
 from fewseg.segment.polygons import is_hole, joined, polygons
+from helpers import BLUE, RED, ColorSegmenter, iou, scene
 from segment.test_run import files, photo
-from test_predictor import BLUE, RED, ColorSegmenter, iou, scene
 
 
 def drawn(corners, size):

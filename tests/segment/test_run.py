@@ -16,7 +16,7 @@ from fewseg.errors import DataError, UsageError
 from fewseg.predictor import FewShotPredictor
 from fewseg.progress import Silent
 from fewseg.segment import plan, segment_folder
-from test_predictor import BLUE, RED, ColorSegmenter, iou, scene
+from helpers import BLUE, RED, ColorSegmenter, iou, scene
 
 
 @pytest.fixture

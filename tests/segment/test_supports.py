@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from fewseg.errors import DataError, UsageError
 from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
 from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
-from test_predictor import iou, scene
+from helpers import iou, scene
 
 
 def groups(line):

@@ -11,8 +11,8 @@ from fewseg.data.images import read_labels
 from fewseg.errors import UsageError
 from fewseg.predictor import FewShotPredictor
 from fewseg.segment import plan, segment_folder
+from helpers import ColorSegmenter, iou, scene
 from segment.test_run import files, photo
-from test_predictor import ColorSegmenter, iou, scene
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from fewseg.data.images import read_labels
-from test_predictor import ColorSegmenter, iou, scene
+from helpers import ColorSegmenter, iou, scene
 
 pytest.importorskip("gradio", reason="needs the extra `app`")
 httpx = pytest.importorskip("httpx")

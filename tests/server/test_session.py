@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from fewseg.data.images import read_labels
 from fewseg.errors import DataError, UsageError
 from fewseg.server.session import Limits, Session, painted_mask
-from test_predictor import BLUE, RED, ColorSegmenter, iou, scene
+from helpers import BLUE, RED, ColorSegmenter, iou, scene
 
 
 def saved(path, color=RED, **options):

@@ -11,12 +11,12 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import hub_mixin
-from test_saved import build, output
 
 import fewseg
 from fewseg import registry
 from fewseg.errors import DataError, UsageError
 from fewseg.storage.saved import load_model, read_record, save_model
+from helpers import answer, tiny_model
 
 FILES = ["README.md", "config.json", "fewseg.json", "model.safetensors"]
 
@@ -24,13 +24,13 @@ FILES = ["README.md", "config.json", "fewseg.json", "model.safetensors"]
 @pytest.mark.parametrize("name", sorted(registry.classes("model")))
 def test_every_method_comes_back_from_its_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    model: Any = build(name)
+    model: Any = tiny_model(name)
     folder = fewseg.save_pretrained(model, tmp_path / "deep" / "saved")
     assert sorted(f.name for f in folder.iterdir()) == FILES
     for again in (fewseg.from_pretrained(folder), load_model(folder), type(model).from_pretrained(folder)):
         assert type(again) is type(model)
         assert not again.training
-        assert torch.equal(output(again), output(model))
+        assert torch.equal(answer(again), answer(model))
     card = (folder / "README.md").read_text()
     assert f"# {name}: few-shot" in card
     assert "backbone=timm/test_resnet" in card
@@ -38,20 +38,20 @@ def test_every_method_comes_back_from_its_folder(name: str, tmp_path: Path, monk
 
 
 def test_the_base_learner_s_own_method_writes_a_folder_as_well(tmp_path: Path) -> None:
-    model: Any = build("base")
+    model: Any = tiny_model("base")
     model.save_pretrained(tmp_path / "saved")
-    assert torch.equal(output(load_model(tmp_path / "saved")), output(model))
+    assert torch.equal(answer(load_model(tmp_path / "saved")), answer(model))
 
 
 def test_what_a_model_was_trained_on_goes_with_it(tmp_path: Path) -> None:
-    run = save_model(build("prototype"), tmp_path / "run" / "best", {"data": "scenes"})
+    run = save_model(tiny_model("prototype"), tmp_path / "run" / "best", {"data": "scenes"})
     folder = fewseg.save_pretrained(fewseg.from_pretrained(run.parent), tmp_path / "saved")
     assert read_record(folder)["info"] == {"data": "scenes"}
     assert '{"data": "scenes"}' in (folder / "README.md").read_text()
 
 
 def test_a_card_stays_and_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
-    model: Any = build("prototype")
+    model: Any = tiny_model("prototype")
     folder = fewseg.save_pretrained(model, tmp_path / "saved")
     (folder / "README.md").write_text("mine")
     fewseg.save_pretrained(model, folder)
@@ -63,7 +63,7 @@ def test_a_card_stays_and_a_folder_of_other_things_is_refused(tmp_path: Path) ->
 
 
 def test_a_save_that_fails_leaves_the_model_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model: Any = build("prototype")
+    model: Any = tiny_model("prototype")
     folder = fewseg.save_pretrained(model, tmp_path / "saved")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -97,7 +97,7 @@ class Hub:
 
 def test_pushing_hands_the_hub_the_whole_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_mixin, "HfApi", Hub)
-    model: Any = build("pfenet")
+    model: Any = tiny_model("pfenet")
     url = fewseg.push_to_hub(model, "me/cats", private=True, commit_message="first")
     assert url == "https://hub/me/cats/first"
     assert sorted(Hub.content) == FILES
@@ -112,7 +112,7 @@ def test_pushing_hands_the_hub_the_whole_folder(tmp_path: Path, monkeypatch: pyt
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    assert torch.equal(output(fewseg.from_pretrained("me/cats", revision="v1")), output(model))
+    assert torch.equal(answer(fewseg.from_pretrained("me/cats", revision="v1")), answer(model))
     assert (fetched["name"], fetched["revision"]) == ("me/cats", "v1")
     assert "README.md" not in fetched["allow_patterns"]
 
@@ -130,6 +130,6 @@ def test_without_network_both_ways_say_what_to_do(monkeypatch: pytest.MonkeyPatc
         fewseg.from_pretrained("./runs/nowhere")
     monkeypatch.setattr(Hub, "create_repo", unreachable)
     monkeypatch.setattr(hub_mixin, "HfApi", Hub)
-    model: Any = build("prototype")
+    model: Any = tiny_model("prototype")
     with pytest.raises(DataError, match=r"did not take me/cats.*no route to host.*save_pretrained"):
         fewseg.push_to_hub(model, "me/cats", private=True)

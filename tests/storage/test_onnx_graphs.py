@@ -22,7 +22,7 @@ from fewseg.predictor import FewShotPredictor
 from fewseg.runtime.graphs import OnnxSegmenter
 from fewseg.storage import onnx_graphs
 from fewseg.storage.onnx_graphs import export_onnx
-from test_predictor import ColorSegmenter, scene
+from helpers import ColorSegmenter, scene
 
 pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
 pytest.importorskip("onnxscript", reason="needs the extra `onnx`")

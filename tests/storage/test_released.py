@@ -6,11 +6,11 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import layouts
 import pytest
 import torch
 from torch import Tensor
 
+import layouts
 from fewseg.errors import DataError
 from fewseg.storage.released import load_released, recognise, rename_released
 
@@ -21,7 +21,10 @@ OURS = {
     "hsnet": {"resnet50": "resnet50", "resnet101": "resnet101", "vgg16": "vgg16"},
     "others": {"resnet50": "resnet50-ds", "resnet101": "resnet101-ds", "vgg16": "vgg16_bn"},
 }
-CASES = list(itertools.product(layouts.LAYOUTS, ("resnet50", "resnet101", "vgg16"), (1, 5), (15, 60)))
+CASES = [
+    pytest.param(*case, marks=() if case[1:] == ("resnet50", 1, 15) else pytest.mark.slow)
+    for case in itertools.product(layouts.LAYOUTS, ("resnet50", "resnet101", "vgg16"), (1, 5), (15, 60))
+]
 
 
 def save(

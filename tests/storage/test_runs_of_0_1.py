@@ -38,6 +38,7 @@ def test_its_model_loads_and_measures_the_same() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(report.tables, kept.tables, strict=True))
 
 
+@pytest.mark.slow
 def test_it_resumes_to_the_weights_of_the_undisturbed_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(RUNS / "stopped", run)

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewseg import registry
 from fewseg.build import create_model
-from fewseg.episode import Episode
 from fewseg.errors import DataError, UsageError
 from fewseg.registry import method_class
 from fewseg.storage import saved
@@ -31,44 +30,25 @@ from fewseg.storage.saved import (
     shipped_folder,
     shipped_models,
 )
-
-BACKBONE = "timm/test_resnet"
-
-
-def build(name: str, *, seed: int = 0, **options: Any) -> nn.Module:
-    torch.manual_seed(seed)
-    arguments = {"backbone": BACKBONE, "base_classes": 3, "image_size": 64} | options
-    return create_model(name, **arguments).eval()
-
-
-def output(model: nn.Module) -> Tensor:
-    g = torch.Generator().manual_seed(0)
-    image = torch.rand(1, 3, 64, 64, generator=g)
-    masks = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
-    masks[..., 10:40, 20:50] = 1
-    with torch.no_grad():
-        if type(model) is method_class("base"):
-            return model(image)
-        support = torch.rand(1, 1, 3, 64, 64, generator=g)
-        return model(Episode(image, support, masks, torch.tensor([1]), torch.tensor([-1]))).logits
+from helpers import BACKBONE, answer, tiny_model
 
 
 @pytest.mark.parametrize("name", ["base", *sorted(registry.classes("model"))])
 def test_a_saved_model_comes_back_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build(name)
+    model = tiny_model(name)
     folder = save_model(model, tmp_path / "deep" / "saved", {"note": [1, 2]})
     assert read_record(folder)["info"] == {"note": [1, 2]}
     loaded = load_model(folder)
     assert type(loaded) is type(model)
     assert not loaded.training
-    assert torch.equal(output(loaded), output(model))
+    assert torch.equal(answer(loaded), answer(model))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     again = method_class(name).from_pretrained(folder).eval()
-    assert torch.equal(output(again), output(model))
+    assert torch.equal(answer(again), answer(model))
 
 
 def test_constructor_arguments_come_back_and_can_be_overridden(tmp_path: Path) -> None:
-    folder = save_model(build("hdmnet", temperature=2.0, shots=2, base_learner=False), tmp_path / "saved")
+    folder = save_model(tiny_model("hdmnet", temperature=2.0, shots=2, base_learner=False), tmp_path / "saved")
     loaded: Any = load_model(folder)
     assert (loaded.temperature, loaded.shots, loaded.base) == (2.0, 2, None)
     overridden: Any = load_model(folder, support_mask=False)
@@ -78,7 +58,7 @@ def test_constructor_arguments_come_back_and_can_be_overridden(tmp_path: Path) -
 
 
 def test_a_saved_folder_is_as_readable_as_any_new_file(tmp_path: Path) -> None:
-    folder = save_model(build("prototype"), tmp_path / "saved")
+    folder = save_model(tiny_model("prototype"), tmp_path / "saved")
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "file").touch()
     assert folder.stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -86,18 +66,18 @@ def test_a_saved_folder_is_as_readable_as_any_new_file(tmp_path: Path) -> None:
 
 
 def test_saving_again_replaces_the_folder_whole(tmp_path: Path) -> None:
-    folder = save_model(build("prototype"), tmp_path / "saved")
+    folder = save_model(tiny_model("prototype"), tmp_path / "saved")
     (folder / "stale.txt").touch()
-    model = build("hsnet", seed=1)
+    model = tiny_model("hsnet", seed=1)
     save_model(model, folder)
     assert sorted(f.name for f in folder.iterdir()) == ["config.json", "fewseg.json", "model.safetensors"]
-    assert torch.equal(output(load_model(folder)), output(model))
+    assert torch.equal(answer(load_model(folder)), answer(model))
     assert [f.name for f in tmp_path.iterdir()] == ["saved"]
 
 
 @pytest.mark.parametrize("place", ["write_files", "_swap", "rename"])
 def test_an_interrupted_save_leaves_the_old_model(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = build("prototype")
+    old = tiny_model("prototype")
     folder = save_model(old, tmp_path / "saved")
     with monkeypatch.context() as patch:
         if place == "rename":
@@ -113,8 +93,8 @@ def test_an_interrupted_save_leaves_the_old_model(place: str, tmp_path: Path, mo
         else:
             patch.setattr(saved, place, _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            save_model(build("prototype", seed=1), folder)
-    assert torch.equal(output(load_model(folder)), output(old))
+            save_model(tiny_model("prototype", seed=1), folder)
+    assert torch.equal(answer(load_model(folder)), answer(old))
     assert [f.name for f in tmp_path.iterdir()] == ["saved"]
 
 
@@ -123,19 +103,19 @@ def _interrupt(*_: Any, **__: Any) -> None:
 
 
 def test_a_run_killed_between_the_two_renames_of_a_save_still_has_its_model(tmp_path: Path) -> None:
-    old = build("prototype")
+    old = tiny_model("prototype")
     save_model(old, tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.old")
-    assert torch.equal(output(load_model(tmp_path / "run")), output(old))
-    new = build("prototype", seed=1)
+    assert torch.equal(answer(load_model(tmp_path / "run")), answer(old))
+    new = tiny_model("prototype", seed=1)
     save_model(new, tmp_path / "run" / "best")
     assert find_folder(tmp_path / "run") == tmp_path / "run" / "best"
-    assert torch.equal(output(load_model(tmp_path / "run")), output(new))
+    assert torch.equal(answer(load_model(tmp_path / "run")), answer(new))
 
 
 def test_a_run_directory_means_its_best_model_else_its_last(tmp_path: Path) -> None:
-    last = save_model(build("prototype"), tmp_path / "last")
+    last = save_model(tiny_model("prototype"), tmp_path / "last")
     assert find_folder(tmp_path) == last
-    best = save_model(build("prototype"), tmp_path / "best")
+    best = save_model(tiny_model("prototype"), tmp_path / "best")
     assert find_folder(tmp_path) == best
 
 
@@ -188,14 +168,14 @@ def damage(folder: Path, kind: str) -> None:
     ],
 )
 def test_a_damaged_folder_is_refused_by_the_file_s_name(kind: str, names: str, tmp_path: Path) -> None:
-    folder = save_model(build("prototype"), tmp_path / "saved")
+    folder = save_model(tiny_model("prototype"), tmp_path / "saved")
     damage(folder, kind)
     with pytest.raises(DataError, match=names):
         load_model(folder)
 
 
 def test_a_record_cannot_start_a_program(tmp_path: Path) -> None:
-    folder = save_model(build("prototype"), tmp_path / "saved")
+    folder = save_model(tiny_model("prototype"), tmp_path / "saved")
     record = json.loads((folder / "fewseg.json").read_text())
     del record["checksum"]  # whoever forges the record forges its checksum too
     (folder / "fewseg.json").write_text(json.dumps(record | {"method": "evil", "class": "subprocess:Popen"}))
@@ -221,7 +201,7 @@ def reseal(folder: Path, state: dict[str, Tensor]) -> None:
 
 
 def test_weights_that_do_not_fit_are_listed_by_name(tmp_path: Path) -> None:
-    model = build("hsnet")
+    model = tiny_model("hsnet")
     folder = save_model(model, tmp_path / "saved")
     state = {n: t.contiguous() for n, t in model.state_dict().items()}
     gone = next(n for n in state if n.startswith("learner."))
@@ -240,7 +220,7 @@ def test_weights_that_do_not_fit_are_listed_by_name(tmp_path: Path) -> None:
 
 def released_file(path: Path, method: str, *, wrapper: str | None = None, prefix: str = "", **options: Any) -> Path:
     """A file in the layout of the released code, made by turning our names round."""
-    model = build(method, **options)
+    model = tiny_model(method, **options)
     ours = model.state_dict()
     # the rules lead from released names to ours: what they leave alone is already one of them
     state = {prefix + _released_name(n): t for n, t in ours.items()}
@@ -264,10 +244,10 @@ def _released_name(name: str) -> str:
 def test_released_files_load_with_and_without_wrapper_and_prefix(
     wrapper: str | None, prefix: str, tmp_path: Path
 ) -> None:
-    model = build("hsnet")
+    model = tiny_model("hsnet")
     path = released_file(tmp_path / "hsnet.pt", "hsnet", wrapper=wrapper, prefix=prefix)
     loaded = load_released("hsnet", path, backbone=BACKBONE, image_size=64)
-    assert torch.equal(output(loaded), output(model))
+    assert torch.equal(answer(loaded), answer(model))
 
 
 @pytest.mark.parametrize(
@@ -279,7 +259,7 @@ def test_a_released_file_for_something_else_lists_what_does_not_fit(
 ) -> None:
     path = released_file(tmp_path / "bam.pth", "bam")
     arguments = {"backbone": BACKBONE, "base_classes": 3, "image_size": 64}
-    assert torch.equal(output(load_released("bam", path, **arguments)), output(build("bam")))
+    assert torch.equal(answer(load_released("bam", path, **arguments)), answer(tiny_model("bam")))
     with pytest.raises(DataError, match=says) as caught:
         load_released("bam", path, **(arguments | options))
     assert any(word in str(caught.value) for word in ("missing: ", "wrong shape: "))
@@ -347,7 +327,7 @@ def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_saved_model_serves_as_back_end_weights(tmp_path: Path) -> None:
-    learner = build("base", seed=3)
+    learner = tiny_model("base", seed=3)
     folder = save_model(learner, tmp_path / "base")
     model: Any = create_model("prototype", backbone=BACKBONE, weights=str(folder / "model.safetensors"))
     ours, theirs = model.backbone.state_dict(), learner.backbone.state_dict()
@@ -355,16 +335,16 @@ def test_a_saved_model_serves_as_back_end_weights(tmp_path: Path) -> None:
 
 
 def test_a_base_learner_is_taken_by_the_same_fold_only(tmp_path: Path) -> None:
-    learner: Any = build("base", seed=3)
+    learner: Any = tiny_model("base", seed=3)
     folder = save_model(learner, tmp_path / "base", {"fold": {"base": [2, 5, 9]}})
-    model: Any = build("hdmnet")
+    model: Any = tiny_model("hdmnet")
     load_base_learner(model, folder, base=(2, 5, 9))
     assert torch.equal(model.base.classifier.weight, learner.base.classifier.weight)
     assert torch.equal(next(model.backbone.parameters()), next(learner.backbone.parameters()))
     with pytest.raises(UsageError, match="trained on the base classes"):
         load_base_learner(model, folder, base=(2, 5, 8))
     with pytest.raises(UsageError, match="holds prototype, not a base learner"):
-        load_base_learner(model, save_model(build("prototype"), tmp_path / "other"), base=(2, 5, 9))
+        load_base_learner(model, save_model(tiny_model("prototype"), tmp_path / "other"), base=(2, 5, 9))
 
 
 def test_an_option_that_a_method_lacks_is_refused() -> None:
@@ -379,14 +359,14 @@ def test_a_slim_model_is_small_and_gives_what_the_whole_one_gives(tmp_path: Path
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, slim)]
     assert sizes[1] < 3e6 < sizes[0]
     assert read_record(slim)["info"] == {"a": 1}
-    torch.testing.assert_close(output(load_model(slim)), output(model), atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(answer(load_model(slim)), answer(model), atol=2e-2, rtol=2e-2)
     again = save_model(load_model(slim), tmp_path / "again", slim=True)  # 16 bits stay as they are
-    assert torch.equal(output(load_model(again)), output(load_model(slim)))
+    assert torch.equal(answer(load_model(again)), answer(load_model(slim)))
 
 
 def test_what_cannot_be_slim_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="comes with a package"):
-        save_model(build("lite"), tmp_path / "a", slim=True)
+        save_model(tiny_model("lite"), tmp_path / "a", slim=True)
     with pytest.raises(UsageError, match="trained further"):
         save_model(create_model("lite", weights=None, image_size=64), tmp_path / "b", slim=True)
     assert not list(tmp_path.iterdir())
@@ -396,6 +376,6 @@ def test_what_cannot_be_slim_is_refused(tmp_path: Path) -> None:
 def test_a_shipped_model_loads_by_its_name(name: str) -> None:
     model = load_model(name)
     assert not model.training
-    assert output(model).isfinite().all()
+    assert answer(model).isfinite().all()
     assert read_record(shipped_folder(name))["info"]["data"]["name"] == "pascal5i"
     assert (shipped_folder(name) / "README.md").is_file()  # the model card

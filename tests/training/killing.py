@@ -1,4 +1,4 @@
-"""Run as a program: kills a tiny training again and again, resumes it, and compares what it leaves with a whole run.
+"""Run as a program: kills small trainings at named steps, resumes them, and compares what they leave with a whole run.
 
 A process of its own, because its children are forked (starting one takes milliseconds, importing torch seconds), and
 a process in which torch has already computed gradients cannot fork others that do.
@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import signal
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,39 @@ from typing import Any
 import torch
 
 from fewseg import registry
+from fewseg.config import Config
+from fewseg.data.dataset import EpisodeDataset
+from fewseg.progress import Silent
+from fewseg.training import loop
+from fewseg.training.log import Log
 from fewseg.training.loop import train
-from helpers import Toy, toy_config
+from fewseg.training.objectives import EpisodeObjective
+from fewseg.training.tasks import EpisodeTask
+from helpers import BASE_RECIPE, Toy, hdmnet_config, toy_config
 
 SETTINGS = (
     "train.epochs=2",
-    "train.episodes_per_epoch=4",
+    "train.episodes_per_epoch=6",
     "train.val_episodes=2",
     "train.save_every=1",
     "train.validation=base",
     "train.held_out=2",
-    "train.accumulate=3",
+    "train.accumulate=2",
 )
+STEPS: dict[str, tuple[Any, str, int]] = {
+    "an episode is loaded": (EpisodeDataset, "__getitem__", 3),
+    "a batch is computed": (EpisodeObjective, "forward", 2),
+    "the weights change": (torch.optim.AdamW, "step", 2),
+    "the log is written": (Log, "write", 2),
+    "a checkpoint is written": (loop, "save_state", 2),
+    "the model is validated": (EpisodeTask, "validate", 2),
+    "a model is saved": (loop, "save_model", 3),
+}
+"""What is called at a step, and the call that is the last of a life: late enough for every life to get further."""
+LIVES = 20
 
 
-def start(run: Path, before: Callable[[], None] = lambda: None) -> int:
+def start(run: Path, before: Callable[[], None] = lambda: None, config: Callable[[], Config] | None = None) -> int:
     """Fork a process that trains into `run`, or goes on with it; `before` runs in it first."""
     pid = os.fork()
     if pid == 0:
@@ -43,7 +60,7 @@ def start(run: Path, before: Callable[[], None] = lambda: None) -> int:
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             before()
-            train(toy_config(*SETTINGS), run, resume=(run / "config.yaml").exists())
+            train(config() if config else toy_config(*SETTINGS), run, resume=(run / "config.yaml").exists())
             code = 0
         finally:
             os._exit(code)
@@ -63,37 +80,41 @@ def outcome(run: Path) -> dict[str, str]:
     return hashes | {"files": ", ".join(names)}
 
 
-def random_kills(folder: Path, seed: int, kills: int, seconds: float) -> dict[str, Any]:
-    """SIGKILL at random moments of runs until there were `kills` of them, every run gone on with to its end."""
-    rng, done, runs, same = random.Random(seed), 0, 0, True
-    whole = outcome(folder / "whole")
-    while done < kills:
-        run = folder / f"random{runs}"
-        runs += 1
-        for _ in range(kills):  # then it may end
-            pid = start(run)
-            time.sleep(rng.uniform(0, seconds))
-            os.kill(pid, signal.SIGKILL)
-            code = end(pid)
-            if code == 0:
-                break
-            assert code == -signal.SIGKILL, code
-            done += 1
-        else:
-            assert end(start(run)) == 0
-        same &= outcome(run) == whole
-    return {"kills": done, "runs": runs, "same": same}
+def signal_at(step: str, number: signal.Signals) -> None:
+    """Send this process a signal just before a call of the step."""
+    owner, name, at = STEPS[step]
+    plain, calls = getattr(owner, name), count(1)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == at:
+            os.kill(os.getpid(), number)
+        return plain(*args, **kwargs)
+
+    setattr(owner, name, call)
 
 
-def every_step(folder: Path, *, stride: int, first: int) -> dict[str, Any]:
-    """End the process at its 1st, 2nd, ... call that makes, moves or syncs a file, till it makes no more of them.
+def killed_at(folder: Path, step: str, whole: dict[str, str]) -> dict[str, Any]:
+    """SIGKILL at the step, and at the same one of every process that goes on, until one gets to the end."""
+    run = folder / f"killed, {step}"
+    codes = []
+    while 0 not in codes and len(codes) < LIVES:
+        codes.append(end(start(run, partial(signal_at, step, signal.SIGKILL))))
+    return {"codes": codes, "same": outcome(run) == whole}
 
-    With a stride only every stride-th of them.
-    """
-    whole, same = outcome(folder / "whole"), True
-    for points, n in enumerate(count(1 + first % stride, stride)):
-        run = folder / f"step{n}"
-        code = end(start(run, lambda n=n: die_at(n)))
+
+def asked_to_stop_at(folder: Path, step: str, number: signal.Signals, whole: dict[str, str]) -> dict[str, Any]:
+    """The process ends by itself, and the run resumes to the same bits."""
+    run = folder / f"{number.name}, {step}"
+    codes = [end(start(run, partial(signal_at, step, number))), end(start(run))]
+    return {"codes": codes, "same": outcome(run) == whole}
+
+
+def every_file(folder: Path, whole: dict[str, str], *, stride: int) -> dict[str, Any]:
+    """End the process at every stride-th call that makes, moves or syncs a file, till it makes no more of them."""
+    same = True
+    for points, n in enumerate(count(1, stride)):
+        run = folder / f"file {n}"
+        code = end(start(run, partial(die_at, n)))
         if code == 0:
             return {"points": points, "same": same}
         assert code == 9, code
@@ -104,13 +125,11 @@ def every_step(folder: Path, *, stride: int, first: int) -> dict[str, Any]:
 
 def die_at(n: int) -> None:
     """End this process just before its n-th call of os.replace, os.rename, os.fsync, os.mkdir or os.unlink."""
-    calls = 0
+    calls = count(1)
 
     def counted(plain: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == n:
+            if next(calls) == n:
                 os._exit(9)
             return plain(*args, **kwargs)
 
@@ -120,40 +139,43 @@ def die_at(n: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-def asked_to_stop(folder: Path, number: signal.Signals, seed: int, tries: int, seconds: float) -> dict[str, Any]:
-    """A signal at random moments: the process ends by itself, and the run resumes to the same bits."""
-    whole, rng, stopped, same = outcome(folder / "whole"), random.Random(seed), 0, True
-    for i in range(tries):
-        run = folder / f"{number.name}{i}"
-        pid = start(run)
-        time.sleep(rng.uniform(0.3, 1) * seconds)
-        os.kill(pid, number)
-        code = end(pid)
-        assert code in (0, 3, -number), code  # it may have ended, or not yet have begun to listen
-        stopped += code == 3
-        if code:
-            assert end(start(run)) == 0
-        same &= outcome(run) == whole
-    return {"stopped": stopped, "same": same}
+def hdmnet(folder: Path) -> dict[str, Any]:
+    """A whole run of HDMNet, its base learner first, and one that is killed in its third batch and goes on."""
+    (folder / "base.yaml").write_text(BASE_RECIPE)
+    config = partial(hdmnet_config, f"base.recipe={folder / 'base.yaml'}", "train.save_every=1", "train.val_every=2")
+    whole, run = folder / "hdmnet", folder / "hdmnet, killed"
+    codes = [end(start(whole, config=config))]
+    codes += [end(start(run, partial(kill_hdmnet, run), config)), end(start(run, config=config))]
+    return {"codes": codes, "same": outcome(run) == outcome(whole)}
 
 
-def main(folder: Path, seed: int, kills: int) -> dict[str, Any]:
-    """All of it, timed by a whole run."""
+def kill_hdmnet(run: Path) -> None:
+    """Kill this process where HDMNet's second checkpoint is about to be written, not its base learner's."""
+    plain = loop.save_state
+
+    def call(place: Path, state: Any, *args: Any) -> None:
+        if place == run and state.batches == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        plain(place, state, *args)
+
+    loop.save_state = call
+
+
+def main(folder: Path) -> dict[str, Any]:
+    """All of it."""
     torch.set_num_threads(1)
     registry._REGISTERED = {"model": {"toy": Toy}, "source": {}}
-    toy_config(*SETTINGS)
-    assert end(start(folder / "warm")) == 0
-    begin = time.perf_counter()
+    EpisodeTask(toy_config(*SETTINGS), progress=Silent())  # its scenes are drawn once, here
     assert end(start(folder / "whole")) == 0
-    seconds = time.perf_counter() - begin
+    whole = outcome(folder / "whole")
+    asked = [(number, step) for number in (signal.SIGINT, signal.SIGTERM) for step in list(STEPS)[3:6]]
     return {
-        "seconds": seconds,
-        "random": random_kills(folder, seed, kills, seconds),
-        "every step": every_step(folder, stride=3, first=seed),
-        "SIGINT": asked_to_stop(folder, signal.SIGINT, seed, 4, seconds),
-        "SIGTERM": asked_to_stop(folder, signal.SIGTERM, seed + 1, 4, seconds),
+        "killed": {step: killed_at(folder, step, whole) for step in STEPS},
+        "asked": {f"{number.name}, {step}": asked_to_stop_at(folder, step, number, whole) for number, step in asked},
+        "files": every_file(folder, whole, stride=3),
+        "hdmnet": hdmnet(folder),
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))  # noqa: T201
+    print(json.dumps(main(Path(sys.argv[1]))))  # noqa: T201

@@ -19,6 +19,7 @@ import killing
 import pytest
 import torch
 
+from fewseg import registry
 from fewseg.config import load_config
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.errors import DataError, FewsegError, UsageError
@@ -35,9 +36,8 @@ from fewseg.training.stop import StoppedError
 from fewseg.training.tasks import EpisodeTask
 from helpers import Toy, assert_equal, toy_config, weights
 
-KILLS = 20
-"""SIGKILLs at random moments that a run must survive; docs/reliability.md names the number."""
 SAVING = ("train.save_every=1", "train.validation=base", "train.held_out=2")
+SELDOM = (*SAVING, "train.save_every=100")
 
 
 class Told(Silent):
@@ -52,25 +52,58 @@ def log_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `killing.py` found."""
     paths = os.pathsep.join([str(Path(killing.__file__).parent), *filter(None, sys.path)])
-    command = [sys.executable, killing.__file__, str(tmp_path), "0", str(KILLS)]
-    found = subprocess.run(
-        command, capture_output=True, text=True, timeout=500, env=os.environ | {"PYTHONPATH": paths}, check=False
-    )
+    command = [sys.executable, killing.__file__, str(tmp_path_factory.mktemp("killed"))]
+    found = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}, check=False)
     assert found.returncode == 0, found.stderr
-    result = json.loads(found.stdout)
-    assert result["random"]["kills"] >= KILLS
-    assert result["every step"]["points"] >= 15
-    assert result["SIGINT"]["stopped"] + result["SIGTERM"]["stopped"] >= 2
-    assert all(result[kind]["same"] for kind in ("random", "every step", "SIGINT", "SIGTERM")), result
+    return json.loads(found.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", killing.STEPS)
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(killed: dict[str, Any], step: str) -> None:
+    found = killed["killed"][step]
+    *kills, last = found["codes"]
+    assert kills
+    assert set(kills) == {-signal.SIGKILL}
+    assert last == 0
+    assert found["same"]
+
+
+@pytest.mark.slow
+def test_a_process_may_end_wherever_it_touches_a_file(killed: dict[str, Any]) -> None:
+    assert killed["files"]["points"] >= 15
+    assert killed["files"]["same"]
+
+
+@pytest.mark.slow
+def test_a_process_that_is_asked_to_stop_ends_by_itself(killed: dict[str, Any]) -> None:
+    assert len(killed["asked"]) == 6
+    for what, found in killed["asked"].items():
+        assert (found["codes"], found["same"]) == ([3, 0], True), what
+
+
+@pytest.mark.slow
+def test_hdmnet_resumes_to_the_same_bits_after_a_kill(killed: dict[str, Any]) -> None:
+    assert killed["hdmnet"] == {"codes": [0, -signal.SIGKILL, 0], "same": True}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two runs that nothing happened to: with a checkpoint after every batch, and with one at an epoch's end."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_REGISTERED", {"model": {"toy": Toy}, "source": {}})
+        return train(toy_config(*SAVING), folder / "often"), train(toy_config(*SELDOM), folder / "seldom")
 
 
 @pytest.fixture
-def whole(toy: type[Toy], tmp_path: Path) -> Path:
-    """A run that nothing happened to."""
-    return train(toy_config(*SAVING), tmp_path / "whole")
+def whole(toy: type[Toy], undisturbed: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A run that nothing happened to, to do something to."""
+    return Path(shutil.copytree(undisturbed[0], tmp_path / "whole"))
 
 
 def stopping(at: int, number: signal.Signals, owner: Any, name: str) -> Any:
@@ -89,11 +122,15 @@ def stopping(at: int, number: signal.Signals, owner: Any, name: str) -> Any:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("at", "where"), [(2, "step"), (3, "last step of an epoch"), (1, "validation")])
 def test_a_signal_ends_the_run_with_a_checkpoint_that_resumes_to_the_same_bits(
-    whole: Path, number: signal.Signals, at: int, where: str, tmp_path: Path
+    toy: type[Toy],
+    undisturbed: tuple[Path, Path],
+    number: signal.Signals,
+    at: int,
+    where: str,
+    tmp_path: Path,
 ) -> None:
     owner, name = (EpisodeTask, "validate") if where == "validation" else (EpisodeObjective, "forward")
-    config = toy_config(*SAVING, "train.save_every=100")
-    reference = train(config, tmp_path / "reference")
+    config, reference = toy_config(*SELDOM), undisturbed[1]
     before = signal.getsignal(number)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, stopping(at, number, owner, name))
@@ -132,7 +169,7 @@ def test_a_flipped_bit_in_a_saved_model_is_told(toy: type[Toy], tmp_path: Path) 
             flipped = bytearray(content)
             flipped[rng.randrange(len(content))] ^= 1 << rng.randrange(7)
             file.write_bytes(flipped)
-            if json_equal(name, content, bytes(flipped)):  # a space that became another one
+            if name == "fewseg.json" and says_the_same(content, bytes(flipped)):
                 continue
             with pytest.raises((DataError, UsageError)):
                 load_model(run / "last")
@@ -140,9 +177,10 @@ def test_a_flipped_bit_in_a_saved_model_is_told(toy: type[Toy], tmp_path: Path) 
     load_model(run / "last")
 
 
-def json_equal(name: str, a: bytes, b: bytes) -> bool:
+def says_the_same(content: bytes, flipped: bytes) -> bool:
+    """Whether all is as it was: a space became another one."""
     try:
-        return name == "fewseg.json" and json.loads(a) == json.loads(b)
+        return json.loads(content) == json.loads(flipped)
     except ValueError:
         return False
 

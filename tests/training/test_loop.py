@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +134,7 @@ def test_a_run_stopped_while_validating_validates_again(toy: type[Toy], tmp_path
     assert read_record(run / "last")["info"] == read_record(whole / "last")["info"]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_its_base_learner_resumes(base_recipe: Path, hdmnet_run: Path, tmp_path: Path) -> None:
     from fewseg.training.objectives import BaseObjective
 
@@ -148,25 +144,6 @@ def test_a_run_stopped_in_its_base_learner_resumes(base_recipe: Path, hdmnet_run
     assert_equal(weights(run / "last"), weights(hdmnet_run / "last"))
     assert lines(run) == lines(hdmnet_run)
     assert lines(run / "base") == lines(hdmnet_run / "base")
-
-
-@pytest.mark.slow
-def test_a_killed_process_resumes_to_the_same_bits(tmp_path: Path, hdmnet_run: Path) -> None:
-    words = [f"base.run={hdmnet_run / 'base'}", "train.save_every=1", "train.val_every=2"]
-    config, run = hdmnet_config(*words), tmp_path / "run"
-    whole = train(config, tmp_path / "whole")
-    (tmp_path / "config.yaml").write_text((whole / "config.yaml").read_text())
-    command = [sys.executable, "-m", "fewseg", "train", str(tmp_path / "config.yaml"), "--out", str(run)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (run / "state.pt").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert (run / "state.pt").exists()
-    train(config, run, resume=True)
-    assert_equal(weights(run / "last"), weights(whole / "last"))
-    assert lines(run) == lines(whole)
 
 
 def test_a_half_written_log_line_is_dropped_on_resuming(toy: type[Toy], tmp_path: Path) -> None:

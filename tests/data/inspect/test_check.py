@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trees
 
+import trees
 from fewseg.data.inspect.check import check_source
 from fewseg.data.inspect.sheet import contact_sheet
 from fewseg.data.inspect.stats import all_folds, fold_statistics

@@ -1,12 +1,11 @@
 """docs/add-a-dataset.md does what it says."""
 
-import re
 import sys
 from pathlib import Path
 
 import pytest
-import trees
 
+import trees
 from fewseg import registry
 from fewseg.config import load_config
 from fewseg.data.inspect.check import check_source
@@ -15,14 +14,7 @@ from fewseg.data.source import ImageSource
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.storage.opening import open_target
-
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "add-a-dataset.md"
-
-
-def block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert found, f"the page has no {language} block"
-    return found.group(1)
+from helpers import TINY, page_block
 
 
 @pytest.fixture
@@ -38,8 +30,8 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "table_source.py").write_text(block("python"))
-    (tmp_path / "table.yaml").write_text(block("yaml"))
+    (tmp_path / "table_source.py").write_text(page_block("add-a-dataset.md", "python"))
+    (tmp_path / "table.yaml").write_text(page_block("add-a-dataset.md", "yaml"))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_REGISTERED", {"model": {}, "source": {}})
     registry.register("source", __import__("table_source").Table)
@@ -55,8 +47,7 @@ def test_a_data_set_added_as_the_page_says_is_checked_counted_and_evaluated(root
     assert numbers == [(0, 8, 8), (1, 8, 8)]
     config = load_config(added, f"data.root={root}", "data.folds=2", "data.fold=1")
     assert config.data.options["folds"] == 2
-    tiny = ["model.backbone=timm/test_resnet", "model.weights=null", "model.image_size=64"]
-    opened = open_target("prototype", [added, f"data.root={root}", *tiny])
+    opened = open_target("prototype", [added, f"data.root={root}", *TINY])
     report = evaluate(opened.model, Benchmark.of(opened, episodes=6, repeats=1), workers=0)
     assert 0 <= report.miou <= 1
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as rle
 
+import trees
 from fewseg.data.annotations.coco_file import CocoFile
 from fewseg.data.episodes.sampling import training_images
 from fewseg.data.sets.coco20i import Coco20i

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trees
 from PIL import Image
 
+import trees
 from fewseg.data.sets.folder import Folder
 from fewseg.errors import DataError, UsageError
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import trees
 
+import trees
 from fewseg.data.dataset import BaseDataset, EpisodeDataset
 from fewseg.data.episodes.protocols import get_protocol
 from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes

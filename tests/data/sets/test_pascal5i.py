@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trees
 
+import trees
 from fewseg.data.episodes.protocols import get_protocol
 from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes, training_images
 from fewseg.data.sets.pascal5i import Pascal5i
@@ -183,6 +183,7 @@ def test_damaged_mat_file_is_named(voc_sbd: Path) -> None:
 VOC_MINI = Path(os.environ.get("FEWSEG_VOC_MINI", Path(__file__).parents[4] / "shared" / "data" / "voc_mini"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not VOC_MINI.is_dir(), reason=f"{VOC_MINI} is not there (set FEWSEG_VOC_MINI)")
 def test_real_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

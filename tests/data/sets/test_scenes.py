@@ -89,6 +89,7 @@ def test_seed_subset_level_and_image_each_change_the_scene():
     assert len(digests) == 5
 
 
+@pytest.mark.slow
 @given(st.sampled_from(LEVELS), st.sampled_from(SUBSETS), st.integers(0, 119))
 @settings(max_examples=25, deadline=None)
 def test_the_loaded_labels_agree_with_the_index(level, subset, i):
@@ -133,6 +134,7 @@ def test_a_thin_void_line_separates_every_object_from_what_is_around_it(level):
             assert not touching.any()
 
 
+@pytest.mark.slow
 def test_colour_does_not_tell_the_class():
     """Nearest class mean by mean object colour is hardly better than chance (5 %)."""
     source = Scenes(level="simple", images=400, size=64)
