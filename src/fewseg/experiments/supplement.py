@@ -1,4 +1,4 @@
-"""What HDMNet's supplement reports: ResNet-50, mIoU in %, folds 0 to 3 (spec hdmnet.md section 10).
+"""What HDMNet's supplement reports: ResNet-50, mIoU in %, folds 0 to 3 (docs/networks/hdmnet.md section 10).
 
 These need the full data sets, the paper's back-end and training; they stand beside measured numbers, never among them.
 """
