@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import fewseg
 from fewseg import registry
 
 PACKAGE = Path(fewseg.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("name", fewseg.__all__)
@@ -45,6 +48,15 @@ def test_an_unknown_name_is_told():
 
 def test_types_come_along():
     assert (PACKAGE / "py.typed").is_file()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="no clone of the repository")
+def test_the_source_distribution_holds_the_whole_repository():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    kept = {name.split("/")[0] for name in files.splitlines()}
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]
+    always = {"pyproject.toml", ".gitignore"}  # hatch adds them itself
+    assert {name.removeprefix("/") for name in build["include"]} == kept - always
 
 
 def test_the_package_runs_as_a_module_and_tells_its_version_without_waiting_for_torch():
