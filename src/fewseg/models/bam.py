@@ -14,7 +14,7 @@ https://arxiv.org/abs/2203.07615.
 The step from PFENet: [f3, f2], prototype and prior are PFENet's own functions (pfenet.py, "What BAM shares"); one ASPP
 takes the place of its four sizes; new are the base learner (base_learner.py), the ensemble with it and the weights of
 the shots (ensemble.py), all three of which HDMNet takes over. The paper's generalised evaluation is
-engine/generalised.py. No departure in what is computed: with released weights the numbers are the released ones.
+evaluation/generalised.py. No departure in what is computed: with released weights the numbers are the released ones.
 """
 
 from __future__ import annotations
