@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,22 @@ def test_every_name_in_a_table_of_the_architecture_is_in_its_file():
         places = [SOURCE / file for file in re.findall(r"`([^`]+)`", files)]
         for name in re.findall(r"`([^`]+)`", names):
             assert any(defines(place, name) for place in places), f"{name} is not in {files}"
+
+
+def test_the_architecture_has_a_row_for_every_room():
+    rows = set(re.findall(r"^\| `([\w/]+)/` \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE))
+    code = {str(init.parent.relative_to(SOURCE)) for init in SOURCE.rglob("*/__init__.py")}
+    assert rows == code | {"configs", "shipped"}
+
+
+def test_the_architecture_shows_the_layers_that_are_checked():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    shown = re.search(r"\n((?:    .+\n)+)", (ROOT / "docs/architecture.md").read_text())
+    assert shown is not None
+    assert (
+        re.sub(r"\.py|^ +", "", shown.group(1), flags=re.MULTILINE) == re.sub(r"fewseg\.", "", "\n".join(layers)) + "\n"
+    )
 
 
 def test_every_page_and_file_that_the_source_cites_is_there():
