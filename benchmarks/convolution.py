@@ -1,4 +1,4 @@
-"""From which size on a 3x3 convolution by tiles (`models/winograd.py`) is quicker than torch's: seconds by turns.
+"""From which size on a 3x3 convolution by tiles (`models/fast/winograd.py`) is quicker than torch's: seconds by turns.
 
     python -m benchmarks.convolution [--sides 9 12 20 36] [--rounds 9]
 

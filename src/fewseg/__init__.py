@@ -6,92 +6,100 @@ Given a few annotated support images of a class that a network was never trained
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from fewseg.build import create_model
-    from fewseg.config import Config, load_config
-    from fewseg.data.episodes.protocols import get_protocol
-    from fewseg.data.episodes.sampling import sample_episodes
-    from fewseg.episode import Episode, Prediction
-    from fewseg.errors import DataError, FewsegError, UsageError
-    from fewseg.evaluation.benchmark import Benchmark
-    from fewseg.evaluation.evaluate import evaluate
-    from fewseg.evaluation.results import Results
-    from fewseg.metrics import FewShotIoU
-    from fewseg.models.base import FewShotSegmenter
-    from fewseg.predictor import FewShotPredictor
-    from fewseg.registry import create, register
-    from fewseg.report.contents import ReportPage, write_report
-    from fewseg.report.figures import save_figures
-    from fewseg.report.measure import report_page
-    from fewseg.storage.hub import from_pretrained, push_to_hub, save_pretrained
-    from fewseg.storage.released import load_released
-    from fewseg.storage.saved import load_model, save_model
-    from fewseg.training.loop import train
+if TYPE_CHECKING:  # for type checkers, which do not follow the table
+    from fewseg.build import create_model as create_model
+    from fewseg.config import Config as Config
+    from fewseg.config import load_config as load_config
+    from fewseg.data.episodes.protocols import get_protocol as get_protocol
+    from fewseg.data.episodes.sampling import sample_episodes as sample_episodes
+    from fewseg.episode import Episode as Episode
+    from fewseg.episode import Prediction as Prediction
+    from fewseg.errors import DataError as DataError
+    from fewseg.errors import FewsegError as FewsegError
+    from fewseg.errors import UsageError as UsageError
+    from fewseg.evaluation.benchmark import Benchmark as Benchmark
+    from fewseg.evaluation.evaluate import evaluate as evaluate
+    from fewseg.evaluation.results import Report as Report
+    from fewseg.metrics import FewShotIoU as FewShotIoU
+    from fewseg.models.bam import BAM as BAM
+    from fewseg.models.base import FewShotSegmenter as FewShotSegmenter
+    from fewseg.models.hdmnet import HDMNet as HDMNet
+    from fewseg.models.hsnet import HSNet as HSNet
+    from fewseg.models.lite import Lite as Lite
+    from fewseg.models.parts.base_learner import PSPNet as PSPNet
+    from fewseg.models.pfenet import PFENet as PFENet
+    from fewseg.models.prototype import DenseMatching as DenseMatching
+    from fewseg.models.prototype import Prototype as Prototype
+    from fewseg.predictor import FewShotPredictor as FewShotPredictor
+    from fewseg.registry import create as create
+    from fewseg.registry import register as register
+    from fewseg.report.contents import ReportPage as ReportPage
+    from fewseg.report.contents import write_report as write_report
+    from fewseg.report.figures import save_figures as save_figures
+    from fewseg.report.measure import report_page as report_page
+    from fewseg.storage.hub import from_pretrained as from_pretrained
+    from fewseg.storage.hub import push_to_hub as push_to_hub
+    from fewseg.storage.hub import save_pretrained as save_pretrained
+    from fewseg.storage.released import load_released as load_released
+    from fewseg.storage.saved import load_model as load_model
+    from fewseg.storage.saved import save_model as save_model
+    from fewseg.training.loop import train as train
 
-__all__ = [
-    "Benchmark",
-    "Config",
-    "DataError",
-    "Episode",
-    "FewShotIoU",
-    "FewShotPredictor",
-    "FewShotSegmenter",
-    "FewsegError",
-    "Prediction",
-    "ReportPage",
-    "Results",
-    "UsageError",
-    "create",
-    "create_model",
-    "evaluate",
-    "from_pretrained",
-    "get_protocol",
-    "load_config",
-    "load_model",
-    "load_released",
-    "push_to_hub",
-    "register",
-    "report_page",
-    "sample_episodes",
-    "save_figures",
-    "save_model",
-    "save_pretrained",
-    "train",
-    "write_report",
-]
+    __version__: str
 
-# Imported when first used: importing torch takes seconds, which `fewseg --help` should not.
 _HOMES = {
-    "build": ("create_model",),
-    "storage.released": ("load_released",),
-    "storage.saved": ("load_model", "save_model"),
-    "config": ("Config", "load_config"),
-    "data.episodes.protocols": ("get_protocol",),
-    "data.episodes.sampling": ("sample_episodes",),
-    "evaluation.benchmark": ("Benchmark",),
-    "evaluation.evaluate": ("evaluate",),
-    "evaluation.results": ("Results",),
-    "training.loop": ("train",),
-    "episode": ("Episode", "Prediction"),
-    "errors": ("DataError", "FewsegError", "UsageError"),
-    "storage.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
-    "metrics": ("FewShotIoU",),
-    "models.base": ("FewShotSegmenter",),
-    "predictor": ("FewShotPredictor",),
-    "registry": ("create", "register"),
-    "report.figures": ("save_figures",),
-    "report.contents": ("ReportPage", "write_report"),
-    "report.measure": ("report_page",),
+    "BAM": "models.bam",
+    "Benchmark": "evaluation.benchmark",
+    "Config": "config",
+    "DataError": "errors",
+    "DenseMatching": "models.prototype",
+    "Episode": "episode",
+    "FewShotIoU": "metrics",
+    "FewShotPredictor": "predictor",
+    "FewShotSegmenter": "models.base",
+    "FewsegError": "errors",
+    "HDMNet": "models.hdmnet",
+    "HSNet": "models.hsnet",
+    "Lite": "models.lite",
+    "PFENet": "models.pfenet",
+    "PSPNet": "models.parts.base_learner",
+    "Prediction": "episode",
+    "Prototype": "models.prototype",
+    "Report": "evaluation.results",
+    "ReportPage": "report.contents",
+    "UsageError": "errors",
+    "create": "registry",
+    "create_model": "build",
+    "evaluate": "evaluation.evaluate",
+    "from_pretrained": "storage.hub",
+    "get_protocol": "data.episodes.protocols",
+    "load_config": "config",
+    "load_model": "storage.saved",
+    "load_released": "storage.released",
+    "push_to_hub": "storage.hub",
+    "register": "registry",
+    "report_page": "report.measure",
+    "sample_episodes": "data.episodes.sampling",
+    "save_figures": "report.figures",
+    "save_model": "storage.saved",
+    "save_pretrained": "storage.hub",
+    "train": "training.loop",
+    "write_report": "report.contents",
 }
+"""Public names and their modules, imported when first used: torch takes seconds, which `fewseg --help` should not."""
 
-
-_FORMERLY = {"Report": "Results"}
-"""Names of 0.1, which still work."""
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    name = _FORMERLY.get(name, name)
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"fewseg.{module}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"fewseg.{_HOMES[name]}"), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fewseg")
     raise AttributeError(f"module 'fewseg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES, "__version__"]

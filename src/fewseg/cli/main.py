@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+import fewseg
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
@@ -42,6 +43,22 @@ app.command()(export)
 app.command()(report)
 app.command()(rerun)
 app.command()(replay)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fewseg {fewseg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def before_any_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """What is said once, before a command's name."""
+
 
 Words = Annotated[
     list[str] | None,

@@ -1,4 +1,4 @@
-"""Generalised few-shot evaluation: base classes and the episode's novel class in one map (BAM; spec peers.md).
+"""Generalised few-shot evaluation: base classes and the episode's novel class in one map (BAM; docs/networks/peers.md).
 
 query --> final (fused) and base logits at the scoring size
 novel where softmax(final) foreground > tau; elsewhere the base learner's class       (`merge_labels`)

@@ -1,4 +1,4 @@
-"""What HDMNet's supplement reports: ResNet-50, mIoU in %, folds 0 to 3 (spec hdmnet.md section 10).
+"""What HDMNet's supplement reports: ResNet-50, mIoU in %, folds 0 to 3 (docs/networks/hdmnet.md section 10).
 
 These need the full data sets, the paper's back-end and training; they stand beside measured numbers, never among them.
 """
@@ -18,7 +18,7 @@ TEMPERATURE: dict[str, dict[float, Folds]] = {
     "coco20i": {
         0.5: (42.1, 54.9, 48.6, 48.6, 48.6),
         1.0: (43.8, 55.3, 51.6, 49.4, 50.0),
-        2.0: (43.1, 55.1, 50.0, 49.4, 49.4),
+        2.0: (43.1, 55.1, 50.0, 49.5, 49.4),
         5.0: (42.4, 54.9, 48.2, 47.5, 48.3),
     }
 }

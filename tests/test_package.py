@@ -1,0 +1,69 @@
+"""What a user gets from `import fewseg`: public names, the version, types, and no waiting."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import fewseg
+from fewseg import registry
+
+PACKAGE = Path(fewseg.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("name", fewseg.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(fewseg, name).__name__ == name
+
+
+def test_type_checkers_see_the_names_that_the_table_has():
+    nodes = ast.walk(ast.parse((PACKAGE / "__init__.py").read_text()))
+    imports = [n for n in nodes if isinstance(n, ast.ImportFrom) and str(n.module).startswith("fewseg.")]
+    seen = {alias.asname: str(n.module).removeprefix("fewseg.") for n in imports for alias in n.names}
+    assert seen == fewseg._HOMES
+
+
+def test_every_method_is_a_public_name():
+    methods = {cls.__name__ for cls in registry.classes("model").values() if cls.__module__.startswith("fewseg.")}
+    assert methods <= set(fewseg.__all__)
+
+
+def test_dir_lists_the_public_names_and_the_version():
+    assert {*fewseg.__all__, "__version__", "__doc__"} <= set(dir(fewseg))
+    assert fewseg.__version__ == version("fewseg")
+
+
+def test_an_unknown_name_is_told():
+    with pytest.raises(AttributeError, match="'fewseg' has no attribute 'HDMNett'"):
+        fewseg.HDMNett  # noqa: B018
+
+
+def test_types_come_along():
+    assert (PACKAGE / "py.typed").is_file()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="no clone of the repository")
+def test_the_source_distribution_holds_the_whole_repository():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    kept = {name.split("/")[0] for name in files.splitlines()}
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]
+    always = {"pyproject.toml", ".gitignore"}  # hatch adds them itself
+    assert {name.removeprefix("/") for name in build["include"]} == kept - always
+
+
+def test_the_package_runs_as_a_module_and_tells_its_version_without_waiting_for_torch():
+    code = (
+        "import runpy, sys, fewseg; fewseg.UsageError; sys.argv[1:] = ['--version']\n"
+        "try: runpy.run_module('fewseg', run_name='__main__')\n"
+        "except SystemExit as end: print(end.code, sorted({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == f"fewseg {fewseg.__version__}\n0 []\n"
