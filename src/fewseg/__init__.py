@@ -19,10 +19,11 @@ if TYPE_CHECKING:  # for type checkers, which do not follow the table
     from fewseg.errors import UsageError as UsageError
     from fewseg.evaluation.benchmark import Benchmark as Benchmark
     from fewseg.evaluation.evaluate import evaluate as evaluate
-    from fewseg.evaluation.results import Report as Report
+    from fewseg.evaluation.results import Results as Results
     from fewseg.metrics import FewShotIoU as FewShotIoU
     from fewseg.models.bam import BAM as BAM
     from fewseg.models.base import FewShotSegmenter as FewShotSegmenter
+    from fewseg.models.fast import accelerate as accelerate
     from fewseg.models.hdmnet import HDMNet as HDMNet
     from fewseg.models.hsnet import HSNet as HSNet
     from fewseg.models.lite import Lite as Lite
@@ -65,9 +66,10 @@ _HOMES = {
     "PSPNet": "models.parts.base_learner",
     "Prediction": "episode",
     "Prototype": "models.prototype",
-    "Report": "evaluation.results",
     "ReportPage": "report.contents",
+    "Results": "evaluation.results",
     "UsageError": "errors",
+    "accelerate": "models.fast",
     "create": "registry",
     "create_model": "build",
     "evaluate": "evaluation.evaluate",
@@ -90,8 +92,12 @@ _HOMES = {
 
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
+_FORMERLY = {"Report": "Results"}
+"""Names of 0.1, which still work."""
+
 
 def __getattr__(name: str) -> Any:
+    name = _FORMERLY.get(name, name)
     if name in _HOMES:
         return getattr(import_module(f"fewseg.{_HOMES[name]}"), name)
     if name == "__version__":

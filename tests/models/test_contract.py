@@ -104,7 +104,7 @@ def test_the_order_of_the_supports_does_not_matter(name: str, order: list[int]) 
         batch, support_images=batch.support_images[:, order], support_masks=batch.support_masks[:, order]
     )
     a, b = predict(model, batch), predict(model, shuffled)
-    # HDMNet's released K-shot weights stay sorted while the distances do not (spec hdmnet.md section 6)
+    # HDMNet's released K-shot weights stay sorted while the distances do not (docs/networks/hdmnet.md section 6)
     ours, theirs = (p.aux["meta"] if name == "hdmnet" else p.logits for p in (a, b))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
