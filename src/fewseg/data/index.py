@@ -63,13 +63,9 @@ class Indexed:
         """Image `i` as RGB and its (H, W) label map."""
         return read_image(self.image_path(i)), self.labels(i)
 
-    @property
+    @cached_property
     def index(self) -> SourceIndex:
         """What every image holds."""
-        return self._index
-
-    @cached_property
-    def _index(self) -> SourceIndex:
         return self._build_index()
 
     def _build_index(self) -> SourceIndex:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -73,23 +73,24 @@ def segment_folder(
     out = Path(out_dir)
     _check_formats(formats, resume=resume)
     jobs = plan([queries] if isinstance(queries, str | os.PathLike) else queries, out)
-    coco = "coco" in formats
     named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay)
+    annotation_file = out / files.ANNOTATIONS if "coco" in formats else None
+    class_file = out / files.CLASSES if "yolo" in formats else None
+    targets = [path for job in jobs if not job.is_video for path in named(job.stem).values()]
+    folders = [out / job.stem for job in jobs if job.is_video]
     inputs = {job.query.resolve() for job in jobs} | predictor.support_files
-    _protect(inputs, [path for job in jobs if not job.is_video for path in named(job.stem).values()])
-    _protect(inputs, [out / files.ANNOTATIONS] * coco + [out / files.CLASSES] * ("yolo" in formats))
-    _protect({parent for path in inputs for parent in path.parents}, [out / j.stem for j in jobs if j.is_video])
+    _protect(inputs, [*targets, *filter(None, (annotation_file, class_file))], folders)
     written, empty, failed, skipped = [], [], [], 0
     classes = predictor.names or ("object",)
-    if "yolo" in formats:
-        files.write_classes(out / files.CLASSES, classes)
-    with files.coco_file(out / files.ANNOTATIONS, classes) if coco else nullcontext() as annotations:
+    if class_file:
+        files.write_classes(class_file, classes)
+    with files.coco_file(annotation_file, classes) if annotation_file else nullcontext() as annotations:
         for piece in _pieces(jobs, failed, every=every, progress=progress or Silent()):
-            targets = named(piece.stem)
-            if resume and all(path.is_file() for path in targets.values()):
+            outputs = named(piece.stem)
+            if resume and all(path.is_file() for path in outputs.values()):
                 skipped += 1
                 if annotations:
-                    annotations.add(piece.name, _labels_in(targets["png"], several=predictor.names is not None))
+                    annotations.add(piece.name, _labels_in(outputs["png"], several=predictor.names is not None))
                 continue
             try:
                 image = piece.read()
@@ -97,13 +98,12 @@ def segment_folder(
                 failed.append((piece.query, str(error)))
                 continue
             labels = _segment(predictor, image, threshold=threshold, min_area=min_area)
-            files.write(targets, image, labels, predictor.names)
-            written.append((piece.query, next(iter(targets.values()), out / files.ANNOTATIONS)))
+            files.write(outputs, image, labels, predictor.names)
+            written.append((piece.query, next(iter(outputs.values()), out / files.ANNOTATIONS)))
             if not labels.any():
                 empty.append(piece.query)
             if annotations:
                 annotations.add(piece.name, labels)
-    annotation_file = out / files.ANNOTATIONS if coco else None
     return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file)
 
 
@@ -140,8 +140,10 @@ def _check_formats(formats: Sequence[str], *, resume: bool) -> None:
         raise UsageError("--resume reads finished masks back for the COCO file: add --format png")
 
 
-def _protect(inputs: Iterable[Path], targets: Iterable[Path]) -> None:
-    sources = set(inputs)
-    for target in targets:
-        if target.resolve() in sources:
-            raise UsageError(f"{target} is an input and would be overwritten; give another output folder")
+def _protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> None:
+    """UsageError where a file to be written is an input, or a video's folder of outputs holds one."""
+    parents = {parent for path in inputs for parent in path.parents}
+    wrong = [path for path in targets if path.resolve() in inputs]
+    wrong += [path for path in folders if path.resolve() in parents]
+    if wrong:
+        raise UsageError(f"{wrong[0]} is an input and would be overwritten; give another output folder")
