@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from PIL import Image
 from fewseg.data.images import read_labels
 from helpers import ColorSegmenter, iou, scene
 
-pytest.importorskip("gradio", reason="needs the extra `app`")
 httpx = pytest.importorskip("httpx")
 
 CHROMIUM = Path(os.environ.get("FEWSEG_CHROMIUM", "/usr/bin/chromium"))
@@ -38,6 +38,8 @@ STILL = """() => {
 """True where the editor is where it was at the last look."""
 
 pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("gradio") is None, reason="needs the extra `app`"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of gradio and its server
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -224,7 +226,6 @@ def memory() -> float:
     return int(text[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to measure memory")
 def test_eight_visitors_at_once_are_served_in_flat_memory(page, files, tmp_path):
     """Marking, finding and moving the threshold in ROUNDS rounds; from two fifths of them on, memory stays."""
