@@ -1,4 +1,7 @@
-"""Fixtures of all tests: few threads, kept memory, and the shared data where it is there."""
+"""Fixtures of all tests: one thread, kept memory, and the shared data where it is there.
+
+What takes seconds to import is imported where it is used: the process that only hands out tests need not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from hypothesis import settings
 
-from fewseg import registry
-from fewseg.experiments import Plan
-from fewseg.runtime.memory import keep_freed_memory
-from helpers import BASE_RECIPE, Fewseg, Toy, page_block
+if TYPE_CHECKING:
+    from fewseg.experiments import Plan
+    from helpers import Fewseg, Toy
 
 TINY_PLAN = """
 model: {name: hdmnet, backbone: timm/test_resnet, weights: null, image_size: 64, base_learner: false}
@@ -28,9 +30,15 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("same", derandomize=True, deadline=None)
     settings.load_profile("same")
-    torch.set_num_threads(1)
-    # so do the processes that tests start: another number adds in another order, which changes the last bits
+    # here and in the processes that tests start: another number adds in another order, which changes the last bits
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_memory() -> None:
+    """As the command line keeps it."""
+    from fewseg.runtime.memory import keep_freed_memory
+
     keep_freed_memory()
 
 
@@ -46,6 +54,9 @@ def voc_mini() -> Path:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> type[Toy]:
     """The toy method, registered under its name."""
+    from fewseg import registry
+    from helpers import Toy
+
     monkeypatch.setattr(registry, "_REGISTERED", {"model": {"toy": Toy}, "source": {}})
     return Toy
 
@@ -53,6 +64,8 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> type[Toy]:
 @pytest.fixture(scope="session")
 def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """The module that docs/add-a-method.md shows."""
+    from helpers import page_block
+
     folder = tmp_path_factory.mktemp("documented")
     (folder / "nearest_mean.py").write_text(page_block("add-a-method.md", "python"))
     with pytest.MonkeyPatch.context() as patch:
@@ -63,6 +76,8 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]
 @pytest.fixture
 def nearest_mean(documented: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The method of that page, registered."""
+    from fewseg import registry
+
     monkeypatch.setattr(registry, "_REGISTERED", {"model": {}, "source": {}})
     registry.register("model", documented.NearestMean)
 
@@ -70,6 +85,8 @@ def nearest_mean(documented: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture
 def fewseg(capsys: pytest.CaptureFixture[str]) -> Fewseg:
     """The command line, its output from here on."""
+    from helpers import Fewseg
+
     capsys.readouterr()
     return Fewseg(capsys)
 
@@ -77,6 +94,8 @@ def fewseg(capsys: pytest.CaptureFixture[str]) -> Fewseg:
 @pytest.fixture(scope="session")
 def base_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe of a base learner that trains in a second."""
+    from helpers import BASE_RECIPE
+
     path = tmp_path_factory.mktemp("recipe") / "base.yaml"
     path.write_text(BASE_RECIPE)
     return path
@@ -92,6 +111,7 @@ def tiny_recipe(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_plan(tiny_recipe):
     """Makes a plan on scenes: HDMNet without a base learner on a tiny back-end, one fold, six test episodes."""
+    from fewseg.experiments import Plan
 
     def make(out: Path, *words: str, **changes) -> Plan:
         settings = {"folds": (0,), "episodes": 6, "workers": 0}
