@@ -35,8 +35,8 @@ if TYPE_CHECKING:  # for type checkers, which do not follow the table
     from fewseg.registry import create as create
     from fewseg.registry import register as register
     from fewseg.report.contents import ReportPage as ReportPage
-    from fewseg.report.contents import write_report as write_report
     from fewseg.report.figures import save_figures as save_figures
+    from fewseg.report.html import write_report as write_report
     from fewseg.report.measure import report_page as report_page
     from fewseg.storage.hub import from_pretrained as from_pretrained
     from fewseg.storage.hub import push_to_hub as push_to_hub
@@ -86,7 +86,7 @@ _HOMES = {
     "save_model": "storage.saved",
     "save_pretrained": "storage.hub",
     "train": "training.loop",
-    "write_report": "report.contents",
+    "write_report": "report.html",
 }
 """Public names and their modules, imported when first used: torch takes seconds, which `fewseg --help` should not."""
 

@@ -26,14 +26,14 @@ def found(out, tiny_plan):
 def test_both_models_are_trained_and_drawn_on_the_same_episodes(found, out):
     assert len(found.rows) == 2
     for row in found.rows:
-        assert [name for name, _ in row.panels] == ["distilled", "not distilled"]
-        captions = {panel.caption for _, panel in row.panels}
+        assert list(row) == ["distilled", "not distilled"]
+        captions = {panel.caption for panel in row.values()}
         assert len(captions) == 1
-        for _, panel in row.panels:
+        for panel in row.values():
             sizes = [m.shape[0] for m in panel.correlations]
             assert sizes == sorted(sizes)
             assert len(sizes) == 3
-    assert len({row.panels[0][1].class_name for row in found.rows}) == 2
+    assert len({row["distilled"].class_name for row in found.rows}) == 2
     assert (out / "correlation.png").stat().st_size > 1000
     assert json.loads((out / "correlation.json").read_text())["episode_sha256"] == found.episode_sha256
 

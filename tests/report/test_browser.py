@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewseg.report.contents import ClassScores, Confusion, ReportPage, Row, write_report
+from fewseg.report.contents import ClassScores, Confusion, ReportPage, Row
+from fewseg.report.html import write_report
 from helpers import HOSTILE, full_page
 
 CHROMIUM = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)

@@ -20,9 +20,8 @@ from fewseg.report.contents import (
     ReportPage,
     Row,
     Section,
-    render,
-    write_report,
 )
+from fewseg.report.html import render, write_report
 from helpers import HOSTILE, example_mask, example_panel, full_page
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -189,7 +188,7 @@ def test_report_replaces_the_old_one_whole_or_not_at_all(tmp_path: Path, monkeyp
         raise RuntimeError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr("fewseg.report.contents.view.build", fail)
+        patch.setattr("fewseg.report.html._shown", fail)
         with pytest.raises(RuntimeError):
             write_report(path, ReportPage("second"))
     with monkeypatch.context() as patch:
@@ -225,7 +224,7 @@ def test_curve_with_gaps_and_one_without_values() -> None:
     nan = float("nan")
     curves = (Curve("gaps", (1, 2, 3, 4), (1.0, nan, 2.0, 3.0)), Curve("empty", (), ()), Curve("never", (1,), (nan,)))
     html = render(ReportPage("r", curves=curves))
-    (path,) = re.findall(r'class="line c0" d="([^"]+)"', html)
+    (path,) = re.findall(r'<path d="([^"]+)"[^>]*style="[^"]*stroke: var\(--c0\)', html)
     assert path.count("M") == 2
     assert "nan" not in html
     assert "never" not in words(html)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fewseg.errors import UsageError
-from fewseg.report import charts, figures
+from fewseg.report import figures
 from fewseg.report import overlays as pictures
+from fewseg.report.chosen_episodes import class_mask
 from fewseg.report.contents import Curve, OtherPrediction, Panel, Row
 
 GREY = np.full((40, 60, 3), 128, np.uint8)
@@ -87,6 +88,12 @@ def test_heat_refuses_what_is_no_map() -> None:
         pictures.heat(np.zeros((2, 3, 4)), (5, 5))
 
 
+def test_class_255_of_a_data_set_of_many_classes_is_no_void() -> None:
+    labels = np.array([[0, 254, 255, 65535]], np.uint16)
+    assert class_mask(labels, 255).tolist() == [[0, 0, 1, 255]]
+    assert class_mask(labels.astype(np.uint8), 254).tolist() == [[0, 1, 255, 255]]
+
+
 def test_fit_shrinks_and_never_enlarges() -> None:
     assert pictures.fit((500, 1000), 320) == (160, 320)
     assert pictures.fit((30, 40), 320) == (30, 40)
@@ -96,14 +103,14 @@ def test_fit_shrinks_and_never_enlarges() -> None:
 def test_thinned_curve_keeps_its_mean_and_range() -> None:
     values = np.random.default_rng(0).random(2400)
     values[7] = np.nan
-    thinned = charts.thin(np.arange(2400), values)
-    assert len(thinned.steps) == charts.MAX_POINTS
-    assert thinned.low is not None
-    assert thinned.high is not None
-    assert (thinned.low <= thinned.values).all()
-    assert (thinned.values <= thinned.high).all()
-    assert thinned.high.max() == np.nanmax(values)
-    assert charts.thin([1, 2], [3, 4]).low is None
+    steps, means, bounds = figures.thin(np.arange(2400), values)
+    assert len(steps) == figures.MAX_POINTS
+    assert bounds is not None
+    low, high = bounds
+    assert (low <= means).all()
+    assert (means <= high).all()
+    assert high.max() == np.nanmax(values)
+    assert figures.thin([1, 2], [3, 4])[2] is None
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])

@@ -22,8 +22,9 @@ from fewseg.evaluation.compare import Entry, p_text
 from fewseg.evaluation.results import Results
 from fewseg.models.prototype import Prototype
 from fewseg.report.build import class_confusions, comparison_page, mean_confusion
-from fewseg.report.contents import ReportPage, render
+from fewseg.report.contents import ReportPage
 from fewseg.report.figures import page_figures, save_figures
+from fewseg.report.html import render
 from fewseg.report.measure import report_page
 from fewseg.report.training import run_curves
 from fewseg.storage.saved import save_model

@@ -1,15 +1,19 @@
 """`fewseg experiment`: the experiments of HDMNet's supplement, on any data set."""
 
-from __future__ import annotations
-
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.table import Table
 
 from fewseg.cli.printing import console
+from fewseg.errors import UsageError
 from fewseg.progress import Bars
+
+Number = TypeVar("Number", int, float)
 
 experiment_app = typer.Typer(
     name="experiment",
@@ -19,31 +23,90 @@ experiment_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Dataset = Annotated[
-    str, typer.Argument(help="scenes, pascal5i, coco20i, fss1000, folder, coco_json, or package.module:Class.")
-]
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Recipes and overrides as of `fewseg train`, such as `hdmnet-paper data.root=DIR train.epochs=2`"
-        " [experiment-DATASET where there is one, else hdmnet]."
-    ),
-]
-Out = Annotated[Path, typer.Option(help="Folder for tables, figures and runs; what is finished in it is kept.")]
-Folds = Annotated[str, typer.Option(help="Such as 0,1 [all].")]
-Protocol = Annotated[str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet.")]
-Episodes = Annotated[int | None, typer.Option(min=1, help="Test episodes per repeat [the protocol's].")]
-Repeats = Annotated[int, typer.Option(min=1, help="Repeats, each with a seed of its own.")]
-Workers = Annotated[int, typer.Option(min=0, help="Loader processes while measuring.")]
-CacheGb = Annotated[float, typer.Option(min=0, help="Memory for encoded images; no number depends on it.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto (to measure; train.accelerator to train).")]
-Jobs = Annotated[int, typer.Option(min=1, help="Cells trained at once; threads (and CUDA devices) are divided.")]
 OnlyTable = Annotated[bool, typer.Option("--only-table", help="Show what is there, and what is missing.")]
 Runs = Annotated[list[str] | None, typer.Option("--run", help="A trained run or a saved model; may be repeated.")]
 
 
+def _plan(
+    dataset: Annotated[
+        str, typer.Argument(help="scenes, pascal5i, coco20i, fss1000, folder, coco_json, or package.module:Class.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for tables, figures and runs; what is finished in it is kept.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Recipes and overrides as of `fewseg train`, such as `hdmnet-paper data.root=DIR train.epochs=2`"
+            " [experiment-DATASET where there is one, else hdmnet]."
+        ),
+    ] = None,
+    folds: Annotated[str, typer.Option(help="Such as 0,1 [all].")] = "",
+    protocol: Annotated[str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet.")] = "fewseg",
+    episodes: Annotated[int | None, typer.Option(min=1, help="Test episodes per repeat [the protocol's].")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats, each with a seed of its own.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes while measuring.")] = 2,
+    cache_gb: Annotated[float, typer.Option(min=0, help="Memory for encoded images; no number depends on it.")] = 2.0,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto (to measure; train.accelerator to train).")
+    ] = "auto",
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Cells trained at once; threads (and CUDA devices) are divided.")
+    ] = 1,
+) -> Any:
+    """The plan of an experiment from its command line."""
+    from fewseg.experiments import Plan
+
+    return Plan(
+        dataset,
+        out=out,
+        words=tuple(words or ()),
+        folds=_numbers(folds, int, option="--folds") or None,
+        protocol=protocol,
+        episodes=episodes,
+        repeats=repeats,
+        workers=workers,
+        cache_gb=cache_gb,
+        device=device,
+        jobs=jobs,
+    )
+
+
+BASICS = ("dataset", "out", "words", "folds")
+MEASURING = ("protocol", "episodes", "repeats", "workers", "cache_gb", "device")
+
+
+def _planned(*names: str, **other: tuple[Any, Any]) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """Make a command of a function of a plan, which returns tables to show.
+
+    Its command line has the named options of `_plan`, and the function's own. `other` gives an option of the plan
+    another help and default.
+    """
+
+    def decorate(experiment: Callable[..., Any]) -> Callable[..., None]:
+        _, *own = inspect.signature(experiment).parameters.values()
+        known = inspect.signature(_plan).parameters
+        asked = [known[name] for name in (*BASICS, *names)]
+        for i, p in enumerate(asked):
+            if p.name in other:
+                annotation, default = other[p.name]
+                asked[i] = p.replace(annotation=annotation, default=default)
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*asked, *own)]
+
+        @wraps(experiment)
+        def command(**values: Any) -> None:
+            plan = _plan(**{p.name: values.pop(p.name) for p in asked})
+            for table in experiment(plan, **values):
+                _show(table, plan.out)
+
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
 @experiment_app.command()
-def statistics(dataset: Dataset, out: Out, words: Words = None, folds: Folds = "") -> None:
+@_planned()
+def statistics(plan: Any) -> list[Any]:
     """Images by the number of classes that they contain, and how much of them each class covers (Fig. 1).
 
     From the annotations alone, no photo is needed. Warns where nearly all images hold one class: the support mask is
@@ -51,70 +114,44 @@ def statistics(dataset: Dataset, out: Out, words: Words = None, folds: Folds = "
     """
     from fewseg.experiments import run_statistics
 
-    found = run_statistics(_plan(dataset, out, words, folds), progress=Bars())
-    _show(found.class_table, out)
-    _show(found.table, out)
+    found = run_statistics(plan, progress=Bars())
+    return [found.class_table, found.table]
 
 
 @experiment_app.command(name="support-mask")
+@_planned(*MEASURING, "jobs")
 def support_mask(
-    dataset: Dataset,
-    out: Out,
-    words: Words = None,
-    folds: Folds = "",
+    plan: Any,
     at_test_only: Annotated[
         bool, typer.Option("--at-test-only", help="Take the mask away from the trained model, at test time only.")
     ] = False,
-    protocol: Protocol = "fewseg",
-    episodes: Episodes = None,
-    repeats: Repeats = 1,
-    workers: Workers = 2,
-    cache_gb: CacheGb = 2.0,
-    device: Device = "auto",
-    jobs: Jobs = 1,
     only_table: OnlyTable = False,
-) -> None:
+) -> list[Any]:
     """HDMNet with and without the support mask, trained and measured each way, and the drop (Tab. 1, Fig. 4).
 
     On `scenes` it is measured on simple and on complex scenes.
     """
     from fewseg.experiments import run_support_mask
 
-    plan = _plan(
-        dataset,
-        out,
-        words,
-        folds,
-        protocol=protocol,
-        episodes=episodes,
-        repeats=repeats,
-        workers=workers,
-        cache_gb=cache_gb,
-        device=device,
-        jobs=jobs,
-    )
-    _show(run_support_mask(plan, at_test_only=at_test_only, only_table=only_table, progress=Bars()).table, out)
+    return [run_support_mask(plan, at_test_only=at_test_only, only_table=only_table, progress=Bars()).table]
 
 
 @experiment_app.command()
+@_planned(
+    *MEASURING,
+    episodes=(
+        Annotated[int | None, typer.Option(min=1, help="n; ten times as many are drawn too [the protocol's].")],
+        None,
+    ),
+    repeats=(Annotated[int, typer.Option(min=2, help="R, each with a seed of its own.")], 10),
+)
 def episodes(
-    dataset: Dataset,
-    out: Out,
-    words: Words = None,
+    plan: Any,
     run: Runs = None,
-    folds: Folds = "",
-    count: Annotated[
-        int | None, typer.Option("--episodes", min=1, help="n; ten times as many are drawn too [the protocol's].")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=2, help="R, each with a seed of its own.")] = 10,
     half_width: Annotated[
         float, typer.Option(help="Wanted half-width of the 95 % interval, in points of mIoU: how many episodes?")
     ] = 0.5,
-    protocol: Protocol = "fewseg",
-    workers: Workers = 2,
-    cache_gb: CacheGb = 2.0,
-    device: Device = "auto",
-) -> None:
+) -> list[Any]:
     """How far R repeats of n and of 10 n test episodes are apart, and how many episodes are enough (Fig. 2).
 
     Of trained runs (`--run RUN`, on the fold of each), or of a method without training on every fold:
@@ -122,140 +159,67 @@ def episodes(
     """
     from fewseg.experiments import run_episodes
 
-    plan = _plan(
-        dataset,
-        out,
-        words,
-        folds,
-        protocol=protocol,
-        episodes=count,
-        repeats=repeats,
-        workers=workers,
-        cache_gb=cache_gb,
-        device=device,
-    )
-    _show(run_episodes(plan, runs=run or [], half_width=half_width / 100, progress=Bars()).table, out)
+    return [run_episodes(plan, runs=run or [], half_width=half_width / 100, progress=Bars()).table]
 
 
 @experiment_app.command()
+@_planned(*MEASURING, "jobs")
 def temperature(
-    dataset: Dataset,
-    out: Out,
-    words: Words = None,
-    folds: Folds = "",
+    plan: Any,
     values: Annotated[str, typer.Option(help="Temperatures.")] = "0.5,1,2,5",
-    protocol: Protocol = "fewseg",
-    episodes: Episodes = None,
-    repeats: Repeats = 1,
-    workers: Workers = 2,
-    cache_gb: CacheGb = 2.0,
-    device: Device = "auto",
-    jobs: Jobs = 1,
     only_table: OnlyTable = False,
-) -> None:
+) -> list[Any]:
     """HDMNet by the temperature of its distillation, on every fold (Tab. 2)."""
     from fewseg.experiments import run_temperature
-    from fewseg.experiments.plan import parse_numbers
 
-    plan = _plan(
-        dataset,
-        out,
-        words,
-        folds,
-        protocol=protocol,
-        episodes=episodes,
-        repeats=repeats,
-        workers=workers,
-        cache_gb=cache_gb,
-        device=device,
-        jobs=jobs,
-    )
-    chosen = parse_numbers(values, float, option="--values")
-    _show(run_temperature(plan, values=chosen, only_table=only_table, progress=Bars()).table, out)
+    chosen = _numbers(values, float, option="--values")
+    return [run_temperature(plan, values=chosen, only_table=only_table, progress=Bars()).table]
 
 
 @experiment_app.command()
+@_planned(*MEASURING, "jobs")
 def relu(
-    dataset: Dataset,
-    out: Out,
-    words: Words = None,
-    folds: Folds = "",
+    plan: Any,
     shots: Annotated[str, typer.Option(help="Supports per episode, in training and test.")] = "1,5",
-    protocol: Protocol = "fewseg",
-    episodes: Episodes = None,
-    repeats: Repeats = 1,
-    workers: Workers = 2,
-    cache_gb: CacheGb = 2.0,
-    device: Device = "auto",
-    jobs: Jobs = 1,
     only_table: OnlyTable = False,
-) -> None:
+) -> list[Any]:
     """HDMNet with and without the last ReLU of the back-end's stages, by shots, on every fold (Tab. 3).
 
     Only for back-ends that have one: `model.backbone=resnet50` or `resnet50-ds`, `vgg16_bn`, ...; not lite0.
     """
     from fewseg.experiments import run_relu
-    from fewseg.experiments.plan import parse_numbers
 
-    plan = _plan(
-        dataset,
-        out,
-        words,
-        folds,
-        protocol=protocol,
-        episodes=episodes,
-        repeats=repeats,
-        workers=workers,
-        cache_gb=cache_gb,
-        device=device,
-        jobs=jobs,
-    )
-    chosen = parse_numbers(shots, int, option="--shots")
-    _show(run_relu(plan, shots=chosen, only_table=only_table, progress=Bars()).table, out)
+    chosen = _numbers(shots, int, option="--shots")
+    return [run_relu(plan, shots=chosen, only_table=only_table, progress=Bars()).table]
 
 
 @experiment_app.command()
+@_planned(
+    *(name for name in MEASURING if name != "repeats"),
+    "jobs",
+    episodes=(Annotated[int | None, typer.Option(min=1, help="Test episodes of the table [100].")], None),
+)
 def correlation(
-    dataset: Dataset,
-    out: Out,
-    words: Words = None,
+    plan: Any,
     run: Runs = None,
-    folds: Folds = "",
     rows: Annotated[int, typer.Option(min=1, help="Episodes in the picture.")] = 4,
-    protocol: Protocol = "fewseg",
-    episodes: Annotated[int | None, typer.Option(min=1, help="Test episodes of the table [100].")] = None,
-    workers: Workers = 2,
-    cache_gb: CacheGb = 2.0,
-    device: Device = "auto",
-    jobs: Jobs = 1,
-) -> None:
+) -> list[Any]:
     """Correlation maps of all stages with and without distillation, one row per episode (Figs. 5 and 6).
 
     Of one trained run or of two (`--run DISTILLED --run OTHER`); without `--run` both are trained on the first fold.
     """
     from fewseg.experiments import run_correlation
 
-    plan = _plan(
-        dataset,
-        out,
-        words,
-        folds,
-        protocol=protocol,
-        episodes=episodes,
-        workers=workers,
-        cache_gb=cache_gb,
-        device=device,
-        jobs=jobs,
-    )
-    _show(run_correlation(plan, runs=run or [], rows=rows, progress=Bars()).table, out)
+    return [run_correlation(plan, runs=run or [], rows=rows, progress=Bars()).table]
 
 
-def _plan(dataset: str, out: Path, words: list[str] | None, folds: str, **others: Any) -> Any:
-    from fewseg.experiments import Plan
-    from fewseg.experiments.plan import parse_numbers
-
-    chosen = parse_numbers(folds, int, option="--folds") or None
-    return Plan(dataset, out=out, words=tuple(words or []), folds=chosen, **others)
+def _numbers(text: str, kind: Callable[[str], Number], *, option: str) -> tuple[Number, ...]:
+    """Different numbers from a list with commas, in the given order; UsageError names the option."""
+    try:
+        numbers = [kind(word) for word in text.split(",") if word.strip()]
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is no list of numbers with commas between them, such as 1,2") from error
+    return tuple(dict.fromkeys(numbers))
 
 
 def _show(table: Any, out: Path) -> None:

@@ -209,9 +209,17 @@ def class_color(class_id: int) -> tuple[int, int, int]:
 
 
 def overlay(
-    image: Image.Image, mask: NDArray[Any], *, color: tuple[int, int, int] = FOREGROUND_COLOR, alpha: float = 0.45
+    image: Image.Image,
+    mask: NDArray[Any],
+    *,
+    color: tuple[int, int, int] = FOREGROUND_COLOR,
+    alpha: float = 0.45,
+    line: int = 1,
 ) -> Image.Image:
-    """An RGB image with the foreground (True or 1 in `mask`, (H, W)) tinted, and outlined in the colour and white."""
+    """An RGB image with the foreground (True or 1 in `mask`, (H, W)) tinted, and outlined in the colour and white.
+
+    The line inside is `line` pixels wide, and wider on large photos.
+    """
     inside = np.equal(mask, 1)
     if inside.shape != (image.height, image.width):
         raise UsageError(
@@ -221,7 +229,7 @@ def overlay(
     tint = np.asarray(color, np.float32)
     pixels[inside] = np.rint((1 - alpha) * pixels[inside] + alpha * tint).astype(np.uint8)
     width = max(1, round(min(inside.shape) / 250))
-    core = np.asarray(ndimage.minimum_filter(inside, 2 * width + 1, mode="constant", cval=0), bool)
+    core = np.asarray(ndimage.minimum_filter(inside, 2 * max(line, width) + 1, mode="constant", cval=0), bool)
     halo = np.asarray(ndimage.maximum_filter(inside, 2 * width + 1, mode="constant", cval=0), bool)
     pixels[halo & ~inside] = 255  # white around the line keeps it visible on objects of its own colour
     pixels[inside & ~core] = color

@@ -25,7 +25,7 @@ from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.published import CAPTION, check_full, published_miou
 from fewseg.evaluation.results import Results, saved_results
 from fewseg.files import replacing
-from fewseg.metrics import bootstrap_miou
+from fewseg.metrics.intervals import bootstrap_miou
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.storage.opening import Opened, open_target

@@ -25,17 +25,16 @@ from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.results import Repeat, Results
 from fewseg.evaluation.scoring import Matched, at_labels, score_episodes
 from fewseg.features.cache import FeatureCache
-from fewseg.metrics import (
+from fewseg.metrics.intervals import bootstrap_interval, t_interval
+from fewseg.metrics.iou import (
     COLUMNS,
     base_confusion,
-    bootstrap_interval,
     class_iou,
     episode_counts,
     fb_iou,
     foreground_by_class,
     foreground_wins,
     miou,
-    t_interval,
     winners,
 )
 from fewseg.models.base import FewShotSegmenter
@@ -45,7 +44,7 @@ from fewseg.progress import Silent
 
 @dataclass(frozen=True)
 class Rows:
-    """Counts of every episode of one repeat, in the list's order; columns as in `fewseg.metrics.COLUMNS`."""
+    """Counts of every episode of one repeat, in the list's order; columns as in `fewseg.metrics.iou.COLUMNS`."""
 
     table: NDArray[np.int64]
     meta: NDArray[np.int64] | None

@@ -27,7 +27,8 @@ from fewseg.evaluation.results import as_record
 from fewseg.evaluation.scoring import Matched, score_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.files import write_json
-from fewseg.metrics import base_confusion, t_interval, winners
+from fewseg.metrics.intervals import t_interval
+from fewseg.metrics.iou import base_confusion, winners
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fewseg.errors import DataError, UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.files import file_sha256, replacing, write_json
-from fewseg.metrics import COLUMNS
+from fewseg.metrics.iou import COLUMNS
 from fewseg.models.hub_model import model_options
 from fewseg.storage.run_directory import RunDirectory
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fewseg.experiments.correlation import run_correlation
     from fewseg.experiments.episode_count import run_episodes
+    from fewseg.experiments.option_sweeps import run_relu, run_temperature
     from fewseg.experiments.plan import Plan
-    from fewseg.experiments.relu import run_relu
     from fewseg.experiments.statistics import run_statistics
     from fewseg.experiments.support_mask import run_support_mask
-    from fewseg.experiments.temperature import run_temperature
 
 __all__ = [
     "Plan",
@@ -25,9 +24,17 @@ __all__ = [
     "run_temperature",
 ]
 
+# Imported when first used: torch and matplotlib take seconds.
+_HOMES = {
+    "Plan": "plan",
+    "run_episodes": "episode_count",
+    "run_relu": "option_sweeps",
+    "run_temperature": "option_sweeps",
+}
+
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        module = "episode_count" if name == "run_episodes" else name.removeprefix("run_").lower()
+        module = _HOMES.get(name, name.removeprefix("run_"))
         return getattr(import_module(f"fewseg.experiments.{module}"), name)
     raise AttributeError(f"module 'fewseg.experiments' has no attribute {name!r}")

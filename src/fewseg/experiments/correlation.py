@@ -8,22 +8,25 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import scipy.stats
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.errors import UsageError
 from fewseg.evaluation.scoring import predict
-from fewseg.experiments import plots as figures
-from fewseg.experiments import sweep_results as results
 from fewseg.experiments.plan import Plan
+from fewseg.experiments.plots import episode_cells
 from fewseg.experiments.shown_episodes import different, first_repeat
 from fewseg.experiments.sweep import Cell, Measure, cell_folder, run_sweep
 from fewseg.experiments.tables import Table, percent, save
 from fewseg.features.cache import FeatureCache
+from fewseg.metrics.intervals import percentile_interval, resample
 from fewseg.models.parts.ops import resize
 from fewseg.progress import Silent
 from fewseg.report.chosen_episodes import episode_panel
 from fewseg.report.contents import Panel
+from fewseg.report.figures import pictures_figure
+from fewseg.report.overlays import panel_maps
 from fewseg.storage.opening import Opened, open_target
 
 NAME = "correlation"
@@ -31,14 +34,6 @@ ROWS = 4
 SAMPLES = 100
 """Episodes of the table."""
 NAMES = ("distilled", "not distilled")
-
-
-@dataclass(frozen=True, eq=False)
-class CorrelationRow:
-    """One episode as every model sees it."""
-
-    panels: tuple[tuple[str, Panel], ...]
-    """By the model's name; the panel holds support, query, truth, maps (coarse to fine) and prediction."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,8 @@ class StageScore:
 class Correlations:
     """What the experiment drew and measured."""
 
-    rows: tuple[CorrelationRow, ...]
+    rows: tuple[dict[str, Panel], ...]
+    """Every episode as the models see it, by the model's name."""
     scores: tuple[StageScore, ...]
     episode_sha256: str
     table: Table
@@ -81,29 +77,26 @@ def run_correlation(
     opened = _opened(plan, runs, progress=progress)
     first = next(iter(opened.values()))
     benchmark = first_repeat(plan, first, episodes=plan.episodes or SAMPLES, progress=progress)
-    source, fold, protocol, (listed,) = benchmark.source, benchmark.fold, benchmark.protocol, benchmark.lists
-    caches = {name: FeatureCache(one.model, gigabytes=plan.cache_gb) for name, one in opened.items()}
-    drawn = []
+    name, fold, (listed,) = benchmark.source.name, benchmark.fold.index, benchmark.lists
+    caches = {model: FeatureCache(one.model, gigabytes=plan.cache_gb) for model, one in opened.items()}
     chosen = different(listed, rows)
-    for spec in progress(chosen, "drawing episodes", len(chosen)):
-        panels = [
-            (name, episode_panel({name: cache}, source, fold, spec, protocol=protocol))
-            for name, cache in caches.items()
-        ]
-        drawn.append(CorrelationRow(tuple(panels)))
-    if not all(panel.correlations for _, panel in drawn[0].panels):
+    drawn = [
+        {model: episode_panel({model: cache}, benchmark, e) for model, cache in caches.items()}
+        for e in progress(chosen, "drawing episodes", len(chosen))
+    ]
+    if not all(panel.correlations for panel in drawn[0].values()):
         raise UsageError(f"{first.model.name} has no correlation maps to draw; this experiment is HDMNet's")
     scores: list[StageScore] = []
-    for name, cache in caches.items():
-        scores += stage_scores(name, cache, benchmark.dataset(cache.model.image_size), progress=progress)
-    table = _table(plan, source.name, fold.index, scores, listed.sha256)
-    record = results.record(plan, [fold.index]) | {
+    for model, cache in caches.items():
+        scores += stage_scores(model, cache, benchmark.dataset(cache.model.image_size), progress=progress)
+    table = _table(plan, name, fold, scores, listed.sha256)
+    record = plan.record([fold]) | {
         "episode_sha256": listed.sha256,
         "scores": [asdict(score) for score in scores],
         "checkpoints": {name: one.weights for name, one in opened.items()},
-        "pictures": [row.panels[0][1].caption for row in drawn],
+        "pictures": [next(iter(row.values())).caption for row in drawn],
     }
-    save(plan.out, NAME, table, record, {"": figures.correlation_figure(drawn)})
+    save(plan.out, NAME, table, record, {"": correlation_figure(drawn)})
     return Correlations(tuple(drawn), tuple(scores), listed.sha256, table)
 
 
@@ -140,12 +133,10 @@ def stage_scores(name: str, cache: FeatureCache, data: EpisodeDataset, *, progre
         maps = predict(cache, sample).correlations
         areas.append([roc_area(resize(m[:, None], truth.shape[-2:])[0, 0].numpy(), truth[0].numpy()) for m in maps])
     table = np.array(areas)  # (episodes, stages)
-    rng = np.random.default_rng(0)
-    weights = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=1000) / len(table)
-    low, high = np.quantile(weights @ table, [0.025, 0.975], axis=0)
+    samples = resample(np.random.default_rng(0), len(table), draws=1000) / len(table) @ table  # (draws, stages)
     stages = table.shape[1]
     return [
-        StageScore(name, stages - s, float(table[:, s].mean()), (float(low[s]), float(high[s])), len(table))
+        StageScore(name, stages - s, float(table[:, s].mean()), percentile_interval(samples[:, s]), len(table))
         for s in range(stages)
     ]
 
@@ -159,6 +150,21 @@ def roc_area(values: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:
     if not foreground or not background:
         return 0.5
     return float((ranks[inside].sum() - foreground * (foreground + 1) / 2) / (foreground * background))
+
+
+def correlation_figure(rows: Sequence[dict[str, Panel]]) -> Figure:
+    """One row per episode: support, query, the correlation maps of stages 3 to 1 of every model, its prediction."""
+    cells, titles = [], ["support", "query, truth"]
+    for row in rows:
+        shared = episode_cells(next(iter(row.values())))
+        cells.append([shared["support"], shared["truth"]])
+        for panel in row.values():
+            cells[-1] += [("", picture) for _, _, picture in panel_maps(panel)]
+            cells[-1].append(episode_cells(panel)["prediction"])
+    for name, panel in rows[0].items():
+        stages = len(panel.correlations)
+        titles += [f"stage {stages - i}" + (f"\n{name}" if i == 0 else "") for i in range(stages)] + ["prediction"]
+    return pictures_figure(cells, titles=titles)
 
 
 def _table(plan: Plan, dataset: str, fold: int, scores: Sequence[StageScore], sha256: str) -> Table:

@@ -1,6 +1,4 @@
-"""The demo: HDMNet trained on the built-in scenes, measured on novel classes, used on pictures, and explained in a
-report.
-"""
+"""The demo: HDMNet trained on the built-in scenes, measured on novel classes, used on pictures, and put in a report."""
 
 from __future__ import annotations
 
@@ -13,22 +11,21 @@ from PIL import Image
 
 from fewseg.build import create_model, create_source
 from fewseg.config import Config, load_config
-from fewseg.data.episodes.lists import EpisodeList
-from fewseg.data.episodes.protocols import get_protocol
-from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import Entry, paired_p_value
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
-from fewseg.metrics import bootstrap_interval, episode_counts, fb_iou, miou
+from fewseg.metrics.intervals import bootstrap_interval
+from fewseg.metrics.iou import episode_counts, fb_iou, miou
 from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor
 from fewseg.progress import Silent
 from fewseg.report.build import comparison_page
-from fewseg.report.chosen_episodes import episode_panels
-from fewseg.report.contents import ReportPage, Row, write_report
+from fewseg.report.chosen_episodes import class_mask, episode_panels
+from fewseg.report.contents import ReportPage, Row
+from fewseg.report.html import write_report
 from fewseg.report.training import run_curves
 from fewseg.segment import segment_folder
 from fewseg.storage.saved import find_folder, load_model, read_record
@@ -53,16 +50,15 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
     source = create_source(config, "test", progress=progress)
     fold = training_fold(config, source)
     benchmark = Benchmark.draw(source, fold, shots=config.data.shots, episodes=episodes, repeats=1)
-    (listed,) = benchmark.lists
-    listed.save(out / "episodes.csv")
+    benchmark.lists[0].save(out / "episodes.csv")
     models = demo_models(run, config)
     reports = {
         name: evaluate(model, benchmark, weights=_weights(run), progress=progress, title=name)
         for name, model in models.items()
     }
     reports["HDMNet"].save(out / "results.json")
-    segment_some(models["HDMNet"], source, listed, out, progress=progress)
-    page = demo_page(out, run, reports, models, source, fold, listed)
+    segment_some(models["HDMNet"], benchmark, out, progress=progress)
+    page = demo_page(out, run, reports, models, benchmark)
     return write_report(out / "report.html", page)
 
 
@@ -82,28 +78,20 @@ def demo_models(run: Path, config: Config) -> dict[str, FewShotSegmenter]:
     }
 
 
-def everything_foreground(source: ImageSource, fold: Fold, listed: EpisodeList) -> Row:
+def everything_foreground(benchmark: Benchmark) -> Row:
     """The floor: every pixel of every query called foreground."""
     table = []
-    for spec in listed.specs:
-        labels = torch.from_numpy(source.load(spec.query)[1])
-        truth = torch.where(labels == 255, 255, (labels == spec.class_id).int())
-        table.append(episode_counts(torch.ones_like(labels, dtype=torch.bool), truth, spec.class_id).numpy())
-    rows = np.stack(table)
-    return Row(
-        "everything foreground",
-        miou(rows, fold.novel),
-        bootstrap_interval(rows, fold.novel),
-        fb_iou(rows),
-        note="the floor",
-    )
+    for spec in benchmark.lists[0].specs:
+        truth = torch.from_numpy(class_mask(benchmark.source.load(spec.query)[1], spec.class_id))
+        table.append(episode_counts(torch.ones_like(truth, dtype=torch.bool), truth, spec.class_id).numpy())
+    rows, novel = np.stack(table), benchmark.fold.novel
+    interval = bootstrap_interval(rows, novel)
+    return Row("everything foreground", miou(rows, novel), interval, fb_iou(rows), note="the floor")
 
 
-def segment_some(
-    model: FewShotSegmenter, source: ImageSource, listed: EpisodeList, out: Path, *, progress: Silent, count: int = 6
-) -> None:
+def segment_some(model: FewShotSegmenter, benchmark: Benchmark, out: Path, *, progress: Silent, count: int = 6) -> None:
     """What a practitioner does: one annotated picture, a folder of others, masks in a folder."""
-    spec = listed.specs[0]
+    source, spec = benchmark.source, benchmark.lists[0].specs[0]
     photos = out / "photos"
     photos.mkdir()
     others = source.index.images_of(spec.class_id, min_pixels=source.min_pixels)
@@ -122,9 +110,7 @@ def demo_page(
     run: Path,
     reports: dict[str, Results],
     models: dict[str, FewShotSegmenter],
-    source: ImageSource,
-    fold: Fold,
-    listed: EpisodeList,
+    benchmark: Benchmark,
 ) -> ReportPage:
     """The page: HDMNet against its own ablation and two baselines, on the same episodes."""
     main = reports["HDMNet"]
@@ -134,7 +120,6 @@ def demo_page(
     ]
     notes = {WITHOUT_MASK: "same weights, every support pixel counts", PROTOTYPE: "same back-end, nothing trained"}
     caches = {name: FeatureCache(model) for name, model in models.items()}
-    protocol = get_protocol("fewseg", dataset=source.name)
     page = comparison_page(entries, title="fewseg demo", notes=notes)
     return replace(
         page,
@@ -142,9 +127,9 @@ def demo_page(
             "HDMNet, trained a few minutes on drawn scenes, finds classes that it was never trained on: "
             f"one annotated picture each of {', '.join(main.fold['novel_names'])}."
         ),
-        rows=(*page.rows, everything_foreground(source, fold, listed)),
+        rows=(*page.rows, everything_foreground(benchmark)),
         curves=run_curves({"HDMNet": run}),
-        panels=episode_panels(caches, source, fold, listed, main.tables[0], protocol=protocol),
+        panels=episode_panels(caches, benchmark, main.tables[0]),
         commands=(
             ("this page", f"fewseg demo --out {out}"),
             ("the numbers again", f"fewseg evaluate {run} data.level=complex --episodes-file {out / 'episodes.csv'}"),

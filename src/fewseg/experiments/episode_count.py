@@ -7,23 +7,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import scipy.special
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fewseg.data.episodes.protocols import get_protocol
-from fewseg.data.source import Fold, ImageSource
+from fewseg.data.source import Fold
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import count_episodes
-from fewseg.experiments import plots as figures
 from fewseg.experiments import supplement as published
-from fewseg.experiments import sweep_results as results
 from fewseg.experiments.measured import bootstrap
 from fewseg.experiments.plan import Plan
+from fewseg.experiments.plots import COLORS, MARKERS
 from fewseg.experiments.tables import Table, percent, save
 from fewseg.features.cache import FeatureCache
-from fewseg.metrics import miou
+from fewseg.metrics.intervals import deviation_interval, t_interval
+from fewseg.metrics.iou import miou
 from fewseg.progress import Silent
+from fewseg.report.figures import plain_text, tidy
 from fewseg.storage.opening import Opened, open_target, open_test_data
 
 NAME = "episodes"
@@ -86,21 +88,18 @@ def run_episodes(
         raise UsageError(f"the half-width is {half_width}; give a share above 0 and below 1 (0.005 is 0.5 points)")
     if plan.repeats < 2:
         raise UsageError(f"a spread needs repeats; got {plan.repeats}, give 2 or more")
+    measured = [(line, opened, _benchmark(plan, opened, progress=progress)) for line, opened in _opened(plan, runs)]
     spreads: list[Spread] = []
-    source = None
-    for name, opened in _opened(plan, runs):
-        source, fold = open_test_data(opened, progress=progress)
-        spreads += measure(plan, name, opened, source, fold, half_width=half_width, progress=progress)
-    assert source is not None
-    table = _table(plan, source.name, spreads, half_width)
-    record = results.record(plan, sorted({s.fold for s in spreads})) | {
+    for line, opened, benchmark in measured:
+        spreads += measure(plan, line, opened, benchmark, half_width=half_width, progress=progress)
+    table = _table(plan, measured[0][2].source.name, spreads, half_width)
+    record = plan.record(sorted({s.fold for s in spreads})) | {
         "runs": list(runs),
         "half_width": half_width,
         "seeds": list(spreads[0].seeds),
         "spreads": [asdict(s) | {"range": s.range} for s in spreads],
     }
-    series = {s.line: {t.episodes: t.values for t in spreads if t.line == s.line} for s in spreads}
-    save(plan.out, NAME, table, record, {"": figures.repeats_figure(series)})
+    save(plan.out, NAME, table, record, {"": repeats_figure(spreads)})
     return EpisodeNumbers(tuple(spreads), half_width, table)
 
 
@@ -122,63 +121,45 @@ def _opened(plan: Plan, runs: Sequence[str]) -> list[tuple[str, Opened]]:
     return found
 
 
+def _benchmark(plan: Plan, opened: Opened, *, progress: Silent) -> Benchmark:
+    """10 n episodes of every repeat, on the model's data."""
+    source, fold = open_test_data(opened, progress=progress)
+    protocol = get_protocol(plan.protocol, dataset=source.name)
+    seeds, count = plan.seeds(opened.config), FACTOR * (plan.episodes or protocol.episodes)
+    shots = opened.config.data.shots
+    return Benchmark.draw(source, fold, protocol=protocol, shots=shots, seeds=seeds, episodes=count)
+
+
 def measure(
-    plan: Plan,
-    line: str,
-    opened: Opened,
-    source: ImageSource,
-    fold: Fold,
-    *,
-    half_width: float,
-    progress: Silent,
+    plan: Plan, line: str, opened: Opened, benchmark: Benchmark, *, half_width: float, progress: Silent
 ) -> list[Spread]:
     """The spreads of n and 10 n episodes; every image is encoded once for all repeats."""
-    n = plan.episodes or get_protocol(plan.protocol, dataset=source.name).episodes
-    seeds = plan.seeds(opened.config)
-    benchmark = Benchmark.draw(
-        source, fold, protocol=plan.protocol, shots=opened.config.data.shots, seeds=seeds, episodes=FACTOR * n
-    )
-    lists = benchmark.lists
-    found = count_episodes(
-        FeatureCache(opened.model, gigabytes=plan.cache_gb),
-        benchmark,
-        workers=plan.workers,
-        progress=progress,
-        title=f"{line}, {len(lists)} repeats",
-    )
+    fold, lists = benchmark.fold, benchmark.lists
+    cache = FeatureCache(opened.model, gigabytes=plan.cache_gb)
+    title = f"{line}, {len(lists)} repeats"
+    found = count_episodes(cache, benchmark, workers=plan.workers, progress=progress, title=title)
     tables = [rows.table for rows in found]
-    # an episode list depends on its seed alone: the first n of 10 n are the list of n
-    hashes = {k: [replace(one, specs=one.specs[:k]).sha256 for one in lists] for k in (n, FACTOR * n)}
     needed = episodes_needed(tables, fold, half_width=half_width)
-    return [
-        _spread(line, fold, count, tables, needed=needed, seeds=seeds, hashes=hashes[count], checkpoint=_hash(opened))
-        for count in (n, FACTOR * n)
-    ]
-
-
-def _hash(opened: Opened) -> str:
-    return str(opened.weights.get("sha256", ""))
-
-
-def _spread(
-    line: str, fold: Fold, count: int, tables: Sequence[NDArray[np.int64]], *, hashes: Sequence[str], **others: object
-) -> Spread:
-    values = np.array([miou(table[:count], fold.novel) for table in tables])
-    degrees, mean, deviation = len(values) - 1, float(values.mean()), float(values.std(ddof=1))
-    half = float(scipy.special.stdtrit(degrees, 0.975)) * deviation / math.sqrt(len(values))
-    bounds = [deviation * math.sqrt(degrees / scipy.special.chdtri(degrees, above)) for above in (0.025, 0.975)]
-    return Spread(
-        line=line,
-        fold=fold.index,
-        episodes=count,
-        values=tuple(values.tolist()),
-        mean=mean,
-        interval=(mean - half, mean + half),
-        deviation=deviation,
-        deviation_interval=(float(bounds[0]), float(bounds[1])),
-        hashes=tuple(hashes),
-        **others,  # type: ignore[arg-type]
-    )
+    spreads = []
+    for n in (len(lists[0]) // FACTOR, len(lists[0])):
+        values = np.array([miou(table[:n], fold.novel) for table in tables])
+        spread = Spread(
+            line=line,
+            fold=fold.index,
+            episodes=n,
+            values=tuple(values.tolist()),
+            mean=float(values.mean()),
+            interval=t_interval(values),
+            deviation=float(values.std(ddof=1)),
+            deviation_interval=deviation_interval(values),
+            needed=needed,
+            seeds=tuple(one.seed for one in lists),
+            # an episode list depends on its seed alone: the first n of 10 n are the list of n
+            hashes=tuple(replace(one, specs=one.specs[:n]).sha256 for one in lists),
+            checkpoint=str(opened.weights.get("sha256", "")),
+        )
+        spreads.append(spread)
+    return spreads
 
 
 def episodes_needed(tables: Sequence[NDArray[np.int64]], fold: Fold, *, half_width: float) -> int:
@@ -191,46 +172,47 @@ def episodes_needed(tables: Sequence[NDArray[np.int64]], fold: Fold, *, half_wid
     return max(len(fold.novel), math.ceil(len(together) * (1.959964 * deviation / half_width) ** 2))
 
 
+def repeats_figure(spreads: Sequence[Spread]) -> Figure:
+    """The mIoU of every repeat by line (fold or run), one chart per number of episodes, on one scale."""
+    counts, names = sorted({s.episodes for s in spreads}), list(dict.fromkeys(s.line for s in spreads))
+    figure = Figure(figsize=(3.3 * len(counts) + 1.0, 2.8), layout="constrained")
+    charts = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
+    for one in spreads:
+        i = names.index(one.line) % len(COLORS)
+        style = {"marker": MARKERS[i], "color": COLORS[i], "markersize": 3.5, "linewidth": 1.0}
+        values = [100 * v for v in one.values]
+        axes = charts[counts.index(one.episodes)]
+        axes.plot(range(1, len(values) + 1), values, label=plain_text(one.line), **style)
+    for axes, n in zip(charts, counts, strict=True):
+        axes.set_title(f"{n} episodes", fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        tidy(axes, x="repeat", y="mIoU (%)" if axes is charts[0] else "")
+    figure.legend(*charts[0].get_legend_handles_labels(), fontsize=7, frameon=False, loc="outside right center")
+    return figure
+
+
 def _table(plan: Plan, dataset: str, spreads: Sequence[Spread], half_width: float) -> Table:
-    rows = tuple(
-        (
-            s.line,
-            str(s.episodes),
-            str(len(s.values)),
-            percent(s.mean),
-            *map(percent, s.interval),
-            percent(s.deviation),
-            *map(percent, s.deviation_interval),
-            percent(s.range),
-            str(s.needed),
-            " ".join(h[:16] for h in s.hashes),
-        )
+    rows = [
+        {
+            "line": s.line,
+            "episodes": str(s.episodes),
+            "repeats": str(len(s.values)),
+            "mean mIoU": percent(s.mean),
+            **dict(zip(("low", "high"), map(percent, s.interval), strict=True)),
+            "deviation": percent(s.deviation),
+            **dict(zip(("dev. low", "dev. high"), map(percent, s.deviation_interval), strict=True)),
+            "range": percent(s.range),
+            "needed": str(s.needed),
+            "episode SHA-256": " ".join(h[:16] for h in s.hashes),
+        }
         for s in spreads
-    )
-    config = plan.config()
+    ]
     told = [
         f"IoU in %, protocol {plan.protocol}, seeds {' '.join(map(str, spreads[0].seeds))}; low, high: 95 %, of the"
         " mean by Student's t over repeats, of the deviation by chi-squared",
         f"needed: episodes for a half-width of {100 * half_width:g} points (95 %), from the bootstrap of all episodes",
     ]
-    if (paper := published.EPISODES.get(config.data.name)) is not None:
+    if (paper := published.EPISODES.get(plan.config().data.name)) is not None:
         told.append(f"published: {paper}")
-    return Table(
-        f"{dataset}: repeats of n and {FACTOR} n test episodes (supplement Fig. 2)",
-        (
-            "line",
-            "episodes",
-            "repeats",
-            "mean mIoU",
-            "low",
-            "high",
-            "deviation",
-            "dev. low",
-            "dev. high",
-            "range",
-            "needed",
-            "episode SHA-256",
-        ),
-        rows,
-        tuple(told),
-    )
+    title = f"{dataset}: repeats of n and {FACTOR} n test episodes (supplement Fig. 2)"
+    return Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows), tuple(told))

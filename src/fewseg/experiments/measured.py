@@ -1,4 +1,4 @@
-"""Measured: an evaluation as it is kept in a cell's directory: the report as JSON, its episodes' counts as CSV."""
+"""An evaluation as a cell's directory keeps it: its numbers as JSON, the counts of its episodes as CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fewseg.errors import DataError
 from fewseg.evaluation.results import Results
 from fewseg.files import replacing, write_json
-from fewseg.metrics import COLUMNS, bootstrap_miou, miou
+from fewseg.metrics.intervals import bootstrap_miou, percentile_interval
+from fewseg.metrics.iou import COLUMNS, miou
 
 Interval = tuple[float, float]
 DRAWS = 2000
@@ -40,20 +41,19 @@ class Measured:
     checkpoint: str
     """SHA-256 of the weights."""
     tables: tuple[NDArray[np.int64], ...]
-    """Per repeat (episodes, 5) counts; columns as in `fewseg.metrics.COLUMNS`."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able; without the counts."""
-        return {k: v for k, v in vars(self).items() if k != "tables"}
+    """Per repeat (episodes, 5) counts; columns as in `fewseg.metrics.iou.COLUMNS`."""
 
 
 def from_tables(tables: Sequence[NDArray[np.int64]], *, fold: int, novel: Sequence[int], **others: Any) -> Measured:
     """Mean and interval of the counts of an evaluation."""
-    samples = bootstrap(tables, fold=fold, novel=novel)
-    mean = float(np.mean([miou(table, novel) for table in tables]))
-    count = sum(map(len, tables))
     return Measured(
-        mean, quantiles(samples), fold=fold, novel=tuple(novel), episodes=count, tables=tuple(tables), **others
+        float(np.mean([miou(table, novel) for table in tables])),
+        percentile_interval(bootstrap(tables, fold=fold, novel=novel)),
+        fold=fold,
+        novel=tuple(novel),
+        episodes=sum(map(len, tables)),
+        tables=tuple(tables),
+        **others,
     )
 
 
@@ -73,37 +73,23 @@ def samples_of(measured: Measured) -> NDArray[np.float64]:
     return bootstrap(measured.tables, fold=measured.fold, novel=measured.novel)
 
 
-def quantiles(samples: NDArray[np.float64]) -> Interval:
-    """The 95 % percentile interval."""
-    low, high = np.quantile(samples, [0.025, 0.975])
-    return float(low), float(high)
+def drop(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float, Interval]:
+    """Mean over pairs (folds) of the mIoU of `first` minus that of `second`, as a share of 1, and its 95 % interval.
 
-
-@dataclass(frozen=True)
-class Difference:
-    """How much less one evaluation reaches than another on the same episodes; shares of 1."""
-
-    drop: float
-    interval: Interval
-    """95 %, paired: both are resampled alike."""
-
-
-def drop(first: Sequence[Measured], second: Sequence[Measured]) -> Difference:
-    """Mean over pairs (folds) of the mIoU of `first` minus that of `second`.
-
-    Raises DataError if a pair did not see the same episodes.
+    The interval is paired: both are resampled alike. Raises DataError if a pair did not see the same episodes.
     """
-    for a, b in zip(first, second, strict=True):
+    pairs = list(zip(first, second, strict=True))
+    for a, b in pairs:
         if a.hashes != b.hashes:
             raise DataError(f"fold {a.fold}: the two were measured on different episodes; measure them again")
-    samples = np.mean([samples_of(a) - samples_of(b) for a, b in zip(first, second, strict=True)], axis=0)
-    return Difference(float(np.mean([a.miou - b.miou for a, b in zip(first, second, strict=True)])), quantiles(samples))
+    samples = np.mean([samples_of(a) - samples_of(b) for a, b in pairs], axis=0)
+    return float(np.mean([a.miou - b.miou for a, b in pairs])), percentile_interval(samples)
 
 
 def mean_of(folds: Sequence[Measured]) -> tuple[float, Interval]:
-    """Mean mIoU over folds, with its interval."""
+    """Mean mIoU over folds, with its 95 % interval."""
     samples = np.mean([samples_of(measured) for measured in folds], axis=0)
-    return float(np.mean([measured.miou for measured in folds])), quantiles(samples)
+    return float(np.mean([measured.miou for measured in folds])), percentile_interval(samples)
 
 
 def save_measured(folder: Path, name: str, report: Results, asked: dict[str, Any]) -> None:

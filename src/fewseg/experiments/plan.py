@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
+
+import torch
 
 from fewseg.build import create_source
 from fewseg.config import Config, load_config, recipes
@@ -14,8 +16,6 @@ from fewseg.data.inspect.stats import all_folds
 from fewseg.data.source import ImageSource
 from fewseg.errors import UsageError
 from fewseg.progress import Silent
-
-Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,16 @@ class Plan:
         more = (seed for seed in range(self.repeats + len(own)) if seed not in own)
         return (*own[: self.repeats], *(next(more) for _ in range(self.repeats - len(own))))
 
-
-def parse_numbers(text: str, kind: Callable[[str], Number], *, option: str) -> tuple[Number, ...]:
-    """Different numbers from a list with commas, in the given order; UsageError names the option."""
-    try:
-        numbers = [kind(word) for word in text.split(",") if word.strip()]
-    except ValueError as error:
-        raise UsageError(f"{option} {text!r} is no list of numbers with commas between them, such as 1,2") from error
-    return tuple(dict.fromkeys(numbers))
+    def record(self, folds: Sequence[int]) -> dict[str, Any]:
+        """The configuration that a table came from; JSON-able."""
+        config = self.config()
+        return {
+            "dataset": self.dataset,
+            "folds": list(folds),
+            "config": config.as_dict(),
+            "protocol": self.protocol,
+            "seeds": list(self.seeds(config)),
+            "episodes": self.episodes,
+            "repeats": self.repeats,
+            "threads": torch.get_num_threads(),
+        }

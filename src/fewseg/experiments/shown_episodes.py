@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
-from fewseg.data.source import ImageSource
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.experiments.plan import Plan
+from fewseg.experiments.plots import episode_cells
 from fewseg.features.cache import FeatureCache
 from fewseg.progress import Silent
 from fewseg.report.chosen_episodes import episode_panel
 from fewseg.report.contents import Panel
+from fewseg.report.figures import pictures_figure
 from fewseg.storage.opening import Opened, open_target
 
 SIMPLE, COMPLEX = "simple", "complex"
@@ -61,13 +63,24 @@ def scene_pictures(
         opened = open_target(run, words, device=plan.device)
         second = open_target(other, words, device=plan.device, support_mask=not take_away)
         benchmark = first_repeat(plan, opened, progress=progress)
-        source, fold, protocol, (listed,) = benchmark.source, benchmark.fold, benchmark.protocol, benchmark.lists
         caches = {"with mask": FeatureCache(opened.model), "without mask": FeatureCache(second.model)}
-        for kind, chosen in _kinds(source, listed, level, split=len(levels) == 1, count=count).items():
-            for spec in progress(chosen, f"drawing {kind} scenes", len(chosen)):
-                panel = episode_panel(caches, source, fold, spec, protocol=protocol)
-                scenes.append(Scene(kind, panel))
+        for kind, chosen in _kinds(benchmark, level, split=len(levels) == 1, count=count).items():
+            for e in progress(chosen, f"drawing {kind} scenes", len(chosen)):
+                scenes.append(Scene(kind, episode_panel(caches, benchmark, e)))
     return tuple(scenes)
+
+
+def scene_figure(scenes: Sequence[Scene]) -> Figure:
+    """Simple scenes on the left, complex ones on the right: support, truth, prediction with and without the mask."""
+    sides = {}
+    for scene in scenes:
+        cells = episode_cells(scene.panel)
+        row = [cells[kind] for kind in ("support", "truth", "prediction", "other")]
+        sides.setdefault(scene.kind, []).append(row)
+    rows = [[cell for row in pair for cell in row] for pair in zip(*sides.values(), strict=False)]
+    heads = ("support", "query, truth", "with mask", "without mask")
+    titles = [f"{kind}: {head}" if head == heads[0] else head for kind in sides for head in heads]
+    return pictures_figure(rows, gap_after=4 if len(sides) == 2 else None, titles=titles)
 
 
 def first_repeat(
@@ -79,9 +92,8 @@ def first_repeat(
     )
 
 
-def _kinds(
-    source: ImageSource, listed: EpisodeList, level: str, *, split: bool, count: int
-) -> dict[str, list[EpisodeSpec]]:
+def _kinds(benchmark: Benchmark, level: str, *, split: bool, count: int) -> dict[str, list[int]]:
+    source, (listed,) = benchmark.source, benchmark.lists
     if not split:
         return {level: different(listed, count)}
 
@@ -94,15 +106,13 @@ def _kinds(
     }
 
 
-def different(
-    listed: EpisodeList, count: int, *, keep: Callable[[EpisodeSpec], bool] = lambda _: True
-) -> list[EpisodeSpec]:
-    """The first `count` episodes that are kept, of different classes as long as there are any."""
-    kept = [spec for spec in listed.specs if keep(spec)]
+def different(listed: EpisodeList, count: int, *, keep: Callable[[EpisodeSpec], bool] = lambda _: True) -> list[int]:
+    """Positions of the first `count` episodes that are kept, of different classes as long as there are any."""
+    kept = [e for e, spec in enumerate(listed.specs) if keep(spec)]
     seen: dict[int, int] = {}
     rounds = []
-    for spec in kept:
-        rounds.append(seen.get(spec.class_id, 0))
-        seen[spec.class_id] = rounds[-1] + 1
-    order = np.argsort(rounds, kind="stable")[:count]
-    return [kept[i] for i in order]
+    for e in kept:
+        class_id = listed.specs[e].class_id
+        rounds.append(seen.get(class_id, 0))
+        seen[class_id] = rounds[-1] + 1
+    return [kept[i] for i in np.argsort(rounds, kind="stable")[:count]]

@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fewseg.data.episodes.sampling import training_images
 from fewseg.data.source import Fold, ImageSource
-from fewseg.experiments import plots as figures
-from fewseg.experiments import sweep_results as results
 from fewseg.experiments.plan import Plan
+from fewseg.experiments.plots import COLORS
 from fewseg.experiments.tables import Table, percent, save
+from fewseg.metrics.intervals import percentile_interval
 from fewseg.progress import Silent
+from fewseg.report.figures import plain_text, tidy
 
 NAME = "statistics"
 NEARLY_ALL = 0.9
@@ -82,15 +85,14 @@ def run_statistics(plan: Plan, *, progress: Silent | None = None) -> Statistics:
     warnings = mask_warnings(found)
     table = _table(sources, found, warnings, novel=config.data.novel)
     class_table = _class_table(test, classes)
-    record = results.record(plan, folds) | {
+    record = plan.record(folds) | {
         "index_sha256": {subset: source.index.sha256 for subset, source in sources.items()},
         "subsets": [asdict(one) for one in found],
         "classes": [asdict(one) for one in classes],
         "warnings": list(warnings),
     }
-    drawn = {"": figures.histogram_figure({(one.subset, one.fold): one.by_classes for one in found})}
-    save(plan.out, NAME, table, record, drawn)
-    save(plan.out, f"{NAME}-classes", class_table, record, {"": figures.share_figure(classes)})
+    save(plan.out, NAME, table, record, {"": histogram_figure(found)})
+    save(plan.out, f"{NAME}-classes", class_table, record, {"": share_figure(classes)})
     return Statistics(tuple(found), tuple(classes), warnings, table, class_table)
 
 
@@ -114,12 +116,9 @@ def class_statistics(source: ImageSource) -> list[ClassStatistics]:
     found = []
     for c, name in enumerate(source.class_names, 1):
         images = source.index.images_of(c, min_pixels=source.min_pixels)
-        shares: NDArray[np.float64] = counts[images, c] / pixels[images]
-        if len(images):
-            low, high = np.quantile(shares, [0.25, 0.75])
-            found.append(ClassStatistics(name, len(images), float(shares.mean()), (float(low), float(high))))
-        else:
-            found.append(ClassStatistics(name, 0, 0.0, (0.0, 0.0)))
+        shares: NDArray[np.float64] = counts[images, c] / pixels[images] if len(images) else np.zeros(1)
+        quartiles = percentile_interval(shares, low=0.25, high=0.75)
+        found.append(ClassStatistics(name, len(images), float(shares.mean()), quartiles))
     return found
 
 
@@ -132,6 +131,40 @@ def mask_warnings(found: Sequence[SubsetStatistics]) -> tuple[str, ...]:
         for one in found
         if one.subset == "test" and one.images and one.single >= NEARLY_ALL
     )
+
+
+def histogram_figure(found: Sequence[SubsetStatistics]) -> Figure:
+    """Images by the number of classes that they contain: a row each for train and test, a column per fold."""
+    subsets, folds = (list(dict.fromkeys(keys)) for keys in zip(*((s.subset, s.fold) for s in found), strict=True))
+    figure = Figure(figsize=(1.9 * len(folds) + 0.8, 1.7 * len(subsets) + 0.5), layout="constrained")
+    charts = figure.subplots(len(subsets), len(folds), squeeze=False, sharex=True)
+    for one in found:
+        r, c = subsets.index(one.subset), folds.index(one.fold)
+        axes, values = charts[r, c], np.asarray(one.by_classes)
+        bars = axes.bar(range(1, len(values) + 1), values, color=COLORS[r], width=0.75)
+        share = values / max(values.sum(), 1)
+        axes.bar_label(bars, [f"{100 * s:.0f}%" if s >= 0.005 else "" for s in share], fontsize=6, padding=1)
+        axes.margins(y=0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title(f"fold {one.fold}" if r == 0 else "", fontsize=9)
+        last = r == len(subsets) - 1
+        tidy(axes, y=f"{one.subset} images" if c == 0 else "", x="classes in the image" if last else "")
+    return figure
+
+
+def share_figure(classes: Sequence[ClassStatistics]) -> Figure:
+    """The foreground share of every class: mean and quartiles, the largest on top."""
+    order = sorted((one for one in classes if one.images), key=lambda one: one.share)
+    figure = Figure(figsize=(4.2, 0.7 + 0.17 * len(order)), layout="constrained")
+    axes = figure.subplots()
+    for y, one in enumerate(order):
+        axes.plot([100 * q for q in one.quartiles], [y, y], color="#9aa3af", linewidth=3, solid_capstyle="butt")
+        axes.plot([100 * one.share], [y], "o", color=COLORS[0], markersize=4)
+    axes.set_yticks(range(len(order)), [plain_text(one.name) for one in order])
+    axes.set_ylim(-0.7, len(order) - 0.3)
+    axes.set_xlim(left=0)
+    tidy(axes, x="share of the image (%)")
+    return figure
 
 
 def _table(

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from matplotlib.figure import Figure
+
 from fewseg.errors import UsageError
-from fewseg.experiments import plots as figures
 from fewseg.experiments import supplement as published
-from fewseg.experiments import sweep_results as results
+from fewseg.experiments.lines import Line, fold_lines, lines_table
 from fewseg.experiments.measured import Measured, drop
 from fewseg.experiments.plan import Plan
-from fewseg.experiments.shown_episodes import Scene, scene_pictures
+from fewseg.experiments.plots import COLORS, point
+from fewseg.experiments.shown_episodes import Scene, scene_figure, scene_pictures
 from fewseg.experiments.sweep import Cell, Measure, Results, cell_folder, run_sweep
-from fewseg.experiments.sweep_results import Line
 from fewseg.experiments.tables import Table, save
 from fewseg.progress import Silent
+from fewseg.report.figures import plain_text, tidy
 
 NAME = "support-mask"
 WITH, WITHOUT = "with", "without"
@@ -55,22 +57,32 @@ def run_support_mask(
         raise UsageError(f"{config.model.name} has no support_mask to take away; this experiment is HDMNet's")
     source = plan.source("test", progress=progress)
     folds, levels = plan.chosen_folds(source), test_levels(plan)
-    cells = {fold: _cells(fold, levels, at_test_only=at_test_only) for fold in folds}
-    found = run_sweep(plan, [c for pair in cells.values() for c in pair], only_table=only_table, progress=progress)
+    cells = [cell for fold in folds for cell in _cells(fold, levels, at_test_only=at_test_only)]
+    found = run_sweep(plan, cells, only_table=only_table, progress=progress)
     lines, drops = _lines(source.name, folds, levels, found, at_test_only=at_test_only)
-    table = _table(plan, source.name, lines, drops, at_test_only=at_test_only)
-    scenes = () if any(one.miou is None for one in lines) else _scenes(plan, cells, levels, at_test_only, progress)
-    result = SupportMask(tuple(lines), tuple(drops), table, scenes)
-    drawn = {"": figures.drop_figure(lines, drops)}
-    if scenes:
-        drawn["scenes"] = figures.scene_figure(scenes)
-    record = results.record(plan, folds) | {
+    how = "removed at test time only" if at_test_only else "removed in training and test"
+    table = lines_table(
+        plan,
+        f"{source.name}: the support mask, {how} (supplement Tab. 1)",
+        ("level", "support mask"),
+        (*lines, *drops),
+        with_published=source.name in published.SUPPORT_MASK,
+        note="drop: paired bootstrap over the same episodes",
+    )
+    drawn, scenes = {"": drop_figure(lines, drops)}, ()
+    if all(one.miou is not None for one in lines):
+        first = [str(cell_folder(plan, cell)) for cell in cells if cell.fold == folds[0]]
+        scenes = scene_pictures(
+            plan, first[0], first[-1], take_away=at_test_only, levels=levels, count=PICTURES, progress=progress
+        )
+        drawn["scenes"] = scene_figure(scenes)
+    record = plan.record(folds) | {
         "at_test_only": at_test_only,
         "lines": [asdict(one) for one in (*lines, *drops)],
         "pictures": [scene.as_dict() for scene in scenes],
     }
     save(plan.out, f"{NAME}-at-test" if at_test_only else NAME, table, record, drawn)
-    return result
+    return SupportMask(tuple(lines), tuple(drops), table, scenes)
 
 
 def test_levels(plan: Plan) -> tuple[str, ...]:
@@ -80,14 +92,13 @@ def test_levels(plan: Plan) -> tuple[str, ...]:
 
 
 def _cells(fold: int, levels: Sequence[str], *, at_test_only: bool) -> list[Cell]:
+    """What is trained on a fold, and measured."""
     if at_test_only:
-        measures = tuple(m for level in levels for m in (_measure(level), _measure(level, mask=False)))
+        measures = tuple(_measure(level, mask=mask) for level in levels for mask in (True, False))
         return [Cell(f"fold{fold}-{WITH}", fold, (), measures)]
     measures = tuple(_measure(level) for level in levels)
-    return [
-        Cell(f"fold{fold}-{WITH}", fold, (), measures),
-        Cell(f"fold{fold}-{WITHOUT}", fold, ("model.support_mask=false",), measures),
-    ]
+    without = Cell(f"fold{fold}-{WITHOUT}", fold, ("model.support_mask=false",), measures)
+    return [Cell(f"fold{fold}-{WITH}", fold, (), measures), without]
 
 
 def _measure(level: str, *, mask: bool = True) -> Measure:
@@ -95,26 +106,21 @@ def _measure(level: str, *, mask: bool = True) -> Measure:
     return Measure(name, (f"data.level={level}",) if level else (), mask)
 
 
-def _find(found: Results, fold: int, level: str, *, mask: bool, at_test_only: bool) -> Measured | None:
-    if at_test_only:
-        return found[f"fold{fold}-{WITH}", _measure(level, mask=mask).name]
-    return found[f"fold{fold}-{WITH if mask else WITHOUT}", _measure(level).name]
-
-
 def _lines(
     dataset: str, folds: Sequence[int], levels: Sequence[str], found: Results, *, at_test_only: bool
 ) -> tuple[list[Line], list[Line]]:
+    """The lines of every level with the mask and without it, and those of the drops."""
     paper = published.SUPPORT_MASK.get(dataset, {})
     lines, drops = [], []
     for level in levels:
-        by_mask = {
-            mask: {fold: _find(found, fold, level, mask=mask, at_test_only=at_test_only) for fold in folds}
-            for mask in (True, False)
-        }
+        by_mask: dict[bool, dict[int, Measured | None]] = {}
         for mask, name in ((True, WITH), (False, WITHOUT)):
+            cell = WITH if at_test_only else name
+            measure = _measure(level, mask=mask or not at_test_only)
+            by_mask[mask] = {fold: found[f"fold{fold}-{cell}", measure.name] for fold in folds}
             # the paper trains without the mask too
             values = paper.get(mask) if mask or not at_test_only else None
-            lines += results.fold_lines((level, name), folds, by_mask[mask].get, paper=values)
+            lines += fold_lines((level, name), folds, by_mask[mask].get, paper=values)
         for group in [[fold] for fold in folds] + ([list(folds)] if len(folds) > 1 else []):
             drops.append(_drop(level, group, by_mask))
     return lines, drops
@@ -125,29 +131,31 @@ def _drop(level: str, folds: Sequence[int], by_mask: Mapping[bool, Mapping[int, 
     fold = folds[0] if len(folds) == 1 else None
     if len(pairs) < len(folds):
         return Line((level, "drop"), fold, None)
-    difference = drop([a for a, _ in pairs], [b for _, b in pairs])
+    difference, interval = drop([a for a, _ in pairs], [b for _, b in pairs])
     hashes = pairs[0][0].hashes if fold is not None else ()
-    count = sum(a.episodes for a, _ in pairs)
-    return Line((level, "drop"), fold, difference.drop, difference.interval, hashes=hashes, episodes=count)
+    return Line((level, "drop"), fold, difference, interval, hashes=hashes, episodes=sum(a.episodes for a, _ in pairs))
 
 
-def _table(plan: Plan, dataset: str, lines: list[Line], drops: list[Line], *, at_test_only: bool) -> Table:
-    shown = dataset in published.SUPPORT_MASK
-    how = "removed at test time only" if at_test_only else "removed in training and test"
-    return Table(
-        f"{dataset}: the support mask, {how} (supplement Tab. 1)",
-        results.columns("level", "support mask", with_published=shown),
-        tuple(one.cells(with_published=shown) for one in (*lines, *drops)),
-        (*results.notes(plan, lines, with_published=shown), "drop: paired bootstrap over the same episodes"),
-    )
-
-
-def _scenes(
-    plan: Plan, cells: dict[int, list[Cell]], levels: Sequence[str], at_test_only: bool, progress: Silent
-) -> tuple[Scene, ...]:
-    """Episodes of the first fold: by level, or simple (one class in the query) and complex (several) ones."""
-    pair = cells[next(iter(cells))]
-    runs = [str(cell_folder(plan, cell)) for cell in pair]
-    return scene_pictures(
-        plan, runs[0], runs[-1], take_away=at_test_only, levels=levels, count=PICTURES, progress=progress
-    )
+def drop_figure(lines: Sequence[Line], drops: Sequence[Line]) -> Figure:
+    """With and without the support mask, by level and fold, and the drop with its paired interval."""
+    groups = [(one.setting[0], one.fold) for one in drops]
+    figure = Figure(figsize=(5.4 + 0.7 * len(groups), 3.0), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    styles = {WITH: (-0.12, COLORS[0], "o"), WITHOUT: (0.12, COLORS[5], "s")}
+    for one in lines:
+        level, name = one.setting
+        x, (shift, color, marker) = groups.index((level, one.fold)), styles[name]
+        label = f"{name} support mask" if x == 0 else ""
+        point(left, x + shift, one, color=color, marker=marker, label=label)
+    for x, one in enumerate(drops):
+        point(right, x, one, color="#000000", marker="D")
+    labels = [f"{plain_text(level)}\n{'mean' if fold is None else f'fold {fold}'}".strip() for level, fold in groups]
+    for axes, text in ((left, "mIoU (%)"), (right, "drop (mIoU points)")):
+        axes.set_xticks(range(len(groups)), labels)
+        axes.set_xlim(-0.5, len(groups) - 0.5)
+        axes.set_ylim(min(0, axes.get_ylim()[0]), max(1, axes.get_ylim()[1]))  # models that find nothing: no scale
+        tidy(axes, y=text)
+    right.axhline(0, color="#9aa3af", linewidth=0.8, zorder=1)
+    if left.get_legend_handles_labels()[0]:
+        figure.legend(*left.get_legend_handles_labels(), fontsize=7, frameon=False, ncols=2, loc="outside upper center")
+    return figure

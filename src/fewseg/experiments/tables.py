@@ -6,14 +6,13 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from fewseg.evaluation.evaluate import versions
 from fewseg.files import replacing, write_json
 from fewseg.report.figures import save_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MISSING = "missing"
 """The cell of a number that is not there yet."""

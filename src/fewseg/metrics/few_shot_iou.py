@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from fewseg.metrics import COLUMNS, episode_counts, fb_iou, miou
+from fewseg.metrics.iou import COLUMNS, episode_counts, fb_iou, miou
 
 
 class FewShotIoU(Metric):

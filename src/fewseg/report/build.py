@@ -9,9 +9,10 @@ import numpy as np
 
 from fewseg.evaluation.compare import Entry, p_text
 from fewseg.evaluation.results import Results
-from fewseg.metrics import bootstrap_interval, class_iou
-from fewseg.report.contents import ClassScores, Confusion, ReportPage, Row, Section
-from fewseg.report.view import MAX_MARKS, percent
+from fewseg.metrics.intervals import bootstrap_interval
+from fewseg.metrics.iou import class_iou
+from fewseg.report.contents import MAX_MARKS, ClassScores, Confusion, ReportPage, Row, Section
+from fewseg.report.html import percent
 
 
 def comparison_page(entries: Sequence[Entry], *, title: str = "", notes: Mapping[str, str] | None = None) -> ReportPage:
@@ -45,20 +46,10 @@ def comparison_rows(entries: Sequence[Entry], *, notes: Mapping[str, str] | None
         }
         if any(entry.peak_bytes for entry in entries):
             columns["peak memory"] = "" if e.peak_bytes is None else f"{e.peak_bytes / 1e6:.0f} MB"
-        note = (notes or {}).get(e.name, "")
         interval = max(0.0, r.interval[0]), min(1.0, r.interval[1])  # Student's t over few repeats can leave [0, 1]
-        published = None if e.published is None else e.published / 100
+        note, published = (notes or {}).get(e.name, ""), None if e.published is None else e.published / 100
         rows.append(
-            Row(
-                e.name,
-                r.miou,
-                interval,
-                r.fb_iou,
-                note=note,
-                highlight=i == 0,
-                published=published,
-                columns=columns,
-            )
+            Row(e.name, r.miou, interval, r.fb_iou, note=note, highlight=i == 0, published=published, columns=columns)
         )
     return tuple(rows)
 

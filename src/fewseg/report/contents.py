@@ -1,4 +1,4 @@
-"""The report: plain data in, one self-contained HTML file out (no network, no scripts).
+"""What a report shows, as plain data.
 
 IoU values are fractions in [0, 1] (NaN: never measured) and are shown in per cent with one decimal.
 """
@@ -6,21 +6,18 @@ IoU values are fractions in [0, 1] (NaN: never measured) and are shown in per ce
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from fewseg.errors import UsageError
-from fewseg.files import replacing
-from fewseg.report import view
 
 Interval = tuple[float, float]
+MAX_MARKS = 3
+"""Others that a class's bar is marked with: marks differ in shape too, and three shapes stay apart at their size."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class ClassScores:
     interval: Interval | None = None
     episodes: int | None = None
     marks: Mapping[str, float] = field(default_factory=dict)
-    """IoU of this class by the name of another row, e.g. {"without the support mask": 0.31}; at most three names."""
+    """IoU of this class by the name of another row, e.g. {"without the support mask": 0.31}; at most MAX_MARKS."""
 
     def __post_init__(self) -> None:
         _check_fractions(f"class {self.name!r}", self.iou, *(self.interval or ()), *self.marks.values())
@@ -174,29 +171,6 @@ class ReportPage:
     commands: tuple[tuple[str, str], ...] = ()
     """How to make it again, as (what it does, command)."""
     interval_name: str = "95 % interval"
-
-
-def write_report(path: str | Path, page: ReportPage) -> Path:
-    """Write the report as one HTML file, whole or not at all, and return its path."""
-    path = Path(path)
-    text = render(page)
-    with replacing(path) as temporary:
-        # File names may hold bytes that are no UTF-8; they are shown as \udcXX instead of failing the whole report.
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-    return path
-
-
-def render(page: ReportPage) -> str:
-    """The report's HTML; all text is escaped."""
-    environment = Environment(
-        loader=PackageLoader("fewseg.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("page.html.j2").render(page=page, view=view.build(page), percent=view.percent)
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", text)
 
 
 def _check_fractions(where: str, *values: float | None) -> None:

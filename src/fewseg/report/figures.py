@@ -1,47 +1,44 @@
-"""Figures for a paper, drawn by matplotlib through `Figure` alone: pyplot keeps global state."""
+"""Every chart and figure: files for a paper, and the SVG of the page's charts.
+
+matplotlib draws them through `Figure` alone, because pyplot keeps global state.
+"""
 
 from __future__ import annotations
 
+import io
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from numpy.typing import ArrayLike
 
 from fewseg.errors import UsageError
 from fewseg.files import replacing
-from fewseg.report.charts import thin
-from fewseg.report.overlays import panel_maps, panel_pictures
+from fewseg.report.contents import ClassScores, Confusion, Curve, Interval, Panel, ReportPage, Row
+from fewseg.report.overlays import Rgb, panel_maps, panel_pictures
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
+SERIES = ("#2767ad", "#b8500b", "#0a7a5c", "#94407f")
+DASHES = ("-", (0, (5, 2)), (0, (1.5, 2)), (0, (6, 2, 1.5, 2)))
+"""Lines that share a chart differ in their dashes too: a grey print has no colours."""
+GREY, RULE, SOFT, INK = "#98a1ad", "#dcdad2", "#565d68", "#1b1d22"
+CSS = dict(zip((*SERIES, RULE, SOFT), ("c0", "c1", "c2", "c3", "rule", "soft"), strict=True))
+"""The page's variable for each colour of its charts, so that they follow its light and dark modes."""
+MARKERS = ("D", "o", "s")
+"""Shapes of the marks on per-class bars, as on the page."""
+MAX_POINTS = 240
 
-    from fewseg.report.contents import ClassScores, Confusion, Curve, Panel, ReportPage, Row
 
-STRONG = "#2f6fb5"
-MARKS = (("D", "#b8500b"), ("o", "#0a7a5c"), ("s", "#94407f"))
-"""Shape and colour of the marks on per-class bars, as on the page."""
-
-
-def panel_figure(panel: Panel) -> Figure:
-    """One episode as a figure for a paper: pictures in the first row, prior and correlation maps in the second."""
-    pictures = [(caption, picture) for _, caption, picture in panel_pictures(panel, side=480)]
-    maps = [(caption, picture) for caption, _, picture in panel_maps(panel, side=480)]
-    rows = [pictures, maps] if maps else [pictures]
-    columns = max(map(len, rows))
-    heights = [1.6 * max(picture.shape[0] / picture.shape[1] for _, picture in row) + 0.25 for row in rows]
-    figure = Figure(figsize=(1.6 * columns, sum(heights)), layout="constrained")
-    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for row, cells in zip(grid, rows, strict=True):
-        for axes, (caption, picture) in zip(row, cells, strict=False):
-            axes.imshow(picture)
-            axes.set_title(textwrap.fill(_plain_text(caption), 24), fontsize=8, parse_math=False)
-    return figure
+def save_figures(folder: str | Path, page: ReportPage) -> list[Path]:
+    """Write every figure of a report into a folder, as PDF and as PNG."""
+    figures = page_figures(page).items()
+    return [save_figure(Path(folder) / f"{name}{ending}", f) for name, f in figures for ending in (".pdf", ".png")]
 
 
 def page_figures(page: ReportPage) -> dict[str, Figure]:
@@ -54,94 +51,11 @@ def page_figures(page: ReportPage) -> dict[str, Figure]:
     groups = dict.fromkeys(confusion.group for confusion in page.confusions)
     for n, group in enumerate(groups, 1):
         found[f"confusion-{n}"] = confusion_figure([c for c in page.confusions if c.group == group])
-    if page.curves:
+    if curves_by_chart(page.curves):
         found["curves"] = curves_figure(page.curves)
     for n, panel in enumerate(page.panels, 1):
         found[f"episode-{n:02}"] = panel_figure(panel)
     return found
-
-
-def save_figures(folder: str | Path, page: ReportPage) -> list[Path]:
-    """Write every figure of a report into a folder, as PDF and as PNG."""
-    figures = page_figures(page).items()
-    return [save_figure(Path(folder) / f"{name}{ending}", f) for name, f in figures for ending in (".pdf", ".png")]
-
-
-def bars_figure(rows: Sequence[Row]) -> Figure:
-    """The mIoU of every row of a comparison as a horizontal bar with its interval, in per cent."""
-    figure = Figure(figsize=(5.5, 0.6 + 0.35 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    for y, row in enumerate(rows):
-        axes.barh(y, 100 * row.miou, height=0.6, color=STRONG if row.highlight else "#9aa3af")
-        if row.interval is not None:
-            _whisker(axes, row.interval, y)
-    _name_rows(axes, [row.name for row in rows])
-    axes.set_xlabel("mIoU (%)")
-    return figure
-
-
-def classes_figure(per_class: Sequence[ClassScores]) -> Figure:
-    """The IoU of every class as a horizontal bar with its interval, and marks for what others reach, in per cent."""
-    names = list(dict.fromkeys(name for scores in per_class for name in scores.marks))
-    figure = Figure(figsize=(5.5, 0.9 + 0.3 * len(per_class)), layout="constrained")
-    axes = figure.subplots()
-    for y, scores in enumerate(per_class):
-        axes.barh(y, 100 * scores.iou, height=0.6, color=STRONG)
-        if scores.interval is not None:
-            _whisker(axes, scores.interval, y)
-    for name, (marker, color) in zip(names, MARKS, strict=False):
-        points = [(100 * s.marks[name], y) for y, s in enumerate(per_class) if name in s.marks]
-        axes.scatter(*zip(*points, strict=True), marker=marker, color=color, s=22, zorder=3, label=_plain_text(name))
-    if names:
-        for text in axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1)).get_texts():
-            text.set_parse_math(False)
-    _name_rows(axes, [scores.name for scores in per_class])
-    axes.set_xlabel("IoU (%)")
-    return figure
-
-
-def confusion_figure(confusions: Sequence[Confusion], *, columns: int = 10) -> Figure:
-    """Where predicted foreground lies as a heat map, in per cent: itself, background, the classes most often hit."""
-    totals: dict[str, float] = {}
-    for confusion in confusions:
-        for name, share in confusion.others.items():
-            totals[name] = totals.get(name, 0.0) + share
-    shown = sorted(totals, key=lambda name: -totals[name])[:columns]
-    heads = ["itself", "background", *shown, *(["the rest"] if len(totals) > len(shown) else [])]
-    values = np.full((len(confusions), len(heads)), np.nan)
-    for row, c in zip(values, confusions, strict=True):
-        rest = sum(share for name, share in c.others.items() if name not in shown)
-        row[:] = [c.itself, c.background, *(c.others.get(name, 0.0) for name in shown), rest][: len(heads)]
-    figure = Figure(figsize=(1.8 + 0.5 * len(heads), 1.2 + 0.27 * len(confusions)), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for (y, x), value in np.ndenumerate(values):
-        text = "–" if np.isnan(value) else f"{100 * value:.0f}"
-        axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if value > 0.6 else "#1b1d22")
-    labels = [_plain_text(name, 24) for name in heads]
-    axes.set_xticks(range(len(heads)), labels, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
-    _name_rows(axes, [c.name for c in confusions])
-    axes.spines[:].set_visible(False)
-    return figure
-
-
-def curves_figure(curves: Sequence[Curve]) -> Figure:
-    """Learning curves, those of one chart on shared axes, side by side."""
-    charts = list(dict.fromkeys(curve.chart or curve.name for curve in curves))
-    figure = Figure(figsize=(3.6 * max(1, len(charts)), 2.6), layout="constrained")
-    for axes, chart in zip(figure.subplots(1, max(1, len(charts)), squeeze=False)[0], charts, strict=False):
-        drawn = [curve for curve in curves if (curve.chart or curve.name) == chart]
-        lines = [_draw(axes, curve) for curve in drawn]
-        unit = " (%)" if all(curve.percent for curve in drawn) else ""
-        axes.set_title(_plain_text(chart) + unit, fontsize=9, parse_math=False)
-        axes.set_xlabel("step")
-        if len(drawn) > 1:
-            for text in axes.legend(
-                lines, [_plain_text(curve.name) for curve in drawn], fontsize=7, frameon=False
-            ).get_texts():
-                text.set_parse_math(False)
-        _plain(axes)
-    return figure
 
 
 def save_figure(path: str | Path, figure: Figure) -> Path:
@@ -153,39 +67,223 @@ def save_figure(path: str | Path, figure: Figure) -> Path:
     formats = {".pdf": {"CreationDate": None}, ".png": {"Software": None}, ".svg": {"Date": None}}
     if path.suffix.lower() not in formats:
         raise UsageError(f"cannot write a figure as {path.name!r}; end it in {', '.join(formats)}")
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "fewseg"}):
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=200, metadata=formats[path.suffix.lower()])
     return path
 
 
-def _draw(axes: Axes, curve: Curve) -> Line2D:
-    """One curve, with its range behind it where it was thinned."""
-    thinned = thin(curve.steps, np.multiply(curve.values, 100 if curve.percent else 1))
-    (line,) = axes.plot(thinned.steps, thinned.values, linewidth=1.2)
-    if thinned.low is not None and thinned.high is not None:
-        axes.fill_between(thinned.steps, thinned.low, thinned.high, color=line.get_color(), alpha=0.25, linewidth=0)
-    return line
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element to stand in the page: without links, and coloured by the page's variables."""
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "fewseg", "svg.fonttype": "none"}):
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", transparent=True, metadata=metadata)
+    element = text.getvalue()
+    element = re.sub(r' xmlns(:xlink)?="[^"]*"', "", element[element.index("<svg") :])
+    for color, name in CSS.items():
+        element = element.replace(color, f"var(--{name})")
+    return element
 
 
-def _whisker(axes: Axes, interval: tuple[float, float], y: int) -> None:
-    low, high = (100 * bound for bound in interval)
-    axes.plot([low, high], [y, y], color="#1b1d22", linewidth=1.2, marker="|", markersize=6)
+def bars_figure(rows: Sequence[Row]) -> Figure:
+    """The mIoU of every row of a comparison as a horizontal bar with its interval, in per cent."""
+    colors = [SERIES[0] if row.highlight else GREY for row in rows]
+    return _bars([(row.name, row.miou, row.interval) for row in rows], colors, label="mIoU (%)")
+
+
+def classes_figure(per_class: Sequence[ClassScores]) -> Figure:
+    """The IoU of every class as a horizontal bar with its interval, and marks for what others reach, in per cent."""
+    figure = _bars([(s.name, s.iou, s.interval) for s in per_class], [SERIES[0]] * len(per_class), label="IoU (%)")
+    (axes,) = figure.axes
+    names = list(dict.fromkeys(name for scores in per_class for name in scores.marks))
+    for name, marker, color in zip(names, MARKERS, SERIES[1:], strict=False):
+        points = [(100 * s.marks[name], y) for y, s in enumerate(per_class) if name in s.marks]
+        axes.scatter(*zip(*points, strict=True), marker=marker, color=color, s=22, zorder=3, label=plain_text(name))
+    if names:
+        axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _bars(items: Sequence[tuple[str, float, Interval | None]], colors: Sequence[str], *, label: str) -> Figure:
+    figure = Figure(figsize=(5.5, 0.75 + 0.33 * len(items)), layout="constrained")
+    axes = figure.subplots()
+    for y, ((_, value, interval), color) in enumerate(zip(items, colors, strict=True)):
+        axes.barh(y, 100 * value, height=0.6, color=color)
+        if interval is not None:
+            axes.plot([100 * v for v in interval], [y, y], color=INK, linewidth=1.2, marker="|", markersize=6)
+    _name_rows(axes, [name for name, _, _ in items])
+    tidy(axes, x=label)
+    return figure
+
+
+def confusion_figure(confusions: Sequence[Confusion], *, columns: int = 10) -> Figure:
+    """Where predicted foreground lies as a heat map, in per cent.
+
+    Its columns are the class itself, background, the classes that are hit most, and all others together.
+    """
+    totals: dict[str, float] = {}
+    for confusion in confusions:
+        for name, share in confusion.others.items():
+            totals[name] = totals.get(name, 0.0) + share
+    order = sorted(totals, key=lambda name: -totals[name])
+    shown, rest = order[:columns], order[columns:]
+    heads = ["itself", "background", *shown, *(["the rest"] if rest else [])]
+    table = []
+    for c in confusions:
+        shares = [c.itself, c.background, *(c.others.get(name, 0.0) for name in shown)]
+        table.append([*shares, sum(c.others.get(name, 0.0) for name in rest)] if rest else shares)
+    figure = Figure(figsize=(1.8 + 0.5 * len(heads), 1.2 + 0.27 * len(confusions)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (y, x), value in np.ndenumerate(np.array(table)):
+        text = "–" if np.isnan(value) else f"{100 * value:.0f}"
+        axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if value > 0.6 else INK)
+    labels = [plain_text(name, 24) for name in heads]
+    axes.set_xticks(range(len(heads)), labels, rotation=40, ha="right", rotation_mode="anchor")
+    _name_rows(axes, [c.name for c in confusions])
+    tidy(axes)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def curves_by_chart(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    """Curves by the title of the chart that they share; one without a finite value is left out."""
+    grouped: dict[str, list[Curve]] = {}
+    for curve in curves:
+        if np.isfinite(np.asarray(curve.values, float)).any():
+            grouped.setdefault(curve.chart or curve.name, []).append(curve)
+    return grouped
+
+
+def curves_figure(curves: Sequence[Curve]) -> Figure:
+    """Learning curves, those of one chart on shared axes, side by side."""
+    charts = curves_by_chart(curves)
+    figure = Figure(figsize=(3.6 * len(charts), 2.6), layout="constrained")
+    for axes, (title, drawn) in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts.items(), strict=True):
+        draw_curves(axes, drawn)
+        axes.set_title(plain_text(title) + (" (%)" if all(curve.percent for curve in drawn) else ""), fontsize=9)
+        tidy(axes, x="step")
+        if len(drawn) > 1:
+            axes.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def chart_figure(curves: Sequence[Curve]) -> Figure:
+    """The curves of one chart, without title and legend: the page has them as texts of its own."""
+    figure = Figure(figsize=(3.7, 2.3), layout="constrained")
+    axes = figure.subplots()
+    draw_curves(axes, curves)
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    axes.spines["bottom"].set_color(SOFT)
+    axes.tick_params(length=0, pad=6, labelsize=9, labelcolor=SOFT)
+    axes.grid(axis="y", color=RULE, linewidth=0.8, clip_on=False)
+    return figure
+
+
+def draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Curves on shared axes: a range behind what was thinned, and a dot on the best value of an IoU."""
+    lowest, highest = np.inf, -np.inf
+    for i, curve in enumerate(curves):
+        steps, values = np.asarray(curve.steps, float), np.multiply(curve.values, 100.0 if curve.percent else 1.0)
+        lowest, highest = min(lowest, np.nanmin(values)), max(highest, np.nanmax(values))
+        color, (x, y, bounds) = SERIES[i % 4], thin(steps, values)
+        style = {"color": color, "linestyle": DASHES[i % 4], "linewidth": 1.5, "clip_on": False}
+        axes.plot(x, y, label=plain_text(curve.name), **style)
+        if bounds is not None:
+            band = axes.fill_between(x, *bounds, color=color, alpha=0.22, linewidth=0)
+            band.set_clip_on(False)
+        if curve.percent:
+            best = int(np.nanargmax(values))
+            axes.plot(steps[best], values[best], "o", color=color, markersize=5, clip_on=False)
+    axes.set_axisbelow(True)
+    axes.margins(x=0)
+    axes.set_xlim(left=min(0.0, *(step for curve in curves for step in curve.steps)))
+    if any(curve.percent for curve in curves) or lowest <= 0.5 * highest:
+        axes.set_ylim(bottom=min(0.0, lowest))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+
+
+def thin(steps: ArrayLike, values: ArrayLike) -> tuple[Any, Any, tuple[Any, Any] | None]:
+    """Steps and values of a curve that is short enough to draw, and the range that its points stand for.
+
+    A long curve becomes the means of 240 stretches of its finite values, with their least and greatest ones; a short
+    one stays as it is, without a range.
+    """
+    x, y = np.asarray(steps, np.float64), np.asarray(values, np.float64)
+    if len(x) <= MAX_POINTS:
+        return x, y, None
+    finite = np.isfinite(y)
+    stretches = zip(*(np.array_split(a[finite], MAX_POINTS) for a in (x, y)), strict=True)
+    rows = [(s.mean(), v.mean(), v.min(), v.max()) for s, v in stretches if len(v)]
+    at, mean, low, high = np.array(rows).reshape(-1, 4).T
+    return at, mean, (low, high)
+
+
+def panel_figure(panel: Panel) -> Figure:
+    """One episode as a figure for a paper: pictures in the first row, prior and correlation maps in the second."""
+    pictures = [(caption, picture) for _, caption, picture in panel_pictures(panel, side=480)]
+    maps = [(caption, picture) for caption, _, picture in panel_maps(panel, side=480)]
+    return pictures_figure([pictures, maps] if maps else [pictures])
+
+
+def pictures_figure(
+    rows: Sequence[Sequence[tuple[str, Rgb]]], *, gap_after: int | None = None, titles: Sequence[str] = ()
+) -> Figure:
+    """Pictures in rows, each with a short text below it; `titles` head the columns.
+
+    After column `gap_after` there is a gap.
+    """
+    columns = max(map(len, rows))
+    widths = [1.0] * columns
+    if gap_after is not None:
+        widths.insert(gap_after, 0.12)
+    cells = [[(textwrap.fill(plain_text(text), 24), _no_higher_than_wide(p)) for text, p in row] for row in rows]
+    heights = [
+        max(p.shape[0] / p.shape[1] for _, p in row) + 0.07 + 0.07 * max(1 + text.count("\n") for text, _ in row)
+        for row in cells
+    ]
+    figure = Figure(figsize=(1.5 * sum(widths), 1.5 * sum(heights) + 0.3))
+    places = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths, height_ratios=heights)
+    for axes in places.flat:
+        axes.set_axis_off()
+    top = 1 - 0.3 / figure.get_size_inches()[1]
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=top, wspace=0.04, hspace=0.0)
+    below = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 6.5}
+    for r, row in enumerate(cells):
+        for c, (text, picture) in enumerate(row):
+            axes = places[r, c + (gap_after is not None and c >= gap_after)]
+            axes.imshow(picture)
+            axes.set_anchor("N")
+            axes.annotate(text, (0.5, 0), (0, -2), "axes fraction", **below)
+            if r == 0 and titles:
+                axes.set_title(titles[c], fontsize=7.5, pad=3)
+    return figure
+
+
+def _no_higher_than_wide(picture: Rgb) -> Rgb:
+    """The picture with white beside it if it is higher than wide, so that it does not stretch its row."""
+    missing = max(0, picture.shape[0] - picture.shape[1])
+    return np.pad(picture, ((0, 0), (missing // 2, missing - missing // 2), (0, 0)), constant_values=255)
+
+
+def tidy(axes: Axes, *, x: str = "", y: str = "") -> None:
+    """Leave only the two axes that carry numbers, with small labels."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+
+
+def plain_text(text: str, width: int = 60) -> str:
+    """A name that a font can set: no control characters, no formulas, and not longer than a figure is wide."""
+    clean = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    clean = clean if len(clean) <= width else clean[: width - 1] + "…"
+    return clean.replace("$", r"\$")
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     """Rows from the top down, each with its name."""
-    axes.set_yticks(range(len(names)), [textwrap.fill(_plain_text(name), 30) for name in names], parse_math=False)
+    axes.set_yticks(range(len(names)), [textwrap.fill(plain_text(name), 30) for name in names])
     axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
-    _plain(axes)
-
-
-def _plain_text(text: str, width: int = 60) -> str:
-    """A name that a font can set: no control or direction characters, and not longer than a figure is wide."""
-    clean = "".join(c if c.isprintable() else "\ufffd" for c in text)
-    return clean if len(clean) <= width else clean[: width - 1] + "…"
-
-
-def _plain(axes: Axes) -> None:
-    """Leave only the two axes that carry numbers, with small labels."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)

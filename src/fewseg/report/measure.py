@@ -14,9 +14,8 @@ from fewseg.features.cache import FeatureCache
 from fewseg.progress import Silent
 from fewseg.report.build import comparison_page
 from fewseg.report.chosen_episodes import episode_panels
-from fewseg.report.contents import Panel, ReportPage
+from fewseg.report.contents import MAX_MARKS, Panel, ReportPage
 from fewseg.report.training import run_curves
-from fewseg.report.view import MAX_MARKS
 from fewseg.storage.opening import Opened
 
 
@@ -74,12 +73,4 @@ def target_panels(
     """
     shown = list(opened.items())[: 1 + MAX_MARKS]
     caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
-    return episode_panels(
-        caches,
-        benchmark.source,
-        benchmark.fold,
-        benchmark.lists[0],
-        report.tables[0],
-        protocol=benchmark.protocol,
-        each=each,
-    )
+    return episode_panels(caches, benchmark, report.tables[0], each=each)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewseg.data.images import overlay
 from fewseg.errors import UsageError
-
-if TYPE_CHECKING:
-    from fewseg.report.contents import Panel
+from fewseg.report.contents import Panel
 
 Rgb = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
-IGNORE = 255
 MASK_COLOR: Color = (86, 180, 233)
 HIT_COLOR: Color = (86, 180, 233)
 FALSE_ALARM_COLOR: Color = (230, 97, 0)
 MISS_COLOR: Color = (240, 228, 66)
+LINE = 2
+"""Width in pixels of outlines."""
 COLOR_MAP = "magma"
 """Perceptually uniform and monotone in lightness: it survives colour blindness and a grey print."""
 
@@ -29,9 +29,8 @@ COLOR_MAP = "magma"
 def overlay_array(image: Rgb, mask: NDArray[Any], color: Color = MASK_COLOR) -> Rgb:
     """(H, W, 3) image, greyed but where `mask` (H, W) is 1: there tinted and outlined; 255 (ignore) is outside."""
     inside = np.asarray(mask) == 1
-    shown = _greyed(image, 0.5)
-    shown[inside] = 0.6 * image[inside] + 0.4 * np.asarray(color, np.float32)
-    return _outline(shown, inside, color)
+    shown = np.where(inside[..., None], image, _greyed(image, 0.5))
+    return np.asarray(overlay(Image.fromarray(shown), inside, color=color, alpha=0.4, line=LINE))
 
 
 def error_array(image: Rgb, truth: NDArray[Any], prediction: NDArray[Any]) -> Rgb:
@@ -39,19 +38,17 @@ def error_array(image: Rgb, truth: NDArray[Any], prediction: NDArray[Any]) -> Rg
 
     `truth` (H, W) {0, 1, 255 ignore: left bare}; `prediction` (H, W) bool. Errors are hatched, for grey print.
     """
-    shown = _greyed(image, 0.75)
     predicted = np.asarray(prediction).astype(bool)
     rows, columns = np.indices(predicted.shape)
-    for region, color, stripe in (
-        (predicted & (truth == 1), HIT_COLOR, None),
-        (predicted & (truth == 0), FALSE_ALARM_COLOR, (rows + columns) % 8 < 3),
-        (~predicted & (truth == 1), MISS_COLOR, (rows - columns) % 8 < 3),
-    ):
-        strength = np.full(predicted.shape, 0.5, np.float32) if stripe is None else np.where(stripe, 0.95, 0.45)
-        weight = (strength * region)[..., None]
-        shown = (1 - weight) * shown + weight * np.asarray(color, np.float32)
-        shown = _outline(shown, region, color).astype(np.float32)
-    return shown.astype(np.uint8)
+    colors = {1: HIT_COLOR, 2: FALSE_ALARM_COLOR, 3: MISS_COLOR}
+    labels = np.select([predicted & (truth == 1), predicted & (truth == 0), truth == 1], [1, 2, 3])
+    stripes = ((labels == 2) & ((rows + columns) % 8 < 3)) | ((labels == 3) & ((rows - columns) % 8 < 3))
+    strength = np.select([labels == 0, labels == 1, stripes], [0.0, 0.5, 0.95], 0.45)[..., None]
+    tints = np.array([(0, 0, 0), *colors.values()])[labels]
+    shown = Image.fromarray(((1 - strength) * _greyed(image, 0.75) + strength * tints).astype(np.uint8))
+    for label, color in colors.items():
+        shown = overlay(shown, labels == label, color=color, alpha=0, line=LINE)
+    return np.asarray(shown)
 
 
 def heat(array: NDArray[Any], size: tuple[int, int], *, image: Rgb | None = None) -> Rgb:
@@ -91,28 +88,10 @@ def resize_mask(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
-def _greyed(image: Rgb, amount: float) -> NDArray[np.float32]:
+def _greyed(image: Rgb, amount: float) -> Rgb:
     """The image with that much of it replaced by a paler grey copy, so that colours laid over it stand out."""
     grey = 0.55 * image.mean(-1, keepdims=True, dtype=np.float32) + 70
-    return (1 - amount) * image.astype(np.float32) + amount * grey
-
-
-def _outline(image: NDArray[Any], region: NDArray[np.bool_], color: Color) -> Rgb:
-    """The image with the inner edge of a region, two pixels wide, in `color`, and a white hairline outside it."""
-    shown = image.copy()
-    shown[_dilate(region) & ~region] = 255
-    shown[region & _dilate(_dilate(~region))] = color
-    return shown.clip(0, 255).astype(np.uint8)
-
-
-def _dilate(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The region grown by one pixel along rows and columns; nothing grows in from outside the image."""
-    grown = region.copy()
-    grown[1:] |= region[:-1]
-    grown[:-1] |= region[1:]
-    grown[:, 1:] |= region[:, :-1]
-    grown[:, :-1] |= region[:, 1:]
-    return grown
+    return ((1 - amount) * image + amount * grey).astype(np.uint8)
 
 
 def prediction_array(panel: Panel, prediction: NDArray[Any], size: tuple[int, int]) -> Rgb:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def build(model: FewShotSegmenter, limits: Limits | None = None, *, root: Path |
         )
         mark["clear"].click(_forget, [session], [session, mark["supports"]], **quick)
         wanted = [session, search["queries"]]
-        found = search["find"].click(_told_steps(_find(model)), wanted, [session, search["maps"]], **one)
+        found = search["find"].click(_told(_find(model)), wanted, [session, search["maps"]], **one)
         latest: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", **quick}
         for event in (found.success, search["threshold"].change, search["min_area"].change):
             shown = event(_told(_shown), settings, [search["masks"]], **latest)
@@ -138,23 +138,6 @@ def _told(work: Callable[..., Any]) -> Callable[..., Any]:
     return told
 
 
-def _told_steps(work: Callable[..., Iterator[Any]]) -> Callable[..., Any]:
-    @wraps(work)
-    def told(*values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008  (gradio's own form)
-        try:
-            last = None
-            for step in work(*values):
-                if isinstance(step, tuple) and isinstance(step[0], float):
-                    progress(step[0], desc=step[1])
-                else:
-                    last = step
-            return last
-        except FewsegError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-
-    return told
-
-
 def _opened(limits: Limits) -> Callable[..., Any]:
     def opened(path: str | None) -> tuple[Image.Image | None, Any]:
         if path is None:
@@ -205,16 +188,20 @@ def _forget(session: Session | None) -> tuple[None, list[Any]]:
     return None, []
 
 
-def _find(model: FewShotSegmenter) -> Callable[..., Iterator[Any]]:
-    def find(session: Session | None, paths: list[str] | None) -> Iterator[Any]:
+def _find(model: FewShotSegmenter) -> Callable[..., Any]:
+    def find(
+        session: Session | None,
+        paths: list[str] | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  (gradio's own form)
+    ) -> tuple[Session, list[Any]]:
         if session is None:
             raise gr.Error("Mark the object in at least one photo first, and press “Add”.", print_exception=False)
         photos = [(Path(path).name, path) for path in paths or [] if Path(path).suffix.lower() in SUFFIXES]
         for done, problem in session.answer(model, photos):
             if problem:
                 gr.Warning(problem)
-            yield done / len(photos), f"{done} of {len(photos)} photos"
-        yield session, [picture for answer in session.answers for picture in answer.correlations]
+            progress(done / len(photos), desc=f"{done} of {len(photos)} photos")
+        return session, [picture for answer in session.answers for picture in answer.correlations]
 
     return find
 

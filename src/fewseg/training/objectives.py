@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fewseg.episode import Episode, Prediction
-from fewseg.metrics import base_confusion, episode_counts, foreground_wins, winners
+from fewseg.metrics.iou import base_confusion, episode_counts, foreground_wins, winners
 from fewseg.models.base import Features, FewShotSegmenter, freeze
 from fewseg.models.fast import accelerate
 from fewseg.models.parts.base_learner import PSPNet

@@ -23,7 +23,7 @@ from fewseg.evaluation.evaluate import count_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.features.store import FeatureStore
 from fewseg.features.training_set import TrainingFeatures
-from fewseg.metrics import base_confusion, miou, winners
+from fewseg.metrics.iou import base_confusion, miou, winners
 from fewseg.models.parts.base_learner import PSPNet
 from fewseg.models.parts.ops import resize_ac
 from fewseg.progress import Silent

@@ -1,17 +1,14 @@
-"""What the sweeps over folds return: rows of measurements by setting and fold, with means and published values."""
+"""Lines of the sweeps' tables: a measurement by setting and fold, their means, and the paper's values beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
 
 from fewseg.experiments import supplement as published
 from fewseg.experiments.measured import Interval, Measured, mean_of
 from fewseg.experiments.plan import Plan
-from fewseg.experiments.tables import MISSING, interval_cells, percent
+from fewseg.experiments.tables import MISSING, Table, interval_cells, percent
 
 
 @dataclass(frozen=True)
@@ -39,24 +36,6 @@ class Line:
         return (*texts, str(self.episodes or ""), " ".join(h[:16] for h in self.hashes))
 
 
-def line(setting: tuple[str, ...], fold: int, measured: Measured | None, paper: published.Folds | None) -> Line:
-    """The line of one measurement."""
-    value = published.at(paper, fold)
-    if measured is None:
-        return Line(setting, fold, None, published=value)
-    return Line(
-        setting,
-        fold,
-        measured.miou,
-        measured.interval,
-        published=value,
-        hashes=measured.hashes,
-        episodes=measured.episodes,
-        seeds=measured.seeds,
-        checkpoint=measured.checkpoint,
-    )
-
-
 def fold_lines(
     setting: tuple[str, ...],
     folds: Sequence[int],
@@ -65,38 +44,30 @@ def fold_lines(
     paper: published.Folds | None = None,
 ) -> list[Line]:
     """The lines of a setting on every fold, and their mean if there are several."""
-    measured = {fold: found(fold) for fold in folds}
-    lines = [line(setting, fold, one, paper) for fold, one in measured.items()]
+    lines, there = [], []
+    for fold in folds:
+        value, m = published.at(paper, fold), found(fold)
+        if m is None:
+            lines.append(Line(setting, fold, None, published=value))
+        else:
+            there.append(m)
+            numbers = (m.miou, m.interval, value, m.hashes, m.episodes, m.seeds, m.checkpoint)
+            lines.append(Line(setting, fold, *numbers))
     if len(folds) > 1:
-        there = [one for one in measured.values() if one is not None]
+        mean, interval = (None, None) if len(there) < len(folds) else mean_of(there)
         # the paper's mean is over four folds: beside a mean over fewer it would mislead
         value = published.at(paper, None) if sorted(folds) == [0, 1, 2, 3] else None
-        if len(there) < len(folds):
-            lines.append(Line(setting, None, None, published=value))
-        else:
-            mean, interval = mean_of(there)
-            lines.append(Line(setting, None, mean, interval, value, episodes=sum(m.episodes for m in there)))
+        count = 0 if mean is None else sum(m.episodes for m in there)
+        lines.append(Line(setting, None, mean, interval, value, episodes=count))
     return lines
 
 
-def columns(*setting: str, with_published: bool, value: str = "mIoU") -> tuple[str, ...]:
-    """The table's header."""
-    return (
-        *setting,
-        "fold",
-        value,
-        "low",
-        "high",
-        *(("published",) if with_published else ()),
-        "episodes",
-        "episode SHA-256",
-    )
-
-
-def notes(plan: Plan, lines: Sequence[Line], *, with_published: bool) -> tuple[str, ...]:
-    """What has to be known to read the numbers."""
+def lines_table(
+    plan: Plan, title: str, columns: Sequence[str], lines: Sequence[Line], *, with_published: bool, note: str = ""
+) -> Table:
+    """The table of lines, with what has to be known to read it; `columns` head the parts of the settings."""
     config = plan.config()
-    missing = sum(one.miou is None and one.fold is not None for one in lines)
+    missing = sum(one.miou is None and one.fold is not None for one in lines if one.setting[-1] != "drop")
     told = [
         f"{config.model.name} on {config.model.backbone}, {config.model.options.get('image_size')} px, "
         f"train.seed {config.train.seed}; IoU in %, protocol {plan.protocol}, seeds "
@@ -106,18 +77,6 @@ def notes(plan: Plan, lines: Sequence[Line], *, with_published: bool) -> tuple[s
         told.append(published.NOTE)
     if missing:
         told.append(f"numbers {MISSING}: {missing}; the same command without --only-table adds them")
-    return tuple(told)
-
-
-def record(plan: Plan, folds: Sequence[int]) -> dict[str, Any]:
-    """The configuration that a table came from; JSON-able."""
-    return {
-        "dataset": plan.dataset,
-        "folds": list(folds),
-        "config": plan.config().as_dict(),
-        "protocol": plan.protocol,
-        "seeds": list(plan.seeds(plan.config())),
-        "episodes": plan.episodes,
-        "repeats": plan.repeats,
-        "threads": torch.get_num_threads(),
-    }
+    head = (*columns, "fold", "mIoU", "low", "high", *(("published",) if with_published else ()))
+    rows = tuple(one.cells(with_published=with_published) for one in lines)
+    return Table(title, (*head, "episodes", "episode SHA-256"), rows, (*told, *([note] if note else [])))

@@ -1,0 +1,152 @@
+"""Sweeps over an option of HDMNet, on every fold.
+
+Which temperature distils best (supplement Tab. 2)? Does the last ReLU of the back-end's stages help the meta learner
+(supplement Tab. 3)?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fewseg.errors import UsageError
+from fewseg.experiments import supplement as published
+from fewseg.experiments.lines import Line, fold_lines, lines_table
+from fewseg.experiments.plan import Plan
+from fewseg.experiments.plots import setting_figure
+from fewseg.experiments.sweep import Cell, Measure, run_sweep
+from fewseg.experiments.tables import Table, save
+from fewseg.models.parts.backbones import create_backbone
+from fewseg.progress import Silent
+
+TEMPERATURES = (0.5, 1.0, 2.0, 5.0)
+SHOTS = (1, 5)
+_MEASURE = Measure("report")
+
+
+@dataclass(frozen=True)
+class OptionSweep:
+    """What a sweep found."""
+
+    lines: tuple[Line, ...]
+    """Settings are (temperature,), or (shots, with | without the last ReLU)."""
+    table: Table
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value of an option: its texts in the table, its part of a cell's name, and the overrides that set it."""
+
+    texts: tuple[str, ...]
+    name: str
+    words: tuple[str, ...]
+    key: Any
+    """Where the paper's values of it stand in `Option.paper`."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a sweep is over, and what its files say."""
+
+    name: str
+    """Of the files."""
+    title: str
+    heads: dict[str, str]
+    """The table's columns of a setting, with their names on the figure's axis."""
+    settings: list[Setting]
+    paper: Mapping[str, Mapping[Any, published.Folds]]
+    """What the supplement reports, by data set and setting."""
+    asked: dict[str, Any]
+    """Kept in the JSON."""
+
+
+def run_temperature(
+    plan: Plan,
+    *,
+    values: Sequence[float] = TEMPERATURES,
+    only_table: bool = False,
+    progress: Silent | None = None,
+) -> OptionSweep:
+    """Train and measure every temperature on every fold; write `temperature.csv`, `.json` and the figure."""
+    config = plan.config()
+    if "temperature" not in config.model.options:
+        raise UsageError(f"{config.model.name} distils nothing, so it has no temperature; this experiment is HDMNet's")
+    if not values or min(values) <= 0:
+        raise UsageError(f"temperatures are above 0; got {', '.join(map(str, values)) or 'none'}")
+    option = Option(
+        "temperature",
+        "temperature of the distillation (supplement Tab. 2)",
+        {"T": "temperature"},
+        [Setting((f"{t:g}",), f"T{t:g}", (f"model.temperature={t}",), t) for t in values],
+        published.TEMPERATURE,
+        {"values": list(values)},
+    )
+    return _sweep(plan, option, only_table=only_table, progress=progress)
+
+
+def run_relu(
+    plan: Plan,
+    *,
+    shots: Sequence[int] = SHOTS,
+    only_table: bool = False,
+    progress: Silent | None = None,
+) -> OptionSweep:
+    """Train and measure with and without the last ReLU, by shots and fold; write `relu.csv`, `.json` and the figure.
+
+    Raises UsageError for a back-end whose stages do not end with a ReLU (lite0).
+    """
+    _check_backbone(plan)
+    if not shots or min(shots) < 1:
+        raise UsageError(f"shots are 1 or more; got {', '.join(map(str, shots)) or 'none'}")
+    settings = [
+        Setting(
+            (str(k), "with" if kept else "without"),
+            f"{k}shot-{'relu' if kept else 'norelu'}",
+            (f"data.shots={k}", f"model.last_relu={str(kept).lower()}"),
+            (kept, k),
+        )
+        for k in shots
+        for kept in (True, False)
+    ]
+    title = "the back-end's last ReLU (supplement Tab. 3)"
+    heads = {"shots": "shots", "last ReLU": "last ReLU"}
+    option = Option("relu", title, heads, settings, published.RELU, {"shots": list(shots)})
+    return _sweep(plan, option, only_table=only_table, progress=progress)
+
+
+def _sweep(plan: Plan, option: Option, *, only_table: bool, progress: Silent | None) -> OptionSweep:
+    """Train and measure every setting on every fold, and write the table, the record and the figure."""
+    source = plan.source("test", progress=progress)
+    folds = plan.chosen_folds(source)
+    paper = option.paper.get(source.name, {})
+    cells = {
+        (s.name, fold): Cell(f"fold{fold}-{s.name}", fold, s.words, (_MEASURE,))
+        for s in option.settings
+        for fold in folds
+    }
+    found = run_sweep(plan, list(cells.values()), only_table=only_table, progress=progress)
+    lines: list[Line] = []
+    for s in option.settings:
+        measured = {fold: found[cells[s.name, fold].name, _MEASURE.name] for fold in folds}
+        lines += fold_lines(s.texts, folds, measured.get, paper=paper.get(s.key))
+    title = f"{source.name}: {option.title}"
+    table = lines_table(plan, title, list(option.heads), lines, with_published=bool(paper))
+    record = plan.record(folds) | option.asked | {"lines": [asdict(one) for one in lines]}
+    figure = setting_figure(lines, label=", ".join(option.heads.values()))
+    save(plan.out, option.name, table, record, {"": figure})
+    return OptionSweep(tuple(lines), table)
+
+
+def _check_backbone(plan: Plan) -> None:
+    """Raise UsageError unless the method knows the switch and the back-end has such a ReLU."""
+    config = plan.config()
+    if "last_relu" not in config.model.options:
+        raise UsageError(f"{config.model.name} has no last_relu to switch; this experiment is HDMNet's")
+    try:
+        create_backbone(config.model.backbone, last_relu=False)
+    except UsageError as error:
+        raise UsageError(
+            f"{error}; choose model.backbone=resnet50, resnet101, resnet50-ds, resnet101-ds, vgg16 or vgg16_bn, with "
+            "model.weights=imagenet or a file"
+        ) from error
