@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # for type checkers, which do not follow the table
     from fewseg.evaluation.benchmark import Benchmark as Benchmark
     from fewseg.evaluation.evaluate import evaluate as evaluate
     from fewseg.evaluation.results import Results as Results
-    from fewseg.metrics import FewShotIoU as FewShotIoU
+    from fewseg.metrics.few_shot_iou import FewShotIoU as FewShotIoU
     from fewseg.models.bam import BAM as BAM
     from fewseg.models.base import FewShotSegmenter as FewShotSegmenter
     from fewseg.models.fast import accelerate as accelerate
@@ -55,7 +55,7 @@ _HOMES = {
     "DataError": "errors",
     "DenseMatching": "models.prototype",
     "Episode": "episode",
-    "FewShotIoU": "metrics",
+    "FewShotIoU": "metrics.few_shot_iou",
     "FewShotPredictor": "predictor",
     "FewShotSegmenter": "models.base",
     "FewsegError": "errors",

@@ -11,8 +11,8 @@ https://arxiv.org/abs/2203.07615.
     ensemble: psi and the base learner's classes correct the meta prediction --> final
     losses: CE(final) + CE(meta)
 
-The step from PFENet: [f3, f2], prototype and prior are the same (models/parts/prior_guided.py). One ASPP takes the place
-of its four sizes. New are the base learner (models/parts/base_learner.py), the ensemble with it and the weights of the
+The step from PFENet: [f3, f2], prototype and prior are the same (models/parts/prior_guided.py). One ASPP takes the
+place of its four sizes. New are the base learner (models/parts/base_learner.py), the ensemble with it and the weights of the
 shots (models/parts/ensemble.py), all three of which HDMNet takes over. The paper's generalised evaluation is
 evaluation/generalised.py. No departure in what is computed: with released weights the numbers are the released ones.
 """
