@@ -36,14 +36,8 @@ def create_model(
 
 def construct(name: str, arguments: dict[str, Any], *, common: dict[str, Any]) -> Any:
     """`common` arguments are passed only where the method knows them."""
-    cls = registry.method_class(name)
-    known = registry.options(cls)
-    arguments = arguments | {k: v for k, v in common.items() if k in known}
-    for argument in arguments:
-        if argument not in known:
-            hint = registry.suggest(argument, known)
-            raise UsageError(f"model {name!r} has no option {argument!r}; it has {', '.join(known)}.{hint}")
-    return cls(**arguments)
+    known = registry.options(registry.method_class(name))
+    return registry.create("model", name, **arguments | {k: v for k, v in common.items() if k in known})
 
 
 def create_source(config: Config, subset: str, *, progress: Silent | None = None) -> ImageSource:

@@ -12,6 +12,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from importlib import resources
 from itertools import pairwise
@@ -306,7 +307,7 @@ def _typed(merged: DictConfig) -> Config:
         own = {f.name for f in fields(base)} - {"options"}
         kept: dict[str, Any] = {str(k): v for k, v in content.items() if k in own}
         if group in classes:
-            kept["options"] = {str(k): v for k, v in content.items() if k not in own}
+            kept["options"] = {str(k): v for k, v in content.items() if k not in (*own, "options")}
         _check_values(group, kept)
         values[group] = base(**kept)
     return Config(**values)
@@ -314,31 +315,19 @@ def _typed(merged: DictConfig) -> Config:
 
 def _with_options(base: type[Any], cls: type[Any], left_out: tuple[str, ...]) -> type[Any]:
     """The dataclass with the keyword arguments of a method's or data set's class beside its own fields."""
-    own = [(f.name, f.type, f) for f in fields(base) if f.name != "options"]
-    known = {name for name, _, _ in own} | set(left_out)
+    known = {f.name for f in fields(base)} | set(left_out)
     hints = get_type_hints(cls.__init__)
     more = []
     for name, parameter in registry.options(cls).items():
         if name not in known:
             default = None if parameter.default is inspect.Parameter.empty else parameter.default
-            factory: Any = list(default) if isinstance(default, tuple | list) else default
-            value = (
-                field(default_factory=lambda d=factory: list(d))
-                if isinstance(factory, list)
-                else field(default=factory)
-            )
-            more.append((name, hints.get(name, Any), value))
-    hints_own = get_type_hints(base)
-    own = [(name, hints_own[name], f) for name, _, f in own]
-    return make_dataclass(base.__name__, [(n, t, _copy(f)) for n, t, f in own] + more)
-
-
-def _copy(f: Any) -> Any:
-    return field(default=f.default, default_factory=f.default_factory)  # the one that it has not is MISSING
+            kept = list(default) if isinstance(default, tuple) else default
+            more.append((name, hints.get(name, Any), field(default_factory=lambda kept=kept: copy(kept))))
+    return make_dataclass(base.__name__, more, bases=(base,))
 
 
 def _refuse_unknown(group: str, given: Any, schema: type[Any]) -> None:
-    known = [f.name for f in fields(schema)]
+    known = [f.name for f in fields(schema) if f.name != "options"]
     if not isinstance(given, DictConfig | dict):
         raise UsageError(f"{group} must be a group of keys ({', '.join(known)}), not {given!r}")
     for key in given:

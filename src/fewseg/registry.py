@@ -72,7 +72,7 @@ def options(cls: type[Any]) -> dict[str, inspect.Parameter]:
 
 def create(kind: Kind, name: str, **arguments: Any) -> Any:
     """Construct a model or a source; an unknown argument is refused with a suggestion."""
-    cls = find(kind, name)
+    cls = method_class(name) if kind == "model" else find(kind, name)
     known = options(cls)
     for argument in arguments:
         if argument not in known:

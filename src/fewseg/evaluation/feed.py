@@ -1,8 +1,8 @@
-"""What an evaluation needs of which image, when: episodes in an order in which features are used again soon.
+"""The order in which episodes are evaluated, and the images that are loaded for them.
 
-Episodes of a class follow each other, and within it those of a query: every query is encoded once per class even
-where nothing is kept, and all that has to be kept is a class's supports. Workers load an image only if its features are
-not kept.
+Episodes of a class follow each other; within a class, those of a query. So a query is encoded once per class even
+where no features are kept, and it is enough to keep the supports of one class. Workers load an image only if its
+features are not kept yet.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from fewseg.models.base import Features
 from fewseg.runtime.processes import own_share
 
 Key = tuple[str, int, int, str]
-"""(query, support or truth; image; class, 0 for a query's features; a mark of what else they depend on)."""
+"""What the cache knows features by: "query", "support" or "truth"; the image's index; the class id (a query is encoded
+without one: 0); and a hash of the data, the input's size and, for the truth, the fold and the scoring rule."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The middle of every evaluation: episodes are matched, and each is scored at the size that the protocol says."""
+"""Scoring: a model's logits for every episode are compared with the truth, at the size that the protocol says."""
 
 from __future__ import annotations
 

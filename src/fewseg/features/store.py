@@ -46,7 +46,7 @@ class FeatureStore:
             "format": FORMAT,
             "fewseg": version("fewseg"),
             "method": model.name,
-            # what else these two change is in the frozen tensors
+            # what the number of base classes and shots changes besides is in the frozen tensors, which are hashed
             "options": {key: value for key, value in options.items() if key not in ("base_classes", "shots")},
             "device": model.device.type,
             "frozen": _frozen_hash(model),

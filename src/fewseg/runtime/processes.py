@@ -19,7 +19,7 @@ from torch import Tensor, distributed, nn
 
 from fewseg.errors import FewsegError, UsageError
 
-if TYPE_CHECKING:  # else imported when first used: it takes two seconds, which who only segments need not wait
+if TYPE_CHECKING:  # imported where it is used: that takes two seconds, and segmenting does without it
     from lightning_fabric import Fabric
 
 T = TypeVar("T")

@@ -105,7 +105,7 @@ def _swap(new: Path, folder: Path) -> None:
 
 def find_folder(path: Path) -> Path:
     """The saved folder that a path means: itself, or the best (else the last) model of a run directory."""
-    # the hidden ones: a run that was killed between the two renames of a swap
+    # the hidden ones are there if a run was killed between the two renames of `_swap`
     for candidate in (path, *(path / name for name in (BEST, f".{BEST}.old", LAST, f".{LAST}.old"))):
         if (candidate / "fewseg.json").is_file():
             return candidate
@@ -145,7 +145,8 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
             raise TypeError("no keyword arguments in it")
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise DataError(f"{folder / 'config.json'} is missing or damaged ({error}); save the model again") from error
-    if "checksum" in record and record["checksum"] != checksum(record, text):  # one made by hand may have none
+    # a file that was written by hand may have no checksum
+    if "checksum" in record and record["checksum"] != checksum(record, text):
         raise DataError(f"{folder} is damaged: config.json or fewseg.json is not as it was saved; save the model again")
     method = record["method"]
     if method != PSPNet.name and method not in registry.classes("model"):

@@ -164,7 +164,7 @@ class EpisodeTask(Task):
         train = self.config.train
         store = None
         if train.cache_dir is not None:
-            # where images with novel classes are kept, their views are cut by the base classes alone
+            # where training images hold novel classes, their views depend on the fold: no cut may show what it hides
             classes = () if self.config.data.novel == "drop" else self.fold.base
             store = FeatureStore(Path(train.cache_dir), self.model, self.source, self.config.augment, classes=classes)
         return TrainingFeatures(
