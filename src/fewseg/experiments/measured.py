@@ -92,14 +92,14 @@ def mean_of(folds: Sequence[Measured]) -> tuple[float, Interval]:
     return float(np.mean([measured.miou for measured in folds])), percentile_interval(samples)
 
 
-def save_measured(folder: Path, name: str, report: Results, asked: dict[str, Any]) -> None:
+def save_measured(folder: Path, name: str, results: Results, asked: dict[str, Any]) -> None:
     """Write NAME.csv, then NAME.json, which says that the measurement is whole; `asked` is what it was made for."""
     with replacing(folder / f"{name}.csv") as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("repeat", *COLUMNS))
-        for r, table in enumerate(report.tables):
+        for r, table in enumerate(results.tables):
             writer.writerows([r, *row] for row in table.tolist())
-    write_json(folder / f"{name}.json", {"asked": asked, "report": report.as_dict()})
+    write_json(folder / f"{name}.json", {"asked": asked, "report": results.as_dict()})
 
 
 def load_measured(folder: Path, name: str, asked: dict[str, Any]) -> Measured | None:
@@ -114,12 +114,12 @@ def load_measured(folder: Path, name: str, asked: dict[str, Any]) -> Measured | 
         raise DataError(f"{folder / name} is damaged ({error}); remove {name}.json there to measure again") from error
     if content["asked"] != json.loads(json.dumps(asked)):
         return None
-    report = content["report"]
+    results = content["report"]
     return from_tables(
-        [rows[rows[:, 0] == r, 1:] for r in range(len(report["repeats"]))],
-        fold=report["fold"]["index"],
-        novel=report["fold"]["novel"],
-        seeds=tuple(r["seed"] for r in report["repeats"]),
-        hashes=tuple(r["episode_sha256"] for r in report["repeats"]),
-        checkpoint=report["checkpoint"].get("sha256", ""),
+        [rows[rows[:, 0] == r, 1:] for r in range(len(results["repeats"]))],
+        fold=results["fold"]["index"],
+        novel=results["fold"]["novel"],
+        seeds=tuple(r["seed"] for r in results["repeats"]),
+        hashes=tuple(r["episode_sha256"] for r in results["repeats"]),
+        checkpoint=results["checkpoint"].get("sha256", ""),
     )

@@ -173,7 +173,7 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
         benchmark = Benchmark.of(
             opened, protocol=plan.protocol, episodes=plan.episodes, repeats=plan.repeats, progress=progress
         )
-        report = evaluate(
+        results = evaluate(
             opened.model,
             benchmark,
             workers=plan.workers,
@@ -182,7 +182,7 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
             progress=progress,
             title=f"{cell.name}, {measure.name}",
         )
-        save_measured(folder, measure.name, report, _asked(plan, measure))
+        save_measured(folder, measure.name, results, _asked(plan, measure))
 
 
 @dataclass

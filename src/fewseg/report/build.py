@@ -54,11 +54,11 @@ def comparison_rows(entries: Sequence[Entry], *, notes: Mapping[str, str] | None
     return tuple(rows)
 
 
-def class_scores(report: Results, others: Mapping[str, Results]) -> tuple[ClassScores, ...]:
+def class_scores(results: Results, others: Mapping[str, Results]) -> tuple[ClassScores, ...]:
     """IoU of every novel class with its bootstrap interval, marked with what `others` reach."""
-    table = np.concatenate(report.tables)
+    table = np.concatenate(results.tables)
     scores = []
-    for class_id, name in zip(report.fold["novel"], report.fold["novel_names"], strict=True):
+    for class_id, name in zip(results.fold["novel"], results.fold["novel_names"], strict=True):
         rows = table[table[:, 0] == class_id]
         interval = bootstrap_interval(table, [class_id]) if len(rows) else None
         marks = {other: r.class_iou[name] for other, r in others.items()}
@@ -86,17 +86,17 @@ def confusions(entries: Sequence[Entry]) -> tuple[Confusion, ...]:
     return (*means, *per_class)
 
 
-def class_confusions(report: Results, *, group: str = "") -> tuple[Confusion, ...]:
+def class_confusions(results: Results, *, group: str = "") -> tuple[Confusion, ...]:
     """For every novel class that was drawn: the shares of its predicted foreground on itself, background and others."""
-    table, pixels = np.concatenate(report.tables), np.concatenate(report.foreground_on)
+    table, pixels = np.concatenate(results.tables), np.concatenate(results.foreground_on)
     found = []
-    for class_id, name in zip(report.fold["novel"], report.fold["novel_names"], strict=True):
+    for class_id, name in zip(results.fold["novel"], results.fold["novel_names"], strict=True):
         sums = pixels[table[:, 0] == class_id].sum(0)
         if (table[:, 0] == class_id).any():
             shares = sums / sums.sum() if sums.any() else np.full(len(sums), np.nan)
             others = {
                 other: float(shares[c])
-                for c, other in enumerate(report.class_names, 1)
+                for c, other in enumerate(results.class_names, 1)
                 if c != class_id and shares[c] > 0
             }
             found.append(Confusion(name, float(shares[class_id]), float(shares[0]), others, group=group))
@@ -116,13 +116,13 @@ def mean_confusion(name: str, rows: Sequence[Confusion], *, group: str = "") -> 
     return Confusion(name, itself, background, others, group=group)
 
 
-def protocol_section(report: Results) -> Section:
+def protocol_section(results: Results) -> Section:
     """The protocol record, seeds, and the hashes of episodes and annotations."""
     record = [
-        (key, _text(value)) for key, value in report.protocol.items() if key not in ("seeds", "repeats", "episodes")
+        (key, _text(value)) for key, value in results.protocol.items() if key not in ("seeds", "repeats", "episodes")
     ]
-    repeats = [(f"episodes, seed {r.seed}", f"{r.episodes}, SHA-256 {r.episode_sha256}") for r in report.repeats]
-    rows = (*record, *repeats, ("annotations", f"SHA-256 {report.source_sha256}"), *report.versions.items())
+    repeats = [(f"episodes, seed {r.seed}", f"{r.episodes}, SHA-256 {r.episode_sha256}") for r in results.repeats]
+    rows = (*record, *repeats, ("annotations", f"SHA-256 {results.source_sha256}"), *results.versions.items())
     return Section("Protocol and versions", header=("rule", "value"), rows=rows)
 
 
@@ -134,29 +134,29 @@ def model_section(entries: Sequence[Entry]) -> Section:
     return Section("Models", header=("option", *(e.name for e in entries)), rows=rows)
 
 
-def _model_facts(report: Results) -> dict[str, str]:
-    weights = report.weights
+def _model_facts(results: Results) -> dict[str, str]:
+    weights = results.weights
     return {
-        "method": report.method,
-        **{key: _text(value) for key, value in report.options.items()},
-        "parameters trained": f"{report.parameters['trained']:,} of {report.parameters['all']:,}",
+        "method": results.method,
+        **{key: _text(value) for key, value in results.options.items()},
+        "parameters trained": f"{results.parameters['trained']:,} of {results.parameters['all']:,}",
         "weights": str(weights.get("path", "the back-end's own")),
         "SHA-256 of the weights": str(weights.get("sha256", "–")),
     }
 
 
-def facts(report: Results) -> tuple[tuple[str, str], ...]:
+def facts(results: Results) -> tuple[tuple[str, str], ...]:
     """What the page's head says of the first entry."""
     return (
-        ("method", f"{report.method} on {report.backbone}"),
-        ("data", f"{report.source}, fold {report.fold['index']}, {report.shots}-shot"),
-        ("novel classes", ", ".join(report.fold["novel_names"])),
+        ("method", f"{results.method} on {results.backbone}"),
+        ("data", f"{results.source}, fold {results.fold['index']}, {results.shots}-shot"),
+        ("novel classes", ", ".join(results.fold["novel_names"])),
         (
             "protocol",
-            f"{report.protocol['name']}, {sum(r.episodes for r in report.repeats)} episodes, {report.image_size} px",
+            f"{results.protocol['name']}, {sum(r.episodes for r in results.repeats)} episodes, {results.image_size} px",
         ),
-        ("episodes", "SHA-256 " + ", ".join(r.episode_sha256[:16] for r in report.repeats)),
-        ("time", f"{report.seconds_per_episode:.2f} s per episode"),
+        ("episodes", "SHA-256 " + ", ".join(r.episode_sha256[:16] for r in results.repeats)),
+        ("time", f"{results.seconds_per_episode:.2f} s per episode"),
     )
 
 

@@ -65,12 +65,12 @@ def report_page(
 
 
 def target_panels(
-    opened: Mapping[str, Opened], benchmark: Benchmark, report: Results, *, each: int = 2
+    opened: Mapping[str, Opened], benchmark: Benchmark, results: Results, *, each: int = 2
 ) -> tuple[Panel, ...]:
-    """The best, median and worst episodes of the first repeat by the first model's `report`, as all predict them.
+    """The best, median and worst episodes of the first repeat by the first model's `results`, as all predict them.
 
     Models after the fourth are left out.
     """
     shown = list(opened.items())[: 1 + MAX_MARKS]
     caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
-    return episode_panels(caches, benchmark, report.tables[0], each=each)
+    return episode_panels(caches, benchmark, results.tables[0], each=each)
