@@ -40,6 +40,13 @@ class Episode:
     """(B, H, W) uint8: 0 background, 1..N base classes, 255 ignore; None where it is not needed."""
 
     @property
+    def truth(self) -> Tensor:
+        """`query_mask`; ValueError where it is unknown, so that there is nothing to learn from."""
+        if self.query_mask is None:
+            raise ValueError("the loss needs episode.query_mask")
+        return self.query_mask
+
+    @property
     def shots(self) -> int:
         """Number of support images per episode."""
         return self.support_images.shape[1]

@@ -12,8 +12,8 @@ https://arxiv.org/abs/2203.07615.
     losses: CE(final) + CE(meta)
 
 The step from PFENet: [f3, f2], prototype and prior are the same (models/parts/prior_guided.py). One ASPP takes the
-place of its four sizes. New are the base learner (models/parts/base_learner.py), the ensemble with it and the weights of the
-shots (models/parts/ensemble.py), all three of which HDMNet takes over. The paper's generalised evaluation is
+place of its four sizes. New are the base learner (models/parts/base_learner.py), the ensemble with it and the weights
+of the shots (models/parts/ensemble.py), all three of which HDMNet takes over. The paper's generalised evaluation is
 evaluation/generalised.py. No departure in what is computed: with released weights the numbers are the released ones.
 """
 
@@ -143,11 +143,9 @@ class BAM(FewShotSegmenter):
         return Prediction(resize_ac(final, size), aux=aux, correlations=(prior.squeeze(1),))
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
-        if episode.query_mask is None:
-            raise ValueError("the loss needs episode.query_mask")
         return {
-            "final": cross_entropy(prediction.logits, episode.query_mask),
-            "meta": cross_entropy(prediction.aux["meta"], episode.query_mask),
+            "final": cross_entropy(prediction.logits, episode.truth),
+            "meta": cross_entropy(prediction.aux["meta"], episode.truth),
         }
 
     def logged(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:

@@ -205,13 +205,11 @@ class HDMNet(FewShotSegmenter):
     # 3.4: losses, and what is trained.
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
-        if episode.query_mask is None:
-            raise ValueError("the loss needs episode.query_mask")
-        terms = {"final": ops.cross_entropy(prediction.logits, episode.query_mask)}
+        terms = {"final": ops.cross_entropy(prediction.logits, episode.truth)}
         if "meta" in prediction.aux:
-            terms["meta"] = ops.cross_entropy(prediction.aux["meta"], episode.query_mask)
+            terms["meta"] = ops.cross_entropy(prediction.aux["meta"], episode.truth)
         if self.distill:
-            terms["distill"] = distillation(prediction.correlations, episode.query_mask, temperature=self.temperature)
+            terms["distill"] = distillation(prediction.correlations, episode.truth, temperature=self.temperature)
         return terms
 
     def logged(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:

@@ -101,10 +101,8 @@ class HSNet(FewShotSegmenter):
         return pyramid
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
-        if episode.query_mask is None:
-            raise ValueError("the loss needs episode.query_mask")
         # released: trained with one shot, and without an ignore label
-        return {"final": cross_entropy(prediction.aux["shots"][:, 0], episode.query_mask == 1)}
+        return {"final": cross_entropy(prediction.aux["shots"][:, 0], episode.truth == 1)}
 
 
 def vote(shots: Tensor) -> Tensor:

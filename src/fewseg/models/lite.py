@@ -161,17 +161,15 @@ class Lite(FewShotSegmenter):
         return torch.cat(priors, 1).detach()
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
-        if episode.query_mask is None:
-            raise ValueError("the loss needs episode.query_mask")
         h, w = prediction.extra["final"].shape[-2:]
         # twice the fine grid: the whole image's pixels cost a quarter of a step, and say little more
-        labels = ops.resize_nearest(episode.query_mask.unsqueeze(1).float(), (2 * h, 2 * w))[:, 0]
+        labels = ops.resize_nearest(episode.truth.unsqueeze(1).float(), (2 * h, 2 * w))[:, 0]
         terms = {}
         for name, weight in (("final", 1.0), ("coarse", 0.4)):
             logits = ops.resize(prediction.extra[name], (2 * h, 2 * w))
             terms[name] = weight * ops.cross_entropy(logits, labels)
             terms[f"{name}_dice"] = weight * dice(logits, labels)
-        terms["distill"] = 0.3 * distillation(prediction.correlations, episode.query_mask)
+        terms["distill"] = 0.3 * distillation(prediction.correlations, episode.truth)
         if episode.query_base_mask is not None:
             terms["base"] = 0.5 * self.base_heads.loss(prediction.extra["heads"], episode.query_base_mask)
         return terms

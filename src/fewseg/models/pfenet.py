@@ -135,10 +135,8 @@ class PFENet(FewShotSegmenter):
         return Prediction(resize_ac(logits, size), aux=aux, correlations=(prior.squeeze(1),))
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
-        if episode.query_mask is None:
-            raise ValueError("the loss needs episode.query_mask")
-        inner = [cross_entropy(logits, episode.query_mask) for logits in prediction.aux["inner"].unbind(1)]
-        return {"final": cross_entropy(prediction.logits, episode.query_mask), "inner": torch.stack(inner).mean()}
+        inner = [cross_entropy(logits, episode.truth) for logits in prediction.aux["inner"].unbind(1)]
+        return {"final": cross_entropy(prediction.logits, episode.truth), "inner": torch.stack(inner).mean()}
 
 
 class Enrichment(nn.Module):

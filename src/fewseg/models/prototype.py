@@ -88,9 +88,7 @@ class _FrozenMatcher(FewShotSegmenter):
         return Prediction(resize_ac(SCALE * cosines, size), correlations=(correlation,))
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
-        if episode.query_mask is None:
-            raise ValueError("the loss needs episode.query_mask")
-        return {"final": cross_entropy(prediction.logits, episode.query_mask)}
+        return {"final": cross_entropy(prediction.logits, episode.truth)}
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
         return []
