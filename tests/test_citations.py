@@ -52,8 +52,10 @@ def test_every_module_that_a_page_names_is_there(page):
         folder = ROOT / ("src/fewseg" if place == "fewseg" else place)
         while rest and (folder / rest[0]).is_dir():
             folder, rest = folder / rest[0], rest[1:]
-        file = folder / f"{rest[0]}.py" if rest and (folder / f"{rest[0]}.py").is_file() else folder / "__init__.py"
-        rest = rest if file.stem == "__init__" else rest[1:]
+        stub = folder / "__init__.pyi"
+        file = stub if stub.is_file() else folder / "__init__.py"
+        if rest and (folder / f"{rest[0]}.py").is_file():
+            file, rest = folder / f"{rest[0]}.py", rest[1:]
         assert all(re.search(rf"\b{part}\b", file.read_text()) for part in rest), f"{name} is not in {file}"
 
 

@@ -209,6 +209,22 @@ def test_a_class_unknown_to_the_base_learner_needs_no_index(name: str, shots: in
         assert_same(model.match(query, support, size=batch.size), predict(model, batch))
 
 
+def test_hdmnet_works_without_its_base_learner() -> None:
+    torch.manual_seed(0)
+    model = create_model("hdmnet", backbone="timm/test_resnet", image_size=64, base_learner=False)
+    batch = episode(2, 1)
+    prediction = model(batch)
+    assert not prediction.aux
+    torch.stack(list(model.loss(prediction, batch).values())).sum().backward()
+    assert all(p.grad is not None for p in model.trainable_parameters())
+    cached = model.match(
+        model.encode_query(batch.query_image),
+        model.encode_support(batch.support_images, batch.support_masks),
+        size=SIZE,
+    )
+    assert cached.logits.shape == (2, 2, *SIZE)
+
+
 def test_lite_on_all_stages_takes_stored_features_in_any_order() -> None:
     torch.manual_seed(0)
     model = create_model("lite", backbone="lite0", base_classes=3, image_size=64, all_stages=True).eval()
