@@ -192,7 +192,7 @@ def test_a_run_is_never_overwritten_nor_mixed(toy: type[Toy], tmp_path: Path) ->
         (("train.precision=13-bits",), "train.accelerator=auto"),
         (("train.accelerator=abacus",), "train.accelerator=abacus"),
         (("train.validation=base", "train.held_out=15"), "cannot hold out 15"),
-        (("data.level=hard",), "choose simple or complex"),
+        (("data.level=hard",), "unknown level 'hard'; choose simple, complex"),
         (("model.name=prototype", "model.backbone=timm/test_resnet"), "nothing to train"),
         (("model.name=dense", "model.backbone=timm/test_resnet"), "nothing to train"),
     ],
