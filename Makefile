@@ -7,12 +7,15 @@ BIN := $(VENV)/bin
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q
 
-.PHONY: demo check test lint types imports security audit clean
+.PHONY: demo check test fast-tests lint types imports security audit clean
 
 demo: $(VENV)/.installed
 	@out=runs/demo; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-$$n; done; $(BIN)/fewseg demo --out $$out
 
-check: lint types imports
+check: $(VENV)/.installed-dev
+	$(MAKE) -j 2 lint types imports fast-tests
+
+fast-tests: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow and not browser and not distributed and not gpu"
 
 test: lint types imports security

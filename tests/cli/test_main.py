@@ -61,7 +61,7 @@ def commands() -> dict[str, Any]:
 def test_help_tells_every_option(words: tuple[str, ...], fewseg: Fewseg) -> None:
     result = fewseg(*words, "--help")
     assert result.code == 0
-    for parameter in commands()[words].params:
+    for parameter in (p for p in commands()[words].params if not getattr(p, "hidden", False)):
         names = [o for o in parameter.opts if o.startswith("--")] or [parameter.name.upper()]
         assert all(name in result.out or name.lower() in result.out for name in names)
 
@@ -148,6 +148,7 @@ def test_a_photo_that_cannot_be_read_is_listed_and_the_others_are_done(
     assert "Traceback" not in result.err
 
 
+@pytest.mark.slow
 def test_released_weights_are_converted_and_evaluated(fewseg: Fewseg, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_model("pfenet", backbone="timm/test_resnet", image_size=473)
@@ -168,6 +169,7 @@ def test_methods_are_compared_on_a_data_set_by_its_name(fewseg: Fewseg, tmp_path
     assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]] == ["method", "prototype", "dense"]
 
 
+@pytest.mark.slow
 def test_what_a_released_file_holds_need_not_be_told(fewseg: Fewseg, tmp_path: Path) -> None:
     state = create_model("pfenet", backbone="vgg16_bn").state_dict()
     torch.save({"state_dict": {f"module.{n}": t for n, t in state.items()}}, tmp_path / "weights.pth")

@@ -283,13 +283,15 @@ def everything(prediction: Prediction) -> dict[str, Tensor]:
     return {"logits": prediction.logits, **prediction.aux, **maps}
 
 
-METHODS = [("hdmnet", "resnet50-ds", k) for k in (1, 2)] + [
+METHODS = [
     *((name, "timm/test_resnet", 2) for name in sorted(registry.classes("model"))),
-    ("hdmnet", "vgg16_bn", 1),
     ("hdmnet", "timm/test_vit", 1),
-    ("hsnet", "resnet50", 2),
     ("lite", "lite0", 1),
     ("bam", "lite0", 1),
+    pytest.param("hdmnet", "resnet50-ds", 1, marks=pytest.mark.slow),
+    pytest.param("hdmnet", "resnet50-ds", 2, marks=pytest.mark.slow),
+    pytest.param("hdmnet", "vgg16_bn", 1, marks=pytest.mark.slow),
+    pytest.param("hsnet", "resnet50", 2, marks=pytest.mark.slow),
 ]
 
 
@@ -367,6 +369,7 @@ def test_compiling_that_fails_is_told_and_undone(view: Any, monkeypatch: pytest.
         assert torch.equal(model(episode).logits, before)
 
 
+@pytest.mark.slow
 def test_a_compiled_back_end_gives_the_same(view: Any) -> None:
     model, episode = view.eval(), small_episode(1, 1, 0.2)
     with torch.inference_mode():

@@ -120,6 +120,7 @@ def test_a_report_holds_every_part_and_true_numbers(run: Path) -> None:
     assert ious == sorted(ious, reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["hsnet", "bam"])
 def test_pictures_have_the_querys_own_size_under_every_protocol(run: Path, protocol: str) -> None:
     words = [*DATA, "data.images=30"]

@@ -32,6 +32,7 @@ def hdmnet_run(base_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return train(hdmnet_config(f"base.recipe={base_recipe}"), run)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_configuration_metrics_and_models(hdmnet_run: Path, base_recipe: Path) -> None:
     assert {f.name for f in hdmnet_run.iterdir()} == {
         "base", "best", "config.yaml", "last", "metrics.jsonl", "run.json", "state.previous.pt", "state.pt"
@@ -48,6 +49,7 @@ def test_a_run_leaves_configuration_metrics_and_models(hdmnet_run: Path, base_re
     assert load_model(hdmnet_run).name == "hdmnet"
 
 
+@pytest.mark.slow
 def test_frozen_parts_are_the_base_learner_s_and_the_rest_is_trained(hdmnet_run: Path) -> None:
     base, last = weights(hdmnet_run / "base" / "last"), weights(hdmnet_run / "last")
     for name, tensor in base.items():
@@ -61,17 +63,20 @@ def test_frozen_parts_are_the_base_learner_s_and_the_rest_is_trained(hdmnet_run:
     assert all(torch.equal(t, last[n]) for n, t in start.state_dict().items() if n not in trained and n not in base)
 
 
+@pytest.mark.slow
 def test_a_base_learner_trained_before_gives_the_same_model(hdmnet_run: Path, tmp_path: Path) -> None:
     run = train(hdmnet_config(f"base.run={hdmnet_run / 'base'}"), tmp_path / "run")
     assert not (run / "base").exists()
     assert_equal(weights(run / "last"), weights(hdmnet_run / "last"))
 
 
+@pytest.mark.slow
 def test_a_base_learner_of_another_fold_is_refused(hdmnet_run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="trained on the base classes"):
         train(hdmnet_config(f"base.run={hdmnet_run / 'base'}", "data.fold=1"), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bits_whatever_the_workers(toy: type[Toy], tmp_path: Path) -> None:
     runs = [train(toy_config(f"train.workers={n}"), tmp_path / f"run{i}") for i, n in enumerate((0, 0, 1, 2))]
     for run in runs[1:]:
@@ -111,7 +116,7 @@ RESUMED = {
 }
 
 
-@pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.parametrize("name", ["accumulating", *(pytest.param(n, marks=pytest.mark.slow) for n in ("adamw", "sgd"))])
 def test_a_stopped_run_resumes_to_the_same_bits(toy: type[Toy], name: str, tmp_path: Path) -> None:
     config = toy_config("train.validation=base", "train.held_out=2", *RESUMED[name])
     whole = train(config, tmp_path / "whole")
@@ -187,7 +192,7 @@ def test_a_run_is_never_overwritten_nor_mixed(toy: type[Toy], tmp_path: Path) ->
         (("train.precision=13-bits",), "train.accelerator=auto"),
         (("train.accelerator=abacus",), "train.accelerator=abacus"),
         (("train.validation=base", "train.held_out=15"), "cannot hold out 15"),
-        (("data.level=hard",), "choose simple or complex"),
+        (("data.level=hard",), "unknown level 'hard'; choose simple, complex"),
         (("model.name=prototype", "model.backbone=timm/test_resnet"), "nothing to train"),
         (("model.name=dense", "model.backbone=timm/test_resnet"), "nothing to train"),
     ],
@@ -324,6 +329,7 @@ def test_training_on_cached_features_repeats_and_resumes(toy: type[Toy], tmp_pat
     assert lines(run) == lines(whole)
 
 
+@pytest.mark.slow
 def test_hdmnet_trains_on_cached_features(hdmnet_run: Path, tmp_path: Path) -> None:
     words = (f"base.run={hdmnet_run / 'base'}", "train.cache_features=true", "train.epochs=1")
     run = train(hdmnet_config(*words), tmp_path / "run")

@@ -113,6 +113,7 @@ def test_run_lengths_of_any_mask(tmp_path_factory: pytest.TempPathFactory, seed:
     np.testing.assert_array_equal(file.labels(1), mask)
 
 
+@pytest.mark.slow
 def test_many_images_are_counted_by_processes(tmp_path: Path) -> None:
     images = {f"{n}.jpg": [(1 + n % 3, trees.square(n % 7, 3, 2 + n % 20))] for n in range(1100)}
     path = tmp_path / "a.json"

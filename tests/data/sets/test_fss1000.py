@@ -54,6 +54,7 @@ def test_what_is_missing_is_told(fss: Path, tmp_path: Path) -> None:
         Fss1000(root=str(tmp_path / "nothing"))
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_do_not_fit_a_byte(tmp_path: Path) -> None:
     names = [f"{n:04d}" for n in range(300)]
     trees.write_fss(tmp_path, {"train": names[:280], "val": names[280:290], "test": names[290:]}, images=2)

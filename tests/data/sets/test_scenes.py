@@ -117,6 +117,7 @@ def test_the_loaded_labels_agree_with_the_index(level, subset, i):
     np.testing.assert_array_equal(np.bincount(labels.ravel(), minlength=256)[:21], source.index.counts[i])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_every_class_is_large_enough_in_several_images(level, subset):
