@@ -36,8 +36,8 @@ def test_a_method_added_as_the_page_says_trains_evaluates_and_is_compared(page: 
     assert [e.name for e in entries] == ["nearest-mean", "prototype"]
     opened = open_target(str(run), [])
     report = evaluate(opened.model, Benchmark.of(opened, episodes=5, repeats=1), workers=0)
-    assert report.miou == entries[0].report.miou
-    assert report.repeats[0].episode_sha256 == entries[1].report.repeats[0].episode_sha256
+    assert report.miou == entries[0].results.miou
+    assert report.repeats[0].episode_sha256 == entries[1].results.repeats[0].episode_sha256
     assert 0 <= report.miou <= 1
 
 

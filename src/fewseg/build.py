@@ -34,6 +34,14 @@ def create_model(
     return model
 
 
+def configured_model(config: Config, **more: Any) -> Any:
+    """The model that a configuration names, with `more` arguments of `create_model`."""
+    chosen = config.model
+    return create_model(
+        chosen.name, backbone=chosen.backbone, weights=chosen.weights, shots=config.data.shots, **more, **chosen.options
+    )
+
+
 def construct(name: str, arguments: dict[str, Any], *, common: dict[str, Any]) -> Any:
     """`common` arguments are passed only where the method knows them."""
     known = registry.options(registry.method_class(name))

@@ -33,12 +33,12 @@ def entries():
 
 def test_all_models_see_the_same_episodes_and_the_first_is_the_reference(entries):
     assert [e.name for e in entries] == ["prototype", "dense"]
-    hashes = [[r.episode_sha256 for r in e.report.repeats] for e in entries]
+    hashes = [[r.episode_sha256 for r in e.results.repeats] for e in entries]
     assert hashes[0] == hashes[1]
     assert entries[0].p_value is None
     assert 0 <= entries[1].p_value <= 1
     assert all(e.seconds > 0 for e in entries)
-    weights = [4 * e.report.parameters["all"] for e in entries]
+    weights = [4 * e.results.parameters["all"] for e in entries]
     assert all(e.peak_bytes is None or e.peak_bytes >= w for e, w in zip(entries, weights, strict=True))
 
 
@@ -46,8 +46,8 @@ def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
     text = as_csv(entries)
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
     assert list(rows[0]) == list(COLUMNS)
-    assert float(rows[1]["mIoU"]) == pytest.approx(100 * entries[1].report.miou, abs=0.005)
-    assert entries[0].report.repeats[0].episode_sha256[:16] in text
+    assert float(rows[1]["mIoU"]) == pytest.approx(100 * entries[1].results.miou, abs=0.005)
+    assert entries[0].results.repeats[0].episode_sha256[:16] in text
     latex = as_latex(entries)
     line = next(x for x in latex.splitlines() if x.startswith("dense"))
     cells = [cell.strip() for cell in line.removesuffix(chr(92) * 2).split("&")]
@@ -123,11 +123,11 @@ def test_released_files_of_any_back_end_are_compared(tmp_path):
         workers=0,
     )
     assert found[1].name == "pfenet (released)"
-    assert found[1].report.backbone == "vgg16_bn"
+    assert found[1].results.backbone == "vgg16_bn"
 
 
 def test_p_value_is_small_only_where_the_difference_is_sure(entries):
-    report = entries[0].report
+    report = entries[0].results
     assert paired_p_value(report, report) == 1
     table = np.concatenate(report.tables)
     perfect = table.copy()
@@ -156,4 +156,4 @@ def test_peak_memory_sees_a_large_array():
 def test_workers_change_no_digit(entries):
     torch.manual_seed(0)
     again = compared(["prototype"], WORDS, episodes=8, repeats=2, workers=1)
-    assert again[0].report.miou == entries[0].report.miou
+    assert again[0].results.miou == entries[0].results.miou

@@ -51,7 +51,7 @@ def entries(run: Path) -> list[Entry]:
 
 
 def test_a_saved_evaluation_is_read_back_with_its_rows(run: Path, entries: list[Entry]) -> None:
-    saved, measured = Results.load(run / "results.json"), entries[0].report
+    saved, measured = Results.load(run / "results.json"), entries[0].results
     for name in ("tables", "foreground_on"):
         for a, b in zip(getattr(saved, name), getattr(measured, name), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -83,7 +83,7 @@ def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch:
 
     monkeypatch.setattr(compare_module, "evaluate", refuse)
     taken = compared([str(run)], DATA, episodes=8, repeats=2, reuse=True)
-    assert taken[0].report.miou == Results.load(run / "results.json").miou
+    assert taken[0].results.miou == Results.load(run / "results.json").miou
     for changed in ({"episodes": 9}, {"repeats": 1}, {"shots": 2}, {"reuse": False}, {"protocol": "bam"}):
         with pytest.raises(AssertionError, match="measured again"):
             compared([str(run)], DATA, **({"episodes": 8, "repeats": 2, "reuse": True} | changed))
@@ -100,7 +100,7 @@ def test_an_evaluation_of_0_1_is_taken_too(run: Path, monkeypatch: pytest.Monkey
     (tmp_path / "run" / "report.json").write_text(json.dumps(record))
     monkeypatch.delattr(compare_module, "evaluate")
     (taken,) = compared([str(tmp_path / "run")], DATA, episodes=8, repeats=2, reuse=True)
-    assert taken.report.miou == Results.load(run / "results.json").miou
+    assert taken.results.miou == Results.load(run / "results.json").miou
     assert fewseg.Report is Results
 
 
@@ -130,7 +130,7 @@ def test_pictures_have_the_querys_own_size_under_every_protocol(run: Path, proto
 
 
 def test_confusion_is_the_share_of_the_predicted_pixels(entries: list[Entry]) -> None:
-    report = entries[0].report
+    report = entries[0].results
     first = class_confusions(report)[0]
     assert first.itself + first.background + sum(first.others.values()) == pytest.approx(1)
     assert first.name not in first.others

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from fewseg.cli.options import Target
 from fewseg.errors import UsageError
 
 
 def export(
-    target: Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")],
+    target: Target,
     onnx: Annotated[Path | None, typer.Option(help="Folder for support.onnx and match.onnx.")] = None,
     slim: Annotated[
         Path | None, typer.Option(help="Folder for the trained weights alone, in 16 bits: fewseg brings the back-end.")

@@ -17,6 +17,7 @@ import fewseg
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
+from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Target, Targets, Workers
 from fewseg.cli.printing import console, print_generalised, print_results
 from fewseg.cli.report import check_tables, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
@@ -66,8 +67,6 @@ Words = Annotated[
         help="Recipes (a method, a data set, a YAML file) and overrides such as `data.fold=1 train.lr=1e-3`."
     ),
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
-Workers = Annotated[int, typer.Option(min=0, help="Loader processes; the numbers never depend on it.")]
 
 
 @app.command()
@@ -103,7 +102,7 @@ def train(
 
 @app.command()
 def evaluate(
-    target: Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")],
+    target: Target,
     words: Words = None,
     protocol: Annotated[
         str,
@@ -112,10 +111,10 @@ def evaluate(
             "fewseg-generalised, bam-generalised. See docs/protocols.md."
         ),
     ] = "fewseg",
-    shots: Annotated[int | None, typer.Option(min=1, help="Supports per episode [the model's].")] = None,
-    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Repeats [the protocol's].")] = None,
-    episodes_file: Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")] = None,
+    shots: Shots = None,
+    episodes: Episodes = None,
+    repeats: Repeats = None,
+    episodes_file: EpisodesFile = None,
     support_mask: Annotated[bool, typer.Option(help="HDMNet: use the support mask at test time.")] = True,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored episode: a little better, twice the time.")
@@ -128,9 +127,7 @@ def evaluate(
         str | None, typer.Option(help="Generalised protocols: whose word comes first, final or base [final].")
     ] = None,
     workers: Workers = 2,
-    cache_gb: Annotated[
-        float, typer.Option(min=0, help="Memory for encoded images; the numbers never depend on it.")
-    ] = 2.0,
+    cache_gb: CacheGb = 2.0,
     file_gb: Annotated[
         float, typer.Option(min=0, help="Largest temporary file for encoded images that memory has no room for.")
     ] = 16.0,
@@ -196,22 +193,17 @@ def evaluate(
 
 @app.command(name="compare")
 def compare_models(
-    targets: Annotated[
-        list[str],
-        typer.Argument(
-            help="Run directories, saved models, training-free methods; a data set, overrides such as `data.root=DIR`."
-        ),
-    ],
+    targets: Targets,
     released: Annotated[
         list[str] | None, typer.Option(help="METHOD=FILE: released weights; their back-end is found.")
     ] = None,
     protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
-    shots: Annotated[int | None, typer.Option(min=1, help="[the first target's]")] = None,
-    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="[the protocol's]")] = None,
-    episodes_file: Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")] = None,
+    shots: Shots = None,
+    episodes: Episodes = None,
+    repeats: Repeats = None,
+    episodes_file: EpisodesFile = None,
     workers: Workers = 2,
-    cache_gb: Annotated[float, typer.Option(min=0, help="Memory for encoded images.")] = 2.0,
+    cache_gb: CacheGb = 2.0,
     device: Device = "auto",
     published: Annotated[
         bool, typer.Option("--published", help="Add the papers' numbers in a column; only on their full data sets.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Targets, Workers
 from fewseg.errors import UsageError
 from fewseg.progress import Bars
 
@@ -18,25 +19,20 @@ TABLES = (".csv", ".tex", ".html")
 
 
 def report(
-    targets: Annotated[
-        list[str],
-        typer.Argument(
-            help="Run directories, saved models, training-free methods; a data set, overrides such as `data.root=DIR`."
-        ),
-    ],
+    targets: Targets,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     figures: Annotated[
         Path | None, typer.Option(help="Also write every figure into this folder, as PDF and PNG.")
     ] = None,
     protocol: Annotated[str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet.")] = "fewseg",
-    shots: Annotated[int | None, typer.Option(min=1, help="Supports per episode [the first target's].")] = None,
-    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Repeats [the protocol's].")] = None,
-    episodes_file: Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")] = None,
+    shots: Shots = None,
+    episodes: Episodes = None,
+    repeats: Repeats = None,
+    episodes_file: EpisodesFile = None,
     panels: Annotated[int, typer.Option(min=0, help="Episodes to draw of the best, the median and the worst.")] = 2,
-    workers: Annotated[int, typer.Option(min=0, help="Loader processes; the numbers never depend on it.")] = 2,
-    cache_gb: Annotated[float, typer.Option(min=0, help="Memory for encoded images.")] = 2.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    workers: Workers = 2,
+    cache_gb: CacheGb = 2.0,
+    device: Device = "auto",
 ) -> None:
     """Write a report on a run as one HTML file: scores, curves, episodes in pictures, confusions; others beside it.
 

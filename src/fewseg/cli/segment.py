@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from fewseg.cli.options import Device
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars
 
@@ -69,7 +70,7 @@ def segment(
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored photo: a little better, twice the time.")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Find the classes of annotated photos in other photos: masks of each photo's own size, and overlays.
 
@@ -108,7 +109,7 @@ def page(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="[the first free one from 7860]")] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Serve a page on this machine: mark objects in photos with the mouse, see and download masks of others.
 

@@ -39,7 +39,7 @@ class Entry:
     """One model's line."""
 
     name: str
-    report: Results
+    results: Results
     p_value: float | None
     """Two-sided, from a paired bootstrap over episodes against the first model; None for the first itself."""
     peak_bytes: int | None
@@ -51,7 +51,7 @@ class Entry:
 
     def cells(self) -> tuple[str, ...]:
         """The line's texts, by `COLUMNS`; IoUs in per cent."""
-        r = self.report
+        r = self.results
         return (
             self.name,
             *(f"{100 * v:.2f}" for v in (r.miou, *r.interval)),
@@ -90,7 +90,7 @@ def compare(
         results = saved or evaluate(
             one.model, own, workers=workers, cache_gb=cache_gb, weights=one.weights, progress=progress
         )
-        p_value = paired_p_value(results, entries[0].report) if entries else None
+        p_value = paired_p_value(results, entries[0].results) if entries else None
         printed = _published(one.model, results) if published else None
         entries.append(Entry(name, results, p_value, cost and cost.peak_bytes, cost and cost.seconds, printed))
     return entries
@@ -194,7 +194,7 @@ def as_latex(entries: Sequence[Entry]) -> str:
 
 def describe(entries: Sequence[Entry]) -> str:
     """Data, fold, shots, protocol, episodes and hashes in a line."""
-    r = entries[0].report
+    r = entries[0].results
     hashes = ", ".join(repeat.episode_sha256[:16] for repeat in r.repeats)
     counts = sum(repeat.episodes for repeat in r.repeats)
     return (

@@ -52,13 +52,13 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
     benchmark = Benchmark.draw(source, fold, shots=config.data.shots, episodes=episodes, repeats=1)
     benchmark.lists[0].save(out / "episodes.csv")
     models = demo_models(run, config)
-    reports = {
+    results = {
         name: evaluate(model, benchmark, weights=_weights(run), progress=progress, title=name)
         for name, model in models.items()
     }
-    reports["HDMNet"].save(out / "results.json")
+    results["HDMNet"].save(out / "results.json")
     segment_some(models["HDMNet"], benchmark, out, progress=progress)
-    page = demo_page(out, run, reports, models, benchmark)
+    page = demo_page(out, run, results, models, benchmark)
     return write_report(out / "report.html", page)
 
 
@@ -108,15 +108,15 @@ def segment_some(model: FewShotSegmenter, benchmark: Benchmark, out: Path, *, pr
 def demo_page(
     out: Path,
     run: Path,
-    reports: dict[str, Results],
+    results: dict[str, Results],
     models: dict[str, FewShotSegmenter],
     benchmark: Benchmark,
 ) -> ReportPage:
     """The page: HDMNet against its own ablation and two baselines, on the same episodes."""
-    main = reports["HDMNet"]
+    main = results["HDMNet"]
     entries = [
-        Entry(name, report, paired_p_value(report, main) if name != "HDMNet" else None, None)
-        for name, report in reports.items()
+        Entry(name, found, paired_p_value(found, main) if name != "HDMNet" else None, None)
+        for name, found in results.items()
     ]
     notes = {WITHOUT_MASK: "same weights, every support pixel counts", PROTOTYPE: "same back-end, nothing trained"}
     caches = {name: FeatureCache(model) for name, model in models.items()}

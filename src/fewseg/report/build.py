@@ -20,13 +20,13 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "", notes: Mapping
 
     The page is about the first entry; `notes` explain entries by their names.
     """
-    main = entries[0].report
+    main = entries[0].results
     novel, episodes = main.fold["novel_names"], f"{sum(r.episodes for r in main.repeats)} episodes"
     return ReportPage(
         title or f"{entries[0].name} on {main.source}",
         subtitle=f"{len(novel)} novel classes, fold {main.fold['index']}, {main.shots}-shot, {episodes}.",
         rows=comparison_rows(entries, notes=notes),
-        per_class=class_scores(main, {e.name: e.report for e in entries[1 : 1 + MAX_MARKS]}),
+        per_class=class_scores(main, {e.name: e.results for e in entries[1 : 1 + MAX_MARKS]}),
         confusions=confusions(entries),
         facts=facts(main),
         sections=(*class_section(entries), model_section(entries), protocol_section(main)),
@@ -38,7 +38,7 @@ def comparison_rows(entries: Sequence[Entry], *, notes: Mapping[str, str] | None
     """The lines of the comparison; p, parameters, time and memory as further columns where they are known."""
     rows = []
     for i, e in enumerate(entries):
-        r = e.report
+        r = e.results
         columns = {} if len(entries) == 1 else {"p": "" if e.p_value is None else p_text(e.p_value)}
         columns |= {
             "parameters": f"{r.parameters['all'] / 1e6:.1f} M",
@@ -71,18 +71,18 @@ def class_section(entries: Sequence[Entry]) -> tuple[Section, ...]:
     """The IoU of every class by every entry, where there are more than the marks on the bars show."""
     if len(entries) <= 1 + MAX_MARKS:
         return ()
-    names = entries[0].report.fold["novel_names"]
-    rows = tuple((name, *(percent(e.report.class_iou[name]) for e in entries)) for name in names)
+    names = entries[0].results.fold["novel_names"]
+    rows = tuple((name, *(percent(e.results.class_iou[name]) for e in entries)) for name in names)
     return (Section("Every class, every method", "IoU in per cent.", ("class", *(e.name for e in entries)), rows),)
 
 
 def confusions(entries: Sequence[Entry]) -> tuple[Confusion, ...]:
     """Where the foreground of the first entry lies, class by class, after the mean over classes of every entry."""
     main = entries[0]
-    per_class = class_confusions(main.report, group="" if len(entries) == 1 else f"{main.name}, by class")
+    per_class = class_confusions(main.results, group="" if len(entries) == 1 else f"{main.name}, by class")
     if len(entries) == 1:
         return per_class
-    means = [mean_confusion(e.name, class_confusions(e.report), group="Mean over classes") for e in entries]
+    means = [mean_confusion(e.name, class_confusions(e.results), group="Mean over classes") for e in entries]
     return (*means, *per_class)
 
 
@@ -128,7 +128,7 @@ def protocol_section(results: Results) -> Section:
 
 def model_section(entries: Sequence[Entry]) -> Section:
     """What was measured: the options of every model, and its weights with their hash."""
-    found = [_model_facts(e.report) for e in entries]
+    found = [_model_facts(e.results) for e in entries]
     names = list(dict.fromkeys(name for one in found for name in one))
     rows = tuple((name, *(one.get(name, "–") for one in found)) for name in names)
     return Section("Models", header=("option", *(e.name for e in entries)), rows=rows)

@@ -59,7 +59,7 @@ def report_page(
     return replace(
         comparison_page(entries),
         curves=run_curves(runs),
-        panels=target_panels(opened, benchmark, entries[0].report, each=panels),
+        panels=target_panels(opened, benchmark, entries[0].results, each=panels),
         commands=(("this page", command),),
     )
 

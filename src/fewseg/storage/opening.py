@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewseg import registry
-from fewseg.build import create_model, create_source, pick_device
+from fewseg.build import configured_model, create_source, pick_device
 from fewseg.config import Config, load_config
 from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import UsageError
@@ -51,13 +51,7 @@ def open_target(
         raise UsageError(
             f"{config.model.name} must be trained first (fewseg train {target} ...); then give its run directory"
         )
-    model = create_model(
-        config.model.name,
-        backbone=config.model.backbone,
-        weights=config.model.weights,
-        shots=config.data.shots,
-        **config.model.options,
-    )
+    model = configured_model(config)
     return Opened(model.eval().to(pick_device(device)), config, None, None, {})
 
 

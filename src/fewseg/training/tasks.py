@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fewseg.build import create_model, create_source
+from fewseg.build import configured_model, create_source
 from fewseg.config import Config, TrainConfig
 from fewseg.data.dataset import BaseDataset, EpisodeDataset, GlobalSampler, Sample, base_lookup, make_loader
 from fewseg.data.episodes.sampling import TrainingEpisodes
@@ -110,14 +110,7 @@ class EpisodeTask(Task):
         self.source = create_source(config, "train", progress=progress)
         self.fold = training_fold(config, self.source)
         data, train = config.data, config.train
-        self.model = create_model(
-            config.model.name,
-            backbone=config.model.backbone,
-            weights=config.model.weights,
-            base_classes=len(self.fold.base),
-            shots=data.shots,
-            **config.model.options,
-        )
+        self.model = configured_model(config, base_classes=len(self.fold.base))
         if not self.model.trainable:
             raise UsageError(f"{config.model.name} has nothing to train; evaluate it as it is")
         self.episodes = TrainingEpisodes(
@@ -221,15 +214,8 @@ class BaseTask(Task):
         self.progress = progress
         self.source = create_source(config, "train", progress=progress)
         self.fold = training_fold(config, self.source)
-        model: Any = create_model(
-            "base",
-            backbone=config.model.backbone,
-            weights=config.model.weights,
-            base_classes=len(self.fold.base),
-            **config.model.options,
-        )
-        self.model = model
-        self.module = BaseObjective(model, freeze_backbone=config.train.backbone_factor == 0)
+        self.model = configured_model(config, base_classes=len(self.fold.base))
+        self.module = BaseObjective(self.model, freeze_backbone=config.train.backbone_factor == 0)
         mean = self.model.backbone.pixel_mean.flatten().tolist()
         transform = Augment(config.augment, self.model.image_size, mean=mean)
         self.dataset = BaseDataset(

@@ -1,0 +1,21 @@
+"""Options that several commands have, with their help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Target = Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")]
+Targets = Annotated[
+    list[str],
+    typer.Argument(
+        help="Run directories, saved models, training-free methods; a data set, overrides such as `data.root=DIR`."
+    ),
+]
+Shots = Annotated[int | None, typer.Option(min=1, help="Supports per episode [the model's, or the first target's].")]
+Episodes = Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")]
+Repeats = Annotated[int | None, typer.Option(min=1, help="Repeats [the protocol's].")]
+EpisodesFile = Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")]
+Workers = Annotated[int, typer.Option(min=0, help="Loader processes; the numbers never depend on it.")]
+CacheGb = Annotated[float, typer.Option(min=0, help="Memory for encoded images; the numbers never depend on it.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
