@@ -8,6 +8,7 @@ import trees
 from fewseg.data import index as index_module
 from fewseg.data.index import build_index
 from fewseg.data.sets.pascal5i import Pascal5i
+from fewseg.progress import Silent
 
 TRAIN = trees.many([1, 6], 3)
 
@@ -112,5 +113,9 @@ def test_progress_sees_every_image(voc: Path) -> None:
 
 def test_rows_are_in_the_order_of_ids(tmp_path: Path) -> None:
     ids = [f"{i}" for i in range(200)]
-    made = build_index(ids, lambda i: np.array([i, 2 * i]), classes=1, root=tmp_path, key="k", annotations=[])
+
+    def labels(i: int) -> np.ndarray:
+        return np.repeat(np.uint8([0, 1]), [i, 2 * i])
+
+    made = build_index(ids, labels, [tmp_path] * 200, classes=1, root=tmp_path, key="k", progress=Silent())
     assert made.counts[:, 1].tolist() == [2 * i for i in range(200)]

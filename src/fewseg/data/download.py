@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from fewseg.data.index import Progress
 from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.files import replacing
+from fewseg.progress import Silent
 
 _PIECE = 2**20
 _TRIES = 5
@@ -93,7 +93,7 @@ def download(
     root: str | Path,
     *,
     archives: Mapping[str, tuple[Archive, ...]] = ARCHIVES,
-    progress: Progress | None = None,
+    progress: Silent | None = None,
 ) -> None:
     """Fetch and unpack a data set into `root`; what is done already is left alone, what was broken off goes on.
 
@@ -138,7 +138,7 @@ def fetch(
     *,
     md5: str | None = None,
     size: int = 0,
-    progress: Progress | None = None,
+    progress: Silent | None = None,
     pause: float = 2.0,
 ) -> None:
     """Fetch a file of about `size` bytes; what an earlier call left in `target`.part is continued.
@@ -147,9 +147,9 @@ def fetch(
     before a broken connection is opened again.
     """
     part = _part(target)
-    pieces = _pieces(url, part, pause)
     missing = max(0, size - _size(part))
-    for _ in progress(pieces, f"fetching {target.name} (MiB)", -(-missing // _PIECE)) if progress else pieces:
+    show = progress or Silent()
+    for _ in show(_pieces(url, part, pause), f"fetching {target.name} (MiB)", -(-missing // _PIECE)):
         pass
     if md5 is not None and (found := _md5(part)) != md5:
         part.unlink()
@@ -157,7 +157,7 @@ def fetch(
     part.replace(target)
 
 
-def extract(archive: Path, directory: Path, *, limit: int | None = None, progress: Progress | None = None) -> None:
+def extract(archive: Path, directory: Path, *, limit: int | None = None, progress: Silent | None = None) -> None:
     """Unpack a .zip or .tar(.gz) file of `limit` bytes at most (None: as many as the disk has free).
 
     DataError, before anything is written, for a member that would land outside `directory`, that is a link or a device,
@@ -170,8 +170,7 @@ def extract(archive: Path, directory: Path, *, limit: int | None = None, progres
         with opened(archive) as package:
             members = list(_members(package))
             _check_members(archive, directory, members, limit)
-            steps = progress(members, f"unpacking {archive.name}", len(members)) if progress else members
-            for member in steps:
+            for member in (progress or Silent())(members, f"unpacking {archive.name}", len(members)):
                 path = directory / member.name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(path) as temporary, member.open() as source, open(temporary, "wb") as file:

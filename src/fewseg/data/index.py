@@ -7,7 +7,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,12 @@ from PIL import Image
 
 from fewseg.data.images import read_image
 from fewseg.data.source import SUBSETS, SourceIndex
-from fewseg.episode import IGNORE
 from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.files import replacing
+from fewseg.progress import Silent
 
 VERSION = 1
 """Of the cache file's layout; a cache of another version is rebuilt."""
-
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
-"""Wraps an iterable to show how far it is: `progress(items, description, total)` yields the items unchanged."""
 
 
 class Indexed:
@@ -41,7 +38,7 @@ class Indexed:
     class_names: tuple[str, ...]
     ids: Sequence[str]
     root: Path
-    progress: Progress | None = None
+    progress = Silent()
 
     def __init__(self, subset: str, root: str | None = None, *, holds: str | None = None) -> None:
         check_choice("subset", subset, SUBSETS)
@@ -71,6 +68,11 @@ class Indexed:
     def _build_index(self) -> SourceIndex:
         raise NotImplementedError
 
+    def counted(self, files: Sequence[Path], *, key: str, root: Path | None = None) -> SourceIndex:
+        """The index as `build_index` makes it of the source's own label maps; `files` are theirs, in order."""
+        classes, root = len(self.class_names), root or self.root
+        return build_index(self.ids, self.labels, files, classes=classes, root=root, key=key, progress=self.progress)
+
     def describe(self) -> dict[str, Any]:
         """What was found on disk and which rules apply, JSON-able, for reports and `data stats`."""
         return {"name": self.name, "subset": self.subset, "images": len(self.index.ids)}
@@ -78,39 +80,40 @@ class Indexed:
 
 def build_index(
     ids: Sequence[str],
-    label_counts: Callable[[int], NDArray[np.int64]],
+    labels: Callable[[int], NDArray[Any]],
+    files: Sequence[Path],
     *,
     classes: int,
     root: Path,
     key: str,
-    annotations: Sequence[Path],
-    progress: Progress | None = None,
+    progress: Silent,
 ) -> SourceIndex:
-    """The index of `ids`: the cached one if `annotations` are unchanged, else made of `label_counts(i)` (1 + classes,).
+    """The index of `ids`: the cached one if `files` are unchanged, else counted on the label maps `labels(i)`.
 
     Images are counted by threads: decoding a PNG releases the interpreter's lock. `key` names the cache file.
     """
 
-    def build() -> SourceIndex:
-        counts = np.zeros((len(ids), 1 + classes), np.int64)
-        for i, row in enumerate(in_threads(label_counts, len(ids), progress)):
-            counts[i] = row
-        return SourceIndex(tuple(ids), counts)
+    def row(i: int) -> NDArray[np.int64]:
+        return count_labels(labels(i), classes=classes, path=files[i])
 
-    return cached_index(
-        build, root=root, key=key, mark=fingerprint(annotations, VERSION, classes, tuple(ids), root=root)
-    )
+    def counts() -> NDArray[np.int64]:
+        rows = in_parallel(row, range(len(ids)), progress, "reading annotations")
+        return np.array(list(rows), np.int64).reshape(-1, 1 + classes)
+
+    mark = fingerprint(files, VERSION, classes, tuple(ids), root=root)
+    return cached_index(ids, counts, root=root, key=key, mark=mark)
 
 
-def cached_index(build: Callable[[], SourceIndex], *, root: Path, key: str, mark: str) -> SourceIndex:
-    """`build()`, or the same from the cache; see `cached_arrays`."""
+def cached_index(
+    ids: Sequence[str], counts: Callable[[], NDArray[np.int64]], *, root: Path, key: str, mark: str
+) -> SourceIndex:
+    """The index of `ids` with `counts()`, or the same from the cache; see `cached_arrays`. `mark` covers the ids."""
 
     def arrays() -> dict[str, NDArray[Any]]:
-        index = build()
-        return {"ids": np.array(index.ids, dtype=str), "counts": index.counts.astype(np.int32)}
+        return {"ids": np.array(ids, dtype=str), "counts": counts().astype(np.int32)}
 
     found = cached_arrays(arrays, root=root, key=key, mark=mark)
-    return SourceIndex(tuple(found["ids"].tolist()), found["counts"].astype(np.int64))
+    return SourceIndex(tuple(ids), found["counts"].astype(np.int64))
 
 
 def cached_arrays(
@@ -134,16 +137,17 @@ def cached_arrays(
 
 
 def count_labels(labels: NDArray[np.integer], *, classes: int, path: Path) -> NDArray[np.int64]:
-    """(1 + classes,) pixels of background and every class in a label map; 255 (void) is left out.
+    """(1 + classes,) pixels of background and every class in a label map; void, its type's highest value, is left out.
 
     Raises DataError if the map holds a value that is no class; `path` is the file to name.
     """
-    counts = np.bincount(labels.ravel(), minlength=IGNORE + 1)
-    counts[IGNORE] = 0
+    void = np.iinfo(labels.dtype).max
+    counts = np.bincount(labels.ravel(), minlength=void + 1)
+    counts[void] = 0
     if counts[1 + classes :].any():
         value = 1 + classes + int(counts[1 + classes :].argmax())
         raise DataError(
-            f"{path}: label value {value} is no class; allowed are 0 (background), 1 to {classes} and {IGNORE} (void)"
+            f"{path}: label value {value} is no class; allowed are 0 (background), 1 to {classes} and {void} (void)"
         )
     return counts[: 1 + classes]
 
@@ -170,16 +174,15 @@ def _writable(directory: Path) -> bool:
     return os.access(directory, os.W_OK) and bool(directory.stat().st_mode & 0o222)
 
 
-def in_threads(
-    call: Callable[[int], Any], count: int, progress: Progress | None, *, what: str = "reading annotations"
+def in_parallel(
+    call: Callable[[Any], Any], items: Sequence[Any], progress: Silent, what: str, *, pool: Executor | None = None
 ) -> Iterator[Any]:
-    """`call(0) ... call(count - 1)` in order, computed by one thread per processor."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    """`call(item)` of every item, in order, computed by the pool (by default one thread per processor)."""
+    with pool or ThreadPoolExecutor(os.cpu_count()) as workers:
         try:
-            results = pool.map(call, range(count))
-            yield from progress(results, what, count) if progress else results
+            yield from progress(workers.map(call, items), what, len(items))
         finally:
-            pool.shutdown(cancel_futures=True)
+            workers.shutdown(cancel_futures=True)
 
 
 def _read(path: Path, mark: str) -> dict[str, NDArray[Any]] | None:

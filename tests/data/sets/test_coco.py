@@ -14,6 +14,7 @@ from fewseg.data.episodes.sampling import training_images
 from fewseg.data.sets.coco20i import Coco20i
 from fewseg.data.sets.coco_json import CocoJson
 from fewseg.errors import DataError, UsageError
+from fewseg.progress import Silent
 
 # Eighty categories with gaps, as COCO's, not in order.
 CATEGORIES = {c: f"class {c}" for c in sorted(range(1, 161, 2), key=lambda c: (c % 7, c))}
@@ -119,7 +120,7 @@ def test_many_images_are_counted_by_processes(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     trees.write_coco(path, images, categories={c: str(c) for c in (1, 2, 3)}, photos=tmp_path, side=32)
     file = CocoFile(path, root=tmp_path, key="a")
-    counts = file.index(file.files).counts
+    counts = file.index(file.files, Silent()).counts
     assert [(int(row.argmax()) + 1, int(row.max())) for row in counts[:, 1:]] == [
         (1 + n % 3, (2 + n % 20) ** 2) for n in range(1100)
     ]

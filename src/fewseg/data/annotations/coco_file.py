@@ -15,7 +15,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as rle
 
-from fewseg.data.index import VERSION, Progress, cached_arrays, cached_index, fingerprint
+from fewseg.data.index import VERSION, cached_arrays, cached_index, fingerprint, in_parallel
 from fewseg.data.source import SourceIndex
 from fewseg.errors import DataError
+from fewseg.progress import Silent
 
 MOST_CLASSES = 254
 MOST_PIXELS = 178_956_970
@@ -41,7 +42,6 @@ class CocoFile:
 
     def __init__(self, path: Path, *, root: Path, key: str) -> None:
         self.path, self.root, self.key = path, root, key
-        self.progress: Progress | None = None
         if not path.is_file():
             raise DataError(f"the annotation file {path} is missing")
         if not path.stat().st_size:
@@ -72,37 +72,26 @@ class CocoFile:
         """The class ids of image `i`'s annotations, each once, in their order."""
         return list(dict.fromkeys(self._sizes_and_parts(i)[1][:, 0].tolist()))
 
-    def index(self, ids: Sequence[str]) -> SourceIndex:
+    def index(self, ids: Sequence[str], progress: Silent) -> SourceIndex:
         """How many pixels of which class every image holds; counted by one process per processor."""
-
-        def build() -> SourceIndex:
-            return SourceIndex(tuple(ids), np.concatenate(list(self._counts())))
-
-        return cached_index(build, root=self.root, key=f"{self.key}-index", mark=f"{self.mark} {hash_of(ids)}")
+        mark = f"{self.mark} {fingerprint([], tuple(ids), root=Path())}"
+        return cached_index(ids, lambda: self._counts(progress), root=self.root, key=f"{self.key}-index", mark=mark)
 
     @cached_property
     def mark(self) -> str:
         """Fingerprint of the annotation file."""
         return fingerprint([self.path], VERSION, root=self.root)
 
-    def _counts(self) -> Iterator[NDArray[np.int64]]:
-        """(images of a chunk, 1 + N) counts, chunk by chunk."""
-        count, classes = len(self.files), len(self.class_names)
-        chunks = [range(first, min(first + _CHUNK, count)) for first in range(0, count, _CHUNK)]
-        tasks = ([self._sizes_and_parts(i) for i in chunk] for chunk in chunks)
-        names = [self.files[chunk[0]] for chunk in chunks]
-        show = self.progress or (lambda items, description, total: items)
+    def _counts(self, progress: Silent) -> NDArray[np.int64]:
+        """(images, 1 + N) counts, made chunk by chunk."""
+        images = [self._sizes_and_parts(i) for i in range(len(self.files))]
+        chunks = [images[first : first + _CHUNK] for first in range(0, len(images), _CHUNK)]
+        count = partial(_count, str(self.path), len(self.class_names))
         if len(chunks) <= 2:
-            yield from (_count(str(self.path), task, classes) for task in tasks)
-            return
+            return np.concatenate(list(map(count, chunks)))
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
-            try:
-                futures = [pool.submit(_count, str(self.path), task, classes) for task in tasks]
-                for future in show(futures, "drawing annotations", len(names)):
-                    yield future.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context)
+        return np.concatenate(list(in_parallel(count, chunks, progress, "drawing annotations", pool=pool)))
 
     def _sizes_and_parts(self, i: int) -> tuple[tuple[int, int], NDArray[np.int64]]:
         """(height, width) of an image, and (n, 3) of its annotations: class id, begin and end in the file."""
@@ -112,11 +101,6 @@ class CocoFile:
     @cached_property
     def _catalogue(self) -> dict[str, NDArray[Any]]:
         return cached_arrays(lambda: _catalogue(self.path), root=self.root, key=f"{self.key}-catalogue", mark=self.mark)
-
-
-def hash_of(ids: Sequence[str]) -> str:
-    """A short text that changes with the ids."""
-    return fingerprint([], tuple(ids), root=Path())
 
 
 def _catalogue(path: Path) -> dict[str, NDArray[Any]]:
@@ -209,7 +193,7 @@ def _walk(path: Path) -> Iterator[tuple[str, Any, int, int]]:
 Task = tuple[tuple[int, int], NDArray[np.int64]]
 
 
-def _count(path: str, images: Sequence[Task], classes: int) -> NDArray[np.int64]:
+def _count(path: str, classes: int, images: Sequence[Task]) -> NDArray[np.int64]:
     """(images, 1 + classes) pixel counts; runs in a process of its own."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         # Pillow's histogram: four times as fast as numpy's bincount, which takes bytes for 64-bit numbers first

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from fewseg.data.images import read_image
-from fewseg.data.index import Indexed, Progress, in_threads
+from fewseg.data.index import Indexed, in_parallel
 from fewseg.errors import DataError
+from fewseg.progress import Silent
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,10 @@ class Problem:
     text: str
 
 
-def check_source(source: Indexed, *, progress: Progress | None = None) -> list[Problem]:
+def check_source(source: Indexed, *, progress: Silent | None = None) -> list[Problem]:
     """Everything that is wrong, image by image; reads every file, and needs no index."""
-    found = in_threads(lambda i: _check(source, i), len(source.ids), progress, what="checking images")
+    numbers, show = range(len(source.ids)), progress or Silent()
+    found = in_parallel(lambda i: _check(source, i), numbers, show, "checking images")
     return [problem for problems in found for problem in problems]
 
 

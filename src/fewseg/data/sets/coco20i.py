@@ -74,5 +74,4 @@ class Coco20i(Indexed):
         return make_fold(index, classes=len(self.class_names), scheme=self.scheme)
 
     def _build_index(self) -> SourceIndex:
-        self._file.progress = self.progress
-        return self._file.index(self.ids)
+        return self._file.index(self.ids, self.progress)

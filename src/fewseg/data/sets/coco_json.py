@@ -61,8 +61,7 @@ class CocoJson(Divided):
 
     @cached_property
     def _index_of_all(self) -> SourceIndex:
-        self._file.progress = self.progress
-        return self._file.index(self._file.files)
+        return self._file.index(self._file.files, self.progress)
 
 
 def _only_json(root: Path) -> Path:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fewseg.data.division import Divided, Division
 from fewseg.data.images import SUFFIXES, align_mask, read_labels, read_mask, read_oriented
-from fewseg.data.index import build_index, count_labels
+from fewseg.data.index import build_index
 from fewseg.data.source import SourceIndex
 from fewseg.errors import DataError
 
@@ -92,14 +92,13 @@ class Folder(Divided):
                 f"{len(absent)} of {len(self._all)} photos have no label file, the first missing is {absent[0]}"
             )
         names = getattr(self, "class_names", None)
-        classes = len(names) if names else MOST_CLASSES
         return build_index(
             [photo.id for photo in self._all],
-            lambda i: count_labels(_read(self._all[i]), classes=classes, path=self._all[i].labels),
-            classes=classes,
+            lambda i: _read(self._all[i]),
+            [photo.labels for photo in self._all],
+            classes=len(names) if names else MOST_CLASSES,
             root=self.root,
             key="folder",
-            annotations=[photo.labels for photo in self._all],
             progress=self.progress,
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.data.images import read_mask
-from fewseg.data.index import Indexed, build_index, read_list
+from fewseg.data.index import Indexed, read_list
 from fewseg.data.source import Fold, SourceIndex
 from fewseg.errors import DataError, UsageError
 
@@ -86,19 +86,7 @@ class Fss1000(Indexed):
         return found
 
     def _build_index(self) -> SourceIndex:
-        def count(i: int) -> NDArray[np.int64]:
-            labels = self.labels(i)
-            return np.bincount(labels[labels < 65535], minlength=1 + len(self.class_names))
-
-        return build_index(
-            self.ids,
-            count,
-            classes=len(self.class_names),
-            root=self.root,
-            key=f"fss1000-{self.subset}",
-            annotations=[path for _, path in self._masks],
-            progress=self.progress,
-        )
+        return self.counted([path for _, path in self._masks], key=f"fss1000-{self.subset}")
 
     def _list(self, part: str, names: tuple[str, ...]) -> list[str]:
         places = [self.root / inner / name for inner in ("", "splits", "splits/fss", "fewshot_data") for name in names]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.data.images import read_labels
-from fewseg.data.index import Indexed, build_index, count_labels, read_list
+from fewseg.data.index import Indexed, read_list
 from fewseg.data.matlab import read_field
 from fewseg.data.source import Fold, SourceIndex, make_fold
 from fewseg.errors import DataError, check_choice
@@ -79,15 +79,7 @@ class Pascal5i(Indexed):
                 " looked in SegmentationClassAug, SegmentationClass and SBD's cls."
                 f" Put SBD into {self.root / 'SBD'}, or give data.sbd=none"
             )
-        return build_index(
-            self.ids,
-            lambda i: count_labels(self.labels(i), classes=20, path=self._labels[i]),
-            classes=20,
-            root=self.voc,
-            key=f"pascal5i-{self.subset}-{self.sbd}",
-            annotations=self._labels,
-            progress=self.progress,
-        )
+        return self.counted(self._labels, key=f"pascal5i-{self.subset}-{self.sbd}", root=self.voc)
 
     @cached_property
     def _labels(self) -> list[Path]:
