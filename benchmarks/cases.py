@@ -169,10 +169,10 @@ class Evaluation(Case):
                 source, fold, spec_of=lambda e: listed.specs[e], length=len(listed), transform=transform
             )
             for e in range(len(listed)):  # one after the other, everything computed anew
-                sample = dataset[e]
-                logits = _inferred(model, sample.episode).logits
-                mask = at_truth(logits, sample.truth[0].shape, protocol).argmax(1)[0] == 1
-                metric.update(mask, torch.from_numpy(sample.truth[0]), sample.specs[0].class_id)
+                logits, spec = _inferred(model, dataset[e].episode).logits, listed.specs[e]
+                truth = dataset.read(spec.query, spec.class_id)[2][0]
+                mask = at_truth(logits, truth.shape, protocol).argmax(1)[0] == 1
+                metric.update(mask, torch.from_numpy(truth), spec.class_id)
             del keep
             return {"counts": torch.from_numpy(np.asarray(metric.table())).double()}
 

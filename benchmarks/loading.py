@@ -46,7 +46,7 @@ def episode_data(root: Path) -> tuple[EpisodeDataset, TrainingEpisodes]:
     episodes = TrainingEpisodes(source, fold, novel="background")
     transform = Squeeze(SIDE)
     return EpisodeDataset(
-        source, fold, spec_of=episodes.spec, length=len(episodes), transform=transform, novel="background", truth=False
+        source, fold, spec_of=episodes.spec, length=len(episodes), transform=transform, novel="background"
     ), episodes
 
 

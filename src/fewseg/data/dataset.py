@@ -26,16 +26,10 @@ from fewseg.errors import DataError, FewsegError, UsageError, check_choice
 
 @dataclass
 class Sample:
-    """A batch of episodes, and what the evaluator needs to score it at the queries' own sizes."""
+    """A batch of episodes, and which images they are of."""
 
     episode: Episode
     specs: tuple[EpisodeSpec, ...]
-    truth: tuple[NDArray[np.uint8], ...] = ()
-    """Per query its mask (H, W) {0, 1, 255} at its original size."""
-    base_truth: tuple[NDArray[np.uint8], ...] = ()
-    """Per query its base labels (H, W) at its original size: 0 background, 1..N base classes, 255."""
-    labels: tuple[NDArray[Any], ...] = ()
-    """Per query its label map (H, W) as the source gives it, all classes in it."""
 
 
 class EpisodeDataset(Dataset[Sample]):
@@ -43,7 +37,6 @@ class EpisodeDataset(Dataset[Sample]):
 
     `spec_of(g)` names the images; the query and every support are transformed on their own, by seeds (seed, g, slot).
     Pixels of unseen classes are background in the base labels, or 255 there and in the masks with `novel="ignore"`.
-    Training needs no `truth` at the original size: without it less goes from the workers to the model.
     """
 
     def __init__(
@@ -58,10 +51,9 @@ class EpisodeDataset(Dataset[Sample]):
         further_views: Transform | None = None,
         seed: int = 0,
         novel: str = "background",
-        truth: bool = True,
     ) -> None:
         self.source, self.fold, self.length, self.seed = source, fold, length, seed
-        self._spec_of, self._truth = spec_of, truth
+        self._spec_of = spec_of
         self.transform, self._support_transform = transform, support_transform or transform
         self.further_views = further_views or transform
         self._lookup = base_lookup(source, fold, novel=novel)
@@ -72,7 +64,7 @@ class EpisodeDataset(Dataset[Sample]):
 
     def __getitem__(self, g: int) -> Sample:
         spec = self._spec_of(g)
-        photo, labels, maps = self.read(spec.query, spec.class_id)
+        photo, _, maps = self.read(spec.query, spec.class_id)
         image, mask = self.transform(photo, maps, sample_seed(self.seed, g, 0))
         supports = [
             self._support(i, spec.class_id, sample_seed(self.seed, g, slot)) for slot, i in enumerate(spec.support, 1)
@@ -86,8 +78,7 @@ class EpisodeDataset(Dataset[Sample]):
             query_mask=mask[:1],
             query_base_mask=mask[1:],
         )
-        truth = ((maps[0],), (maps[1],), (labels,)) if self._truth else ()
-        return Sample(episode, (spec,), *truth)
+        return Sample(episode, (spec,))
 
     @staticmethod
     def collate(samples: Sequence[Sample]) -> Sample:
@@ -95,9 +86,6 @@ class EpisodeDataset(Dataset[Sample]):
         return Sample(
             Episode.cat([sample.episode for sample in samples]),
             tuple(spec for sample in samples for spec in sample.specs),
-            tuple(truth for sample in samples for truth in sample.truth),
-            tuple(truth for sample in samples for truth in sample.base_truth),
-            tuple(labels for sample in samples for labels in sample.labels),
         )
 
     def _support(self, i: int, class_id: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -249,33 +237,6 @@ class GlobalSampler:
             yield list(range(first, min(first + self.batch, self.stop)))[self.rank :: self.world]
 
 
-class Loader:
-    """The batches of a torch loader.
-
-    A FewsegError of one of its processes is raised here unchanged, without the traceback that torch adds to its text.
-    """
-
-    def __init__(self, batches: DataLoader[Any]) -> None:
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Any]:
-        try:
-            for batch in self.batches:
-                if isinstance(batch, FewsegError):
-                    raise batch
-                yield batch
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error) or "killed" not in f"{error} {error.__cause__}":
-                raise
-            raise FewsegError(
-                "a loader process died, most often for lack of memory; give fewer workers "
-                f"({str(error).splitlines()[0]})"
-            ) from error
-
-
 @dataclass
 class _Told(Dataset[Any]):
     """A data set that gives a FewsegError as an item: raised in a loader process, it would lose its type."""
@@ -297,26 +258,35 @@ class _Told(Dataset[Any]):
         return next(errors, None) or getattr(self.inner, "collate", default_collate)(items)
 
 
-def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers: int = 0) -> Loader:
-    """A loader over lists of numbers, or of whatever items the data set takes.
+def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers: int = 0) -> Iterator[Any]:
+    """What a torch loader makes of lists of numbers, or of whatever items the data set takes.
 
-    Its output is the same for any number of workers; there are never more than processors.
+    The output is the same for any number of workers; there are never more than processors. A FewsegError of one of them
+    is raised here unchanged, without the traceback that torch adds to its text.
     """
     workers = min(workers, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn") if workers else None
     told = _Told(dataset)
-    return Loader(
-        DataLoader(
-            told,
-            batch_sampler=batches,  # type: ignore[arg-type]
-            num_workers=workers,
-            collate_fn=told.collate,
-            worker_init_fn=_one_thread,
-            multiprocessing_context=context,
-            persistent_workers=workers > 0,
-            generator=torch.Generator(),  # the seed that a loader draws must not come from the stream that models use
-        )
+    loader = DataLoader(
+        told,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=told.collate,
+        worker_init_fn=_one_thread,
+        multiprocessing_context=context,
+        generator=torch.Generator(),  # the seed that a loader draws must not come from the stream that models use
     )
+    try:
+        for batch in loader:
+            if isinstance(batch, FewsegError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error) or "killed" not in f"{error} {error.__cause__}":
+            raise
+        raise FewsegError(
+            f"a loader process died, most often for lack of memory; give fewer workers ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def _one_thread(_: int) -> None:

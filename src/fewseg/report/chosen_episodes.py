@@ -41,13 +41,11 @@ def episode_panel(caches: Mapping[str, FeatureCache], benchmark: Benchmark, e: i
     """
     source, protocol, spec = benchmark.source, benchmark.protocol, benchmark.lists[0].specs[e]
     support = [source.load(i) for i in spec.support]
-    query, _ = source.load(spec.query)
-    truth: NDArray[np.uint8] | None = None
+    query, labels = source.load(spec.query)
+    truth = class_mask(labels, spec.class_id)
     shown: list[tuple[OtherPrediction, Prediction]] = []
     for name, cache in caches.items():
-        sample = benchmark.dataset(cache.model.image_size)[e]
-        prediction = predict(cache, sample)
-        truth = sample.truth[0]
+        prediction = predict(cache, benchmark.dataset(cache.model.image_size)[e])
         logits = at_truth(prediction.logits, truth.shape, protocol)
         mask = at_labels(logits.argmax(1)[0] == 1, truth.shape, protocol)
         counts = episode_counts(mask, torch.from_numpy(truth), spec.class_id)[None].numpy()

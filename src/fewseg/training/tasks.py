@@ -136,7 +136,6 @@ class EpisodeTask(Task):
             further_views=augment,
             seed=train.seed,
             novel=data.novel,
-            truth=False,
         )
         self.features: TrainingFeatures | None = None
         self.module = EpisodeObjective(self.model)
