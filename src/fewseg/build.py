@@ -64,9 +64,9 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or a back-end that this torch or machine lacks
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"device {name!r} cannot be used ({reason}); choose cpu, cuda, cuda:N or mps, as the machine has"
+            f"device {name!r} cannot be used here ({reason}); choose cpu, cuda, cuda:N or mps, as the machine has"
         ) from error
     return device

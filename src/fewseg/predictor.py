@@ -16,6 +16,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from fewseg.build import pick_device
 from fewseg.data.images import align_mask, mask_of, read_mask, read_oriented, to_eight_bit, to_rgb
 from fewseg.episode import Prediction
 from fewseg.errors import DataError, UsageError
@@ -51,8 +52,8 @@ class FewShotPredictor:
     """Segments images with a few-shot model: `set_support` once, `predict` many times.
 
     Pictures are squeezed to the model's square (bilinear without antialiasing, as the papers evaluate; masks nearest),
-    and logits are resized to the picture's own size with align_corners=True. The model is moved to `device` ("cpu",
-    "cuda", "cuda:1", "mps"; None leaves it where it is) and put into evaluation mode. `flip` averages the logits with
+    and logits are resized to the picture's own size with align_corners=True. The model is moved to `device` (as
+    `pick_device` takes it; None leaves it where it is) and put into evaluation mode. `flip` averages the logits with
     those of the mirrored pictures, in twice the time. `compile` compiles the back-end with torch.compile; where no
     compiler works it warns, and predicts without.
     """
@@ -65,7 +66,7 @@ class FewShotPredictor:
         flip: bool = False,
         compile: bool = False,
     ) -> None:
-        self.device = model.device if device is None else _usable_device(device)
+        self.device = model.device if device is None else pick_device(str(device))
         model = accelerate(model.to(self.device).eval())
         if compile and (hindrance := compile_backbone(model)):
             warnings.warn(f"the back-end is not compiled: {hindrance}", stacklevel=2)
@@ -179,16 +180,6 @@ def _without_specks(labels: NDArray[np.uint8], min_area: int) -> NDArray[np.uint
         small[0] = False  # everything else
         labels[small[parts]] = 0
     return labels
-
-
-def _usable_device(device: str | torch.device) -> torch.device:
-    try:
-        usable = torch.device(device)
-        torch.empty(0, device=usable)
-    except (RuntimeError, AssertionError) as error:  # an unknown name, or a back-end that this torch or machine lacks
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device {str(device)!r} cannot be used here ({reason}); give cpu or leave it out") from error
-    return usable
 
 
 def _pair(name: object, value: Any) -> tuple[Any, Any]:
