@@ -20,14 +20,8 @@ _TORCHVISION = {
     "vgg16": torchvision.models.VGG16_Weights.IMAGENET1K_V1,
     "vgg16_bn": torchvision.models.VGG16_BN_Weights.IMAGENET1K_V1,
 }
-_DEEP_STEM = {
-    "conv1": "layer0.0",
-    "bn1": "layer0.1",
-    "conv2": "layer0.3",
-    "bn2": "layer0.4",
-    "conv3": "layer0.6",
-    "bn3": "layer0.7",
-}
+_STEM = {f"{kind}{i + 1}": f"layer0.{3 * i + j}" for i in range(3) for j, kind in enumerate(("conv", "bn"))}
+"""A ResNet's conv1, bn1, conv2, ... (2 and 3 in a deep stem alone) are layer0.0, layer0.1, layer0.3, ..."""
 
 
 def load_backbone_weights(backbone: Backbone, name: str, weights: str | None) -> None:
@@ -135,8 +129,8 @@ def _to_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: 
         }
         return {n: t for n, t in renamed.items() if n in own}
     if name.startswith("resnet"):
-        stem = _DEEP_STEM if name.endswith("-ds") else {"conv1": "layer0.0", "bn1": "layer0.1"}
-        return {_rename(n, stem): t for n, t in state.items() if not n.startswith("fc.")}
+        parts = ((n.partition("."), t) for n, t in state.items() if not n.startswith("fc."))
+        return {f"{_STEM.get(first, first)}.{rest}": t for (first, _, rest), t in parts}
     starts = (0, 7, 14, 24, 34, 43) if name == "vgg16_bn" else (0, 5, 10, 17, 24, 30)
     renamed = {}
     for n, t in state.items():
@@ -145,8 +139,3 @@ def _to_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: 
             layer = max(i for i, start in enumerate(starts) if int(index) >= start)
             renamed[f"layer{layer}.{int(index) - starts[layer]}.{rest}"] = t
     return renamed
-
-
-def _rename(name: str, table: Mapping[str, str]) -> str:
-    first, _, rest = name.partition(".")
-    return f"{table.get(first, first)}.{rest}"
