@@ -86,7 +86,7 @@ class EpisodeList:
                 f"{path} lists episodes of {header['source']} ({header['subset']}), but the data set in use is"
                 f" {source.name} ({source.subset})"
             )
-        fold, shots, seed = (_number(path, 1, key, header[key]) for key in ("fold", "shots", "seed"))
+        fold, shots, seed = (_number(f"{path}, line 1", key, header[key]) for key in ("fold", "shots", "seed"))
         rows = [(n, row) for n, row in enumerate(lines, 1) if row.strip() and not row.startswith("#")]
         specs = _read_rows(path, rows, source, shots, lacking=is_generalised(header["protocol"]))
         episodes = cls.of(source, specs, fold=fold, shots=shots, protocol=header["protocol"], seed=seed)
@@ -120,31 +120,26 @@ def _read_rows(
         raise DataError(f"{path}, line {rows[0][0] if rows else 1}: the columns must be {','.join(expected)}")
     position = {name: i for i, name in enumerate(source.index.ids)}
     for n, row in rows[1:]:
-        cells = next(csv.reader([row]))
+        where, cells = f"{path}, line {n}", next(csv.reader([row]))
         if len(cells) != len(expected):
-            raise DataError(f"{path}, line {n}: {len(cells)} cells, but {len(expected)} columns")
-        class_id = _number(path, n, "class_id", cells[1])
-        if not 1 <= class_id <= len(source.class_names) or source.class_names[class_id - 1] != cells[2]:
-            raise DataError(f"{path}, line {n}: class {class_id} is not {cells[2]!r} in {source.name}")
-        yield _spec(f"{path}, line {n}", class_id, cells[3:], source=source, position=position, lacking=lacking)
+            raise DataError(f"{where}: {len(cells)} cells, but {len(expected)} columns")
+        _, number, class_name, *names = cells
+        class_id = _number(where, "class_id", number)
+        if not 1 <= class_id <= len(source.class_names) or source.class_names[class_id - 1] != class_name:
+            raise DataError(f"{where}: class {class_id} is not {class_name!r} in {source.name}")
+        for slot, name in enumerate(names):
+            if name not in position:
+                raise DataError(f"{where}: {source.name} ({source.subset}) has no image {name!r}")
+            if not source.index.counts[position[name], class_id] and not (lacking and slot == 0):
+                raise DataError(f"{where}: image {name!r} has no pixel of {class_name!r}")
+        if names[0] in names[1:]:
+            raise DataError(f"{where}: the query {names[0]!r} is among its own supports")
+        query, *support = (position[name] for name in names)
+        yield EpisodeSpec(query, class_id, tuple(support))
 
 
-def _spec(
-    where: str, class_id: int, names: list[str], *, source: ImageSource, position: dict[str, int], lacking: bool
-) -> EpisodeSpec:
-    for slot, name in enumerate(names):
-        if name not in position:
-            raise DataError(f"{where}: {source.name} ({source.subset}) has no image {name!r}")
-        if not source.index.counts[position[name], class_id] and not (lacking and slot == 0):
-            raise DataError(f"{where}: image {name!r} has no pixel of {source.class_names[class_id - 1]!r}")
-    if names[0] in names[1:]:
-        raise DataError(f"{where}: the query {names[0]!r} is among its own supports")
-    query, *support = (position[name] for name in names)
-    return EpisodeSpec(query, class_id, tuple(support))
-
-
-def _number(path: str | Path, n: int, what: str, text: str) -> int:
+def _number(where: str, what: str, text: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise DataError(f"{path}, line {n}: {what} must be a whole number, not {text!r}") from error
+        raise DataError(f"{where}: {what} must be a whole number, not {text!r}") from error
