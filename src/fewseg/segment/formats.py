@@ -129,10 +129,6 @@ class CocoWriter:
             }
             self.file.write(("," if self.annotations > 1 else "") + "\n" + json.dumps(entry))
 
-    def finish(self) -> None:
-        """Close the JSON with the list of pictures."""
-        self.file.write(f'],\n"images": {json.dumps(self.images)}}}\n')
-
 
 @contextmanager
 def coco_file(path: Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
@@ -140,7 +136,7 @@ def coco_file(path: Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         writer = CocoWriter(file, classes)
         yield writer
-        writer.finish()
+        file.write(f'],\n"images": {json.dumps(writer.images)}}}\n')
 
 
 def write_classes(path: Path, classes: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ SUFFIXES = images.SUFFIXES | VIDEO_SUFFIXES
 
 @dataclass(frozen=True)
 class Job:
-    """A picture or a video to segment and the names of what comes out, relative to the output folder."""
+    """A picture, a video or one of its frames to segment, and the names of what comes out, below the output folder."""
 
     query: Path
     name: str

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,15 +36,6 @@ class SegmentSummary:
     """Pictures whose files were there already, with `resume`."""
     annotations: Path | None
     """The COCO file, if one was asked for."""
-
-
-class _Piece(NamedTuple):
-    """A picture, or a frame of a video, that is read when it is needed."""
-
-    query: Path
-    name: str
-    stem: str
-    read: Callable[[], Image.Image]
 
 
 def segment_folder(
@@ -85,7 +75,7 @@ def segment_folder(
     if class_file:
         files.write_classes(class_file, classes)
     with files.coco_file(annotation_file, classes) if annotation_file else nullcontext() as annotations:
-        for piece in _pieces(jobs, failed, every=every, progress=progress or Silent()):
+        for piece, read in _pieces(jobs, failed, every=every, progress=progress or Silent()):
             outputs = named(piece.stem)
             if resume and all(path.is_file() for path in outputs.values()):
                 skipped += 1
@@ -93,7 +83,7 @@ def segment_folder(
                     annotations.add(piece.name, _labels_in(outputs["png"], several=predictor.names is not None))
                 continue
             try:
-                image = piece.read()
+                image = read()
             except DataError as error:
                 failed.append((piece.query, str(error)))
                 continue
@@ -117,17 +107,22 @@ def _labels_in(path: Path, *, several: bool) -> NDArray[np.uint8]:
     return labels if several else (labels > 0).astype(np.uint8)
 
 
-def _pieces(jobs: list[Job], failed: list[tuple[Path, str]], *, every: int, progress: Silent) -> Iterator[_Piece]:
-    """Pictures and frames in turn; a video that breaks off is told in `failed`, its frames so far are done."""
+def _pieces(
+    jobs: list[Job], failed: list[tuple[Path, str]], *, every: int, progress: Silent
+) -> Iterator[tuple[Job, Callable[[], Image.Image]]]:
+    """Pictures and frames in turn, each with what reads it when it is needed.
+
+    A video that breaks off is told in `failed`, its frames so far are done.
+    """
     for job in progress(jobs, "segmenting", len(jobs)):
         if not job.is_video:
-            yield _Piece(job.query, job.name, job.stem, partial(images.read_image, job.query))
+            yield job, partial(images.read_image, job.query)
             continue
         try:
             for number, frame in frames(job.query, every=every):
                 progress.note(f"frame {number} of {job.query.name}")
                 name = f"frame_{number:06d}"
-                yield _Piece(job.query, f"{job.name}/{name}", f"{job.stem}/{name}", partial(to_image, frame))
+                yield Job(job.query, f"{job.name}/{name}", f"{job.stem}/{name}"), partial(to_image, frame)
         except DataError as error:
             failed.append((job.query, str(error)))
 
