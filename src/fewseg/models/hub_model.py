@@ -61,20 +61,18 @@ class HubModel(PyTorchModelHubMixin):
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card of this model; keyword arguments replace what the template asks for."""
-        return super().generate_model_card(*args, **(_card_fields(cast(nn.Module, self)) | kwargs))
-
-
-def _card_fields(model: nn.Module) -> dict[str, Any]:
-    parameters = list(model.parameters())
-    info = getattr(model, "info", {})
-    return {
-        "method": getattr(type(model), "name", type(model).__name__),
-        "where": "FOLDER",
-        "options": ", ".join(f"{k}={v}" for k, v in model_options(model).items()),
-        "trained_on": json.dumps(info) if info else "its files do not tell",
-        "trained": f"{sum(p.numel() for p in parameters if p.requires_grad):,}",
-        "parameters": f"{sum(p.numel() for p in parameters):,}",
-    }
+        model = cast(nn.Module, self)
+        parameters = list(model.parameters())
+        info = getattr(model, "info", {})
+        fields = {
+            "method": getattr(type(model), "name", type(model).__name__),
+            "where": "FOLDER",
+            "options": ", ".join(f"{k}={v}" for k, v in model_options(model).items()),
+            "trained_on": json.dumps(info) if info else "its files do not tell",
+            "trained": f"{sum(p.numel() for p in parameters if p.requires_grad):,}",
+            "parameters": f"{sum(p.numel() for p in parameters):,}",
+        }
+        return super().generate_model_card(*args, **(fields | kwargs))
 
 
 def model_options(model: nn.Module) -> dict[str, Any]:
@@ -101,7 +99,7 @@ def write_files(
     (folder / "config.json").write_text(arguments)
     record = {
         "format": FORMAT,
-        "method": type(model).name if hasattr(type(model), "name") else type(model).__name__,  # type: ignore[attr-defined]
+        "method": getattr(type(model), "name", type(model).__name__),
         "class": f"{type(model).__module__}:{type(model).__qualname__}",
         "sha256": file_sha256(folder / "model.safetensors"),
         "info": getattr(model, "info", {}) if info is None else info,
