@@ -6,7 +6,7 @@ that label maps and the index are made without painting.
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,25 +54,21 @@ class Scenes:
                 raise UsageError(f"scenes.{option} is {value}; give {least} to {most}")
         self.subset, self.level, self.images, self.size, self.seed = subset, level, images, size, seed
         self.min_pixels = max(64, round(2048 * (size / 473) ** 2))
-        self._remember()
+        _ = self._kept  # before a loader forks: its processes are to share it
 
     def __len__(self) -> int:
         return self.images
 
     def __getstate__(self) -> dict[str, object]:
         # another process draws anew, unless it was forked and shares what is kept; an index that is built goes along
-        return {key: value for key, value in vars(self).items() if key not in ("_scene", "_kept")}
+        return {key: value for key, value in vars(self).items() if key != "_kept"}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state)
-        self._remember()
-
-    def _remember(self) -> None:
-        """Make room for the last geometries (an image and its labels share one) and for what is drawn."""
-        self._scene = lru_cache(maxsize=64)(self._arrange)
+    @cached_property
+    def _kept(self) -> KeptScenes:
+        """Room for what is drawn."""
         options = (self.subset, self.level, self.images, self.size, self.seed)
         # a subclass may draw other pictures from the same options: they are kept apart
-        self._kept = kept_scenes(*options) if type(self) is Scenes else KeptScenes(self.images, self.size)
+        return kept_scenes(*options) if type(self) is Scenes else KeptScenes(self.images, self.size)
 
     @cached_property
     def index(self) -> SourceIndex:
@@ -89,14 +85,15 @@ class Scenes:
         """Image `i` as RGB and its (H, W) label map: 0 background, 1..20, 255 on every outline."""
         drawn = self._kept.get(i)
         if drawn is None:
-            image = render(self._scene(i), self.size, self._rng(_PAINT, i))
-            drawn = np.dstack([np.asarray(image), self.labels(i)])
+            scene = self._arrange(i)
+            image = render(scene, self.size, self._rng(_PAINT, i))
+            drawn = np.dstack([np.asarray(image), label_map(scene, self.size)])
             self._kept.put(i, drawn)
         return Image.fromarray(np.ascontiguousarray(drawn[..., :3])), np.ascontiguousarray(drawn[..., 3])
 
     def labels(self, i: int) -> NDArray[np.uint8]:
         """The (H, W) label map of image `i`, without the cost of its image."""
-        return label_map(self._scene(i), self.size)
+        return label_map(self._arrange(i), self.size)
 
     def fold(self, index: int) -> Fold:
         """Four folds of five novel classes, each a mixture of plants, animals, minerals and made things."""
