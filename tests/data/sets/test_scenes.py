@@ -133,7 +133,7 @@ def test_simple_scenes_hold_one_class_and_complex_ones_three_to_six_objects_of_s
     simple, crowded = built("simple", "train"), built("complex", "train")
     assert {len(simple.index.classes_in(i)) for i in range(120)} == {1}
     assert min(len(crowded.index.classes_in(i)) for i in range(120)) >= 2
-    objects = [sum(thing.class_id > 0 for thing in crowded._scene(i).things) for i in range(120)]
+    objects = [sum(thing.class_id > 0 for thing in crowded._arrange(i).things) for i in range(120)]
     assert set(objects) == {3, 4, 5, 6}
 
 
