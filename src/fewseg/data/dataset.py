@@ -47,15 +47,13 @@ class EpisodeDataset(Dataset[Sample]):
         spec_of: Callable[[int], EpisodeSpec],
         length: int,
         transform: Transform,
-        support_transform: Transform | None = None,
         further_views: Transform | None = None,
         seed: int = 0,
         novel: str = "background",
     ) -> None:
         self.source, self.fold, self.length, self.seed = source, fold, length, seed
         self._spec_of = spec_of
-        self.transform, self._support_transform = transform, support_transform or transform
-        self.further_views = further_views or transform
+        self.transform, self.further_views = transform, further_views or transform
         self._lookup = base_lookup(source, fold, novel=novel)
         self._hidden = fold.unseen if novel == "ignore" else ()
 
@@ -64,11 +62,11 @@ class EpisodeDataset(Dataset[Sample]):
 
     def __getitem__(self, g: int) -> Sample:
         spec = self._spec_of(g)
-        photo, _, maps = self.read(spec.query, spec.class_id)
-        image, mask = self.transform(photo, maps, sample_seed(self.seed, g, 0))
-        supports = [
-            self._support(i, spec.class_id, sample_seed(self.seed, g, slot)) for slot, i in enumerate(spec.support, 1)
-        ]
+        pairs = []
+        for slot, i in enumerate((spec.query, *spec.support)):
+            photo, _, maps = self.read(i, spec.class_id)
+            pairs.append(self.transform(photo, maps, sample_seed(self.seed, g, slot)))
+        (image, mask), *supports = pairs
         episode = Episode(
             query_image=image[None],
             support_images=torch.stack([support for support, _ in supports])[None],
@@ -87,10 +85,6 @@ class EpisodeDataset(Dataset[Sample]):
             Episode.cat([sample.episode for sample in samples]),
             tuple(spec for sample in samples for spec in sample.specs),
         )
-
-    def _support(self, i: int, class_id: int, seed: int) -> tuple[Tensor, Tensor]:
-        image, _, maps = self.read(i, class_id)
-        return self._support_transform(image, maps, seed)
 
     def load_views(self, i: int, views: Iterable[int]) -> dict[int, tuple[Tensor, ImageLabels]]:
         """Views of an image (3, S, S) with their labels, by number.
@@ -121,7 +115,10 @@ class EpisodeDataset(Dataset[Sample]):
 
     def class_maps(self, labels: ImageLabels, class_id: int) -> Tensor:
         """Class mask and base labels (2, S, S) of a view's labels."""
-        full = labels.full(np.dtype(np.uint8 if len(self.source.class_names) < IGNORE else np.uint16))
+        dtype = np.dtype(np.uint8 if len(self.source.class_names) < IGNORE else np.uint16)
+        table = np.full(256, np.iinfo(dtype).max, dtype)
+        table[: 1 + len(labels.class_ids)] = (0, *labels.class_ids)
+        full = table[labels.local.numpy()]  # as the source gives it
         return torch.from_numpy(np.stack([self._mask(full, class_id), self._lookup[full]]))
 
     def read(self, i: int, class_id: int) -> tuple[Image.Image, NDArray[Any], NDArray[np.uint8]]:
@@ -142,12 +139,6 @@ class ImageLabels:
 
     local: Tensor
     class_ids: tuple[int, ...]
-
-    def full(self, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The label map (S, S) in the data set's own class ids; void is the type's highest value."""
-        table = np.full(256, np.iinfo(dtype).max, dtype)
-        table[: 1 + len(self.class_ids)] = (0, *self.class_ids)
-        return table[self.local.numpy()]
 
 
 def _localise(labels: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
@@ -194,16 +185,16 @@ class BaseDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def base_lookup(source: ImageSource, fold: Fold, *, novel: str) -> NDArray[np.uint8]:
-    """The fold's table from label values to base labels: unseen classes are background, or 255 with `ignore`.
+    """The fold's table from label values to base labels: 1..N; unseen classes are background, or 255 with `ignore`.
 
     More classes than a byte holds (FSS-1000) have no base labels: all of their table is 255.
     """
     check_choice("data.novel", novel, NOVEL_RULES)
     if len(source.class_names) >= IGNORE:
         return np.full(2**16, IGNORE, np.uint8)
-    table = fold.base_lookup()
-    if novel == "ignore":
-        table[list(fold.unseen)] = IGNORE
+    table = np.zeros(256, np.uint8)
+    table[list(fold.base)] = np.arange(1, len(fold.base) + 1)
+    table[[IGNORE, *(fold.unseen if novel == "ignore" else ())]] = IGNORE
     return table
 
 
@@ -242,9 +233,6 @@ class _Told(Dataset[Any]):
     """A data set that gives a FewsegError as an item: raised in a loader process, it would lose its type."""
 
     inner: Dataset[Any]
-
-    def __len__(self) -> int:
-        return len(self.inner)  # type: ignore[arg-type]
 
     def __getitem__(self, g: int) -> Any:
         try:

@@ -58,13 +58,6 @@ class Fold:
         """0-based index of a class among the base classes, -1 if it is none of them."""
         return self.base.index(class_id) if class_id in self.base else -1
 
-    def base_lookup(self) -> NDArray[np.uint8]:
-        """(256,) table from label map values to base labels: 0 background and unseen classes, 1..N base, 255 ignore."""
-        table = np.zeros(256, np.uint8)
-        table[list(self.base)] = np.arange(1, len(self.base) + 1)
-        table[255] = 255
-        return table
-
 
 def make_fold(index: int, *, classes: int, folds: int = 4, scheme: str = "contiguous") -> Fold:
     """Fold `index` of `folds` over class ids 1..`classes`.

@@ -6,9 +6,9 @@ Every transform is called as `transform(image, labels, seed)` with an RGB image 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +27,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 Pair = tuple[Tensor, Tensor]
 
 
-class Transform(Protocol):
-    """What a data set needs of a transform."""
-
-    def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int) -> Pair:
-        """((3, S, S) float, (n, S, S) uint8) from an RGB image and labels (n, H, W); the same for the same seed."""
-        ...
+Transform = Callable[[Image.Image, NDArray[np.uint8], int], Pair]
+"""What a data set needs of a transform: (image, labels, seed) to a pair, the same for the same seed."""
 
 
 @dataclass
