@@ -59,8 +59,8 @@ class Query(NamedTuple):
     maps: Tensor
     """(B, 256, h, w)."""
     f4: Tensor
-    f5: Tensor | None
-    gram: Tensor | None
+    f5: Tensor | None = None
+    gram: Tensor | None = None
 
 
 class Support(NamedTuple):
@@ -73,9 +73,9 @@ class Support(NamedTuple):
     stage2: Tensor
     stage3: Tensor
     f4: Tensor
-    f5: Tensor | None
-    gram: Tensor | None
     fg: Tensor
+    f5: Tensor | None = None
+    gram: Tensor | None = None
 
 
 class HDMNet(FewShotSegmenter):
@@ -157,7 +157,7 @@ class HDMNet(FewShotSegmenter):
         merged = self.merge_support(torch.cat([maps, ops.tile(prototype, maps)], 1))
         shots = e.fg.shape[:2]
         prototype, stage1, stage2, stage3 = (f.unflatten(0, shots) for f in (prototype, *self.encoder(merged)))
-        return named(Support(prototype, stage1, stage2, stage3, e.f4, e.f5, e.gram, e.fg))
+        return named(Support(prototype, stage1, stage2, stage3, e.f4, e.fg, e.f5, e.gram))
 
     # 3.3: matching, coarse to fine, and the decoder.
 
