@@ -20,8 +20,8 @@ from fewseg.models.parts.ops import in_fp32
 
 TABLE = 2**22
 """Most entries of a table of support by query positions (16 MB)."""
-GPU_TABLE = 2**28
-"""The same on a GPU (1 GB)."""
+GPU_TABLE = 2**26
+"""The same on a GPU (256 MB): enough to fill it."""
 
 
 def keeps_background(tensor: Tensor) -> bool:
