@@ -85,9 +85,12 @@ def picked(case: Case, *, quick: bool) -> Case:
 
 def commit() -> str:
     root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=root, check=False
-    )
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=root, check=False
+        )
+    except OSError:  # no git
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 

@@ -17,10 +17,10 @@ from fewseg.episode import Episode
 BASE_CLASSES = 15
 
 
-def make_model(backbone: str, *, shots: int, side: int) -> Any:
-    """HDMNet with random weights, whose back-end's BatchNorms know the scale of their inputs, as trained ones do."""
+def make_model(backbone: str, *, shots: int, side: int, method: str = "hdmnet") -> Any:
+    """A method with random weights, whose back-end's BatchNorms know the scale of their inputs, as trained ones do."""
     torch.manual_seed(0)
-    model = create_model("hdmnet", backbone=backbone, base_classes=BASE_CLASSES, shots=shots, image_size=side)
+    model = create_model(method, backbone=backbone, base_classes=BASE_CLASSES, shots=shots, image_size=side)
     norms = [m for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum, norm.training = 1.0, True

@@ -39,3 +39,17 @@ def test_the_convolution_is_compared_at_every_size_that_is_asked_for() -> None:
     assert head == "| in, out | 9 x 9 | 12 x 12 |"
     assert len(rows) == 5
     assert all(float(ratio) > 0 for row in rows for ratio in row.split("|")[2:4])
+
+
+@pytest.mark.slow
+def test_the_gpu_s_table_is_made_without_one_too_and_says_what_failed(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    printed = run("--quick", "--out", str(results), module="benchmarks.gpu")
+    content = json.loads(results.read_text())
+    assert len([line for line in printed.splitlines() if line.startswith("| ")]) == 2 + len(content["rows"])
+    whole = [row for row in content["rows"] if row["way"] != "view in one graph"]
+    assert {row["what"].split(",")[0] for row in whole} == {"hdmnet", "training hdmnet", "evaluation from disk"}
+    assert all(row["per second"] > 0 for row in whole)
+    assert all(row["floor ms"] > 0 for row in whole if row["what"].startswith("hdmnet"))
+    (graph,) = (row for row in content["rows"] if row not in whole)
+    assert ("per second" in graph) is not graph.get("note", "").startswith("failed: ")

@@ -38,9 +38,9 @@ def close(ours: Tensor, theirs: Tensor, *, rtol: float = 1e-4) -> None:
 
 
 @FEW
-@given(SEEDS, st.integers(1, 3), SIDES, st.integers(1, 40), SHARES, st.sampled_from([1, 7, 50, 2**22]))
+@given(SEEDS, st.integers(1, 3), SIDES, st.integers(1, 40), SHARES, st.sampled_from([1, 7, 50, 2**22]), st.booleans())
 def test_votes_of_the_foreground_equal_the_whole_table(
-    seed: int, batch: int, side: int, supports: int, share: float, table: int
+    seed: int, batch: int, side: int, supports: int, share: float, table: int, as_gpu: bool
 ) -> None:
     g = torch.Generator().manual_seed(seed)
     q = F.normalize(torch.randn(batch, 2, side * side, 4, generator=g), dim=-1).requires_grad_()
@@ -48,7 +48,7 @@ def test_votes_of_the_foreground_equal_the_whole_table(
     v = torch.randn(batch, 2, supports, 4, generator=g, requires_grad=True)
     fg = (torch.rand(batch, supports, generator=g) < share).float()
     attention = CorrelationAttention(8)
-    found = [*_with_table(table, lambda: accelerate(attention).spread(q, k, v, fg))]
+    found = [*_with_table(table, lambda: accelerate(attention).spread(q, k, v, fg), as_gpu=as_gpu)]
     wanted = [*attention.spread(q, k, v, fg)]
     weights = [torch.randn(w.shape, generator=g) for w in wanted]
     found += torch.autograd.grad(sum((w * f).sum() for w, f in zip(weights, found, strict=True)), (q, k, v))
@@ -59,26 +59,36 @@ def test_votes_of_the_foreground_equal_the_whole_table(
 
 @FEW
 @given(
-    SEEDS, st.integers(1, 2), st.integers(1, 3), SIDES, SIDES, SHARES, st.booleans(), st.sampled_from([1, 20, 2**22])
+    SEEDS,
+    st.integers(1, 2),
+    st.integers(1, 3),
+    SIDES,
+    SIDES,
+    SHARES,
+    st.booleans(),
+    st.sampled_from([1, 20, 2**22]),
+    st.booleans(),
 )
 def test_nearness_to_the_foreground_equals_that_of_the_whole_table(
-    seed: int, batch: int, shots: int, h: int, w: int, share: float, soft: bool, table: int
+    seed: int, batch: int, shots: int, h: int, w: int, share: float, soft: bool, table: int, as_gpu: bool
 ) -> None:
     g = torch.Generator().manual_seed(seed)
     query, support = torch.randn(batch, 5, h, w, generator=g), torch.randn(batch, shots, 5, h + 1, w, generator=g)
     fg = (torch.rand(batch, shots, h + 1, w, generator=g) < share).float()
     soft_fg = fg * torch.rand(fg.shape, generator=g) if soft else fg
-    prior = _with_table(table, lambda: ForegroundPrior()(query, support, soft_fg))
+    prior = _with_table(table, lambda: ForegroundPrior()(query, support, soft_fg), as_gpu=as_gpu)
     close(prior, CosinePrior()(query, support, soft_fg))
     q, s, sides = F.normalize(query, dim=1), F.normalize(support, dim=2), torch.stack([fg, 1 - fg], 1)
-    nearest = _with_table(table, lambda: ForegroundNearest()(q, s, sides))
+    nearest = _with_table(table, lambda: ForegroundNearest()(q, s, sides), as_gpu=as_gpu)
     close(nearest, NearestCosines()(q, s, sides))
 
 
-def _with_table(entries: int, run: Any) -> Any:
-    """With tables of at most so many entries, so that small inputs are taken in parts too."""
+def _with_table(entries: int, run: Any, *, as_gpu: bool) -> Any:
+    """With tables of at most so many entries, so that small inputs are taken in parts too, as on a CPU or a GPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fewseg.models.fast.matching.TABLE", entries)
+        patch.setattr("fewseg.models.fast.matching.GPU_TABLE", entries)
+        patch.setattr("fewseg.models.fast.matching.keeps_background", lambda tensor: as_gpu)
         return run()
 
 

@@ -1,10 +1,14 @@
 """Matching of the supports' foreground alone.
 
 Background is left out before anything is multiplied, and positions are taken in parts, so that no table of all support
-positions by all query positions is ever made; the numbers are those of the whole table.
+positions by all query positions is ever made; the numbers are those of the whole table. A GPU keeps the background: to
+know how much is marked, the processor would have to wait for it.
 """
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,6 +20,13 @@ from fewseg.models.parts.ops import in_fp32
 
 TABLE = 2**22
 """Most entries of a table of support by query positions (16 MB)."""
+GPU_TABLE = 2**26
+"""The same on a GPU (256 MB): enough to fill it."""
+
+
+def keeps_background(tensor: Tensor) -> bool:
+    """Whether the background is multiplied too, and masked."""
+    return tensor.is_cuda
 
 
 class ForegroundAttention(CorrelationAttention):
@@ -25,21 +36,26 @@ class ForegroundAttention(CorrelationAttention):
 
     @in_fp32
     def spread(self, q: Tensor, k: Tensor, v: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
+        q = q / self.temperature
+        if keeps_background(q):
+            marks = fg[:, None, :, None]
+            mean_key = (k * marks).sum(2) / (marks.sum(2) + 1e-9)
+            return _votes(q, k, v * marks, table=GPU_TABLE), (q @ mean_key.unsqueeze(3))[..., 0]
         votes, means = [], []
-        for query, key, value, marked in zip(q / self.temperature, k, v, fg, strict=True):
+        for query, key, value, marked in zip(q, k, v, fg, strict=True):
             chosen = marked.nonzero()[:, 0]
             keys, values = key[:, chosen], value[:, chosen]
-            votes.append(_votes(query, keys, values))
+            votes.append(_votes(query, keys, values, table=TABLE))
             mean_key = keys.sum(1) / (len(chosen) + 1e-9)  # the mean of products is the product with the mean
             means.append((query @ mean_key.unsqueeze(2))[..., 0])
         return torch.stack(votes), torch.stack(means)
 
 
-def _votes(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """One episode's votes (heads, L, d), support positions in parts; training keeps no table, it is made again."""
-    part = max(1, TABLE // (query.shape[0] * query.shape[1]))
+def _votes(query: Tensor, keys: Tensor, values: Tensor, *, table: int) -> Tensor:
+    """Votes (..., L, d), support positions (..., M, d) in parts; training keeps no table, it is made again."""
+    part = max(1, table // query.shape[:-1].numel())
     total = torch.zeros_like(query, dtype=values.dtype)
-    for k, v in zip(keys.split(part, 1), values.split(part, 1), strict=True):
+    for k, v in zip(keys.split(part, -2), values.split(part, -2), strict=True):
         if torch.is_grad_enabled() and query.requires_grad:
             votes = checkpoint(_part_votes, query, k, v, use_reentrant=False, preserve_rng_state=False)
         else:
@@ -49,8 +65,8 @@ def _votes(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def _part_votes(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    attention = (keys @ query.transpose(1, 2)).softmax(2)  # (heads, support positions, L): over QUERY positions
-    return attention.transpose(1, 2) @ values
+    attention = (keys @ query.transpose(-2, -1)).softmax(-1)  # (..., support positions, L): over QUERY positions
+    return attention.transpose(-2, -1) @ values
 
 
 class ForegroundNearest(NearestCosines):
@@ -60,6 +76,13 @@ class ForegroundNearest(NearestCosines):
     def forward(self, query: Tensor, support: Tensor, sides: Tensor) -> Tensor:
         flat, size = query.flatten(2).transpose(1, 2), query.shape[-2:]  # (B, L, C)
         positions, marks = support.transpose(1, 2).flatten(2), sides.flatten(2)  # (B, C, M), (B, S, M)
+        if keeps_background(query):
+            whole = super().forward
+            return _largest(
+                lambda part: whole(query, positions[:, None, :, None, part], marks[:, :, None, None, part]),
+                marks.shape[2],
+                marks.shape[1] * flat.shape[:2].numel(),
+            )
         rows = [
             torch.stack([_best_product(q, s[:, mark.nonzero()[:, 0]]) for mark in of_side])
             for q, s, of_side in zip(flat, positions, marks, strict=True)
@@ -75,11 +98,24 @@ def _best_product(query: Tensor, chosen: Tensor) -> Tensor:
     return best
 
 
+def _largest(of_part: Callable[[slice], Tensor], positions: int, entries: int) -> Tensor:
+    """The largest of what the parts of a table give; `entries` are those of one support position."""
+    part = max(1, GPU_TABLE // entries)
+    return functools.reduce(torch.maximum, (of_part(slice(i, i + part)) for i in range(0, positions, part)))
+
+
 class ForegroundPrior(CosinePrior):
     """The prior from the foreground; a background position counts as the 0 that it gives."""
 
     @in_fp32
     def forward(self, query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
+        if keeps_background(query):
+            whole, positions, marks = super().forward, support.flatten(3), fg.flatten(2)  # (B, K, C, M), (B, K, M)
+            return _largest(
+                lambda part: whole(query, positions[..., None, part], marks[..., None, part]),
+                marks.shape[2],
+                marks.shape[:2].numel() * query.shape[-2:].numel(),
+            )
         rows = [
             torch.stack([_best_cosine(q, s, marked) for s, marked in zip(shots, marks, strict=True)])
             for q, shots, marks in zip(query, support, fg, strict=True)

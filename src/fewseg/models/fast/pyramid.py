@@ -49,7 +49,7 @@ def own_convolution(f4: Tensor, conv: nn.Conv2d, *, where: Tensor | None = None)
     With `where` (B, h, w) it is needed at the positions that are true; elsewhere it may be anything.
     """
     weight = conv.weight[:, : f4.shape[1]]
-    if where is not None and where.float().mean() < MANY:
+    if where is not None and not where.is_cuda and where.float().mean() < MANY:  # on a GPU, both would wait for it
         return _convolution_where(f4, weight, where)
     if not is_trained(conv, f4) and winograd.suits(f4, conv):
         return winograd.convolve(f4, weight)

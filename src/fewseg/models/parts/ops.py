@@ -97,5 +97,7 @@ def gram_distance(query: Tensor, support: Tensor) -> Tensor:
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy in fp32 over pixels that are not 255; 0 (not NaN) where all are."""
-    losses = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORE, reduction="sum")
-    return losses / (labels != IGNORE).sum().clamp(min=1)
+    # CUDA's own sum takes another order every time, which `train.deterministic` would not let pass
+    reduction = "none" if logits.is_cuda else "sum"
+    losses = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORE, reduction=reduction)
+    return losses.sum() / (labels != IGNORE).sum().clamp(min=1)
