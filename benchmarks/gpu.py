@@ -380,9 +380,9 @@ def main() -> None:
             results["seconds"] = time.perf_counter() - started
             options.out.write_text(json.dumps(results, indent=2))
 
-    listed = cases(quick=options.quick)
+    listed = cases(quick=options.quick)[options.skip :]
     for n, case in enumerate(listed):
-        if n == len(listed) // 3:  # neither first, while nothing is warm, nor where no time may be left
+        if n == len(listed) // 3 and not options.skip:  # neither first, while nothing is warm, nor where no time may be left
             for batch, precision in ((1, "bf16"), (8, "bf16"), (1, "tf32")):
                 row = {"what": "evaluation from disk", "precision": precision, "batch": batch, "shots": 1}
                 add(row, partial(evaluated, device, batch=batch, precision=precision, quick=options.quick))
@@ -418,6 +418,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="write the results to this JSON file, row by row")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, on a CPU too: shows that it works")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"start no row after so many [{MINUTES}]")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many rows, and the whole evaluations")
     return parser.parse_args()
 
 

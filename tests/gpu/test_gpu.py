@@ -21,7 +21,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed, nn
 
 from fewseg import registry
-from fewseg.build import create_model, create_source
+from fewseg.build import configured_model, create_model, create_source
 from fewseg.config import Config, load_config
 from fewseg.episode import Episode, Prediction
 from fewseg.evaluation.benchmark import Benchmark
@@ -246,11 +246,11 @@ def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two devices draw other random numbers."""
 
     def create(*args: Any, **options: Any) -> FewShotSegmenter:
-        model = create_model(*args, **options)
+        model = configured_model(*args, **options)
         without_dropout(model)
         return model
 
-    monkeypatch.setattr(tasks, "create_model", create)
+    monkeypatch.setattr(tasks, "configured_model", create)
 
 
 @pytest.mark.parametrize("words", [(), FEATURES], ids=["images", "features"])
