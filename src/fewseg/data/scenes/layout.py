@@ -121,7 +121,7 @@ def _edges(ids: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
 
 def _individual(rng: np.random.Generator, class_id: int, diameter: float) -> Thing:
     kind = KINDS[class_id - 1]
-    parts = kind.build(rng)
+    parts = list(kind.build(rng))
     angle, bend = rng.uniform(-kind.tilt, kind.tilt), rng.uniform(-kind.bend, kind.bend)
     flip = rng.choice([-1.0, 1.0])
     longer, shear = np.exp(rng.uniform(-0.22, 0.22)), rng.uniform(-0.15, 0.15)
