@@ -85,12 +85,12 @@ class FewShotPredictor:
         if isinstance(images, Mapping):
             if masks is not None:
                 raise UsageError("named supports bring their own masks: give {name: (images, masks)} and nothing else")
-            named = {str(name): _pair(name, value) for name, value in images.items()}
+            named = {str(name): value for name, value in images.items()}
         else:
             named = {"support": (images, masks)}
         if not 1 <= len(named) <= MAX_CLASSES:
             raise UsageError(f"{len(named)} classes were given; one predictor takes 1 to {MAX_CLASSES}")
-        lists = {name: _listed(name, *pair) for name, pair in named.items()}
+        lists = {name: _listed(name, value) for name, value in named.items()}
         self._supports = [self._encode(name, *pair) for name, pair in lists.items()]
         self.names = tuple(lists) if isinstance(images, Mapping) else None
         pictures = [picture for pair in lists.values() for part in pair for picture in part]
@@ -182,13 +182,10 @@ def _without_specks(labels: NDArray[np.uint8], min_area: int) -> NDArray[np.uint
     return labels
 
 
-def _pair(name: object, value: Any) -> tuple[Any, Any]:
+def _listed(name: str, value: Any) -> tuple[list[Picture], list[Mask]]:
     if not (isinstance(value, tuple | list) and len(value) == 2):
         raise UsageError(f"the support of {name!r} is not a pair; give {{{name!r}: (images, masks)}}")
-    return value[0], value[1]
-
-
-def _listed(name: str, images: Any, masks: Any) -> tuple[list[Picture], list[Mask]]:
+    images, masks = value
     pictures = list(images) if isinstance(images, list | tuple) else [images]
     marks = list(masks) if isinstance(masks, list | tuple) else [masks]
     if masks is None or len(pictures) != len(marks) or not pictures:
@@ -249,9 +246,8 @@ def _rgb(image: NDArray[Any]) -> NDArray[Any]:
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
         raise UsageError(f"an image array of shape {image.shape} was given; it must be (H, W), (H, W, 3) or (H, W, 4)")
     if np.issubdtype(image.dtype, np.integer):
-        return np.asarray(
-            to_rgb(Image.fromarray(np.squeeze(to_eight_bit(image), 2) if image.shape[2] == 1 else to_eight_bit(image)))
-        )
+        eight_bit = to_eight_bit(image)
+        return np.asarray(to_rgb(Image.fromarray(eight_bit[..., 0] if image.shape[2] == 1 else eight_bit)))
     if not (np.issubdtype(image.dtype, np.floating) or image.dtype == bool):
         raise UsageError(f"an image array of {image.dtype} was given; use uint8, uint16, or float in [0, 1]")
     values = image.astype(np.float32)

@@ -21,7 +21,7 @@ from fewseg.data.images import (
     read_image,
     read_labels,
     read_mask,
-    read_pair,
+    read_oriented,
     to_eight_bit,
     to_rgb,
     write_image,
@@ -59,6 +59,11 @@ CORNER = np.zeros((2, 3), np.uint8)
 CORNER[0, 0] = 255
 
 
+def aligned(photo: Path, mask: Path) -> np.ndarray:
+    image, orientation = read_oriented(photo)
+    return align_mask(read_mask(mask), image.size, orientation=orientation, name=str(mask))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_to_photos_and_to_masks_of_the_stored_size(tmp_path, orientation):
     from PIL import ImageOps
@@ -68,11 +73,11 @@ def test_exif_orientation_is_applied_to_photos_and_to_masks_of_the_stored_size(t
     expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
     np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.png"))[..., 0], expected)
     save(tmp_path / "upright.png", expected.copy())
-    _, mask = read_pair(tmp_path / "a.png", tmp_path / "upright.png")
+    mask = aligned(tmp_path / "a.png", tmp_path / "upright.png")
     np.testing.assert_array_equal(mask, expected // 255)
     if orientation >= 5:
         save(tmp_path / "stored.png", CORNER)
-        _, mask = read_pair(tmp_path / "a.png", tmp_path / "stored.png")
+        mask = aligned(tmp_path / "a.png", tmp_path / "stored.png")
         np.testing.assert_array_equal(mask, expected // 255)
 
 
@@ -80,7 +85,7 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path):
     save(tmp_path / "a.png", CORNER)
     save(tmp_path / "m.png", np.zeros((5, 4), np.uint8))
     with pytest.raises(DataError, match=r"m\.png is 4 x 5 but its image is 3 x 2"):
-        read_pair(tmp_path / "a.png", tmp_path / "m.png")
+        aligned(tmp_path / "a.png", tmp_path / "m.png")
     with pytest.raises(DataError, match="3 x 2 but its image is 2 x 3"):
         align_mask(CORNER, (2, 3))  # not turned unless the photo was
 

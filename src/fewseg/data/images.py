@@ -100,12 +100,6 @@ def read_mask(file: File) -> NDArray[np.uint8]:
         ) from error
 
 
-def read_pair(image: File, mask: File) -> tuple[Image.Image, NDArray[np.uint8]]:
-    """A photo as upright RGB and its mask (H, W) uint8 {0, 1, 255} in the same orientation and size."""
-    photo, orientation = read_oriented(image)
-    return photo, align_mask(read_mask(mask), photo.size, orientation=orientation, name=_name(mask))
-
-
 def align_mask(
     mask: NDArray[np.uint8], size: tuple[int, int], *, orientation: int = 1, name: str = "the mask"
 ) -> NDArray[np.uint8]:

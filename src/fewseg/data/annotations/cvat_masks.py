@@ -14,8 +14,6 @@ from fewseg.data.annotations.shapes import AnnotatedPhoto, Shape, Size
 from fewseg.data.images import SUFFIXES, read_image
 from fewseg.errors import DataError
 
-Colour = tuple[int, int, int]
-
 
 def read_cvat_masks(root: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
     """The photos whose mask has any colour that `labelmap.txt` names, but for the background's."""
