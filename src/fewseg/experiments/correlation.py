@@ -16,7 +16,7 @@ from fewseg.errors import UsageError
 from fewseg.evaluation.scoring import predict
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import episode_cells
-from fewseg.experiments.shown_episodes import different, first_repeat
+from fewseg.experiments.shown_episodes import different
 from fewseg.experiments.sweep import Cell, Measure, cell_folder, run_sweep
 from fewseg.experiments.tables import Table, percent, save
 from fewseg.features.cache import FeatureCache
@@ -76,7 +76,7 @@ def run_correlation(
         raise UsageError(f"{len(runs)} runs were given; give one, or two: with distillation and without")
     opened = _opened(plan, runs, progress=progress)
     first = next(iter(opened.values()))
-    benchmark = first_repeat(plan, first, episodes=plan.episodes or SAMPLES, progress=progress)
+    benchmark = plan.benchmark(first, episodes=plan.episodes or SAMPLES, repeats=1, progress=progress)
     name, fold, (listed,) = benchmark.source.name, benchmark.fold.index, benchmark.lists
     caches = {model: FeatureCache(one.model, gigabytes=plan.cache_gb) for model, one in opened.items()}
     chosen = different(listed, rows)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from fewseg import registry
 from fewseg.data.episodes.protocols import get_protocol
 from fewseg.data.source import Fold
 from fewseg.errors import UsageError
@@ -26,7 +27,7 @@ from fewseg.metrics.intervals import deviation_interval, t_interval
 from fewseg.metrics.iou import miou
 from fewseg.progress import Silent
 from fewseg.report.figures import plain_text, tidy
-from fewseg.storage.opening import Opened, open_target, open_test_data
+from fewseg.storage.opening import Opened, open_target
 
 NAME = "episodes"
 FACTOR = 10
@@ -123,11 +124,9 @@ def _opened(plan: Plan, runs: Sequence[str]) -> list[tuple[str, Opened]]:
 
 def _benchmark(plan: Plan, opened: Opened, *, progress: Silent) -> Benchmark:
     """10 n episodes of every repeat, on the model's data."""
-    source, fold = open_test_data(opened, progress=progress)
-    protocol = get_protocol(plan.protocol, dataset=source.name)
-    seeds, count = plan.seeds(opened.config), FACTOR * (plan.episodes or protocol.episodes)
-    shots = opened.config.data.shots
-    return Benchmark.draw(source, fold, protocol=protocol, shots=shots, seeds=seeds, episodes=count)
+    dataset = registry.find("source", opened.config.data.name).name
+    episodes = plan.episodes or get_protocol(plan.protocol, dataset=dataset).episodes
+    return plan.benchmark(opened, seeds=plan.seeds(opened.config), episodes=FACTOR * episodes, progress=progress)
 
 
 def measure(

@@ -129,7 +129,7 @@ def _sweep(plan: Plan, option: Option, *, only_table: bool, progress: Silent | N
     lines: list[Line] = []
     for s in option.settings:
         measured = {fold: found[cells[s.name, fold].name, _MEASURE.name] for fold in folds}
-        lines += fold_lines(s.texts, folds, measured.get, paper=paper.get(s.key))
+        lines += fold_lines(s.texts, folds, measured, paper=paper.get(s.key))
     title = f"{source.name}: {option.title}"
     table = lines_table(plan, title, list(option.heads), lines, with_published=bool(paper))
     record = plan.record(folds) | option.asked | {"lines": [asdict(one) for one in lines]}

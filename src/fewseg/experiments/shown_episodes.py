@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,28 +16,9 @@ from fewseg.progress import Silent
 from fewseg.report.chosen_episodes import episode_panel
 from fewseg.report.contents import Panel
 from fewseg.report.figures import pictures_figure
-from fewseg.storage.opening import Opened, open_target
+from fewseg.storage.opening import open_target
 
 SIMPLE, COMPLEX = "simple", "complex"
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """One episode of a kind of scene, predicted with the support mask (the panel's own) and without (its other)."""
-
-    kind: str
-    """simple or complex."""
-    panel: Panel
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able; without the pictures."""
-        return {
-            "kind": self.kind,
-            "class": self.panel.class_name,
-            "episode": self.panel.caption,
-            "iou_with": self.panel.iou,
-            "iou_without": self.panel.others[0].iou,
-        }
 
 
 def scene_pictures(
@@ -51,45 +30,36 @@ def scene_pictures(
     levels: Sequence[str],
     count: int,
     progress: Silent,
-) -> tuple[Scene, ...]:
-    """`count` simple and `count` complex episodes with both runs' predictions.
+) -> tuple[Panel, ...]:
+    """`count` simple and `count` complex episodes, with `run`'s prediction as the panel's own and `other`'s beside it.
 
     Of one level they are told apart by the query: one class in it, or several. `take_away` removes the mask from
     `other` at test time.
     """
-    scenes: list[Scene] = []
+    scenes: list[Panel] = []
     for level in levels:
         words = (f"data.level={level}",) if level else ()
         opened = open_target(run, words, device=plan.device)
         second = open_target(other, words, device=plan.device, support_mask=not take_away)
-        benchmark = first_repeat(plan, opened, progress=progress)
+        benchmark = plan.benchmark(opened, repeats=1, progress=progress)
         caches = {"with mask": FeatureCache(opened.model), "without mask": FeatureCache(second.model)}
         for kind, chosen in _kinds(benchmark, level, split=len(levels) == 1, count=count).items():
             for e in progress(chosen, f"drawing {kind} scenes", len(chosen)):
-                scenes.append(Scene(kind, episode_panel(caches, benchmark, e)))
+                scenes.append(episode_panel(caches, benchmark, e, group=kind))
     return tuple(scenes)
 
 
-def scene_figure(scenes: Sequence[Scene]) -> Figure:
+def scene_figure(scenes: Sequence[Panel]) -> Figure:
     """Simple scenes on the left, complex ones on the right: support, truth, prediction with and without the mask."""
     sides = {}
     for scene in scenes:
-        cells = episode_cells(scene.panel)
+        cells = episode_cells(scene)
         row = [cells[kind] for kind in ("support", "truth", "prediction", "other")]
-        sides.setdefault(scene.kind, []).append(row)
+        sides.setdefault(scene.group, []).append(row)
     rows = [[cell for row in pair for cell in row] for pair in zip(*sides.values(), strict=False)]
     heads = ("support", "query, truth", "with mask", "without mask")
     titles = [f"{kind}: {head}" if head == heads[0] else head for kind in sides for head in heads]
     return pictures_figure(rows, gap_after=4 if len(sides) == 2 else None, titles=titles)
-
-
-def first_repeat(
-    plan: Plan, opened: Opened, *, episodes: int | None = None, progress: Silent | None = None
-) -> Benchmark:
-    """The episodes of the plan's first repeat, on an opened model's data."""
-    return Benchmark.of(
-        opened, protocol=plan.protocol, episodes=episodes or plan.episodes, repeats=1, progress=progress
-    )
 
 
 def _kinds(benchmark: Benchmark, level: str, *, split: bool, count: int) -> dict[str, list[int]]:

@@ -6,7 +6,7 @@ model that was trained with it is measured. A data set with levels (scenes), tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from matplotlib.figure import Figure
@@ -14,13 +14,14 @@ from matplotlib.figure import Figure
 from fewseg.errors import UsageError
 from fewseg.experiments import supplement as published
 from fewseg.experiments.lines import Line, fold_lines, lines_table
-from fewseg.experiments.measured import Measured, drop
+from fewseg.experiments.measured import Measured
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import COLORS, point
-from fewseg.experiments.shown_episodes import Scene, scene_figure, scene_pictures
+from fewseg.experiments.shown_episodes import scene_figure, scene_pictures
 from fewseg.experiments.sweep import Cell, Measure, Results, cell_folder, run_sweep
 from fewseg.experiments.tables import Table, save
 from fewseg.progress import Silent
+from fewseg.report.contents import Panel
 from fewseg.report.figures import plain_text, tidy
 
 NAME = "support-mask"
@@ -38,8 +39,8 @@ class SupportMask:
     drops: tuple[Line, ...]
     """Settings (level, drop); the interval is paired: both are measured on the same episodes."""
     table: Table
-    scenes: tuple[Scene, ...]
-    """The episodes of the picture: simple ones, then complex ones; empty while a model is missing."""
+    scenes: tuple[Panel, ...]
+    """The episodes of the picture, in the groups simple and complex; empty while a model is missing."""
 
     def drop(self, level: str = "", fold: int | None = None) -> Line:
         """The drop on a level and fold (None: the mean, or the only fold)."""
@@ -79,7 +80,16 @@ def run_support_mask(
     record = plan.record(folds) | {
         "at_test_only": at_test_only,
         "lines": [asdict(one) for one in (*lines, *drops)],
-        "pictures": [scene.as_dict() for scene in scenes],
+        "pictures": [
+            {
+                "kind": scene.group,
+                "class": scene.class_name,
+                "episode": scene.caption,
+                "iou_with": scene.iou,
+                "iou_without": scene.others[0].iou,
+            }
+            for scene in scenes
+        ],
     }
     save(plan.out, f"{NAME}-at-test" if at_test_only else NAME, table, record, drawn)
     return SupportMask(tuple(lines), tuple(drops), table, scenes)
@@ -120,20 +130,9 @@ def _lines(
             by_mask[mask] = {fold: found[f"fold{fold}-{cell}", measure.name] for fold in folds}
             # the paper trains without the mask too
             values = paper.get(mask) if mask or not at_test_only else None
-            lines += fold_lines((level, name), folds, by_mask[mask].get, paper=values)
-        for group in [[fold] for fold in folds] + ([list(folds)] if len(folds) > 1 else []):
-            drops.append(_drop(level, group, by_mask))
+            lines += fold_lines((level, name), folds, by_mask[mask], paper=values)
+        drops += fold_lines((level, "drop"), folds, by_mask[True], by_mask[False])
     return lines, drops
-
-
-def _drop(level: str, folds: Sequence[int], by_mask: Mapping[bool, Mapping[int, Measured | None]]) -> Line:
-    pairs = [(a, b) for f in folds if (a := by_mask[True][f]) and (b := by_mask[False][f])]
-    fold = folds[0] if len(folds) == 1 else None
-    if len(pairs) < len(folds):
-        return Line((level, "drop"), fold, None)
-    difference, interval = drop([a for a, _ in pairs], [b for _, b in pairs])
-    hashes = pairs[0][0].hashes if fold is not None else ()
-    return Line((level, "drop"), fold, difference, interval, hashes=hashes, episodes=sum(a.episodes for a, _ in pairs))
 
 
 def drop_figure(lines: Sequence[Line], drops: Sequence[Line]) -> Figure:

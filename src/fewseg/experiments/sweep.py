@@ -22,7 +22,7 @@ import torch
 from fewseg.config import Config
 from fewseg.data.episodes.protocols import get_protocol
 from fewseg.errors import FewsegError
-from fewseg.evaluation.benchmark import Benchmark, repeat_seeds
+from fewseg.evaluation.benchmark import repeat_seeds
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.experiments.measured import Measured, load_measured, save_measured
 from fewseg.experiments.plan import Plan
@@ -170,12 +170,9 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
         if load_measured(folder, measure.name, _asked(plan, measure)) is not None:
             continue
         opened = open_target(str(folder), measure.words, device=plan.device, support_mask=measure.support_mask)
-        benchmark = Benchmark.of(
-            opened, protocol=plan.protocol, episodes=plan.episodes, repeats=plan.repeats, progress=progress
-        )
         results = evaluate(
             opened.model,
-            benchmark,
+            plan.benchmark(opened, progress=progress),
             workers=plan.workers,
             cache_gb=plan.cache_gb,
             weights=opened.weights,

@@ -43,12 +43,6 @@ def percent(value: float | None, *, sign: bool = False) -> str:
     return MISSING if value is None else f"{100 * value:{'+' if sign else ''}.2f}"
 
 
-def interval_cells(interval: tuple[float, float] | None) -> tuple[str, str]:
-    """Both bounds in per cent."""
-    low, high = interval or (None, None)
-    return ("", "") if low is None or high is None else (percent(low), percent(high))
-
-
 def save(out: Path, name: str, table: Table, record: dict[str, Any], figures: dict[str, Figure]) -> list[Path]:
     """Write NAME.csv, NAME.json (with the versions) and every figure as PNG and PDF; returns the paths.
 
