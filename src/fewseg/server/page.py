@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from fewseg.data.images import SUFFIXES, read_mask
+from fewseg.data import images
 from fewseg.errors import FewsegError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.server.session import Limits, Session, painted_mask, shrunk
@@ -163,7 +163,8 @@ def _add(limits: Limits, root: Path | None) -> Callable[..., Any]:
             raise gr.Error("Choose a photo with the object first.", print_exception=False)
         if mask_file is not None:
             limits.read(mask_file)
-            mask = (_fitting(mask_file, photo) == 1).astype("uint8")
+            given = images.align_mask(images.read_mask(mask_file), photo.size, name=Path(mask_file).name)
+            mask = (given == 1).astype("uint8")
         else:
             layers = (drawn or {}).get("layers") or [None]
             mask = painted_mask(photo, layers[0], strokes=how == STROKES)
@@ -171,16 +172,6 @@ def _add(limits: Limits, root: Path | None) -> Callable[..., Any]:
         return session, [support.shown() for support in session.supports]
 
     return add
-
-
-def _fitting(mask_file: str, photo: Image.Image) -> Any:
-    mask = read_mask(mask_file)
-    if mask.shape != (photo.height, photo.width):
-        raise gr.Error(
-            f"The mask has {mask.shape[1]} x {mask.shape[0]} pixels, its photo {photo.width} x {photo.height}.",
-            print_exception=False,
-        )
-    return mask
 
 
 def _forget(session: Session | None) -> tuple[None, list[Any]]:
@@ -194,9 +185,8 @@ def _find(model: FewShotSegmenter) -> Callable[..., Any]:
         paths: list[str] | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (gradio's own form)
     ) -> tuple[Session, list[Any]]:
-        if session is None:
-            raise gr.Error("Mark the object in at least one photo first, and press “Add”.", print_exception=False)
-        photos = [(Path(path).name, path) for path in paths or [] if Path(path).suffix.lower() in SUFFIXES]
+        session = session or Session()  # without marked photos it tells what to do first
+        photos = [(Path(path).name, path) for path in paths or [] if Path(path).suffix.lower() in images.SUFFIXES]
         for done, problem in session.answer(model, photos):
             if problem:
                 gr.Warning(problem)

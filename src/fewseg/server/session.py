@@ -21,6 +21,7 @@ from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing
 from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor, label_map
+from fewseg.report.contents import gathered
 from fewseg.report.overlays import fit, heat
 from fewseg.segment import formats
 from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
@@ -112,11 +113,8 @@ class Session:
         if not 1 <= len(photos) <= self.limits.photos:
             raise UsageError(f"Give 1 to {self.limits.photos} photos at a time, not {len(photos)}.")
         predictor = FewShotPredictor(model)
-        named: dict[str, tuple[list[Image.Image], list[NDArray[np.uint8]]]] = {}
-        for support in self.supports:
-            pair = named.setdefault(support.name, ([], []))
-            pair[0].append(support.photo)
-            pair[1].append(support.mask)
+        by_name = gathered((support.name, support) for support in self.supports)
+        named = {name: ([s.photo for s in same], [s.mask for s in same]) for name, same in by_name.items()}
         predictor.set_support(named)
         self.close()
         self.folder = Path(tempfile.mkdtemp(prefix="session-", dir=self.root))
