@@ -117,7 +117,7 @@ def _opened(plan: Plan, runs: Sequence[str], *, progress: Silent) -> dict[str, O
     ]
     run_sweep(plan, cells, progress=progress)
     return {
-        name: open_target(str(cell_folder(plan, cell)), (), device=plan.device)
+        name: open_target(str(cell_folder(plan, cell.name)), (), device=plan.device)
         for name, cell in zip(NAMES, cells, strict=True)
     }
 

@@ -14,7 +14,7 @@ from fewseg.experiments.plots import episode_cells
 from fewseg.features.cache import FeatureCache
 from fewseg.progress import Silent
 from fewseg.report.chosen_episodes import episode_panel
-from fewseg.report.contents import Panel
+from fewseg.report.contents import Panel, gathered
 from fewseg.report.figures import pictures_figure
 from fewseg.storage.opening import open_target
 
@@ -51,12 +51,9 @@ def scene_pictures(
 
 def scene_figure(scenes: Sequence[Panel]) -> Figure:
     """Simple scenes on the left, complex ones on the right: support, truth, prediction with and without the mask."""
-    sides = {}
-    for scene in scenes:
-        cells = episode_cells(scene)
-        row = [cells[kind] for kind in ("support", "truth", "prediction", "other")]
-        sides.setdefault(scene.group, []).append(row)
-    rows = [[cell for row in pair for cell in row] for pair in zip(*sides.values(), strict=False)]
+    sides = gathered((scene.group, episode_cells(scene)) for scene in scenes)
+    shown = ("support", "truth", "prediction", "other")
+    rows = [[cells[kind] for cells in pair for kind in shown] for pair in zip(*sides.values(), strict=False)]
     heads = ("support", "query, truth", "with mask", "without mask")
     titles = [f"{kind}: {head}" if head == heads[0] else head for kind in sides for head in heads]
     return pictures_figure(rows, gap_after=4 if len(sides) == 2 else None, titles=titles)

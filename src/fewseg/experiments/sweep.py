@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from fewseg.experiments.plan import Plan
 from fewseg.files import write_json
 from fewseg.progress import Silent
 from fewseg.registry import method_class
+from fewseg.report.contents import gathered
 from fewseg.runtime.memory import keep_freed_memory
 from fewseg.storage.opening import open_target
 from fewseg.storage.run_directory import RunDirectory
@@ -60,8 +61,33 @@ class Cell:
     measures: tuple[Measure, ...]
 
 
-Results = Mapping[tuple[str, str], Measured | None]
-"""By cell and measure; None where it is still missing."""
+@dataclass(frozen=True)
+class Setting:
+    """What is measured on every fold: a line of the table, with the cell and the measurement that it comes from."""
+
+    texts: tuple[str, ...]
+    """The line's first cells."""
+    cell: str
+    """The cell's name after its fold."""
+    words: tuple[str, ...] = ()
+    """The cell's overrides."""
+    measure: Measure = Measure("report")
+    key: Any = None
+    """Where the paper's values of it stand in a table of `supplement`."""
+
+
+def run_settings(
+    plan: Plan, settings: Sequence[Setting], folds: Sequence[int], *, only_table: bool, progress: Silent
+) -> dict[tuple[str, ...], dict[int, Measured | None]]:
+    """Train and measure what is missing of the settings, and return their measurements by texts and fold."""
+    by_cell = gathered((s.cell, s) for s in settings)
+    cells = [
+        Cell(f"fold{fold}-{name}", fold, same[0].words, tuple(s.measure for s in same))
+        for fold in folds
+        for name, same in by_cell.items()
+    ]
+    found = run_sweep(plan, cells, only_table=only_table, progress=progress)
+    return {s.texts: {fold: found[f"fold{fold}-{s.cell}", s.measure.name] for fold in folds} for s in settings}
 
 
 def run_sweep(
@@ -105,9 +131,9 @@ def resumable() -> Iterator[None]:
         raise
 
 
-def cell_folder(plan: Plan, cell: Cell) -> Path:
-    """The cell's run directory."""
-    return plan.out / "cells" / cell.name
+def cell_folder(plan: Plan, name: str) -> Path:
+    """The run directory of the cell of that name."""
+    return plan.out / "cells" / name
 
 
 def cell_config(plan: Plan, cell: Cell) -> Config:
@@ -138,7 +164,7 @@ def _base_home(plan: Plan, cell: Cell) -> RunDirectory:
 
 def read_cell(plan: Plan, cell: Cell) -> dict[str, Measured | None]:
     """The cell's measurements that are there and were made for this plan."""
-    folder = cell_folder(plan, cell)
+    folder = cell_folder(plan, cell.name)
     run = RunDirectory(folder)
     if run.exists:
         run.check(cell_config(plan, cell), resume=True)
@@ -160,7 +186,7 @@ def train_base(plan: Plan, cell: Cell, *, progress: Silent) -> None:
 
 def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
     """Train the cell, if it is not, and take the measurements that are missing."""
-    config, folder = cell_config(plan, cell), cell_folder(plan, cell)
+    config, folder = cell_config(plan, cell), cell_folder(plan, cell.name)
     progress.log(f"cell {cell.name}")
     run = RunDirectory(folder)
     if not run.is_finished(config):
