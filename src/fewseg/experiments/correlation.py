@@ -17,7 +17,7 @@ from fewseg.evaluation.scoring import predict
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import episode_cells
 from fewseg.experiments.shown_episodes import different
-from fewseg.experiments.sweep import Cell, Measure, cell_folder, run_sweep
+from fewseg.experiments.sweep import Setting, cell_folder, run_sweep
 from fewseg.experiments.tables import Table, percent, save
 from fewseg.features.cache import FeatureCache
 from fewseg.metrics.intervals import percentile_interval, resample
@@ -110,16 +110,10 @@ def _opened(plan: Plan, runs: Sequence[str], *, progress: Silent) -> dict[str, O
     if "distill" not in plan.config().model.options:
         raise UsageError(f"{plan.config().model.name} distils nothing; this experiment is HDMNet's")
     fold = plan.chosen_folds(plan.source("test", progress=progress))[0]
-    measures = (Measure("report"),)
-    cells = [
-        Cell(f"fold{fold}-distilled", fold, (), measures),
-        Cell(f"fold{fold}-not-distilled", fold, ("model.distill=false",), measures),
-    ]
-    run_sweep(plan, cells, progress=progress)
-    return {
-        name: open_target(str(cell_folder(plan, cell.name)), (), device=plan.device)
-        for name, cell in zip(NAMES, cells, strict=True)
-    }
+    settings = [Setting((NAMES[0],), "distilled"), Setting((NAMES[1],), "not-distilled", ("model.distill=false",))]
+    run_sweep(plan, settings, [fold], only_table=False, progress=progress)
+    folders = {s.texts[0]: cell_folder(plan, f"fold{fold}-{s.cell}") for s in settings}
+    return {name: open_target(str(folder), (), device=plan.device) for name, folder in folders.items()}
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fewseg.errors import DataError
 from fewseg.evaluation.results import Results
-from fewseg.files import replacing, write_json
+from fewseg.files import write_csv, write_json
 from fewseg.metrics.intervals import bootstrap_miou, percentile_interval
 from fewseg.metrics.iou import COLUMNS, miou
 
@@ -85,9 +85,8 @@ def mean_of(folds: Sequence[Measured]) -> tuple[float, Interval]:
 
 def save_measured(folder: Path, name: str, results: Results, asked: dict[str, Any]) -> None:
     """Write NAME.csv, then NAME.json, which says that the measurement is whole; `asked` is what it was made for."""
-    rows = np.concatenate([np.insert(table, 0, r, axis=1) for r, table in enumerate(results.tables)])
-    with replacing(folder / f"{name}.csv") as temporary:
-        np.savetxt(temporary, rows, fmt="%d", delimiter=",", header=",".join(("repeat", *COLUMNS)), comments="")
+    rows = [[r, *row] for r, table in enumerate(results.tables) for row in table.tolist()]
+    write_csv(folder / f"{name}.csv", [("repeat", *COLUMNS), *rows])
     write_json(folder / f"{name}.json", {"asked": asked, "report": results.as_dict()})
 
 

@@ -15,7 +15,7 @@ from fewseg.experiments import supplement as published
 from fewseg.experiments.lines import Line, fold_lines, lines_table
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import setting_figure
-from fewseg.experiments.sweep import Setting, run_settings
+from fewseg.experiments.sweep import Setting, run_sweep
 from fewseg.experiments.tables import Table, save
 from fewseg.models.parts.backbones import create_backbone
 from fewseg.progress import Silent
@@ -115,7 +115,7 @@ def _sweep(
     """
     source = plan.source("test", progress=progress)
     folds, printed = plan.chosen_folds(source), paper.get(source.name, {})
-    found = run_settings(plan, settings, folds, only_table=only_table, progress=progress or Silent())
+    found = run_sweep(plan, settings, folds, only_table=only_table, progress=progress or Silent())
     lines = [line for s in settings for line in fold_lines(s.texts, folds, found[s.texts], paper=printed.get(s.key))]
     table = lines_table(plan, f"{source.name}: {title}", list(heads), lines, with_published=bool(printed))
     record = plan.record(folds) | asked | {"lines": [asdict(one) for one in lines]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
@@ -75,11 +74,6 @@ def _kinds(benchmark: Benchmark, level: str, *, split: bool, count: int) -> dict
 
 def different(listed: EpisodeList, count: int, *, keep: Callable[[EpisodeSpec], bool] = lambda _: True) -> list[int]:
     """Positions of the first `count` episodes that are kept, of different classes as long as there are any."""
-    kept = [e for e, spec in enumerate(listed.specs) if keep(spec)]
-    seen: dict[int, int] = {}
-    rounds = []
-    for e in kept:
-        class_id = listed.specs[e].class_id
-        rounds.append(seen.get(class_id, 0))
-        seen[class_id] = rounds[-1] + 1
-    return [kept[i] for i in np.argsort(rounds, kind="stable")[:count]]
+    kept = ((spec.class_id, e) for e, spec in enumerate(listed.specs) if keep(spec))
+    rounds = sorted((n, e) for same in gathered(kept).values() for n, e in enumerate(same))
+    return [e for _, e in rounds[:count]]

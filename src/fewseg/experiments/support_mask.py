@@ -17,7 +17,7 @@ from fewseg.experiments.lines import Line, fold_lines, lines_table
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import COLORS, point
 from fewseg.experiments.shown_episodes import scene_figure, scene_pictures
-from fewseg.experiments.sweep import Measure, Setting, cell_folder, run_settings
+from fewseg.experiments.sweep import Measure, Setting, cell_folder, run_sweep
 from fewseg.experiments.tables import Table, save
 from fewseg.progress import Silent
 from fewseg.report.contents import Panel
@@ -58,7 +58,7 @@ def run_support_mask(
     source = plan.source("test", progress=progress)
     folds, levels = plan.chosen_folds(source), test_levels(plan)
     settings, paper = mask_settings(levels, at_test_only=at_test_only), published.SUPPORT_MASK.get(source.name, {})
-    found = run_settings(plan, settings, folds, only_table=only_table, progress=progress)
+    found = run_sweep(plan, settings, folds, only_table=only_table, progress=progress)
     lines = [line for s in settings for line in fold_lines(s.texts, folds, found[s.texts], paper=paper.get(s.key))]
     ways = {level: (found[level, WITH], found[level, WITHOUT]) for level in levels}
     drops = [line for level, two in ways.items() for line in fold_lines((level, "drop"), folds, *two)]

@@ -76,45 +76,41 @@ class Setting:
     """Where the paper's values of it stand in a table of `supplement`."""
 
 
-def run_settings(
+def run_sweep(
     plan: Plan, settings: Sequence[Setting], folds: Sequence[int], *, only_table: bool, progress: Silent
 ) -> dict[tuple[str, ...], dict[int, Measured | None]]:
-    """Train and measure what is missing of the settings, and return their measurements by texts and fold."""
+    """Train and measure what is missing of the settings, and return all measurements by a setting's texts and fold.
+
+    `only_table` reads what is there; a measurement that is missing is None. A failure or Ctrl-C stops the sweep and
+    keeps what is finished; the same call goes on.
+    """
     by_cell = gathered((s.cell, s) for s in settings)
-    cells = [
-        Cell(f"fold{fold}-{name}", fold, same[0].words, tuple(s.measure for s in same))
+    cells = {
+        (name, fold): Cell(f"fold{fold}-{name}", fold, same[0].words, tuple(s.measure for s in same))
         for fold in folds
         for name, same in by_cell.items()
-    ]
-    found = run_sweep(plan, cells, only_table=only_table, progress=progress)
-    return {s.texts: {fold: found[f"fold{fold}-{s.cell}", s.measure.name] for fold in folds} for s in settings}
-
-
-def run_sweep(
-    plan: Plan, cells: Sequence[Cell], *, only_table: bool = False, progress: Silent | None = None
-) -> dict[tuple[str, str], Measured | None]:
-    """Train and measure what is missing of the cells, and return all measurements.
-
-    `only_table` reads what is there. A failure or Ctrl-C stops the sweep and keeps what is finished; the same call goes
-    on.
-    """
-    progress = progress or Silent()
-    for cell in cells:  # a mistake shows before anything is trained
+    }
+    for cell in cells.values():  # a mistake shows before anything is trained
         repeat_seeds(get_protocol(plan.protocol, dataset=cell_config(plan, cell).data.name), plan.repeats)
     if not only_table:
-        open_cells = [cell for cell in cells if any(found is None for found in read_cell(plan, cell).values())]
-        jobs = max(1, min(plan.jobs, len(open_cells)))
-        if len(open_cells) < len(cells):
-            progress.log(f"{len(cells) - len(open_cells)} of {len(cells)} cells are finished already")
-        with resumable():
-            if jobs == 1:
-                for cell in open_cells:
-                    run_cell(plan, cell, progress=progress)
-            else:
-                first = {cell.fold: cell for cell in reversed(open_cells) if _own_base(plan, cell)}
-                run_jobs(plan, [(cell, True) for cell in first.values()], "base learners", progress=progress)
-                run_jobs(plan, [(cell, False) for cell in open_cells], "cells", progress=progress)
-    return {(cell.name, name): found for cell in cells for name, found in read_cell(plan, cell).items()}
+        run_cells(plan, list(cells.values()), progress=progress)
+    found = {key: read_cell(plan, cell) for key, cell in cells.items()}
+    return {s.texts: {fold: found[s.cell, fold][s.measure.name] for fold in folds} for s in settings}
+
+
+def run_cells(plan: Plan, cells: Sequence[Cell], *, progress: Silent) -> None:
+    """Train and measure what is missing of the cells, `plan.jobs` at once."""
+    missing = [cell for cell in cells if None in read_cell(plan, cell).values()]
+    if len(missing) < len(cells):
+        progress.log(f"{len(cells) - len(missing)} of {len(cells)} cells are finished already")
+    with resumable():
+        if min(plan.jobs, len(missing)) <= 1:
+            for cell in missing:
+                run_cell(plan, cell, progress=progress)
+        else:
+            first = {cell.fold: cell for cell in reversed(missing) if _own_base(plan, cell)}
+            run_jobs(plan, [(cell, True) for cell in first.values()], "base learners", progress=progress)
+            run_jobs(plan, [(cell, False) for cell in missing], "cells", progress=progress)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fewseg.errors import UsageError
 
+Heading = TypeVar("Heading")
 T = TypeVar("T")
 
 Interval = tuple[float, float]
@@ -175,9 +176,9 @@ class ReportPage:
     interval_name: str = "95 % interval"
 
 
-def gathered(items: Iterable[tuple[str, T]]) -> dict[str, list[T]]:
+def gathered(items: Iterable[tuple[Heading, T]]) -> dict[Heading, list[T]]:
     """Items under their headings, in order of appearance."""
-    grouped: dict[str, list[T]] = {}
+    grouped: dict[Heading, list[T]] = {}
     for group, item in items:
         grouped.setdefault(group, []).append(item)
     return grouped

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -120,11 +121,10 @@ def confusion_figure(confusions: Sequence[Confusion], *, columns: int = 10) -> F
 
     Its columns are the class itself, background, the classes that are hit most, and all others together.
     """
-    totals: dict[str, float] = {}
+    totals: Counter[str] = Counter()
     for confusion in confusions:
-        for name, share in confusion.others.items():
-            totals[name] = totals.get(name, 0.0) + share
-    order = sorted(totals, key=lambda name: -totals[name])
+        totals.update(confusion.others)
+    order = [name for name, _ in totals.most_common()]
     shown, rest = order[:columns], order[columns:]
     heads = ["itself", "background", *shown, *(["the rest"] if rest else [])]
     table = []
