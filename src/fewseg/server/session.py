@@ -22,7 +22,7 @@ from fewseg.files import replacing
 from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor, label_map
 from fewseg.report.contents import gathered
-from fewseg.report.overlays import fit, heat
+from fewseg.report.overlays import fit, heat, resize_mask
 from fewseg.segment import formats
 from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
 
@@ -64,8 +64,7 @@ class Support:
     def shown(self) -> tuple[Image.Image, str]:
         """A small picture with the mask on it, and its caption."""
         small = shrunk(self.photo)
-        mask = Image.fromarray(self.mask).resize(small.size, Image.Resampling.NEAREST)
-        return images.overlay(small, np.asarray(mask)), self.name
+        return images.overlay(small, resize_mask(self.mask, (small.height, small.width))), self.name
 
 
 @dataclass
@@ -206,8 +205,7 @@ def painted_mask(photo: Image.Image, layer: Image.Image | None, *, strokes: bool
     marks = np.zeros((photo.height, photo.width), np.uint8)
     if layer is not None:
         flat = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer.convert("RGBA"))
-        painted = Image.fromarray(strokes_in(flat)).resize(photo.size, Image.Resampling.NEAREST)
-        marks = np.asarray(painted)
+        marks = resize_mask(strokes_in(flat), (photo.height, photo.width))
     if not strokes or not (marks == 1).any():
         return (marks == 1).astype(np.uint8)
     return mask_from_marks(photo, Marks(scribble=marks))
