@@ -27,7 +27,7 @@ from fewseg.evaluation.evaluate import evaluate
 from fewseg.experiments.measured import Measured, load_measured, save_measured
 from fewseg.experiments.plan import Plan
 from fewseg.files import write_json
-from fewseg.progress import Silent
+from fewseg.progress import Bars, Silent
 from fewseg.registry import method_class
 from fewseg.report.contents import gathered
 from fewseg.runtime.memory import keep_freed_memory
@@ -280,19 +280,12 @@ def read_job(file: Path) -> tuple[Plan, Cell, bool]:
     """What `run_jobs` wrote for a process."""
     content = json.loads(file.read_text())
     plan, cell = content["plan"], content["cell"]
-    folds = plan["folds"] and tuple(plan["folds"])
-    measures = tuple(Measure(m["name"], tuple(m["words"]), m["support_mask"]) for m in cell["measures"])
-    return (
-        Plan(**plan | {"out": Path(plan["out"]), "words": tuple(plan["words"]), "folds": folds}),
-        Cell(cell["name"], cell["fold"], tuple(cell["words"]), measures),
-        content["base_only"],
-    )
+    measures = tuple(Measure(**m) for m in cell["measures"])  # words and folds come back as lists, which do as well
+    return Plan(**plan | {"out": Path(plan["out"])}), Cell(**cell | {"measures": measures}), content["base_only"]
 
 
 def main() -> None:
     """A process of `run_jobs`: its only argument is the job's file."""
-    from fewseg.progress import Bars
-
     keep_freed_memory()
     plan, cell, base_only = read_job(Path(sys.argv[1]))
     try:
