@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,14 @@ def write_json(path: Path, content: Any) -> Path:
     """Write JSON whole or not at all."""
     with replacing(path, durable=True) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]], *, comments: Iterable[str] = ()) -> Path:
+    """Write CSV whole or not at all; `comments` become lines with # before it."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        file.writelines(f"# {line}\n" for line in comments)
+        csv.writer(file, lineterminator="\n").writerows(rows)
     return path
 
 

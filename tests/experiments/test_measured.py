@@ -12,7 +12,7 @@ from fewseg.errors import DataError
 from fewseg.experiments import Plan
 from fewseg.experiments import supplement as published
 from fewseg.experiments.lines import fold_lines, lines_table
-from fewseg.experiments.measured import drop, from_tables, load_measured, mean_of, save_measured
+from fewseg.experiments.measured import Measured, drop, load_measured, mean_of, save_measured
 
 NOVEL = (3, 4)
 
@@ -25,7 +25,12 @@ def counts(seed: int, episodes: int = 60):
 
 
 def measured(tables, *, fold=0, hashes=("a",)):
-    return from_tables(tables, fold=fold, novel=NOVEL, seeds=(0,), hashes=hashes, checkpoint="c")
+    return Measured(tables=tuple(tables), fold=fold, novel=NOVEL, seeds=(0,), hashes=hashes, checkpoint="c")
+
+
+def width(one):
+    low, high = mean_of([one])[1]
+    return high - low
 
 
 def test_a_paired_drop_is_far_surer_than_the_two_numbers_apart():
@@ -36,7 +41,7 @@ def test_a_paired_drop_is_far_surer_than_the_two_numbers_apart():
     found, (low, high) = drop([a], [b])
     assert found == pytest.approx(a.miou - b.miou)
     assert low < found < high
-    assert high - low < 0.4 * (a.interval[1] - a.interval[0])
+    assert high - low < 0.4 * width(a)
     assert low > 0
 
 
@@ -44,7 +49,7 @@ def test_folds_narrow_the_interval_of_a_mean():
     parts = [measured([counts(s)], fold=s) for s in range(4)]
     mean, interval = mean_of(parts)
     assert mean == pytest.approx(np.mean([p.miou for p in parts]))
-    assert interval[1] - interval[0] < 0.7 * np.mean([p.interval[1] - p.interval[0] for p in parts])
+    assert interval[1] - interval[0] < 0.7 * np.mean([width(p) for p in parts])
 
 
 def test_different_episodes_are_not_subtracted():
@@ -82,18 +87,18 @@ def rows(lines, *, with_published: bool):
 def test_published_values_have_a_column_of_their_own_and_only_for_the_papers_folds():
     parts = {fold: measured([counts(fold)], fold=fold) for fold in range(4)}
     paper = published.SUPPORT_MASK["coco20i"][True]
-    lines = fold_lines(("with",), (0, 1, 2, 3), parts.get, paper=paper)
+    lines = fold_lines(("with",), (0, 1, 2, 3), parts, paper=paper)
     shown = rows(lines, with_published=True)
     assert [row["published"] for row in shown] == ["43.8", "55.3", "51.6", "49.4", "50.0"]
     assert shown[0]["mIoU"] == f"{100 * parts[0].miou:.2f}"
     # the paper's mean is over four folds
-    assert fold_lines(("with",), (0, 1), parts.get, paper=paper)[-1].published is None
+    assert fold_lines(("with",), (0, 1), parts, paper=paper)[-1].published is None
     assert "published" not in rows(lines, with_published=False)[0]
 
 
 def test_a_mean_waits_for_all_folds():
     parts = {0: measured([counts(0)])}
-    lines = fold_lines(("with",), (0, 1), parts.get)
+    lines = fold_lines(("with",), (0, 1), parts)
     assert [row["mIoU"] for row in rows(lines, with_published=False)[1:]] == ["missing", "missing"]
 
 

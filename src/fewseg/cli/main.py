@@ -19,7 +19,7 @@ from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
 from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Target, Targets, Workers
 from fewseg.cli.printing import console, print_generalised, print_results
-from fewseg.cli.report import check_tables, report, split_words, write_table
+from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import OrderedCommand, page, segment
 from fewseg.errors import FewsegError, UsageError
@@ -220,7 +220,7 @@ def compare_models(
     from fewseg.evaluation.benchmark import Benchmark
     from fewseg.evaluation.compare import columns, compare, describe, open_targets, rows
 
-    check_tables(out or [])
+    check_endings(out or [])
     opened = open_targets(*split_words(targets), released=released or [], device=device)
     benchmark = Benchmark.of(
         next(iter(opened.values())),

@@ -43,7 +43,7 @@ def report(
     from fewseg.report.html import write_report
     from fewseg.report.measure import report_page
 
-    _check_endings([out], (".html",))
+    check_endings([out], (".html",))
     page = report_page(
         *split_words(targets),
         protocol=protocol,
@@ -71,11 +71,6 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [w for w in words if w not in data], data
 
 
-def check_tables(paths: Sequence[Path]) -> None:
-    """Refuse a table's file name before anything is measured."""
-    _check_endings(paths, TABLES)
-
-
 def write_table(path: Path, entries: Sequence[Entry]) -> Path:
     """Write a comparison by the file's ending: .csv, .tex, or .html for a page."""
     from fewseg.evaluation.compare import save_table
@@ -87,7 +82,8 @@ def write_table(path: Path, entries: Sequence[Entry]) -> Path:
     return save_table(path, entries)
 
 
-def _check_endings(paths: Sequence[Path], endings: Sequence[str]) -> None:
+def check_endings(paths: Sequence[Path], endings: Sequence[str] = TABLES) -> None:
+    """Refuse the name of a file that cannot be written before anything is measured."""
     for path in paths:
         if path.suffix not in endings:
             raise UsageError(f"cannot write {path.name!r}; give a name that ends in {' or '.join(endings)}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fewseg.errors import DataError, UsageError
 from fewseg.evaluation.benchmark import Benchmark
-from fewseg.files import file_sha256, replacing, write_json
+from fewseg.files import file_sha256, write_csv, write_json
 from fewseg.metrics.iou import COLUMNS
 from fewseg.models.hub_model import model_options
 from fewseg.storage.run_directory import RunDirectory
@@ -139,16 +139,12 @@ def save_rows(path: Path, record: dict[str, Any], tables: Sequence[Table], foreg
     """
     if path.suffix != ".json":
         raise UsageError(f"an evaluation is saved as JSON, with a CSV beside it; end {path.name!r} in .json")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
+    rows: list[Sequence[Any]] = [HEADER]
     for r, (table, pixels) in enumerate(zip(tables, foreground_on, strict=True)):
         for e, (row, on) in enumerate(zip(table.tolist(), pixels, strict=True)):
             listed = " ".join(f"{c}:{on[c]}" for c in np.flatnonzero(on))
-            writer.writerow([r, e, *row, listed])
-    file = path.with_suffix(".csv")
-    with replacing(file) as temporary:
-        temporary.write_text(text.getvalue())
+            rows.append([r, e, *row, listed])
+    file = write_csv(path.with_suffix(".csv"), rows)
     return write_json(path, record | {"rows": {"file": file.name, "sha256": file_sha256(file)}})
 
 

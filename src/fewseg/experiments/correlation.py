@@ -16,8 +16,8 @@ from fewseg.errors import UsageError
 from fewseg.evaluation.scoring import predict
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import episode_cells
-from fewseg.experiments.shown_episodes import different, first_repeat
-from fewseg.experiments.sweep import Cell, Measure, cell_folder, run_sweep
+from fewseg.experiments.shown_episodes import different
+from fewseg.experiments.sweep import Setting, cell_folder, run_sweep
 from fewseg.experiments.tables import Table, percent, save
 from fewseg.features.cache import FeatureCache
 from fewseg.metrics.intervals import percentile_interval, resample
@@ -76,7 +76,7 @@ def run_correlation(
         raise UsageError(f"{len(runs)} runs were given; give one, or two: with distillation and without")
     opened = _opened(plan, runs, progress=progress)
     first = next(iter(opened.values()))
-    benchmark = first_repeat(plan, first, episodes=plan.episodes or SAMPLES, progress=progress)
+    benchmark = plan.benchmark(first, episodes=plan.episodes or SAMPLES, repeats=1, progress=progress)
     name, fold, (listed,) = benchmark.source.name, benchmark.fold.index, benchmark.lists
     caches = {model: FeatureCache(one.model, gigabytes=plan.cache_gb) for model, one in opened.items()}
     chosen = different(listed, rows)
@@ -110,16 +110,10 @@ def _opened(plan: Plan, runs: Sequence[str], *, progress: Silent) -> dict[str, O
     if "distill" not in plan.config().model.options:
         raise UsageError(f"{plan.config().model.name} distils nothing; this experiment is HDMNet's")
     fold = plan.chosen_folds(plan.source("test", progress=progress))[0]
-    measures = (Measure("report"),)
-    cells = [
-        Cell(f"fold{fold}-distilled", fold, (), measures),
-        Cell(f"fold{fold}-not-distilled", fold, ("model.distill=false",), measures),
-    ]
-    run_sweep(plan, cells, progress=progress)
-    return {
-        name: open_target(str(cell_folder(plan, cell)), (), device=plan.device)
-        for name, cell in zip(NAMES, cells, strict=True)
-    }
+    settings = [Setting((NAMES[0],), "distilled"), Setting((NAMES[1],), "not-distilled", ("model.distill=false",))]
+    run_sweep(plan, settings, [fold], only_table=False, progress=progress)
+    folders = {s.texts[0]: cell_folder(plan, f"fold{fold}-{s.cell}") for s in settings}
+    return {name: open_target(str(folder), (), device=plan.device) for name, folder in folders.items()}
 
 
 @torch.inference_mode()

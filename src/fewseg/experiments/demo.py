@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fewseg.build import create_model, create_source
-from fewseg.config import Config, load_config
+from fewseg.build import create_model
+from fewseg.config import load_config
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import Entry, paired_p_value
@@ -28,9 +28,9 @@ from fewseg.report.contents import ReportPage, Row
 from fewseg.report.html import write_report
 from fewseg.report.training import run_curves
 from fewseg.segment import segment_folder
-from fewseg.storage.saved import find_folder, load_model, read_record
+from fewseg.storage.opening import Opened, open_target
+from fewseg.storage.saved import load_model
 from fewseg.training.loop import train
-from fewseg.training.tasks import training_fold
 
 EPISODES = 90
 WITHOUT_MASK = "HDMNet, support mask taken away"
@@ -44,16 +44,13 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
     """
     if out.exists():
         raise UsageError(f"{out} exists already; give another --out, or remove it")
-    config = load_config("demo", *overrides)
-    run = train(config, out / "run", progress=progress)
-    config.data.options["level"] = "complex"
-    source = create_source(config, "test", progress=progress)
-    fold = training_fold(config, source)
-    benchmark = Benchmark.draw(source, fold, shots=config.data.shots, episodes=episodes, repeats=1)
+    run = train(load_config("demo", *overrides), out / "run", progress=progress)
+    opened = open_target(str(run), ("data.level=complex",), device="cpu")
+    benchmark = Benchmark.of(opened, episodes=episodes, repeats=1, progress=progress)
     benchmark.lists[0].save(out / "episodes.csv")
-    models = demo_models(run, config)
+    models = demo_models(run, opened)
     results = {
-        name: evaluate(model, benchmark, weights=_weights(run), progress=progress, title=name)
+        name: evaluate(model, benchmark, weights=opened.weights, progress=progress, title=name)
         for name, model in models.items()
     }
     results["HDMNet"].save(out / "results.json")
@@ -62,17 +59,17 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
     return write_report(out / "report.html", page)
 
 
-def demo_models(run: Path, config: Config) -> dict[str, FewShotSegmenter]:
+def demo_models(run: Path, opened: Opened) -> dict[str, FewShotSegmenter]:
     """The trained model, the same without its support mask, and prototypes on the same back-end."""
-    weights = find_folder(run) / "model.safetensors"
+    trained = opened.config.model
     prototype = create_model(
         "prototype",
-        backbone=config.model.backbone,
-        weights=str(weights),
-        image_size=config.model.options["image_size"],
+        backbone=trained.backbone,
+        weights=str(Path(opened.weights["path"]) / "model.safetensors"),
+        image_size=trained.options["image_size"],
     )
     return {
-        "HDMNet": load_model(run),
+        "HDMNet": opened.model,
         WITHOUT_MASK: load_model(run, support_mask=False),
         PROTOTYPE: prototype.eval(),
     }
@@ -120,14 +117,14 @@ def demo_page(
     ]
     notes = {WITHOUT_MASK: "same weights, every support pixel counts", PROTOTYPE: "same back-end, nothing trained"}
     caches = {name: FeatureCache(model) for name, model in models.items()}
-    page = comparison_page(entries, title="fewseg demo", notes=notes)
+    page = comparison_page(entries, title="fewseg demo")
     return replace(
         page,
         subtitle=(
             "HDMNet, trained a few minutes on drawn scenes, finds classes that it was never trained on: "
             f"one annotated picture each of {', '.join(main.fold['novel_names'])}."
         ),
-        rows=(*page.rows, everything_foreground(benchmark)),
+        rows=(*(replace(row, note=notes.get(row.name, "")) for row in page.rows), everything_foreground(benchmark)),
         curves=run_curves({"HDMNet": run}),
         panels=episode_panels(caches, benchmark, main.tables[0]),
         commands=(
@@ -140,7 +137,3 @@ def demo_page(
             ),
         ),
     )
-
-
-def _weights(run: Path) -> dict[str, str]:
-    return {"path": str(find_folder(run)), "sha256": read_record(run)["sha256"]}

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from fewseg import registry
 from fewseg.data.episodes.protocols import get_protocol
 from fewseg.data.source import Fold
 from fewseg.errors import UsageError
@@ -26,7 +27,7 @@ from fewseg.metrics.intervals import deviation_interval, t_interval
 from fewseg.metrics.iou import miou
 from fewseg.progress import Silent
 from fewseg.report.figures import plain_text, tidy
-from fewseg.storage.opening import Opened, open_target, open_test_data
+from fewseg.storage.opening import Opened, open_target
 
 NAME = "episodes"
 FACTOR = 10
@@ -123,11 +124,9 @@ def _opened(plan: Plan, runs: Sequence[str]) -> list[tuple[str, Opened]]:
 
 def _benchmark(plan: Plan, opened: Opened, *, progress: Silent) -> Benchmark:
     """10 n episodes of every repeat, on the model's data."""
-    source, fold = open_test_data(opened, progress=progress)
-    protocol = get_protocol(plan.protocol, dataset=source.name)
-    seeds, count = plan.seeds(opened.config), FACTOR * (plan.episodes or protocol.episodes)
-    shots = opened.config.data.shots
-    return Benchmark.draw(source, fold, protocol=protocol, shots=shots, seeds=seeds, episodes=count)
+    dataset = registry.find("source", opened.config.data.name).name
+    episodes = plan.episodes or get_protocol(plan.protocol, dataset=dataset).episodes
+    return plan.benchmark(opened, seeds=plan.seeds(opened.config), episodes=FACTOR * episodes, progress=progress)
 
 
 def measure(
@@ -192,21 +191,13 @@ def repeats_figure(spreads: Sequence[Spread]) -> Figure:
 
 
 def _table(plan: Plan, dataset: str, spreads: Sequence[Spread], half_width: float) -> Table:
-    rows = [
-        {
-            "line": s.line,
-            "episodes": str(s.episodes),
-            "repeats": str(len(s.values)),
-            "mean mIoU": percent(s.mean),
-            **dict(zip(("low", "high"), map(percent, s.interval), strict=True)),
-            "deviation": percent(s.deviation),
-            **dict(zip(("dev. low", "dev. high"), map(percent, s.deviation_interval), strict=True)),
-            "range": percent(s.range),
-            "needed": str(s.needed),
-            "episode SHA-256": " ".join(h[:16] for h in s.hashes),
-        }
-        for s in spreads
-    ]
+    percents = ("mean mIoU", "low", "high", "deviation", "dev. low", "dev. high", "range")
+    heads = ("line", "episodes", "repeats", *percents, "needed", "episode SHA-256")
+    rows = []
+    for s in spreads:
+        shares = (s.mean, *s.interval, s.deviation, *s.deviation_interval, s.range)
+        hashes = " ".join(h[:16] for h in s.hashes)
+        rows.append((s.line, str(s.episodes), str(len(s.values)), *map(percent, shares), str(s.needed), hashes))
     told = [
         f"IoU in %, protocol {plan.protocol}, seeds {' '.join(map(str, spreads[0].seeds))}; low, high: 95 %, of the"
         " mean by Student's t over repeats, of the deviation by chi-squared",
@@ -215,4 +206,4 @@ def _table(plan: Plan, dataset: str, spreads: Sequence[Spread], half_width: floa
     if (paper := published.EPISODES.get(plan.config().data.name)) is not None:
         told.append(f"published: {paper}")
     title = f"{dataset}: repeats of n and {FACTOR} n test episodes (supplement Fig. 2)"
-    return Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows), tuple(told))
+    return Table(title, heads, tuple(rows), tuple(told))

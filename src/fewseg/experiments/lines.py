@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from fewseg.experiments import supplement as published
-from fewseg.experiments.measured import Interval, Measured, mean_of
+from fewseg.experiments.measured import Interval, Measured, drop, mean_of
 from fewseg.experiments.plan import Plan
-from fewseg.experiments.tables import MISSING, Table, interval_cells, percent
+from fewseg.experiments.tables import MISSING, Table, percent
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Line:
 
     setting: tuple[str, ...]
     fold: int | None
-    miou: float | None
+    miou: float | None = None
     """None while it is missing."""
     interval: Interval | None = None
     published: float | None = None
@@ -30,7 +30,8 @@ class Line:
     def cells(self, *, with_published: bool) -> tuple[str, ...]:
         """The texts of the table."""
         shown = percent(self.miou, sign=self.setting[-1].startswith("drop"))
-        texts = (*self.setting, "mean" if self.fold is None else str(self.fold), shown, *interval_cells(self.interval))
+        bounds = ("", "") if self.interval is None else map(percent, self.interval)
+        texts = (*self.setting, "mean" if self.fold is None else str(self.fold), shown, *bounds)
         if with_published:
             texts += ("" if self.published is None else f"{self.published:.1f}",)
         return (*texts, str(self.episodes or ""), " ".join(h[:16] for h in self.hashes))
@@ -39,26 +40,28 @@ class Line:
 def fold_lines(
     setting: tuple[str, ...],
     folds: Sequence[int],
-    found: Callable[[int], Measured | None],
-    *,
+    *found: Mapping[int, Measured | None],
     paper: published.Folds | None = None,
 ) -> list[Line]:
-    """The lines of a setting on every fold, and their mean if there are several."""
-    lines, there = [], []
-    for fold in folds:
-        value, m = published.at(paper, fold), found(fold)
-        if m is None:
-            lines.append(Line(setting, fold, None, published=value))
-        else:
-            there.append(m)
-            numbers = (m.miou, m.interval, value, m.hashes, m.episodes, m.seeds, m.checkpoint)
-            lines.append(Line(setting, fold, *numbers))
-    if len(folds) > 1:
-        mean, interval = (None, None) if len(there) < len(folds) else mean_of(there)
+    """The lines of a setting on every fold, and their mean if there are several.
+
+    `found` are its measurements by fold; of two such, the lines are the drop from the first to the second.
+    """
+    lines = []
+    for group in [*([fold] for fold in folds), *([list(folds)] if len(folds) > 1 else [])]:
+        fold = group[0] if len(group) == 1 else None
         # the paper's mean is over four folds: beside a mean over fewer it would mislead
-        value = published.at(paper, None) if sorted(folds) == [0, 1, 2, 3] else None
-        count = 0 if mean is None else sum(m.episodes for m in there)
-        lines.append(Line(setting, None, mean, interval, value, episodes=count))
+        value = published.at(paper, fold) if fold is not None or sorted(folds) == [0, 1, 2, 3] else None
+        line = Line(setting, fold, published=value)
+        there = [[m for f in group if (m := one.get(f)) is not None] for one in found]
+        if all(len(measured) == len(group) for measured in there):
+            number, interval = drop(*there) if len(there) == 2 else mean_of(*there)
+            line = replace(line, miou=number, interval=interval, episodes=sum(m.episodes for m in there[0]))
+            if fold is not None:
+                line = replace(line, hashes=there[0][0].hashes)
+            if fold is not None and len(there) == 1:
+                line = replace(line, seeds=there[0][0].seeds, checkpoint=there[0][0].checkpoint)
+        lines.append(line)
     return lines
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fewseg.errors import DataError
 from fewseg.evaluation.results import Results
-from fewseg.files import replacing, write_json
+from fewseg.files import write_csv, write_json
 from fewseg.metrics.intervals import bootstrap_miou, percentile_interval
 from fewseg.metrics.iou import COLUMNS, miou
 
@@ -23,38 +23,34 @@ DRAWS = 2000
 """Bootstrap samples of an interval."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
-    """The numbers of one evaluation; IoUs are shares of 1."""
+    """The counts of one evaluation, and its numbers; IoUs are shares of 1."""
 
-    miou: float
-    """Mean over repeats."""
-    interval: Interval
-    """95 %, from resampling episodes within classes."""
     fold: int
     novel: tuple[int, ...]
     seeds: tuple[int, ...]
     hashes: tuple[str, ...]
     """SHA-256 of every repeat's episodes."""
-    episodes: int
-    """In all repeats."""
     checkpoint: str
     """SHA-256 of the weights."""
     tables: tuple[NDArray[np.int64], ...]
     """Per repeat (episodes, 5) counts; columns as in `fewseg.metrics.iou.COLUMNS`."""
 
+    @property
+    def episodes(self) -> int:
+        """In all repeats."""
+        return sum(map(len, self.tables))
 
-def from_tables(tables: Sequence[NDArray[np.int64]], *, fold: int, novel: Sequence[int], **others: Any) -> Measured:
-    """Mean and interval of the counts of an evaluation."""
-    return Measured(
-        float(np.mean([miou(table, novel) for table in tables])),
-        percentile_interval(bootstrap(tables, fold=fold, novel=novel)),
-        fold=fold,
-        novel=tuple(novel),
-        episodes=sum(map(len, tables)),
-        tables=tuple(tables),
-        **others,
-    )
+    @property
+    def miou(self) -> float:
+        """Mean over repeats."""
+        return float(np.mean([miou(table, self.novel) for table in self.tables]))
+
+    @cached_property
+    def samples(self) -> NDArray[np.float64]:
+        """Bootstrap samples of the mean, from resampling episodes within classes."""
+        return bootstrap(self.tables, fold=self.fold, novel=self.novel)
 
 
 def bootstrap(tables: Sequence[NDArray[np.int64]], *, fold: int, novel: Sequence[int]) -> NDArray[np.float64]:
@@ -68,11 +64,6 @@ def bootstrap(tables: Sequence[NDArray[np.int64]], *, fold: int, novel: Sequence
     )
 
 
-def samples_of(measured: Measured) -> NDArray[np.float64]:
-    """The bootstrap samples of an evaluation."""
-    return bootstrap(measured.tables, fold=measured.fold, novel=measured.novel)
-
-
 def drop(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float, Interval]:
     """Mean over pairs (folds) of the mIoU of `first` minus that of `second`, as a share of 1, and its 95 % interval.
 
@@ -82,23 +73,20 @@ def drop(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float, 
     for a, b in pairs:
         if a.hashes != b.hashes:
             raise DataError(f"fold {a.fold}: the two were measured on different episodes; measure them again")
-    samples = np.mean([samples_of(a) - samples_of(b) for a, b in pairs], axis=0)
+    samples = np.mean([a.samples - b.samples for a, b in pairs], axis=0)
     return float(np.mean([a.miou - b.miou for a, b in pairs])), percentile_interval(samples)
 
 
 def mean_of(folds: Sequence[Measured]) -> tuple[float, Interval]:
     """Mean mIoU over folds, with its 95 % interval."""
-    samples = np.mean([samples_of(measured) for measured in folds], axis=0)
+    samples = np.mean([measured.samples for measured in folds], axis=0)
     return float(np.mean([measured.miou for measured in folds])), percentile_interval(samples)
 
 
 def save_measured(folder: Path, name: str, results: Results, asked: dict[str, Any]) -> None:
     """Write NAME.csv, then NAME.json, which says that the measurement is whole; `asked` is what it was made for."""
-    with replacing(folder / f"{name}.csv") as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("repeat", *COLUMNS))
-        for r, table in enumerate(results.tables):
-            writer.writerows([r, *row] for row in table.tolist())
+    rows = [[r, *row] for r, table in enumerate(results.tables) for row in table.tolist()]
+    write_csv(folder / f"{name}.csv", [("repeat", *COLUMNS), *rows])
     write_json(folder / f"{name}.json", {"asked": asked, "report": results.as_dict()})
 
 
@@ -106,8 +94,7 @@ def load_measured(folder: Path, name: str, asked: dict[str, Any]) -> Measured | 
     """What `save_measured` wrote; None where it is not there, or was made for something else."""
     try:
         content = json.loads((folder / f"{name}.json").read_text())
-        with open(folder / f"{name}.csv", newline="") as file:
-            rows = np.array([[int(cell) for cell in row] for row in list(csv.reader(file))[1:]], np.int64)
+        rows = np.loadtxt(folder / f"{name}.csv", np.int64, delimiter=",", skiprows=1, ndmin=2)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -115,10 +102,10 @@ def load_measured(folder: Path, name: str, asked: dict[str, Any]) -> Measured | 
     if content["asked"] != json.loads(json.dumps(asked)):
         return None
     results = content["report"]
-    return from_tables(
-        [rows[rows[:, 0] == r, 1:] for r in range(len(results["repeats"]))],
+    return Measured(
+        tables=tuple(rows[rows[:, 0] == r, 1:] for r in range(len(results["repeats"]))),
         fold=results["fold"]["index"],
-        novel=results["fold"]["novel"],
+        novel=tuple(results["fold"]["novel"]),
         seeds=tuple(r["seed"] for r in results["repeats"]),
         hashes=tuple(r["episode_sha256"] for r in results["repeats"]),
         checkpoint=results["checkpoint"].get("sha256", ""),

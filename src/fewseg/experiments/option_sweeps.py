@@ -15,14 +15,13 @@ from fewseg.experiments import supplement as published
 from fewseg.experiments.lines import Line, fold_lines, lines_table
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import setting_figure
-from fewseg.experiments.sweep import Cell, Measure, run_sweep
+from fewseg.experiments.sweep import Setting, run_sweep
 from fewseg.experiments.tables import Table, save
 from fewseg.models.parts.backbones import create_backbone
 from fewseg.progress import Silent
 
 TEMPERATURES = (0.5, 1.0, 2.0, 5.0)
 SHOTS = (1, 5)
-_MEASURE = Measure("report")
 
 
 @dataclass(frozen=True)
@@ -32,33 +31,6 @@ class OptionSweep:
     lines: tuple[Line, ...]
     """Settings are (temperature,), or (shots, with | without the last ReLU)."""
     table: Table
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A value of an option: its texts in the table, its part of a cell's name, and the overrides that set it."""
-
-    texts: tuple[str, ...]
-    name: str
-    words: tuple[str, ...]
-    key: Any
-    """Where the paper's values of it stand in `Option.paper`."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """What a sweep is over, and what its files say."""
-
-    name: str
-    """Of the files."""
-    title: str
-    heads: dict[str, str]
-    """The table's columns of a setting, with their names on the figure's axis."""
-    settings: list[Setting]
-    paper: Mapping[str, Mapping[Any, published.Folds]]
-    """What the supplement reports, by data set and setting."""
-    asked: dict[str, Any]
-    """Kept in the JSON."""
 
 
 def run_temperature(
@@ -74,15 +46,17 @@ def run_temperature(
         raise UsageError(f"{config.model.name} distils nothing, so it has no temperature; this experiment is HDMNet's")
     if not values or min(values) <= 0:
         raise UsageError(f"temperatures are above 0; got {', '.join(map(str, values)) or 'none'}")
-    option = Option(
+    return _sweep(
+        plan,
         "temperature",
-        "temperature of the distillation (supplement Tab. 2)",
-        {"T": "temperature"},
-        [Setting((f"{t:g}",), f"T{t:g}", (f"model.temperature={t}",), t) for t in values],
-        published.TEMPERATURE,
-        {"values": list(values)},
+        [Setting((f"{t:g}",), f"T{t:g}", (f"model.temperature={t}",), key=t) for t in values],
+        title="temperature of the distillation (supplement Tab. 2)",
+        heads={"T": "temperature"},
+        paper=published.TEMPERATURE,
+        asked={"values": list(values)},
+        only_table=only_table,
+        progress=progress,
     )
-    return _sweep(plan, option, only_table=only_table, progress=progress)
 
 
 def run_relu(
@@ -104,37 +78,48 @@ def run_relu(
             (str(k), "with" if kept else "without"),
             f"{k}shot-{'relu' if kept else 'norelu'}",
             (f"data.shots={k}", f"model.last_relu={str(kept).lower()}"),
-            (kept, k),
+            key=(kept, k),
         )
         for k in shots
         for kept in (True, False)
     ]
-    title = "the back-end's last ReLU (supplement Tab. 3)"
-    heads = {"shots": "shots", "last ReLU": "last ReLU"}
-    option = Option("relu", title, heads, settings, published.RELU, {"shots": list(shots)})
-    return _sweep(plan, option, only_table=only_table, progress=progress)
+    return _sweep(
+        plan,
+        "relu",
+        settings,
+        title="the back-end's last ReLU (supplement Tab. 3)",
+        heads={"shots": "shots", "last ReLU": "last ReLU"},
+        paper=published.RELU,
+        asked={"shots": list(shots)},
+        only_table=only_table,
+        progress=progress,
+    )
 
 
-def _sweep(plan: Plan, option: Option, *, only_table: bool, progress: Silent | None) -> OptionSweep:
-    """Train and measure every setting on every fold, and write the table, the record and the figure."""
+def _sweep(
+    plan: Plan,
+    name: str,
+    settings: Sequence[Setting],
+    *,
+    title: str,
+    heads: dict[str, str],
+    paper: Mapping[str, Mapping[Any, published.Folds]],
+    asked: dict[str, Any],
+    only_table: bool,
+    progress: Silent | None,
+) -> OptionSweep:
+    """Train and measure every setting on every fold, and write the table, the record with what was `asked`, the figure.
+
+    `heads` are the table's columns of a setting, with their names on the figure's axis; `paper` is what the supplement
+    reports, by data set and setting.
+    """
     source = plan.source("test", progress=progress)
-    folds = plan.chosen_folds(source)
-    paper = option.paper.get(source.name, {})
-    cells = {
-        (s.name, fold): Cell(f"fold{fold}-{s.name}", fold, s.words, (_MEASURE,))
-        for s in option.settings
-        for fold in folds
-    }
-    found = run_sweep(plan, list(cells.values()), only_table=only_table, progress=progress)
-    lines: list[Line] = []
-    for s in option.settings:
-        measured = {fold: found[cells[s.name, fold].name, _MEASURE.name] for fold in folds}
-        lines += fold_lines(s.texts, folds, measured.get, paper=paper.get(s.key))
-    title = f"{source.name}: {option.title}"
-    table = lines_table(plan, title, list(option.heads), lines, with_published=bool(paper))
-    record = plan.record(folds) | option.asked | {"lines": [asdict(one) for one in lines]}
-    figure = setting_figure(lines, label=", ".join(option.heads.values()))
-    save(plan.out, option.name, table, record, {"": figure})
+    folds, printed = plan.chosen_folds(source), paper.get(source.name, {})
+    found = run_sweep(plan, settings, folds, only_table=only_table, progress=progress or Silent())
+    lines = [line for s in settings for line in fold_lines(s.texts, folds, found[s.texts], paper=printed.get(s.key))]
+    table = lines_table(plan, f"{source.name}: {title}", list(heads), lines, with_published=bool(printed))
+    record = plan.record(folds) | asked | {"lines": [asdict(one) for one in lines]}
+    save(plan.out, name, table, record, {"": setting_figure(lines, label=", ".join(heads.values()))})
     return OptionSweep(tuple(lines), table)
 
 

@@ -15,7 +15,9 @@ from fewseg.data.episodes.protocols import get_protocol
 from fewseg.data.inspect.stats import all_folds
 from fewseg.data.source import ImageSource
 from fewseg.errors import UsageError
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.progress import Silent
+from fewseg.storage.opening import Opened
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class Plan:
         if wrong := [fold for fold in self.folds if fold not in known]:
             raise UsageError(f"{source.name} has no fold {wrong[0]}; give some of {', '.join(map(str, known))}")
         return self.folds
+
+    def benchmark(self, opened: Opened, **choices: Any) -> Benchmark:
+        """The plan's episodes on an opened model's data; `choices` as for `Benchmark.of` come before the plan's."""
+        asked = {"protocol": self.protocol, "episodes": self.episodes, "repeats": self.repeats}
+        return Benchmark.of(opened, **asked | choices)
 
     def seeds(self, config: Config) -> tuple[int, ...]:
         """The seeds of the repeats: the protocol's, and whole numbers that are none of them if more are asked."""

@@ -51,12 +51,8 @@ def setting_figure(lines: Sequence[Line], *, label: str) -> Figure:
 
 def episode_cells(panel: Panel) -> dict[str, tuple[str, Rgb]]:
     """The pictures of an episode, each with the text below it, by kind; the first of those of one kind."""
-    texts = {"support": panel.class_name, "prediction": iou_text(panel.iou)}
-    if panel.others:
-        texts["other"] = iou_text(panel.others[0].iou)
-    return {kind: (texts.get(kind, ""), picture) for kind, _, picture in reversed(panel_pictures(panel))}
-
-
-def iou_text(iou: float | None) -> str:
-    """An episode's IoU below its picture."""
-    return "" if iou is None else f"IoU {100 * iou:.0f} %"
+    cells = {}
+    for kind, _, iou, picture in reversed(panel_pictures(panel)):
+        text = "" if iou is None else f"IoU {100 * iou:.0f} %"
+        cells[kind] = (panel.class_name if kind == "support" else text, picture)
+    return cells

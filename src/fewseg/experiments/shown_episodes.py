@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
@@ -16,30 +13,11 @@ from fewseg.experiments.plots import episode_cells
 from fewseg.features.cache import FeatureCache
 from fewseg.progress import Silent
 from fewseg.report.chosen_episodes import episode_panel
-from fewseg.report.contents import Panel
+from fewseg.report.contents import Panel, gathered
 from fewseg.report.figures import pictures_figure
-from fewseg.storage.opening import Opened, open_target
+from fewseg.storage.opening import open_target
 
 SIMPLE, COMPLEX = "simple", "complex"
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """One episode of a kind of scene, predicted with the support mask (the panel's own) and without (its other)."""
-
-    kind: str
-    """simple or complex."""
-    panel: Panel
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able; without the pictures."""
-        return {
-            "kind": self.kind,
-            "class": self.panel.class_name,
-            "episode": self.panel.caption,
-            "iou_with": self.panel.iou,
-            "iou_without": self.panel.others[0].iou,
-        }
 
 
 def scene_pictures(
@@ -51,45 +29,33 @@ def scene_pictures(
     levels: Sequence[str],
     count: int,
     progress: Silent,
-) -> tuple[Scene, ...]:
-    """`count` simple and `count` complex episodes with both runs' predictions.
+) -> tuple[Panel, ...]:
+    """`count` simple and `count` complex episodes, with `run`'s prediction as the panel's own and `other`'s beside it.
 
     Of one level they are told apart by the query: one class in it, or several. `take_away` removes the mask from
     `other` at test time.
     """
-    scenes: list[Scene] = []
+    scenes: list[Panel] = []
     for level in levels:
         words = (f"data.level={level}",) if level else ()
         opened = open_target(run, words, device=plan.device)
         second = open_target(other, words, device=plan.device, support_mask=not take_away)
-        benchmark = first_repeat(plan, opened, progress=progress)
+        benchmark = plan.benchmark(opened, repeats=1, progress=progress)
         caches = {"with mask": FeatureCache(opened.model), "without mask": FeatureCache(second.model)}
         for kind, chosen in _kinds(benchmark, level, split=len(levels) == 1, count=count).items():
             for e in progress(chosen, f"drawing {kind} scenes", len(chosen)):
-                scenes.append(Scene(kind, episode_panel(caches, benchmark, e)))
+                scenes.append(episode_panel(caches, benchmark, e, group=kind))
     return tuple(scenes)
 
 
-def scene_figure(scenes: Sequence[Scene]) -> Figure:
+def scene_figure(scenes: Sequence[Panel]) -> Figure:
     """Simple scenes on the left, complex ones on the right: support, truth, prediction with and without the mask."""
-    sides = {}
-    for scene in scenes:
-        cells = episode_cells(scene.panel)
-        row = [cells[kind] for kind in ("support", "truth", "prediction", "other")]
-        sides.setdefault(scene.kind, []).append(row)
-    rows = [[cell for row in pair for cell in row] for pair in zip(*sides.values(), strict=False)]
+    sides = gathered((scene.group, episode_cells(scene)) for scene in scenes)
+    shown = ("support", "truth", "prediction", "other")
+    rows = [[cells[kind] for cells in pair for kind in shown] for pair in zip(*sides.values(), strict=False)]
     heads = ("support", "query, truth", "with mask", "without mask")
     titles = [f"{kind}: {head}" if head == heads[0] else head for kind in sides for head in heads]
     return pictures_figure(rows, gap_after=4 if len(sides) == 2 else None, titles=titles)
-
-
-def first_repeat(
-    plan: Plan, opened: Opened, *, episodes: int | None = None, progress: Silent | None = None
-) -> Benchmark:
-    """The episodes of the plan's first repeat, on an opened model's data."""
-    return Benchmark.of(
-        opened, protocol=plan.protocol, episodes=episodes or plan.episodes, repeats=1, progress=progress
-    )
 
 
 def _kinds(benchmark: Benchmark, level: str, *, split: bool, count: int) -> dict[str, list[int]]:
@@ -108,11 +74,6 @@ def _kinds(benchmark: Benchmark, level: str, *, split: bool, count: int) -> dict
 
 def different(listed: EpisodeList, count: int, *, keep: Callable[[EpisodeSpec], bool] = lambda _: True) -> list[int]:
     """Positions of the first `count` episodes that are kept, of different classes as long as there are any."""
-    kept = [e for e, spec in enumerate(listed.specs) if keep(spec)]
-    seen: dict[int, int] = {}
-    rounds = []
-    for e in kept:
-        class_id = listed.specs[e].class_id
-        rounds.append(seen.get(class_id, 0))
-        seen[class_id] = rounds[-1] + 1
-    return [kept[i] for i in np.argsort(rounds, kind="stable")[:count]]
+    kept = ((spec.class_id, e) for e, spec in enumerate(listed.specs) if keep(spec))
+    rounds = sorted((n, e) for same in gathered(kept).values() for n, e in enumerate(same))
+    return [e for _, e in rounds[:count]]

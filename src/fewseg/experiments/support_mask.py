@@ -6,21 +6,21 @@ model that was trained with it is measured. A data set with levels (scenes), tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 from matplotlib.figure import Figure
 
 from fewseg.errors import UsageError
 from fewseg.experiments import supplement as published
 from fewseg.experiments.lines import Line, fold_lines, lines_table
-from fewseg.experiments.measured import Measured, drop
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import COLORS, point
-from fewseg.experiments.shown_episodes import Scene, scene_figure, scene_pictures
-from fewseg.experiments.sweep import Cell, Measure, Results, cell_folder, run_sweep
+from fewseg.experiments.shown_episodes import scene_figure, scene_pictures
+from fewseg.experiments.sweep import Measure, Setting, cell_folder, run_sweep
 from fewseg.experiments.tables import Table, save
 from fewseg.progress import Silent
+from fewseg.report.contents import Panel
 from fewseg.report.figures import plain_text, tidy
 
 NAME = "support-mask"
@@ -38,8 +38,8 @@ class SupportMask:
     drops: tuple[Line, ...]
     """Settings (level, drop); the interval is paired: both are measured on the same episodes."""
     table: Table
-    scenes: tuple[Scene, ...]
-    """The episodes of the picture: simple ones, then complex ones; empty while a model is missing."""
+    scenes: tuple[Panel, ...]
+    """The episodes of the picture, in the groups simple and complex; empty while a model is missing."""
 
     def drop(self, level: str = "", fold: int | None = None) -> Line:
         """The drop on a level and fold (None: the mean, or the only fold)."""
@@ -57,29 +57,38 @@ def run_support_mask(
         raise UsageError(f"{config.model.name} has no support_mask to take away; this experiment is HDMNet's")
     source = plan.source("test", progress=progress)
     folds, levels = plan.chosen_folds(source), test_levels(plan)
-    cells = [cell for fold in folds for cell in _cells(fold, levels, at_test_only=at_test_only)]
-    found = run_sweep(plan, cells, only_table=only_table, progress=progress)
-    lines, drops = _lines(source.name, folds, levels, found, at_test_only=at_test_only)
+    settings, paper = mask_settings(levels, at_test_only=at_test_only), published.SUPPORT_MASK.get(source.name, {})
+    found = run_sweep(plan, settings, folds, only_table=only_table, progress=progress)
+    lines = [line for s in settings for line in fold_lines(s.texts, folds, found[s.texts], paper=paper.get(s.key))]
+    ways = {level: (found[level, WITH], found[level, WITHOUT]) for level in levels}
+    drops = [line for level, two in ways.items() for line in fold_lines((level, "drop"), folds, *two)]
     how = "removed at test time only" if at_test_only else "removed in training and test"
     table = lines_table(
         plan,
         f"{source.name}: the support mask, {how} (supplement Tab. 1)",
         ("level", "support mask"),
         (*lines, *drops),
-        with_published=source.name in published.SUPPORT_MASK,
+        with_published=bool(paper),
         note="drop: paired bootstrap over the same episodes",
     )
     drawn, scenes = {"": drop_figure(lines, drops)}, ()
     if all(one.miou is not None for one in lines):
-        first = [str(cell_folder(plan, cell)) for cell in cells if cell.fold == folds[0]]
-        scenes = scene_pictures(
-            plan, first[0], first[-1], take_away=at_test_only, levels=levels, count=PICTURES, progress=progress
-        )
+        runs = [str(cell_folder(plan, f"fold{folds[0]}-{s.cell}")) for s in settings[:2]]
+        scenes = scene_pictures(plan, *runs, take_away=at_test_only, levels=levels, count=PICTURES, progress=progress)
         drawn["scenes"] = scene_figure(scenes)
     record = plan.record(folds) | {
         "at_test_only": at_test_only,
         "lines": [asdict(one) for one in (*lines, *drops)],
-        "pictures": [scene.as_dict() for scene in scenes],
+        "pictures": [
+            {
+                "kind": scene.group,
+                "class": scene.class_name,
+                "episode": scene.caption,
+                "iou_with": scene.iou,
+                "iou_without": scene.others[0].iou,
+            }
+            for scene in scenes
+        ],
     }
     save(plan.out, f"{NAME}-at-test" if at_test_only else NAME, table, record, drawn)
     return SupportMask(tuple(lines), tuple(drops), table, scenes)
@@ -91,49 +100,18 @@ def test_levels(plan: Plan) -> tuple[str, ...]:
     return ("simple", "complex") if options.get("level") == "mixed" else (options.get("level", ""),)
 
 
-def _cells(fold: int, levels: Sequence[str], *, at_test_only: bool) -> list[Cell]:
-    """What is trained on a fold, and measured."""
-    if at_test_only:
-        measures = tuple(_measure(level, mask=mask) for level in levels for mask in (True, False))
-        return [Cell(f"fold{fold}-{WITH}", fold, (), measures)]
-    measures = tuple(_measure(level) for level in levels)
-    without = Cell(f"fold{fold}-{WITHOUT}", fold, ("model.support_mask=false",), measures)
-    return [Cell(f"fold{fold}-{WITH}", fold, (), measures), without]
-
-
-def _measure(level: str, *, mask: bool = True) -> Measure:
-    name = "-".join(part for part in ("report", level, "" if mask else "mask-removed") if part)
-    return Measure(name, (f"data.level={level}",) if level else (), mask)
-
-
-def _lines(
-    dataset: str, folds: Sequence[int], levels: Sequence[str], found: Results, *, at_test_only: bool
-) -> tuple[list[Line], list[Line]]:
-    """The lines of every level with the mask and without it, and those of the drops."""
-    paper = published.SUPPORT_MASK.get(dataset, {})
-    lines, drops = [], []
+def mask_settings(levels: Sequence[str], *, at_test_only: bool) -> list[Setting]:
+    """With the mask and without it, on every level."""
+    settings = []
     for level in levels:
-        by_mask: dict[bool, dict[int, Measured | None]] = {}
-        for mask, name in ((True, WITH), (False, WITHOUT)):
-            cell = WITH if at_test_only else name
-            measure = _measure(level, mask=mask or not at_test_only)
-            by_mask[mask] = {fold: found[f"fold{fold}-{cell}", measure.name] for fold in folds}
-            # the paper trains without the mask too
-            values = paper.get(mask) if mask or not at_test_only else None
-            lines += fold_lines((level, name), folds, by_mask[mask].get, paper=values)
-        for group in [[fold] for fold in folds] + ([list(folds)] if len(folds) > 1 else []):
-            drops.append(_drop(level, group, by_mask))
-    return lines, drops
-
-
-def _drop(level: str, folds: Sequence[int], by_mask: Mapping[bool, Mapping[int, Measured | None]]) -> Line:
-    pairs = [(a, b) for f in folds if (a := by_mask[True][f]) and (b := by_mask[False][f])]
-    fold = folds[0] if len(folds) == 1 else None
-    if len(pairs) < len(folds):
-        return Line((level, "drop"), fold, None)
-    difference, interval = drop([a for a, _ in pairs], [b for _, b in pairs])
-    hashes = pairs[0][0].hashes if fold is not None else ()
-    return Line((level, "drop"), fold, difference, interval, hashes=hashes, episodes=sum(a.episodes for a, _ in pairs))
+        measure = Measure(f"report-{level}" if level else "report", (f"data.level={level}",) if level else ())
+        removed = replace(measure, name=f"{measure.name}-mask-removed", support_mask=False)
+        settings.append(Setting((level, WITH), WITH, measure=measure, key=True))
+        if at_test_only:  # the paper trains without the mask: it has no values of this
+            settings.append(Setting((level, WITHOUT), WITH, measure=removed))
+        else:
+            settings.append(Setting((level, WITHOUT), WITHOUT, ("model.support_mask=false",), measure, key=False))
+    return settings
 
 
 def drop_figure(lines: Sequence[Line], drops: Sequence[Line]) -> Figure:

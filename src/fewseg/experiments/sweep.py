@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +22,14 @@ import torch
 from fewseg.config import Config
 from fewseg.data.episodes.protocols import get_protocol
 from fewseg.errors import FewsegError
-from fewseg.evaluation.benchmark import Benchmark, repeat_seeds
+from fewseg.evaluation.benchmark import repeat_seeds
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.experiments.measured import Measured, load_measured, save_measured
 from fewseg.experiments.plan import Plan
 from fewseg.files import write_json
-from fewseg.progress import Silent
+from fewseg.progress import Bars, Silent
 from fewseg.registry import method_class
+from fewseg.report.contents import gathered
 from fewseg.runtime.memory import keep_freed_memory
 from fewseg.storage.opening import open_target
 from fewseg.storage.run_directory import RunDirectory
@@ -60,35 +61,56 @@ class Cell:
     measures: tuple[Measure, ...]
 
 
-Results = Mapping[tuple[str, str], Measured | None]
-"""By cell and measure; None where it is still missing."""
+@dataclass(frozen=True)
+class Setting:
+    """What is measured on every fold: a line of the table, with the cell and the measurement that it comes from."""
+
+    texts: tuple[str, ...]
+    """The line's first cells."""
+    cell: str
+    """The cell's name after its fold."""
+    words: tuple[str, ...] = ()
+    """The cell's overrides."""
+    measure: Measure = Measure("report")
+    key: Any = None
+    """Where the paper's values of it stand in a table of `supplement`."""
 
 
 def run_sweep(
-    plan: Plan, cells: Sequence[Cell], *, only_table: bool = False, progress: Silent | None = None
-) -> dict[tuple[str, str], Measured | None]:
-    """Train and measure what is missing of the cells, and return all measurements.
+    plan: Plan, settings: Sequence[Setting], folds: Sequence[int], *, only_table: bool, progress: Silent
+) -> dict[tuple[str, ...], dict[int, Measured | None]]:
+    """Train and measure what is missing of the settings, and return all measurements by a setting's texts and fold.
 
-    `only_table` reads what is there. A failure or Ctrl-C stops the sweep and keeps what is finished; the same call goes
-    on.
+    `only_table` reads what is there; a measurement that is missing is None. A failure or Ctrl-C stops the sweep and
+    keeps what is finished; the same call goes on.
     """
-    progress = progress or Silent()
-    for cell in cells:  # a mistake shows before anything is trained
+    by_cell = gathered((s.cell, s) for s in settings)
+    cells = {
+        (name, fold): Cell(f"fold{fold}-{name}", fold, same[0].words, tuple(s.measure for s in same))
+        for fold in folds
+        for name, same in by_cell.items()
+    }
+    for cell in cells.values():  # a mistake shows before anything is trained
         repeat_seeds(get_protocol(plan.protocol, dataset=cell_config(plan, cell).data.name), plan.repeats)
     if not only_table:
-        open_cells = [cell for cell in cells if any(found is None for found in read_cell(plan, cell).values())]
-        jobs = max(1, min(plan.jobs, len(open_cells)))
-        if len(open_cells) < len(cells):
-            progress.log(f"{len(cells) - len(open_cells)} of {len(cells)} cells are finished already")
-        with resumable():
-            if jobs == 1:
-                for cell in open_cells:
-                    run_cell(plan, cell, progress=progress)
-            else:
-                first = {cell.fold: cell for cell in reversed(open_cells) if _own_base(plan, cell)}
-                run_jobs(plan, [(cell, True) for cell in first.values()], "base learners", progress=progress)
-                run_jobs(plan, [(cell, False) for cell in open_cells], "cells", progress=progress)
-    return {(cell.name, name): found for cell in cells for name, found in read_cell(plan, cell).items()}
+        run_cells(plan, list(cells.values()), progress=progress)
+    found = {key: read_cell(plan, cell) for key, cell in cells.items()}
+    return {s.texts: {fold: found[s.cell, fold][s.measure.name] for fold in folds} for s in settings}
+
+
+def run_cells(plan: Plan, cells: Sequence[Cell], *, progress: Silent) -> None:
+    """Train and measure what is missing of the cells, `plan.jobs` at once."""
+    missing = [cell for cell in cells if None in read_cell(plan, cell).values()]
+    if len(missing) < len(cells):
+        progress.log(f"{len(cells) - len(missing)} of {len(cells)} cells are finished already")
+    with resumable():
+        if min(plan.jobs, len(missing)) <= 1:
+            for cell in missing:
+                run_cell(plan, cell, progress=progress)
+        else:
+            first = {cell.fold: cell for cell in reversed(missing) if _own_base(plan, cell)}
+            run_jobs(plan, [(cell, True) for cell in first.values()], "base learners", progress=progress)
+            run_jobs(plan, [(cell, False) for cell in missing], "cells", progress=progress)
 
 
 @contextmanager
@@ -105,9 +127,9 @@ def resumable() -> Iterator[None]:
         raise
 
 
-def cell_folder(plan: Plan, cell: Cell) -> Path:
-    """The cell's run directory."""
-    return plan.out / "cells" / cell.name
+def cell_folder(plan: Plan, name: str) -> Path:
+    """The run directory of the cell of that name."""
+    return plan.out / "cells" / name
 
 
 def cell_config(plan: Plan, cell: Cell) -> Config:
@@ -138,7 +160,7 @@ def _base_home(plan: Plan, cell: Cell) -> RunDirectory:
 
 def read_cell(plan: Plan, cell: Cell) -> dict[str, Measured | None]:
     """The cell's measurements that are there and were made for this plan."""
-    folder = cell_folder(plan, cell)
+    folder = cell_folder(plan, cell.name)
     run = RunDirectory(folder)
     if run.exists:
         run.check(cell_config(plan, cell), resume=True)
@@ -160,7 +182,7 @@ def train_base(plan: Plan, cell: Cell, *, progress: Silent) -> None:
 
 def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
     """Train the cell, if it is not, and take the measurements that are missing."""
-    config, folder = cell_config(plan, cell), cell_folder(plan, cell)
+    config, folder = cell_config(plan, cell), cell_folder(plan, cell.name)
     progress.log(f"cell {cell.name}")
     run = RunDirectory(folder)
     if not run.is_finished(config):
@@ -170,12 +192,9 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
         if load_measured(folder, measure.name, _asked(plan, measure)) is not None:
             continue
         opened = open_target(str(folder), measure.words, device=plan.device, support_mask=measure.support_mask)
-        benchmark = Benchmark.of(
-            opened, protocol=plan.protocol, episodes=plan.episodes, repeats=plan.repeats, progress=progress
-        )
         results = evaluate(
             opened.model,
-            benchmark,
+            plan.benchmark(opened, progress=progress),
             workers=plan.workers,
             cache_gb=plan.cache_gb,
             weights=opened.weights,
@@ -261,19 +280,12 @@ def read_job(file: Path) -> tuple[Plan, Cell, bool]:
     """What `run_jobs` wrote for a process."""
     content = json.loads(file.read_text())
     plan, cell = content["plan"], content["cell"]
-    folds = plan["folds"] and tuple(plan["folds"])
-    measures = tuple(Measure(m["name"], tuple(m["words"]), m["support_mask"]) for m in cell["measures"])
-    return (
-        Plan(**plan | {"out": Path(plan["out"]), "words": tuple(plan["words"]), "folds": folds}),
-        Cell(cell["name"], cell["fold"], tuple(cell["words"]), measures),
-        content["base_only"],
-    )
+    measures = tuple(Measure(**m) for m in cell["measures"])  # words and folds come back as lists, which do as well
+    return Plan(**plan | {"out": Path(plan["out"])}), Cell(**cell | {"measures": measures}), content["base_only"]
 
 
 def main() -> None:
     """A process of `run_jobs`: its only argument is the job's file."""
-    from fewseg.progress import Bars
-
     keep_freed_memory()
     plan, cell, base_only = read_job(Path(sys.argv[1]))
     try:

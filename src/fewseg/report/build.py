@@ -15,17 +15,14 @@ from fewseg.report.contents import MAX_MARKS, ClassScores, Confusion, ReportPage
 from fewseg.report.html import percent
 
 
-def comparison_page(entries: Sequence[Entry], *, title: str = "", notes: Mapping[str, str] | None = None) -> ReportPage:
-    """What `compare` measured as a page: every number that needs neither models nor data.
-
-    The page is about the first entry; `notes` explain entries by their names.
-    """
+def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
+    """What `compare` measured as a page about the first entry: every number that needs neither models nor data."""
     main = entries[0].results
     novel, episodes = main.fold["novel_names"], f"{sum(r.episodes for r in main.repeats)} episodes"
     return ReportPage(
         title or f"{entries[0].name} on {main.source}",
         subtitle=f"{len(novel)} novel classes, fold {main.fold['index']}, {main.shots}-shot, {episodes}.",
-        rows=comparison_rows(entries, notes=notes),
+        rows=comparison_rows(entries),
         per_class=class_scores(main, {e.name: e.results for e in entries[1 : 1 + MAX_MARKS]}),
         confusions=confusions(entries),
         facts=facts(main),
@@ -34,7 +31,7 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "", notes: Mapping
     )
 
 
-def comparison_rows(entries: Sequence[Entry], *, notes: Mapping[str, str] | None = None) -> tuple[Row, ...]:
+def comparison_rows(entries: Sequence[Entry]) -> tuple[Row, ...]:
     """The lines of the comparison; p, parameters, time and memory as further columns where they are known."""
     rows = []
     for i, e in enumerate(entries):
@@ -47,10 +44,8 @@ def comparison_rows(entries: Sequence[Entry], *, notes: Mapping[str, str] | None
         if any(entry.peak_bytes for entry in entries):
             columns["peak memory"] = "" if e.peak_bytes is None else f"{e.peak_bytes / 1e6:.0f} MB"
         interval = max(0.0, r.interval[0]), min(1.0, r.interval[1])  # Student's t over few repeats can leave [0, 1]
-        note, published = (notes or {}).get(e.name, ""), None if e.published is None else e.published / 100
-        rows.append(
-            Row(e.name, r.miou, interval, r.fb_iou, note=note, highlight=i == 0, published=published, columns=columns)
-        )
+        published = None if e.published is None else e.published / 100
+        rows.append(Row(e.name, r.miou, interval, r.fb_iou, highlight=i == 0, published=published, columns=columns))
     return tuple(rows)
 
 

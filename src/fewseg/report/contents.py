@@ -6,14 +6,17 @@ IoU values are fractions in [0, 1] (NaN: never measured) and are shown in per ce
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.errors import UsageError
+
+Heading = TypeVar("Heading")
+T = TypeVar("T")
 
 Interval = tuple[float, float]
 MAX_MARKS = 3
@@ -171,6 +174,14 @@ class ReportPage:
     commands: tuple[tuple[str, str], ...] = ()
     """How to make it again, as (what it does, command)."""
     interval_name: str = "95 % interval"
+
+
+def gathered(items: Iterable[tuple[Heading, T]]) -> dict[Heading, list[T]]:
+    """Items under their headings, in order of appearance."""
+    grouped: dict[Heading, list[T]] = {}
+    for group, item in items:
+        grouped.setdefault(group, []).append(item)
+    return grouped
 
 
 def _check_fractions(where: str, *values: float | None) -> None:

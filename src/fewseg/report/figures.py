@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from fewseg.errors import UsageError
 from fewseg.files import replacing
-from fewseg.report.contents import ClassScores, Confusion, Curve, Interval, Panel, ReportPage, Row
+from fewseg.report.contents import ClassScores, Confusion, Curve, Interval, Panel, ReportPage, Row, gathered
 from fewseg.report.overlays import Rgb, panel_maps, panel_pictures
 
 SERIES = ("#2767ad", "#b8500b", "#0a7a5c", "#94407f")
@@ -48,9 +49,8 @@ def page_figures(page: ReportPage) -> dict[str, Figure]:
         found["comparison"] = bars_figure(page.rows)
     if page.per_class:
         found["classes"] = classes_figure(page.per_class)
-    groups = dict.fromkeys(confusion.group for confusion in page.confusions)
-    for n, group in enumerate(groups, 1):
-        found[f"confusion-{n}"] = confusion_figure([c for c in page.confusions if c.group == group])
+    for n, group in enumerate(gathered((c.group, c) for c in page.confusions).values(), 1):
+        found[f"confusion-{n}"] = confusion_figure(group)
     if curves_by_chart(page.curves):
         found["curves"] = curves_figure(page.curves)
     for n, panel in enumerate(page.panels, 1):
@@ -121,11 +121,10 @@ def confusion_figure(confusions: Sequence[Confusion], *, columns: int = 10) -> F
 
     Its columns are the class itself, background, the classes that are hit most, and all others together.
     """
-    totals: dict[str, float] = {}
+    totals: Counter[str] = Counter()
     for confusion in confusions:
-        for name, share in confusion.others.items():
-            totals[name] = totals.get(name, 0.0) + share
-    order = sorted(totals, key=lambda name: -totals[name])
+        totals.update(confusion.others)
+    order = [name for name, _ in totals.most_common()]
     shown, rest = order[:columns], order[columns:]
     heads = ["itself", "background", *shown, *(["the rest"] if rest else [])]
     table = []
@@ -148,11 +147,8 @@ def confusion_figure(confusions: Sequence[Confusion], *, columns: int = 10) -> F
 
 def curves_by_chart(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
     """Curves by the title of the chart that they share; one without a finite value is left out."""
-    grouped: dict[str, list[Curve]] = {}
-    for curve in curves:
-        if np.isfinite(np.asarray(curve.values, float)).any():
-            grouped.setdefault(curve.chart or curve.name, []).append(curve)
-    return grouped
+    drawn = (curve for curve in curves if np.isfinite(np.asarray(curve.values, float)).any())
+    return gathered((curve.chart or curve.name, curve) for curve in drawn)
 
 
 def curves_figure(curves: Sequence[Curve]) -> Figure:
@@ -223,7 +219,7 @@ def thin(steps: ArrayLike, values: ArrayLike) -> tuple[Any, Any, tuple[Any, Any]
 
 def panel_figure(panel: Panel) -> Figure:
     """One episode as a figure for a paper: pictures in the first row, prior and correlation maps in the second."""
-    pictures = [(caption, picture) for _, caption, picture in panel_pictures(panel, side=480)]
+    pictures = [(caption, picture) for _, caption, _, picture in panel_pictures(panel, side=480)]
     maps = [(caption, picture) for caption, _, picture in panel_maps(panel, side=480)]
     return pictures_figure([pictures, maps] if maps else [pictures])
 

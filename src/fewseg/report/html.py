@@ -6,10 +6,10 @@ import base64
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,11 +17,9 @@ from PIL import Image
 
 from fewseg.errors import UsageError
 from fewseg.files import replacing
-from fewseg.report.contents import MAX_MARKS, Confusion, Curve, Interval, Panel, ReportPage, Row
+from fewseg.report.contents import MAX_MARKS, Confusion, Curve, Interval, Panel, ReportPage, Row, gathered
 from fewseg.report.figures import chart_figure, curves_by_chart, svg
 from fewseg.report.overlays import Rgb, panel_maps, panel_pictures
-
-T = TypeVar("T")
 
 SIDE = 320
 SMALL_SIDE = 220
@@ -67,9 +65,9 @@ def _shown(page: ReportPage) -> dict[str, Any]:
         "classes_axis": Axis.of([v for s in page.per_class for v in (s.iou, *(s.interval or ()), *s.marks.values())]),
         "marks": marks,
         "columns": list(dict.fromkeys(name for row in page.rows for name in row.columns)),
-        "splits": _gathered((confusion.group, _split(confusion)) for confusion in page.confusions),
+        "splits": gathered((confusion.group, _split(confusion)) for confusion in page.confusions),
         "charts": [_chart(title, curves) for title, curves in curves_by_chart(page.curves).items()],
-        "cards": _gathered((panel.group, _card(panel)) for panel in page.panels),
+        "cards": gathered((panel.group, _card(panel)) for panel in page.panels),
         "judged": any(panel.truth is not None for panel in page.panels),
         "mapped": any(panel.correlations or panel.prior is not None for panel in page.panels),
     }
@@ -130,14 +128,6 @@ def _headline(rows: Sequence[Row], interval_name: str) -> list[tuple[str, str, s
     return tiles
 
 
-def _gathered(items: Iterable[tuple[str, T]]) -> dict[str, list[T]]:
-    """Items under their headings, in order of appearance."""
-    grouped: dict[str, list[T]] = {}
-    for group, item in items:
-        grouped.setdefault(group, []).append(item)
-    return grouped
-
-
 def _split(confusion: Confusion) -> dict[str, Any]:
     """A bar of three parts (kind, value, length in per cent), and the classes hit most often."""
     hit = sorted(((v, name) for name, v in confusion.others.items() if v > 0), key=lambda pair: -pair[0])
@@ -185,9 +175,7 @@ def _card(panel: Panel) -> dict[str, Any]:
     """One episode: its pictures, then its maps, and what the narrow layouts need to know about their number."""
     shots = len(panel.support_images)
     shown = panel_pictures(panel, side=SIDE if shots == 1 else SMALL_SIDE)
-    ious = [None] * (len(shown) - len(panel.others)) + [other.iou for other in panel.others]
-    ious[shots + (1 if panel.truth is None else 2)] = panel.iou
-    tiles = [_picture_tile(panel.class_name, *item, iou=iou) for item, iou in zip(shown, ious, strict=True)]
+    tiles = [_picture_tile(panel.class_name, *item) for item in shown]
     maps = [_map_tile(panel.class_name, *item) for item in panel_maps(panel, side=SMALL_SIDE)]
     n, m = len(tiles), len(maps)
     stacked = m > 0 and n + m > MAX_COLUMNS
@@ -200,7 +188,7 @@ def _card(panel: Panel) -> dict[str, Any]:
     }
 
 
-def _picture_tile(class_name: str, kind: str, caption: str, picture: Rgb, *, iou: float | None) -> dict[str, Any]:
+def _picture_tile(class_name: str, kind: str, caption: str, iou: float | None, picture: Rgb) -> dict[str, Any]:
     alt = {
         "support": f"{caption.capitalize()}: image with the mask of {class_name} outlined",
         "query": f"Query image for {class_name}",

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import compare, open_targets
-from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
 from fewseg.progress import Silent
 from fewseg.report.build import comparison_page
 from fewseg.report.chosen_episodes import episode_panels
-from fewseg.report.contents import MAX_MARKS, Panel, ReportPage
+from fewseg.report.contents import MAX_MARKS, ReportPage
 from fewseg.report.training import run_curves
-from fewseg.storage.opening import Opened
 
 
 def report_page(
@@ -38,8 +36,8 @@ def report_page(
 
     `targets` are run directories, saved models and training-free methods; `words` are overrides such as
     "data.root=DIR". An evaluation saved in a run is taken where it is just what would be measured. `panels` episodes
-    each are drawn of the best, median and worst of the first repeat. `write_report` writes the page, `save_figures`
-    its figures. Raises UsageError as `compare` does.
+    each are drawn of the best, median and worst of the first repeat by the first target, with the predictions of the
+    first four. `write_report` writes the page, `save_figures` its figures. Raises UsageError as `compare` does.
     """
     opened = open_targets(targets, words, device=device)
     benchmark = Benchmark.of(
@@ -52,6 +50,8 @@ def report_page(
         progress=progress,
     )
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, reuse=True, progress=progress)
+    shown = list(opened.items())[: 1 + MAX_MARKS]
+    caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
     runs = {entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}
     choices = {"shots": shots, "episodes": episodes, "repeats": repeats, "episodes-file": episodes_file}
     options = [f"--{name}={value}" for name, value in choices.items() if value is not None]
@@ -59,18 +59,6 @@ def report_page(
     return replace(
         comparison_page(entries),
         curves=run_curves(runs),
-        panels=target_panels(opened, benchmark, entries[0].results, each=panels),
+        panels=episode_panels(caches, benchmark, entries[0].results.tables[0], each=panels),
         commands=(("this page", command),),
     )
-
-
-def target_panels(
-    opened: Mapping[str, Opened], benchmark: Benchmark, results: Results, *, each: int = 2
-) -> tuple[Panel, ...]:
-    """The best, median and worst episodes of the first repeat by the first model's `results`, as all predict them.
-
-    Models after the fourth are left out.
-    """
-    shown = list(opened.items())[: 1 + MAX_MARKS]
-    caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
-    return episode_panels(caches, benchmark, results.tables[0], each=each)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fewseg.data.images import overlay
 from fewseg.errors import UsageError
-from fewseg.report.contents import Panel
+from fewseg.report.contents import OtherPrediction, Panel
 
 Rgb = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -102,21 +102,26 @@ def prediction_array(panel: Panel, prediction: NDArray[Any], size: tuple[int, in
     return error_array(image, resize_mask(panel.truth, size), predicted)
 
 
-def panel_pictures(panel: Panel, *, side: int = 320) -> list[tuple[str, str, Rgb]]:
-    """What a panel shows of an episode, as (kind, caption, picture): support, query, truth, prediction, other."""
-    pictures: list[tuple[str, str, Rgb]] = []
+def panel_pictures(panel: Panel, *, side: int = 320) -> list[tuple[str, str, float | None, Rgb]]:
+    """What a panel shows of an episode, as (kind, caption, IoU of a prediction, picture).
+
+    The kinds are support, query, truth, prediction, other.
+    """
+    pictures: list[tuple[str, str, float | None, Rgb]] = []
     shots = len(panel.support_images)
     for k, (image, mask) in enumerate(zip(panel.support_images, panel.support_masks, strict=True)):
         size = fit(image.shape[:2], side)
         caption = "support" if shots == 1 else f"support {k + 1}"
-        pictures.append(("support", caption, overlay_array(resize_image(image, size), resize_mask(mask, size))))
+        pictures.append(("support", caption, None, overlay_array(resize_image(image, size), resize_mask(mask, size))))
     size = fit(panel.query_image.shape[:2], side)
     query = resize_image(panel.query_image, size)
-    pictures.append(("query", "query", query))
+    pictures.append(("query", "query", None, query))
     if panel.truth is not None:
-        pictures.append(("truth", "truth", overlay_array(query, resize_mask(panel.truth, size))))
-    pictures.append(("prediction", "prediction", prediction_array(panel, panel.prediction, size)))
-    pictures += [("other", other.name, prediction_array(panel, other.prediction, size)) for other in panel.others]
+        pictures.append(("truth", "truth", None, overlay_array(query, resize_mask(panel.truth, size))))
+    predictions = [("prediction", OtherPrediction("prediction", panel.prediction, panel.iou))]
+    predictions += [("other", other) for other in panel.others]
+    for kind, one in predictions:
+        pictures.append((kind, one.name, one.iou, prediction_array(panel, one.prediction, size)))
     return pictures
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from fewseg.data.images import SUFFIXES, read_mask
+from fewseg.data import images
 from fewseg.errors import FewsegError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.server.session import Limits, Session, painted_mask, shrunk
 
 RED, BLUE = "#ff0000", "#0000ff"
+LIMITS = Limits()
 KEPT_SECONDS = 3600
 """How long a visitor's photos and masks are kept after the last click."""
 
@@ -25,9 +26,8 @@ Mark an object in one or a few photos; get its masks in other photos. Everything
 WHOLE, STROKES = "the whole object, in red", "strokes: red object, blue background"
 
 
-def build(model: FewShotSegmenter, limits: Limits | None = None, *, root: Path | None = None) -> gr.Blocks:
+def build(model: FewShotSegmenter, *, root: Path | None = None) -> gr.Blocks:
     """The page for a model that is ready for use; visitors' files are kept in `root`."""
-    limits = limits or Limits()
     with gr.Blocks(title="fewseg", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
         session = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=_close)
         photo = gr.State(None)
@@ -36,14 +36,14 @@ def build(model: FewShotSegmenter, limits: Limits | None = None, *, root: Path |
             with gr.Column(min_width=320):
                 mark = _marking()
             with gr.Column(min_width=320):
-                search = _finding(limits)
+                search = _finding()
 
         one: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "network", "api_visibility": "private"}
         quick: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "pictures", "api_visibility": "private"}
         settings = [session, search["threshold"], search["min_area"]]
-        mark["upload"].change(_told(_opened(limits)), [mark["upload"]], [photo, mark["editor"]], **quick)
+        mark["upload"].change(_told(_opened), [mark["upload"]], [photo, mark["editor"]], **quick)
         marked = [session, mark["name"], photo, mark["editor"], mark["how"], mark["mask_file"]]
-        mark["add"].click(_told(_add(limits, root)), marked, [session, mark["supports"]], **one).success(
+        mark["add"].click(_told(_add(root)), marked, [session, mark["supports"]], **one).success(
             lambda: (None, None, None), None, [mark["upload"], mark["mask_file"], photo], api_visibility="private"
         )
         mark["clear"].click(_forget, [session], [session, mark["supports"]], **quick)
@@ -83,12 +83,12 @@ def _marking() -> dict[str, Any]:
     return made | {"supports": _gallery("Marked photos", columns=3, height=240, elem_id="supports")}
 
 
-def _finding(limits: Limits) -> dict[str, Any]:
+def _finding() -> dict[str, Any]:
     """The column in which photos are searched: its components by name."""
     gr.Markdown("## 2. Find it in other photos")
     made: dict[str, Any] = {
         "queries": gr.File(
-            label=f"Photos (up to {limits.photos})",
+            label=f"Photos (up to {LIMITS.photos})",
             file_count="multiple",
             file_types=["image"],
             height=150,
@@ -138,18 +138,15 @@ def _told(work: Callable[..., Any]) -> Callable[..., Any]:
     return told
 
 
-def _opened(limits: Limits) -> Callable[..., Any]:
-    def opened(path: str | None) -> tuple[Image.Image | None, Any]:
-        if path is None:
-            return None, gr.update(value=None, visible=False)
-        photo = limits.read(path)
-        small = shrunk(photo)
-        return photo, gr.update(value=small, visible=True, canvas_size=small.size)
-
-    return opened
+def _opened(path: str | None) -> tuple[Image.Image | None, Any]:
+    if path is None:
+        return None, gr.update(value=None, visible=False)
+    photo = LIMITS.read(path)
+    small = shrunk(photo)
+    return photo, gr.update(value=small, visible=True, canvas_size=small.size)
 
 
-def _add(limits: Limits, root: Path | None) -> Callable[..., Any]:
+def _add(root: Path | None) -> Callable[..., Any]:
     def add(
         session: Session | None,
         name: str,
@@ -158,12 +155,13 @@ def _add(limits: Limits, root: Path | None) -> Callable[..., Any]:
         how: str,
         mask_file: str | None,
     ) -> tuple[Session, list[Any]]:
-        session = session or Session(limits, root=root)
+        session = session or Session(LIMITS, root=root)
         if photo is None:
             raise gr.Error("Choose a photo with the object first.", print_exception=False)
         if mask_file is not None:
-            limits.read(mask_file)
-            mask = (_fitting(mask_file, photo) == 1).astype("uint8")
+            LIMITS.read(mask_file)
+            given = images.align_mask(images.read_mask(mask_file), photo.size, name=Path(mask_file).name)
+            mask = (given == 1).astype("uint8")
         else:
             layers = (drawn or {}).get("layers") or [None]
             mask = painted_mask(photo, layers[0], strokes=how == STROKES)
@@ -171,16 +169,6 @@ def _add(limits: Limits, root: Path | None) -> Callable[..., Any]:
         return session, [support.shown() for support in session.supports]
 
     return add
-
-
-def _fitting(mask_file: str, photo: Image.Image) -> Any:
-    mask = read_mask(mask_file)
-    if mask.shape != (photo.height, photo.width):
-        raise gr.Error(
-            f"The mask has {mask.shape[1]} x {mask.shape[0]} pixels, its photo {photo.width} x {photo.height}.",
-            print_exception=False,
-        )
-    return mask
 
 
 def _forget(session: Session | None) -> tuple[None, list[Any]]:
@@ -194,9 +182,8 @@ def _find(model: FewShotSegmenter) -> Callable[..., Any]:
         paths: list[str] | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (gradio's own form)
     ) -> tuple[Session, list[Any]]:
-        if session is None:
-            raise gr.Error("Mark the object in at least one photo first, and press “Add”.", print_exception=False)
-        photos = [(Path(path).name, path) for path in paths or [] if Path(path).suffix.lower() in SUFFIXES]
+        session = session or Session()  # without marked photos it tells what to do first
+        photos = [(Path(path).name, path) for path in paths or [] if Path(path).suffix.lower() in images.SUFFIXES]
         for done, problem in session.answer(model, photos):
             if problem:
                 gr.Warning(problem)

@@ -21,7 +21,8 @@ from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing
 from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor, label_map
-from fewseg.report.overlays import fit, heat
+from fewseg.report.contents import gathered
+from fewseg.report.overlays import fit, heat, resize_mask
 from fewseg.segment import formats
 from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
 
@@ -63,8 +64,7 @@ class Support:
     def shown(self) -> tuple[Image.Image, str]:
         """A small picture with the mask on it, and its caption."""
         small = shrunk(self.photo)
-        mask = Image.fromarray(self.mask).resize(small.size, Image.Resampling.NEAREST)
-        return images.overlay(small, np.asarray(mask)), self.name
+        return images.overlay(small, resize_mask(self.mask, (small.height, small.width))), self.name
 
 
 @dataclass
@@ -112,11 +112,8 @@ class Session:
         if not 1 <= len(photos) <= self.limits.photos:
             raise UsageError(f"Give 1 to {self.limits.photos} photos at a time, not {len(photos)}.")
         predictor = FewShotPredictor(model)
-        named: dict[str, tuple[list[Image.Image], list[NDArray[np.uint8]]]] = {}
-        for support in self.supports:
-            pair = named.setdefault(support.name, ([], []))
-            pair[0].append(support.photo)
-            pair[1].append(support.mask)
+        by_name = gathered((support.name, support) for support in self.supports)
+        named = {name: ([s.photo for s in same], [s.mask for s in same]) for name, same in by_name.items()}
         predictor.set_support(named)
         self.close()
         self.folder = Path(tempfile.mkdtemp(prefix="session-", dir=self.root))
@@ -208,8 +205,7 @@ def painted_mask(photo: Image.Image, layer: Image.Image | None, *, strokes: bool
     marks = np.zeros((photo.height, photo.width), np.uint8)
     if layer is not None:
         flat = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer.convert("RGBA"))
-        painted = Image.fromarray(strokes_in(flat)).resize(photo.size, Image.Resampling.NEAREST)
-        marks = np.asarray(painted)
+        marks = resize_mask(strokes_in(flat), (photo.height, photo.width))
     if not strokes or not (marks == 1).any():
         return (marks == 1).astype(np.uint8)
     return mask_from_marks(photo, Marks(scribble=marks))

@@ -13,7 +13,7 @@ from pathlib import Path
 from fewseg.data.episodes.protocols import is_generalised
 from fewseg.data.source import ImageSource
 from fewseg.errors import DataError, UsageError
-from fewseg.files import replacing
+from fewseg.files import write_csv
 
 _HEADER = ("source", "subset", "fold", "shots", "protocol", "seed")
 _COLUMNS = ("episode", "class_id", "class_name", "query")
@@ -63,15 +63,11 @@ class EpisodeList:
 
     def save(self, path: str | Path) -> None:
         """Write the list as CSV: a header of `# key: value` lines, then one episode a row by image ids."""
-        with replacing(Path(path)) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            for key in _HEADER:
-                file.write(f"# {key}: {getattr(self, key)}\n")
-            file.write(f"# sha256: {self.sha256}\n")
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*_COLUMNS, *(f"support_{k + 1}" for k in range(self.shots))])
-            for e, spec in enumerate(self.specs):
-                images = [self.ids[i] for i in (spec.query, *spec.support)]
-                writer.writerow([e, spec.class_id, self.class_names[spec.class_id - 1], *images])
+        rows: list[list[object]] = [[*_COLUMNS, *(f"support_{k + 1}" for k in range(self.shots))]]
+        for e, spec in enumerate(self.specs):
+            images = [self.ids[i] for i in (spec.query, *spec.support)]
+            rows.append([e, spec.class_id, self.class_names[spec.class_id - 1], *images])
+        write_csv(Path(path), rows, comments=[f"{key}: {getattr(self, key)}" for key in (*_HEADER, "sha256")])
 
     @classmethod
     def load(cls, path: str | Path, source: ImageSource) -> EpisodeList:

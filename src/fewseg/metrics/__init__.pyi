@@ -1,0 +1,14 @@
+from .few_shot_iou import FewShotIoU as FewShotIoU
+from .intervals import bootstrap_interval as bootstrap_interval
+from .intervals import bootstrap_miou as bootstrap_miou
+from .intervals import t_interval as t_interval
+from .iou import COLUMNS as COLUMNS
+from .iou import base_confusion as base_confusion
+from .iou import class_iou as class_iou
+from .iou import episode_counts as episode_counts
+from .iou import episode_iou as episode_iou
+from .iou import fb_iou as fb_iou
+from .iou import foreground_by_class as foreground_by_class
+from .iou import foreground_wins as foreground_wins
+from .iou import miou as miou
+from .iou import winners as winners
