@@ -23,6 +23,7 @@ from fewseg import registry
 from fewseg.config import Config
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.progress import Silent
+from fewseg.storage.run_directory import RunDirectory
 from fewseg.training import loop
 from fewseg.training.log import Log
 from fewseg.training.loop import train
@@ -153,10 +154,10 @@ def kill_hdmnet(run: Path) -> None:
     """Kill this process where HDMNet's second checkpoint is about to be written, not its base learner's."""
     plain = loop.save_state
 
-    def call(place: Path, state: Any, *args: Any) -> None:
-        if place == run and state.batches == 2:
+    def call(directory: RunDirectory, state: Any, *args: Any) -> None:
+        if directory.path == run and state.batches == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        plain(place, state, *args)
+        plain(directory, state, *args)
 
     loop.save_state = call
 
