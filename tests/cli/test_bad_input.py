@@ -316,6 +316,7 @@ WORDS: list[tuple[tuple[str, ...], int]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "code"), WORDS, ids=[" ".join(words) for words, _ in WORDS])
 def test_words_and_files_that_cannot_be_used(
     words: tuple[str, ...], code: int, fewseg: Fewseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -103,6 +103,7 @@ def test_base_samples_are_every_image_once_per_epoch(root: str) -> None:
     assert {v for v in seen if v != 255} <= set(range(16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_output_never_depends_on_workers(training: EpisodeDataset, workers: int) -> None:
     torch.manual_seed(0)

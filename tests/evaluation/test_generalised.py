@@ -70,6 +70,7 @@ def test_the_novel_class_is_put_over_or_under_the_base_classes() -> None:
     assert merge_labels(base, foreground, tau=0.4).tolist() == [[[4, 4, 4, 4]]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge", ["final", "base"])
 def test_the_numbers_are_those_of_a_loop(source: Scenes, merge: Any) -> None:
     torch.manual_seed(0)

@@ -59,6 +59,7 @@ def test_a_class_share_is_its_part_of_the_images_that_hold_it(tmp_path, no_photo
     assert found.classes[0].quartiles[0] <= found.classes[0].quartiles[1]
 
 
+@pytest.mark.slow
 def test_data_of_single_classes_is_warned_of(tmp_path, no_photos):
     found = run_statistics(plan(tmp_path, "simple", folds=(0, 1)))
     assert all(one.single == 1 for one in found.subsets)

@@ -351,6 +351,7 @@ def view() -> Any:
     return accelerate(without_dropout("hdmnet", "resnet50-ds", 1))
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_losses_finite_and_close(view: Any) -> None:
     model, episode = view.train(), small_episode(2, 1, 0.2)
     exact = model.loss(model(episode), episode)

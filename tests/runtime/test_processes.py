@@ -20,7 +20,7 @@ from fewseg.errors import UsageError
 from fewseg.runtime import processes
 from fewseg.runtime.processes import SyncBatchNorm2d, create_fabric, own_share, synchronise_batchnorm
 from fewseg.training.loop import train
-from helpers import SCENES, TINY, Toy
+from helpers import SCENES, TINY, Fewseg, Toy
 
 PROGRAM = str(Path(together.__file__))
 BOUND = 240
@@ -129,7 +129,7 @@ EVALUATE = ("evaluate", "dense", *SCENES, *TINY, "--episodes", "5", "--repeats",
 
 @pytest.mark.distributed
 @pytest.mark.slow
-def test_slurm_s_processes_find_each_other_and_one_writes(tmp_path: Path) -> None:
+def test_slurm_s_processes_find_each_other_and_one_writes(tmp_path: Path, fewseg: Fewseg) -> None:
     """As srun starts them: its variables, and no launcher of ours."""
     port = free_port()
     slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "job", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2"}
@@ -138,14 +138,13 @@ def test_slurm_s_processes_find_each_other_and_one_writes(tmp_path: Path) -> Non
     slurm |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     ranks = [environment(**slurm, SLURM_PROCID=str(r), SLURM_LOCALID=str(r)) for r in (0, 1)]
     # the built-in method's random back-end is drawn anew in every process: weights must be the same file in both
-    run = [sys.executable, "-m", "fewseg", *EVALUATE, f"model.weights={weights(tmp_path)}"]
-    run += ["--out", str(tmp_path / "r.json")]
+    words = (*EVALUATE, f"model.weights={weights(tmp_path)}", "--out")
+    run = [sys.executable, "-m", "fewseg", *words, str(tmp_path / "r.json")]
     results = ended([run, run], ranks)
     assert [code for code, _ in results] == [0, 0], results
     assert "mIoU" in results[0][1]
     assert "mIoU" not in results[1][1]
-    [(code, text)] = ended([[*run[:-1], str(tmp_path / "one.json")]])
-    assert code == 0, text
+    assert fewseg(*words, tmp_path / "one.json").code == 0
     two, one = (json.loads((tmp_path / name).read_text()) for name in ("r.json", "one.json"))
     assert two["repeats"] == one["repeats"]
     assert two["interval"] == one["interval"]

@@ -154,10 +154,10 @@ def kill_hdmnet(run: Path) -> None:
     """Kill this process where HDMNet's second checkpoint is about to be written, not its base learner's."""
     plain = loop.save_state
 
-    def call(place: RunDirectory, state: Any, *args: Any) -> None:
-        if place.path == run and state.batches == 2:
+    def call(directory: RunDirectory, state: Any, *args: Any) -> None:
+        if directory.path == run and state.batches == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        plain(place, state, *args)
+        plain(directory, state, *args)
 
     loop.save_state = call
 

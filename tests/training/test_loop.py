@@ -262,6 +262,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(
         train(toy_config(), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_training_sees_base_classes_only(toy: type[Toy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[int] = set()
     base_labels: set[int] = set()

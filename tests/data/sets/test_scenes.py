@@ -129,6 +129,7 @@ def test_every_class_is_large_enough_in_several_images(level, subset):
         ]
 
 
+@pytest.mark.slow
 def test_simple_scenes_hold_one_class_and_complex_ones_three_to_six_objects_of_several():
     simple, crowded = built("simple", "train"), built("complex", "train")
     assert {len(simple.index.classes_in(i)) for i in range(120)} == {1}
