@@ -382,7 +382,8 @@ def main() -> None:
 
     listed = cases(quick=options.quick)[options.skip :]
     for n, case in enumerate(listed):
-        if n == len(listed) // 3 and not options.skip:  # neither first, while nothing is warm, nor where no time may be left
+        # neither first, while nothing is warm, nor where no time may be left
+        if n == len(listed) // 3 and not options.skip:
             for batch, precision in ((1, "bf16"), (8, "bf16"), (1, "tf32")):
                 row = {"what": "evaluation from disk", "precision": precision, "batch": batch, "shots": 1}
                 add(row, partial(evaluated, device, batch=batch, precision=precision, quick=options.quick))
