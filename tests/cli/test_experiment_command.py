@@ -11,6 +11,7 @@ from fewseg.errors import UsageError
 SCENES = ["data.images=30", "data.size=64"]
 
 
+@pytest.mark.slow
 def test_statistics_prints_its_tables_and_the_warning(tmp_path):
     words = ["experiment", "statistics", "scenes", "data.level=simple", *SCENES, "--folds", "0", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, words)

@@ -71,6 +71,7 @@ def test_without_a_command_the_help_is_shown(fewseg: Fewseg) -> None:
     assert all(name in result.out + result.err for name in ("train", "evaluate", "segment", "convert", "models"))
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_by_its_directory_alone(run: Path, fewseg: Fewseg) -> None:
     result = fewseg("evaluate", run, "--episodes", 5, "--repeats", 2, "--workers", 0)
     assert result.code == 0
@@ -297,6 +298,7 @@ def test_a_fault_is_told_as_one(fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch)
     assert "Traceback" not in result.err
 
 
+@pytest.mark.slow
 def test_a_second_training_into_the_same_directory_is_refused(run: Path, base_recipe: Path, fewseg: Fewseg) -> None:
     words = ("hdmnet", *SCENES, *TINY, *SHORT, f"base.recipe={base_recipe}", "--out", run)
     refused = fewseg("train", *words)

@@ -31,6 +31,7 @@ def entries():
     return compared(["prototype", "dense"], WORDS, episodes=8, repeats=2, workers=0)
 
 
+@pytest.mark.slow
 def test_all_models_see_the_same_episodes_and_the_first_is_the_reference(entries):
     assert [e.name for e in entries] == ["prototype", "dense"]
     hashes = [[r.episode_sha256 for r in e.results.repeats] for e in entries]

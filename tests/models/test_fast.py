@@ -277,7 +277,9 @@ def without_dropout(name: str, backbone: str, shots: int) -> Any:
     """A method whose back-end's BatchNorms are no identities: lite0's trained ones, or random ones."""
     torch.manual_seed(0)
     weights = "imagenet" if backbone == "lite0" else None
-    model: Any = create_model(name, backbone=backbone, shots=shots, image_size=65, weights=weights).eval()
+    model: Any = create_model(
+        name, backbone=backbone, base_classes=3, shots=shots, image_size=65, weights=weights
+    ).eval()
     for module in model.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.p = 0.0

@@ -118,6 +118,7 @@ def test_numbers_shown_are_the_numbers_given() -> None:
     assert "from 1 at step 0 to 0.001 at step 999" in shown
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=4))
 def test_bars_stay_on_their_axis_and_in_proportion(values: list[float]) -> None:

@@ -352,6 +352,7 @@ def test_an_option_that_a_method_lacks_is_refused() -> None:
         create_model("hdmnet", backbone=BACKBONE, temperatur=2)
 
 
+@pytest.mark.slow
 def test_a_slim_model_is_small_and_gives_what_the_whole_one_gives(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_model("lite", weights="imagenet", image_size=64, base_classes=3).eval()
