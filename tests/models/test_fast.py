@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -10,6 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.layers import BatchNormAct2d, StdConv2d
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,10 +27,13 @@ from fewseg.models.fast.compiling import compile_backbone
 from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
 from fewseg.models.fast.matching import ForegroundNearest, ForegroundPrior
 from fewseg.models.hdmnet import CorrelationAttention, HDMNet
+from fewseg.models.hub_model import plain_model
 from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.base_learner import BaseHead
 from fewseg.models.parts.matching import CosinePrior, NearestCosines
 from fewseg.predictor import FewShotPredictor
+from fewseg.storage.saved import load_model, save_model
+from helpers import Toy
 
 SEEDS, SHARES, SIDES = st.integers(0, 2**16), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(1, 9)
 FEW = settings(max_examples=25, deadline=None)
@@ -334,7 +342,8 @@ def test_a_view_is_another_network_around_the_same_tensors() -> None:
     view = accelerate(model)
     assert isinstance(view, HDMNet)
     assert accelerate(view) is view
-    assert not hasattr(model, "is_view")
+    assert plain_model(view) is model
+    assert plain_model(model) is model
     assert type(model.prior) is CosinePrior
     assert [(n, id(p)) for n, p in view.named_parameters()] == [(n, id(p)) for n, p in model.named_parameters()]
     view.train()
@@ -346,6 +355,71 @@ def test_a_view_is_another_network_around_the_same_tensors() -> None:
     assert names == [n for n, _ in model.named_buffers()]
     model.load_state_dict({n: torch.zeros_like(t) for n, t in model.state_dict().items()})
     assert not any(t.any() for t in view.state_dict().values())
+
+
+class Foreign(Toy):
+    """A user's method with layers that must not be folded as if they were torch's own."""
+
+    name = "foreign"
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(*layers)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: (nn.Conv2d(6, 8, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(8)),
+        lambda: (StdConv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8)),
+        lambda: (nn.Conv2d(6, 8, 1), BatchNormAct2d(8)),
+        lambda: (Conv2dSame(6, 8, 3), nn.BatchNorm2d(8)),
+        lambda: (nn.Conv2d(6, 8, 1), nn.BatchNorm2d(8, affine=False)),
+        lambda: (nn.Conv2d(6, 8, 1), nn.BatchNorm2d(8, track_running_stats=False)),
+        lambda: (nn.Conv2d(6, 8, 1), nn.BatchNorm2d(8)),
+    ],
+)
+def test_layers_of_a_users_own_give_what_they_give(layers: Callable[[], tuple[nn.Module, ...]]) -> None:
+    torch.manual_seed(0)
+    model = Foreign(*layers()).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+            nn.init.normal_(module.running_mean)
+    episode = small_episode(1, 1, 0.2)
+    with torch.inference_mode():
+        close(accelerate(model)(episode).logits, model(episode).logits)
+
+
+class Own(HDMNet):
+    """A user's own method, derived from one of ours."""
+
+    name = "own"
+
+
+def test_a_view_is_saved_pickled_and_copied_as_its_model(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Own(backbone="timm/test_resnet", base_learner=False, image_size=65).eval()
+    view, episode = FewShotPredictor(model).model, small_episode(1, 1, 0.2)
+    with torch.inference_mode():
+        wanted = view(episode).logits
+        for other in (
+            load_model(save_model(view, tmp_path / "saved")),
+            pickle.loads(pickle.dumps(view)),
+            copy.deepcopy(view),
+        ):
+            assert isinstance(other, Own)
+            close(other(episode).logits, wanted)
+    assert type(accelerate(model)) is type(accelerate(model))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_votes_are_weighted_as_the_mask_says(soft: bool) -> None:
+    torch.manual_seed(0)
+    attention = CorrelationAttention(8)
+    q, k, v = (F.normalize(torch.randn(1, 2, n, 4), dim=-1) for n in (9, 40, 40))
+    fg = torch.rand(1, 40) if soft else (torch.rand(1, 40) < 0.3).float()
+    for ours, theirs in zip(accelerate(attention).spread(q, k, v, fg), attention.spread(q, k, v, fg), strict=True):
+        close(ours, theirs)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import torch
 
 from fewseg.episode import Episode
 from fewseg.models.base import FewShotSegmenter
+from fewseg.models.fast import accelerate
 from fewseg.runtime.memory import peak_memory, reset_peak_memory
 
 WARM_UP, TIMED = 2, 8
@@ -33,7 +34,7 @@ def measure_cost(model: FewShotSegmenter, episodes: Iterable[Episode]) -> Cost:
 
     Memory that other models and the data hold is there before and after, and therefore counts for none of them.
     """
-    model.eval()
+    model = accelerate(model.eval())
     loaded = list(islice(episodes, WARM_UP + TIMED))
     for episode in loaded[:WARM_UP]:  # libraries load code and make kernels at their first use
         _run(model, episode)

@@ -299,10 +299,10 @@ class MatchingStage(nn.Module):
 class CorrelationAttention(nn.Module):
     """Cosine attention in which every support position spreads its vote over the query (paper eq. 2-4)."""
 
-    def __init__(self, width: int, *, heads: int = 2, temperature: float = 0.1, dropout: float = 0.1) -> None:
+    def __init__(self, width: int, *, heads: int = 2, vote_temperature: float = 0.1, dropout: float = 0.1) -> None:
         super().__init__()
         self.projections = Projections(width, heads, dropout=dropout)
-        self.temperature = temperature
+        self.vote_temperature = vote_temperature
 
     def forward(self, query: Tensor, support: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens, query (B, L, C) and support (B, M, C), and foreground (B, M) to tokens (B, L, C) and correlation
@@ -316,7 +316,7 @@ class CorrelationAttention(nn.Module):
     @ops.in_fp32
     def spread(self, q: Tensor, k: Tensor, v: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
         """Votes (B, heads, L, d) and mean scores (B, heads, L) of the foreground."""
-        scores = q @ k.transpose(-2, -1) / self.temperature  # (B, heads, L, M)
+        scores = q @ k.transpose(-2, -1) / self.vote_temperature  # (B, heads, L, M)
         fg = fg[:, None, None, :]
         # softmax over QUERY positions: each support position shares out one vote. The background's votes are dropped,
         # not shared out again.

@@ -100,12 +100,17 @@ def write_files(
     record = {
         "format": FORMAT,
         "method": getattr(type(model), "name", type(model).__name__),
-        "class": f"{type(model).__module__}:{type(model).__qualname__}",
+        "class": f"{type(plain_model(model)).__module__}:{type(plain_model(model)).__qualname__}",
         "sha256": file_sha256(folder / "model.safetensors"),
         "info": getattr(model, "info", {}) if info is None else info,
     } | ({} if backbone is None else {"backbone": backbone})
     record["checksum"] = checksum(record, arguments)
     (folder / "fewseg.json").write_text(json.dumps(record, indent=2))
+
+
+def plain_model(model: Any) -> Any:
+    """The model that a quicker view (`fewseg.models.fast`) was made of; any other model is itself."""
+    return getattr(model, "_plain_model", model)
 
 
 def cpu_state(model: nn.Module) -> dict[str, Tensor]:

@@ -98,13 +98,13 @@ class Lite(FewShotSegmenter):
         grid = features[GRID].shape[-2:]
         joined = torch.cat([_to_grid(features[name], grid) for name in self.stages], 1)
         units = {f"{name}_unit": F.normalize(_at_most(features[name], grid), dim=1) for name in self.stages}
-        return units | {"mid": self.reduce(joined), "base": self.base_heads(joined), "fine": features[FINEST]}
+        return units | {"maps": self.reduce(joined), "base": self.base_heads(joined), "fine": features[FINEST]}
 
     def embed_support(self, features: Features) -> Features:
         shots = features["mask"].shape[:2]
         maps = {name: f.flatten(0, 1) for name, f in features.items() if name != "mask"}
         embedded = self.embed_query(maps)
-        mid, fg = embedded["mid"], ops.foreground(features["mask"]).flatten(0, 1).unsqueeze(1)
+        mid, fg = embedded["maps"], ops.foreground(features["mask"]).flatten(0, 1).unsqueeze(1)
         share = ops.average_to(fg, mid.shape[-2:])  # (B*K, 1, h, w)
         prototype = ops.masked_average(mid, share)
         tokens = self.encoder(self.merge_support(torch.cat([self.drop(mid), ops.tile(prototype, mid), share], 1)))
@@ -116,7 +116,7 @@ class Lite(FewShotSegmenter):
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        mid, fg = query["mid"], ops.foreground(support["mask"])
+        mid, fg = query["maps"], ops.foreground(support["mask"])
         base_maps = self.base_heads.compare(query["base"], support["held"], base_index)
         prior = torch.cat([self._priors(query, support, fg), base_maps], 1)
         prototype = ops.tile(support["prototype"].mean(1), mid)
@@ -157,7 +157,7 @@ class Lite(FewShotSegmenter):
             mean = torch.einsum("bpc,bchw->bphw", means, q)
             # factors: differences are small beside the cosines
             maps = [near, 3 * (near[:, :1] - near[:, 1:]), mean[:, :1], 2 * (mean[:, :1] - mean[:, 1:])]
-            priors.append(ops.resize(torch.cat(maps, 1), query["mid"].shape[-2:]))
+            priors.append(ops.resize(torch.cat(maps, 1), query["maps"].shape[-2:]))
         return torch.cat(priors, 1).detach()
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:

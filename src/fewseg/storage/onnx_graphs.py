@@ -26,6 +26,7 @@ from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing, replacing_files
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.fast.exporting import SizeFreeOperations, onnx_padding
+from fewseg.models.hub_model import plain_model
 from fewseg.models.parts.ensemble import ShotWeights
 from fewseg.runtime.graphs import MATCH, RECORD, SUPPORT, OnnxSegmenter, needed_library
 
@@ -64,7 +65,7 @@ def export_onnx(model: FewShotSegmenter, folder: str | Path, *, int8: bool = Fal
     for library in ("onnx", "onnxscript", "onnxruntime"):
         needed_library(library)
     out = Path(folder)
-    model = model.cpu().eval()
+    model = plain_model(model).cpu().eval()
     with replacing_files(out, last=RECORD) as work:
         weighted = any(isinstance(m, ShotWeights) and m.shots > 1 for m in model.modules())
         _export(model, work, shots=model.shots if weighted else None)

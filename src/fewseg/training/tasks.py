@@ -24,6 +24,7 @@ from fewseg.features.cache import FeatureCache
 from fewseg.features.store import FeatureStore
 from fewseg.features.training_set import TrainingFeatures
 from fewseg.metrics.iou import base_confusion, miou, winners
+from fewseg.models.fast import accelerate
 from fewseg.models.parts.base_learner import PSPNet
 from fewseg.models.parts.ops import resize_ac
 from fewseg.progress import Silent
@@ -249,13 +250,13 @@ class BaseTask(Task):
         squeeze, device = Squeeze(self.model.image_size), next(self.model.parameters()).device
         classes = len(self.fold.base)
         total = torch.zeros(1 + classes, 2, dtype=torch.long)
-        self.model.eval()
+        model = accelerate(self.model).eval()
         own = own_share(images.tolist())
         for i in progress(own, "validating the base learner", len(own)):
             image, labels = source.load(i)
             truth = torch.from_numpy(lookup[labels])
             pixels, _ = squeeze(image, lookup[labels][None])
-            logits = resize_ac(self.model(pixels[None].to(device)), truth.shape)
+            logits = resize_ac(model(pixels[None].to(device)), truth.shape)
             total += base_confusion(winners(logits[0]).cpu(), truth, classes)
         total = torch.stack(of_all(total)).sum(0)
         ious = total[1:, 0] / total[1:, 1].clamp(min=1)

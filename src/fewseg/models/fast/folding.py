@@ -7,20 +7,31 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewseg.models.fast import winograd
 
+KNOWN = (nn.Conv2d, Conv2dSame)
+"""Convolutions of timm's networks whose weights are used as they are."""
+
 
 def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """norm(conv(x)); with one convolution if the statistics are fixed and no gradient is wanted."""
-    if norm.training or is_trained(conv, x) or torch.compiler.is_compiling():
+    if norm.training or not _foldable(conv, norm) or is_trained(conv, x) or torch.compiler.is_compiling():
         return norm(conv(x))
     weight, bias = _fold(conv, norm)  # made anew each time: a pass over weights is nothing beside one over maps
     if winograd.suits(x, conv):
         return winograd.convolve(x, weight, bias, dilation=conv.dilation[0])
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)  # type: ignore[arg-type]
+
+
+def _foldable(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+    """Whether both are torch's own, as they are: a subclass, a hook or another padding may compute something else."""
+    plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and type(norm) is nn.BatchNorm2d
+    hooked = any((m._forward_hooks or m._forward_pre_hooks) for m in (conv, norm))
+    return plain and norm.affine and norm.running_mean is not None and not hooked
 
 
 class FoldedSequential(nn.Sequential):
@@ -85,7 +96,7 @@ def _folded(net: nn.Module) -> nn.Module:
     net = copy.deepcopy(net)
     for parent in net.modules():
         for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            if isinstance(conv, nn.Conv2d) and type(conv) in KNOWN and isinstance(norm, nn.BatchNorm2d):
                 weight, bias = _fold(conv, norm)
                 conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
                 setattr(parent, name, getattr(norm, "act", nn.Identity()))  # timm's BatchNorms end with theirs

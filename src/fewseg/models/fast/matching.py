@@ -36,7 +36,7 @@ class ForegroundAttention(CorrelationAttention):
 
     @in_fp32
     def spread(self, q: Tensor, k: Tensor, v: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
-        q = q / self.temperature
+        q = q / self.vote_temperature
         if keeps_background(q):
             marks = fg[:, None, :, None]
             mean_key = (k * marks).sum(2) / (marks.sum(2) + 1e-9)
@@ -44,9 +44,9 @@ class ForegroundAttention(CorrelationAttention):
         votes, means = [], []
         for query, key, value, marked in zip(q, k, v, fg, strict=True):
             chosen = marked.nonzero()[:, 0]
-            keys, values = key[:, chosen], value[:, chosen]
-            votes.append(_votes(query, keys, values, table=TABLE))
-            mean_key = keys.sum(1) / (len(chosen) + 1e-9)  # the mean of products is the product with the mean
+            keys, weight = key[:, chosen], marked[chosen, None]
+            votes.append(_votes(query, keys, value[:, chosen] * weight, table=TABLE))
+            mean_key = (keys * weight).sum(1) / (marked.sum() + 1e-9)  # the mean of products is that with the mean
             means.append((query @ mean_key.unsqueeze(2))[..., 0])
         return torch.stack(votes), torch.stack(means)
 

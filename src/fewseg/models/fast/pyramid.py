@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from fewseg.models.fast import winograd
 from fewseg.models.fast.folding import is_trained
-from fewseg.models.parts.base_learner import BaseHead, foreground_at
+from fewseg.models.parts.base_learner import BaseHead, nearest_foreground
 
 TAPS = (-1, 0, 1)
 MANY = 0.25
@@ -26,7 +26,7 @@ MANY = 0.25
 class FoldedBaseHead(BaseHead):
     """The base head whose convolution sees f4 and the averages apart, and f4 at the foreground alone."""
 
-    shares: ClassVar = ("ppm",)
+    keeps_plain: ClassVar = ("ppm",)
 
     def lay_out(self) -> None:
         """Lay out the convolution's weight channels last; no value changes."""
@@ -39,7 +39,7 @@ class FoldedBaseHead(BaseHead):
         pooled = pooled_convolution(averages, convolution, (f4.shape[-2], f4.shape[-1]))
         if fg is None:
             return norm(own_convolution(f4, convolution) + pooled)
-        where = foreground_at(f4, fg)
+        where = nearest_foreground(f4, fg)
         return norm(own_convolution(f4, convolution, where=where[:, 0]) + pooled) * where
 
 

@@ -2,15 +2,18 @@
 
 A view is another network around the very same parameters and buffers: what trains, moves or loads one does so to both.
 Its modules are instances of quicker subclasses, one for each plain class in `QUICKER`; everything else is as it was.
-The training mode is each one's own.
+The training mode is each one's own, but for timm's networks, which are one network in both. Other attributes are those
+that the model had when the view was made.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeVar
 
 from torch import nn
 
+from fewseg.models.base import FewShotSegmenter
 from fewseg.models.fast.backbones import FoldedResidualBlock, QuickResNet, QuickTimmPyramid, QuickTimmViT, QuickVGG
 from fewseg.models.fast.folding import FoldedSequential
 from fewseg.models.fast.matching import ForegroundAttention, ForegroundNearest, ForegroundPrior
@@ -18,9 +21,10 @@ from fewseg.models.fast.one_by_one import OneByOne, ShotByShotHSNet
 from fewseg.models.fast.pyramid import FoldedBaseHead
 from fewseg.models.hdmnet import CorrelationAttention, HDMNet
 from fewseg.models.hsnet import HSNet
+from fewseg.models.hub_model import plain_model
 from fewseg.models.lite import Lite
 from fewseg.models.parts.backbones import VGG, ResidualBlock, ResNet, TimmPyramid, TimmViT
-from fewseg.models.parts.base_learner import BaseHead
+from fewseg.models.parts.base_learner import BaseHead, PSPNet
 from fewseg.models.parts.matching import CosinePrior, NearestCosines
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -45,25 +49,39 @@ def accelerate(model: Network) -> Network:
 
     For use and for training: what is not trained is folded and kept to the foreground, what is trained gets the plain
     network's gradients. The back-end's weights are laid out channels last, in the model too; no value changes. A view
-    of a view is itself, and a model without parameters (exported graphs) has none.
+    of a view is itself, and a model without parameters (exported graphs) has none. Saved, pickled or exported, a view
+    is the model that it was made of.
     """
-    if getattr(model, "is_view", False) or next(model.parameters(), None) is None:
+    if plain_model(model) is not model or next(model.parameters(), None) is None:
         return model
-    view = _view(model)
-    if isinstance(model, HDMNet | Lite):
-        cls = type(view)
-        view.__class__ = type(f"Quick{cls.__name__}", (OneByOne, cls), {"__module__": __name__})
-    view.is_view = True
-    return view
+    return _view(model, QUICKER)
 
 
-def _view(module: Any) -> Any:
+def _view(module: Any, table: dict[type[nn.Module], type[nn.Module]]) -> Any:
     """A module of the quicker class around the same parameters and buffers, its parts likewise."""
-    quicker = QUICKER.get(type(module))
-    view: Any = object.__new__(quicker or type(module))
+    if plain_model(module) is not module:
+        return module
+    quicker = table.get(type(module), type(module))
+    view: Any = object.__new__(_one_by_one(quicker) if isinstance(module, HDMNet | Lite) else quicker)
     view.__dict__.update(module.__dict__)  # the dicts of parameters and buffers are shared: a change shows in both
-    shared = getattr(quicker, "shares", ())
-    view._modules = {n: m if m is None or n in shared else _view(m) for n, m in module._modules.items()}
-    if quicker is not None and hasattr(quicker, "lay_out"):
+    shared, plain = getattr(quicker, "shares", ()), getattr(quicker, "keeps_plain", ())
+    view._modules = {
+        name: part if part is None or name in shared else _view(part, {} if name in plain else table)
+        for name, part in module._modules.items()
+    }
+    if isinstance(module, FewShotSegmenter | PSPNet):
+        view.__dict__["_plain_model"] = module  # no part of the view
+    if quicker is not type(module) and hasattr(quicker, "lay_out"):
         view.lay_out()
     return view
+
+
+@functools.lru_cache
+def _one_by_one(cls: type[Any]) -> type[Any]:
+    """A method's class whose frozen parts see one image at a time."""
+    return type(f"Quick{cls.__name__}", (OneByOne, cls), {"__module__": __name__, "__reduce__": _reduce})
+
+
+def _reduce(view: Any) -> tuple[Any, ...]:
+    """How a view is pickled, since its class has no place of its own: made anew of its model."""
+    return accelerate, (plain_model(view),)

@@ -62,7 +62,7 @@ class BaseHead(nn.Module):
         `fg` (B, H, W): the pixels whose f5 counts; elsewhere (resized nearest) it is 0.
         """
         f5 = self.reduce(self.ppm(f4))
-        return f5 if fg is None else f5 * foreground_at(f5, fg)
+        return f5 if fg is None else f5 * nearest_foreground(f5, fg)
 
     def classify(self, f5: Tensor) -> Tensor:
         """f5 to base logits (B, 1 + N, h, w)."""
@@ -87,7 +87,7 @@ class PyramidPooling(nn.Module):
         return torch.cat([f4, *(resize_ac(pool(f4), f4.shape[-2:]) for pool in self.features)], 1)
 
 
-def foreground_at(maps: Tensor, fg: Tensor) -> Tensor:
+def nearest_foreground(maps: Tensor, fg: Tensor) -> Tensor:
     """Foreground (B, H, W) resized nearest to the size of maps (B, C, h, w): (B, 1, h, w) bool."""
     return resize_nearest(fg.float().unsqueeze(1), maps.shape[-2:]) > 0
 
