@@ -38,3 +38,5 @@ from .storage.saved import save_model as save_model
 from .training.loop import train as train
 
 __version__: str
+
+Report = Results  # its name in 0.1

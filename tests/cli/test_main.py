@@ -309,7 +309,7 @@ def test_a_second_training_into_the_same_directory_is_refused(run: Path, base_re
 @pytest.mark.slow
 def test_as_a_module_in_a_pipe_it_writes_plain_text() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "fewseg", "models"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "fewseg.cli", "models"], capture_output=True, text=True, check=False, timeout=60
     )
     assert result.returncode == 0
     assert "hdmnet" in result.stdout

@@ -75,7 +75,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run directory [runs/METHOD-DATA-foldF-Kshot].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
     show: Annotated[
-        bool, typer.Option("--show", help="Print every key, explained, with its value; then stop.")
+        bool, typer.Option("--show", help="Print every key with its value, and what it means; then stop.")
     ] = False,
 ) -> None:
     """Train a method on the base classes of a fold.
@@ -84,7 +84,8 @@ def train(
     given, its base learner is trained first, as `fewseg train base pascal5i ...` would. `hdmnet-paper` and its like
     are the papers' recipes. `fewseg models` lists methods and recipes.
 
-    `fewseg train hdmnet --show` prints every key that an override may change: meaning, choices or limits, and value.
+    `fewseg train hdmnet --show` prints every key that an override may change, with its value; for fewseg's own keys
+    also what they mean, and their choices or limits.
     """
     from fewseg.config import as_yaml, load_config
     from fewseg.runtime.processes import rank_and_world

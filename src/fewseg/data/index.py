@@ -141,6 +141,8 @@ def count_labels(labels: NDArray[np.integer], *, classes: int, path: Path) -> ND
 
     Raises DataError if the map holds a value that is no class; `path` is the file to name.
     """
+    if labels.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path}: a label map of {labels.dtype}; label maps are uint8 or uint16")
     void = np.iinfo(labels.dtype).max
     counts = np.bincount(labels.ravel(), minlength=void + 1)
     counts[void] = 0
