@@ -47,8 +47,8 @@ class Benchmark:
         """Draw the episodes by the protocol's rules, or read them from a saved list (`file`).
 
         `shots` is 1, whatever a model was trained for. `episodes` per repeat, and the first `repeats` of the protocol's
-        seeds or `seeds` of one's own, replace the protocol's numbers; `classes` replace the fold's novel ones. Raises UsageError for an unknown protocol, and for
-        more repeats than it has seeds.
+        seeds or `seeds` of one's own, replace the protocol's numbers; `classes` replace the fold's novel ones. Raises
+        UsageError for an unknown protocol, and for more repeats than it has seeds.
         """
         protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
         if file is not None:
