@@ -6,7 +6,7 @@ tokens. Tensor shapes are documented here and only here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -86,7 +86,7 @@ class Prediction:
     """(B, 2, H, W): background and foreground; a method may fuse probabilities here (HDMNet, BAM): only argmax is
     common.
     """
-    aux: dict[str, Tensor] = field(default_factory=dict)
+    aux: Mapping[str, Tensor] = field(default_factory=dict)
     """Further outputs by name: "meta" (B, 2, H, W), "base" (B, 1 + N, H, W), ..."""
     correlations: tuple[Tensor, ...] = ()
     """Correlation maps, coarse to fine, each (B, h, w)."""

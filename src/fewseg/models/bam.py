@@ -30,7 +30,7 @@ from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.base_learner import frozen_head
 from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights
 from fewseg.models.parts.matching import CosinePrior
-from fewseg.models.parts.ops import cross_entropy, gram, gram_distance, resize_ac, tile
+from fewseg.models.parts.ops import Resized, cross_entropy, gram, gram_distance, resize_ac, tile
 from fewseg.models.parts.prior_guided import (
     classifier,
     masked_support,
@@ -139,7 +139,7 @@ class BAM(FewShotSegmenter):
         with torch.no_grad():
             base = self.base.classify(q.f5)
         final = self.ensemble(meta, base, (weights * distance).sum(1), base_index)
-        aux = {"meta": resize_ac(meta, size), "base": resize_ac(base, size)}
+        aux = Resized({"meta": meta, "base": base}, size)
         return Prediction(resize_ac(final, size), aux=aux, correlations=(prior.squeeze(1),))
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:

@@ -176,8 +176,7 @@ class HDMNet(FewShotSegmenter):
             correlations.append(correlation)
         meta = self.decoder(matched)  # (B, 2, h, w)
         final, aux = self._with_base(meta, q, s, base_index)
-        aux = {name: ops.resize_ac(logits, size) for name, logits in aux.items()}
-        return Prediction(ops.resize_ac(final, size), aux=aux, correlations=tuple(correlations))
+        return Prediction(ops.resize_ac(final, size), aux=ops.Resized(aux, size), correlations=tuple(correlations))
 
     def _prior(self, q: Query, s: Support) -> Tensor:
         """(B, 2, h, w): from f5 and from f4, the mean over shots; (B, 1, h, w), from f4, without a base learner."""
@@ -325,16 +324,12 @@ class CorrelationAttention(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Coarse to fine, then the classification head (supplement Fig. 3); no activation inside: the released
-    architecture.
-    """
+    """Coarse to fine, then the classification head (supplement Fig. 3)."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            nn.Sequential(*_bottleneck(width, width), nn.BatchNorm2d(width), nn.ReLU()) for _ in STAGES
-        )
-        self.head = nn.Sequential(*_bottleneck(width, 2))
+        self.blocks = nn.ModuleList(Bottleneck(width, width, nn.BatchNorm2d(width), nn.ReLU()) for _ in STAGES)
+        self.head = Bottleneck(width, 2)
 
     def forward(self, matched: list[Tensor]) -> Tensor:
         """Maps of stages 3, 2, 1 (B, 64, h_s, w_s) to meta logits (B, 2, h, w)."""
@@ -345,15 +340,19 @@ class Decoder(nn.Module):
         return self.head(y)
 
 
-def _bottleneck(width: int, outputs: int) -> list[nn.Module]:
-    wide = 4 * width
-    return [
-        nn.Conv2d(width, wide, 1),
-        nn.BatchNorm2d(wide),
-        nn.Conv2d(wide, wide, 3, padding=1),
-        nn.BatchNorm2d(wide),
-        nn.Conv2d(wide, outputs, 1),
-    ]
+class Bottleneck(nn.Sequential):
+    """1x1, 3x3 and 1x1 convolution, four times as wide inside; released: no activation between them."""
+
+    def __init__(self, width: int, outputs: int, *after: nn.Module) -> None:
+        wide = 4 * width
+        super().__init__(
+            nn.Conv2d(width, wide, 1),
+            nn.BatchNorm2d(wide),
+            nn.Conv2d(wide, wide, 3, padding=1),
+            nn.BatchNorm2d(wide),
+            nn.Conv2d(wide, outputs, 1),
+            *after,
+        )
 
 
 def distillation(correlations: tuple[Tensor, ...], query_mask: Tensor, *, temperature: float = 1.0) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewseg.models.fast import winograd
+from fewseg.models.hdmnet import Bottleneck
 
 KNOWN = (nn.Conv2d, Conv2dSame)
 """Convolutions of timm's networks whose weights are used as they are."""
@@ -30,8 +32,11 @@ def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 def _foldable(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
     """Whether both are torch's own, as they are: a subclass, a hook or another padding may compute something else."""
     plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and type(norm) is nn.BatchNorm2d
-    hooked = any((m._forward_hooks or m._forward_pre_hooks) for m in (conv, norm))
-    return plain and norm.affine and norm.running_mean is not None and not hooked
+    return plain and norm.affine and norm.running_mean is not None and not (_hooked(conv) or _hooked(norm))
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 class FoldedSequential(nn.Sequential):
@@ -55,6 +60,31 @@ def run_folded(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
         else:
             x = module(x)
     return x if waiting is None else waiting(x)
+
+
+class MergedBottleneck(Bottleneck):
+    """A bottleneck without activations is linear: its convolutions are one 3x3, which is 64 channels wide, not 256.
+
+    The gradient flows through the merging, so this serves training too.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        modules: Any = list(self)
+        first, norm1, middle, norm2, last, *after = modules
+        plain = _foldable(first, norm1) and _foldable(middle, norm2) and not (norm1.training or norm2.training)
+        autocast = torch.is_autocast_enabled(input.device.type)  # it would merge in few digits
+        if not plain or _hooked(last) or autocast or torch.compiler.is_compiling():
+            return run_folded(self, input)
+        scale, outward = _scale(norm2), last.weight.flatten(1)  # (wide,), (out, wide)
+        joined = ((outward * scale) @ middle.weight.flatten(1)).unflatten(1, middle.weight.shape[1:])
+        bias = outward @ (norm2.bias + (middle.bias - norm2.running_mean) * scale) + last.bias
+        # a border pixel's 3x3 sees zeros outside, where the first bias is not added either: so it is a channel of ones
+        weight, first_bias = _fold(first, norm1)
+        inward = torch.cat([weight.flatten(1), first_bias.unsqueeze(1)], 1)  # (wide, in + 1)
+        merged = torch.einsum("owyx,wi->oiyx", joined, inward)
+        maps = F.conv2d(input, merged[:, :-1], bias, padding=1)
+        ones = input.new_ones(1, 1, *input.shape[-2:])
+        return run_folded(after, maps + F.conv2d(ones, merged[:, -1:], padding=1))
 
 
 class FoldedCopy:
@@ -108,11 +138,14 @@ def is_trained(conv: nn.Conv2d, x: Tensor) -> bool:
     return torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
 
 
-def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    mean, variance = norm.running_mean, norm.running_var
-    if mean is None or variance is None:
-        raise ValueError("a BatchNorm without running statistics cannot be folded")
+def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     # torch.nn.utils.fusion rounds the bias another way, which would change the last digits of what was trained on it
-    scale = (variance + norm.eps).rsqrt() * norm.weight
-    bias = norm.bias - mean * scale if conv.bias is None else norm.bias + (conv.bias - mean) * scale
-    return conv.weight * scale.view(-1, 1, 1, 1), bias
+    scale = _scale(norm)
+    before = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
+    return conv.weight * scale.view(-1, 1, 1, 1), norm.bias + before * scale
+
+
+def _scale(norm: Any) -> Tensor:
+    if norm.running_var is None:
+        raise ValueError("a BatchNorm without running statistics cannot be folded")
+    return (norm.running_var + norm.eps).rsqrt() * norm.weight

@@ -15,11 +15,11 @@ from torch import nn
 
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.fast.backbones import FoldedResidualBlock, QuickResNet, QuickTimmPyramid, QuickTimmViT, QuickVGG
-from fewseg.models.fast.folding import FoldedSequential
+from fewseg.models.fast.folding import FoldedSequential, MergedBottleneck
 from fewseg.models.fast.matching import ForegroundAttention, ForegroundNearest, ForegroundPrior
 from fewseg.models.fast.one_by_one import OneByOne, ShotByShotHSNet
 from fewseg.models.fast.pyramid import FoldedBaseHead
-from fewseg.models.hdmnet import CorrelationAttention, HDMNet
+from fewseg.models.hdmnet import Bottleneck, CorrelationAttention, HDMNet
 from fewseg.models.hsnet import HSNet
 from fewseg.models.hub_model import plain_model
 from fewseg.models.lite import Lite
@@ -40,6 +40,7 @@ QUICKER: dict[type[nn.Module], type[nn.Module]] = {
     CosinePrior: ForegroundPrior,
     NearestCosines: ForegroundNearest,
     CorrelationAttention: ForegroundAttention,
+    Bottleneck: MergedBottleneck,
     HSNet: ShotByShotHSNet,
 }
 
