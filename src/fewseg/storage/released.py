@@ -23,10 +23,17 @@ _ATTENTION = r"(?:attn\.attn\.linear_)([qkvo])"
 
 Rules = tuple[tuple[str, str | None], ...]
 
-_PFENET: Rules = (
+_SHARED: Rules = (
     (r"^(layer\d)\.", r"backbone.\1."),
     (r"^down_query\.", "reduce_query."),
     (r"^down_supp\.", "reduce_support."),
+    (r"^gram_merge\.", "ensemble.gram_merge."),
+    (r"^cls_merge\.", "ensemble.base_merge."),
+    (r"^kshot_rw\.", "shot_weights.mix."),
+)
+
+_PFENET: Rules = (
+    *_SHARED,
     (r"^init_merge\.(\d)\.", r"enrichment.levels.\1.merge."),
     # the first size receives nothing: the released list starts at the second
     *((rf"^alpha_conv\.{i}\.", f"enrichment.levels.{i + 1}.receive.") for i in range(3)),
@@ -38,20 +45,15 @@ _PFENET: Rules = (
 )
 
 _BAM: Rules = (
-    (r"^(layer\d)\.", r"backbone.\1."),
+    *_SHARED,
     (r"^learner_base\.0\.", "base.ppm."),
     (r"^learner_base\.1\.4\.", "base.classifier."),
     (r"^learner_base\.1\.(\d)\.", r"base.reduce.\1."),
-    (r"^down_query\.", "reduce_query."),
-    (r"^down_supp\.", "reduce_support."),
     (r"^init_merge\.", "merge."),
     (r"^ASPP_meta\.layer6_(\d)\.", r"aspp.branches.\1."),
     (r"^res1_meta\.", "join."),
     (r"^res2_meta\.", "refine."),
     (r"^cls_meta\.", "classifier."),
-    (r"^gram_merge\.", "ensemble.gram_merge."),
-    (r"^cls_merge\.", "ensemble.base_merge."),
-    (r"^kshot_rw\.", "shot_weights.mix."),
 )
 
 
@@ -80,15 +82,12 @@ RELEASED: dict[str, Rules] = {
     "bam": _BAM,
     "hsnet": _HSNET,
     "hdmnet": (
-        (r"^(layer\d)\.", r"backbone.\1."),
+        *_SHARED,
         (r"^ppm\.", "base.ppm."),
         (r"^cls\.(\d)\.", r"base.reduce.\1."),
         (r"^base_learnear\.2\.", "base.classifier."),
-        (r"^down_(query|supp)\.", r"reduce_\1."),
-        (r"^(query|supp)_merge\.", r"merge_\1."),
-        (r"^gram_merge\.", "ensemble.gram_merge."),
-        (r"^cls_merge\.", "ensemble.base_merge."),
-        (r"^kshot_rw\.", "shot_weights.mix."),
+        (r"^query_merge\.", "merge_query."),
+        (r"^supp_merge\.", "merge_support."),
         (r"^transformer\.mix_transformer\.", ""),
         (r"^down_sample_layers\.(\d)\.0\.projection\.", r"encoder.stages.\1.embed."),
         (r"^down_sample_layers\.(\d)\.0\.norm\.", r"encoder.stages.\1.embed_norm."),
@@ -104,7 +103,6 @@ RELEASED: dict[str, Rules] = {
         (rf"\.{_ATTENTION}\.", r".projections.\1."),
         (r"\.attn\.sr\.", ".reduce."),
         (r"\.attn\.norm\.", ".reduce_norm."),
-        (r"_supp\.", "_support."),
     ),
 }
 

@@ -46,6 +46,11 @@ from fewseg.training.tasks import BaseTask, EpisodeTask, Task
 
 LOG_EVERY = 20
 """Batches between lines of the log."""
+OF_THE_WHOLE_RUN = (
+    *("seed", "workers", "precision", "validation", "held_out", "all_classes", "deterministic"),
+    *("accelerator", "devices", "nodes", "timeout"),
+)
+"""Settings of `train` that a base learner takes over from the run that it is trained for."""
 
 
 @dataclass
@@ -270,19 +275,7 @@ def ensure_base(config: Config, run: RunDirectory, *, resume: bool, progress: Si
     base.data.name, base.data.root, base.data.fold = config.data.name, config.data.root, config.data.fold
     base.data.options = config.data.options
     base.model.backbone, base.model.weights = config.model.backbone, config.model.weights
-    for key in (
-        "seed",
-        "workers",
-        "validation",
-        "held_out",
-        "all_classes",
-        "deterministic",
-        "accelerator",
-        "devices",
-        "nodes",
-        "timeout",
-        "precision",
-    ):
+    for key in OF_THE_WHOLE_RUN:
         setattr(base.train, key, getattr(config.train, key))
     base.train.epochs = config.base.epochs or base.train.epochs
     learner = RunDirectory(run.base_learner)

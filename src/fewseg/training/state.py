@@ -19,6 +19,7 @@ from fewseg.files import replacing, sync
 from fewseg.storage.run_directory import RunDirectory
 
 _MARK = b"fewseg checkpoint 1 sha256 "
+_KEPT = ("batches", "best", "seconds", "epoch_open", "log")
 
 
 @dataclass
@@ -73,11 +74,7 @@ def save_state(run: RunDirectory, state: State, model: nn.Module, optimizer: Opt
     content = {
         "model": {k: v.detach().cpu() for k, v in model.state_dict().items()},
         "optimizer": optimizer.state_dict(),
-        "batches": state.batches,
-        "best": state.best,
-        "seconds": state.seconds,
-        "epoch_open": state.epoch_open,
-        "log": state.log,
+        **{key: getattr(state, key) for key in _KEPT},
         # not empty where the checkpoint falls between two batches of one optimiser step
         "gradients": {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None},
     }
@@ -95,7 +92,7 @@ def load_state(run: RunDirectory, model: nn.Module, optimizer: Optimizer) -> tup
         parameters = dict(model.named_parameters())
         for name, gradient in content["gradients"].items():
             parameters[name].grad = gradient.to(parameters[name].device)
-        kept = {key: content[key] for key in ("batches", "best", "seconds", "epoch_open", "log")}
+        kept = {key: content[key] for key in _KEPT}
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise DataError(
             f"the checkpoint {run.state} does not fit this model ({type(error).__name__}: {str(error)[:200]}); "

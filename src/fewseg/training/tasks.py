@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,7 @@ class Task(ABC):
 
     def info(self) -> dict[str, Any]:
         """What a saved model says of its training data."""
-        return {
-            "fold": {
-                "index": self.fold.index,
-                "base": self.fold.base,
-                "novel": self.fold.novel,
-                "held_out": self.fold.held_out,
-            }
-        }
+        return {"fold": asdict(self.fold)}
 
 
 def training_fold(config: Config, source: ImageSource) -> Fold:

@@ -24,9 +24,11 @@ class BaseEnsemble(nn.Module):
         A class that the base learner knows (`base_index` >= 0) does not speak against itself.
         """
         probability = meta.softmax(1)
-        style = psi.view(-1, 1, 1, 1).expand_as(probability[:, :1])
+        style = psi.view(-1, 1, 1, 1).expand_as(probability[:, :1])  # (B, 1, h, w): one number a query
+        # one 1x1 convolution for both, which starts as "keep the probability, leave the style out"
         background = self.gram_merge(torch.cat([probability[:, :1], style], 1))
         fg = self.gram_merge(torch.cat([probability[:, 1:], style], 1))
+        # what the base learner takes for another class speaks for the background; this weight starts at 0 too
         other = resize_ac(base_foreground(base, base_index), meta.shape[-2:])
         return torch.cat([self.base_merge(torch.cat([background, other], 1)), fg], 1)
 
@@ -60,7 +62,7 @@ class ShotWeights(nn.Module):
         if distance.shape[1] != self.shots or self.shots == 1:
             return torch.full_like(distance, 1 / distance.shape[1])
         ascending, order = distance.sort(1)
-        scores = self.mix(rearrange(ascending, "b k -> b k 1 1")).flatten(1)
+        scores = self.mix(rearrange(ascending, "b k -> b k 1 1")).flatten(1)  # (B, K)
         if restore_order:
             scores = torch.zeros_like(scores).scatter(1, order, scores)
         return scores.softmax(1)

@@ -20,12 +20,13 @@ class EncoderLayer(nn.Module):
         self.ffn = MixFFN(width, dropout=dropout)
 
     def forward(self, tokens: Tensor, h: int, w: int) -> Tensor:
+        """Tokens (B, h * w, C) to tokens of the same shape."""
         x = self.norm1(tokens)
         context = x
         if self.reduce is not None and self.reduce_norm is not None:
-            maps = self.reduce(rearrange(x, "b (h w) c -> b c h w", h=h))
-            context = self.reduce_norm(rearrange(maps, "b c h w -> b (h w) c"))
-        q, k, v = self.projections(x, context)
+            maps = self.reduce(rearrange(x, "b (h w) c -> b c h w", h=h))  # (B, C, h / r, w / r)
+            context = self.reduce_norm(rearrange(maps, "b c h w -> b (h w) c"))  # (B, M, C)
+        q, k, v = self.projections(x, context)  # (B, heads, L, d), twice (B, heads, M, d)
         tokens = tokens + self.projections.merge(F.scaled_dot_product_attention(q, k, v))
         return tokens + self.ffn(self.norm2(tokens), h, w)
 
@@ -40,11 +41,13 @@ class Projections(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, L, C) to queries (B, heads, L, d), context (B, M, C) to keys and values (B, heads, M, d)."""
         projected = (self.q(tokens), self.k(context), self.v(context))
         q, k, v = (rearrange(p, "b l (n d) -> b n l d", n=self.heads) for p in projected)
         return q, k, v
 
     def merge(self, out: Tensor) -> Tensor:
+        """(B, heads, L, d) to (B, L, C)."""
         return self.dropout(self.o(rearrange(out, "b n l d -> b l (n d)")))
 
 
@@ -63,5 +66,6 @@ class MixFFN(nn.Module):
         )
 
     def forward(self, tokens: Tensor, h: int, w: int) -> Tensor:
+        """Tokens (B, h * w, C) to tokens of the same shape."""
         maps = self.layers(rearrange(tokens, "b (h w) c -> b c h w", h=h))
         return rearrange(maps, "b c h w -> b (h w) c")
