@@ -22,13 +22,13 @@ from fewseg import registry
 from fewseg.build import create_model
 from fewseg.episode import Episode, Prediction
 from fewseg.models.base import Features
-from fewseg.models.fast import accelerate, winograd
+from fewseg.models.fast import accelerate, remember_images, winograd
 from fewseg.models.fast.compiling import compile_backbone
 from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
 from fewseg.models.fast.matching import ForegroundNearest, ForegroundPrior
-from fewseg.models.hdmnet import CorrelationAttention, HDMNet
+from fewseg.models.hdmnet import Bottleneck, CorrelationAttention, HDMNet
 from fewseg.models.hub_model import plain_model
-from fewseg.models.parts.backbones import create_backbone
+from fewseg.models.parts.backbones import TimmPyramid, create_backbone
 from fewseg.models.parts.base_learner import BaseHead
 from fewseg.models.parts.matching import CosinePrior, NearestCosines
 from fewseg.predictor import FewShotPredictor
@@ -233,6 +233,50 @@ def test_a_folded_copy_follows_its_network(name: str) -> None:
         assert not any(p.requires_grad for p in copied.parameters())
         assert folds.of(backbone.net) is copied
     assert folds.of(backbone.net) is backbone.net, "with a gradient wanted"
+
+
+@FEW
+@given(SEEDS, SIDES, SIDES, st.sampled_from([2, 8]))
+def test_a_bottleneck_without_activations_is_one_convolution(seed: int, h: int, w: int, outputs: int) -> None:
+    torch.manual_seed(seed)
+    after = (nn.BatchNorm2d(8).eval(), nn.ReLU()) if outputs == 8 else ()
+    plain = Bottleneck(8, outputs, *after).eval()
+    for norm in (m for m in plain if isinstance(m, nn.BatchNorm2d)):
+        fixed(norm)
+    x = torch.randn(2, 8, h, w, requires_grad=True)
+    ours, theirs = accelerate(plain)(x), plain(x)
+    close(ours, theirs)
+    weights = torch.randn_like(theirs)
+    wanted = [x, *plain.parameters()]
+    for a, b in zip(
+        *(torch.autograd.grad((y * weights).sum(), wanted, retain_graph=True) for y in (ours, theirs)), strict=True
+    ):
+        close(a, b)
+
+
+def test_several_models_see_an_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [create_model(name, backbone="lite0", image_size=64).eval() for name in ("prototype", "lite", "hdmnet")]
+    for model in models[1:]:
+        model.backbone.load_state_dict(models[0].backbone.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    runs: list[int] = []
+    forward = TimmPyramid.forward
+    monkeypatch.setattr(TimmPyramid, "forward", lambda self, x: (runs.append(len(x)), forward(self, x))[1])
+    alone = [accelerate(model).extract_query(images) for model in models]
+    runs.clear()
+    with remember_images():
+        again = [accelerate(model).extract_query(images) for model in models]
+        assert runs == [1, 1]
+        other = create_model("prototype", backbone="lite0", image_size=64)  # other weights: nothing seen serves it
+        accelerate(other.eval()).extract_query(images)
+        assert runs == [1, 1, 1, 1]
+    with remember_images(gigabytes=0):
+        for _ in range(2):
+            accelerate(models[0]).extract_query(images)
+        assert runs[4:] == [1] * 4
+    for ours, theirs in zip(again, alone, strict=True):
+        for name in theirs:
+            close(ours[name], theirs[name])
 
 
 def test_what_is_trained_is_not_folded() -> None:

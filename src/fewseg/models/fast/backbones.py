@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
+from fewseg.models.fast.seen import seen_levels
 from fewseg.models.parts.backbones import VGG, Backbone, ResidualBlock, ResNet, TimmPyramid, TimmViT
 
 
@@ -23,7 +24,7 @@ class ChannelsLast(Backbone):
         return super().lower(_channels_last(image))
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return super().forward(_channels_last(image))
+        return seen_levels(self, image, lambda one: super(ChannelsLast, self).forward(_channels_last(one)))
 
 
 class QuickResNet(ChannelsLast, ResNet):
