@@ -92,26 +92,24 @@ class EpisodeDataset(Dataset[Sample]):
         View 0 is `transform` with seed 0, view 1 is view 0 flipped, the others are `further_views` with seeds of their
         own. None depends on the data set's seed, nor on the fold as long as the image holds no unseen class.
         """
-        found: dict[int, tuple[Tensor, ImageLabels]] = {}
-        wanted = sorted(views)
-        if not wanted:
-            return found
+        if not (wanted := set(views)):
+            return {}
         image, labels = _load(self.source, i)
         local, class_ids = _localise(labels)
         unseen = [n for n, c in enumerate(class_ids, start=1) if c not in self.fold.base]
         # no cut may depend on classes that are not trained
         shown = np.where(np.isin(local, unseen), np.uint8(0), local)
-        for view in wanted:
-            if view == 1 and 0 in found:
-                pixels, plain = found[0]
-                found[1] = pixels.flip(-1), ImageLabels(plain.local.flip(-1), class_ids)
-                continue
-            transform = self.transform if view < 2 else self.further_views
-            pixels, (_, mapped) = transform(image, np.stack([shown, local]), 0 if view < 2 else sample_seed(i, view))
-            if view == 1:
-                pixels, mapped = pixels.flip(-1), mapped.flip(-1)
-            found[view] = pixels, ImageLabels(mapped, class_ids)
-        return found
+
+        def cut(view: int) -> tuple[Tensor, Tensor]:
+            transform, seed = (self.further_views, sample_seed(i, view)) if view else (self.transform, 0)
+            pixels, (_, mapped) = transform(image, np.stack([shown, local]), seed)
+            return pixels, mapped
+
+        found = {view: cut(view) for view in wanted - {1}}
+        if 1 in wanted:
+            pixels, mapped = found.get(0) or cut(0)
+            found[1] = pixels.flip(-1), mapped.flip(-1)
+        return {view: (pixels, ImageLabels(mapped, class_ids)) for view, (pixels, mapped) in found.items()}
 
     def class_maps(self, labels: ImageLabels, class_id: int) -> Tensor:
         """Class mask and base labels (2, S, S) of a view's labels."""

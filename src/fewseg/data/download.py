@@ -45,45 +45,17 @@ class Archive:
         return self.url.rsplit("/", 1)[-1]
 
 
+_VOC = "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
+_SBD = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
 _COCO = "http://images.cocodataset.org"  # its certificate is not for this name; the checksums stand in for it
-_BERKELEY = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours"
+_COCO_LABELS = f"{_COCO}/annotations/annotations_trainval2014.zip"
 ARCHIVES: Mapping[str, tuple[Archive, ...]] = {
-    "voc2012": (
-        Archive(
-            "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-            size=1_999_639_040,
-            unpacked=2_000_000_000,
-            md5="6cd6e144f989b92b3379bac3b3de84fd",
-        ),
-    ),
-    "sbd": (
-        Archive(
-            f"{_BERKELEY}/benchmark.tgz",
-            size=1_419_539_633,
-            unpacked=1_600_000_000,
-            md5="82b4d87ceb2ed10f6038a1cba92111cb",
-            into="SBD",
-        ),
-    ),
+    "voc2012": (Archive(_VOC, 1_999_639_040, 2_000_000_000, "6cd6e144f989b92b3379bac3b3de84fd"),),
+    "sbd": (Archive(_SBD, 1_419_539_633, 1_600_000_000, "82b4d87ceb2ed10f6038a1cba92111cb", into="SBD"),),
     "coco2014": (
-        Archive(
-            f"{_COCO}/annotations/annotations_trainval2014.zip",
-            size=252_872_794,
-            unpacked=900_000_000,
-            md5="0a379cfc70b0e71301e0f377548639bd",
-        ),
-        Archive(
-            f"{_COCO}/zips/val2014.zip",
-            size=6_645_013_297,
-            unpacked=6_700_000_000,
-            md5="a3d79f5ed8d289b7a7554ce06a5782b3",
-        ),
-        Archive(
-            f"{_COCO}/zips/train2014.zip",
-            size=13_510_573_713,
-            unpacked=13_600_000_000,
-            md5="0da8c0bd3d6becc4dcb32757491aca88",
-        ),
+        Archive(_COCO_LABELS, 252_872_794, 900_000_000, "0a379cfc70b0e71301e0f377548639bd"),
+        Archive(f"{_COCO}/zips/val2014.zip", 6_645_013_297, 6_700_000_000, "a3d79f5ed8d289b7a7554ce06a5782b3"),
+        Archive(f"{_COCO}/zips/train2014.zip", 13_510_573_713, 13_600_000_000, "0da8c0bd3d6becc4dcb32757491aca88"),
     ),
 }
 
@@ -168,7 +140,7 @@ def extract(archive: Path, directory: Path, *, limit: int | None = None, progres
     opened = zipfile.ZipFile if archive.suffix == ".zip" else tarfile.open
     try:
         with opened(archive) as package:
-            members = list(_members(package))
+            members = _members(package)
             _check_members(archive, directory, members, limit)
             for member in (progress or Silent())(members, f"unpacking {archive.name}", len(members)):
                 path = directory / member.name
@@ -194,7 +166,6 @@ def _pieces(url: str, part: Path, pause: float) -> Iterator[int]:
     failures, best = 0, _size(part)
     while True:
         try:
-            expected = None
             with _connect(url, _size(part)) as response:
                 resumed = response.status == http.client.PARTIAL_CONTENT
                 length = response.headers.get("Content-Length")
@@ -225,8 +196,7 @@ def _pieces(url: str, part: Path, pause: float) -> Iterator[int]:
 
 def _connect(url: str, offset: int) -> http.client.HTTPResponse:
     headers = {"User-Agent": "fewseg"} | ({"Range": f"bytes={offset}-"} if offset else {})
-    request = urllib.request.Request(url, headers=headers)
-    return urllib.request.urlopen(request, timeout=30)  # nosec B310: addresses are the package's own
+    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30)  # nosec B310: addresses are the package's own
 
 
 @dataclass(frozen=True)
@@ -239,18 +209,14 @@ class _Member:
     open: Callable[[], IO[bytes]]
 
 
-def _members(package: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
+def _members(package: zipfile.ZipFile | tarfile.TarFile) -> list[_Member]:
     """All but the directories."""
-    if isinstance(package, zipfile.ZipFile):
-        for info in package.infolist():
-            if not info.is_dir():
-                plain = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
-                yield _Member(info.filename, info.file_size, plain, partial(package.open, info))
-        return
-    for info in package:
-        if not info.isdir():
-            open_file = cast(Callable[..., IO[bytes]], package.extractfile)  # None only for what is not plain
-            yield _Member(info.name, info.size, info.isfile(), partial(open_file, info))
+    if isinstance(package, tarfile.TarFile):
+        extract_file = cast(Callable[..., IO[bytes]], package.extractfile)  # None only for what is not plain
+        return [_Member(i.name, i.size, i.isfile(), partial(extract_file, i)) for i in package if not i.isdir()]
+    files = [(info, stat.S_IFMT(info.external_attr >> 16)) for info in package.infolist() if not info.is_dir()]
+    plain = (0, stat.S_IFREG)
+    return [_Member(i.filename, i.file_size, kind in plain, partial(package.open, i)) for i, kind in files]
 
 
 def _check_members(archive: Path, directory: Path, members: list[_Member], limit: int | None) -> None:

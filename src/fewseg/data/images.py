@@ -70,15 +70,12 @@ def read_labels(file: File) -> NDArray[np.uint8]:
     image, _ = _decode(file)
     if image.format in _LOSSY:
         raise DataError(f"{_name(file)}: {image.format} changes pixel values, so class ids cannot be read; use PNG")
-    if image.mode in ("P", "PA"):
-        return _first_channel(image).astype(np.uint8)
-    values = np.asarray(image) if image.mode in _DEEP else np.atleast_3d(np.asarray(image))
-    if image.mode in ("RGB", "RGBA", "LA"):
-        values = values[..., : len(image.getbands()) - (image.mode != "RGB")]
-    if values.ndim == 3:
-        if (values != values[..., :1]).any():
-            raise DataError(f"{_name(file)}: coloured {image.mode} pixels are no class ids; save a palette or grey PNG")
-        values = values[..., 0]
+    channels = np.atleast_3d(np.asarray(image))
+    if image.mode in ("LA", "PA", "RGBA"):
+        channels = channels[..., :-1]
+    values = channels[..., 0]
+    if (channels[..., 1:] != channels[..., :1]).any():
+        raise DataError(f"{_name(file)}: coloured {image.mode} pixels are no class ids; save a palette or grey PNG")
     if values.min() < 0 or values.max() > 255 or (values % 1).any():
         raise DataError(
             f"{_name(file)}: values {values.min():g} to {values.max():g} are no class ids; use whole 0 to 255"
@@ -220,8 +217,7 @@ def overlay(
             f"mask of shape {inside.shape} does not lie on an image of {image.width} x {image.height} pixels"
         )
     pixels = np.array(image.convert("RGB"))
-    tint = np.asarray(color, np.float32)
-    pixels[inside] = np.rint((1 - alpha) * pixels[inside] + alpha * tint).astype(np.uint8)
+    pixels[inside] = np.rint((1 - alpha) * pixels[inside] + alpha * np.array(color, np.float32)).astype(np.uint8)
     width = max(1, round(min(inside.shape) / 250))
     core = np.asarray(ndimage.minimum_filter(inside, 2 * max(line, width) + 1, mode="constant", cval=0), bool)
     halo = np.asarray(ndimage.maximum_filter(inside, 2 * width + 1, mode="constant", cval=0), bool)

@@ -104,18 +104,15 @@ class Augment:
             steps.append(v2.ColorJitter(config.jitter, config.jitter, config.jitter))
         if config.area is not None:
             steps.append(AreaCut(*_range("area", config.area, most=1.0), keep=config.keep_foreground))
-        if config.crop:
-            steps.append(ForegroundCrop(size, mean, keep=config.keep_foreground))
+        crop = ForegroundCrop(size, mean, keep=config.keep_foreground)
+        steps.append(crop if config.crop else v2.Resize((size, size), antialias=False))
         self._steps = v2.Compose(steps)
-        self._squeeze = None if config.crop else size
 
     def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int) -> Pair:
         """The augmented pair; torch's own random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             pixels, maps = self._steps(*as_tensors(image, labels))
-        if self._squeeze:
-            pixels, maps = _resize(pixels, maps, (self._squeeze, self._squeeze))
         return _plain(pixels.clamp(0, 1), maps)  # interpolation overshoots by rounding
 
 

@@ -83,12 +83,10 @@ class FeatureCache:
         return found
 
     def _find(self, key: Hashable) -> Features | None:
-        found = self._kept.get(key)
-        if found is None and key in self._filed:
-            found = {name: f.to(self.model.device) for name, f in self._filed[key].items()}
-        if found is not None:
-            self._touch(key)
-        return found
+        if not self.holds(key):
+            return None
+        self._touch(key)
+        return self._kept.get(key) or {name: f.to(self.model.device) for name, f in self._filed[key].items()}
 
     def _keep(self, key: Hashable, features: Features) -> None:
         if nbytes(features) > self.budget:
@@ -112,13 +110,11 @@ class FeatureCache:
             self._kept.move_to_end(key, last=not last_use)
 
     def _move_to_file(self, key: Hashable, features: Features) -> None:
-        if not self._uses[key] or key in self._filed:
-            return
-        filed = self._file.put(features)
-        if filed is None:
-            self.full = True
-        else:
-            self._filed[key] = filed
+        if self._uses[key] and key not in self._filed:
+            if filed := self._file.put(features):
+                self._filed[key] = filed
+            else:
+                self.full = True
 
 
 def nbytes(features: Features) -> int:

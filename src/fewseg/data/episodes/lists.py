@@ -95,11 +95,8 @@ class EpisodeList:
 
 
 def _read_header(path: str | Path, lines: Iterable[str]) -> dict[str, str]:
-    header = {"sha256": ""}
-    for line in lines:
-        if line.startswith("#"):
-            key, _, value = line[1:].partition(":")
-            header[key.strip()] = value.strip()
+    pairs = (line[1:].partition(":") for line in lines if line.startswith("#"))
+    header = {"sha256": ""} | {key.strip(): value.strip() for key, _, value in pairs}
     if missing := [key for key in _HEADER if key not in header]:
         raise DataError(
             f"{path} is no episode list: it has no line '# {missing[0]}: ...'; make one with fewseg data episodes"
