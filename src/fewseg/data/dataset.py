@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Sample:
     specs: tuple[EpisodeSpec, ...]
 
 
+@dataclass(eq=False)
 class EpisodeDataset(Dataset[Sample]):
     """Episode number g -> a Sample of one; a pure function of g.
 
@@ -39,29 +40,25 @@ class EpisodeDataset(Dataset[Sample]):
     Pixels of unseen classes are background in the base labels, or 255 there and in the masks with `novel="ignore"`.
     """
 
-    def __init__(
-        self,
-        source: ImageSource,
-        fold: Fold,
-        *,
-        spec_of: Callable[[int], EpisodeSpec],
-        length: int,
-        transform: Transform,
-        further_views: Transform | None = None,
-        seed: int = 0,
-        novel: str = "background",
-    ) -> None:
-        self.source, self.fold, self.length, self.seed = source, fold, length, seed
-        self._spec_of = spec_of
-        self.transform, self.further_views = transform, further_views or transform
-        self._lookup = base_lookup(source, fold, novel=novel)
-        self._hidden = fold.unseen if novel == "ignore" else ()
+    source: ImageSource
+    fold: Fold
+    _: KW_ONLY
+    spec_of: Callable[[int], EpisodeSpec]
+    length: int
+    transform: Transform
+    further_views: Transform | None = None
+    seed: int = 0
+    novel: str = "background"
+
+    def __post_init__(self) -> None:
+        self._lookup = base_lookup(self.source, self.fold, novel=self.novel)
+        self._hidden = self.fold.unseen if self.novel == "ignore" else ()
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, g: int) -> Sample:
-        spec = self._spec_of(g)
+        spec = self.spec_of(g)
         pairs = []
         for slot, i in enumerate((spec.query, *spec.support)):
             photo, _, maps = self.read(i, spec.class_id)
@@ -101,8 +98,8 @@ class EpisodeDataset(Dataset[Sample]):
         shown = np.where(np.isin(local, unseen), np.uint8(0), local)
 
         def cut(view: int) -> tuple[Tensor, Tensor]:
-            transform, seed = (self.further_views, sample_seed(i, view)) if view else (self.transform, 0)
-            pixels, (_, mapped) = transform(image, np.stack([shown, local]), seed)
+            transform = (view and self.further_views) or self.transform
+            pixels, (_, mapped) = transform(image, np.stack([shown, local]), sample_seed(i, view) if view else 0)
             return pixels, mapped
 
         found = {view: cut(view) for view in wanted - {1}}

@@ -25,6 +25,8 @@ from fewseg.progress import Silent
 _PIECE = 2**20
 _TRIES = 5
 """Connections in a row that bring nothing new before giving up."""
+_PAUSE = 2.0
+"""Seconds before a broken connection is opened again."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,7 @@ ARCHIVES: Mapping[str, tuple[Archive, ...]] = {
 }
 
 
-def download(
-    name: str,
-    root: str | Path,
-    *,
-    archives: Mapping[str, tuple[Archive, ...]] = ARCHIVES,
-    progress: Silent | None = None,
-) -> None:
+def download(name: str, root: str | Path, *, progress: Silent | None = None) -> None:
     """Fetch and unpack a data set into `root`; what is done already is left alone, what was broken off goes on.
 
     Raises DataError for a full disk, a connection that stays broken, a wrong checksum or an unsafe archive.
@@ -77,10 +73,10 @@ def download(
             f" it into {root} (CLASS/1.jpg, CLASS/1.png, ...), and put train.txt, val.txt and test.txt there,"
             " a class a line"
         )
-    check_choice("download", name, archives)
+    check_choice("download", name, ARCHIVES)
     root = Path(root)
     (root / ".fewseg").mkdir(parents=True, exist_ok=True)
-    open_ones = [archive for archive in archives[name] if not _done(root, archive).exists()]
+    open_ones = [archive for archive in ARCHIVES[name] if not _done(root, archive).exists()]
     check_space(root, open_ones)
     for archive in open_ones:
         fetched = root / archive.file
@@ -104,24 +100,15 @@ def check_space(root: Path, archives: list[Archive]) -> None:
         )
 
 
-def fetch(
-    url: str,
-    target: Path,
-    *,
-    md5: str | None = None,
-    size: int = 0,
-    progress: Silent | None = None,
-    pause: float = 2.0,
-) -> None:
+def fetch(url: str, target: Path, *, md5: str | None = None, size: int = 0, progress: Silent | None = None) -> None:
     """Fetch a file of about `size` bytes; what an earlier call left in `target`.part is continued.
 
-    The file appears at `target` only when it is whole and its checksum right; DataError otherwise. `pause`: seconds
-    before a broken connection is opened again.
+    The file appears at `target` only when it is whole and its checksum right; DataError otherwise.
     """
     part = _part(target)
     missing = max(0, size - _size(part))
     show = progress or Silent()
-    for _ in show(_pieces(url, part, pause), f"fetching {target.name} (MiB)", -(-missing // _PIECE)):
+    for _ in show(_pieces(url, part), f"fetching {target.name} (MiB)", -(-missing // _PIECE)):
         pass
     if md5 is not None and (found := _md5(part)) != md5:
         part.unlink()
@@ -161,7 +148,7 @@ def _copy(source: IO[bytes], target: IO[bytes], member: _Member, archive: Path) 
         target.write(piece)
 
 
-def _pieces(url: str, part: Path, pause: float) -> Iterator[int]:
+def _pieces(url: str, part: Path) -> Iterator[int]:
     """Appends to `part` until the file is whole, over as many connections as needed; yields the size of each piece."""
     failures, best = 0, _size(part)
     while True:
@@ -191,7 +178,7 @@ def _pieces(url: str, part: Path, pause: float) -> Iterator[int]:
         best = max(best, _size(part))
         if failures == _TRIES:
             raise DataError(f"{url}: {reason}, {_TRIES} times in a row; start again later to go on from there")
-        time.sleep(pause)
+        time.sleep(_PAUSE)
 
 
 def _connect(url: str, offset: int) -> http.client.HTTPResponse:

@@ -185,12 +185,9 @@ def write_labels(labels: NDArray[np.uint8], path: Path) -> None:
 
 def label_colors() -> NDArray[np.uint8]:
     """(256, 3) RGB of label values, as VOC's: the bits of a value spread over the three channels, black for 0."""
-    values = np.arange(256)
-    colors = np.zeros((256, 3), np.int64)
-    for bit in range(8):
-        for channel in range(3):
-            colors[:, channel] |= ((values >> (3 * bit + channel)) & 1) << (7 - bit)
-    return colors.astype(np.uint8)
+    bit, channel = np.ogrid[:8, :3]
+    bits = (np.arange(256)[:, None, None] >> (3 * bit + channel)) & 1
+    return (bits << (7 - bit)).sum(1).astype(np.uint8)
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:
@@ -278,8 +275,6 @@ def _mask_values(image: Image.Image) -> NDArray[Any]:
     if image.mode in _DEEP:
         values = np.asarray(image)
         return values if np.issubdtype(values.dtype, np.integer) else to_eight_bit(values)
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8)
-    if image.mode in ("L", "LA", "La"):
-        return _first_channel(image)
+    if image.mode in ("1", "L", "LA", "La"):
+        return _first_channel(image).astype(np.uint8)
     return np.asarray(image.convert("RGB")).max(-1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,25 +22,18 @@ class FeatureCache:
     """Features of a model by key, in memory up to a budget; the least recently used go first.
 
     `gigabytes` 0 keeps nothing. What `expect` says will be used again goes to a temporary file of at most
-    `file_gigabytes` in `folder` (the system's temporary folder) when memory is full. The result is the same as without
+    `file_gigabytes` in the system's temporary folder when memory is full. The result is the same as without
     it. Several threads may use it.
     """
 
-    def __init__(
-        self,
-        model: FewShotSegmenter,
-        *,
-        gigabytes: float = 2.0,
-        file_gigabytes: float = 16.0,
-        folder: Path | None = None,
-    ) -> None:
+    def __init__(self, model: FewShotSegmenter, *, gigabytes: float = 2.0, file_gigabytes: float = 16.0) -> None:
         self.model = accelerate(model)
         self.budget = int(gigabytes * 1e9)
         self.used = 0
         self.full = False
         """Whether something that is expected to be used again had to be dropped."""
         self._kept: OrderedDict[Hashable, Features] = OrderedDict()
-        self._file = FeatureFile(limit=file_gigabytes * 1e9 if self.budget else 0, folder=folder)
+        self._file = FeatureFile(limit=file_gigabytes * 1e9 if self.budget else 0)
         self._filed: dict[Hashable, Features] = {}
         self._uses: Counter[Hashable] = Counter()
         self._lock = threading.Lock()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -79,22 +80,18 @@ class TrainingFeatures:
         total = sum(len(keys) for keys in wanted.values())
         images = _Images(self.dataset, wanted, self._store)
         loader = make_loader(images, [[n] for n in range(len(images))], workers=workers)
-        done = self._extracted(loader)
-        try:
-            for key, features in progress(done, "extracting features", total):
+        with closing(self._extracted(loader)) as extracted:
+            for key, features in progress(extracted, "extracting features", total):
                 self._keep(key, features, total, folder)
-        finally:
-            done.close()
 
     def batches(self, sampler: GlobalSampler) -> Iterator[FeatureBatch]:
         """The sampler's batches from what was extracted."""
-        for numbers in sampler:
-            yield self._batch(numbers)
+        return map(self._batch, sampler)
 
     def _wanted(self, sampler: GlobalSampler) -> dict[int, set[Key]]:
         """By image, so that each is loaded once."""
         wanted: dict[int, set[Key]] = {}
-        for g in (g for numbers in sampler for g in numbers):
+        for g in chain.from_iterable(sampler):
             spec = self.episodes.spec(g)
             for slot, (i, view) in enumerate(zip((spec.query, *spec.support), self._views(g), strict=True)):
                 as_query = slot == 0 or self.model.masks_features

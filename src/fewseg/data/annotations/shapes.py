@@ -135,8 +135,6 @@ def pasted(part: NDArray[Any], left: int, top: int, size: Size) -> NDArray[np.bo
     mask = np.zeros(size, bool)
     x0, y0 = max(left, 0), max(top, 0)
     inside = part[y0 - top : max(size[0] - top, 0), x0 - left : max(size[1] - left, 0)]
-    if not inside.size:
-        return mask
     mask[y0 : y0 + inside.shape[0], x0 : x0 + inside.shape[1]] = inside
     return mask
 

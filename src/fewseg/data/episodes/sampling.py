@@ -7,7 +7,8 @@ generator of its own, so that the number of workers changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.random import Generator, default_rng
@@ -39,6 +40,7 @@ def training_images(source: ImageSource, fold: Fold, *, novel: str = "drop") -> 
     return np.flatnonzero(kept)
 
 
+@dataclass(eq=False)
 class TrainingEpisodes:
     """What to train on: a query image, one of its classes, and supports.
 
@@ -49,32 +51,28 @@ class TrainingEpisodes:
     A share of `negatives` has supports of a class that the query does not hold: nothing is to be found there.
     """
 
-    def __init__(
-        self,
-        source: ImageSource,
-        fold: Fold,
-        *,
-        shots: int = 1,
-        seed: int = 0,
-        novel: str = "drop",
-        draw: str = "image",
-        negatives: float = 0.0,
-    ) -> None:
-        check_choice("train.draw", draw, DRAWS)
-        if not 0 <= negatives <= 1:
-            raise UsageError(f"train.negatives={negatives} is a share of the episodes; give 0 to 1")
-        self.images = training_images(source, fold, novel=novel)
-        self.shots, self.seed, self.draw, self.negatives = shots, seed, draw, negatives
-        self._index, self._min_pixels = source.index, source.min_pixels
-        images_of = partial(source.index.images_of, min_pixels=source.min_pixels)
-        pools = {c: np.intersect1d(self.images, images_of(c)) for c in fold.base}
-        self._pools = {c: pool for c, pool in pools.items() if len(pool)}
+    source: ImageSource
+    fold: Fold
+    _: KW_ONLY
+    shots: int = 1
+    seed: int = 0
+    novel: str = "drop"
+    draw: str = "image"
+    negatives: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("train.draw", self.draw, DRAWS)
+        if not 0 <= self.negatives <= 1:
+            raise UsageError(f"train.negatives={self.negatives} is a share of the episodes; give 0 to 1")
+        source, fold, least = self.source, self.fold, self.source.min_pixels
+        self.images = training_images(source, fold, novel=self.novel)
         if not len(self.images):
-            raise DataError(
-                f"{source.name} has no training image for fold {fold.index} (novel={novel}, {len(fold.base)} base)"
-            )
+            kept = f"novel={self.novel}, {len(fold.base)} base"
+            raise DataError(f"{source.name} has no training image for fold {fold.index} ({kept})")
+        pools = {c: np.intersect1d(self.images, source.index.images_of(c, min_pixels=least)) for c in fold.base}
+        self._pools = {c: pool for c, pool in pools.items() if len(pool)}
         remedy = "Give fewer shots, or novel=background, which keeps images with novel classes"
-        _check_pools(source, self._pools, shots, least=self._min_pixels, remedy=remedy)
+        _check_pools(source, self._pools, self.shots, least=least, remedy=remedy)
 
     def __len__(self) -> int:
         """Episodes per epoch: one for every training image."""
@@ -89,10 +87,10 @@ class TrainingEpisodes:
         else:
             epoch, position = divmod(g, len(self))
             query = int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
-            present = self._index.classes_in(query, min_pixels=self._min_pixels)
+            present = self.source.index.classes_in(query, min_pixels=self.source.min_pixels)
             class_id = int(rng.choice([c for c in present if c in self._pools]))
         if self.negatives and rng.random() < self.negatives:
-            absent = [c for c in self._pools if not self._index.counts[query, c]]
+            absent = [c for c in self._pools if not self.source.index.counts[query, c]]
             class_id = int(rng.choice(absent)) if absent else class_id
         return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots, False))
 
@@ -129,7 +127,8 @@ def sample_episodes(
         rng = default_rng([seed, _DRAW, e])
         query, class_id = draw(rng, e)
         specs.append(EpisodeSpec(query, class_id, _supports(rng, pools[class_id], query, shots, repeats)))
-    return EpisodeList.of(source, specs, fold=fold.index, shots=shots, protocol=protocol.name, seed=seed)
+    drawn = fold.index, shots, protocol.name, seed
+    return EpisodeList(source.name, source.subset, *drawn, tuple(specs), source.index.ids, source.class_names)
 
 
 Pools = dict[int, NDArray[np.int64]]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fewseg.data.scenes.texture import Array, fractal, soft
+from fewseg.data.scenes.texture import Array, Rng, fractal, soft
 
-Rng = np.random.Generator
+Range = tuple[float, float]
 Shape = tuple[int, int]
 
 
@@ -22,9 +22,7 @@ def paint_ground(rng: Rng, shape: Shape) -> Array:
     return ground * (1 + np.float32(rng.uniform(0.05, 0.16)) * patch)[..., None]
 
 
-def _colour(
-    rng: Rng, hue: tuple[float, float], rich: tuple[float, float], bright: tuple[float, float]
-) -> NDArray[np.float32]:
+def _colour(rng: Rng, hue: Range, rich: Range, bright: Range) -> NDArray[np.float32]:
     return np.array(colorsys.hsv_to_rgb(rng.uniform(*hue) % 1.0, rng.uniform(*rich), rng.uniform(*bright)), np.float32)
 
 

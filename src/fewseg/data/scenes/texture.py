@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+Rng = np.random.Generator
 Array = NDArray[np.floating[Any]]
 Look = tuple[Array, Array]
 """Share of the partner's colour and brightness."""
@@ -22,7 +23,7 @@ TAU = 2 * np.pi
 
 
 def fractal(
-    rng: np.random.Generator,
+    rng: Rng,
     shape: tuple[int, int],
     *,
     cells: float = 4,

@@ -57,9 +57,7 @@ class Pascal5i(Indexed):
     def image_path(self, i: int) -> Path:
         """The photo's file; SBD's own copy where VOC's is not there."""
         path = self.voc / "JPEGImages" / f"{self.ids[i]}.jpg"
-        if not path.exists() and (sbd := self._sbd_file(f"img/{self.ids[i]}.jpg")):
-            return sbd
-        return path
+        return path if path.exists() else self._sbd_file(f"img/{self.ids[i]}.jpg") or path
 
     def fold(self, index: int) -> Fold:
         """Novel classes 5 * index + 1 .. 5 * index + 5; the other 15 are base."""
