@@ -98,7 +98,7 @@ class EpisodeDataset(Dataset[Sample]):
         shown = np.where(np.isin(local, unseen), np.uint8(0), local)
 
         def cut(view: int) -> tuple[Tensor, Tensor]:
-            transform = (view and self.further_views) or self.transform
+            transform = self.further_views if view and self.further_views else self.transform
             pixels, (_, mapped) = transform(image, np.stack([shown, local]), sample_seed(i, view) if view else 0)
             return pixels, mapped
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.files import replacing
@@ -186,8 +186,7 @@ def _connect(url: str, offset: int) -> http.client.HTTPResponse:
     return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30)  # nosec B310: addresses are the package's own
 
 
-@dataclass(frozen=True)
-class _Member:
+class _Member(NamedTuple):
     """A file in an archive; links and devices have a name and a size but cannot be opened."""
 
     name: str

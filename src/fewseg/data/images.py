@@ -227,9 +227,8 @@ def _decode(file: File) -> tuple[Image.Image, int]:
     name = _name(file)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # large photos are fine, its error is the limit
+            # large photos are fine, its error is the limit
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as image:
                 image.load()
                 orientation = _orientation(image)

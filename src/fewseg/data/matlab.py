@@ -109,5 +109,5 @@ def _field(matrix: _Matrix, name: str) -> _Element:
 def _numbers(matrix: _Matrix) -> NDArray[Any]:
     if matrix.kind not in _NUMERIC or not matrix.rest:
         raise ValueError("its values are no numbers")
-    values = matrix.rest[0].numbers()  # stored in the smallest type that holds them, column by column
-    return values.reshape(matrix.shape, order="F")
+    # stored in the smallest type that holds them, column by column
+    return matrix.rest[0].numbers().reshape(matrix.shape, order="F")

@@ -58,11 +58,11 @@ class Squeeze:
     """Resize to the square, whatever the aspect ratio."""
 
     def __init__(self, size: int, *, antialias: bool = False) -> None:
-        self.size, self.antialias = size, antialias
+        self._resize = v2.Resize((size, size), antialias=antialias)
 
     def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int = 0) -> Pair:
         """The resized pair; the seed changes nothing."""
-        return _plain(*_resize(*as_tensors(image, labels), (self.size, self.size), antialias=self.antialias))
+        return _plain(*self._resize(*as_tensors(image, labels)))
 
 
 class Pad:
@@ -83,7 +83,7 @@ class Pad:
         """The padded pair; the seed changes nothing."""
         pixels, maps = as_tensors(image, labels)
         height, width = self.content(*pixels.shape[-2:])
-        pixels, maps = _resize(pixels, maps, (height, width))
+        pixels, maps = v2.Resize((height, width), antialias=False)(pixels, maps)
         border = [0, 0, self.size - width, self.size - height]
         return _plain(F.pad(pixels, border, fill=[0.0]), F.pad(maps, border, fill=IGNORE))
 
@@ -240,10 +240,6 @@ def _range(key: str, values: Sequence[float], *, most: float = float("inf")) -> 
         example = "[0.9, 1.1]" if most > 1 else "[0.3, 1.0]"
         raise UsageError(f"augment.{key}={list(values)} is no range; give [smallest, largest], e.g. {example}")
     return values[0], values[1]
-
-
-def _resize(pixels: Tensor, maps: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Pair:
-    return F.resize(pixels, list(size), antialias=antialias), F.resize(maps, list(size))
 
 
 def _plain(pixels: Tensor, maps: Tensor) -> Pair:

@@ -107,8 +107,7 @@ def _shapes(result: dict[str, Any], file: Path) -> Iterable[Shape]:
         draw = partial(shapes.polygon, [[x * wide, y * high] for x, y in value["points"]])
     elif "radiusX" in value:
         radii = value["radiusX"] * wide, value["radiusY"] * high
-        outline = shapes.ellipse(value["x"] * wide, value["y"] * high, *radii, turned=turned)
-        draw = partial(shapes.polygon, outline)
+        draw = partial(shapes.polygon, shapes.ellipse(value["x"] * wide, value["y"] * high, *radii, turned=turned))
     elif "width" in value and "height" in value:
         left, top = value["x"] * wide, value["y"] * high
         right, bottom = left + value["width"] * wide, top + value["height"] * high

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
@@ -47,8 +47,7 @@ def read_json(file: Path) -> Any:
         raise DataError(f"{file} is no valid JSON ({error}); it may be cut off: export it again") from error
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """One annotated region."""
 
     label: str

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fewseg.data.scenes.texture import Array, Rng, fractal, soft
+from fewseg.data.scenes.texture import Array, Rng, Shape, fractal, soft
 
 Range = tuple[float, float]
-Shape = tuple[int, int]
 
 
 def paint_ground(rng: Rng, shape: Shape) -> Array:
@@ -148,5 +146,4 @@ def _landscape(rng: Rng, shape: Shape) -> Array:
     return _blend(hill, near, soft(y - horizon - 0.004 * cloud, 0.008))
 
 
-Ground = Callable[[Rng, Shape], Array]
-GROUNDS: tuple[Ground, ...] = (_grass, _sand, _planks, _cloth, _tiles, _water, _stone, _earth, _landscape)
+GROUNDS = (_grass, _sand, _planks, _cloth, _tiles, _water, _stone, _earth, _landscape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,15 +32,13 @@ from fewseg.data.scenes.outlines import (
 from fewseg.data.scenes.texture import Rng
 
 UP = np.pi / 2
-Build = Callable[[Rng], Iterator[Part]]
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A class: its name, how its parts are drawn, and how far an individual may tilt (radians) or bend."""
 
     name: str
-    build: Build
+    build: Callable[[Rng], Iterator[Part]]
     tilt: float = 0.35
     bend: float = 0.12
 

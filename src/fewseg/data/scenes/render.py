@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,7 @@ from fewseg.data.scenes.texture import Array, fractal
 Box = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
-class Material:
+class Material(NamedTuple):
     """What one individual is made of: colours (5, 2, 3) by tone, strength of highlights, irregularity (H, W)."""
 
     colours: NDArray[np.float32]
@@ -124,9 +123,7 @@ def _cover(outline: NDArray[np.float64], size: int, box: Box) -> NDArray[np.uint
     return np.asarray(fine.reduce(SUPERSAMPLING))
 
 
-def _pattern_coordinates(
-    part: Part, thing: Thing, inverse: NDArray[np.floating], size: int, box: Box
-) -> tuple[Array, Array]:
+def _pattern_coordinates(part: Part, thing: Thing, inverse: Array, size: int, box: Box) -> tuple[Array, Array]:
     """The part's u and v at every pixel of the box: undo pose, bend and the part's frame."""
     a0, b0, a1, b1 = box
     px = ((np.arange(a0, a1) + 0.5) / size - thing.centre[0]).astype(np.float32)[None]
