@@ -69,9 +69,14 @@ def server() -> Iterator[Server]:
     server.server_close()
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAUSE", 0)
+
+
 @pytest.mark.parametrize("behaviour", ["good", "cut", "norange", "flaky"])
 def test_a_file_arrives_whole(server: Server, tmp_path: Path, behaviour: str) -> None:
-    fetch(server.url(behaviour), tmp_path / "file.bin", md5=MD5, pause=0)
+    fetch(server.url(behaviour), tmp_path / "file.bin", md5=MD5)
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
     assert len(server.asked) == {"good": 1, "flaky": 2}.get(behaviour, 3)
@@ -99,24 +104,24 @@ def test_all_fetched_but_not_yet_checked(server: Server, tmp_path: Path) -> None
 
 def test_a_server_that_promises_more_than_it_sends_is_given_up(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"ended after 3000000 of 3001000 bytes, 5 times in a row; start again later"):
-        fetch(server.url("endless"), tmp_path / "file.bin", md5=MD5, pause=0)
+        fetch(server.url("endless"), tmp_path / "file.bin", md5=MD5)
     assert not (tmp_path / "file.bin").exists()
-    fetch(server.url("longer"), tmp_path / "file.bin", md5=MD5, pause=0)
+    fetch(server.url("longer"), tmp_path / "file.bin", md5=MD5)
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
 
 
 def test_a_file_that_is_too_short_or_other_than_published_is_deleted(server: Server, tmp_path: Path) -> None:
     for behaviour, md5 in (("shorter", MD5), ("good", "0" * 32)):
         with pytest.raises(DataError, match=f"has the checksum .*, not {md5}; it was deleted"):
-            fetch(server.url(behaviour), tmp_path / "file.bin", md5=md5, pause=0)
+            fetch(server.url(behaviour), tmp_path / "file.bin", md5=md5)
         assert not list(tmp_path.iterdir())
 
 
 def test_a_moved_file_and_a_dead_server_are_told(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the server answers 404 Not Found; has the file moved"):
-        fetch(server.url("missing"), tmp_path / "file.bin", pause=0)
+        fetch(server.url("missing"), tmp_path / "file.bin")
     with pytest.raises(DataError, match=r"URLError: .*refused.*5 times in a row"):
-        fetch("http://127.0.0.1:9/file.bin", tmp_path / "file.bin", pause=0)
+        fetch("http://127.0.0.1:9/file.bin", tmp_path / "file.bin")
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
@@ -146,15 +151,18 @@ def archive_of(server: Server, name: str, content: bytes, **options) -> Archive:
     return Archive(server.url("good", name), len(content), 100, hashlib.md5(content).hexdigest(), **options)
 
 
-def test_download_unpacks_and_does_nothing_twice(server: Server, tmp_path: Path) -> None:
+def test_download_unpacks_and_does_nothing_twice(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archives = {
         "set": (
             archive_of(server, "a.tgz", tarred({"x/1.txt": b"one"}), into="SBD"),
             archive_of(server, "b.zip", zipped({"y/2.txt": b"two"})),
         )
     }
+    monkeypatch.setattr(module, "ARCHIVES", archives)
     for _ in range(2):
-        download("set", tmp_path, archives=archives)
+        download("set", tmp_path)
         assert len(server.asked) == 2
     assert (tmp_path / "SBD/x/1.txt").read_bytes() == b"one"
     assert (tmp_path / "y/2.txt").read_bytes() == b"two"

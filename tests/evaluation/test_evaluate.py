@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import count_episodes, evaluate
 from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
+from fewseg.features.overflow import FeatureFile
 from fewseg.metrics import bootstrap_interval
 from fewseg.models.parts.ops import resize_ac
 from helpers import Toy
@@ -180,8 +182,11 @@ class Failing(Toy):
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
-def test_an_error_ends_the_workers_and_leaves_no_file(lanes: int, source: Scenes, fold: Fold, tmp_path: Path) -> None:
-    cache = FeatureCache(Failing(image_size=64).eval(), gigabytes=1e-6, folder=tmp_path)
+def test_an_error_ends_the_workers_and_leaves_no_file(
+    lanes: int, source: Scenes, fold: Fold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewseg.features.cache.FeatureFile", partial(FeatureFile, folder=tmp_path))
+    cache = FeatureCache(Failing(image_size=64).eval(), gigabytes=1e-6)
     benchmark = Benchmark.draw(source, fold, episodes=30, repeats=1)
     with threads(lanes):
         with pytest.raises(ZeroDivisionError, match="on purpose"):

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Sample:
     specs: tuple[EpisodeSpec, ...]
 
 
+@dataclass(eq=False)
 class EpisodeDataset(Dataset[Sample]):
     """Episode number g -> a Sample of one; a pure function of g.
 
@@ -39,29 +40,25 @@ class EpisodeDataset(Dataset[Sample]):
     Pixels of unseen classes are background in the base labels, or 255 there and in the masks with `novel="ignore"`.
     """
 
-    def __init__(
-        self,
-        source: ImageSource,
-        fold: Fold,
-        *,
-        spec_of: Callable[[int], EpisodeSpec],
-        length: int,
-        transform: Transform,
-        further_views: Transform | None = None,
-        seed: int = 0,
-        novel: str = "background",
-    ) -> None:
-        self.source, self.fold, self.length, self.seed = source, fold, length, seed
-        self._spec_of = spec_of
-        self.transform, self.further_views = transform, further_views or transform
-        self._lookup = base_lookup(source, fold, novel=novel)
-        self._hidden = fold.unseen if novel == "ignore" else ()
+    source: ImageSource
+    fold: Fold
+    _: KW_ONLY
+    spec_of: Callable[[int], EpisodeSpec]
+    length: int
+    transform: Transform
+    further_views: Transform | None = None
+    seed: int = 0
+    novel: str = "background"
+
+    def __post_init__(self) -> None:
+        self._lookup = base_lookup(self.source, self.fold, novel=self.novel)
+        self._hidden = self.fold.unseen if self.novel == "ignore" else ()
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, g: int) -> Sample:
-        spec = self._spec_of(g)
+        spec = self.spec_of(g)
         pairs = []
         for slot, i in enumerate((spec.query, *spec.support)):
             photo, _, maps = self.read(i, spec.class_id)
@@ -92,26 +89,24 @@ class EpisodeDataset(Dataset[Sample]):
         View 0 is `transform` with seed 0, view 1 is view 0 flipped, the others are `further_views` with seeds of their
         own. None depends on the data set's seed, nor on the fold as long as the image holds no unseen class.
         """
-        found: dict[int, tuple[Tensor, ImageLabels]] = {}
-        wanted = sorted(views)
-        if not wanted:
-            return found
+        if not (wanted := set(views)):
+            return {}
         image, labels = _load(self.source, i)
         local, class_ids = _localise(labels)
         unseen = [n for n, c in enumerate(class_ids, start=1) if c not in self.fold.base]
         # no cut may depend on classes that are not trained
         shown = np.where(np.isin(local, unseen), np.uint8(0), local)
-        for view in wanted:
-            if view == 1 and 0 in found:
-                pixels, plain = found[0]
-                found[1] = pixels.flip(-1), ImageLabels(plain.local.flip(-1), class_ids)
-                continue
-            transform = self.transform if view < 2 else self.further_views
-            pixels, (_, mapped) = transform(image, np.stack([shown, local]), 0 if view < 2 else sample_seed(i, view))
-            if view == 1:
-                pixels, mapped = pixels.flip(-1), mapped.flip(-1)
-            found[view] = pixels, ImageLabels(mapped, class_ids)
-        return found
+
+        def cut(view: int) -> tuple[Tensor, Tensor]:
+            transform = self.further_views if view and self.further_views else self.transform
+            pixels, (_, mapped) = transform(image, np.stack([shown, local]), sample_seed(i, view) if view else 0)
+            return pixels, mapped
+
+        found = {view: cut(view) for view in wanted - {1}}
+        if 1 in wanted:
+            pixels, mapped = found.get(0) or cut(0)
+            found[1] = pixels.flip(-1), mapped.flip(-1)
+        return {view: (pixels, ImageLabels(mapped, class_ids)) for view, (pixels, mapped) in found.items()}
 
     def class_maps(self, labels: ImageLabels, class_id: int) -> Tensor:
         """Class mask and base labels (2, S, S) of a view's labels."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.files import replacing
@@ -25,6 +25,8 @@ from fewseg.progress import Silent
 _PIECE = 2**20
 _TRIES = 5
 """Connections in a row that bring nothing new before giving up."""
+_PAUSE = 2.0
+"""Seconds before a broken connection is opened again."""
 
 
 @dataclass(frozen=True)
@@ -45,56 +47,22 @@ class Archive:
         return self.url.rsplit("/", 1)[-1]
 
 
+_VOC = "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
+_SBD = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
 _COCO = "http://images.cocodataset.org"  # its certificate is not for this name; the checksums stand in for it
-_BERKELEY = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours"
+_COCO_LABELS = f"{_COCO}/annotations/annotations_trainval2014.zip"
 ARCHIVES: Mapping[str, tuple[Archive, ...]] = {
-    "voc2012": (
-        Archive(
-            "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-            size=1_999_639_040,
-            unpacked=2_000_000_000,
-            md5="6cd6e144f989b92b3379bac3b3de84fd",
-        ),
-    ),
-    "sbd": (
-        Archive(
-            f"{_BERKELEY}/benchmark.tgz",
-            size=1_419_539_633,
-            unpacked=1_600_000_000,
-            md5="82b4d87ceb2ed10f6038a1cba92111cb",
-            into="SBD",
-        ),
-    ),
+    "voc2012": (Archive(_VOC, 1_999_639_040, 2_000_000_000, "6cd6e144f989b92b3379bac3b3de84fd"),),
+    "sbd": (Archive(_SBD, 1_419_539_633, 1_600_000_000, "82b4d87ceb2ed10f6038a1cba92111cb", into="SBD"),),
     "coco2014": (
-        Archive(
-            f"{_COCO}/annotations/annotations_trainval2014.zip",
-            size=252_872_794,
-            unpacked=900_000_000,
-            md5="0a379cfc70b0e71301e0f377548639bd",
-        ),
-        Archive(
-            f"{_COCO}/zips/val2014.zip",
-            size=6_645_013_297,
-            unpacked=6_700_000_000,
-            md5="a3d79f5ed8d289b7a7554ce06a5782b3",
-        ),
-        Archive(
-            f"{_COCO}/zips/train2014.zip",
-            size=13_510_573_713,
-            unpacked=13_600_000_000,
-            md5="0da8c0bd3d6becc4dcb32757491aca88",
-        ),
+        Archive(_COCO_LABELS, 252_872_794, 900_000_000, "0a379cfc70b0e71301e0f377548639bd"),
+        Archive(f"{_COCO}/zips/val2014.zip", 6_645_013_297, 6_700_000_000, "a3d79f5ed8d289b7a7554ce06a5782b3"),
+        Archive(f"{_COCO}/zips/train2014.zip", 13_510_573_713, 13_600_000_000, "0da8c0bd3d6becc4dcb32757491aca88"),
     ),
 }
 
 
-def download(
-    name: str,
-    root: str | Path,
-    *,
-    archives: Mapping[str, tuple[Archive, ...]] = ARCHIVES,
-    progress: Silent | None = None,
-) -> None:
+def download(name: str, root: str | Path, *, progress: Silent | None = None) -> None:
     """Fetch and unpack a data set into `root`; what is done already is left alone, what was broken off goes on.
 
     Raises DataError for a full disk, a connection that stays broken, a wrong checksum or an unsafe archive.
@@ -105,10 +73,10 @@ def download(
             f" it into {root} (CLASS/1.jpg, CLASS/1.png, ...), and put train.txt, val.txt and test.txt there,"
             " a class a line"
         )
-    check_choice("download", name, archives)
+    check_choice("download", name, ARCHIVES)
     root = Path(root)
     (root / ".fewseg").mkdir(parents=True, exist_ok=True)
-    open_ones = [archive for archive in archives[name] if not _done(root, archive).exists()]
+    open_ones = [archive for archive in ARCHIVES[name] if not _done(root, archive).exists()]
     check_space(root, open_ones)
     for archive in open_ones:
         fetched = root / archive.file
@@ -132,24 +100,15 @@ def check_space(root: Path, archives: list[Archive]) -> None:
         )
 
 
-def fetch(
-    url: str,
-    target: Path,
-    *,
-    md5: str | None = None,
-    size: int = 0,
-    progress: Silent | None = None,
-    pause: float = 2.0,
-) -> None:
+def fetch(url: str, target: Path, *, md5: str | None = None, size: int = 0, progress: Silent | None = None) -> None:
     """Fetch a file of about `size` bytes; what an earlier call left in `target`.part is continued.
 
-    The file appears at `target` only when it is whole and its checksum right; DataError otherwise. `pause`: seconds
-    before a broken connection is opened again.
+    The file appears at `target` only when it is whole and its checksum right; DataError otherwise.
     """
     part = _part(target)
     missing = max(0, size - _size(part))
     show = progress or Silent()
-    for _ in show(_pieces(url, part, pause), f"fetching {target.name} (MiB)", -(-missing // _PIECE)):
+    for _ in show(_pieces(url, part), f"fetching {target.name} (MiB)", -(-missing // _PIECE)):
         pass
     if md5 is not None and (found := _md5(part)) != md5:
         part.unlink()
@@ -168,7 +127,7 @@ def extract(archive: Path, directory: Path, *, limit: int | None = None, progres
     opened = zipfile.ZipFile if archive.suffix == ".zip" else tarfile.open
     try:
         with opened(archive) as package:
-            members = list(_members(package))
+            members = _members(package)
             _check_members(archive, directory, members, limit)
             for member in (progress or Silent())(members, f"unpacking {archive.name}", len(members)):
                 path = directory / member.name
@@ -189,12 +148,11 @@ def _copy(source: IO[bytes], target: IO[bytes], member: _Member, archive: Path) 
         target.write(piece)
 
 
-def _pieces(url: str, part: Path, pause: float) -> Iterator[int]:
+def _pieces(url: str, part: Path) -> Iterator[int]:
     """Appends to `part` until the file is whole, over as many connections as needed; yields the size of each piece."""
     failures, best = 0, _size(part)
     while True:
         try:
-            expected = None
             with _connect(url, _size(part)) as response:
                 resumed = response.status == http.client.PARTIAL_CONTENT
                 length = response.headers.get("Content-Length")
@@ -220,17 +178,15 @@ def _pieces(url: str, part: Path, pause: float) -> Iterator[int]:
         best = max(best, _size(part))
         if failures == _TRIES:
             raise DataError(f"{url}: {reason}, {_TRIES} times in a row; start again later to go on from there")
-        time.sleep(pause)
+        time.sleep(_PAUSE)
 
 
 def _connect(url: str, offset: int) -> http.client.HTTPResponse:
     headers = {"User-Agent": "fewseg"} | ({"Range": f"bytes={offset}-"} if offset else {})
-    request = urllib.request.Request(url, headers=headers)
-    return urllib.request.urlopen(request, timeout=30)  # nosec B310: addresses are the package's own
+    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30)  # nosec B310: addresses are the package's own
 
 
-@dataclass(frozen=True)
-class _Member:
+class _Member(NamedTuple):
     """A file in an archive; links and devices have a name and a size but cannot be opened."""
 
     name: str
@@ -239,18 +195,14 @@ class _Member:
     open: Callable[[], IO[bytes]]
 
 
-def _members(package: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
+def _members(package: zipfile.ZipFile | tarfile.TarFile) -> list[_Member]:
     """All but the directories."""
-    if isinstance(package, zipfile.ZipFile):
-        for info in package.infolist():
-            if not info.is_dir():
-                plain = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
-                yield _Member(info.filename, info.file_size, plain, partial(package.open, info))
-        return
-    for info in package:
-        if not info.isdir():
-            open_file = cast(Callable[..., IO[bytes]], package.extractfile)  # None only for what is not plain
-            yield _Member(info.name, info.size, info.isfile(), partial(open_file, info))
+    if isinstance(package, tarfile.TarFile):
+        extract_file = cast(Callable[..., IO[bytes]], package.extractfile)  # None only for what is not plain
+        return [_Member(i.name, i.size, i.isfile(), partial(extract_file, i)) for i in package if not i.isdir()]
+    files = [(info, stat.S_IFMT(info.external_attr >> 16)) for info in package.infolist() if not info.is_dir()]
+    plain = (0, stat.S_IFREG)
+    return [_Member(i.filename, i.file_size, kind in plain, partial(package.open, i)) for i, kind in files]
 
 
 def _check_members(archive: Path, directory: Path, members: list[_Member], limit: int | None) -> None:

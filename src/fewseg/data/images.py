@@ -70,15 +70,12 @@ def read_labels(file: File) -> NDArray[np.uint8]:
     image, _ = _decode(file)
     if image.format in _LOSSY:
         raise DataError(f"{_name(file)}: {image.format} changes pixel values, so class ids cannot be read; use PNG")
-    if image.mode in ("P", "PA"):
-        return _first_channel(image).astype(np.uint8)
-    values = np.asarray(image) if image.mode in _DEEP else np.atleast_3d(np.asarray(image))
-    if image.mode in ("RGB", "RGBA", "LA"):
-        values = values[..., : len(image.getbands()) - (image.mode != "RGB")]
-    if values.ndim == 3:
-        if (values != values[..., :1]).any():
-            raise DataError(f"{_name(file)}: coloured {image.mode} pixels are no class ids; save a palette or grey PNG")
-        values = values[..., 0]
+    channels = np.atleast_3d(np.asarray(image))
+    if image.mode in ("LA", "PA", "RGBA"):
+        channels = channels[..., :-1]
+    values = channels[..., 0]
+    if (channels[..., 1:] != channels[..., :1]).any():
+        raise DataError(f"{_name(file)}: coloured {image.mode} pixels are no class ids; save a palette or grey PNG")
     if values.min() < 0 or values.max() > 255 or (values % 1).any():
         raise DataError(
             f"{_name(file)}: values {values.min():g} to {values.max():g} are no class ids; use whole 0 to 255"
@@ -188,12 +185,9 @@ def write_labels(labels: NDArray[np.uint8], path: Path) -> None:
 
 def label_colors() -> NDArray[np.uint8]:
     """(256, 3) RGB of label values, as VOC's: the bits of a value spread over the three channels, black for 0."""
-    values = np.arange(256)
-    colors = np.zeros((256, 3), np.int64)
-    for bit in range(8):
-        for channel in range(3):
-            colors[:, channel] |= ((values >> (3 * bit + channel)) & 1) << (7 - bit)
-    return colors.astype(np.uint8)
+    bit, channel = np.ogrid[:8, :3]
+    bits = (np.arange(256)[:, None, None] >> (3 * bit + channel)) & 1
+    return (bits << (7 - bit)).sum(1).astype(np.uint8)
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:
@@ -220,8 +214,7 @@ def overlay(
             f"mask of shape {inside.shape} does not lie on an image of {image.width} x {image.height} pixels"
         )
     pixels = np.array(image.convert("RGB"))
-    tint = np.asarray(color, np.float32)
-    pixels[inside] = np.rint((1 - alpha) * pixels[inside] + alpha * tint).astype(np.uint8)
+    pixels[inside] = np.rint((1 - alpha) * pixels[inside] + alpha * np.array(color, np.float32)).astype(np.uint8)
     width = max(1, round(min(inside.shape) / 250))
     core = np.asarray(ndimage.minimum_filter(inside, 2 * max(line, width) + 1, mode="constant", cval=0), bool)
     halo = np.asarray(ndimage.maximum_filter(inside, 2 * width + 1, mode="constant", cval=0), bool)
@@ -234,9 +227,8 @@ def _decode(file: File) -> tuple[Image.Image, int]:
     name = _name(file)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # large photos are fine, its error is the limit
+            # large photos are fine, its error is the limit
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as image:
                 image.load()
                 orientation = _orientation(image)
@@ -282,8 +274,6 @@ def _mask_values(image: Image.Image) -> NDArray[Any]:
     if image.mode in _DEEP:
         values = np.asarray(image)
         return values if np.issubdtype(values.dtype, np.integer) else to_eight_bit(values)
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8)
-    if image.mode in ("L", "LA", "La"):
-        return _first_channel(image)
+    if image.mode in ("1", "L", "LA", "La"):
+        return _first_channel(image).astype(np.uint8)
     return np.asarray(image.convert("RGB")).max(-1)

@@ -108,11 +108,7 @@ def cached_index(
     ids: Sequence[str], counts: Callable[[], NDArray[np.int64]], *, root: Path, key: str, mark: str
 ) -> SourceIndex:
     """The index of `ids` with `counts()`, or the same from the cache; see `cached_arrays`. `mark` covers the ids."""
-
-    def arrays() -> dict[str, NDArray[Any]]:
-        return {"ids": np.array(ids, dtype=str), "counts": counts().astype(np.int32)}
-
-    found = cached_arrays(arrays, root=root, key=key, mark=mark)
+    found = cached_arrays(lambda: {"counts": counts().astype(np.int32)}, root=root, key=key, mark=mark)
     return SourceIndex(tuple(ids), found["counts"].astype(np.int64))
 
 

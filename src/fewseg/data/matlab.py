@@ -9,9 +9,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,7 @@ _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f
 _MATRIX, _COMPRESSED, _STRUCT, _NUMERIC = 14, 15, 2, range(6, 16)
 
 
-@dataclass(frozen=True)
-class _Element:
+class _Element(NamedTuple):
     kind: int
     content: memoryview
     order: Literal["<", ">"]
@@ -49,8 +47,7 @@ class _Element:
             at = at + 8 if small else begin + size + (0 if kind == _COMPRESSED else -size % 8)
 
 
-@dataclass(frozen=True)
-class _Matrix:
+class _Matrix(NamedTuple):
     kind: int
     shape: tuple[int, ...]
     name: str
@@ -112,5 +109,5 @@ def _field(matrix: _Matrix, name: str) -> _Element:
 def _numbers(matrix: _Matrix) -> NDArray[Any]:
     if matrix.kind not in _NUMERIC or not matrix.rest:
         raise ValueError("its values are no numbers")
-    values = matrix.rest[0].numbers()  # stored in the smallest type that holds them, column by column
-    return values.reshape(matrix.shape, order="F")
+    # stored in the smallest type that holds them, column by column
+    return matrix.rest[0].numbers().reshape(matrix.shape, order="F")

@@ -58,11 +58,11 @@ class Squeeze:
     """Resize to the square, whatever the aspect ratio."""
 
     def __init__(self, size: int, *, antialias: bool = False) -> None:
-        self.size, self.antialias = size, antialias
+        self._resize = v2.Resize((size, size), antialias=antialias)
 
     def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int = 0) -> Pair:
         """The resized pair; the seed changes nothing."""
-        return _plain(*_resize(*as_tensors(image, labels), (self.size, self.size), antialias=self.antialias))
+        return _plain(*self._resize(*as_tensors(image, labels)))
 
 
 class Pad:
@@ -83,7 +83,7 @@ class Pad:
         """The padded pair; the seed changes nothing."""
         pixels, maps = as_tensors(image, labels)
         height, width = self.content(*pixels.shape[-2:])
-        pixels, maps = _resize(pixels, maps, (height, width))
+        pixels, maps = v2.Resize((height, width), antialias=False)(pixels, maps)
         border = [0, 0, self.size - width, self.size - height]
         return _plain(F.pad(pixels, border, fill=[0.0]), F.pad(maps, border, fill=IGNORE))
 
@@ -104,18 +104,15 @@ class Augment:
             steps.append(v2.ColorJitter(config.jitter, config.jitter, config.jitter))
         if config.area is not None:
             steps.append(AreaCut(*_range("area", config.area, most=1.0), keep=config.keep_foreground))
-        if config.crop:
-            steps.append(ForegroundCrop(size, mean, keep=config.keep_foreground))
+        crop = ForegroundCrop(size, mean, keep=config.keep_foreground)
+        steps.append(crop if config.crop else v2.Resize((size, size), antialias=False))
         self._steps = v2.Compose(steps)
-        self._squeeze = None if config.crop else size
 
     def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int) -> Pair:
         """The augmented pair; torch's own random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             pixels, maps = self._steps(*as_tensors(image, labels))
-        if self._squeeze:
-            pixels, maps = _resize(pixels, maps, (self._squeeze, self._squeeze))
         return _plain(pixels.clamp(0, 1), maps)  # interpolation overshoots by rounding
 
 
@@ -243,10 +240,6 @@ def _range(key: str, values: Sequence[float], *, most: float = float("inf")) -> 
         example = "[0.9, 1.1]" if most > 1 else "[0.3, 1.0]"
         raise UsageError(f"augment.{key}={list(values)} is no range; give [smallest, largest], e.g. {example}")
     return values[0], values[1]
-
-
-def _resize(pixels: Tensor, maps: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Pair:
-    return F.resize(pixels, list(size), antialias=antialias), F.resize(maps, list(size))
 
 
 def _plain(pixels: Tensor, maps: Tensor) -> Pair:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,25 +22,18 @@ class FeatureCache:
     """Features of a model by key, in memory up to a budget; the least recently used go first.
 
     `gigabytes` 0 keeps nothing. What `expect` says will be used again goes to a temporary file of at most
-    `file_gigabytes` in `folder` (the system's temporary folder) when memory is full. The result is the same as without
+    `file_gigabytes` in the system's temporary folder when memory is full. The result is the same as without
     it. Several threads may use it.
     """
 
-    def __init__(
-        self,
-        model: FewShotSegmenter,
-        *,
-        gigabytes: float = 2.0,
-        file_gigabytes: float = 16.0,
-        folder: Path | None = None,
-    ) -> None:
+    def __init__(self, model: FewShotSegmenter, *, gigabytes: float = 2.0, file_gigabytes: float = 16.0) -> None:
         self.model = accelerate(model)
         self.budget = int(gigabytes * 1e9)
         self.used = 0
         self.full = False
         """Whether something that is expected to be used again had to be dropped."""
         self._kept: OrderedDict[Hashable, Features] = OrderedDict()
-        self._file = FeatureFile(limit=file_gigabytes * 1e9 if self.budget else 0, folder=folder)
+        self._file = FeatureFile(limit=file_gigabytes * 1e9 if self.budget else 0)
         self._filed: dict[Hashable, Features] = {}
         self._uses: Counter[Hashable] = Counter()
         self._lock = threading.Lock()
@@ -83,12 +75,10 @@ class FeatureCache:
         return found
 
     def _find(self, key: Hashable) -> Features | None:
-        found = self._kept.get(key)
-        if found is None and key in self._filed:
-            found = {name: f.to(self.model.device) for name, f in self._filed[key].items()}
-        if found is not None:
-            self._touch(key)
-        return found
+        if not self.holds(key):
+            return None
+        self._touch(key)
+        return self._kept.get(key) or {name: f.to(self.model.device) for name, f in self._filed[key].items()}
 
     def _keep(self, key: Hashable, features: Features) -> None:
         if nbytes(features) > self.budget:
@@ -112,13 +102,11 @@ class FeatureCache:
             self._kept.move_to_end(key, last=not last_use)
 
     def _move_to_file(self, key: Hashable, features: Features) -> None:
-        if not self._uses[key] or key in self._filed:
-            return
-        filed = self._file.put(features)
-        if filed is None:
-            self.full = True
-        else:
-            self._filed[key] = filed
+        if self._uses[key] and key not in self._filed:
+            if filed := self._file.put(features):
+                self._filed[key] = filed
+            else:
+                self.full = True
 
 
 def nbytes(features: Features) -> int:

@@ -7,7 +7,6 @@ so that nothing is left behind even by a process that is killed.
 from __future__ import annotations
 
 import errno
-import math
 import mmap
 import tempfile
 import weakref
@@ -35,8 +34,7 @@ class FeatureFile:
     def __init__(self, *, limit: float, folder: Path | None = None) -> None:
         self.limit, self.folder = limit, folder
         self.used = 0
-        self._file: IO[bytes] | None = None
-        self._map: mmap.mmap | None = None
+        self._segment: tuple[IO[bytes], mmap.mmap] | None = None
         self._end = 0
 
     def put(self, features: Features) -> Features | None:
@@ -47,48 +45,44 @@ class FeatureFile:
         if self.used + size > self.limit:
             return None
         try:
-            start = self._make_room(size)
-            return {n: self._write(t, start + int(at)) for (n, t), at in zip(tensors.items(), offsets, strict=False)}
+            file, mapped = self._room_for(size)
+            places = zip(tensors.items(), (offsets + self._end).tolist(), strict=False)
+            self._end += size
+            self.used += size
+            return {name: _write(file, mapped, tensor, start) for (name, tensor), start in places}
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             self.limit = self.used  # the disk is full: no more is tried
             return None
 
-    def _make_room(self, size: int) -> int:
-        """Where in the current segment `size` bytes start; a new segment (a file of its own) where they do not fit."""
-        if self._file is None or self._end + size > SEGMENT:
-            if self._file is not None:
-                self._file.close()  # its views stay
-            self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 closed when the next one is needed
-            weakref.finalize(self, self._file.close)  # or when nobody can write any more
-            self._file.truncate(max(SEGMENT, size))
-            self._map = mmap.mmap(self._file.fileno(), max(SEGMENT, size))
+    def _room_for(self, size: int) -> tuple[IO[bytes], mmap.mmap]:
+        """The current segment; a new one (a file of its own) where `size` bytes do not fit."""
+        if self._segment is None or self._end + size > SEGMENT:
+            if self._segment is not None:
+                self._segment[0].close()  # its views stay
+            file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 closed when the next one is needed
+            weakref.finalize(self, file.close)  # or when nobody can write any more
+            file.truncate(max(SEGMENT, size))
+            self._segment = file, mmap.mmap(file.fileno(), max(SEGMENT, size))
             self._end = 0
-        start = self._end
-        self._end += size
-        self.used += size
-        return start
+        return self._segment
 
-    def _write(self, tensor: Tensor, start: int) -> Tensor:
-        assert self._file is not None
-        assert self._map is not None
-        if not tensor.numel():
-            return tensor
-        flat = tensor.as_strided((tensor.numel(),), (1,))
-        # written, not copied into the mapping: a full disk is then an error, not the end of the process
-        self._file.seek(start)
-        self._file.write(flat.view(torch.uint8).numpy().data)
-        self._file.flush()
-        mapped = torch.frombuffer(self._map, dtype=tensor.dtype, count=tensor.numel(), offset=start)
-        return mapped.as_strided(tensor.shape, tensor.stride())
+
+def _write(file: IO[bytes], mapped: mmap.mmap, tensor: Tensor, start: int) -> Tensor:
+    if not tensor.numel():
+        return tensor
+    flat = tensor.as_strided((tensor.numel(),), (1,))
+    # written, not copied into the mapping: a full disk is then an error, not the end of the process
+    file.seek(start)
+    file.write(flat.view(torch.uint8).numpy().data)
+    file.flush()
+    view = torch.frombuffer(mapped, dtype=tensor.dtype, count=tensor.numel(), offset=start)
+    return view.as_strided(tensor.shape, tensor.stride())
 
 
 def dense(tensor: Tensor) -> Tensor:
     """The tensor itself if its elements fill their memory in whatever order, else a contiguous copy."""
-    expected = 1
-    for stride, size in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1):
-        if stride != expected:
-            return tensor.contiguous()
-        expected *= size
-    return tensor if expected == math.prod(tensor.shape) else tensor.contiguous()
+    # torch gives a new tensor the order of such a one, and of no other
+    kept = torch.empty_like(tensor, device="meta").stride() == tensor.stride()
+    return tensor if kept else tensor.contiguous()

@@ -57,7 +57,6 @@ class FeatureStore:
         }
         text = json.dumps(depends, indent=2, sort_keys=True)
         self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "depends.json") as work:
             work.write_text(text)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -78,22 +80,18 @@ class TrainingFeatures:
         total = sum(len(keys) for keys in wanted.values())
         images = _Images(self.dataset, wanted, self._store)
         loader = make_loader(images, [[n] for n in range(len(images))], workers=workers)
-        done = self._extracted(loader)
-        try:
-            for key, features in progress(done, "extracting features", total):
+        with closing(self._extracted(loader)) as extracted:
+            for key, features in progress(extracted, "extracting features", total):
                 self._keep(key, features, total, folder)
-        finally:
-            done.close()
 
     def batches(self, sampler: GlobalSampler) -> Iterator[FeatureBatch]:
         """The sampler's batches from what was extracted."""
-        for numbers in sampler:
-            yield self._batch(numbers)
+        return map(self._batch, sampler)
 
     def _wanted(self, sampler: GlobalSampler) -> dict[int, set[Key]]:
         """By image, so that each is loaded once."""
         wanted: dict[int, set[Key]] = {}
-        for g in (g for numbers in sampler for g in numbers):
+        for g in chain.from_iterable(sampler):
             spec = self.episodes.spec(g)
             for slot, (i, view) in enumerate(zip((spec.query, *spec.support), self._views(g), strict=True)):
                 as_query = slot == 0 or self.model.masks_features
@@ -102,23 +100,23 @@ class TrainingFeatures:
                     wanted.setdefault(i, set()).add(key)
         return dict(sorted(wanted.items()))
 
-    def _extracted(self, loader: Iterable[_Loaded]) -> Generator[tuple[Key, Features], None, None]:
+    def _extracted(self, loader: Iterable[list[_Input]]) -> Generator[tuple[Key, Features], None, None]:
         """Features by key; labels are kept on the way."""
 
-        def inputs() -> Iterator[tuple[Key, Tensor | Features, ImageLabels]]:
-            for views, stored in loader:
-                for i, view, image, received in views:
-                    # a loader process's tensors hold an open file each; copies do not
-                    labels = replace(received, local=received.local.clone())
-                    self._labels[i, view] = labels
+        def inputs() -> Iterator[_Input]:
+            for key, given, labels in chain.from_iterable(loader):
+                # a loader process's tensors hold an open file each; copies do not
+                view = key[1], key[-1]
+                if view not in self._labels:
+                    self._labels[view] = replace(labels, local=labels.local.clone())
                     self.used += labels.local.numel()
-                    for key, found in stored[view].items():
-                        yield key, image if found is None else {n: f.clone() for n, f in found.items()}, labels
+                copied = given if isinstance(given, Tensor) else {name: f.clone() for name, f in given.items()}
+                yield key, copied, self._labels[view]
 
         return in_lanes(self._extract, inputs(), lanes=lanes_for(self.model.device))
 
     @torch.no_grad()
-    def _extract(self, item: tuple[Key, Tensor | Features, ImageLabels]) -> tuple[Key, Features]:
+    def _extract(self, item: _Input) -> tuple[Key, Features]:
         key, given, labels = item
         if not isinstance(given, Tensor):
             return key, given
@@ -139,11 +137,15 @@ class TrainingFeatures:
             self._kept[key] = features
             self.used += size
             return
-        if self._file is None:
-            self._file = _new_file(folder, size * total - self.budget)
-        filed = self._file.put(features)
-        if filed is None:
-            raise _no_room(folder, size * total - self.budget)
+        needed, place = size * total - self.budget, folder or Path(tempfile.gettempdir())
+        if self._file is None and needed <= (free := shutil.disk_usage(place).free):
+            self._file = FeatureFile(limit=free, folder=place)
+        filed = self._file and self._file.put(features)
+        if not filed:
+            raise DataError(
+                f"the frozen features need about {needed / 1e9:.0f} GB more than train.cache_gb, and the disk of"
+                f" {place} has no room for them; set train.cache_features=false"
+            )
         self._kept[key] = filed
 
     def _batch(self, numbers: Iterable[int]) -> FeatureBatch:
@@ -155,12 +157,11 @@ class TrainingFeatures:
             supports.append([self._support(i, c, v) for i, v in zip(spec.support, views, strict=True)])
             maps.append(self.dataset.class_maps(self._labels[spec.query, view], c))
             classes.append(c)
-        count, shots = len(classes), self.episodes.shots
-        labels = torch.stack(maps)
+        labels, shots = torch.stack(maps), self.episodes.shots
         episode = Episode(
-            query_image=torch.empty(count, 3, 0, 0),
-            support_images=torch.empty(count, shots, 3, 0, 0),
-            support_masks=torch.empty(count, shots, 0, 0),
+            query_image=torch.empty(len(classes), 3, 0, 0),
+            support_images=torch.empty(len(classes), shots, 3, 0, 0),
+            support_masks=torch.empty(len(classes), shots, 0, 0),
             class_id=torch.tensor(classes),
             base_index=torch.tensor([self.dataset.fold.base_index(c) for c in classes]),
             query_mask=labels[:, 0],
@@ -179,12 +180,12 @@ class TrainingFeatures:
         return rng.integers(0, self.views, 1 + self.episodes.shots).tolist()
 
 
-_Loaded = tuple[list[tuple[int, int, Tensor, ImageLabels]], dict[int, dict[Key, Features | None]]]
-"""Per view: image number, view, image (3, S, S) and labels; and by view, per key, what the store holds of it."""
+_Input = tuple[Key, Tensor | Features, ImageLabels]
+"""A key with the view's image (3, S, S), or with what the store holds of it, and the view's labels."""
 
 
-class _Images(Dataset[_Loaded]):
-    """Number of a wanted image -> its views, and what is stored of them; a view that is stored whole is not loaded."""
+class _Images(Dataset[list[_Input]]):
+    """Number of a wanted image -> the inputs of its keys; a view that is stored whole is not loaded."""
 
     def __init__(self, dataset: EpisodeDataset, wanted: dict[int, set[Key]], store: FeatureStore | None) -> None:
         self.dataset, self.wanted, self.store = dataset, list(wanted.items()), store
@@ -192,38 +193,14 @@ class _Images(Dataset[_Loaded]):
     def __len__(self) -> int:
         return len(self.wanted)
 
-    def __getitem__(self, n: int) -> _Loaded:
+    def __getitem__(self, n: int) -> list[_Input]:
         i, keys = self.wanted[n]
-        stored: dict[int, dict[Key, Features | None]] = {}
-        labels: dict[int, ImageLabels] = {}
-        for key in sorted(keys):
-            found = None if self.store is None else self.store.get(key)
-            stored.setdefault(key[-1], {})[key] = None if found is None else found[0]
-            if found is not None:
-                labels[key[-1]] = found[1]
-        missing = [view for view, of_view in stored.items() if None in of_view.values()]
-        loaded = self.dataset.load_views(i, missing)
-        views = [
-            (i, view, *loaded[view]) if view in loaded else (i, view, torch.empty(0), labels[view])
-            for view in sorted(stored)
-        ]
-        return views, stored
+        stored = {key: self.store.get(key) if self.store else None for key in sorted(keys)}
+        loaded = self.dataset.load_views(i, {key[-1] for key, kept in stored.items() if kept is None})
+        found = {key: kept or loaded[key[-1]] for key, kept in stored.items()}
+        return [(key, given, labels) for key, (given, labels) in found.items()]
 
     @staticmethod
-    def collate(items: list[_Loaded]) -> _Loaded:
+    def collate(items: list[list[_Input]]) -> list[_Input]:
         """One image is a batch."""
         return items[0]
-
-
-def _new_file(folder: Path | None, needed: int) -> FeatureFile:
-    free = shutil.disk_usage(folder or tempfile.gettempdir()).free
-    if needed > free:
-        raise _no_room(folder, needed)
-    return FeatureFile(limit=free, folder=folder)
-
-
-def _no_room(folder: Path | None, needed: int) -> DataError:
-    return DataError(
-        f"the frozen features need about {needed / 1e9:.0f} GB more than train.cache_gb, and the disk of"
-        f" {folder or tempfile.gettempdir()} has no room for them; set train.cache_features=false"
-    )

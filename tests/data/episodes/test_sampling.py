@@ -266,8 +266,8 @@ def test_protocol_records() -> None:
         assert record["repeats"] == len(record["seeds"])
         assert all(value is not None for key, value in record.items() if key != "input_size")
     pascal, coco = (get_protocol("hdmnet", dataset=dataset) for dataset in ("pascal5i", "coco20i"))
-    assert (pascal.episodes, pascal.input_size, pascal.repeats) == (1000, 473, 10)
-    assert (coco.episodes, coco.input_size, coco.repeats) == (10000, 633, 10)
+    assert (pascal.episodes, pascal.input_size, len(pascal.seeds)) == (1000, 473, 10)
+    assert (coco.episodes, coco.input_size, len(coco.seeds)) == (10000, 633, 10)
     assert get_protocol("fewseg", dataset="x").seeds == (0, 1, 2, 3, 4)
     with pytest.raises(UsageError, match="unknown protocol 'voc'; choose fewseg, hdmnet"):
         get_protocol("voc", dataset="pascal5i")

@@ -15,7 +15,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,45 +46,33 @@ class CocoFile:
             raise DataError(f"the annotation file {path} is missing")
         if not path.stat().st_size:
             raise DataError(f"the annotation file {path} is empty")
-
-    @cached_property
-    def class_names(self) -> tuple[str, ...]:
+        self.mark = fingerprint([path], VERSION, root=root)
+        """Fingerprint of the annotation file."""
+        found = cached_arrays(lambda: _catalogue(path), root=root, key=f"{key}-catalogue", mark=self.mark)
+        self.class_names: tuple[str, ...] = tuple(found["names"].tolist())
         """Names of class ids 1..N."""
-        return tuple(self._catalogue["names"].tolist())
-
-    @cached_property
-    def files(self) -> tuple[str, ...]:
+        self.files: tuple[str, ...] = tuple(found["files"].tolist())
         """Every image's `file_name`, in the file's order."""
-        return tuple(self._catalogue["files"].tolist())
-
-    @cached_property
-    def sizes(self) -> NDArray[np.int32]:
-        """(images, 2): every image's height and width."""
-        return self._catalogue["sizes"]
+        self._sizes, self._first, self._parts = found["sizes"], found["first"], found["parts"]
 
     def labels(self, i: int) -> NDArray[np.uint8]:
         """The (H, W) label map of image `i`: its instances drawn in the order of their annotations, crowds included."""
         with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            drawn = _draw(text, self._sizes_and_parts(i), where=f"{self.path}, image {self.files[i]}")
+            drawn = _draw(text, self._size_and_parts(i), where=f"{self.path}, image {self.files[i]}")
         return np.ascontiguousarray(drawn)
 
     def classes_of(self, i: int) -> list[int]:
         """The class ids of image `i`'s annotations, each once, in their order."""
-        return list(dict.fromkeys(self._sizes_and_parts(i)[1][:, 0].tolist()))
+        return list(dict.fromkeys(self._size_and_parts(i)[1][:, 0].tolist()))
 
     def index(self, ids: Sequence[str], progress: Silent) -> SourceIndex:
         """How many pixels of which class every image holds; counted by one process per processor."""
         mark = f"{self.mark} {fingerprint([], tuple(ids), root=Path())}"
         return cached_index(ids, lambda: self._counts(progress), root=self.root, key=f"{self.key}-index", mark=mark)
 
-    @cached_property
-    def mark(self) -> str:
-        """Fingerprint of the annotation file."""
-        return fingerprint([self.path], VERSION, root=self.root)
-
     def _counts(self, progress: Silent) -> NDArray[np.int64]:
         """(images, 1 + N) counts, made chunk by chunk."""
-        images = [self._sizes_and_parts(i) for i in range(len(self.files))]
+        images = [self._size_and_parts(i) for i in range(len(self.files))]
         chunks = [images[first : first + _CHUNK] for first in range(0, len(images), _CHUNK)]
         count = partial(_count, str(self.path), len(self.class_names))
         if len(chunks) <= 2:
@@ -93,21 +81,22 @@ class CocoFile:
         pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context)
         return np.concatenate(list(in_parallel(count, chunks, progress, "drawing annotations", pool=pool)))
 
-    def _sizes_and_parts(self, i: int) -> tuple[tuple[int, int], NDArray[np.int64]]:
-        """(height, width) of an image, and (n, 3) of its annotations: class id, begin and end in the file."""
-        first, last = self._catalogue["first"][i : i + 2]
-        return (int(self.sizes[i, 0]), int(self.sizes[i, 1])), self._catalogue["parts"][first:last]
+    def size(self, i: int) -> tuple[int, int]:
+        """Height and width of image `i`."""
+        height, width = self._sizes[i].tolist()
+        return height, width
 
-    @cached_property
-    def _catalogue(self) -> dict[str, NDArray[Any]]:
-        return cached_arrays(lambda: _catalogue(self.path), root=self.root, key=f"{self.key}-catalogue", mark=self.mark)
+    def _size_and_parts(self, i: int) -> tuple[tuple[int, int], NDArray[np.int64]]:
+        """(height, width) of an image, and (n, 3) of its annotations: class id, begin and end in the file."""
+        first, last = self._first[i : i + 2]
+        return self.size(i), self._parts[first:last]
 
 
 def _catalogue(path: Path) -> dict[str, NDArray[Any]]:
     """Names, file names, sizes, and every annotation's class and place, grouped by image in the file's order."""
     categories: list[dict[str, Any]] = []
     images: list[tuple[int, str, int, int]] = []
-    owners, kinds, places = array("q"), array("q"), array("q")
+    annotations = array("q")  # of each its image, its category, begin and end
     for key, value, begin, end in _walk(path):
         try:
             if key == "categories":
@@ -115,9 +104,7 @@ def _catalogue(path: Path) -> dict[str, NDArray[Any]]:
             elif key == "images":
                 images.append((value["id"], value["file_name"], value["height"], value["width"]))
             elif key == "annotations" and value.get("segmentation"):
-                owners.append(value["image_id"])
-                kinds.append(value["category_id"])
-                places.extend((begin, end))
+                annotations.extend((value["image_id"], value["category_id"], begin, end))
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"{path}: an entry of {key!r} at byte {begin} lacks {error}; is it COCO's format?"
@@ -135,9 +122,10 @@ def _catalogue(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} has {len(categories)} categories; at most {MOST_CLASSES} are possible")
     if sizes.min() < 1 or int(sizes.astype(np.int64).prod(1).max()) > MOST_PIXELS:
         raise DataError(f"{path}: an image has no pixels, or more than {MOST_PIXELS / 1e6:.0f} million")
-    class_of = _lookup(path, np.array(kinds, np.int64), known[0], "category_id") + 1
-    image_of = _lookup(path, np.array(owners, np.int64), known[1], "image_id")
-    parts = np.column_stack([class_of, np.array(places, np.int64).reshape(-1, 2)])
+    image_ids, category_ids, begins, ends = np.array(annotations, np.int64).reshape(-1, 4).T
+    class_of = _lookup(path, category_ids, known[0], "category_id") + 1
+    image_of = _lookup(path, image_ids, known[1], "image_id")
+    parts = np.column_stack([class_of, begins, ends])
     return {
         "names": names,
         "files": np.array([str(image[1]) for image in images]),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fewseg.data.annotations.shapes import AnnotatedPhoto, Shape, Size
+from fewseg.data.annotations.shapes import AnnotatedPhoto, Shape
 from fewseg.data.images import SUFFIXES, read_image
 from fewseg.errors import DataError
 
@@ -22,20 +20,12 @@ def read_cvat_masks(root: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPh
     if not masks:
         raise DataError(f"{root / 'SegmentationClass'} holds no masks; unpack CVAT's 'Segmentation mask 1.1' export")
     for path in masks:
-        pixels = _codes(np.asarray(read_image(path)))
+        pixels = np.asarray(read_image(path)).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
         present = set(np.unique(pixels).tolist())
-        shapes = [Shape(n, partial(_where, pixels, code)) for code, n in names.items() if code in present]
+        shapes = [Shape(n, lambda _, p=pixels, c=code: p == c) for code, n in names.items() if code in present]
         if shapes:
             photo = _photo(path.relative_to(root / "SegmentationClass").with_suffix(""), folders, root)
             yield AnnotatedPhoto(photo, (pixels.shape[0], pixels.shape[1]), shapes)
-
-
-def _where(pixels: NDArray[np.int32], code: int, size: Size) -> NDArray[np.bool_]:
-    return pixels == code
-
-
-def _codes(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
-    return rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
 
 
 def _colours(file: Path) -> dict[int, str]:
@@ -62,8 +52,6 @@ def _colours(file: Path) -> dict[int, str]:
 
 def _photo(stem: Path, folders: Sequence[Path], root: Path) -> Path:
     for base in [folder / name for folder in folders for name in dict.fromkeys((stem, Path(stem.name)))]:
-        if not base.parent.is_dir():
-            continue
         for path in sorted(base.parent.glob(f"{glob.escape(base.name)}.*")):
             if path.suffix.lower() in SUFFIXES:
                 return path

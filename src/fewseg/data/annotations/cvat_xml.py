@@ -58,30 +58,27 @@ def _shape(element: Any) -> Shape | None:
     given = element.attrib
     turned = float(given.get("rotation", 0))
     if element.tag == "polygon":
-        draw = partial(shapes.polygon, [[float(v) for v in pair.split(",")] for pair in given["points"].split(";")])
+        outline = [[float(v) for v in pair.split(",")] for pair in given["points"].split(";")]
     elif element.tag == "box":
-        sides = (float(given[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
-        draw = partial(shapes.polygon, shapes.rectangle(*sides, turned=turned))
+        outline = shapes.rectangle(*(float(given[side]) for side in ("xtl", "ytl", "xbr", "ybr")), turned=turned)
     elif element.tag == "ellipse":
-        numbers = (float(given[key]) for key in ("cx", "cy", "rx", "ry"))
-        draw = partial(shapes.polygon, shapes.ellipse(*numbers, turned=turned))
+        outline = shapes.ellipse(*(float(given[key]) for key in ("cx", "cy", "rx", "ry")), turned=turned)
     elif element.tag == "mask":
-        runs = np.array(given["rle"].split(","), np.int64)
-        place = {key: int(given[key]) for key in ("left", "top", "width", "height")}
-        draw = partial(_mask, runs, place)
+        box = (int(given[key]) for key in ("left", "top", "width", "height"))
+        return Shape(given["label"], partial(_mask, np.array(given["rle"].split(","), np.int64), *box))
     else:
         return None
-    return Shape(given["label"], draw)
+    return Shape(given["label"], partial(shapes.polygon, outline))
 
 
-def _mask(runs: NDArray[np.int64], place: dict[str, int], size: Size) -> NDArray[np.bool_]:
+def _mask(runs: NDArray[np.int64], left: int, top: int, width: int, height: int, size: Size) -> NDArray[np.bool_]:
     """Lengths of background and foreground in turn, row by row in the mask's box."""
-    pixels = place["width"] * place["height"]
-    if place["width"] < 1 or not 0 < pixels <= MOST_PIXELS:
-        raise ValueError(f"its box is {place['width']} x {place['height']}")
+    pixels = width * height
+    if width < 1 or not 0 < pixels <= MOST_PIXELS:
+        raise ValueError(f"its box is {width} x {height}")
     if (runs < 0).any() or (runs > pixels).any() or runs.sum() > pixels:  # the second: a sum that overflows
         raise ValueError(f"its runs are longer than its box of {pixels} pixels")
     flat = np.zeros(pixels, bool)
     filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     flat[: len(filled)] = filled
-    return shapes.pasted(flat.reshape(place["height"], place["width"]), place["left"], place["top"], size)
+    return shapes.pasted(flat.reshape(height, width), left, top, size)

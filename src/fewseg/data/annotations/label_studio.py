@@ -64,8 +64,8 @@ def read_label_studio_png(folder: Path, folders: Sequence[Path]) -> Iterator[Ann
             raise DataError(f"{exports[0]} does not have task {task}, of which {folder} has masks; export it again")
         files = annotations[min(annotations)]
         photo = find_photo(addresses[task], folders, export=exports[0])
-        size = read_mask(files[0][1]).shape
-        yield AnnotatedPhoto(photo, (size[0], size[1]), [Shape(label, partial(_png, path)) for label, path in files])
+        height, width = read_mask(files[0][1]).shape
+        yield AnnotatedPhoto(photo, (height, width), [Shape(label, partial(_png, path)) for label, path in files])
 
 
 def _png(path: Path, size: Size) -> NDArray[np.bool_]:
@@ -100,20 +100,19 @@ def _shapes(result: dict[str, Any], file: Path) -> Iterable[Shape]:
     if result.get("image_rotation"):
         raise DataError(f"{file}: a region was drawn on a rotated photo; rotate it back in Label Studio, export again")
     wide, high = result["original_width"] / 100, result["original_height"] / 100
+    turned = value.get("rotation", 0)
     if "rle" in value:
         draw = partial(_brush, value["rle"])
     elif "points" in value:
         draw = partial(shapes.polygon, [[x * wide, y * high] for x, y in value["points"]])
     elif "radiusX" in value:
         radii = value["radiusX"] * wide, value["radiusY"] * high
-        outline = shapes.ellipse(value["x"] * wide, value["y"] * high, *radii, turned=value.get("rotation", 0))
-        draw = partial(shapes.polygon, outline)
+        draw = partial(shapes.polygon, shapes.ellipse(value["x"] * wide, value["y"] * high, *radii, turned=turned))
     elif "width" in value and "height" in value:
         left, top = value["x"] * wide, value["y"] * high
         right, bottom = left + value["width"] * wide, top + value["height"] * high
-        turned = value.get("rotation", 0)  # about the box's first corner
-        outline = shapes.rectangle(left, top, right, bottom, turned=turned, about=(left, top))
-        draw = partial(shapes.polygon, outline)
+        # turned about the box's first corner
+        draw = partial(shapes.polygon, shapes.rectangle(left, top, right, bottom, turned=turned, about=(left, top)))
     else:
         return []
     return [Shape(str(label), draw) for label in labels]

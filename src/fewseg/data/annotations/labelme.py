@@ -76,8 +76,7 @@ def _shape(shape: dict[str, Any]) -> Shape:
 
 
 def _discs(points: list[list[float]], size: Size) -> NDArray[np.bool_]:
-    masks = [shapes.polygon(shapes.ellipse(x, y, _POINT, _POINT), size) for x, y in points]
-    return np.logical_or.reduce(masks)
+    return np.logical_or.reduce([shapes.polygon(shapes.ellipse(x, y, _POINT, _POINT), size) for x, y in points])
 
 
 def _mask(encoded: str, points: list[list[float]], size: Size) -> NDArray[np.bool_]:

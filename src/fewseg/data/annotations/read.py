@@ -43,20 +43,16 @@ def load_supports(
     """
     export = Path(path)
     found: dict[str, tuple[list[Any], list[Any]]] = {}
-    seen: set[str] = set()
     for photo in _photos(export, photo_folders(export, None if photos is None else Path(photos))):
-        labels = dict.fromkeys(shape.label for shape in photo.shapes)
-        seen |= labels.keys()
-        for label in labels:
+        for label in dict.fromkeys(shape.label for shape in photo.shapes):
             pair = found.setdefault(label, ([], []))
             if (classes is None or label in classes) and (shots is None or len(pair[0]) < shots):
                 mask = photo.mask(label)
                 if mask.any():
                     pair[0].append(photo.image)
                     pair[1].append(mask)
-    if absent := [name for name in classes or () if name not in seen]:
-        known = ", ".join(sorted(seen)) or "none"
-        raise UsageError(f"{export} has no class {absent[0]!r}; it has {known}")
+    if absent := [name for name in classes or () if name not in found]:
+        raise UsageError(f"{export} has no class {absent[0]!r}; it has {', '.join(sorted(found)) or 'none'}")
     chosen = {name: found[name] for name in (classes or sorted(found)) if found[name][0]}
     if not chosen:
         raise DataError(f"{export} has no annotated areas{' of ' + ', '.join(classes) if classes else ''}")

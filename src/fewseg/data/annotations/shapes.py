@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
@@ -47,8 +47,7 @@ def read_json(file: Path) -> Any:
         raise DataError(f"{file} is no valid JSON ({error}); it may be cut off: export it again") from error
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """One annotated region."""
 
     label: str
@@ -135,8 +134,6 @@ def pasted(part: NDArray[Any], left: int, top: int, size: Size) -> NDArray[np.bo
     mask = np.zeros(size, bool)
     x0, y0 = max(left, 0), max(top, 0)
     inside = part[y0 - top : max(size[0] - top, 0), x0 - left : max(size[1] - left, 0)]
-    if not inside.size:
-        return mask
     mask[y0 : y0 + inside.shape[0], x0 : x0 + inside.shape[1]] = inside
     return mask
 

@@ -44,14 +44,6 @@ class EpisodeList:
     class_names: tuple[str, ...]
     """Names of class ids 1..N."""
 
-    @classmethod
-    def of(
-        cls, source: ImageSource, specs: Iterable[EpisodeSpec], *, fold: int, shots: int, protocol: str, seed: int
-    ) -> EpisodeList:
-        """The list of these episodes of a source."""
-        ids, names = source.index.ids, source.class_names
-        return cls(source.name, source.subset, fold, shots, protocol, seed, tuple(specs), ids, names)
-
     def __len__(self) -> int:
         return len(self.specs)
 
@@ -85,7 +77,8 @@ class EpisodeList:
         fold, shots, seed = (_number(f"{path}, line 1", key, header[key]) for key in ("fold", "shots", "seed"))
         rows = [(n, row) for n, row in enumerate(lines, 1) if row.strip() and not row.startswith("#")]
         specs = _read_rows(path, rows, source, shots, lacking=is_generalised(header["protocol"]))
-        episodes = cls.of(source, specs, fold=fold, shots=shots, protocol=header["protocol"], seed=seed)
+        drawn = fold, shots, header["protocol"], seed
+        episodes = cls(source.name, source.subset, *drawn, tuple(specs), source.index.ids, source.class_names)
         if header["sha256"] not in ("", episodes.sha256):
             raise DataError(
                 f"{path} was changed after it was saved: its sha256 is {episodes.sha256[:12]}, not"
@@ -95,11 +88,8 @@ class EpisodeList:
 
 
 def _read_header(path: str | Path, lines: Iterable[str]) -> dict[str, str]:
-    header = {"sha256": ""}
-    for line in lines:
-        if line.startswith("#"):
-            key, _, value = line[1:].partition(":")
-            header[key.strip()] = value.strip()
+    pairs = (line[1:].partition(":") for line in lines if line.startswith("#"))
+    header = {"sha256": ""} | {key.strip(): value.strip() for key, _, value in pairs}
     if missing := [key for key in _HEADER if key not in header]:
         raise DataError(
             f"{path} is no episode list: it has no line '# {missing[0]}: ...'; make one with fewseg data episodes"

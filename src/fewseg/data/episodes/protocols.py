@@ -51,14 +51,9 @@ class EvaluationProtocol:
     novel_in_training: str = "drop"
     """What the method's own training does with images that hold novel classes; for the record."""
 
-    @property
-    def repeats(self) -> int:
-        """How often the episodes are drawn anew; one per seed."""
-        return len(self.seeds)
-
     def as_dict(self) -> dict[str, Any]:
         """All fields, JSON-able."""
-        return asdict(self) | {"seeds": list(self.seeds), "repeats": self.repeats}
+        return asdict(self) | {"seeds": list(self.seeds), "repeats": len(self.seeds)}
 
 
 PROTOCOLS = (
@@ -93,13 +88,15 @@ def is_generalised(name: str) -> bool:
 
 
 def _paper(name: str, *, coco: bool) -> EvaluationProtocol:
+    # PFENet's and BAM's: the picture is padded to the square and scored with the padding
+    padded: dict[str, Any] = {"input_size": 641 if coco else 473, "resize": "pad", "scored_at": "padded_square"}
     match name:
         case "hdmnet":
             return EvaluationProtocol(name, 10000 if coco else 1000, paper_seeds(10), input_size=633 if coco else 473)
         case "bam":
-            return _padded(name, 1000, paper_seeds(5), coco=coco)
+            return EvaluationProtocol(name, 1000, paper_seeds(5), **padded)
         case "pfenet":
-            return _padded(name, 20000 if coco else 5000, (321,), coco=coco, novel_in_training="background")
+            return EvaluationProtocol(name, 20000 if coco else 5000, (321,), novel_in_training="background", **padded)
         case "hsnet":
             return EvaluationProtocol(
                 name,
@@ -119,9 +116,3 @@ def _paper(name: str, *, coco: bool) -> EvaluationProtocol:
 def paper_seeds(repeats: int) -> tuple[int, ...]:
     """The seeds that BAM and HDMNet evaluate with: integers in [0, 999] drawn by NumPy's legacy generator, seed 123."""
     return tuple(np.random.RandomState(123).randint(0, 1000, repeats).tolist())
-
-
-def _padded(name: str, episodes: int, seeds: tuple[int, ...], *, coco: bool, **rules: Any) -> EvaluationProtocol:
-    """PFENet's and BAM's: the picture is padded to the square and scored with the padding."""
-    size = 641 if coco else 473
-    return EvaluationProtocol(name, episodes, seeds, input_size=size, resize="pad", scored_at="padded_square", **rules)

@@ -7,6 +7,7 @@ generator of its own, so that the number of workers changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -39,6 +40,7 @@ def training_images(source: ImageSource, fold: Fold, *, novel: str = "drop") -> 
     return np.flatnonzero(kept)
 
 
+@dataclass(eq=False)
 class TrainingEpisodes:
     """What to train on: a query image, one of its classes, and supports.
 
@@ -49,32 +51,28 @@ class TrainingEpisodes:
     A share of `negatives` has supports of a class that the query does not hold: nothing is to be found there.
     """
 
-    def __init__(
-        self,
-        source: ImageSource,
-        fold: Fold,
-        *,
-        shots: int = 1,
-        seed: int = 0,
-        novel: str = "drop",
-        draw: str = "image",
-        negatives: float = 0.0,
-    ) -> None:
-        check_choice("train.draw", draw, DRAWS)
-        if not 0 <= negatives <= 1:
-            raise UsageError(f"train.negatives={negatives} is a share of the episodes; give 0 to 1")
-        self.images = training_images(source, fold, novel=novel)
-        self.shots, self.seed, self.draw, self.negatives = shots, seed, draw, negatives
-        self._index, self._min_pixels = source.index, source.min_pixels
-        every = {c: source.index.images_of(c, min_pixels=self._min_pixels) for c in fold.base}
-        pools = {c: np.intersect1d(self.images, images) for c, images in every.items()}
-        self._pools = {c: pool for c, pool in pools.items() if len(pool)}
+    source: ImageSource
+    fold: Fold
+    _: KW_ONLY
+    shots: int = 1
+    seed: int = 0
+    novel: str = "drop"
+    draw: str = "image"
+    negatives: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("train.draw", self.draw, DRAWS)
+        if not 0 <= self.negatives <= 1:
+            raise UsageError(f"train.negatives={self.negatives} is a share of the episodes; give 0 to 1")
+        source, fold, least = self.source, self.fold, self.source.min_pixels
+        self.images = training_images(source, fold, novel=self.novel)
         if not len(self.images):
-            raise DataError(
-                f"{source.name} has no training image for fold {fold.index} (novel={novel}, {len(fold.base)} base)"
-            )
+            kept = f"novel={self.novel}, {len(fold.base)} base"
+            raise DataError(f"{source.name} has no training image for fold {fold.index} ({kept})")
+        pools = {c: np.intersect1d(self.images, source.index.images_of(c, min_pixels=least)) for c in fold.base}
+        self._pools = {c: pool for c, pool in pools.items() if len(pool)}
         remedy = "Give fewer shots, or novel=background, which keeps images with novel classes"
-        _check_pools(source, self._pools, shots, least=self._min_pixels, remedy=remedy)
+        _check_pools(source, self._pools, self.shots, least=least, remedy=remedy)
 
     def __len__(self) -> int:
         """Episodes per epoch: one for every training image."""
@@ -89,12 +87,12 @@ class TrainingEpisodes:
         else:
             epoch, position = divmod(g, len(self))
             query = int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
-            present = self._index.classes_in(query, min_pixels=self._min_pixels)
+            present = self.source.index.classes_in(query, min_pixels=self.source.min_pixels)
             class_id = int(rng.choice([c for c in present if c in self._pools]))
         if self.negatives and rng.random() < self.negatives:
-            absent = [c for c in self._pools if not self._index.counts[query, c]]
+            absent = [c for c in self._pools if not self.source.index.counts[query, c]]
             class_id = int(rng.choice(absent)) if absent else class_id
-        return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots))
+        return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots, False))
 
 
 @lru_cache(maxsize=4)
@@ -121,15 +119,16 @@ def sample_episodes(
     if not chosen:
         raise UsageError(f"no class to draw episodes of: fold {fold.index} has {len(fold.held_out)} held-out classes")
     least = 1 if protocol.support == "any_pixel" else source.min_pixels
-    pools = {c: source.index.images_of(c, min_pixels=least) for c in chosen}
+    pools = {c: source.index.images_of(c, min_pixels=least) for c in sorted(chosen)}
     _check_pools(source, pools, shots, least=least, remedy="Give fewer shots, or another fold")
     draw, repeats = _DRAWS[protocol.query](source, pools, protocol, seed), protocol.support == "with_repeats"
     specs = []
     for e in range(protocol.episodes if episodes is None else episodes):
         rng = default_rng([seed, _DRAW, e])
         query, class_id = draw(rng, e)
-        specs.append(EpisodeSpec(query, class_id, _supports(rng, pools[class_id], query, shots, repeats=repeats)))
-    return EpisodeList.of(source, specs, fold=fold.index, shots=shots, protocol=protocol.name, seed=seed)
+        specs.append(EpisodeSpec(query, class_id, _supports(rng, pools[class_id], query, shots, repeats)))
+    drawn = fold.index, shots, protocol.name, seed
+    return EpisodeList(source.name, source.subset, *drawn, tuple(specs), source.index.ids, source.class_names)
 
 
 Pools = dict[int, NDArray[np.int64]]
@@ -139,14 +138,12 @@ Draw = Callable[[Generator, int], tuple[int, int]]
 
 def _stratified(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
     """Every class once per round, in shuffled order; a class's images in turn, shuffled anew when used up."""
-    classes = sorted(pools)
 
     def draw(_: Generator, e: int) -> tuple[int, int]:
-        turn, position = divmod(e, len(classes))
-        class_id = classes[default_rng([seed, _CLASS_ORDER, turn]).permutation(len(classes))[position]]
-        pool = pools[class_id]
-        lap, place = divmod(turn, len(pool))
-        return int(pool[default_rng([seed, _QUERY_ORDER, class_id, lap]).permutation(len(pool))[place]]), class_id
+        turn, position = divmod(e, len(pools))
+        class_id = int(default_rng([seed, _CLASS_ORDER, turn]).permutation(list(pools))[position])
+        lap, place = divmod(turn, len(pools[class_id]))
+        return int(default_rng([seed, _QUERY_ORDER, class_id, lap]).permutation(pools[class_id])[place]), class_id
 
     return draw
 
@@ -171,10 +168,9 @@ def _pairs(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed
 
 def _uniform(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
     """The class uniform, then the image uniform among the class's."""
-    classes = sorted(pools)
 
     def draw(rng: Generator, e: int) -> tuple[int, int]:
-        class_id = int(rng.choice(classes))
+        class_id = int(rng.choice(list(pools)))
         return int(rng.choice(pools[class_id])), class_id
 
     return draw
@@ -185,14 +181,14 @@ def _all_images(source: ImageSource, pools: Pools, protocol: EvaluationProtocol,
 
     Where a class of no pool is present too, the class is any of the pools', whether the query holds it or not.
     """
-    images, classes = np.flatnonzero(source.index.counts[:, 1:].any(1)), sorted(pools)
+    images = np.flatnonzero(source.index.counts[:, 1:].any(1))
 
     def draw(rng: Generator, e: int) -> tuple[int, int]:
         lap, place = divmod(e, len(images))
         shuffled = protocol.query == "all_shuffled"
         query = int(images[epoch_order(len(images), seed, lap)[place] if shuffled else place])
         present = source.index.classes_in(query).tolist()
-        return query, int(rng.choice(present if set(present) <= pools.keys() else classes))
+        return query, int(rng.choice(present if set(present) <= pools.keys() else list(pools)))
 
     return draw
 
@@ -207,9 +203,7 @@ _DRAWS: dict[str, Callable[[ImageSource, Pools, EvaluationProtocol, int], Draw]]
 }
 
 
-def _supports(
-    rng: Generator, pool: NDArray[np.int64], query: int, shots: int, *, repeats: bool = False
-) -> tuple[int, ...]:
+def _supports(rng: Generator, pool: NDArray[np.int64], query: int, shots: int, repeats: bool) -> tuple[int, ...]:
     return tuple(rng.choice(pool[pool != query], shots, replace=repeats).tolist())
 
 

@@ -35,13 +35,10 @@ def check_source(source: Indexed, *, progress: Silent | None = None) -> list[Pro
 def _check(source: Indexed, i: int) -> list[Problem]:
     name, path = source.ids[i], source.image_path(i)
     problems, size = [], None
-    if not path.is_file():
-        problems.append(Problem(name, path, "missing", f"{path}: there is no such file"))
-    else:
-        try:
-            size = read_image(path).size
-        except DataError as error:
-            problems.append(Problem(name, path, "unreadable", str(error)))
+    try:
+        size = read_image(path).size
+    except DataError as error:
+        problems.append(Problem(name, path, "unreadable" if path.is_file() else "missing", str(error)))
     try:
         labels = source.labels(i) if size is None else np.asarray(source.load(i)[1])
     except DataError as error:

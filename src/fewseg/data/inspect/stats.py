@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,26 +11,25 @@ from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import UsageError
 
 
-def fold_statistics(train: ImageSource, test: ImageSource, folds: Sequence[int] | None = None) -> list[dict[str, Any]]:
-    """Per fold (default: all) the images to train on under each rule and to test on, in all and by class; JSON-able.
+def fold_statistics(train: ImageSource, test: ImageSource) -> list[dict[str, Any]]:
+    """Per fold the images to train on under each rule and to test on, in all and by class; JSON-able.
 
     An image counts for a class from the data set's `min_pixels` on. A class's `train_*` are the images to train on that
     hold it (0 for unseen classes), its `test` the test images; the fold's own `test` is of its novel classes only.
     """
-    return [_statistics(train, test, train.fold(i)) for i in (all_folds(train) if folds is None else folds)]
+    return [_statistics(train, test, train.fold(i)) for i in all_folds(train)]
 
 
 def all_folds(source: ImageSource) -> list[int]:
     """The numbers of a source's folds."""
-    numbers: list[int] = []
+    count = 0
     try:
-        while True:
-            source.fold(len(numbers))
-            numbers.append(len(numbers))
+        while source.fold(count):
+            count += 1
     except UsageError:
-        if not numbers:
+        if not count:
             raise
-        return numbers
+    return list(range(count))
 
 
 def _statistics(train: ImageSource, test: ImageSource, fold: Fold) -> dict[str, Any]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fewseg.data.scenes.texture import Array, fractal, soft
+from fewseg.data.scenes.texture import Array, Rng, Shape, fractal, soft
 
-Rng = np.random.Generator
-Shape = tuple[int, int]
+Range = tuple[float, float]
 
 
 def paint_ground(rng: Rng, shape: Shape) -> Array:
@@ -22,9 +20,7 @@ def paint_ground(rng: Rng, shape: Shape) -> Array:
     return ground * (1 + np.float32(rng.uniform(0.05, 0.16)) * patch)[..., None]
 
 
-def _colour(
-    rng: Rng, hue: tuple[float, float], rich: tuple[float, float], bright: tuple[float, float]
-) -> NDArray[np.float32]:
+def _colour(rng: Rng, hue: Range, rich: Range, bright: Range) -> NDArray[np.float32]:
     return np.array(colorsys.hsv_to_rgb(rng.uniform(*hue) % 1.0, rng.uniform(*rich), rng.uniform(*bright)), np.float32)
 
 
@@ -150,5 +146,4 @@ def _landscape(rng: Rng, shape: Shape) -> Array:
     return _blend(hill, near, soft(y - horizon - 0.004 * cloud, 0.008))
 
 
-Ground = Callable[[Rng, Shape], Array]
-GROUNDS: tuple[Ground, ...] = (_grass, _sand, _planks, _cloth, _tiles, _water, _stone, _earth, _landscape)
+GROUNDS = (_grass, _sand, _planks, _cloth, _tiles, _water, _stone, _earth, _landscape)

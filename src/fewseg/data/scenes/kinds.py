@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,18 +29,16 @@ from fewseg.data.scenes.outlines import (
     rounded,
     turn,
 )
+from fewseg.data.scenes.texture import Rng
 
-Rng = np.random.Generator
 UP = np.pi / 2
-Build = Callable[[Rng], Iterator[Part]]
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A class: its name, how its parts are drawn, and how far an individual may tilt (radians) or bend."""
 
     name: str
-    build: Build
+    build: Callable[[Rng], Iterator[Part]]
     tilt: float = 0.35
     bend: float = 0.12
 
@@ -61,7 +59,7 @@ def fish(rng: Rng) -> Iterator[Part]:
     x = -1 + 1.6 * t
     body = np.concatenate([np.stack([x, -half], 1), np.stack([x, 0.9 * half], 1)[::-1]])
     notch = rng.uniform(0.72, 0.9)
-    fin = polygon((0.5, 0), (1.0, -tail), (1.08, -0.8 * tail), (notch, 0.02), (1.08, 0.8 * tail), (1.0, tail))
+    back = polygon((0.5, 0), (1.0, -tail), (1.08, -0.8 * tail), (notch, 0.02), (1.08, 0.8 * tail), (1.0, tail))
     crest = rng.uniform(0.2, 0.42)
     top = polygon((-0.45, -0.6 * deep), (-0.2, -deep - crest), (0.3, -0.7 * deep - 0.4 * crest), (0.4, -0.25 * deep))
     low = polygon((-0.1, 0.6 * deep), (0.15, deep + 0.7 * crest), (0.35, 0.3 * deep))
@@ -71,14 +69,12 @@ def fish(rng: Rng) -> Iterator[Part]:
     middle = len(face) // 2
     head = np.concatenate([face[:middle], cheek, face[middle:]])
     mouth = ribbon(bezier((-0.97, 0.16 * deep), (-0.87, 0.22 * deep), (-0.79, 0.14 * deep)), 0.016)
-    rays = {"surface": texture.rays, "tone": ACCENT, "relief": 0.4}
-    yield Part(fin, frame=Frame(0.2, 0), amount=40, **rays)
-    yield Part(top, frame=Frame(0, 0.3), amount=40, **rays)
-    yield Part(low, frame=Frame(0, -0.2), amount=40, **rays)
+    for fin, x, y in ((back, 0.2, 0), (top, 0, 0.3), (low, 0, -0.2)):
+        yield Part(fin, texture.rays, ACCENT, 40, relief=0.4, frame=Frame(x, y))
     yield Part(body, texture.scales, MAIN, rng.uniform(4.5, 7))
     yield Part(head, tone=MAIN, shade=0.82, relief=0.7)
     yield Part(mouth, tone=DARK, relief=0)
-    yield Part(side, frame=Frame(-0.45, 0.1), amount=34, **rays)
+    yield Part(side, texture.rays, ACCENT, 34, relief=0.4, frame=Frame(-0.45, 0.1))
     yield from _eye(-0.74, -0.22 * deep, 0.085)
 
 
@@ -119,8 +115,8 @@ def owl(rng: Rng) -> Iterator[Part]:
     yield from (Part(ellipse(s * 0.16, 0.98, 0.13, 0.07), tone=ACCENT) for s in (1, -1))
     yield from (Part(polygon((s * 0.14, -0.8), (s * 0.42, -0.82 - ear), (s * 0.44, -0.5)), tone=MAIN) for s in (1, -1))
     yield Part(body, texture.feathers, MAIN, rng.uniform(4, 6))
-    wings = [petal(s * 0.4, -0.25, 1.15, 0.2, UP + s * 0.12) for s in (1, -1)]
-    yield from (Part(wing, texture.feathers, MAIN, 6, shade=0.72) for wing in wings)
+    for s in (1, -1):
+        yield Part(petal(s * 0.4, -0.25, 1.15, 0.2, UP + s * 0.12), texture.feathers, MAIN, 6, shade=0.72)
     size = rng.uniform(0.17, 0.22)
     for x, y in ((0.21, -0.52), (-0.21, -0.52)):
         yield Part(ellipse(x, y, size * 1.25), texture.rays, ACCENT, 26, frame=Frame(x, y), relief=0.3)
@@ -177,9 +173,9 @@ def house(rng: Rng) -> Iterator[Part]:
     yield Part(door, texture.fibres, WOOD, 10, frame=Frame(angle=UP, unit=0.5))
     for w in (middle + 0.45, middle - 0.45):
         if abs(w) < wide - 0.14:
-            panes = [box(w - 0.11 + d, 0.25, w - 0.01 + d, 0.49) for d in (0, 0.12)]
             yield Part(box(w - 0.14, 0.22, w + 0.14, 0.52), tone=PALE, relief=0.3)
-            yield from (Part(pane, tone=DARK, relief=0, shade=1.8) for pane in panes)
+            for d in (0, 0.12):
+                yield Part(box(w - 0.11 + d, 0.25, w - 0.01 + d, 0.49), tone=DARK, relief=0, shade=1.8)
 
 
 def crystal(rng: Rng) -> Iterator[Part]:
@@ -284,16 +280,15 @@ def guitar(rng: Rng) -> Iterator[Part]:
     lower, upper, waist = rng.uniform(0.5, 0.62), rng.uniform(0.38, 0.46), rng.uniform(0.3, 0.36)
     half = ((upper * 1.1, -0.06), (upper * 1.15, 0.36), (waist, 0.5), (lower * 1.1, 0.6), (lower * 1.15, 1.26))
     body = rounded(*half, *((-x, y) for x, y in reversed(half)))
-    strings = [Part(ribbon([(x, -1.0), (x, 0.0), (x, 0.9)], 0.011), tone=PALE, relief=0) for x in (-0.05, 0, 0.05)]
-    pegs = [Part(ellipse(s * 0.19, y, 0.06, 0.04, n=14), tone=PALE) for s in (1, -1) for y in (-1.0, -1.12, -1.24)]
-    yield from pegs
+    yield from (Part(ellipse(s * 0.19, y, 0.06, 0.04, n=14), tone=PALE) for s in (1, -1) for y in (-1.0, -1.12, -1.24))
     yield Part(polygon((-0.1, -0.9), (-0.15, -1.32), (0.15, -1.32), (0.1, -0.9)), texture.grain, WOOD, 5, shade=0.8)
     yield Part(body, texture.grain, MAIN, rng.uniform(3, 5), frame=Frame(angle=UP))
     yield Part(ellipse(0, 0.42, 0.21), texture.turned, ACCENT, 22, relief=0.2, frame=Frame(0, 0.42))
     yield Part(ellipse(0, 0.42, 0.16), tone=DARK, relief=0)
     yield Part(box(-0.085, -0.95, 0.085, 0.3), texture.stripes, WOOD, 4, shade=0.65, frame=Frame(angle=UP), relief=0.4)
     yield Part(box(-0.2, 0.84, 0.2, 0.93), tone=DARK, relief=0.5)
-    yield from strings
+    for x in (-0.05, 0, 0.05):
+        yield Part(ribbon([(x, -1.0), (x, 0.0), (x, 0.9)], 0.011), tone=PALE, relief=0)
 
 
 def cactus(rng: Rng) -> Iterator[Part]:
@@ -324,8 +319,7 @@ def beetle(rng: Rng) -> Iterator[Part]:
         yield Part(ribbon(feeler, 0.025, 0.045), tone=DARK, relief=0)
     yield Part(ellipse(0, -0.9, 0.2, 0.17), tone=DARK)
     yield Part(ellipse(0, -0.62, wide * 0.74, 0.26), texture.speckle, DARK, shade=1.25)
-    cases = ellipse(0, 0.12, wide, long_)
-    yield Part(cases, texture.cases, MAIN, rng.uniform(1.8, 2.6), frame=Frame(0, 0.12))
+    yield Part(ellipse(0, 0.12, wide, long_), texture.cases, MAIN, rng.uniform(1.8, 2.6), frame=Frame(0, 0.12))
 
 
 def balloon(rng: Rng) -> Iterator[Part]:
@@ -335,11 +329,8 @@ def balloon(rng: Rng) -> Iterator[Part]:
     half = wide * np.sqrt(np.clip(1 - (1 - t / 0.42) ** 2, 0, 1))
     half = np.where(t > 0.42, waist + (wide - waist) * np.cos(np.clip((t - 0.42) / 0.58, 0, 1) * UP) ** 0.85, half)
     envelope = mirrored(half, -1.15 + 1.75 * t)
-    ropes = [
-        Part(ribbon([(s * waist, 0.55), (s * waist, 0.7), (s * 0.16, 0.88)], 0.016), tone=DARK, relief=0)
-        for s in (1, -0.3, 0.3, -1)
-    ]
-    yield from ropes
+    for s in (1, -0.3, 0.3, -1):
+        yield Part(ribbon([(s * waist, 0.55), (s * waist, 0.7), (s * 0.16, 0.88)], 0.016), tone=DARK, relief=0)
     yield Part(polygon((-0.19, 0.86), (0.19, 0.86), (0.15, 1.15), (-0.15, 1.15)), texture.weave, WOOD, 12)
     yield Part(envelope, texture.gores, MAIN, float(rng.integers(3, 6)), frame=Frame(0, -0.4, 0, wide))
     yield Part(box(-waist * 1.05, 0.53, waist * 1.05, 0.62), tone=ACCENT)
@@ -353,8 +344,7 @@ def wheel(rng: Rng) -> Iterator[Part]:
     yield Part(ellipse(0, 0, 1 - tyre, n=56), texture.turned, MAIN, 14)
     yield Part(ellipse(0, 0, inner, n=48), cut=True)
     spoke = ribbon([(0.0, 0.0), (inner / 2, 0.0), (inner + 0.03, 0.0)], 0.085, 0.055)
-    for k in range(spokes):
-        angle = 2 * np.pi * k / spokes
+    for angle in 2 * np.pi * np.arange(spokes) / spokes:
         yield Part(turn(spoke, angle), texture.fibres, MAIN, 8, frame=Frame(angle=angle))
     yield Part(ellipse(0, 0, 0.24), texture.turned, ACCENT, 14)
     yield Part(ellipse(0, 0, 0.09), tone=DARK)

@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from fewseg.data.scenes import texture
 from fewseg.data.scenes.kinds import KINDS
-from fewseg.data.scenes.outlines import WOOD, Part, Points, bezier, blob, ribbon
+from fewseg.data.scenes.outlines import WOOD, Pair, Part, Points, bezier, blob, ribbon
+from fewseg.data.scenes.texture import Rng
 
 SUPERSAMPLING = 3
 """Outlines are rounded to a third of a pixel: edges are smooth, and label maps are the same on any machine."""
@@ -31,7 +32,7 @@ class Thing:
     parts: tuple[Part, ...]
     matrix: NDArray[np.float64]
     """(2, 2) from bent object coordinates to scene coordinates."""
-    centre: tuple[float, float]
+    centre: Pair
     bend: float
     diameter: float
 
@@ -46,9 +47,7 @@ class Thing:
         every = np.concatenate(self.outlines)
         return (*every.min(0), *every.max(0))
 
-    def draw(
-        self, draw: ImageDraw.ImageDraw, scale: float, value: int, *, origin: tuple[float, float] = (0.0, 0.0)
-    ) -> None:
+    def draw(self, draw: ImageDraw.ImageDraw, scale: float, value: int, *, origin: Pair = (0.0, 0.0)) -> None:
         """Fill the silhouette (holes left out) on a canvas whose pixels are 1 / `scale` wide."""
         for part, outline in zip(self.parts, self.outlines, strict=True):
             draw.polygon(pixels(outline - origin, scale), fill=0 if part.cut else value)
@@ -58,7 +57,7 @@ class Thing:
 class Scene:
     """Aspect, light and things, back to front."""
 
-    shape: tuple[float, float]
+    shape: Pair
     """(height, width) with the longest 1."""
     light: float
     """Direction from which light falls, radians."""
@@ -79,7 +78,7 @@ def pixels(outline: Points, scale: float) -> list[tuple[int, int]]:
     return [(x, y) for x, y in np.rint(outline * scale - 0.5).astype(int).tolist()]
 
 
-def arrange(rng: np.random.Generator, first: int, *, crowded: bool) -> Scene:
+def arrange(rng: Rng, first: int, *, crowded: bool) -> Scene:
     """A scene around class `first`: that one object alone, or 3 to 6 of at least two classes among clutter."""
     aspect = np.exp(rng.uniform(-np.log(4 / 3), np.log(4 / 3)))
     shape = (1.0, aspect) if aspect < 1 else (1 / aspect, 1.0)
@@ -119,7 +118,7 @@ def _edges(ids: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
     return rows | columns
 
 
-def _individual(rng: np.random.Generator, class_id: int, diameter: float) -> Thing:
+def _individual(rng: Rng, class_id: int, diameter: float) -> Thing:
     kind = KINDS[class_id - 1]
     parts = list(kind.build(rng))
     angle, bend = rng.uniform(-kind.tilt, kind.tilt), rng.uniform(-kind.bend, kind.bend)
@@ -146,7 +145,7 @@ def _moved(thing: Thing, x: float, y: float, scale: float = 1.0) -> Thing:
     return replace(thing, matrix=thing.matrix * scale, centre=centre, diameter=thing.diameter * scale)
 
 
-def _clutter(rng: np.random.Generator, shape: tuple[float, float]) -> Thing:
+def _clutter(rng: Rng, shape: Pair) -> Thing:
     """A pebble, twig or blade of no class, small and anywhere."""
     kind = rng.integers(0, 3)
     sway = rng.uniform(-0.4, 0.4)
@@ -161,14 +160,7 @@ def _clutter(rng: np.random.Generator, shape: tuple[float, float]) -> Thing:
     return _moved(thing, rng.uniform(0, shape[1]), rng.uniform(0, shape[0]))
 
 
-def _place(
-    rng: np.random.Generator,
-    shape: tuple[float, float],
-    wanted: Sequence[int],
-    sizes: tuple[float, float],
-    *,
-    inside: float = 0.4,
-) -> list[Thing]:
+def _place(rng: Rng, shape: Pair, wanted: Sequence[int], sizes: Pair, *, inside: float = 0.4) -> list[Thing]:
     """Things of the `wanted` classes that leave each other visible: a crowded one shrinks, in the end it is dropped."""
     grid = (round(shape[0] * _GRID), round(shape[1] * _GRID))
     placed: list[Thing] = []
@@ -190,7 +182,7 @@ def _place(
     return placed
 
 
-def _spot(rng: np.random.Generator, thing: Thing, shape: tuple[float, float], reach: float) -> tuple[float, float]:
+def _spot(rng: Rng, thing: Thing, shape: Pair, reach: float) -> Pair:
     """A random centre at least `reach` of the thing's width and height from the image's border."""
     x0, y0, x1, y1 = thing.bounds
     margins = min(reach * (x1 - x0), shape[1] / 2), min(reach * (y1 - y0), shape[0] / 2)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from fewseg.data.scenes import texture
 
 Points = NDArray[np.float64]
+Pair = tuple[float, float]
 
 MAIN, ACCENT, DARK, PALE, WOOD = range(5)
 """Tones: places in an individual's own random palette, so that no class can be told by its colour."""
@@ -45,13 +46,13 @@ class Part:
     """The outline is a hole through everything painted before it in the same object."""
 
 
-def ellipse(x: float, y: float, rx: float, ry: float | None = None, *, angle: float = 0.0, n: int = 40) -> Points:
-    """An ellipse (a circle without `ry`) turned by `angle`."""
+def ellipse(x: float, y: float, rx: float, ry: float | None = None, *, n: int = 40) -> Points:
+    """An ellipse, a circle without `ry`."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
-    return turn(np.stack([rx * np.cos(t), (rx if ry is None else ry) * np.sin(t)], 1), angle, to=(x, y))
+    return np.stack([x + rx * np.cos(t), y + (rx if ry is None else ry) * np.sin(t)], 1)
 
 
-def turn(points: Points, angle: float, *, to: tuple[float, float] = (0.0, 0.0)) -> Points:
+def turn(points: Points, angle: float, *, to: Pair = (0.0, 0.0)) -> Points:
     """Points rotated about the origin, then moved by `to`."""
     c, s = np.cos(angle), np.sin(angle)
     return points @ np.array([[c, s], [-s, c]]) + np.array(to)
@@ -63,7 +64,7 @@ def polar(radius: Points, x: float = 0.0, y: float = 0.0) -> Points:
     return np.stack([x + radius * np.cos(t), y + radius * np.sin(t)], 1)
 
 
-def blob(rng: np.random.Generator, x: float, y: float, size: float, rough: float = 0.12) -> Points:
+def blob(rng: texture.Rng, x: float, y: float, size: float, rough: float = 0.12) -> Points:
     """A rounded irregular lump of radius about `size`."""
     t = np.linspace(0, 2 * np.pi, 36, endpoint=False)
     radius = np.ones(36)
@@ -72,7 +73,7 @@ def blob(rng: np.random.Generator, x: float, y: float, size: float, rough: float
     return polar(size * radius, x, y)
 
 
-def polygon(*corners: tuple[float, float], steps: int = 6) -> Points:
+def polygon(*corners: Pair, steps: int = 6) -> Points:
     """Straight sides, cut into `steps` pieces each so that a bent object bends them too."""
     a = np.array(corners, float)
     t = np.arange(steps)[:, None, None] / steps
@@ -84,16 +85,16 @@ def box(x0: float, y0: float, x1: float, y1: float) -> Points:
     return polygon((x0, y0), (x1, y0), (x1, y1), (x0, y1))
 
 
-def rounded(*corners: tuple[float, float], rounds: int = 3) -> Points:
-    """A closed outline through soft corners: each round cuts every corner at a quarter of its sides."""
+def rounded(*corners: Pair) -> Points:
+    """A closed outline through soft corners: each of three rounds cuts every corner at a quarter of its sides."""
     points = np.array(corners, float)
-    for _ in range(rounds):
+    for _ in range(3):
         after = np.roll(points, -1, 0)
         points = np.stack([0.75 * points + 0.25 * after, 0.25 * points + 0.75 * after], 1).reshape(-1, 2)
     return points
 
 
-def bezier(p: tuple[float, float], q: tuple[float, float], r: tuple[float, float], n: int = 14) -> Points:
+def bezier(p: Pair, q: Pair, r: Pair, n: int = 14) -> Points:
     """A quadratic curve from p to r pulled towards q."""
     t = np.linspace(0, 1, n)[:, None]
     return (1 - t) ** 2 * np.array(p) + 2 * t * (1 - t) * np.array(q) + t**2 * np.array(r)

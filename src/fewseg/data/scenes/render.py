@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,7 @@ from fewseg.data.scenes.texture import Array, fractal
 Box = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
-class Material:
+class Material(NamedTuple):
     """What one individual is made of: colours (5, 2, 3) by tone, strength of highlights, irregularity (H, W)."""
 
     colours: NDArray[np.float32]
@@ -90,8 +89,7 @@ def _paint(canvas: Array, thing: Thing, material: Material, light: float, size: 
     layer = np.zeros((4, y1 - y0, x1 - x0), np.float32)
     inverse = np.linalg.inv(thing.matrix)
     for part, outline in zip(thing.parts, thing.outlines, strict=True):
-        low, high = outline.min(0), outline.max(0)
-        a0, b0, a1, b1 = inner = _crop((low[0], low[1], high[0], high[1]), size, canvas.shape[1:], 2)
+        a0, b0, a1, b1 = inner = _crop((*outline.min(0), *outline.max(0)), size, canvas.shape[1:], 2)
         if a1 <= a0 or b1 <= b0:
             continue
         view = layer[:, b0 - y0 : b1 - y0, a0 - x0 : a1 - x0]
@@ -100,19 +98,18 @@ def _paint(canvas: Array, thing: Thing, material: Material, light: float, size: 
         view *= 1 - alpha
         if not part.cut:
             u, v = _pattern_coordinates(part, thing, inverse, size, inner)
-            view[:3] += alpha * _colour(part, material, (u, v, material.noise[b0:b1, a0:a1]), _lit(cover, part, light))
+            noise = material.noise[b0:b1, a0:a1]
+            view[:3] += alpha * _colour(part, material, u, v, noise, *_lit(cover, part, light))
             view[3] += alpha
     _form(layer, thing, light, size, box)
     canvas[:, y0:y1, x0:x1] *= 1 - layer[3]
     canvas[:, y0:y1, x0:x1] += layer[:3]
 
 
-def _colour(part: Part, material: Material, pattern: tuple[Array, Array, Array], lit: tuple[Array, Array]) -> Array:
+def _colour(part: Part, material: Material, u: Array, v: Array, noise: Array, bright: Array, shine: Array) -> Array:
     """(3, h, w) colour of a part's surface under its brightness and highlight."""
-    u, v, noise = pattern
     mix, shade = part.surface(u, v, part.amount, noise)
     own, partner = material.colours[part.tone][..., None, None]
-    bright, shine = lit
     colour = own + np.clip(mix, 0, 1) * (partner - own)
     return np.clip(colour * (shade * bright * np.float32(part.shade)) + np.float32(material.gloss) * shine, 0, 1.15)
 
@@ -126,9 +123,7 @@ def _cover(outline: NDArray[np.float64], size: int, box: Box) -> NDArray[np.uint
     return np.asarray(fine.reduce(SUPERSAMPLING))
 
 
-def _pattern_coordinates(
-    part: Part, thing: Thing, inverse: NDArray[np.floating], size: int, box: Box
-) -> tuple[Array, Array]:
+def _pattern_coordinates(part: Part, thing: Thing, inverse: Array, size: int, box: Box) -> tuple[Array, Array]:
     """The part's u and v at every pixel of the box: undo pose, bend and the part's frame."""
     a0, b0, a1, b1 = box
     px = ((np.arange(a0, a1) + 0.5) / size - thing.centre[0]).astype(np.float32)[None]

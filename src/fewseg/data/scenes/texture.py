@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+Rng = np.random.Generator
+Shape = tuple[int, int]
 Array = NDArray[np.floating[Any]]
 Look = tuple[Array, Array]
 """Share of the partner's colour and brightness."""
@@ -21,15 +23,7 @@ Surface = Callable[[Array, Array, float, Array], Look]
 TAU = 2 * np.pi
 
 
-def fractal(
-    rng: np.random.Generator,
-    shape: tuple[int, int],
-    *,
-    cells: float = 4,
-    octaves: int = 5,
-    fade: float = 0.55,
-    stretch: float = 1.0,
-) -> Array:
+def fractal(rng: Rng, shape: Shape, *, cells: float, octaves: int, fade: float = 0.55, stretch: float = 1.0) -> Array:
     """(H, W) noise of about -1..1: octaves of random grids, `cells` over the longest side at first."""
     h, w = shape
     total = np.zeros(shape, np.float32)

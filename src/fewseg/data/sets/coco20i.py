@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +42,7 @@ class Coco20i(Indexed):
             raise DataError(f"{path} is missing; fetch COCO 2014 with `fewseg data download coco2014 --root {root}`")
         self._file = CocoFile(path, root=self.root, key=f"coco20i-{subset}")
         self.class_names = self._file.class_names
-
-    @cached_property
-    def ids(self) -> tuple[str, ...]:
-        """Image ids: the file names without their ending, in the annotation file's order."""
-        return tuple(Path(name).stem for name in self._file.files)
+        self.ids = tuple(Path(name).stem for name in self._file.files)
 
     def describe(self) -> dict[str, Any]:
         """What was found, and the folds' scheme."""

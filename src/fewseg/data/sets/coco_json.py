@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.data.annotations.coco_file import CocoFile
-from fewseg.data.division import Divided, Division
+from fewseg.data.division import Divided
 from fewseg.data.source import SourceIndex
 from fewseg.errors import DataError
 
 
+@dataclass(kw_only=True, eq=False)
 class CocoJson(Divided):
     """`annotations` (a file below `root`; by default the only .json there) and the photos that it names in `images`.
 
@@ -23,28 +25,17 @@ class CocoJson(Divided):
     """
 
     name = "coco_json"
+    holds = "an annotation file and photos"
+    annotations: str | None = None
+    images: str | None = None
 
-    def __init__(
-        self,
-        *,
-        subset: str = "train",
-        root: str | None = None,
-        annotations: str | None = None,
-        images: str | None = None,
-        folds: int = 4,
-        fold_seed: int | None = 0,
-        novel_classes: list[str] | None = None,
-        val_fraction: float = 0.0,
-        min_pixels: int = 64,
-    ) -> None:
-        division = Division(folds, fold_seed, novel_classes, val_fraction)
-        holds = "an annotation file and photos"
-        super().__init__(subset, root, holds=holds, division=division, min_pixels=min_pixels)
-        path = self.root / annotations if annotations else _only_json(self.root)
+    def _open(self) -> tuple[str, ...]:
+        path = self.root / self.annotations if self.annotations else _only_json(self.root)
         self._file = CocoFile(path, root=self.root, key=f"coco_json-{path.stem}")
         self.class_names = self._file.class_names
-        self._photos = _photo_folder(self.root, images)
-        self._divide(self._file.files)
+        own = self.root / "images"
+        self._photos = self.root / self.images if self.images is not None else own if own.is_dir() else self.root
+        return self._file.files
 
     def describe(self) -> dict[str, Any]:
         """What was found: the annotation file, the photos and the classes."""
@@ -70,10 +61,3 @@ def _only_json(root: Path) -> Path:
         names = ", ".join(str(path.relative_to(root)) for path in found) or "none"
         raise DataError(f"{root} must hold one .json file, found: {names}; name it with data.annotations=FILE")
     return found[0]
-
-
-def _photo_folder(root: Path, images: str | None) -> Path:
-    """The given folder, else `root`/images where there is one, else `root`."""
-    if images is not None:
-        return root / images
-    return root / "images" if (root / "images").is_dir() else root

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewseg.data.division import Divided, Division
+from fewseg.data.division import Divided
 from fewseg.data.images import SUFFIXES, align_mask, read_labels, read_mask, read_oriented
 from fewseg.data.index import build_index
 from fewseg.data.source import SourceIndex
@@ -41,27 +41,16 @@ class Folder(Divided):
     """
 
     name = "folder"
+    holds = "images/ and masks/ or labels/"
+    class_names = ()
 
-    def __init__(
-        self,
-        *,
-        subset: str = "train",
-        root: str | None = None,
-        folds: int = 4,
-        fold_seed: int | None = 0,
-        novel_classes: list[str] | None = None,
-        val_fraction: float = 0.0,
-        min_pixels: int = 64,
-    ) -> None:
-        division = Division(folds, fold_seed, novel_classes, val_fraction)
-        holds = "images/ and masks/ or labels/"
-        super().__init__(subset, root, holds=holds, division=division, min_pixels=min_pixels)
+    def _open(self) -> list[str]:
         self.by_class = (self.root / "masks").is_dir()
         self._all = _masks(self.root) if self.by_class else _label_maps(self.root)
         if not self._all:
             raise DataError(f"{self.root / 'images'} holds no pictures ({', '.join(sorted(SUFFIXES))})")
         self.class_names = self._class_names()
-        self._divide([photo.id for photo in self._all])
+        return [photo.id for photo in self._all]
 
     def describe(self) -> dict[str, Any]:
         """What was found: the layout and the classes."""
@@ -91,12 +80,11 @@ class Folder(Divided):
             raise DataError(
                 f"{len(absent)} of {len(self._all)} photos have no label file, the first missing is {absent[0]}"
             )
-        names = getattr(self, "class_names", None)
         return build_index(
             [photo.id for photo in self._all],
             lambda i: _read(self._all[i]),
             [photo.labels for photo in self._all],
-            classes=len(names) if names else MOST_CLASSES,
+            classes=len(self.class_names) or MOST_CLASSES,
             root=self.root,
             key="folder",
             progress=self.progress,
@@ -127,7 +115,7 @@ def _masks(root: Path) -> list[_Photo]:
     photos = []
     for class_id, name in enumerate(_class_folders(root), 1):
         found = _photos(root / "images" / name, root / "masks" / name)
-        photos += [_Photo(f"{name}/{image.stem}", image, labels, class_id) for image, labels in found]
+        photos += [_Photo(f"{name}/{image.stem}", image, mask, class_id) for image, mask in found]
     return photos
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,8 @@ class Pascal5i(Indexed):
 
     def describe(self) -> dict[str, Any]:
         """What was found: the rule of the training list, and how many label maps come from where."""
-        kinds = [path.parent.name for path in self._labels]
-        return super().describe() | {
-            "voc": str(self.voc),
-            "sbd": self.sbd,
-            "labels": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
-        }
+        kinds = Counter(sorted(path.parent.name for path in self._labels))
+        return super().describe() | {"voc": str(self.voc), "sbd": self.sbd, "labels": dict(kinds)}
 
     def labels(self, i: int) -> NDArray[np.uint8]:
         """The (H, W) label map of image `i` alone: 0 background, 1..20 classes, 255 void."""
@@ -57,9 +54,7 @@ class Pascal5i(Indexed):
     def image_path(self, i: int) -> Path:
         """The photo's file; SBD's own copy where VOC's is not there."""
         path = self.voc / "JPEGImages" / f"{self.ids[i]}.jpg"
-        if not path.exists() and (sbd := self._sbd_file(f"img/{self.ids[i]}.jpg")):
-            return sbd
-        return path
+        return path if path.exists() else self._sbd_file(f"img/{self.ids[i]}.jpg") or path
 
     def fold(self, index: int) -> Fold:
         """Novel classes 5 * index + 1 .. 5 * index + 5; the other 15 are base."""
