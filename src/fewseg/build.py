@@ -9,7 +9,7 @@ import torch
 from fewseg import registry
 from fewseg.config import Config
 from fewseg.data.source import ImageSource
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, first_line
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.parts.backbone_weights import load_backbone_weights
 from fewseg.progress import Silent
@@ -65,8 +65,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # an unknown name, or a back-end that this torch or machine lacks
-        reason = str(error).splitlines()[0]
         raise UsageError(
-            f"device {name!r} cannot be used here ({reason}); choose cpu, cuda, cuda:N or mps, as the machine has"
+            f"device {name!r} cannot be used here ({first_line(error)}); choose cpu, cuda, cuda:N or mps, as the machine has"
         ) from error
     return device

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fewseg import registry
 from fewseg.data.episodes.sampling import DRAWS, NOVEL_RULES
 from fewseg.data.transforms import AugmentConfig
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, first_line
 from fewseg.registry import method_class
 
 
@@ -350,6 +350,5 @@ def _check_values(group: str, values: dict[str, Any]) -> None:
 
 
 def _explain(error: OmegaConfBaseException, group: str) -> str:
-    first = str(error).strip().splitlines()[0]
     key = getattr(error, "full_key", None)
-    return f"{group}.{key}: {first}" if key else f"{group}: {first}"
+    return f"{group}.{key}: {first_line(error)}" if key else f"{group}: {first_line(error)}"

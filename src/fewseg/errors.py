@@ -23,6 +23,11 @@ class DataError(FewsegError, ValueError):
     """A file or data set that is missing, broken or too small for what was asked (exit code 1)."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The sentence "Did you mean 'x'?" where a known name is close to the given one, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)

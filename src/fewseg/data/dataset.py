@@ -21,7 +21,7 @@ from fewseg.data.episodes.sampling import NOVEL_RULES, epoch_order, training_ima
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Transform, sample_seed
 from fewseg.episode import IGNORE, Episode
-from fewseg.errors import DataError, FewsegError, UsageError, check_choice
+from fewseg.errors import DataError, FewsegError, UsageError, check_choice, first_line
 
 
 @dataclass
@@ -268,7 +268,7 @@ def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers:
         if "DataLoader worker" not in str(error) or "killed" not in f"{error} {error.__cause__}":
             raise
         raise FewsegError(
-            f"a loader process died, most often for lack of memory; give fewer workers ({str(error).splitlines()[0]})"
+            f"a loader process died, most often for lack of memory; give fewer workers ({first_line(error)})"
         ) from error
 
 

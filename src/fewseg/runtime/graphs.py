@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fewseg.episode import Episode, Prediction
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, first_line
 from fewseg.models.base import Features, FewShotSegmenter
 
 SUPPORT, MATCH, RECORD = "support.onnx", "match.onnx", "fewseg-onnx.json"
@@ -72,7 +72,7 @@ def _run(session: Any, inputs: dict[str, Any]) -> list[Any]:
         return session.run(None, inputs)
     except Exception as error:  # onnxruntime's own exceptions
         shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
-        raise DataError(f"the exported graph cannot take {shapes} ({str(error).splitlines()[0]})") from error
+        raise DataError(f"the exported graph cannot take {shapes} ({first_line(error)})") from error
 
 
 def needed_library(name: str) -> Any:

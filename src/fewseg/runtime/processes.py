@@ -17,7 +17,7 @@ import torch
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm  # type: ignore[attr-defined]
 from torch import Tensor, distributed, nn
 
-from fewseg.errors import FewsegError, UsageError
+from fewseg.errors import FewsegError, UsageError, first_line
 
 if TYPE_CHECKING:  # imported where it is used: that takes two seconds, and segmenting does without it
     from lightning_fabric import Fabric
@@ -169,8 +169,7 @@ def any_of(wish: bool, *, device: torch.device) -> bool:
 
 def lost(error: Exception) -> FewsegError:
     """What to say when a collective operation fails."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return FewsegError(f"another process of this run ended or does not answer ({reason[:160]})")
+    return FewsegError(f"another process of this run ended or does not answer ({first_line(error)[:160]})")
 
 
 def whole_batch(part: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 import huggingface_hub
 
-from fewseg.errors import DataError
+from fewseg.errors import DataError, first_line
 from fewseg.files import replacing_files
 from fewseg.models.base import FewShotSegmenter
 from fewseg.storage.saved import check_replaceable, load_model
@@ -36,7 +36,7 @@ def from_pretrained(
         folder = huggingface_hub.snapshot_download(name, revision=revision, token=token, allow_patterns=list(FILES))
     except Exception as error:  # each version of the hub's library has its own errors
         raise DataError(
-            f"{name} is no folder here, and the hub did not give it ({_reason(error)}); without network give a folder"
+            f"{name} is no folder here, and the hub did not give it ({type(error).__name__}: {first_line(error)}); without network give a folder"
         ) from error
     return load_model(folder, **overrides)
 
@@ -66,11 +66,6 @@ def push_to_hub(model: FewShotSegmenter, repo_id: str, **options: Any) -> str:
         raise
     except Exception as error:  # each version of the hub's library has its own errors
         raise DataError(
-            f"the hub did not take {repo_id} ({_reason(error)}); it needs network and a login (hf auth login, or "
+            f"the hub did not take {repo_id} ({type(error).__name__}: {first_line(error)}); it needs network and a login (hf auth login, or "
             "token=...). save_pretrained(model, folder) makes the same files without"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from fewseg.episode import Episode
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, first_line
 from fewseg.files import replacing, replacing_files
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.fast.exporting import SizeFreeOperations, onnx_padding
@@ -149,9 +149,8 @@ def _write(
                 verbose=False,
             )
         except Exception as error:  # the exporter raises its own errors for what ONNX cannot say
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UsageError(
-                f"{what} cannot be exported to ONNX ({reason}); run it in PyTorch, or export another method"
+                f"{what} cannot be exported to ONNX ({first_line(error)}); run it in PyTorch, or export another method"
             ) from error
 
 

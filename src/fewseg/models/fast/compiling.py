@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from fewseg.errors import first_line
 from fewseg.models.base import FewShotSegmenter
 
 
@@ -18,5 +19,5 @@ def compile_backbone(model: FewShotSegmenter) -> str | None:
             backbone(torch.zeros(1, 3, model.image_size, model.image_size, device=model.device))
     except Exception as error:  # a missing compiler, or whatever it stumbles over: each back-end has its own errors
         backbone._compiled_call_impl = None
-        return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return first_line(error)
     return None

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, first_line
 from fewseg.models.parts.backbones import LITE, Backbone, TimmPyramid, TimmViT
 
 _TORCHVISION = {
@@ -52,9 +52,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"cannot read {path} as weights: {reason}; give a torch or .safetensors file of tensors"
+            f"cannot read {path} as weights: {first_line(error)}; give a torch or .safetensors file of tensors"
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
