@@ -66,6 +66,7 @@ def pick_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # an unknown name, or a back-end that this torch or machine lacks
         raise UsageError(
-            f"device {name!r} cannot be used here ({first_line(error)}); choose cpu, cuda, cuda:N or mps, as the machine has"
+            f"device {name!r} cannot be used here ({first_line(error)}); choose cpu, cuda, cuda:N or mps, as the "
+            "machine has"
         ) from error
     return device

@@ -36,7 +36,8 @@ def from_pretrained(
         folder = huggingface_hub.snapshot_download(name, revision=revision, token=token, allow_patterns=list(FILES))
     except Exception as error:  # each version of the hub's library has its own errors
         raise DataError(
-            f"{name} is no folder here, and the hub did not give it ({type(error).__name__}: {first_line(error)}); without network give a folder"
+            f"{name} is no folder here, and the hub did not give it ({type(error).__name__}: {first_line(error)}); "
+            "without network give a folder"
         ) from error
     return load_model(folder, **overrides)
 
@@ -66,6 +67,6 @@ def push_to_hub(model: FewShotSegmenter, repo_id: str, **options: Any) -> str:
         raise
     except Exception as error:  # each version of the hub's library has its own errors
         raise DataError(
-            f"the hub did not take {repo_id} ({type(error).__name__}: {first_line(error)}); it needs network and a login (hf auth login, or "
-            "token=...). save_pretrained(model, folder) makes the same files without"
+            f"the hub did not take {repo_id} ({type(error).__name__}: {first_line(error)}); it needs network and a "
+            "login (hf auth login, or token=...). save_pretrained(model, folder) makes the same files without"
         ) from error
