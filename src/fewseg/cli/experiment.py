@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.table import Table
 
-from fewseg.cli.printing import console
+from fewseg.cli.printing import console, printable
 from fewseg.errors import UsageError
 from fewseg.progress import Bars
 
@@ -225,10 +224,7 @@ def _numbers(text: str, kind: Callable[[str], Number], *, option: str) -> tuple[
 def _show(table: Any, out: Path) -> None:
     """The table with its notes, and where everything is."""
     screen = console()
-    shown = Table(*table.columns, title=table.title, title_justify="left")
-    for row in table.rows:
-        shown.add_row(*row)
-    screen.print(shown)
+    screen.print(printable([table.columns, *table.rows], title=table.title))
     for note in table.notes:
         screen.print(note, style="yellow" if note.startswith("warning") else None, markup=False, highlight=False)
     typer.echo(f"written: {out}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -19,7 +20,6 @@ from torch import Tensor
 
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import EvaluationProtocol
-from fewseg.data.source import Fold
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.results import Repeat, Results
@@ -90,39 +90,38 @@ def evaluate(
         progress=progress,
         title=f"{title or model.name}, {benchmark.shots}-shot, {len(benchmark.lists)} repeats",
     )
-    return _results(model, benchmark, rows, weights=weights or {}, seconds=time.perf_counter() - start)
-
-
-def _results(
-    model: FewShotSegmenter, benchmark: Benchmark, rows: list[Rows], *, weights: dict[str, Any], seconds: float
-) -> Results:
-    """What the rows of every list say, with all that led to them."""
-    source, fold = benchmark.source, benchmark.fold
+    seconds = time.perf_counter() - start
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(rows, benchmark.lists, strict=True)]
-    tables = [found.table for found in rows]
-    mean, interval, kind = _interval(repeats, tables, fold)
+    tables, mious = [found.table for found in rows], np.array([r.miou for r in repeats])
+    if len(rows) == 1:
+        interval, kind = bootstrap_interval(tables[0], benchmark.fold.novel), "bootstrap over episodes"
+    else:
+        interval, kind = t_interval(mious), f"Student's t over {len(rows)} repeats"
     return Results(
         options=model_options(model),
-        source_sha256=source.index.sha256,
-        class_names=list(source.class_names),
-        repeats=repeats,
-        miou=mean,
+        source_sha256=benchmark.source.index.sha256,
+        class_names=list(benchmark.source.class_names),
+        miou=float(mious.mean()),
         interval=interval,
         interval_kind=kind,
         fb_iou=float(np.mean([r.fb_iou for r in repeats])),
-        class_iou={name: float(np.mean([r.class_iou[name] for r in repeats])) for name in repeats[0].class_iou},
         meta_miou=_mean([r.meta_miou for r in repeats]),
         base_miou=_mean([r.base_miou for r in repeats]),
         parameters=count_parameters(model),
-        seconds_per_episode=seconds / max(1, sum(len(t) for t in tables)),
-        weights=weights,
         tables=tables,
         foreground_on=[found.foreground_on for found in rows],
-        **measured_on(model, benchmark),
+        **common_fields(model, benchmark, repeats, weights=weights, seconds=seconds),
     )
 
 
-def measured_on(model: FewShotSegmenter, benchmark: Benchmark) -> dict[str, Any]:
+def common_fields(
+    model: FewShotSegmenter,
+    benchmark: Benchmark,
+    repeats: Sequence[Any],
+    *,
+    weights: dict[str, Any] | None,
+    seconds: float,
+) -> dict[str, Any]:
     """The fields that every kind of evaluation has: which model, on which data, by which rules and versions."""
     source, fold = benchmark.source, benchmark.fold
     return {
@@ -133,7 +132,21 @@ def measured_on(model: FewShotSegmenter, benchmark: Benchmark) -> dict[str, Any]
         "shots": benchmark.shots,
         "image_size": benchmark.input_size(model.image_size),
         "protocol": benchmark.protocol.as_dict(),
+        "repeats": list(repeats),
+        "class_iou": {name: float(np.mean([r.class_iou[name] for r in repeats])) for name in repeats[0].class_iou},
+        "seconds_per_episode": seconds / max(1, sum(map(len, benchmark.lists))),
+        "weights": weights or {},
         "versions": versions(),
+    }
+
+
+def repeat_fields(listed: EpisodeList, ious: Mapping[int, float]) -> dict[str, Any]:
+    """The fields that every kind of evaluation has of a repeat, with the IoU of every class by its id."""
+    return {
+        "seed": listed.seed,
+        "episodes": len(listed),
+        "episode_sha256": listed.sha256,
+        "class_iou": {listed.class_names[c - 1]: float(iou) for c, iou in ious.items()},
     }
 
 
@@ -183,29 +196,14 @@ def _rows(found: list[Counts]) -> Rows:
 
 
 def _repeat(rows: Rows, listed: EpisodeList, benchmark: Benchmark) -> Repeat:
-    fold = benchmark.fold
-    ious = class_iou(rows.table, fold.novel)
-    base = rows.base
+    novel, base = benchmark.fold.novel, rows.base
     return Repeat(
-        seed=listed.seed,
-        episodes=len(listed),
-        episode_sha256=listed.sha256,
-        miou=miou(rows.table, fold.novel),
+        miou=miou(rows.table, novel),
         fb_iou=fb_iou(rows.table),
-        class_iou={benchmark.source.class_names[c - 1]: iou for c, iou in ious.items()},
-        meta_miou=None if rows.meta is None else miou(rows.meta, fold.novel),
+        meta_miou=None if rows.meta is None else miou(rows.meta, novel),
         base_miou=None if base is None else float((base[1:, 0] / np.maximum(base[1:, 1], 1)).mean()),
+        **repeat_fields(listed, class_iou(rows.table, novel)),
     )
-
-
-def _interval(
-    repeats: list[Repeat], tables: list[NDArray[np.int64]], fold: Fold
-) -> tuple[float, tuple[float, float], str]:
-    values = np.array([r.miou for r in repeats])
-    mean = float(values.mean())
-    if len(values) == 1:
-        return mean, bootstrap_interval(tables[0], fold.novel), "bootstrap over episodes"
-    return mean, t_interval(values), f"Student's t over {len(values)} repeats"
 
 
 def _mean(values: list[float | None]) -> float | None:

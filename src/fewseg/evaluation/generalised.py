@@ -22,7 +22,7 @@ from torch import Tensor
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
-from fewseg.evaluation.evaluate import measured_on
+from fewseg.evaluation.evaluate import common_fields, repeat_fields
 from fewseg.evaluation.results import as_record
 from fewseg.evaluation.scoring import Matched, score_episodes
 from fewseg.features.cache import FeatureCache
@@ -112,25 +112,15 @@ def evaluate_generalised(
         progress=progress,
     )
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(scores, benchmark.lists, strict=True)]
-    seconds = (time.perf_counter() - start) / max(1, sum(r.episodes for r in repeats))
+    seconds = time.perf_counter() - start
+    values = {name: np.array([getattr(r, f"{name}_miou") for r in repeats]) for name in ("novel", "base", "all")}
     return GeneralisedResults(
         tau=tau,
         merge=merge,
-        **_summary(repeats),
-        seconds_per_episode=seconds,
-        weights=weights or {},
-        **measured_on(model, benchmark),
+        intervals={name: t_interval(v) for name, v in values.items()} if len(repeats) > 1 else {},
+        **{f"{name}_miou": float(v.mean()) for name, v in values.items()},
+        **common_fields(model, benchmark, repeats, weights=weights, seconds=seconds),
     )
-
-
-def _summary(repeats: list[GeneralisedRepeat]) -> dict[str, Any]:
-    """The fields that come from the repeats."""
-    values = {name: np.array([getattr(r, f"{name}_miou") for r in repeats]) for name in ("novel", "base", "all")}
-    return {
-        "repeats": repeats,
-        "intervals": {name: t_interval(v) for name, v in values.items()} if len(repeats) > 1 else {},
-        "class_iou": {name: float(np.mean([r.class_iou[name] for r in repeats])) for name in repeats[0].class_iou},
-    } | {f"{name}_miou": float(v.mean()) for name, v in values.items()}
 
 
 def _check(model: FewShotSegmenter, benchmark: Benchmark, *, tau: float, merge: str) -> None:
@@ -198,20 +188,16 @@ def novel_probability(final: Tensor) -> Tensor:
 
 def _repeat(scores: Sequence[LabelCounts], listed: EpisodeList, benchmark: Benchmark) -> GeneralisedRepeat:
     """The IoUs of one list's episodes."""
-    source, fold = benchmark.source, benchmark.fold
-    sums: NDArray[np.int64] = np.zeros((1 + len(source.class_names), 2), np.int64)
+    novel, base = list(benchmark.fold.novel), list(benchmark.fold.base)
+    sums: NDArray[np.int64] = np.zeros((1 + len(listed.class_names), 2), np.int64)
     for spec, counts in zip(listed.specs, scores, strict=True):
-        sums[[*fold.base, spec.class_id]] += counts.pixels
+        sums[[*base, spec.class_id]] += counts.pixels
     ious = sums[:, 0] / np.maximum(sums[:, 1], 1)
-    novel, base = list(fold.novel), list(fold.base)
     return GeneralisedRepeat(
-        seed=listed.seed,
-        episodes=len(listed),
-        episode_sha256=listed.sha256,
         novel_miou=float(ious[novel].mean()),
         base_miou=float(ious[base].mean()),
         all_miou=float(ious[novel + base].mean()),
-        class_iou={source.class_names[c - 1]: float(ious[c]) for c in novel + base},
         novel_episodes=sum(counts.found for counts in scores),
         largest=max(counts.largest for counts in scores),
+        **repeat_fields(listed, {c: ious[c] for c in novel + base}),
     )

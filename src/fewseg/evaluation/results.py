@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -76,9 +75,9 @@ class Results:
     weights: dict[str, Any]
     """Their path and hash."""
     versions: dict[str, str]
-    tables: list[NDArray[np.int64]] = field(repr=False, default_factory=list)
+    tables: list[Table] = field(repr=False, default_factory=list)
     """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
-    foreground_on: list[NDArray[np.int64]] = field(repr=False, default_factory=list)
+    foreground_on: list[Table] = field(repr=False, default_factory=list)
     """Per repeat where its episodes' foreground fell; see `Rows`."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,13 +85,24 @@ class Results:
         return {k: v for k, v in as_record(self).items() if k not in ("tables", "foreground_on")}
 
     def save(self, path: Path) -> Path:
-        """Write the numbers as JSON, and the rows beside it as CSV; the JSON comes last and holds the CSV's hash."""
-        return save_rows(path, self.as_dict(), self.tables, self.foreground_on)
+        """Write the numbers as JSON, and the rows beside it as CSV; the JSON comes last and holds the CSV's hash.
+
+        The column `foreground_on` lists the predicted foreground as `class id:pixels`, 0 being background. Raises
+        UsageError if `path` does not end in .json.
+        """
+        if path.suffix != ".json":
+            raise UsageError(f"an evaluation is saved as JSON, with a CSV beside it; end {path.name!r} in .json")
+        rows: list[Sequence[Any]] = [HEADER]
+        for r, (table, pixels) in enumerate(zip(self.tables, self.foreground_on, strict=True)):
+            for e, (row, on) in enumerate(zip(table.tolist(), pixels, strict=True)):
+                rows.append([r, e, *row, " ".join(f"{c}:{on[c]}" for c in np.flatnonzero(on))])
+        file = write_csv(path.with_suffix(".csv"), rows)
+        return write_json(path, self.as_dict() | {"rows": {"file": file.name, "sha256": file_sha256(file)}})
 
     @classmethod
     def load(cls, path: Path) -> Results:
         """Read saved results with their rows. Raises DataError if one is missing, damaged or of another kind."""
-        record, tables, foreground_on = load_rows(path)
+        record, tables, foreground_on = _read(path)
         record = {"weights" if key == WEIGHTS else key: value for key, value in record.items()}
         if set(record) != {f.name for f in fields(cls)} - {"tables", "foreground_on"}:
             raise DataError(f"{path} is of another version of fewseg; evaluate again")
@@ -131,32 +141,18 @@ def saved_results(weights: dict[str, Any], model: torch.nn.Module, benchmark: Be
     return found if fits else None
 
 
-def save_rows(path: Path, record: dict[str, Any], tables: Sequence[Table], foreground_on: Sequence[Table]) -> Path:
-    """Write `record` to PATH.json and the rows to PATH.csv; the JSON comes last, with the hash of the CSV in it.
+def _read(path: Path) -> tuple[dict[str, Any], list[Table], list[Table]]:
+    """What `Results.save` wrote: the JSON without the hash, and the tables of counts and of foreground.
 
-    The column `foreground_on` lists the predicted foreground as `class id:pixels`, 0 being background. Raises
-    UsageError if `path` does not end in .json.
+    Raises DataError if a file is missing or damaged, or the two do not belong together.
     """
-    if path.suffix != ".json":
-        raise UsageError(f"an evaluation is saved as JSON, with a CSV beside it; end {path.name!r} in .json")
-    rows: list[Sequence[Any]] = [HEADER]
-    for r, (table, pixels) in enumerate(zip(tables, foreground_on, strict=True)):
-        for e, (row, on) in enumerate(zip(table.tolist(), pixels, strict=True)):
-            listed = " ".join(f"{c}:{on[c]}" for c in np.flatnonzero(on))
-            rows.append([r, e, *row, listed])
-    file = write_csv(path.with_suffix(".csv"), rows)
-    return write_json(path, record | {"rows": {"file": file.name, "sha256": file_sha256(file)}})
-
-
-def load_rows(path: Path) -> tuple[dict[str, Any], list[Table], list[Table]]:
-    """What `save_rows` wrote. Raises DataError if a file is missing or damaged, or the two do not belong together."""
     file = path.with_suffix(".csv")
     try:
         record = json.loads(path.read_text())
         if record.pop("rows")["sha256"] != file_sha256(file):
             raise ValueError(f"{file.name} is not the one that belongs to it")
         width = 1 + len(record["class_names"])
-        lines = list(csv.reader(io.StringIO(file.read_text())))[1:]
+        lines = list(csv.reader(file.read_text().splitlines()))[1:]
         repeats = [[line for line in lines if int(line[0]) == r] for r in range(len(record["repeats"]))]
         tables = [np.array([list(map(int, line[2:-1])) for line in group]) for group in repeats]
         return record, tables, [np.stack([_pixels(line[-1], width) for line in group]) for group in repeats]

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fewseg.evaluation.benchmark import Benchmark
-from fewseg.evaluation.compare import compare, open_targets
+from fewseg.evaluation.compare import compare, open_benchmark
 from fewseg.features.cache import FeatureCache
 from fewseg.progress import Silent
 from fewseg.report.build import comparison_page
@@ -39,9 +38,10 @@ def report_page(
     each are drawn of the best, median and worst of the first repeat by the first target, with the predictions of the
     first four. `write_report` writes the page, `save_figures` its figures. Raises UsageError as `compare` does.
     """
-    opened = open_targets(targets, words, device=device)
-    benchmark = Benchmark.of(
-        next(iter(opened.values())),
+    opened, benchmark = open_benchmark(
+        targets,
+        words,
+        device=device,
         protocol=protocol,
         shots=shots,
         episodes=episodes,
