@@ -51,22 +51,11 @@ def _plan(
         int, typer.Option(min=1, help="Cells trained at once; threads (and CUDA devices) are divided.")
     ] = 1,
 ) -> Any:
-    """The plan of an experiment from its command line."""
+    """The plan of an experiment from its command line: every option is one of its fields."""
+    given = dict(locals())
     from fewseg.experiments import Plan
 
-    return Plan(
-        dataset,
-        out=out,
-        words=tuple(words or ()),
-        folds=_numbers(folds, int, option="--folds") or None,
-        protocol=protocol,
-        episodes=episodes,
-        repeats=repeats,
-        workers=workers,
-        cache_gb=cache_gb,
-        device=device,
-        jobs=jobs,
-    )
+    return Plan(**given | {"words": tuple(words or ()), "folds": _numbers(folds, int, option="--folds") or None})
 
 
 BASICS = ("dataset", "out", "words", "folds")
@@ -82,17 +71,14 @@ def _planned(*names: str, **other: tuple[Any, Any]) -> Callable[[Callable[..., A
 
     def decorate(experiment: Callable[..., Any]) -> Callable[..., None]:
         _, *own = inspect.signature(experiment).parameters.values()
-        known = inspect.signature(_plan).parameters
-        asked = [known[name] for name in (*BASICS, *names)]
-        for i, p in enumerate(asked):
-            if p.name in other:
-                annotation, default = other[p.name]
-                asked[i] = p.replace(annotation=annotation, default=default)
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*asked, *own)]
+        asked = {name: inspect.signature(_plan).parameters[name] for name in (*BASICS, *names)}
+        for name, (annotation, default) in other.items():
+            asked[name] = asked[name].replace(annotation=annotation, default=default)
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*asked.values(), *own)]
 
         @wraps(experiment)
         def command(**values: Any) -> None:
-            plan = _plan(**{p.name: values.pop(p.name) for p in asked})
+            plan = _plan(**{name: values.pop(name) for name in asked})
             for table in experiment(plan, **values):
                 _show(table, plan.out)
 

@@ -107,8 +107,7 @@ def _opened(plan: Plan, runs: Sequence[str], *, progress: Silent) -> dict[str, O
         opened = [open_target(run, overrides, device=plan.device) for run in runs]
         names = NAMES if len(runs) == 2 else (opened[0].model.name,)
         return dict(zip(names, opened, strict=True))
-    if "distill" not in plan.config().model.options:
-        raise UsageError(f"{plan.config().model.name} distils nothing; this experiment is HDMNet's")
+    plan.check_option("distill", "distils nothing")
     fold = plan.chosen_folds(plan.source("test", progress=progress))[0]
     settings = [Setting((NAMES[0],), "distilled"), Setting((NAMES[1],), "not-distilled", ("model.distill=false",))]
     run_sweep(plan, settings, [fold], only_table=False, progress=progress)

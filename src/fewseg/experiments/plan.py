@@ -60,9 +60,15 @@ class Plan:
         get_protocol(self.protocol, dataset=config.data.name)
         return config
 
-    def source(self, subset: str, *extra: str, progress: Silent | None = None) -> ImageSource:
+    def check_option(self, option: str, lack: str) -> None:
+        """Raise UsageError unless the method has the option; `lack` says what it has not, without it."""
+        config = self.config()
+        if option not in config.model.options:
+            raise UsageError(f"{config.model.name} {lack}; this experiment is HDMNet's")
+
+    def source(self, subset: str, *, progress: Silent | None = None) -> ImageSource:
         """The data set's train or test subset."""
-        return create_source(self.config(*extra), subset, progress=progress)
+        return create_source(self.config(), subset, progress=progress)
 
     def chosen_folds(self, source: ImageSource) -> tuple[int, ...]:
         """The folds to run; UsageError for one that the data set does not have."""
