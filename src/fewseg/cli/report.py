@@ -39,9 +39,9 @@ def report(
     `fewseg report runs/mine dense prototype --out mine.html`. An evaluation that `fewseg evaluate` saved in a run is
     taken if it is of the same episodes; all else is measured. The page loads nothing from the network.
     """
+    from fewseg.report.comparison import report_page
     from fewseg.report.figures import save_figures
     from fewseg.report.html import write_report
-    from fewseg.report.measure import report_page
 
     check_endings([out], (".html",))
     page = report_page(
@@ -74,7 +74,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def write_table(path: Path, entries: Sequence[Entry]) -> Path:
     """Write a comparison by the file's ending: .csv, .tex, or .html for a page."""
     from fewseg.evaluation.compare import save_table
-    from fewseg.report.build import comparison_page
+    from fewseg.report.comparison import comparison_page
     from fewseg.report.html import write_report
 
     if path.suffix == ".html":

@@ -22,8 +22,8 @@ from fewseg.metrics.iou import episode_counts, fb_iou, miou
 from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor
 from fewseg.progress import Silent
-from fewseg.report.build import comparison_page
 from fewseg.report.chosen_episodes import class_mask, episode_panels
+from fewseg.report.comparison import comparison_page
 from fewseg.report.contents import ReportPage, Row
 from fewseg.report.html import write_report
 from fewseg.report.training import run_curves

@@ -114,9 +114,10 @@ def subset_statistics(source: ImageSource, fold: Fold, *, novel: str) -> SubsetS
 def class_statistics(source: ImageSource) -> list[ClassStatistics]:
     """The share of the labelled pixels that each class covers in the images that hold it."""
     counts, found = source.index.counts, []
+    pixels = np.maximum(counts.sum(1), 1)
     for c, name in enumerate(source.class_names, 1):
         images = source.index.images_of(c, min_pixels=source.min_pixels)
-        shares = counts[images, c] / counts[images].sum(1) if len(images) else np.zeros(1)
+        shares = counts[images, c] / pixels[images] if len(images) else np.zeros(1)
         quartiles = percentile_interval(shares, low=0.25, high=0.75)
         found.append(ClassStatistics(name, len(images), float(shares.mean()), quartiles))
     return found

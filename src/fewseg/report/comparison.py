@@ -1,18 +1,73 @@
-"""From evaluations to a report page: rows, per-class scores, confusions, the protocol, and the hashes."""
+"""From models, or what was measured of them, to a report page: rows, per-class scores, confusions, the protocol."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fewseg.evaluation.compare import Entry, p_text
+from fewseg.evaluation.compare import Entry, compare, open_benchmark, p_text
 from fewseg.evaluation.results import Results
+from fewseg.features.cache import FeatureCache
 from fewseg.metrics.intervals import bootstrap_interval
 from fewseg.metrics.iou import class_iou
+from fewseg.progress import Silent
+from fewseg.report.chosen_episodes import episode_panels
 from fewseg.report.contents import MAX_MARKS, ClassScores, Confusion, ReportPage, Row, Section
 from fewseg.report.html import percent
+from fewseg.report.training import run_curves
+
+
+def report_page(
+    targets: Sequence[str],
+    words: Sequence[str] = (),
+    *,
+    protocol: str = "fewseg",
+    shots: int | None = None,
+    episodes: int | None = None,
+    repeats: int | None = None,
+    episodes_file: Path | None = None,
+    panels: int = 2,
+    workers: int = 2,
+    cache_gb: float = 2.0,
+    device: str = "auto",
+    progress: Silent | None = None,
+) -> ReportPage:
+    """Measure `targets` on the same episodes and gather what a report shows, as plain data; it is about the first.
+
+    `targets` are run directories, saved models and training-free methods; `words` are overrides such as
+    "data.root=DIR". An evaluation saved in a run is taken where it is just what would be measured. `panels` episodes
+    each are drawn of the best, median and worst of the first repeat by the first target, with the predictions of the
+    first four. `write_report` writes the page, `save_figures` its figures. Raises UsageError as `compare` does.
+    """
+    opened, benchmark = open_benchmark(
+        targets,
+        words,
+        device=device,
+        protocol=protocol,
+        shots=shots,
+        episodes=episodes,
+        repeats=repeats,
+        file=episodes_file,
+        progress=progress,
+    )
+    entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, reuse=True, progress=progress)
+    shown = list(opened.items())[: 1 + MAX_MARKS]
+    caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
+    runs = {entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}
+    choices = {"shots": shots, "episodes": episodes, "repeats": repeats, "episodes-file": episodes_file}
+    options = [f"--{name}={value}" for name, value in choices.items() if value is not None]
+    command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options])
+    return replace(
+        comparison_page(entries),
+        curves=run_curves(runs),
+        panels=episode_panels(caches, benchmark, entries[0].results.tables[0], each=panels),
+        commands=(("this page", command),),
+    )
 
 
 def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
