@@ -152,8 +152,7 @@ def correlation_figure(rows: Sequence[dict[str, Panel]]) -> Figure:
         shared = episode_cells(next(iter(row.values())))
         cells.append([shared["support"], shared["truth"]])
         for panel in row.values():
-            cells[-1] += [("", picture) for _, _, picture in panel_maps(panel)]
-            cells[-1].append(episode_cells(panel)["prediction"])
+            cells[-1] += [*(("", picture) for _, _, picture in panel_maps(panel)), episode_cells(panel)["prediction"]]
     for name, panel in rows[0].items():
         stages = len(panel.correlations)
         titles += [f"stage {stages - i}" + (f"\n{name}" if i == 0 else "") for i in range(stages)] + ["prediction"]

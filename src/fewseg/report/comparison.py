@@ -129,11 +129,10 @@ def class_section(entries: Sequence[Entry]) -> tuple[Section, ...]:
 def confusions(entries: Sequence[Entry]) -> tuple[Confusion, ...]:
     """Where the foreground of the first entry lies, class by class, after the mean over classes of every entry."""
     main = entries[0]
-    per_class = class_confusions(main.results, group="" if len(entries) == 1 else f"{main.name}, by class")
     if len(entries) == 1:
-        return per_class
+        return class_confusions(main.results)
     means = [mean_confusion(e.name, class_confusions(e.results), group="Mean over classes") for e in entries]
-    return (*means, *per_class)
+    return (*means, *class_confusions(main.results, group=f"{main.name}, by class"))
 
 
 def class_confusions(results: Results, *, group: str = "") -> tuple[Confusion, ...]:
@@ -141,15 +140,12 @@ def class_confusions(results: Results, *, group: str = "") -> tuple[Confusion, .
     table, pixels = np.concatenate(results.tables), np.concatenate(results.foreground_on)
     found = []
     for class_id, name in zip(results.fold["novel"], results.fold["novel_names"], strict=True):
-        sums = pixels[table[:, 0] == class_id].sum(0)
-        if (table[:, 0] == class_id).any():
-            shares = sums / sums.sum() if sums.any() else np.full(len(sums), np.nan)
-            others = {
-                other: float(shares[c])
-                for c, other in enumerate(results.class_names, 1)
-                if c != class_id and shares[c] > 0
-            }
-            found.append(Confusion(name, float(shares[class_id]), float(shares[0]), others, group=group))
+        drawn = table[:, 0] == class_id
+        if drawn.any():
+            sums = pixels[drawn].sum(0)
+            shares = (sums / sums.sum() if sums.any() else np.full(len(sums), np.nan)).tolist()
+            others = {n: v for n, v in zip(results.class_names, shares[1:], strict=True) if n != name and v > 0}
+            found.append(Confusion(name, shares[class_id], shares[0], others, group=group))
     return tuple(found)
 
 
@@ -168,18 +164,16 @@ def mean_confusion(name: str, rows: Sequence[Confusion], *, group: str = "") -> 
 
 def protocol_section(results: Results) -> Section:
     """The protocol record, seeds, and the hashes of episodes and annotations."""
-    record = [
-        (key, _text(value)) for key, value in results.protocol.items() if key not in ("seeds", "repeats", "episodes")
-    ]
-    repeats = [(f"episodes, seed {r.seed}", f"{r.episodes}, SHA-256 {r.episode_sha256}") for r in results.repeats]
-    rows = (*record, *repeats, ("annotations", f"SHA-256 {results.source_sha256}"), *results.versions.items())
-    return Section("Protocol and versions", header=("rule", "value"), rows=rows)
+    told = {k: _text(v) for k, v in results.protocol.items() if k not in ("seeds", "repeats", "episodes")}
+    told |= {f"episodes, seed {r.seed}": f"{r.episodes}, SHA-256 {r.episode_sha256}" for r in results.repeats}
+    told |= {"annotations": f"SHA-256 {results.source_sha256}"} | results.versions
+    return Section("Protocol and versions", header=("rule", "value"), rows=tuple(told.items()))
 
 
 def model_section(entries: Sequence[Entry]) -> Section:
     """What was measured: the options of every model, and its weights with their hash."""
     found = [_model_facts(e.results) for e in entries]
-    names = list(dict.fromkeys(name for one in found for name in one))
+    names = dict.fromkeys(name for one in found for name in one)
     rows = tuple((name, *(one.get(name, "–") for one in found)) for name in names)
     return Section("Models", header=("option", *(e.name for e in entries)), rows=rows)
 
@@ -197,14 +191,12 @@ def _model_facts(results: Results) -> dict[str, str]:
 
 def facts(results: Results) -> tuple[tuple[str, str], ...]:
     """What the page's head says of the first entry."""
+    episodes = sum(r.episodes for r in results.repeats)
     return (
         ("method", f"{results.method} on {results.backbone}"),
         ("data", f"{results.source}, fold {results.fold['index']}, {results.shots}-shot"),
         ("novel classes", ", ".join(results.fold["novel_names"])),
-        (
-            "protocol",
-            f"{results.protocol['name']}, {sum(r.episodes for r in results.repeats)} episodes, {results.image_size} px",
-        ),
+        ("protocol", f"{results.protocol['name']}, {episodes} episodes, {results.image_size} px"),
         ("episodes", "SHA-256 " + ", ".join(r.episode_sha256[:16] for r in results.repeats)),
         ("time", f"{results.seconds_per_episode:.2f} s per episode"),
     )
