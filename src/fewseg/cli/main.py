@@ -188,9 +188,8 @@ def evaluate(
         return
     (print_generalised if generalised else print_results)(results)
     name = "generalised.json" if generalised else "results-flip.json" if flip else "results.json"
-    path = out or (Path(target) / name if Path(target).is_dir() else None)
-    if path is not None:
-        typer.echo(f"results: {results.save(path)}")
+    if out or Path(target).is_dir():
+        typer.echo(f"results: {results.save(out or Path(target) / name)}")
 
 
 @app.command(name="compare")

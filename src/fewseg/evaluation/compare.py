@@ -155,8 +155,7 @@ def paired_p_value(results: Results, reference: Results, *, draws: int = 2000) -
     classes = results.fold["novel"]
     ours, theirs = (bootstrap_miou(np.concatenate(r.tables), classes, draws=draws) for r in (results, reference))
     difference = ours - theirs
-    below, above = float((difference <= 0).mean()), float((difference >= 0).mean())
-    return min(1.0, 2 * min(below, above))
+    return min(1.0, 2 * float(min((difference <= 0).mean(), (difference >= 0).mean())))
 
 
 def table(entries: Sequence[Entry]) -> list[tuple[str, ...]]:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import EvaluationProtocol
@@ -44,7 +43,10 @@ from fewseg.progress import Silent
 
 @dataclass(frozen=True)
 class Rows:
-    """Counts of every episode of one repeat, in the list's order; columns as in `fewseg.metrics.iou.COLUMNS`."""
+    """Counts of every episode of one repeat, in the list's order; columns as in `fewseg.metrics.iou.COLUMNS`.
+
+    `count` gives those of one episode: all without the first dimension, but `base` is as here.
+    """
 
     table: NDArray[np.int64]
     meta: NDArray[np.int64] | None
@@ -152,45 +154,31 @@ def repeat_fields(listed: EpisodeList, ious: Mapping[int, float]) -> dict[str, A
 
 def count_episodes(cache: FeatureCache, benchmark: Benchmark, **how: Any) -> list[Rows]:
     """The counts of every episode, per list; `how` as for `score_episodes`."""
-    score = partial(
-        count,
-        base=len(benchmark.fold.base),
-        classes=len(benchmark.source.class_names),
-        protocol=benchmark.protocol,
-    )
+    classes = len(benchmark.source.class_names)
+    score = partial(count, base=len(benchmark.fold.base), classes=classes, protocol=benchmark.protocol)
     return [_rows(found) for found in score_episodes(cache, benchmark, score=score, **how)]
 
 
-@dataclass(frozen=True)
-class Counts:
-    """The counts of one episode, on the CPU; see `Rows`."""
-
-    final: Tensor
-    meta: Tensor | None
-    base: Tensor | None
-    foreground_on: NDArray[np.int64]
-
-
-def count(matched: Matched, *, base: int, classes: int, protocol: EvaluationProtocol) -> Counts:
+def count(matched: Matched, *, base: int, classes: int, protocol: EvaluationProtocol) -> Rows:
     """Intersections and unions of an episode, and where its foreground fell, of `classes`, `base` of them base ones."""
     class_id = matched.entry.spec.class_id
     masks = {n: foreground_wins(matched.logits[n])[0] for n in ("final", "meta") if n in matched.logits}
-    counts = {n: episode_counts(mask, matched.mask, class_id).cpu() for n, mask in masks.items()}
+    counts = {n: episode_counts(mask, matched.mask, class_id).cpu().numpy() for n, mask in masks.items()}
     labels = matched.logits.get("base")
-    pooled = None if labels is None else base_confusion(winners(labels)[0], matched.base_labels, base).cpu()
+    pooled = None if labels is None else base_confusion(winners(labels)[0], matched.base_labels, base).cpu().numpy()
     on_labels = at_labels(masks["final"], matched.labels.shape, protocol)
     on = foreground_by_class(on_labels, matched.labels, classes)
-    return Counts(counts["final"], counts.get("meta"), pooled, on)
+    return Rows(counts["final"], counts.get("meta"), pooled, on)
 
 
-def _rows(found: list[Counts]) -> Rows:
+def _rows(found: list[Rows]) -> Rows:
     """One list's counts in its order."""
     meta = [c.meta for c in found if c.meta is not None]
     base = [c.base for c in found if c.base is not None]
     return Rows(
-        torch.stack([c.final for c in found]).numpy() if found else np.zeros((0, len(COLUMNS)), np.int64),
-        torch.stack(meta).numpy() if meta else None,
-        torch.stack(base).sum(0).numpy() if base else None,
+        np.stack([c.table for c in found]) if found else np.zeros((0, len(COLUMNS)), np.int64),
+        np.stack(meta) if meta else None,
+        np.sum(base, axis=0) if base else None,
         np.stack([c.foreground_on for c in found]) if found else np.zeros((0, 1), np.int64),
     )
 
@@ -213,10 +201,8 @@ def _mean(values: list[float | None]) -> float | None:
 
 def count_parameters(model: torch.nn.Module) -> dict[str, int]:
     """Numbers of all and of trained parameters."""
-    return {
-        "all": sum(p.numel() for p in model.parameters()),
-        "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
-    }
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"all": sum(p.numel() for p in model.parameters()), "trained": trained}
 
 
 def versions() -> dict[str, str]:

@@ -163,6 +163,6 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Table], list[Table]]:
 def _pixels(text: str, width: int) -> Table:
     pixels = np.zeros(width, np.int64)
     for pair in text.split():
-        class_id, count = pair.split(":")
-        pixels[int(class_id)] = int(count)
+        class_id, count = map(int, pair.split(":"))
+        pixels[class_id] = count
     return pixels

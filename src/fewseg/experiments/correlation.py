@@ -103,8 +103,7 @@ def run_correlation(
 def _opened(plan: Plan, runs: Sequence[str], *, progress: Silent) -> dict[str, Opened]:
     """The models by name: those of the runs, or both trained here."""
     if runs:
-        overrides = [word for word in plan.words if "=" in word]
-        opened = [open_target(run, overrides, device=plan.device) for run in runs]
+        opened = [plan.opened(run) for run in runs]
         names = NAMES if len(runs) == 2 else (opened[0].model.name,)
         return dict(zip(names, opened, strict=True))
     plan.check_option("distill", "distils nothing")

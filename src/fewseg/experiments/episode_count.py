@@ -110,10 +110,9 @@ def _opened(plan: Plan, runs: Sequence[str]) -> list[tuple[str, Opened]]:
         opened = open_target(methods[-1] if methods else "hdmnet", plan.configuration(), device=plan.device)
         folds = plan.chosen_folds(plan.source("test"))
         return [(f"fold {fold}", replace(opened, config=plan.config(f"data.fold={fold}"))) for fold in folds]
-    overrides = [word for word in plan.words if "=" in word]
     found: list[tuple[str, Opened]] = []
     for run in runs:
-        opened = open_target(run, overrides, device=plan.device)
+        opened = plan.opened(run)
         if opened.config.data.name != plan.config().data.name:
             raise UsageError(f"{run} is for {opened.config.data.name}, not {plan.dataset}; name its data set")
         line = f"{opened.model.name}, fold {opened.config.data.fold}"

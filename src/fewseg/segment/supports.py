@@ -89,21 +89,21 @@ def grouped(options: Iterable[tuple[str, str]]) -> tuple[dict[str | None, list[M
         else:
             getattr(group[-1], option).append(_numbers(option, value))
     for name, group in photos.items():
-        for photo in group:
-            _check(photo, name, group)
+        _check(group, name)
     without = [name for name, group in photos.items() if name is not None and not group]
     return {name: group for name, group in photos.items() if group}, without
 
 
-def _check(photo: MarkedPhoto, name: str | None, group: list[MarkedPhoto]) -> None:
-    if not photo.is_marked:
-        masks = sum(p.mask is not None for p in group)
-        raise UsageError(
-            f"{len(group)} --support but {masks} --mask were given{_of(name)}; {photo.path} needs --mask, --scribble, "
-            "--box or --point"
-        )
-    if photo.mask and (photo.scribble or photo.box or photo.point or photo.background):
-        raise UsageError(f"{photo.path} has a --mask and marks; give one or the other")
+def _check(group: list[MarkedPhoto], name: str | None) -> None:
+    for photo in group:
+        if not photo.is_marked:
+            masks = sum(p.mask is not None for p in group)
+            raise UsageError(
+                f"{len(group)} --support but {masks} --mask were given{_of(name)}; {photo.path} needs --mask, "
+                "--scribble, --box or --point"
+            )
+        if photo.mask and (photo.scribble or photo.box or photo.point or photo.background):
+            raise UsageError(f"{photo.path} has a --mask and marks; give one or the other")
 
 
 def _of(name: str | None) -> str:
@@ -111,13 +111,12 @@ def _of(name: str | None) -> str:
 
 
 def _numbers(option: str, value: str) -> tuple[float, ...]:
-    count = 4 if option == "box" else 2
+    form = "LEFT,TOP,RIGHT,BOTTOM" if option == "box" else "X,Y"
     try:
         numbers = tuple(float(part) for part in value.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) != count:
-        form = "LEFT,TOP,RIGHT,BOTTOM" if count == 4 else "X,Y"
+    if len(numbers) != len(form.split(",")):
         raise UsageError(f"--{option} {value!r}: give {form} in pixels of the upright photo")
     return numbers
 

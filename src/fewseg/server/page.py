@@ -86,14 +86,9 @@ def _marking() -> dict[str, Any]:
 def _finding() -> dict[str, Any]:
     """The column in which photos are searched: its components by name."""
     gr.Markdown("## 2. Find it in other photos")
+    label = f"Photos (up to {LIMITS.photos})"
     made: dict[str, Any] = {
-        "queries": gr.File(
-            label=f"Photos (up to {LIMITS.photos})",
-            file_count="multiple",
-            file_types=["image"],
-            height=150,
-            elem_id="queries",
-        ),
+        "queries": gr.File(label=label, file_count="multiple", file_types=["image"], height=150, elem_id="queries"),
         "find": gr.Button("Find", variant="primary", elem_id="find"),
     }
     with gr.Tabs():
@@ -108,16 +103,9 @@ def _finding() -> dict[str, Any]:
     }
 
 
-def _gallery(label: str, *, columns: int = 2, height: int = 420, elem_id: str) -> gr.Gallery:
-    return gr.Gallery(
-        label=label,
-        columns=columns,
-        fit_columns=False,
-        object_fit="contain",
-        height=height,
-        interactive=False,
-        elem_id=elem_id,
-    )
+def _gallery(label: str, *, columns: int = 2, height: int = 420, **more: Any) -> gr.Gallery:
+    fixed: dict[str, Any] = {"fit_columns": False, "object_fit": "contain", "interactive": False}
+    return gr.Gallery(label=label, columns=columns, height=height, **fixed, **more)
 
 
 def _close(session: Session | None) -> None:

@@ -131,8 +131,7 @@ class Session:
         if folder is None:
             raise UsageError("The session was closed.")
         results = predictor.predict_full(photo)
-        if not isinstance(results, dict):
-            raise TypeError("named supports give results by name")
+        assert isinstance(results, dict)  # named supports give results by name
         kept = folder / f"{number}.png"
         images.write_image(photo, kept, compress_level=1)
         small = np.asarray(shrunk(photo))
