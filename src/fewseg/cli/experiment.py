@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from fewseg import experiments
 from fewseg.cli.printing import console, printable
 from fewseg.errors import UsageError
 from fewseg.progress import Bars
@@ -53,17 +54,17 @@ def _plan(
 ) -> Any:
     """The plan of an experiment from its command line: every option is one of its fields."""
     given = dict(locals())
-    from fewseg.experiments import Plan
-
-    return Plan(**given | {"words": tuple(words or ()), "folds": _numbers(folds, int, option="--folds") or None})
+    return experiments.Plan(
+        **given | {"words": tuple(words or ()), "folds": _numbers(folds, int, option="--folds") or None}
+    )
 
 
 BASICS = ("dataset", "out", "words", "folds")
 MEASURING = ("protocol", "episodes", "repeats", "workers", "cache_gb", "device")
 
 
-def _planned(*names: str, **other: tuple[Any, Any]) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Make a command of a function of a plan, which returns tables to show.
+def _command(*names: str, **other: tuple[Any, Any]) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """Make a command of `fewseg experiment` of a function of a plan, which returns tables to show.
 
     Its command line has the named options of `_plan`, and the function's own. `other` gives an option of the plan
     another help and default.
@@ -84,27 +85,23 @@ def _planned(*names: str, **other: tuple[Any, Any]) -> Callable[[Callable[..., A
 
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
-        return command
+        return experiment_app.command()(command)
 
     return decorate
 
 
-@experiment_app.command()
-@_planned()
+@_command()
 def statistics(plan: Any) -> list[Any]:
     """Images by the number of classes that they contain, and how much of them each class covers (Fig. 1).
 
     From the annotations alone, no photo is needed. Warns where nearly all images hold one class: the support mask is
     hardly needed there.
     """
-    from fewseg.experiments import run_statistics
-
-    found = run_statistics(plan, progress=Bars())
+    found = experiments.run_statistics(plan, progress=Bars())
     return [found.class_table, found.table]
 
 
-@experiment_app.command(name="support-mask")
-@_planned(*MEASURING, "jobs")
+@_command(*MEASURING, "jobs")
 def support_mask(
     plan: Any,
     at_test_only: Annotated[
@@ -116,13 +113,10 @@ def support_mask(
 
     On `scenes` it is measured on simple and on complex scenes.
     """
-    from fewseg.experiments import run_support_mask
-
-    return [run_support_mask(plan, at_test_only=at_test_only, only_table=only_table, progress=Bars()).table]
+    return [experiments.run_support_mask(plan, at_test_only=at_test_only, only_table=only_table, progress=Bars()).table]
 
 
-@experiment_app.command()
-@_planned(
+@_command(
     *MEASURING,
     episodes=(
         Annotated[int | None, typer.Option(min=1, help="n; ten times as many are drawn too [the protocol's].")],
@@ -142,27 +136,21 @@ def episodes(
     Of trained runs (`--run RUN`, on the fold of each), or of a method without training on every fold:
     `fewseg experiment episodes pascal5i dense data.root=DIR --out DIR`. Every image is encoded once.
     """
-    from fewseg.experiments import run_episodes
-
-    return [run_episodes(plan, runs=run or [], half_width=half_width / 100, progress=Bars()).table]
+    return [experiments.run_episodes(plan, runs=run or [], half_width=half_width / 100, progress=Bars()).table]
 
 
-@experiment_app.command()
-@_planned(*MEASURING, "jobs")
+@_command(*MEASURING, "jobs")
 def temperature(
     plan: Any,
     values: Annotated[str, typer.Option(help="Temperatures.")] = "0.5,1,2,5",
     only_table: OnlyTable = False,
 ) -> list[Any]:
     """HDMNet by the temperature of its distillation, on every fold (Tab. 2)."""
-    from fewseg.experiments import run_temperature
-
     chosen = _numbers(values, float, option="--values")
-    return [run_temperature(plan, values=chosen, only_table=only_table, progress=Bars()).table]
+    return [experiments.run_temperature(plan, values=chosen, only_table=only_table, progress=Bars()).table]
 
 
-@experiment_app.command()
-@_planned(*MEASURING, "jobs")
+@_command(*MEASURING, "jobs")
 def relu(
     plan: Any,
     shots: Annotated[str, typer.Option(help="Supports per episode, in training and test.")] = "1,5",
@@ -172,14 +160,11 @@ def relu(
 
     Only for back-ends that have one: `model.backbone=resnet50` or `resnet50-ds`, `vgg16_bn`, ...; not lite0.
     """
-    from fewseg.experiments import run_relu
-
     chosen = _numbers(shots, int, option="--shots")
-    return [run_relu(plan, shots=chosen, only_table=only_table, progress=Bars()).table]
+    return [experiments.run_relu(plan, shots=chosen, only_table=only_table, progress=Bars()).table]
 
 
-@experiment_app.command()
-@_planned(
+@_command(
     *(name for name in MEASURING if name != "repeats"),
     "jobs",
     episodes=(Annotated[int | None, typer.Option(min=1, help="Test episodes of the table [100].")], None),
@@ -193,9 +178,7 @@ def correlation(
 
     Of one trained run or of two (`--run DISTILLED --run OTHER`); without `--run` both are trained on the first fold.
     """
-    from fewseg.experiments import run_correlation
-
-    return [run_correlation(plan, runs=run or [], rows=rows, progress=Bars()).table]
+    return [experiments.run_correlation(plan, runs=run or [], rows=rows, progress=Bars()).table]
 
 
 def _numbers(text: str, kind: Callable[[str], Number], *, option: str) -> tuple[Number, ...]:

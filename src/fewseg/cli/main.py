@@ -220,7 +220,7 @@ def compare_models(
     """
     from fewseg.evaluation.compare import compare, describe, open_benchmark, table
 
-    check_endings(out or [])
+    check_endings(out or [], (".csv", ".tex", ".html"))
     opened, benchmark = open_benchmark(
         *split_words(targets),
         released=released or [],

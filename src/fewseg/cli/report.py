@@ -15,8 +15,6 @@ from fewseg.progress import Bars
 if TYPE_CHECKING:
     from fewseg.evaluation.compare import Entry
 
-TABLES = (".csv", ".tex", ".html")
-
 
 def report(
     targets: Targets,
@@ -82,7 +80,7 @@ def write_table(path: Path, entries: Sequence[Entry]) -> Path:
     return save_table(path, entries)
 
 
-def check_endings(paths: Sequence[Path], endings: Sequence[str] = TABLES) -> None:
+def check_endings(paths: Sequence[Path], endings: Sequence[str]) -> None:
     """Refuse the name of a file that cannot be written before anything is measured."""
     for path in paths:
         if path.suffix not in endings:

@@ -23,14 +23,13 @@ from fewseg.data.episodes.lists import EpisodeList
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import common_fields, repeat_fields
-from fewseg.evaluation.results import as_record
+from fewseg.evaluation.results import Evaluation
 from fewseg.evaluation.scoring import Matched, score_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.files import write_json
 from fewseg.metrics.intervals import t_interval
 from fewseg.metrics.iou import base_confusion, winners
 from fewseg.models.base import FewShotSegmenter
-from fewseg.progress import Silent
 
 Merge = Literal["final", "base"]
 MERGES = ("final", "base")
@@ -53,34 +52,23 @@ class GeneralisedRepeat:
     """Largest foreground value that `tau` was compared with."""
 
 
-@dataclass(frozen=True)
-class GeneralisedResults:
-    """What a generalised evaluation found, and all that is needed to repeat it."""
+@dataclass(frozen=True, kw_only=True)
+class GeneralisedResults(Evaluation):
+    """What a generalised evaluation found."""
 
-    method: str
-    backbone: str
-    source: str
-    fold: dict[str, Any]
-    shots: int
-    image_size: int
-    protocol: dict[str, Any]
+    repeats: list[GeneralisedRepeat]
     tau: float
     merge: str
-    repeats: list[GeneralisedRepeat]
     novel_miou: float
     """Mean over repeats, as the next two; no class's background counts in any of them."""
     base_miou: float
     all_miou: float
     intervals: dict[str, tuple[float, float]]
     """95 % by Student's t over repeats, of novel, base and all; empty with one repeat."""
-    class_iou: dict[str, float]
-    seconds_per_episode: float
-    weights: dict[str, Any]
-    versions: dict[str, str]
 
     def save(self, path: Path) -> Path:
         """Write them as JSON."""
-        return write_json(path, as_record(self))
+        return write_json(path, self.as_dict())
 
 
 def evaluate_generalised(
@@ -89,12 +77,10 @@ def evaluate_generalised(
     *,
     tau: float = 0.9,
     merge: Merge = "final",
-    batch_size: int = 1,
-    workers: int = 2,
     cache_gb: float = 2.0,
     file_gb: float = 16.0,
     weights: dict[str, Any] | None = None,
-    progress: Silent | None = None,
+    **how: Any,
 ) -> GeneralisedResults:
     """Evaluate a model with a base learner on base and novel classes together; options as for `evaluate`.
 
@@ -106,10 +92,8 @@ def evaluate_generalised(
         FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
         benchmark,
         score=partial(count_labels, tau=tau, merge=merge),
-        batch_size=batch_size,
-        workers=workers,
         title=f"{model.name}, {benchmark.shots}-shot, all classes, {len(benchmark.lists)} repeats",
-        progress=progress,
+        **how,
     )
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(scores, benchmark.lists, strict=True)]
     seconds = time.perf_counter() - start

@@ -43,38 +43,50 @@ class Repeat:
     base_miou: float | None = None
 
 
-@dataclass(frozen=True)
-class Results:
-    """What an evaluation found, and all that is needed to repeat it."""
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What every kind of evaluation tells: all that is needed to repeat it, and the IoU of every class."""
 
     method: str
     backbone: str
-    options: dict[str, Any]
-    """The model's constructor arguments."""
     source: str
-    source_sha256: str
-    """Hash of the subset's annotations."""
-    class_names: list[str]
-    """Names of class ids 1..N."""
     fold: dict[str, Any]
     shots: int
     image_size: int
     protocol: dict[str, Any]
+    repeats: list[Any]
+    class_iou: dict[str, float]
+    """Mean over repeats."""
+    seconds_per_episode: float
+    weights: dict[str, Any]
+    """Their path and hash."""
+    versions: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; the fields by their keys in the file."""
+        return {WEIGHTS if key == "weights" else key: value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(Evaluation):
+    """What an evaluation on novel classes found."""
+
     repeats: list[Repeat]
+    options: dict[str, Any]
+    """The model's constructor arguments."""
+    source_sha256: str
+    """Hash of the subset's annotations."""
+    class_names: list[str]
+    """Names of class ids 1..N."""
     miou: float
     """Mean over repeats."""
     interval: tuple[float, float]
     """95 %: Student's t over repeats, or a bootstrap over episodes if there is one repeat."""
     interval_kind: str
     fb_iou: float
-    class_iou: dict[str, float]
     meta_miou: float | None
     base_miou: float | None
     parameters: dict[str, int]
-    seconds_per_episode: float
-    weights: dict[str, Any]
-    """Their path and hash."""
-    versions: dict[str, str]
     tables: list[Table] = field(repr=False, default_factory=list)
     """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
     foreground_on: list[Table] = field(repr=False, default_factory=list)
@@ -82,7 +94,7 @@ class Results:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; without the rows."""
-        return {k: v for k, v in as_record(self).items() if k not in ("tables", "foreground_on")}
+        return {k: v for k, v in super().as_dict().items() if k not in ("tables", "foreground_on")}
 
     def save(self, path: Path) -> Path:
         """Write the numbers as JSON, and the rows beside it as CSV; the JSON comes last and holds the CSV's hash.
@@ -108,11 +120,6 @@ class Results:
             raise DataError(f"{path} is of another version of fewseg; evaluate again")
         record |= {"repeats": [Repeat(**r) for r in record["repeats"]], "interval": tuple(record["interval"])}
         return cls(**record, tables=tables, foreground_on=foreground_on)
-
-
-def as_record(results: Any) -> dict[str, Any]:
-    """The fields of a results' dataclass by their keys in the file."""
-    return {WEIGHTS if key == "weights" else key: value for key, value in asdict(results).items()}
 
 
 def saved_results(weights: dict[str, Any], model: torch.nn.Module, benchmark: Benchmark) -> Results | None:

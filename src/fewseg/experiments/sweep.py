@@ -137,15 +137,9 @@ def cell_config(plan: Plan, cell: Cell) -> Config:
     config = plan.config(*cell.words, f"data.fold={cell.fold}")
     if config.base.run is not None:
         config.base.run = config.base.run.replace("{fold}", str(cell.fold))
-    elif needs_base(config):
+    elif method_class(config.model.name).needs_base_learner and config.model.options.get("base_learner", True):
         config.base.run = str(_base_home(plan, cell).base_learner)
     return config
-
-
-def needs_base(config: Config) -> bool:
-    """Whether the method takes a base learner as it is configured."""
-    cls = method_class(config.model.name)
-    return cls.needs_base_learner and config.model.options.get("base_learner", True)
 
 
 def _own_base(plan: Plan, cell: Cell) -> bool:

@@ -44,23 +44,16 @@ def report_page(
     each are drawn of the best, median and worst of the first repeat by the first target, with the predictions of the
     first four. `write_report` writes the page, `save_figures` its figures. Raises UsageError as `compare` does.
     """
+    drawn: dict[str, Any] = {"shots": shots, "episodes": episodes, "repeats": repeats}
     opened, benchmark = open_benchmark(
-        targets,
-        words,
-        device=device,
-        protocol=protocol,
-        shots=shots,
-        episodes=episodes,
-        repeats=repeats,
-        file=episodes_file,
-        progress=progress,
+        targets, words, device=device, protocol=protocol, **drawn, file=episodes_file, progress=progress
     )
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, reuse=True, progress=progress)
     shown = list(opened.items())[: 1 + MAX_MARKS]
     caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
     runs = {entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}
-    choices = {"shots": shots, "episodes": episodes, "repeats": repeats, "episodes-file": episodes_file}
-    options = [f"--{name}={value}" for name, value in choices.items() if value is not None]
+    drawn["episodes-file"] = episodes_file
+    options = [f"--{name}={value}" for name, value in drawn.items() if value is not None]
     command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options])
     return replace(
         comparison_page(entries),
