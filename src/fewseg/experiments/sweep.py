@@ -200,12 +200,11 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
 
 @dataclass
 class _Running:
-    """A process with the slot that it occupies."""
+    """A process, and where it writes."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
-    slot: int
 
 
 def run_jobs(plan: Plan, cells: Sequence[Cell], *, base_only: bool, progress: Silent) -> None:
@@ -220,16 +219,16 @@ def run_jobs(plan: Plan, cells: Sequence[Cell], *, base_only: bool, progress: Si
 
 
 def _processes(plan: Plan, cells: Sequence[Cell], *, base_only: bool, progress: Silent) -> Iterator[None]:
-    waiting, running, failed = list(cells), list[_Running](), list[_Running]()
+    waiting, running, failed = list(cells), dict[int, _Running](), list[_Running]()
     count = min(plan.jobs, len(cells))
     try:
         while running or (waiting and not failed):
             while waiting and len(running) < count and not failed:
-                slot = min(set(range(count)) - {r.slot for r in running})
-                running.append(_start(plan, waiting.pop(0), base_only=base_only, slot=slot, count=count))
-                progress.log(f"started {running[-1].name} (log: {running[-1].log})")
-            for one in [r for r in running if r.process.poll() is not None]:
-                running.remove(one)
+                slot = min(set(range(count)) - running.keys())
+                running[slot] = _start(plan, waiting.pop(0), base_only=base_only, slot=slot, count=count)
+                progress.log(f"started {running[slot].name} (log: {running[slot].log})")
+            for slot in [slot for slot, one in running.items() if one.process.poll() is not None]:
+                one = running.pop(slot)
                 if one.process.returncode:
                     failed.append(one)
                 else:
@@ -237,9 +236,9 @@ def _processes(plan: Plan, cells: Sequence[Cell], *, base_only: bool, progress: 
                     yield
             time.sleep(POLL)
     finally:
-        for one in running:
+        for one in running.values():
             one.process.terminate()
-        for one in running:
+        for one in running.values():
             one.process.wait()
     if failed:
         lines = failed[0].log.read_text(errors="replace").strip().splitlines()
@@ -257,7 +256,7 @@ def _start(plan: Plan, cell: Cell, *, base_only: bool, slot: int, count: int) ->
         process = subprocess.Popen(  # nosec B603: this very module, no shell, and a file that it wrote itself
             command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=job_environment(slot, count)
         )
-    return _Running(name, process, log, slot)
+    return _Running(name, process, log)
 
 
 def job_environment(slot: int, count: int) -> dict[str, str]:

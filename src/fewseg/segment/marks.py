@@ -73,10 +73,9 @@ def seeds_of(marks: Marks, size: tuple[int, int]) -> NDArray[np.uint8]:
     for box in marks.boxes:
         left, top, right, bottom = _checked(box, width, height)
         seeds[(x > left) & (x < right) & (y > top) & (y < bottom) & (seeds != OBJECT)] = 0
-        if marked:
-            continue
         across, down = 2 * (x - (left + right) / 2) / (right - left), 2 * (y - (top + bottom) / 2) / (bottom - top)
-        seeds[across**2 + down**2 < 1] = OBJECT
+        if not marked:
+            seeds[across**2 + down**2 < 1] = OBJECT
     for value, points in ((OBJECT, marks.points), (BACKGROUND, marks.background)):
         for px, py in points:
             if not (0 <= px < width and 0 <= py < height):
