@@ -85,8 +85,7 @@ def segment(
     from fewseg.storage.opening import open_target
 
     found, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots)
-    opened = open_target(model, [], device=device)
-    predictor = FewShotPredictor(opened.model, flip=flip)
+    predictor = FewShotPredictor(open_target(model, [], device=device).model, flip=flip)
     predictor.set_support(*found[None]) if None in found else predictor.set_support(found)
     predictor.support_files |= {path.resolve() for path in read}
     summary = segment_folder(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,6 @@ from fewseg.metrics.iou import base_confusion, winners
 from fewseg.models.base import FewShotSegmenter
 
 Merge = Literal["final", "base"]
-MERGES = ("final", "base")
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,8 @@ def _check(model: FewShotSegmenter, benchmark: Benchmark, *, tau: float, merge: 
         raise UsageError(
             f"protocol {protocol.name} is no generalised one; choose fewseg-generalised or bam-generalised"
         )
-    if merge not in MERGES:
-        raise UsageError(f"merge={merge!r}; choose {' or '.join(MERGES)}")
+    if merge not in get_args(Merge):
+        raise UsageError(f"merge={merge!r}; choose {' or '.join(get_args(Merge))}")
     if not 0 <= tau < 1:
         raise UsageError(f"tau={tau} is no probability; give 0 up to (not with) 1")
 
