@@ -21,8 +21,7 @@ from fewseg.build import create_model
 from fewseg.cli import main as cli
 from fewseg.config import Config, load_config
 from fewseg.episode import Episode, Prediction
-from fewseg.evaluation.benchmark import Benchmark
-from fewseg.evaluation.compare import Entry, compare, open_targets
+from fewseg.evaluation.compare import Entry, compare, open_benchmark
 from fewseg.models.base import Features, FewShotSegmenter, freeze
 from fewseg.registry import method_class
 from fewseg.report.contents import ClassScores, Curve, OtherPrediction, Panel, ReportPage, Row, Section
@@ -146,8 +145,8 @@ def assert_equal(a: dict[str, Tensor], b: dict[str, Any]) -> None:
 def compared(targets: Sequence[str], words: Sequence[str], **options: Any) -> list[Entry]:
     """`compare` by the names of what is measured; data as of the first target."""
     drawn = {key: options.pop(key) for key in ("protocol", "shots", "episodes", "repeats") if key in options}
-    opened = open_targets(targets, words, released=options.pop("released", ()))
-    return compare(opened, Benchmark.of(next(iter(opened.values())), **drawn), **options)
+    opened, benchmark = open_benchmark(targets, words, released=options.pop("released", ()), **drawn)
+    return compare(opened, benchmark, **options)
 
 
 class ColorSegmenter(FewShotSegmenter):

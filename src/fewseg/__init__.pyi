@@ -25,10 +25,10 @@ from .models.prototype import Prototype as Prototype
 from .predictor import FewShotPredictor as FewShotPredictor
 from .registry import create as create
 from .registry import register as register
+from .report.comparison import report_page as report_page
 from .report.contents import ReportPage as ReportPage
 from .report.figures import save_figures as save_figures
 from .report.html import write_report as write_report
-from .report.measure import report_page as report_page
 from .storage.hub import from_pretrained as from_pretrained
 from .storage.hub import push_to_hub as push_to_hub
 from .storage.hub import save_pretrained as save_pretrained

@@ -12,7 +12,7 @@ import torch
 
 from fewseg.build import create_model
 from fewseg.errors import UsageError
-from fewseg.evaluation.compare import COLUMNS, as_csv, as_latex, columns, open_targets, paired_p_value, rows, save_table
+from fewseg.evaluation.compare import COLUMNS, as_latex, open_targets, paired_p_value, save_table, table
 from fewseg.evaluation.cost import measure_cost
 from fewseg.evaluation.published import check_full, published_miou
 from fewseg.runtime.memory import peak_memory, reset_peak_memory
@@ -44,15 +44,15 @@ def test_all_models_see_the_same_episodes_and_the_first_is_the_reference(entries
 
 
 def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
-    text = as_csv(entries)
+    text = save_table(tmp_path / "t.csv", entries).read_text()
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
-    assert list(rows[0]) == list(COLUMNS)
+    assert list(rows[0]) == list(COLUMNS[:-1])
     assert float(rows[1]["mIoU"]) == pytest.approx(100 * entries[1].results.miou, abs=0.005)
     assert entries[0].results.repeats[0].episode_sha256[:16] in text
     latex = as_latex(entries)
     line = next(x for x in latex.splitlines() if x.startswith("dense"))
     cells = [cell.strip() for cell in line.removesuffix(chr(92) * 2).split("&")]
-    assert tuple(cell.replace("$<$", "<") for cell in cells) == entries[1].cells()
+    assert tuple(cell.replace("$<$", "<") for cell in cells) == entries[1].cells()[:-1]
     assert "<" not in line.replace("$<$", "")
     assert "peak MB" in latex
     assert save_table(tmp_path / "t.tex", entries).read_text() == as_latex(entries)
@@ -60,13 +60,13 @@ def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
         save_table(tmp_path / "t.docx", entries)
 
 
-def test_published_numbers_stand_in_a_column_of_their_own(entries):
-    assert columns(entries) == COLUMNS
+def test_published_numbers_stand_in_a_column_of_their_own(entries, tmp_path):
+    assert "published" not in table(entries)[0]
     with_one = [replace(entries[0], published=69.4), entries[1]]
-    assert columns(with_one) == (*COLUMNS, "published")
-    assert [row[-1] for row in rows(with_one)] == ["69.4", ""]
-    assert [row[:-1] for row in rows(with_one)] == rows(entries)
-    assert "full data set" in as_csv(with_one).splitlines()[0]
+    assert table(with_one)[0] == COLUMNS
+    assert [row[-1] for row in table(with_one)] == ["published", "69.4", ""]
+    assert [row[:-1] for row in table(with_one)] == table(entries)
+    assert "full data set" in save_table(tmp_path / "t.csv", with_one).read_text().splitlines()[0]
     assert "published" in as_latex(with_one)
 
 

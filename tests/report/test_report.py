@@ -21,11 +21,10 @@ from fewseg.evaluation import compare as compare_module
 from fewseg.evaluation.compare import Entry, p_text
 from fewseg.evaluation.results import Results
 from fewseg.models.prototype import Prototype
-from fewseg.report.build import class_confusions, comparison_page, mean_confusion
+from fewseg.report.comparison import class_confusions, comparison_page, mean_confusion, report_page
 from fewseg.report.contents import ReportPage
 from fewseg.report.figures import page_figures, save_figures
 from fewseg.report.html import render
-from fewseg.report.measure import report_page
 from fewseg.report.training import run_curves
 from fewseg.storage.saved import save_model
 from helpers import TINY, compared

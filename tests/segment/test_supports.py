@@ -24,7 +24,7 @@ def test_groups_follow_the_order_of_the_command_line():
     cat, dog = found["cat"], found["dog"]
     assert [(str(p.path), str(p.mask)) for p in dog] == [("c.jpg", "c.png"), ("d.jpg", "d.png")]
     assert [str(p.path) for p in cat] == ["a.jpg", "b.jpg", "e.jpg"]
-    assert (str(cat[0].mask), cat[1].boxes, cat[2].points) == ("a.png", [(1, 2, 30, 40)], [(3, 4), (5, 6.5)])
+    assert (str(cat[0].mask), cat[1].box, cat[2].point) == ("a.png", [(1, 2, 30, 40)], [(3, 4), (5, 6.5)])
     assert cat[2].background == [(7, 8)]
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from fewseg.cli.printing import printable
 from fewseg.errors import DataError
 from fewseg.progress import Bars
 
@@ -44,32 +44,29 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Count, per fold, the images to train on (under both rules for novel classes) and to test on."""
-    from fewseg.build import create_source
     from fewseg.data.inspect.stats import fold_statistics
 
     config = _config(name, words, root=root)
-    sources = [create_source(config, subset, progress=Bars()) for subset in ("train", "test")]
-    found = fold_statistics(sources[0], sources[1])
+    found = fold_statistics(_source(config, "train"), _source(config, "test"))
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    table = Table("fold", "train, novel dropped", "train, novel as background", "test", "novel classes")
+    rows = [["fold", "train, novel dropped", "train, novel as background", "test", "novel classes"]]
     for fold in found:
         novel = ", ".join(f"{c} {n['test']}" for c, n in fold["classes"].items() if n["role"] == "novel")
-        table.add_row(*(str(fold[key]) for key in ("fold", "train_drop", "train_background", "test")), novel)
-    Console().print(table)
+        rows.append([*(str(fold[key]) for key in ("fold", "train_drop", "train_background", "test")), novel])
+    Console().print(printable(rows))
 
 
 @data_app.command()
 def check(name: Name, words: Words = None, root: Root = None) -> None:
     """List files that are missing, unreadable, of a wrong size or wrongly labelled; exit code 1 if there are any."""
-    from fewseg.build import create_source
     from fewseg.data.inspect.check import check_source
 
     config = _config(name, words, root=root)
     problems, images = [], 0
     for subset in ("train", "test"):
-        source: Any = create_source(config, subset, progress=Bars())
+        source = _source(config, subset)
         if not hasattr(source, "image_path"):
             typer.echo(f"{name} has no files to check")
             return
@@ -93,13 +90,10 @@ def show(
     seed: Annotated[int, typer.Option(help="Which images.")] = 0,
 ) -> None:
     """Draw a contact sheet of images with their labels."""
-    from fewseg.build import create_source
     from fewseg.data.images import write_image
     from fewseg.data.inspect.sheet import contact_sheet
 
-    source = create_source(_config(name, words, root=root), subset, progress=Bars())
-    sheet = contact_sheet(source, count=count, seed=seed)
-    write_image(sheet, out)
+    write_image(contact_sheet(_source(_config(name, words, root=root), subset), count=count, seed=seed), out)
     typer.echo(f"contact sheet: {out}")
 
 
@@ -116,11 +110,10 @@ def episodes(
     seed: Annotated[int | None, typer.Option(help="[the protocol's first]")] = None,
 ) -> None:
     """Draw a list of test episodes and save it as a CSV that a person can read."""
-    from fewseg.build import create_source
     from fewseg.evaluation.benchmark import Benchmark
 
     config = _config(name, words, root=root, fold=fold, shots=shots)
-    source = create_source(config, "test", progress=Bars())
+    source = _source(config, "test")
     benchmark = Benchmark.draw(
         source,
         source.fold(config.data.fold),
@@ -159,3 +152,9 @@ def _config(name: str, words: list[str] | None, **formerly: Any) -> Config:
         )
     given = [word for word in words or [] if word not in old]
     return load_config(name if name in recipes() else f"data.name={name}", *given, *old.values())
+
+
+def _source(config: Config, subset: str) -> Any:
+    from fewseg.build import create_source
+
+    return create_source(config, subset, progress=Bars())

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.table import Table
 
-from fewseg.cli.printing import console
+from fewseg import experiments
+from fewseg.cli.printing import console, printable
 from fewseg.errors import UsageError
 from fewseg.progress import Bars
 
@@ -52,21 +52,10 @@ def _plan(
         int, typer.Option(min=1, help="Cells trained at once; threads (and CUDA devices) are divided.")
     ] = 1,
 ) -> Any:
-    """The plan of an experiment from its command line."""
-    from fewseg.experiments import Plan
-
-    return Plan(
-        dataset,
-        out=out,
-        words=tuple(words or ()),
-        folds=_numbers(folds, int, option="--folds") or None,
-        protocol=protocol,
-        episodes=episodes,
-        repeats=repeats,
-        workers=workers,
-        cache_gb=cache_gb,
-        device=device,
-        jobs=jobs,
+    """The plan of an experiment from its command line: every option is one of its fields."""
+    given = dict(locals())
+    return experiments.Plan(
+        **given | {"words": tuple(words or ()), "folds": _numbers(folds, int, option="--folds") or None}
     )
 
 
@@ -74,8 +63,8 @@ BASICS = ("dataset", "out", "words", "folds")
 MEASURING = ("protocol", "episodes", "repeats", "workers", "cache_gb", "device")
 
 
-def _planned(*names: str, **other: tuple[Any, Any]) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Make a command of a function of a plan, which returns tables to show.
+def _command(*names: str, **other: tuple[Any, Any]) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """Make a command of `fewseg experiment` of a function of a plan, which returns tables to show.
 
     Its command line has the named options of `_plan`, and the function's own. `other` gives an option of the plan
     another help and default.
@@ -83,43 +72,36 @@ def _planned(*names: str, **other: tuple[Any, Any]) -> Callable[[Callable[..., A
 
     def decorate(experiment: Callable[..., Any]) -> Callable[..., None]:
         _, *own = inspect.signature(experiment).parameters.values()
-        known = inspect.signature(_plan).parameters
-        asked = [known[name] for name in (*BASICS, *names)]
-        for i, p in enumerate(asked):
-            if p.name in other:
-                annotation, default = other[p.name]
-                asked[i] = p.replace(annotation=annotation, default=default)
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*asked, *own)]
+        asked = {name: inspect.signature(_plan).parameters[name] for name in (*BASICS, *names)}
+        for name, (annotation, default) in other.items():
+            asked[name] = asked[name].replace(annotation=annotation, default=default)
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*asked.values(), *own)]
 
         @wraps(experiment)
         def command(**values: Any) -> None:
-            plan = _plan(**{p.name: values.pop(p.name) for p in asked})
+            plan = _plan(**{name: values.pop(name) for name in asked})
             for table in experiment(plan, **values):
                 _show(table, plan.out)
 
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
-        return command
+        return experiment_app.command()(command)
 
     return decorate
 
 
-@experiment_app.command()
-@_planned()
+@_command()
 def statistics(plan: Any) -> list[Any]:
     """Images by the number of classes that they contain, and how much of them each class covers (Fig. 1).
 
     From the annotations alone, no photo is needed. Warns where nearly all images hold one class: the support mask is
     hardly needed there.
     """
-    from fewseg.experiments import run_statistics
-
-    found = run_statistics(plan, progress=Bars())
+    found = experiments.run_statistics(plan, progress=Bars())
     return [found.class_table, found.table]
 
 
-@experiment_app.command(name="support-mask")
-@_planned(*MEASURING, "jobs")
+@_command(*MEASURING, "jobs")
 def support_mask(
     plan: Any,
     at_test_only: Annotated[
@@ -131,13 +113,10 @@ def support_mask(
 
     On `scenes` it is measured on simple and on complex scenes.
     """
-    from fewseg.experiments import run_support_mask
-
-    return [run_support_mask(plan, at_test_only=at_test_only, only_table=only_table, progress=Bars()).table]
+    return [experiments.run_support_mask(plan, at_test_only=at_test_only, only_table=only_table, progress=Bars()).table]
 
 
-@experiment_app.command()
-@_planned(
+@_command(
     *MEASURING,
     episodes=(
         Annotated[int | None, typer.Option(min=1, help="n; ten times as many are drawn too [the protocol's].")],
@@ -157,27 +136,21 @@ def episodes(
     Of trained runs (`--run RUN`, on the fold of each), or of a method without training on every fold:
     `fewseg experiment episodes pascal5i dense data.root=DIR --out DIR`. Every image is encoded once.
     """
-    from fewseg.experiments import run_episodes
-
-    return [run_episodes(plan, runs=run or [], half_width=half_width / 100, progress=Bars()).table]
+    return [experiments.run_episodes(plan, runs=run or [], half_width=half_width / 100, progress=Bars()).table]
 
 
-@experiment_app.command()
-@_planned(*MEASURING, "jobs")
+@_command(*MEASURING, "jobs")
 def temperature(
     plan: Any,
     values: Annotated[str, typer.Option(help="Temperatures.")] = "0.5,1,2,5",
     only_table: OnlyTable = False,
 ) -> list[Any]:
     """HDMNet by the temperature of its distillation, on every fold (Tab. 2)."""
-    from fewseg.experiments import run_temperature
-
     chosen = _numbers(values, float, option="--values")
-    return [run_temperature(plan, values=chosen, only_table=only_table, progress=Bars()).table]
+    return [experiments.run_temperature(plan, values=chosen, only_table=only_table, progress=Bars()).table]
 
 
-@experiment_app.command()
-@_planned(*MEASURING, "jobs")
+@_command(*MEASURING, "jobs")
 def relu(
     plan: Any,
     shots: Annotated[str, typer.Option(help="Supports per episode, in training and test.")] = "1,5",
@@ -187,14 +160,11 @@ def relu(
 
     Only for back-ends that have one: `model.backbone=resnet50` or `resnet50-ds`, `vgg16_bn`, ...; not lite0.
     """
-    from fewseg.experiments import run_relu
-
     chosen = _numbers(shots, int, option="--shots")
-    return [run_relu(plan, shots=chosen, only_table=only_table, progress=Bars()).table]
+    return [experiments.run_relu(plan, shots=chosen, only_table=only_table, progress=Bars()).table]
 
 
-@experiment_app.command()
-@_planned(
+@_command(
     *(name for name in MEASURING if name != "repeats"),
     "jobs",
     episodes=(Annotated[int | None, typer.Option(min=1, help="Test episodes of the table [100].")], None),
@@ -208,9 +178,7 @@ def correlation(
 
     Of one trained run or of two (`--run DISTILLED --run OTHER`); without `--run` both are trained on the first fold.
     """
-    from fewseg.experiments import run_correlation
-
-    return [run_correlation(plan, runs=run or [], rows=rows, progress=Bars()).table]
+    return [experiments.run_correlation(plan, runs=run or [], rows=rows, progress=Bars()).table]
 
 
 def _numbers(text: str, kind: Callable[[str], Number], *, option: str) -> tuple[Number, ...]:
@@ -225,10 +193,7 @@ def _numbers(text: str, kind: Callable[[str], Number], *, option: str) -> tuple[
 def _show(table: Any, out: Path) -> None:
     """The table with its notes, and where everything is."""
     screen = console()
-    shown = Table(*table.columns, title=table.title, title_justify="left")
-    for row in table.rows:
-        shown.add_row(*row)
-    screen.print(shown)
+    screen.print(printable([table.columns, *table.rows], title=table.title))
     for note in table.notes:
         screen.print(note, style="yellow" if note.startswith("warning") else None, markup=False, highlight=False)
     typer.echo(f"written: {out}")

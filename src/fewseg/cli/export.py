@@ -62,9 +62,8 @@ def export(
 
 def _pictures(support: list[Path], mask: list[Path], photos: list[Path]) -> tuple[str, tuple[Any, Any], list[Any]]:
     """What to measure on: (what it is, (support images, masks), queries)."""
-    given = (bool(support), bool(mask), bool(photos))
-    if any(given):
-        if not all(given) or len(support) != len(mask):
+    if support or mask or photos:
+        if not photos or not support or len(support) != len(mask):
             raise UsageError("to measure on your own photos give --support and --mask alike often, and --photos")
         from fewseg.segment import plan
 

@@ -11,14 +11,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 import fewseg
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
 from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Target, Targets, Workers
-from fewseg.cli.printing import console, print_generalised, print_results
+from fewseg.cli.printing import console, print_generalised, print_results, printable
 from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import OrderedCommand, page, segment
@@ -91,12 +90,14 @@ def train(
     from fewseg.runtime.processes import rank_and_world
     from fewseg.training.loop import train as run_training
 
-    config = load_config(*_methods_first(words))
+    if not any("=" not in word for word in words or []):
+        raise UsageError("say what to train and on what: fewseg train hdmnet pascal5i data.root=DIR data.fold=0")
+    config = load_config(*(words or []))
     if show:
         typer.echo(as_yaml(config), nl=False)
         return
     run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
-    run_training(config, run, resume=resume, progress=_progress())
+    run_training(config, run, resume=resume, progress=Bars())
     if rank_and_world()[0] == 0:
         typer.echo(f"trained: {run}  (evaluate it: fewseg evaluate {run})")
 
@@ -160,7 +161,7 @@ def evaluate(
     if flip and generalised:
         raise UsageError(f"--flip is not made for protocol {protocol}; leave it out")
     rank, device = join_launched(device)
-    progress = Silent() if rank else _progress()
+    progress = Silent() if rank else Bars()
     opened = open_target(target, words or [], device=device, support_mask=support_mask)
     benchmark = Benchmark.of(
         opened,
@@ -187,9 +188,8 @@ def evaluate(
         return
     (print_generalised if generalised else print_results)(results)
     name = "generalised.json" if generalised else "results-flip.json" if flip else "results.json"
-    path = out or (Path(target) / name if Path(target).is_dir() else None)
-    if path is not None:
-        typer.echo(f"results: {results.save(path)}")
+    if out or Path(target).is_dir():
+        typer.echo(f"results: {results.save(out or Path(target) / name)}")
 
 
 @app.command(name="compare")
@@ -218,25 +218,22 @@ def compare_models(
     `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. The first must be a run if there is one: data
     set and fold are its. Without one: `fewseg compare prototype dense pascal5i data.root=DIR`.
     """
-    from fewseg.evaluation.benchmark import Benchmark
-    from fewseg.evaluation.compare import columns, compare, describe, open_targets, rows
+    from fewseg.evaluation.compare import compare, describe, open_benchmark, table
 
-    check_endings(out or [])
-    opened = open_targets(*split_words(targets), released=released or [], device=device)
-    benchmark = Benchmark.of(
-        next(iter(opened.values())),
+    check_endings(out or [], (".csv", ".tex", ".html"))
+    opened, benchmark = open_benchmark(
+        *split_words(targets),
+        released=released or [],
+        device=device,
         protocol=protocol,
         shots=shots,
         episodes=episodes,
         repeats=repeats,
         file=episodes_file,
-        progress=_progress(),
+        progress=Bars(),
     )
-    entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, published=published, progress=_progress())
-    table = Table(*columns(entries), title=describe(entries), title_justify="left")
-    for row in rows(entries):
-        table.add_row(*row)
-    console().print(table)
+    entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, published=published, progress=Bars())
+    console().print(printable(table(entries), title=describe(entries)))
     for path in out or []:
         typer.echo(f"table: {write_table(path, entries)}")
 
@@ -275,11 +272,12 @@ def models() -> None:
     from fewseg.config import recipes
     from fewseg.models.parts.backbones import BACKBONES
 
-    table = Table("method", "what", "options")
-    for name, cls in sorted(registry.classes("model").items()):
-        table.add_row(name, (cls.__doc__ or "").strip().splitlines()[0], ", ".join(registry.options(cls)))
+    rows = [
+        (name, (cls.__doc__ or "").strip().splitlines()[0], ", ".join(registry.options(cls)))
+        for name, cls in sorted(registry.classes("model").items())
+    ]
     shown = console()
-    shown.print(table)
+    shown.print(printable([("method", "what", "options"), *rows]))
     shown.print("data sets: " + ", ".join(sorted(registry.classes("source"))))
     shown.print("back-ends: " + ", ".join(BACKBONES))
     shown.print("recipes: " + ", ".join(recipes()))
@@ -294,18 +292,8 @@ def demo(
     """The whole way on the built-in data set `scenes` in a few minutes: train, evaluate, segment, report."""
     from fewseg.experiments.demo import run_demo
 
-    report = run_demo(out, progress=_progress())
+    report = run_demo(out, progress=Bars())
     typer.echo(f"report: {report.resolve()}")
-
-
-def _progress() -> Silent:
-    return Bars()
-
-
-def _methods_first(words: list[str] | None) -> list[str]:
-    if not any("=" not in word for word in words or []):
-        raise UsageError("say what to train and on what: fewseg train hdmnet pascal5i data.root=DIR data.fold=0")
-    return list(words or [])
 
 
 def main() -> None:

@@ -15,8 +15,6 @@ from fewseg.progress import Bars
 if TYPE_CHECKING:
     from fewseg.evaluation.compare import Entry
 
-TABLES = (".csv", ".tex", ".html")
-
 
 def report(
     targets: Targets,
@@ -39,9 +37,9 @@ def report(
     `fewseg report runs/mine dense prototype --out mine.html`. An evaluation that `fewseg evaluate` saved in a run is
     taken if it is of the same episodes; all else is measured. The page loads nothing from the network.
     """
+    from fewseg.report.comparison import report_page
     from fewseg.report.figures import save_figures
     from fewseg.report.html import write_report
-    from fewseg.report.measure import report_page
 
     check_endings([out], (".html",))
     page = report_page(
@@ -74,7 +72,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def write_table(path: Path, entries: Sequence[Entry]) -> Path:
     """Write a comparison by the file's ending: .csv, .tex, or .html for a page."""
     from fewseg.evaluation.compare import save_table
-    from fewseg.report.build import comparison_page
+    from fewseg.report.comparison import comparison_page
     from fewseg.report.html import write_report
 
     if path.suffix == ".html":
@@ -82,7 +80,7 @@ def write_table(path: Path, entries: Sequence[Entry]) -> Path:
     return save_table(path, entries)
 
 
-def check_endings(paths: Sequence[Path], endings: Sequence[str] = TABLES) -> None:
+def check_endings(paths: Sequence[Path], endings: Sequence[str]) -> None:
     """Refuse the name of a file that cannot be written before anything is measured."""
     for path in paths:
         if path.suffix not in endings:

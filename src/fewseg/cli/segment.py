@@ -85,8 +85,7 @@ def segment(
     from fewseg.storage.opening import open_target
 
     found, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots)
-    opened = open_target(model, [], device=device)
-    predictor = FewShotPredictor(opened.model, flip=flip)
+    predictor = FewShotPredictor(open_target(model, [], device=device).model, flip=flip)
     predictor.set_support(*found[None]) if None in found else predictor.set_support(found)
     predictor.support_files |= {path.resolve() for path in read}
     summary = segment_folder(
@@ -134,28 +133,21 @@ def _read_supports(
     groups, names = grouped(ordered(words))
     if names and annotations is None:
         raise UsageError(f"--class {names[0]} has no --support; give its photos after it, or --annotations FILE")
-    parts: list[Supports] = [supports_of(groups)]
-    if folder is not None:
-        parts.append(folder_supports(folder))
-    if annotations is not None:
-        parts.append({**load_supports(annotations, classes=names or None, photos=photos, shots=shots)})
-    found = merged(*parts)
+    listed = load_supports(annotations, classes=names or None, photos=photos, shots=shots) if annotations else {}
+    found = merged(supports_of(groups), folder_supports(folder) if folder else {}, {**listed})
     if not found:
         raise UsageError(
             "nothing says what to find: give --support PHOTO --mask FILE (or --box, --point, --scribble), --supports "
             "FOLDER, or --annotations FILE"
         )
-    scribbles = [photo.scribble for group in groups.values() for photo in group if photo.scribble]
-    return found, [*scribbles, *([annotations] if annotations else [])]
+    scribbles = [photo.scribble for group in groups.values() for photo in group]
+    return found, [path for path in (*scribbles, annotations) if path]
 
 
 def _tell(summary: SegmentSummary, out: Path) -> None:
-    parts = [f"{len(summary.written)} masks in {out}"]
-    if summary.empty:
-        parts.append(f"{len(summary.empty)} of them empty")
-    if summary.skipped:
-        parts.append(f"{summary.skipped} were there already")
-    typer.echo(", ".join(parts))
+    empty = f", {len(summary.empty)} of them empty" if summary.empty else ""
+    skipped = f", {summary.skipped} were there already" if summary.skipped else ""
+    typer.echo(f"{len(summary.written)} masks in {out}{empty}{skipped}")
     if summary.failed:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in summary.failed)
         raise DataError(f"{len(summary.failed)} photos could not be segmented:\n{listed}")

@@ -85,14 +85,8 @@ class Benchmark:
 
     def dataset(self, image_size: int) -> EpisodeDataset:
         """The first repeat's episodes as a model with that `image_size` sees them."""
-        listed = self.lists[0]
-        return EpisodeDataset(
-            self.source,
-            self.fold,
-            spec_of=listed.specs.__getitem__,
-            length=len(listed),
-            transform=input_transform(self.protocol, image_size),
-        )
+        specs, transform = self.lists[0].specs, input_transform(self.protocol, image_size)
+        return EpisodeDataset(self.source, self.fold, spec_of=specs.__getitem__, length=len(specs), transform=transform)
 
 
 def repeat_seeds(protocol: EvaluationProtocol, repeats: int | None) -> tuple[int, ...]:

@@ -6,9 +6,7 @@ cache and the order of the models change nothing in them.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +15,20 @@ import numpy as np
 
 from fewseg import registry
 from fewseg.build import pick_device
-from fewseg.episode import Episode
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.cost import measure_cost
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.published import CAPTION, check_full, published_miou
 from fewseg.evaluation.results import Results, saved_results
-from fewseg.files import replacing
+from fewseg.files import replacing, write_csv
 from fewseg.metrics.intervals import bootstrap_miou
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.storage.opening import Opened, open_target
 from fewseg.storage.released import load_released
 
-COLUMNS = ("method", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB")
+COLUMNS = ("method", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB", "published")
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,7 @@ class Entry:
             str(r.parameters["all"]),
             "" if self.seconds is None else f"{self.seconds:.3f}",
             "" if self.peak_bytes is None else f"{self.peak_bytes / 1e6:.0f}",
+            "" if self.published is None else f"{self.published:.1f}",
         )
 
 
@@ -86,7 +84,8 @@ def compare(
     for name, one in models.items():
         own = benchmark.known_to(one)
         saved = saved_results(one.weights, one.model, own) if reuse else None
-        cost = None if saved else measure_cost(one.model, _inputs(own, one.model))
+        dataset = own.dataset(one.model.image_size)
+        cost = None if saved else measure_cost(one.model, (dataset[e].episode for e in range(len(dataset))))
         results = saved or evaluate(
             one.model, own, workers=workers, cache_gb=cache_gb, weights=one.weights, progress=progress
         )
@@ -103,9 +102,17 @@ def _published(model: FewShotSegmenter, results: Results) -> float | None:
     )
 
 
-def _inputs(benchmark: Benchmark, model: FewShotSegmenter) -> Iterator[Episode]:
-    dataset = benchmark.dataset(model.image_size)
-    return (dataset[e].episode for e in range(len(dataset)))
+def open_benchmark(
+    targets: Sequence[str],
+    words: Sequence[str],
+    *,
+    released: Sequence[str] = (),
+    device: str = "auto",
+    **choices: Any,
+) -> tuple[dict[str, Opened], Benchmark]:
+    """What `open_targets` opens, and the benchmark of the first; `choices` as for `Benchmark.of`."""
+    opened = open_targets(targets, words, released=released, device=device)
+    return opened, Benchmark.of(next(iter(opened.values())), **choices)
 
 
 def open_targets(
@@ -148,20 +155,13 @@ def paired_p_value(results: Results, reference: Results, *, draws: int = 2000) -
     classes = results.fold["novel"]
     ours, theirs = (bootstrap_miou(np.concatenate(r.tables), classes, draws=draws) for r in (results, reference))
     difference = ours - theirs
-    below, above = float((difference <= 0).mean()), float((difference >= 0).mean())
-    return min(1.0, 2 * min(below, above))
+    return min(1.0, 2 * float(min((difference <= 0).mean(), (difference >= 0).mean())))
 
 
-def columns(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """The table's header: `COLUMNS`, and "published" where an entry has such a number."""
-    return (*COLUMNS, "published") if _any_published(entries) else COLUMNS
-
-
-def rows(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
-    """The table's lines, by `columns`."""
-    if not _any_published(entries):
-        return [entry.cells() for entry in entries]
-    return [(*entry.cells(), "" if entry.published is None else f"{entry.published:.1f}") for entry in entries]
+def table(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
+    """The header and the lines; the column "published" is there where an entry has such a number."""
+    width = len(COLUMNS) if _any_published(entries) else len(COLUMNS) - 1
+    return [line[:width] for line in (COLUMNS, *(entry.cells() for entry in entries))]
 
 
 def _any_published(entries: Sequence[Entry]) -> bool:
@@ -173,23 +173,12 @@ def p_text(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def as_csv(entries: Sequence[Entry]) -> str:
-    """The table as CSV, with the episode hashes in a comment line."""
-    text = io.StringIO()
-    text.write(f"# {describe(entries)}\n")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns(entries))
-    writer.writerows(rows(entries))
-    return text.getvalue()
-
-
 def as_latex(entries: Sequence[Entry]) -> str:
     """The table as a LaTeX tabular (booktabs)."""
-    header = columns(entries)
-    lines = [r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule"]
-    body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in (header, *rows(entries))]
-    lines += [body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}", f"% {describe(entries)}", ""]
-    return "\n".join(lines)
+    header, *body = table(entries)
+    first, *lines = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in (header, *body)]
+    start = [r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule", first, r"\midrule"]
+    return "\n".join([*start, *lines, r"\bottomrule", r"\end{tabular}", f"% {describe(entries)}", ""])
 
 
 def describe(entries: Sequence[Entry]) -> str:
@@ -204,12 +193,13 @@ def describe(entries: Sequence[Entry]) -> str:
 
 
 def save_table(path: Path, entries: Sequence[Entry]) -> Path:
-    """Write the table by the file's ending: .csv or .tex."""
-    writers = {".csv": as_csv, ".tex": as_latex}
-    if path.suffix not in writers:
+    """Write the table by the file's ending: .csv, with the episode hashes in a comment line, or .tex."""
+    if path.suffix == ".csv":
+        return write_csv(path, table(entries), comments=[describe(entries)])
+    if path.suffix != ".tex":
         raise UsageError(f"cannot write a table as {path.name!r}; give a name that ends in .csv or .tex")
     with replacing(path) as temporary:
-        temporary.write_text(writers[path.suffix](entries))
+        temporary.write_text(as_latex(entries))
     return path
 
 

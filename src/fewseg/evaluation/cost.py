@@ -46,13 +46,10 @@ def measure_cost(model: FewShotSegmenter, episodes: Iterable[Episode]) -> Cost:
         _run(model, episode)
         seconds.append(time.perf_counter() - start)
     after = peak_memory(model.device)
-    tensors = [*model.parameters(), *model.buffers()]
-    own = sum(t.numel() * t.element_size() for t in tensors)
-    known = could_reset and before is not None and after is not None
-    return Cost(
-        float(np.median(seconds)),
-        own + max(0, after - before) if known else None,  # type: ignore[operator]
-    )
+    if not could_reset or before is None or after is None:
+        return Cost(float(np.median(seconds)), None)
+    own = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    return Cost(float(np.median(seconds)), own + max(0, after - before))
 
 
 def _run(model: FewShotSegmenter, episode: Episode) -> None:

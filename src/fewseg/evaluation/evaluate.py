@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -15,11 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import EvaluationProtocol
-from fewseg.data.source import Fold
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.results import Repeat, Results
@@ -44,7 +43,10 @@ from fewseg.progress import Silent
 
 @dataclass(frozen=True)
 class Rows:
-    """Counts of every episode of one repeat, in the list's order; columns as in `fewseg.metrics.iou.COLUMNS`."""
+    """Counts of every episode of one repeat, in the list's order; columns as in `fewseg.metrics.iou.COLUMNS`.
+
+    `count` gives those of one episode: all without the first dimension, but `base` is as here.
+    """
 
     table: NDArray[np.int64]
     meta: NDArray[np.int64] | None
@@ -90,39 +92,38 @@ def evaluate(
         progress=progress,
         title=f"{title or model.name}, {benchmark.shots}-shot, {len(benchmark.lists)} repeats",
     )
-    return _results(model, benchmark, rows, weights=weights or {}, seconds=time.perf_counter() - start)
-
-
-def _results(
-    model: FewShotSegmenter, benchmark: Benchmark, rows: list[Rows], *, weights: dict[str, Any], seconds: float
-) -> Results:
-    """What the rows of every list say, with all that led to them."""
-    source, fold = benchmark.source, benchmark.fold
+    seconds = time.perf_counter() - start
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(rows, benchmark.lists, strict=True)]
-    tables = [found.table for found in rows]
-    mean, interval, kind = _interval(repeats, tables, fold)
+    tables, mious = [found.table for found in rows], np.array([r.miou for r in repeats])
+    if len(rows) == 1:
+        interval, kind = bootstrap_interval(tables[0], benchmark.fold.novel), "bootstrap over episodes"
+    else:
+        interval, kind = t_interval(mious), f"Student's t over {len(rows)} repeats"
     return Results(
         options=model_options(model),
-        source_sha256=source.index.sha256,
-        class_names=list(source.class_names),
-        repeats=repeats,
-        miou=mean,
+        source_sha256=benchmark.source.index.sha256,
+        class_names=list(benchmark.source.class_names),
+        miou=float(mious.mean()),
         interval=interval,
         interval_kind=kind,
         fb_iou=float(np.mean([r.fb_iou for r in repeats])),
-        class_iou={name: float(np.mean([r.class_iou[name] for r in repeats])) for name in repeats[0].class_iou},
         meta_miou=_mean([r.meta_miou for r in repeats]),
         base_miou=_mean([r.base_miou for r in repeats]),
         parameters=count_parameters(model),
-        seconds_per_episode=seconds / max(1, sum(len(t) for t in tables)),
-        weights=weights,
         tables=tables,
         foreground_on=[found.foreground_on for found in rows],
-        **measured_on(model, benchmark),
+        **common_fields(model, benchmark, repeats, weights=weights, seconds=seconds),
     )
 
 
-def measured_on(model: FewShotSegmenter, benchmark: Benchmark) -> dict[str, Any]:
+def common_fields(
+    model: FewShotSegmenter,
+    benchmark: Benchmark,
+    repeats: Sequence[Any],
+    *,
+    weights: dict[str, Any] | None,
+    seconds: float,
+) -> dict[str, Any]:
     """The fields that every kind of evaluation has: which model, on which data, by which rules and versions."""
     source, fold = benchmark.source, benchmark.fold
     return {
@@ -133,79 +134,64 @@ def measured_on(model: FewShotSegmenter, benchmark: Benchmark) -> dict[str, Any]
         "shots": benchmark.shots,
         "image_size": benchmark.input_size(model.image_size),
         "protocol": benchmark.protocol.as_dict(),
+        "repeats": list(repeats),
+        "class_iou": {name: float(np.mean([r.class_iou[name] for r in repeats])) for name in repeats[0].class_iou},
+        "seconds_per_episode": seconds / max(1, sum(map(len, benchmark.lists))),
+        "weights": weights or {},
         "versions": versions(),
+    }
+
+
+def repeat_fields(listed: EpisodeList, ious: Mapping[int, float]) -> dict[str, Any]:
+    """The fields that every kind of evaluation has of a repeat, with the IoU of every class by its id."""
+    return {
+        "seed": listed.seed,
+        "episodes": len(listed),
+        "episode_sha256": listed.sha256,
+        "class_iou": {listed.class_names[c - 1]: float(iou) for c, iou in ious.items()},
     }
 
 
 def count_episodes(cache: FeatureCache, benchmark: Benchmark, **how: Any) -> list[Rows]:
     """The counts of every episode, per list; `how` as for `score_episodes`."""
-    score = partial(
-        count,
-        base=len(benchmark.fold.base),
-        classes=len(benchmark.source.class_names),
-        protocol=benchmark.protocol,
-    )
+    classes = len(benchmark.source.class_names)
+    score = partial(count, base=len(benchmark.fold.base), classes=classes, protocol=benchmark.protocol)
     return [_rows(found) for found in score_episodes(cache, benchmark, score=score, **how)]
 
 
-@dataclass(frozen=True)
-class Counts:
-    """The counts of one episode, on the CPU; see `Rows`."""
-
-    final: Tensor
-    meta: Tensor | None
-    base: Tensor | None
-    foreground_on: NDArray[np.int64]
-
-
-def count(matched: Matched, *, base: int, classes: int, protocol: EvaluationProtocol) -> Counts:
+def count(matched: Matched, *, base: int, classes: int, protocol: EvaluationProtocol) -> Rows:
     """Intersections and unions of an episode, and where its foreground fell, of `classes`, `base` of them base ones."""
     class_id = matched.entry.spec.class_id
     masks = {n: foreground_wins(matched.logits[n])[0] for n in ("final", "meta") if n in matched.logits}
-    counts = {n: episode_counts(mask, matched.mask, class_id).cpu() for n, mask in masks.items()}
+    counts = {n: episode_counts(mask, matched.mask, class_id).cpu().numpy() for n, mask in masks.items()}
     labels = matched.logits.get("base")
-    pooled = None if labels is None else base_confusion(winners(labels)[0], matched.base_labels, base).cpu()
+    pooled = None if labels is None else base_confusion(winners(labels)[0], matched.base_labels, base).cpu().numpy()
     on_labels = at_labels(masks["final"], matched.labels.shape, protocol)
     on = foreground_by_class(on_labels, matched.labels, classes)
-    return Counts(counts["final"], counts.get("meta"), pooled, on)
+    return Rows(counts["final"], counts.get("meta"), pooled, on)
 
 
-def _rows(found: list[Counts]) -> Rows:
+def _rows(found: list[Rows]) -> Rows:
     """One list's counts in its order."""
     meta = [c.meta for c in found if c.meta is not None]
     base = [c.base for c in found if c.base is not None]
     return Rows(
-        torch.stack([c.final for c in found]).numpy() if found else np.zeros((0, len(COLUMNS)), np.int64),
-        torch.stack(meta).numpy() if meta else None,
-        torch.stack(base).sum(0).numpy() if base else None,
+        np.stack([c.table for c in found]) if found else np.zeros((0, len(COLUMNS)), np.int64),
+        np.stack(meta) if meta else None,
+        np.sum(base, axis=0) if base else None,
         np.stack([c.foreground_on for c in found]) if found else np.zeros((0, 1), np.int64),
     )
 
 
 def _repeat(rows: Rows, listed: EpisodeList, benchmark: Benchmark) -> Repeat:
-    fold = benchmark.fold
-    ious = class_iou(rows.table, fold.novel)
-    base = rows.base
+    novel, base = benchmark.fold.novel, rows.base
     return Repeat(
-        seed=listed.seed,
-        episodes=len(listed),
-        episode_sha256=listed.sha256,
-        miou=miou(rows.table, fold.novel),
+        miou=miou(rows.table, novel),
         fb_iou=fb_iou(rows.table),
-        class_iou={benchmark.source.class_names[c - 1]: iou for c, iou in ious.items()},
-        meta_miou=None if rows.meta is None else miou(rows.meta, fold.novel),
+        meta_miou=None if rows.meta is None else miou(rows.meta, novel),
         base_miou=None if base is None else float((base[1:, 0] / np.maximum(base[1:, 1], 1)).mean()),
+        **repeat_fields(listed, class_iou(rows.table, novel)),
     )
-
-
-def _interval(
-    repeats: list[Repeat], tables: list[NDArray[np.int64]], fold: Fold
-) -> tuple[float, tuple[float, float], str]:
-    values = np.array([r.miou for r in repeats])
-    mean = float(values.mean())
-    if len(values) == 1:
-        return mean, bootstrap_interval(tables[0], fold.novel), "bootstrap over episodes"
-    return mean, t_interval(values), f"Student's t over {len(values)} repeats"
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -215,10 +201,8 @@ def _mean(values: list[float | None]) -> float | None:
 
 def count_parameters(model: torch.nn.Module) -> dict[str, int]:
     """Numbers of all and of trained parameters."""
-    return {
-        "all": sum(p.numel() for p in model.parameters()),
-        "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
-    }
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"all": sum(p.numel() for p in model.parameters()), "trained": trained}
 
 
 def versions() -> dict[str, str]:

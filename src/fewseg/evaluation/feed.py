@@ -8,8 +8,9 @@ features are not kept yet.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -54,22 +55,14 @@ class Need:
 
 @dataclass(eq=False)
 class Loaded:
-    """An image (1, 3, S, S) and its mask (1, S, S) at the input's size, and the truth, as far as they are needed."""
+    """What a step asked for; None for what it did not need."""
 
-    pixels: Tensor | None
-    mask: Tensor | None
+    pixels: tuple[Tensor, Tensor] | None
+    """An image (1, 3, S, S) and its mask (1, S, S) at the input's size."""
     truth: Features | None
-    """The fields of a `Truth`."""
-
-
-@dataclass(eq=False)
-class Truth:
-    """What a query is scored against, on the model's device."""
-
-    scored: Tensor
-    """(2, h, w): mask and base labels at the size that the protocol scores at."""
-    labels: Tensor
-    """(H, W): all classes, as the source gives them, at the query's own size."""
+    """What a query is scored against: `scored` (2, h, w), its mask and base labels at the size that the protocol scores
+    at, and `labels` (H, W), all classes as the source gives them, at the query's own size.
+    """
 
 
 @dataclass(eq=False)
@@ -118,17 +111,14 @@ class Feed:
         """Encoded queries and supports of a step."""
         queries, supports = [], []
         for entry in step.entries:
-            c = entry.spec.class_id
-            queries.append(self._get(step, self._query(entry.spec.query), entry.spec.query, c, self._encode_query))
-            supports.append(
-                [self._get(step, self._support(i, c), i, c, self._encode_support) for i in entry.spec.support]
-            )
+            query, _, *shots = self._keys(entry.spec)
+            queries.append(self._get(step, entry, query))
+            supports.append([self._get(step, entry, shot) for shot in shots])
         return stack_queries(queries), stack_supports(supports)
 
-    def truth(self, step: Step, entry: Entry) -> Truth:
-        """What an episode's query is scored against."""
-        i, c = entry.spec.query, entry.spec.class_id
-        return Truth(**self._get(step, self._truth(i, c), i, c, self._take_truth))
+    def truth(self, step: Step, entry: Entry) -> Features:
+        """What an episode's query is scored against, on the model's device; see `Loaded`."""
+        return self._get(step, entry, self._keys(entry.spec)[1])
 
     def _needs(self) -> Iterator[list[Need]]:
         """Per step what is not in the cache by then; the loader asks a few steps ahead."""
@@ -149,43 +139,35 @@ class Feed:
         return [Need(i, c, bool(k - {"truth"}), "truth" in k) for (i, c), k in sorted(kinds.items())]
 
     def _keys(self, spec: EpisodeSpec) -> list[Key]:
+        """The keys of an episode's query, its truth, and its supports."""
         c = spec.class_id
-        return [self._query(spec.query), self._truth(spec.query, c), *(self._support(i, c) for i in spec.support)]
+        query, truth = ("query", spec.query, 0, self._input), ("truth", spec.query, c, self._scored)
+        return [query, truth, *(("support", i, c, self._input) for i in spec.support)]
 
-    def _query(self, i: int) -> Key:
-        return "query", i, 0, self._input
+    def _get(self, step: Step, entry: Entry, key: Key) -> Features:
+        kind, image, *_ = key
+        place = image, entry.spec.class_id
 
-    def _support(self, i: int, class_id: int) -> Key:
-        return "support", i, class_id, self._input
-
-    def _truth(self, i: int, class_id: int) -> Key:
-        return "truth", i, class_id, self._scored
-
-    def _get(self, step: Step, key: Key, i: int, class_id: int, make: Callable[[Loaded], Features | None]) -> Features:
         def compute() -> Features:
-            for found in (step.loaded.get((i, class_id)), self._arrived.get((i, class_id))):
-                if found is not None and (features := make(found)) is not None:
+            for found in (step.loaded.get(place), self._arrived.get(place)):
+                if found is not None and (features := self._made(kind, found)) is not None:
                     return features
             # what an earlier step was to leave in the cache is gone again: the budget is that small
-            features = make(self._images[Need(i, class_id, pixels=key[0] != "truth", truth=key[0] == "truth")][1])
+            features = self._made(kind, self._images[Need(*place, pixels=kind != "truth", truth=kind == "truth")][1])
             assert features is not None
             return features
 
         return self.cache.get(key, compute)
 
-    def _encode_query(self, loaded: Loaded) -> Features | None:
+    def _made(self, kind: str, loaded: Loaded) -> Features | None:
+        """The features, or the truth, of what was loaded; None where that lacks it."""
         model = self.cache.model
-        return None if loaded.pixels is None else model.encode_query(loaded.pixels.to(model.device))
-
-    def _encode_support(self, loaded: Loaded) -> Features | None:
-        model = self.cache.model
-        if loaded.pixels is None or loaded.mask is None:
+        if kind == "truth":
+            return loaded.truth and {name: part.to(model.device) for name, part in loaded.truth.items()}
+        if loaded.pixels is None:
             return None
-        return model.encode_support(loaded.pixels.to(model.device)[None], loaded.mask.to(model.device)[None])
-
-    def _take_truth(self, loaded: Loaded) -> Features | None:
-        device = self.cache.model.device
-        return None if loaded.truth is None else {name: part.to(device) for name, part in loaded.truth.items()}
+        image, mask = (part.to(model.device) for part in loaded.pixels)
+        return model.encode_query(image) if kind == "query" else model.encode_support(image[None], mask[None])
 
 
 class _Images(Dataset[Any]):
@@ -196,16 +178,16 @@ class _Images(Dataset[Any]):
 
     def __getitem__(self, need: Need) -> tuple[tuple[int, int], Loaded]:
         image, labels, maps = self.dataset.read(need.image, need.class_id)
-        pixels = mask = None
+        pixels = None
         scored = _at_scored_size(torch.from_numpy(maps), self.protocol)
         if need.pixels or (need.truth and self.protocol.scored_at == "input"):
-            pixels, small = self.dataset.transform(image, maps, 0)
-            pixels, mask = pixels[None], small[:1]
+            shrunk, small = self.dataset.transform(image, maps, 0)
+            pixels = shrunk[None], small[:1]
             if self.protocol.scored_at == "input":
                 scored = small
         kind = np.uint8 if labels.dtype == np.uint8 else np.int32  # torch has no uint16 to compute with
         truth = {"scored": scored, "labels": torch.from_numpy(labels.astype(kind))} if need.truth else None
-        return (need.image, need.class_id), Loaded(pixels, mask, truth)
+        return (need.image, need.class_id), Loaded(pixels, truth)
 
     @staticmethod
     def collate(items: list[tuple[tuple[int, int], Loaded]]) -> dict[tuple[int, int], Loaded]:
@@ -224,14 +206,9 @@ def _at_scored_size(maps: Tensor, protocol: EvaluationProtocol) -> Tensor:
 
 def _batches(entries: list[Entry], size: int) -> Iterator[list[Entry]]:
     """`size` at a time, all of as many shots."""
-    batch: list[Entry] = []
-    for entry in entries:
-        if batch and (len(batch) == size or len(batch[0].spec.support) != len(entry.spec.support)):
+    for _, same in groupby(entries, key=lambda entry: len(entry.spec.support)):
+        while batch := list(islice(same, size)):
             yield batch
-            batch = []
-        batch.append(entry)
-    if batch:
-        yield batch
 
 
 def _mark(*parts: Any) -> str:

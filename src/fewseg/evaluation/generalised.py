@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +22,16 @@ from torch import Tensor
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
-from fewseg.evaluation.evaluate import measured_on
-from fewseg.evaluation.results import as_record
+from fewseg.evaluation.evaluate import common_fields, repeat_fields
+from fewseg.evaluation.results import Evaluation
 from fewseg.evaluation.scoring import Matched, score_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.files import write_json
 from fewseg.metrics.intervals import t_interval
 from fewseg.metrics.iou import base_confusion, winners
 from fewseg.models.base import FewShotSegmenter
-from fewseg.progress import Silent
 
 Merge = Literal["final", "base"]
-MERGES = ("final", "base")
 
 
 @dataclass(frozen=True)
@@ -53,34 +51,23 @@ class GeneralisedRepeat:
     """Largest foreground value that `tau` was compared with."""
 
 
-@dataclass(frozen=True)
-class GeneralisedResults:
-    """What a generalised evaluation found, and all that is needed to repeat it."""
+@dataclass(frozen=True, kw_only=True)
+class GeneralisedResults(Evaluation):
+    """What a generalised evaluation found."""
 
-    method: str
-    backbone: str
-    source: str
-    fold: dict[str, Any]
-    shots: int
-    image_size: int
-    protocol: dict[str, Any]
+    repeats: list[GeneralisedRepeat]
     tau: float
     merge: str
-    repeats: list[GeneralisedRepeat]
     novel_miou: float
     """Mean over repeats, as the next two; no class's background counts in any of them."""
     base_miou: float
     all_miou: float
     intervals: dict[str, tuple[float, float]]
     """95 % by Student's t over repeats, of novel, base and all; empty with one repeat."""
-    class_iou: dict[str, float]
-    seconds_per_episode: float
-    weights: dict[str, Any]
-    versions: dict[str, str]
 
     def save(self, path: Path) -> Path:
         """Write them as JSON."""
-        return write_json(path, as_record(self))
+        return write_json(path, self.as_dict())
 
 
 def evaluate_generalised(
@@ -89,12 +76,10 @@ def evaluate_generalised(
     *,
     tau: float = 0.9,
     merge: Merge = "final",
-    batch_size: int = 1,
-    workers: int = 2,
     cache_gb: float = 2.0,
     file_gb: float = 16.0,
     weights: dict[str, Any] | None = None,
-    progress: Silent | None = None,
+    **how: Any,
 ) -> GeneralisedResults:
     """Evaluate a model with a base learner on base and novel classes together; options as for `evaluate`.
 
@@ -106,31 +91,19 @@ def evaluate_generalised(
         FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
         benchmark,
         score=partial(count_labels, tau=tau, merge=merge),
-        batch_size=batch_size,
-        workers=workers,
         title=f"{model.name}, {benchmark.shots}-shot, all classes, {len(benchmark.lists)} repeats",
-        progress=progress,
+        **how,
     )
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(scores, benchmark.lists, strict=True)]
-    seconds = (time.perf_counter() - start) / max(1, sum(r.episodes for r in repeats))
+    seconds = time.perf_counter() - start
+    values = {name: np.array([getattr(r, f"{name}_miou") for r in repeats]) for name in ("novel", "base", "all")}
     return GeneralisedResults(
         tau=tau,
         merge=merge,
-        **_summary(repeats),
-        seconds_per_episode=seconds,
-        weights=weights or {},
-        **measured_on(model, benchmark),
+        intervals={name: t_interval(v) for name, v in values.items()} if len(repeats) > 1 else {},
+        **{f"{name}_miou": float(v.mean()) for name, v in values.items()},
+        **common_fields(model, benchmark, repeats, weights=weights, seconds=seconds),
     )
-
-
-def _summary(repeats: list[GeneralisedRepeat]) -> dict[str, Any]:
-    """The fields that come from the repeats."""
-    values = {name: np.array([getattr(r, f"{name}_miou") for r in repeats]) for name in ("novel", "base", "all")}
-    return {
-        "repeats": repeats,
-        "intervals": {name: t_interval(v) for name, v in values.items()} if len(repeats) > 1 else {},
-        "class_iou": {name: float(np.mean([r.class_iou[name] for r in repeats])) for name in repeats[0].class_iou},
-    } | {f"{name}_miou": float(v.mean()) for name, v in values.items()}
 
 
 def _check(model: FewShotSegmenter, benchmark: Benchmark, *, tau: float, merge: str) -> None:
@@ -151,8 +124,8 @@ def _check(model: FewShotSegmenter, benchmark: Benchmark, *, tau: float, merge: 
         raise UsageError(
             f"protocol {protocol.name} is no generalised one; choose fewseg-generalised or bam-generalised"
         )
-    if merge not in MERGES:
-        raise UsageError(f"merge={merge!r}; choose {' or '.join(MERGES)}")
+    if merge not in get_args(Merge):
+        raise UsageError(f"merge={merge!r}; choose {' or '.join(get_args(Merge))}")
     if not 0 <= tau < 1:
         raise UsageError(f"tau={tau} is no probability; give 0 up to (not with) 1")
 
@@ -198,20 +171,16 @@ def novel_probability(final: Tensor) -> Tensor:
 
 def _repeat(scores: Sequence[LabelCounts], listed: EpisodeList, benchmark: Benchmark) -> GeneralisedRepeat:
     """The IoUs of one list's episodes."""
-    source, fold = benchmark.source, benchmark.fold
-    sums: NDArray[np.int64] = np.zeros((1 + len(source.class_names), 2), np.int64)
+    novel, base = list(benchmark.fold.novel), list(benchmark.fold.base)
+    sums: NDArray[np.int64] = np.zeros((1 + len(listed.class_names), 2), np.int64)
     for spec, counts in zip(listed.specs, scores, strict=True):
-        sums[[*fold.base, spec.class_id]] += counts.pixels
+        sums[[*base, spec.class_id]] += counts.pixels
     ious = sums[:, 0] / np.maximum(sums[:, 1], 1)
-    novel, base = list(fold.novel), list(fold.base)
     return GeneralisedRepeat(
-        seed=listed.seed,
-        episodes=len(listed),
-        episode_sha256=listed.sha256,
         novel_miou=float(ious[novel].mean()),
         base_miou=float(ious[base].mean()),
         all_miou=float(ious[novel + base].mean()),
-        class_iou={source.class_names[c - 1]: float(ious[c]) for c in novel + base},
         novel_episodes=sum(counts.found for counts in scores),
         largest=max(counts.largest for counts in scores),
+        **repeat_fields(listed, {c: ious[c] for c in novel + base}),
     )

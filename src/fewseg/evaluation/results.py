@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -44,65 +43,83 @@ class Repeat:
     base_miou: float | None = None
 
 
-@dataclass(frozen=True)
-class Results:
-    """What an evaluation found, and all that is needed to repeat it."""
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What every kind of evaluation tells: all that is needed to repeat it, and the IoU of every class."""
 
     method: str
     backbone: str
-    options: dict[str, Any]
-    """The model's constructor arguments."""
     source: str
-    source_sha256: str
-    """Hash of the subset's annotations."""
-    class_names: list[str]
-    """Names of class ids 1..N."""
     fold: dict[str, Any]
     shots: int
     image_size: int
     protocol: dict[str, Any]
+    repeats: list[Any]
+    class_iou: dict[str, float]
+    """Mean over repeats."""
+    seconds_per_episode: float
+    weights: dict[str, Any]
+    """Their path and hash."""
+    versions: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; the fields by their keys in the file."""
+        return {WEIGHTS if key == "weights" else key: value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(Evaluation):
+    """What an evaluation on novel classes found."""
+
     repeats: list[Repeat]
+    options: dict[str, Any]
+    """The model's constructor arguments."""
+    source_sha256: str
+    """Hash of the subset's annotations."""
+    class_names: list[str]
+    """Names of class ids 1..N."""
     miou: float
     """Mean over repeats."""
     interval: tuple[float, float]
     """95 %: Student's t over repeats, or a bootstrap over episodes if there is one repeat."""
     interval_kind: str
     fb_iou: float
-    class_iou: dict[str, float]
     meta_miou: float | None
     base_miou: float | None
     parameters: dict[str, int]
-    seconds_per_episode: float
-    weights: dict[str, Any]
-    """Their path and hash."""
-    versions: dict[str, str]
-    tables: list[NDArray[np.int64]] = field(repr=False, default_factory=list)
+    tables: list[Table] = field(repr=False, default_factory=list)
     """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
-    foreground_on: list[NDArray[np.int64]] = field(repr=False, default_factory=list)
+    foreground_on: list[Table] = field(repr=False, default_factory=list)
     """Per repeat where its episodes' foreground fell; see `Rows`."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; without the rows."""
-        return {k: v for k, v in as_record(self).items() if k not in ("tables", "foreground_on")}
+        return {k: v for k, v in super().as_dict().items() if k not in ("tables", "foreground_on")}
 
     def save(self, path: Path) -> Path:
-        """Write the numbers as JSON, and the rows beside it as CSV; the JSON comes last and holds the CSV's hash."""
-        return save_rows(path, self.as_dict(), self.tables, self.foreground_on)
+        """Write the numbers as JSON, and the rows beside it as CSV; the JSON comes last and holds the CSV's hash.
+
+        The column `foreground_on` lists the predicted foreground as `class id:pixels`, 0 being background. Raises
+        UsageError if `path` does not end in .json.
+        """
+        if path.suffix != ".json":
+            raise UsageError(f"an evaluation is saved as JSON, with a CSV beside it; end {path.name!r} in .json")
+        rows: list[Sequence[Any]] = [HEADER]
+        for r, (table, pixels) in enumerate(zip(self.tables, self.foreground_on, strict=True)):
+            for e, (row, on) in enumerate(zip(table.tolist(), pixels, strict=True)):
+                rows.append([r, e, *row, " ".join(f"{c}:{on[c]}" for c in np.flatnonzero(on))])
+        file = write_csv(path.with_suffix(".csv"), rows)
+        return write_json(path, self.as_dict() | {"rows": {"file": file.name, "sha256": file_sha256(file)}})
 
     @classmethod
     def load(cls, path: Path) -> Results:
         """Read saved results with their rows. Raises DataError if one is missing, damaged or of another kind."""
-        record, tables, foreground_on = load_rows(path)
+        record, tables, foreground_on = _read(path)
         record = {"weights" if key == WEIGHTS else key: value for key, value in record.items()}
         if set(record) != {f.name for f in fields(cls)} - {"tables", "foreground_on"}:
             raise DataError(f"{path} is of another version of fewseg; evaluate again")
         record |= {"repeats": [Repeat(**r) for r in record["repeats"]], "interval": tuple(record["interval"])}
         return cls(**record, tables=tables, foreground_on=foreground_on)
-
-
-def as_record(results: Any) -> dict[str, Any]:
-    """The fields of a results' dataclass by their keys in the file."""
-    return {WEIGHTS if key == "weights" else key: value for key, value in asdict(results).items()}
 
 
 def saved_results(weights: dict[str, Any], model: torch.nn.Module, benchmark: Benchmark) -> Results | None:
@@ -131,32 +148,18 @@ def saved_results(weights: dict[str, Any], model: torch.nn.Module, benchmark: Be
     return found if fits else None
 
 
-def save_rows(path: Path, record: dict[str, Any], tables: Sequence[Table], foreground_on: Sequence[Table]) -> Path:
-    """Write `record` to PATH.json and the rows to PATH.csv; the JSON comes last, with the hash of the CSV in it.
+def _read(path: Path) -> tuple[dict[str, Any], list[Table], list[Table]]:
+    """What `Results.save` wrote: the JSON without the hash, and the tables of counts and of foreground.
 
-    The column `foreground_on` lists the predicted foreground as `class id:pixels`, 0 being background. Raises
-    UsageError if `path` does not end in .json.
+    Raises DataError if a file is missing or damaged, or the two do not belong together.
     """
-    if path.suffix != ".json":
-        raise UsageError(f"an evaluation is saved as JSON, with a CSV beside it; end {path.name!r} in .json")
-    rows: list[Sequence[Any]] = [HEADER]
-    for r, (table, pixels) in enumerate(zip(tables, foreground_on, strict=True)):
-        for e, (row, on) in enumerate(zip(table.tolist(), pixels, strict=True)):
-            listed = " ".join(f"{c}:{on[c]}" for c in np.flatnonzero(on))
-            rows.append([r, e, *row, listed])
-    file = write_csv(path.with_suffix(".csv"), rows)
-    return write_json(path, record | {"rows": {"file": file.name, "sha256": file_sha256(file)}})
-
-
-def load_rows(path: Path) -> tuple[dict[str, Any], list[Table], list[Table]]:
-    """What `save_rows` wrote. Raises DataError if a file is missing or damaged, or the two do not belong together."""
     file = path.with_suffix(".csv")
     try:
         record = json.loads(path.read_text())
         if record.pop("rows")["sha256"] != file_sha256(file):
             raise ValueError(f"{file.name} is not the one that belongs to it")
         width = 1 + len(record["class_names"])
-        lines = list(csv.reader(io.StringIO(file.read_text())))[1:]
+        lines = list(csv.reader(file.read_text().splitlines()))[1:]
         repeats = [[line for line in lines if int(line[0]) == r] for r in range(len(record["repeats"]))]
         tables = [np.array([list(map(int, line[2:-1])) for line in group]) for group in repeats]
         return record, tables, [np.stack([_pixels(line[-1], width) for line in group]) for group in repeats]
@@ -167,6 +170,6 @@ def load_rows(path: Path) -> tuple[dict[str, Any], list[Table], list[Table]]:
 def _pixels(text: str, width: int) -> Table:
     pixels = np.zeros(width, np.int64)
     for pair in text.split():
-        class_id, count = pair.split(":")
-        pixels[int(class_id)] = int(count)
+        class_id, count = map(int, pair.split(":"))
+        pixels[class_id] = count
     return pixels

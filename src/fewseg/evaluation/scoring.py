@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -41,14 +41,6 @@ class Matched:
     """(H, W) at the query's own size: all classes, as the source gives them."""
 
 
-@dataclass(frozen=True)
-class Scored(Generic[S]):
-    """What was made of one episode."""
-
-    entry: Entry
-    score: S
-
-
 def score_episodes(
     cache: FeatureCache,
     benchmark: Benchmark,
@@ -67,7 +59,7 @@ def score_episodes(
     model = cache.model.eval()
     feed = Feed(cache, benchmark, batch_size=batch_size)
 
-    def scores() -> Generator[Scored[S], None, None]:
+    def scores() -> Generator[tuple[Entry, S], None, None]:
         work = partial(_score_step, feed, score)
         for step, scored in in_lanes(work, feed.load(workers=workers), lanes=lanes_for(model.device)):
             feed.done(step)
@@ -76,8 +68,8 @@ def score_episodes(
     own: list[tuple[int, int, S]] = []
     running = scores()
     try:
-        for one in (progress or Silent())(running, title, sum(len(step.entries) for step in feed.steps)):
-            own.append((one.entry.repeat, one.entry.place, one.score))
+        for entry, scored in (progress or Silent())(running, title, sum(len(step.entries) for step in feed.steps)):
+            own.append((entry.repeat, entry.place, scored))
     finally:
         running.close()  # lanes and workers end here, whatever was raised
     found: list[dict[int, S]] = [{} for _ in benchmark.lists]
@@ -87,7 +79,7 @@ def score_episodes(
 
 
 @torch.inference_mode()
-def _score_step(feed: Feed, score: Callable[[Matched], S], step: Step) -> tuple[Step, list[Scored[S]]]:
+def _score_step(feed: Feed, score: Callable[[Matched], S], step: Step) -> tuple[Step, list[tuple[Entry, S]]]:
     """Match the episodes of a step at once, and score each."""
     query, support = feed.features(step)
     model, size = feed.cache.model, (feed.image_size, feed.image_size)
@@ -98,8 +90,9 @@ def _score_step(feed: Feed, score: Callable[[Matched], S], step: Step) -> tuple[
     scored = []
     for b, entry in enumerate(step.entries):
         truth = feed.truth(step, entry)
-        logits = {n: at_truth(m[b : b + 1].float(), truth.labels.shape, feed.protocol) for n, m in maps.items()}
-        scored.append(Scored(entry, score(Matched(entry, logits, truth.scored[0], truth.scored[1], truth.labels))))
+        logits = {n: at_truth(m[b : b + 1].float(), truth["labels"].shape, feed.protocol) for n, m in maps.items()}
+        mask, base_labels = truth["scored"]
+        scored.append((entry, score(Matched(entry, logits, mask, base_labels, truth["labels"]))))
     return step, scored
 
 

@@ -103,12 +103,10 @@ def run_correlation(
 def _opened(plan: Plan, runs: Sequence[str], *, progress: Silent) -> dict[str, Opened]:
     """The models by name: those of the runs, or both trained here."""
     if runs:
-        overrides = [word for word in plan.words if "=" in word]
-        opened = [open_target(run, overrides, device=plan.device) for run in runs]
+        opened = [plan.opened(run) for run in runs]
         names = NAMES if len(runs) == 2 else (opened[0].model.name,)
         return dict(zip(names, opened, strict=True))
-    if "distill" not in plan.config().model.options:
-        raise UsageError(f"{plan.config().model.name} distils nothing; this experiment is HDMNet's")
+    plan.check_option("distill", "distils nothing")
     fold = plan.chosen_folds(plan.source("test", progress=progress))[0]
     settings = [Setting((NAMES[0],), "distilled"), Setting((NAMES[1],), "not-distilled", ("model.distill=false",))]
     run_sweep(plan, settings, [fold], only_table=False, progress=progress)
@@ -153,8 +151,7 @@ def correlation_figure(rows: Sequence[dict[str, Panel]]) -> Figure:
         shared = episode_cells(next(iter(row.values())))
         cells.append([shared["support"], shared["truth"]])
         for panel in row.values():
-            cells[-1] += [("", picture) for _, _, picture in panel_maps(panel)]
-            cells[-1].append(episode_cells(panel)["prediction"])
+            cells[-1] += [*(("", picture) for _, _, picture in panel_maps(panel)), episode_cells(panel)["prediction"]]
     for name, panel in rows[0].items():
         stages = len(panel.correlations)
         titles += [f"stage {stages - i}" + (f"\n{name}" if i == 0 else "") for i in range(stages)] + ["prediction"]

@@ -22,8 +22,8 @@ from fewseg.metrics.iou import episode_counts, fb_iou, miou
 from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor
 from fewseg.progress import Silent
-from fewseg.report.build import comparison_page
 from fewseg.report.chosen_episodes import class_mask, episode_panels
+from fewseg.report.comparison import comparison_page
 from fewseg.report.contents import ReportPage, Row
 from fewseg.report.html import write_report
 from fewseg.report.training import run_curves
@@ -55,8 +55,7 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
     }
     results["HDMNet"].save(out / "results.json")
     segment_some(models["HDMNet"], benchmark, out, progress=progress)
-    page = demo_page(out, run, results, models, benchmark)
-    return write_report(out / "report.html", page)
+    return write_report(out / "report.html", demo_page(out, run, results, models, benchmark))
 
 
 def demo_models(run: Path, opened: Opened) -> dict[str, FewShotSegmenter]:
@@ -77,13 +76,12 @@ def demo_models(run: Path, opened: Opened) -> dict[str, FewShotSegmenter]:
 
 def everything_foreground(benchmark: Benchmark) -> Row:
     """The floor: every pixel of every query called foreground."""
-    table = []
+    table, novel = [], benchmark.fold.novel
     for spec in benchmark.lists[0].specs:
         truth = torch.from_numpy(class_mask(benchmark.source.load(spec.query)[1], spec.class_id))
-        table.append(episode_counts(torch.ones_like(truth, dtype=torch.bool), truth, spec.class_id).numpy())
-    rows, novel = np.stack(table), benchmark.fold.novel
-    interval = bootstrap_interval(rows, novel)
-    return Row("everything foreground", miou(rows, novel), interval, fb_iou(rows), note="the floor")
+        table.append(episode_counts(torch.ones_like(truth), truth, spec.class_id).numpy())
+    rows = np.stack(table)
+    return Row("everything foreground", miou(rows, novel), bootstrap_interval(rows, novel), fb_iou(rows), "the floor")
 
 
 def segment_some(model: FewShotSegmenter, benchmark: Benchmark, out: Path, *, progress: Silent, count: int = 6) -> None:
@@ -91,8 +89,8 @@ def segment_some(model: FewShotSegmenter, benchmark: Benchmark, out: Path, *, pr
     source, spec = benchmark.source, benchmark.lists[0].specs[0]
     photos = out / "photos"
     photos.mkdir()
-    others = source.index.images_of(spec.class_id, min_pixels=source.min_pixels)
-    for i in [int(i) for i in others if int(i) != spec.support[0]][:count]:
+    images = source.index.images_of(spec.class_id, min_pixels=source.min_pixels).tolist()
+    for i in [i for i in images if i != spec.support[0]][:count]:
         source.load(i)[0].save(photos / f"{source.index.ids[i]}.png")
     image, labels = source.load(spec.support[0])
     image.save(out / "support.png")
@@ -103,16 +101,12 @@ def segment_some(model: FewShotSegmenter, benchmark: Benchmark, out: Path, *, pr
 
 
 def demo_page(
-    out: Path,
-    run: Path,
-    results: dict[str, Results],
-    models: dict[str, FewShotSegmenter],
-    benchmark: Benchmark,
+    out: Path, run: Path, results: dict[str, Results], models: dict[str, FewShotSegmenter], benchmark: Benchmark
 ) -> ReportPage:
     """The page: HDMNet against its own ablation and two baselines, on the same episodes."""
     main = results["HDMNet"]
     entries = [
-        Entry(name, found, paired_p_value(found, main) if name != "HDMNet" else None, None)
+        Entry(name, found, None if found is main else paired_p_value(found, main), None)
         for name, found in results.items()
     ]
     notes = {WITHOUT_MASK: "same weights, every support pixel counts", PROTOTYPE: "same back-end, nothing trained"}

@@ -18,7 +18,7 @@ from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import count_episodes
 from fewseg.experiments import supplement as published
-from fewseg.experiments.measured import bootstrap
+from fewseg.experiments.measured import Interval, bootstrap
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import COLORS, MARKERS
 from fewseg.experiments.tables import Table, percent, save
@@ -31,7 +31,6 @@ from fewseg.storage.opening import Opened, open_target
 
 NAME = "episodes"
 FACTOR = 10
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -111,10 +110,9 @@ def _opened(plan: Plan, runs: Sequence[str]) -> list[tuple[str, Opened]]:
         opened = open_target(methods[-1] if methods else "hdmnet", plan.configuration(), device=plan.device)
         folds = plan.chosen_folds(plan.source("test"))
         return [(f"fold {fold}", replace(opened, config=plan.config(f"data.fold={fold}"))) for fold in folds]
-    overrides = [word for word in plan.words if "=" in word]
     found: list[tuple[str, Opened]] = []
     for run in runs:
-        opened = open_target(run, overrides, device=plan.device)
+        opened = plan.opened(run)
         if opened.config.data.name != plan.config().data.name:
             raise UsageError(f"{run} is for {opened.config.data.name}, not {plan.dataset}; name its data set")
         line = f"{opened.model.name}, fold {opened.config.data.fold}"
@@ -133,13 +131,12 @@ def measure(
     plan: Plan, line: str, opened: Opened, benchmark: Benchmark, *, half_width: float, progress: Silent
 ) -> list[Spread]:
     """The spreads of n and 10 n episodes; every image is encoded once for all repeats."""
-    fold, lists = benchmark.fold, benchmark.lists
+    fold, lists, spreads = benchmark.fold, benchmark.lists, []
     cache = FeatureCache(opened.model, gigabytes=plan.cache_gb)
     title = f"{line}, {len(lists)} repeats"
     found = count_episodes(cache, benchmark, workers=plan.workers, progress=progress, title=title)
     tables = [rows.table for rows in found]
     needed = episodes_needed(tables, fold, half_width=half_width)
-    spreads = []
     for n in (len(lists[0]) // FACTOR, len(lists[0])):
         values = np.array([miou(table[:n], fold.novel) for table in tables])
         spread = Spread(

@@ -41,9 +41,7 @@ def run_temperature(
     progress: Silent | None = None,
 ) -> OptionSweep:
     """Train and measure every temperature on every fold; write `temperature.csv`, `.json` and the figure."""
-    config = plan.config()
-    if "temperature" not in config.model.options:
-        raise UsageError(f"{config.model.name} distils nothing, so it has no temperature; this experiment is HDMNet's")
+    plan.check_option("temperature", "distils nothing, so it has no temperature")
     if not values or min(values) <= 0:
         raise UsageError(f"temperatures are above 0; got {', '.join(map(str, values)) or 'none'}")
     return _sweep(
@@ -70,7 +68,14 @@ def run_relu(
 
     Raises UsageError for a back-end whose stages do not end with a ReLU (lite0).
     """
-    _check_backbone(plan)
+    plan.check_option("last_relu", "has no last_relu to switch")
+    try:
+        create_backbone(plan.config().model.backbone, last_relu=False)
+    except UsageError as error:
+        raise UsageError(
+            f"{error}; choose model.backbone=resnet50, resnet101, resnet50-ds, resnet101-ds, vgg16 or vgg16_bn, with "
+            "model.weights=imagenet or a file"
+        ) from error
     if not shots or min(shots) < 1:
         raise UsageError(f"shots are 1 or more; got {', '.join(map(str, shots)) or 'none'}")
     settings = [
@@ -121,17 +126,3 @@ def _sweep(
     record = plan.record(folds) | asked | {"lines": [asdict(one) for one in lines]}
     save(plan.out, name, table, record, {"": setting_figure(lines, label=", ".join(heads.values()))})
     return OptionSweep(tuple(lines), table)
-
-
-def _check_backbone(plan: Plan) -> None:
-    """Raise UsageError unless the method knows the switch and the back-end has such a ReLU."""
-    config = plan.config()
-    if "last_relu" not in config.model.options:
-        raise UsageError(f"{config.model.name} has no last_relu to switch; this experiment is HDMNet's")
-    try:
-        create_backbone(config.model.backbone, last_relu=False)
-    except UsageError as error:
-        raise UsageError(
-            f"{error}; choose model.backbone=resnet50, resnet101, resnet50-ds, resnet101-ds, vgg16 or vgg16_bn, with "
-            "model.weights=imagenet or a file"
-        ) from error

@@ -17,7 +17,7 @@ from fewseg.data.source import ImageSource
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.progress import Silent
-from fewseg.storage.opening import Opened
+from fewseg.storage.opening import Opened, open_target
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,27 @@ class Plan:
         get_protocol(self.protocol, dataset=config.data.name)
         return config
 
-    def source(self, subset: str, *extra: str, progress: Silent | None = None) -> ImageSource:
+    def check_option(self, option: str, lack: str) -> None:
+        """Raise UsageError unless the method has the option; `lack` says what it has not, without it."""
+        config = self.config()
+        if option not in config.model.options:
+            raise UsageError(f"{config.model.name} {lack}; this experiment is HDMNet's")
+
+    def source(self, subset: str, *, progress: Silent | None = None) -> ImageSource:
         """The data set's train or test subset."""
-        return create_source(self.config(*extra), subset, progress=progress)
+        return create_source(self.config(), subset, progress=progress)
 
     def chosen_folds(self, source: ImageSource) -> tuple[int, ...]:
         """The folds to run; UsageError for one that the data set does not have."""
-        known = all_folds(source)
-        if self.folds is None:
-            return tuple(known)
-        if wrong := [fold for fold in self.folds if fold not in known]:
-            raise UsageError(f"{source.name} has no fold {wrong[0]}; give some of {', '.join(map(str, known))}")
-        return self.folds
+        known = tuple(all_folds(source))
+        for fold in self.folds or ():
+            if fold not in known:
+                raise UsageError(f"{source.name} has no fold {fold}; give some of {', '.join(map(str, known))}")
+        return known if self.folds is None else self.folds
+
+    def opened(self, run: str) -> Opened:
+        """A run or a saved model, its configuration changed by the plan's overrides."""
+        return open_target(run, [word for word in self.words if "=" in word], device=self.device)
 
     def benchmark(self, opened: Opened, **choices: Any) -> Benchmark:
         """The plan's episodes on an opened model's data; `choices` as for `Benchmark.of` come before the plan's."""

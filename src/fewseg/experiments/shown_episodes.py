@@ -63,13 +63,11 @@ def _kinds(benchmark: Benchmark, level: str, *, split: bool, count: int) -> dict
     if not split:
         return {level: different(listed, count)}
 
-    def several(spec: EpisodeSpec) -> bool:
-        return len(source.index.classes_in(spec.query, min_pixels=source.min_pixels)) > 1
+    def kind(spec: EpisodeSpec) -> str:
+        classes = source.index.classes_in(spec.query, min_pixels=source.min_pixels)
+        return COMPLEX if len(classes) > 1 else SIMPLE
 
-    return {
-        SIMPLE: different(listed, count, keep=lambda spec: not several(spec)),
-        COMPLEX: different(listed, count, keep=several),
-    }
+    return {name: different(listed, count, keep=lambda s, name=name: kind(s) == name) for name in (SIMPLE, COMPLEX)}
 
 
 def different(listed: EpisodeList, count: int, *, keep: Callable[[EpisodeSpec], bool] = lambda _: True) -> list[int]:

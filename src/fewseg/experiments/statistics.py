@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from fewseg.data.episodes.sampling import training_images
 from fewseg.data.source import Fold, ImageSource
@@ -84,7 +83,12 @@ def run_statistics(plan: Plan, *, progress: Silent | None = None) -> Statistics:
     classes = class_statistics(test)
     warnings = mask_warnings(found)
     table = _table(sources, found, warnings, novel=config.data.novel)
-    class_table = _class_table(test, classes)
+    class_table = Table(
+        f"{test.name}: foreground share per class, over the test images that hold it",
+        ("class", "test images", "share, %", "lower quartile", "upper quartile"),
+        tuple((one.name, str(one.images), percent(one.share), *map(percent, one.quartiles)) for one in classes),
+        (f"index SHA-256: test {test.index.sha256[:16]}",),
+    )
     record = plan.record(folds) | {
         "index_sha256": {subset: source.index.sha256 for subset, source in sources.items()},
         "subsets": [asdict(one) for one in found],
@@ -103,20 +107,17 @@ def subset_statistics(source: ImageSource, fold: Fold, *, novel: str) -> SubsetS
         images = training_images(source, fold, novel=novel)
     else:
         images = np.flatnonzero(enough[:, [c - 1 for c in fold.novel]].any(1))
-    contained = enough[images].sum(1)
-    return SubsetStatistics(
-        source.subset, fold.index, len(images), tuple(np.bincount(contained, minlength=2)[1:].tolist())
-    )
+    by_classes = np.bincount(enough[images].sum(1), minlength=2)[1:]
+    return SubsetStatistics(source.subset, fold.index, len(images), tuple(by_classes.tolist()))
 
 
 def class_statistics(source: ImageSource) -> list[ClassStatistics]:
     """The share of the labelled pixels that each class covers in the images that hold it."""
-    counts = source.index.counts
+    counts, found = source.index.counts, []
     pixels = np.maximum(counts.sum(1), 1)
-    found = []
     for c, name in enumerate(source.class_names, 1):
         images = source.index.images_of(c, min_pixels=source.min_pixels)
-        shares: NDArray[np.float64] = counts[images, c] / pixels[images] if len(images) else np.zeros(1)
+        shares = counts[images, c] / pixels[images] if len(images) else np.zeros(1)
         quartiles = percentile_interval(shares, low=0.25, high=0.75)
         found.append(ClassStatistics(name, len(images), float(shares.mean()), quartiles))
     return found
@@ -174,37 +175,21 @@ def _table(
     *,
     novel: str,
 ) -> Table:
-    most = max(len(one.by_classes) for one in found)
-    rows = tuple(
-        (
-            one.subset,
-            str(one.fold),
-            str(one.images),
-            percent(one.single),
-            f"{one.mean_classes:.2f}",
-            *(str(n) for n in (*one.by_classes, *[0] * (most - len(one.by_classes)))),
-        )
-        for one in found
-    )
+    most, rows = max(len(one.by_classes) for one in found), []
+    for one in found:
+        numbers = map(str, one.by_classes + (0,) * (most - len(one.by_classes)))
+        mean = f"{one.mean_classes:.2f}"
+        rows.append((one.subset, str(one.fold), str(one.images), percent(one.single), mean, *numbers))
     test = sources["test"]
     hashes = ", ".join(f"{subset} {source.index.sha256[:16]}" for subset, source in sources.items())
     return Table(
         f"{test.name}: images by the number of classes that they contain (supplement Fig. 1)",
         ("subset", "fold", "images", "one class, %", "mean", *map(str, range(1, most + 1))),
-        rows,
+        tuple(rows),
         (
             f"a class counts from {test.min_pixels} pixels on; train: images to train on with data.novel={novel};"
             " test: images with a novel class; all classes of the data set are counted",
             f"exact counts, no sample; index SHA-256: {hashes}",
             *(f"warning: {text}" for text in warnings),
         ),
-    )
-
-
-def _class_table(source: ImageSource, classes: Sequence[ClassStatistics]) -> Table:
-    return Table(
-        f"{source.name}: foreground share per class, over the test images that hold it",
-        ("class", "test images", "share, %", "lower quartile", "upper quartile"),
-        tuple((one.name, str(one.images), percent(one.share), *map(percent, one.quartiles)) for one in classes),
-        (f"index SHA-256: test {source.index.sha256[:16]}",),
     )

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 
 from matplotlib.figure import Figure
 
-from fewseg.errors import UsageError
 from fewseg.experiments import supplement as published
 from fewseg.experiments.lines import Line, fold_lines, lines_table
 from fewseg.experiments.plan import Plan
@@ -52,9 +51,7 @@ def run_support_mask(
 ) -> SupportMask:
     """Train, measure and write `support-mask.csv`, `.json` and the figures (`support-mask-at-test...`) into `out`."""
     progress = progress or Silent()
-    config = plan.config()
-    if "support_mask" not in config.model.options:
-        raise UsageError(f"{config.model.name} has no support_mask to take away; this experiment is HDMNet's")
+    plan.check_option("support_mask", "has no support_mask to take away")
     source = plan.source("test", progress=progress)
     folds, levels = plan.chosen_folds(source), test_levels(plan)
     settings, paper = mask_settings(levels, at_test_only=at_test_only), published.SUPPORT_MASK.get(source.name, {})

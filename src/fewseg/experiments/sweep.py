@@ -109,8 +109,8 @@ def run_cells(plan: Plan, cells: Sequence[Cell], *, progress: Silent) -> None:
                 run_cell(plan, cell, progress=progress)
         else:
             first = {cell.fold: cell for cell in reversed(missing) if _own_base(plan, cell)}
-            run_jobs(plan, [(cell, True) for cell in first.values()], "base learners", progress=progress)
-            run_jobs(plan, [(cell, False) for cell in missing], "cells", progress=progress)
+            run_jobs(plan, list(first.values()), base_only=True, progress=progress)
+            run_jobs(plan, missing, base_only=False, progress=progress)
 
 
 @contextmanager
@@ -137,15 +137,9 @@ def cell_config(plan: Plan, cell: Cell) -> Config:
     config = plan.config(*cell.words, f"data.fold={cell.fold}")
     if config.base.run is not None:
         config.base.run = config.base.run.replace("{fold}", str(cell.fold))
-    elif needs_base(config):
+    elif method_class(config.model.name).needs_base_learner and config.model.options.get("base_learner", True):
         config.base.run = str(_base_home(plan, cell).base_learner)
     return config
-
-
-def needs_base(config: Config) -> bool:
-    """Whether the method takes a base learner as it is configured."""
-    cls = method_class(config.model.name)
-    return cls.needs_base_learner and config.model.options.get("base_learner", True)
 
 
 def _own_base(plan: Plan, cell: Cell) -> bool:
@@ -206,45 +200,45 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
 
 @dataclass
 class _Running:
-    """A process with the slot that it occupies."""
+    """A process, and where it writes."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
-    slot: int
 
 
-def run_jobs(plan: Plan, jobs: Sequence[tuple[Cell, bool]], title: str, *, progress: Silent) -> None:
-    """Run cells, or with True only their base learners, `plan.jobs` at once in processes of their own.
+def run_jobs(plan: Plan, cells: Sequence[Cell], *, base_only: bool, progress: Silent) -> None:
+    """Run cells, or only train their base learners, `plan.jobs` at once in processes of their own.
 
     Raises FewsegError with the first failure's last words, once the others that run have ended.
     """
-    if jobs:
-        for _ in progress(_processes(plan, jobs, progress), title, len(jobs)):
+    if cells:
+        ended = _processes(plan, cells, base_only=base_only, progress=progress)
+        for _ in progress(ended, "base learners" if base_only else "cells", len(cells)):
             pass
 
 
-def _processes(plan: Plan, jobs: Sequence[tuple[Cell, bool]], progress: Silent) -> Iterator[str]:
-    waiting, running, failed = list(jobs), list[_Running](), list[_Running]()
-    count = min(plan.jobs, len(jobs))
+def _processes(plan: Plan, cells: Sequence[Cell], *, base_only: bool, progress: Silent) -> Iterator[None]:
+    waiting, running, failed = list(cells), dict[int, _Running](), list[_Running]()
+    count = min(plan.jobs, len(cells))
     try:
         while running or (waiting and not failed):
             while waiting and len(running) < count and not failed:
-                slot = min(set(range(count)) - {r.slot for r in running})
-                running.append(_start(plan, *waiting.pop(0), slot=slot, count=count))
-                progress.log(f"started {running[-1].name} (log: {running[-1].log})")
-            for one in [r for r in running if r.process.poll() is not None]:
-                running.remove(one)
+                slot = min(set(range(count)) - running.keys())
+                running[slot] = _start(plan, waiting.pop(0), base_only=base_only, slot=slot, count=count)
+                progress.log(f"started {running[slot].name} (log: {running[slot].log})")
+            for slot in [slot for slot, one in running.items() if one.process.poll() is not None]:
+                one = running.pop(slot)
                 if one.process.returncode:
                     failed.append(one)
                 else:
                     progress.note(f"finished {one.name}")
-                    yield one.name
+                    yield
             time.sleep(POLL)
     finally:
-        for one in running:
+        for one in running.values():
             one.process.terminate()
-        for one in running:
+        for one in running.values():
             one.process.wait()
     if failed:
         lines = failed[0].log.read_text(errors="replace").strip().splitlines()
@@ -252,7 +246,7 @@ def _processes(plan: Plan, jobs: Sequence[tuple[Cell, bool]], progress: Silent) 
         raise FewsegError(f"{failed[0].name} failed: {reason} (log: {failed[0].log}); the same command goes on")
 
 
-def _start(plan: Plan, cell: Cell, base_only: bool, *, slot: int, count: int) -> _Running:
+def _start(plan: Plan, cell: Cell, *, base_only: bool, slot: int, count: int) -> _Running:
     name = f"fold{cell.fold}-base" if base_only else cell.name
     job = plan.out / "jobs" / f"{name}.json"
     write_json(job, {"plan": asdict(plan) | {"out": str(plan.out)}, "cell": asdict(cell), "base_only": base_only})
@@ -262,13 +256,12 @@ def _start(plan: Plan, cell: Cell, base_only: bool, *, slot: int, count: int) ->
         process = subprocess.Popen(  # nosec B603: this very module, no shell, and a file that it wrote itself
             command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=job_environment(slot, count)
         )
-    return _Running(name, process, log, slot)
+    return _Running(name, process, log)
 
 
 def job_environment(slot: int, count: int) -> dict[str, str]:
     """The environment of the process in a slot: its share of the threads, and a CUDA device of its own in turn."""
-    environment = dict(os.environ)
-    environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // count))
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count))}
     devices = torch.cuda.device_count()
     if devices > 1:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
@@ -276,20 +269,15 @@ def job_environment(slot: int, count: int) -> dict[str, str]:
     return environment
 
 
-def read_job(file: Path) -> tuple[Plan, Cell, bool]:
-    """What `run_jobs` wrote for a process."""
-    content = json.loads(file.read_text())
-    plan, cell = content["plan"], content["cell"]
-    measures = tuple(Measure(**m) for m in cell["measures"])  # words and folds come back as lists, which do as well
-    return Plan(**plan | {"out": Path(plan["out"])}), Cell(**cell | {"measures": measures}), content["base_only"]
-
-
 def main() -> None:
     """A process of `run_jobs`: its only argument is the job's file."""
     keep_freed_memory()
-    plan, cell, base_only = read_job(Path(sys.argv[1]))
+    job = json.loads(Path(sys.argv[1]).read_text())
+    plan = Plan(**job["plan"] | {"out": Path(job["plan"]["out"])})
+    measures = tuple(Measure(**m) for m in job["cell"]["measures"])  # words and folds are lists now, which do as well
+    cell = Cell(**job["cell"] | {"measures": measures})
     try:
-        (train_base if base_only else run_cell)(plan, cell, progress=Bars())
+        (train_base if job["base_only"] else run_cell)(plan, cell, progress=Bars())
     except FewsegError as error:
         raise SystemExit(f"error: {error}") from None
 

@@ -31,15 +31,14 @@ def percent(value: float | None, *, sign: bool = False) -> str:
     return MISSING if value is None else f"{100 * value:{'+' if sign else ''}.2f}"
 
 
-def save(out: Path, name: str, table: Table, record: dict[str, Any], figures: dict[str, Figure]) -> list[Path]:
-    """Write NAME.csv, NAME.json (with the versions) and every figure as PNG and PDF; returns the paths.
+def save(out: Path, name: str, table: Table, record: dict[str, Any], figures: dict[str, Figure]) -> None:
+    """Write NAME.csv, NAME.json (with the versions) and every figure as PNG and PDF.
 
     Title and notes are comment lines at the head of the CSV. A figure's key is added to the name; the main one has an
     empty key.
     """
-    paths = [write_csv(out / f"{name}.csv", [table.columns, *table.rows], comments=(table.title, *table.notes))]
-    paths.append(write_json(out / f"{name}.json", {"experiment": name, **record, "versions": versions()}))
+    write_csv(out / f"{name}.csv", [table.columns, *table.rows], comments=(table.title, *table.notes))
+    write_json(out / f"{name}.json", {"experiment": name, **record, "versions": versions()})
     for key, figure in figures.items():
-        stem = f"{name}-{key}" if key else name
-        paths += [save_figure(out / f"{stem}.{ending}", figure) for ending in ("png", "pdf")]
-    return paths
+        for ending in ("png", "pdf"):
+            save_figure(out / f"{name}{key and f'-{key}'}.{ending}", figure)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from fewseg.metrics.iou import COLUMNS, episode_counts, fb_iou, miou
 
@@ -36,10 +36,7 @@ class FewShotIoU(Metric):
 
     def table(self) -> NDArray[np.int64]:
         """(episodes, 5) counts; columns as in `COLUMNS`, in the order of the updates."""
-        if not len(self.rows):
-            return np.zeros((0, len(COLUMNS)), np.int64)
-        rows = self.rows if isinstance(self.rows, Tensor) else torch.cat(self.rows)
-        return rows.cpu().numpy()
+        return dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.zeros((0, len(COLUMNS)), np.int64)
 
     def compute(self) -> dict[str, float]:
         """The keys miou and fb_iou, as shares of 1."""

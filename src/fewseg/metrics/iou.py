@@ -43,11 +43,8 @@ def base_confusion(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:
 
 def class_iou(table: NDArray[np.int64], classes: Sequence[int]) -> dict[int, float]:
     """Pooled foreground IoU of every class; 0 for a class without episodes."""
-    ious = {}
-    for c in classes:
-        rows = table[table[:, 0] == c]
-        ious[c] = float(rows[:, 1].sum() / max(rows[:, 2].sum(), 1))
-    return ious
+    sums = {c: table[table[:, 0] == c].sum(0) for c in classes}
+    return {c: float(of_class[1] / max(of_class[2], 1)) for c, of_class in sums.items()}
 
 
 def miou(table: NDArray[np.int64], classes: Sequence[int]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,11 @@ def choose_episodes(table: NDArray[np.int64], *, each: int = 2) -> dict[str, lis
     groups, used = {}, set()
     for name, candidates in (("Best", order), ("Median", order[middle]), ("Worst", order[::-1])):
         chosen: list[int] = []
-        for fresh in (True, False):
-            for e in candidates.tolist():
-                classes = {int(table[c, 0]) for c in chosen}
-                if len(chosen) < each and e not in used and not (fresh and int(table[e, 0]) in classes):
-                    chosen.append(e)
-                    used.add(e)
+        for fresh, e in product((True, False), candidates.tolist()):
+            repeated = table[e, 0] in table[chosen, 0]
+            if len(chosen) < each and e not in used and not (fresh and repeated):
+                chosen.append(e)
+                used.add(e)
         groups[name] = chosen
     return groups
 

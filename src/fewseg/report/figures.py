@@ -49,13 +49,11 @@ def page_figures(page: ReportPage) -> dict[str, Figure]:
         found["comparison"] = bars_figure(page.rows)
     if page.per_class:
         found["classes"] = classes_figure(page.per_class)
-    for n, group in enumerate(gathered((c.group, c) for c in page.confusions).values(), 1):
-        found[f"confusion-{n}"] = confusion_figure(group)
+    groups = gathered((c.group, c) for c in page.confusions).values()
+    found |= {f"confusion-{n}": confusion_figure(group) for n, group in enumerate(groups, 1)}
     if curves_by_chart(page.curves):
         found["curves"] = curves_figure(page.curves)
-    for n, panel in enumerate(page.panels, 1):
-        found[f"episode-{n:02}"] = panel_figure(panel)
-    return found
+    return found | {f"episode-{n:02}": panel_figure(panel) for n, panel in enumerate(page.panels, 1)}
 
 
 def save_figure(path: str | Path, figure: Figure) -> Path:
@@ -129,8 +127,8 @@ def confusion_figure(confusions: Sequence[Confusion], *, columns: int = 10) -> F
     heads = ["itself", "background", *shown, *(["the rest"] if rest else [])]
     table = []
     for c in confusions:
-        shares = [c.itself, c.background, *(c.others.get(name, 0.0) for name in shown)]
-        table.append([*shares, sum(c.others.get(name, 0.0) for name in rest)] if rest else shares)
+        more = [sum(c.others.get(name, 0.0) for name in rest)] if rest else []
+        table.append([c.itself, c.background, *(c.others.get(name, 0.0) for name in shown), *more])
     figure = Figure(figsize=(1.8 + 0.5 * len(heads), 1.2 + 0.27 * len(confusions)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -186,8 +184,7 @@ def draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
         style = {"color": color, "linestyle": DASHES[i % 4], "linewidth": 1.5, "clip_on": False}
         axes.plot(x, y, label=plain_text(curve.name), **style)
         if bounds is not None:
-            band = axes.fill_between(x, *bounds, color=color, alpha=0.22, linewidth=0)
-            band.set_clip_on(False)
+            axes.fill_between(x, *bounds, color=color, alpha=0.22, linewidth=0, clip_on=False)
         if curve.percent:
             best = int(np.nanargmax(values))
             axes.plot(steps[best], values[best], "o", color=color, markersize=5, clip_on=False)

@@ -197,30 +197,23 @@ def _picture_tile(class_name: str, kind: str, caption: str, iou: float | None, p
         "other": f"Query with the mask of {class_name} predicted by {caption}",
     }[kind]
     detail = "" if iou is None else f"{percent(iou)} %"
-    return _tile(kind, caption, detail, f"{alt}, IoU {detail}" if detail else alt, picture)
+    alt = f"{alt}, IoU {detail}" if detail else alt
+    return {"kind": kind, "caption": caption, "detail": detail, "alt": alt} | _embedded(picture)
 
 
 def _map_tile(class_name: str, caption: str, array: Any, picture: Rgb) -> dict[str, Any]:
     finite = array[np.isfinite(array)]
     values = f", {finite.min():.2f} to {finite.max():.2f}" if finite.size else ""
     what = "Prior map" if caption == "prior" else f"Correlation map of {caption}"
-    alt = f"{what} for {class_name}, {array.shape[0]} by {array.shape[1]}{values}"
-    return _tile("map", caption, f"{array.shape[0]}×{array.shape[1]}{values}", alt, picture)
+    height, width = array.shape
+    alt = f"{what} for {class_name}, {height} by {width}{values}"
+    return {"kind": "map", "caption": caption, "detail": f"{height}×{width}{values}", "alt": alt} | _embedded(picture)
 
 
-def _tile(kind: str, caption: str, detail: str, alt: str, picture: Rgb) -> dict[str, Any]:
-    """One picture of a card, as a JPEG in the page itself."""
+def _embedded(picture: Rgb) -> dict[str, Any]:
+    """One picture of a card, as a JPEG in the page itself, and its size."""
     buffer = io.BytesIO()
     # Full colour resolution: the outlines of masks are two pixels wide.
     Image.fromarray(picture).save(buffer, "JPEG", quality=82, subsampling=0, optimize=True)
     uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-    height, width = picture.shape[:2]
-    return {
-        "kind": kind,
-        "caption": caption,
-        "detail": detail,
-        "alt": alt,
-        "uri": uri,
-        "width": width,
-        "height": height,
-    }
+    return {"uri": uri, "width": picture.shape[1], "height": picture.shape[0]}

@@ -62,13 +62,10 @@ def heat(array: NDArray[Any], size: tuple[int, int], *, image: Rgb | None = None
     low, high = float(values.min()), float(values.max())
     # A constant map says nothing; it becomes all dark instead of noise blown up to full contrast.
     values = (values - low) / (high - low) if high - low > 1e-12 else np.zeros_like(values)
-    smooth = np.asarray(
-        Image.fromarray(values.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    )
-    colored = matplotlib.colormaps[COLOR_MAP](smooth.clip(0, 1))[..., :3] * 255
+    smooth = Image.fromarray(values.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    colored = matplotlib.colormaps[COLOR_MAP](np.asarray(smooth).clip(0, 1))[..., :3] * 255
     if image is not None:
-        grey = resize_image(image, size).mean(-1, keepdims=True)
-        colored = 0.78 * colored + 0.22 * grey
+        colored = 0.78 * colored + 0.22 * resize_image(image, size).mean(-1, keepdims=True)
     return colored.astype(np.uint8)
 
 
@@ -108,10 +105,9 @@ def panel_pictures(panel: Panel, *, side: int = 320) -> list[tuple[str, str, flo
     The kinds are support, query, truth, prediction, other.
     """
     pictures: list[tuple[str, str, float | None, Rgb]] = []
-    shots = len(panel.support_images)
-    for k, (image, mask) in enumerate(zip(panel.support_images, panel.support_masks, strict=True)):
+    for k, (image, mask) in enumerate(zip(panel.support_images, panel.support_masks, strict=True), start=1):
         size = fit(image.shape[:2], side)
-        caption = "support" if shots == 1 else f"support {k + 1}"
+        caption = "support" if len(panel.support_images) == 1 else f"support {k}"
         pictures.append(("support", caption, None, overlay_array(resize_image(image, size), resize_mask(mask, size))))
     size = fit(panel.query_image.shape[:2], side)
     query = resize_image(panel.query_image, size)

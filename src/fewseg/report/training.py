@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from fewseg.report.contents import Curve
+from fewseg.report.contents import Curve, gathered
 from fewseg.storage.run_directory import RunDirectory
 
 COLORS = 4
@@ -22,11 +22,10 @@ def run_curves(runs: Mapping[str, Path]) -> tuple[Curve, ...]:
     found = {name: points for name, run in runs.items() if (points := _points(run))}
     if len(found) == 1:
         (points,) = found.values()
-        losses, ious = ([key for key in points if _is_iou(key) == is_iou] for is_iou in (False, True))
         return tuple(
             _curve(key, points[key], chart=_numbered(what, i))
-            for what, keys in (("IoU", ious), ("loss", losses))
-            for i, key in enumerate(keys)
+            for what in ("IoU", "loss")
+            for i, key in enumerate(key for key in points if _is_iou(key) == (what == "IoU"))
         )
     return tuple(
         _curve(key, points[key], name=name, chart=_numbered(_label(key), i))
@@ -48,12 +47,12 @@ def _curve(key: str, points: list[tuple[float, float]], *, name: str = "", chart
 def _points(run: Path) -> dict[str, list[tuple[float, float]]]:
     file = RunDirectory(run).metrics
     lines = [json.loads(text) for text in file.read_text().splitlines()] if file.is_file() else []
-    points: dict[str, list[tuple[float, float]]] = {}
-    for line in lines:
-        for key, value in line.items():
-            if key == "train_iou" or key.startswith(("loss_", "val_")):
-                points.setdefault(key, []).append((float(line["batches"]), float(value)))
-    return points
+    return gathered(
+        (key, (float(line["batches"]), float(value)))
+        for line in lines
+        for key, value in line.items()
+        if key == "train_iou" or key.startswith(("loss_", "val_"))
+    )
 
 
 def _is_iou(key: str) -> bool:
@@ -61,7 +60,7 @@ def _is_iou(key: str) -> bool:
 
 
 def _label(key: str) -> str:
+    if not _is_iou(key):
+        return f"{key.removeprefix('loss_')} loss"
     names = {"train_iou": "training IoU", "val_miou": "validation mIoU", "val_fb_iou": "validation FB-IoU"}
-    return (
-        f"{key.removeprefix('loss_')} loss" if not _is_iou(key) else names.get(key, key.replace("val_", "validation "))
-    )
+    return names.get(key, key.replace("val_", "validation "))

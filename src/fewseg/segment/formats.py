@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,46 +98,41 @@ def _geometry(rings: list[Ring]) -> dict[str, Any]:
     return {"type": "MultiPolygon", "coordinates": grouped}
 
 
-class CocoWriter:
-    """Writes annotations as they come, so that memory does not grow with their number."""
+@contextmanager
+def coco_file(path: Path, classes: Sequence[str]) -> Iterator[Callable[[str, NDArray[np.uint8]], None]]:
+    """A COCO file that is whole at the end, or absent: what adds a picture by its name and its labels (H, W).
 
-    def __init__(self, file: IO[str], classes: Sequence[str]) -> None:
-        self.file = file
-        self.images: list[dict[str, Any]] = []
-        self.annotations = 0
-        categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
-        head = f'"info": {{"description": "fewseg segment"}}, "categories": {json.dumps(categories)}'
-        file.write(f'{{{head},\n"annotations": [')
+    Annotations are written as they come, so that memory does not grow with their number.
+    """
+    from pycocotools import mask as rle
 
-    def add(self, name: str, labels: NDArray[np.uint8]) -> None:
-        """One picture, and one annotation for each class that is in its labels (H, W)."""
-        from pycocotools import mask as rle
+    pictures: list[dict[str, Any]] = []
+    numbers = count(1)
+    categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
 
+    def add(name: str, labels: NDArray[np.uint8]) -> None:
         height, width = labels.shape
-        self.images.append({"id": len(self.images) + 1, "file_name": name, "width": width, "height": height})
+        pictures.append({"id": len(pictures) + 1, "file_name": name, "width": width, "height": height})
         for label in _present(labels):
             code = rle.encode(np.asfortranarray(labels == label, dtype=np.uint8))
             counts = str(code["counts"], "ascii")  # type: ignore[arg-type]
-            self.annotations += 1
+            number = next(numbers)
             entry = {
-                "id": self.annotations,
-                "image_id": len(self.images),
+                "id": number,
+                "image_id": len(pictures),
                 "category_id": label,
                 "segmentation": {"size": [height, width], "counts": counts},
                 "area": int(rle.area(code)),
                 "bbox": [float(side) for side in rle.toBbox(code)],
                 "iscrowd": 0,
             }
-            self.file.write(("," if self.annotations > 1 else "") + "\n" + json.dumps(entry))
+            file.write(("," if number > 1 else "") + "\n" + json.dumps(entry))
 
-
-@contextmanager
-def coco_file(path: Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
-    """A COCO file that is whole at the end, or absent."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        writer = CocoWriter(file, classes)
-        yield writer
-        file.write(f'],\n"images": {json.dumps(writer.images)}}}\n')
+        head = f'"info": {{"description": "fewseg segment"}}, "categories": {json.dumps(categories)}'
+        file.write(f'{{{head},\n"annotations": [')
+        yield add
+        file.write(f'],\n"images": {json.dumps(pictures)}}}\n')
 
 
 def write_classes(path: Path, classes: Sequence[str]) -> None:

@@ -58,7 +58,7 @@ def plan(queries: Iterable[str | os.PathLike[str]], out_dir: Path) -> list[Job]:
         bare = name.with_suffix("")
         stem = bare.as_posix() + (f"_{name.suffix[1:].lower()}" if stems[_key(bare)] > 1 else "")
         video = path.suffix.lower() in VIDEO_SUFFIXES
-        stem = _free(stem, taken | folders if video else taken)  # a video's outputs are a folder
+        stem = free_name(stem, taken | folders if video else taken)  # a video's outputs are a folder
         taken.add(stem.casefold())
         jobs.append(Job(path, path.as_posix() if repeated[_key(name)] > 1 else name.as_posix(), stem))
     return jobs
@@ -83,7 +83,7 @@ def _key(path: Path) -> str:
     return path.as_posix().casefold()
 
 
-def _free(stem: str, taken: set[str]) -> str:
+def free_name(stem: str, taken: set[str]) -> str:
     """The stem, or the first of stem_2, stem_3, ... that no other picture has (file systems may ignore case)."""
     number, unique = 1, stem
     while unique.casefold() in taken:

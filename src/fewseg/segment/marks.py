@@ -14,7 +14,7 @@ of one colour on another ground; blue strokes round the object help most.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class Marks:
     """(x, y) on the object."""
     background: Sequence[tuple[float, float]] = ()
     """(x, y) beside the object."""
-    scribble: NDArray[np.uint8] | None = field(default=None)
+    scribble: NDArray[np.uint8] | None = None
     """(H, W): 0 nothing, 1 the object, 2 background."""
 
 
@@ -65,7 +65,7 @@ def seeds_of(marks: Marks, size: tuple[int, int]) -> NDArray[np.uint8]:
     A box's inside is open where points or strokes mark the object, else its ellipse is the object.
     """
     height, width = size
-    marked = bool(marks.points) or (marks.scribble is not None and bool((marks.scribble == OBJECT).any()))
+    marked = marks.points or (marks.scribble is not None and (marks.scribble == OBJECT).any())
     y, x = np.mgrid[:height, :width].astype(np.float32) + 0.5
     seeds = np.zeros(size, np.uint8)
     if marks.boxes:
@@ -73,10 +73,9 @@ def seeds_of(marks: Marks, size: tuple[int, int]) -> NDArray[np.uint8]:
     for box in marks.boxes:
         left, top, right, bottom = _checked(box, width, height)
         seeds[(x > left) & (x < right) & (y > top) & (y < bottom) & (seeds != OBJECT)] = 0
-        if marked:
-            continue
         across, down = 2 * (x - (left + right) / 2) / (right - left), 2 * (y - (top + bottom) / 2) / (bottom - top)
-        seeds[across**2 + down**2 < 1] = OBJECT
+        if not marked:
+            seeds[across**2 + down**2 < 1] = OBJECT
     for value, points in ((OBJECT, marks.points), (BACKGROUND, marks.background)):
         for px, py in points:
             if not (0 <= px < width and 0 <= py < height):

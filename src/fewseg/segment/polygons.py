@@ -39,11 +39,11 @@ def _rings(inside: NDArray[np.bool_]) -> list[Ring]:
         fill_type=contourpy.FillType.OuterOffset,
     )
     filled: Any = generator.filled(0.5, 2.0)
-    points, offsets = filled
-    rings = []
-    for corners, starts in zip(points, offsets, strict=True):
-        rings += [_without_straights(np.asarray(ring)) for ring in np.split(corners, starts[1:-1].tolist())]
-    return rings
+    return [
+        _without_straights(ring)
+        for corners, starts in zip(*filled, strict=True)
+        for ring in np.split(corners, starts[1:-1].tolist())
+    ]
 
 
 def _without_straights(ring: Ring) -> Ring:

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data import images
@@ -74,37 +73,30 @@ def segment_folder(
     classes = predictor.names or ("object",)
     if class_file:
         files.write_classes(class_file, classes)
-    with files.coco_file(annotation_file, classes) if annotation_file else nullcontext() as annotations:
+    with files.coco_file(annotation_file, classes) if annotation_file else nullcontext() as annotate:
         for piece, read in _pieces(jobs, failed, every=every, progress=progress or Silent()):
             outputs = named(piece.stem)
             if resume and all(path.is_file() for path in outputs.values()):
                 skipped += 1
-                if annotations:
-                    annotations.add(piece.name, _labels_in(outputs["png"], several=predictor.names is not None))
+                if annotate:
+                    labels = images.read_labels(outputs["png"])
+                    annotate(piece.name, labels if predictor.names else (labels > 0).astype(np.uint8))
                 continue
             try:
                 image = read()
             except DataError as error:
                 failed.append((piece.query, str(error)))
                 continue
-            labels = _segment(predictor, image, threshold=threshold, min_area=min_area)
+            found = predictor.predict_proba(image)
+            maps = found.values() if isinstance(found, dict) else [found]
+            labels = label_map(maps, threshold=threshold, min_area=min_area)
             files.write(outputs, image, labels, predictor.names)
             written.append((piece.query, next(iter(outputs.values()), out / files.ANNOTATIONS)))
             if not labels.any():
                 empty.append(piece.query)
-            if annotations:
-                annotations.add(piece.name, labels)
+            if annotate:
+                annotate(piece.name, labels)
     return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file)
-
-
-def _segment(predictor: FewShotPredictor, image: Image.Image, *, threshold: float, min_area: int) -> NDArray[np.uint8]:
-    found = predictor.predict_proba(image)
-    return label_map(found.values() if isinstance(found, dict) else [found], threshold=threshold, min_area=min_area)
-
-
-def _labels_in(path: Path, *, several: bool) -> NDArray[np.uint8]:
-    labels = images.read_labels(path)
-    return labels if several else (labels > 0).astype(np.uint8)
 
 
 def _pieces(

@@ -28,14 +28,14 @@ class MarkedPhoto:
     path: Path
     mask: Path | None = None
     scribble: Path | None = None
-    boxes: list[Any] = field(default_factory=list)
-    points: list[Any] = field(default_factory=list)
+    box: list[Any] = field(default_factory=list)
+    point: list[Any] = field(default_factory=list)
     background: list[Any] = field(default_factory=list)
 
     @property
     def is_marked(self) -> bool:
         """Whether anything says where the object is."""
-        return bool(self.mask or self.scribble or self.boxes or self.points)
+        return bool(self.mask or self.scribble or self.box or self.point)
 
     def mask_or_file(self) -> Path | NDArray[np.uint8]:
         """The mask's file, or the mask (H, W) that the marks on the upright photo mean."""
@@ -43,8 +43,7 @@ class MarkedPhoto:
             return self.mask
         strokes = strokes_in(read_image(self.scribble)) if self.scribble else None
         try:
-            marks = Marks(self.boxes, self.points, self.background, strokes)
-            return mask_from_marks(read_image(self.path), marks)
+            return mask_from_marks(read_image(self.path), Marks(self.box, self.point, self.background, strokes))
         except (DataError, UsageError) as error:
             raise type(error)(f"{self.path}: {error}") from error
 
@@ -88,24 +87,23 @@ def grouped(options: Iterable[tuple[str, str]]) -> tuple[dict[str | None, list[M
         elif option == "scribble":
             group[-1].scribble = Path(value)
         else:
-            marks = {"box": group[-1].boxes, "point": group[-1].points, "background": group[-1].background}[option]
-            marks.append(_numbers(option, value))
+            getattr(group[-1], option).append(_numbers(option, value))
     for name, group in photos.items():
-        for photo in group:
-            _check(photo, name, group)
+        _check(group, name)
     without = [name for name, group in photos.items() if name is not None and not group]
     return {name: group for name, group in photos.items() if group}, without
 
 
-def _check(photo: MarkedPhoto, name: str | None, group: list[MarkedPhoto]) -> None:
-    if not photo.is_marked:
-        masks = sum(p.mask is not None for p in group)
-        raise UsageError(
-            f"{len(group)} --support but {masks} --mask were given{_of(name)}; {photo.path} needs --mask, --scribble, "
-            "--box or --point"
-        )
-    if photo.mask and (photo.scribble or photo.boxes or photo.points or photo.background):
-        raise UsageError(f"{photo.path} has a --mask and marks; give one or the other")
+def _check(group: list[MarkedPhoto], name: str | None) -> None:
+    for photo in group:
+        if not photo.is_marked:
+            masks = sum(p.mask is not None for p in group)
+            raise UsageError(
+                f"{len(group)} --support but {masks} --mask were given{_of(name)}; {photo.path} needs --mask, "
+                "--scribble, --box or --point"
+            )
+        if photo.mask and (photo.scribble or photo.box or photo.point or photo.background):
+            raise UsageError(f"{photo.path} has a --mask and marks; give one or the other")
 
 
 def _of(name: str | None) -> str:
@@ -113,13 +111,12 @@ def _of(name: str | None) -> str:
 
 
 def _numbers(option: str, value: str) -> tuple[float, ...]:
-    count = 4 if option == "box" else 2
+    form = "LEFT,TOP,RIGHT,BOTTOM" if option == "box" else "X,Y"
     try:
         numbers = tuple(float(part) for part in value.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) != count:
-        form = "LEFT,TOP,RIGHT,BOTTOM" if count == 4 else "X,Y"
+    if len(numbers) != len(form.split(",")):
         raise UsageError(f"--{option} {value!r}: give {form} in pixels of the upright photo")
     return numbers
 

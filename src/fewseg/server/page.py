@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,12 @@ def build(model: FewShotSegmenter, *, root: Path | None = None) -> gr.Blocks:
         settings = [session, search["threshold"], search["min_area"]]
         mark["upload"].change(_told(_opened), [mark["upload"]], [photo, mark["editor"]], **quick)
         marked = [session, mark["name"], photo, mark["editor"], mark["how"], mark["mask_file"]]
-        mark["add"].click(_told(_add(root)), marked, [session, mark["supports"]], **one).success(
+        mark["add"].click(_told(partial(_add, root)), marked, [session, mark["supports"]], **one).success(
             lambda: (None, None, None), None, [mark["upload"], mark["mask_file"], photo], api_visibility="private"
         )
         mark["clear"].click(_forget, [session], [session, mark["supports"]], **quick)
         wanted = [session, search["queries"]]
-        found = search["find"].click(_told(_find(model)), wanted, [session, search["maps"]], **one)
+        found = search["find"].click(_told(partial(_find, model)), wanted, [session, search["maps"]], **one)
         latest: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", **quick}
         for event in (found.success, search["threshold"].change, search["min_area"].change):
             shown = event(_told(_shown), settings, [search["masks"]], **latest)
@@ -86,14 +86,9 @@ def _marking() -> dict[str, Any]:
 def _finding() -> dict[str, Any]:
     """The column in which photos are searched: its components by name."""
     gr.Markdown("## 2. Find it in other photos")
+    label = f"Photos (up to {LIMITS.photos})"
     made: dict[str, Any] = {
-        "queries": gr.File(
-            label=f"Photos (up to {LIMITS.photos})",
-            file_count="multiple",
-            file_types=["image"],
-            height=150,
-            elem_id="queries",
-        ),
+        "queries": gr.File(label=label, file_count="multiple", file_types=["image"], height=150, elem_id="queries"),
         "find": gr.Button("Find", variant="primary", elem_id="find"),
     }
     with gr.Tabs():
@@ -108,16 +103,9 @@ def _finding() -> dict[str, Any]:
     }
 
 
-def _gallery(label: str, *, columns: int = 2, height: int = 420, elem_id: str) -> gr.Gallery:
-    return gr.Gallery(
-        label=label,
-        columns=columns,
-        fit_columns=False,
-        object_fit="contain",
-        height=height,
-        interactive=False,
-        elem_id=elem_id,
-    )
+def _gallery(label: str, *, columns: int = 2, height: int = 420, **more: Any) -> gr.Gallery:
+    fixed: dict[str, Any] = {"fit_columns": False, "object_fit": "contain", "interactive": False}
+    return gr.Gallery(label=label, columns=columns, height=height, **fixed, **more)
 
 
 def _close(session: Session | None) -> None:
@@ -146,29 +134,27 @@ def _opened(path: str | None) -> tuple[Image.Image | None, Any]:
     return photo, gr.update(value=small, visible=True, canvas_size=small.size)
 
 
-def _add(root: Path | None) -> Callable[..., Any]:
-    def add(
-        session: Session | None,
-        name: str,
-        photo: Image.Image | None,
-        drawn: dict[str, Any] | None,
-        how: str,
-        mask_file: str | None,
-    ) -> tuple[Session, list[Any]]:
-        session = session or Session(LIMITS, root=root)
-        if photo is None:
-            raise gr.Error("Choose a photo with the object first.", print_exception=False)
-        if mask_file is not None:
-            LIMITS.read(mask_file)
-            given = images.align_mask(images.read_mask(mask_file), photo.size, name=Path(mask_file).name)
-            mask = (given == 1).astype("uint8")
-        else:
-            layers = (drawn or {}).get("layers") or [None]
-            mask = painted_mask(photo, layers[0], strokes=how == STROKES)
-        session.add_support(name, photo, mask)
-        return session, [support.shown() for support in session.supports]
-
-    return add
+def _add(
+    root: Path | None,
+    session: Session | None,
+    name: str,
+    photo: Image.Image | None,
+    drawn: dict[str, Any] | None,
+    how: str,
+    mask_file: str | None,
+) -> tuple[Session, list[Any]]:
+    session = session or Session(LIMITS, root=root)
+    if photo is None:
+        raise gr.Error("Choose a photo with the object first.", print_exception=False)
+    if mask_file is not None:
+        LIMITS.read(mask_file)
+        given = images.align_mask(images.read_mask(mask_file), photo.size, name=Path(mask_file).name)
+        mask = (given == 1).astype("uint8")
+    else:
+        layers = (drawn or {}).get("layers") or [None]
+        mask = painted_mask(photo, layers[0], strokes=how == STROKES)
+    session.add_support(name, photo, mask)
+    return session, [support.shown() for support in session.supports]
 
 
 def _forget(session: Session | None) -> tuple[None, list[Any]]:
@@ -176,21 +162,19 @@ def _forget(session: Session | None) -> tuple[None, list[Any]]:
     return None, []
 
 
-def _find(model: FewShotSegmenter) -> Callable[..., Any]:
-    def find(
-        session: Session | None,
-        paths: list[str] | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008  (gradio's own form)
-    ) -> tuple[Session, list[Any]]:
-        session = session or Session()  # without marked photos it tells what to do first
-        photos = [(Path(path).name, path) for path in paths or [] if Path(path).suffix.lower() in images.SUFFIXES]
-        for done, problem in session.answer(model, photos):
-            if problem:
-                gr.Warning(problem)
-            progress(done / len(photos), desc=f"{done} of {len(photos)} photos")
-        return session, [picture for answer in session.answers for picture in answer.correlations]
-
-    return find
+def _find(
+    model: FewShotSegmenter,
+    session: Session | None,
+    paths: list[str] | None,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008  (gradio's own form)
+) -> tuple[Session, list[Any]]:
+    session = session or Session()  # without marked photos it tells what to do first
+    photos = [(Path(path).name, path) for path in paths or [] if Path(path).suffix.lower() in images.SUFFIXES]
+    for done, problem in session.answer(model, photos):
+        if problem:
+            gr.Warning(problem)
+        progress(done / len(photos), desc=f"{done} of {len(photos)} photos")
+    return session, [picture for answer in session.answers for picture in answer.correlations]
 
 
 def _shown(session: Session | None, threshold: float, min_area: float) -> list[Any]:

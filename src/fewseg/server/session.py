@@ -24,6 +24,7 @@ from fewseg.predictor import FewShotPredictor, label_map
 from fewseg.report.contents import gathered
 from fewseg.report.overlays import fit, heat, resize_mask
 from fewseg.segment import formats
+from fewseg.segment.jobs import free_name
 from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
 
 SHOWN = 1024
@@ -130,8 +131,7 @@ class Session:
         if folder is None:
             raise UsageError("The session was closed.")
         results = predictor.predict_full(photo)
-        if not isinstance(results, dict):
-            raise TypeError("named supports give results by name")
+        assert isinstance(results, dict)  # named supports give results by name
         kept = folder / f"{number}.png"
         images.write_image(photo, kept, compress_level=1)
         small = np.asarray(shrunk(photo))
@@ -168,10 +168,11 @@ class Session:
             for answer in self.answers:
                 labels = answer.labels(threshold=threshold, min_area=min_area)
                 mask = self.folder / "mask.png"
-                formats.write(
-                    {"png": mask}, Image.new("RGB", (1, 1)), labels, self.names if len(self.names) > 1 else None
-                )
-                archive.write(mask, _free(Path(answer.name).stem, taken))
+                names = self.names if len(self.names) > 1 else None
+                formats.write({"png": mask}, Image.new("RGB", (1, 1)), labels, names)
+                stem = free_name(Path(answer.name).stem, taken)
+                taken.add(stem.casefold())
+                archive.write(mask, f"{stem}.png")
             archive.writestr("classes.txt", "".join(f"{name}\n" for name in self.names))
         return path
 
@@ -180,15 +181,6 @@ class Session:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder, self.answers = None, []
-
-
-def _free(stem: str, taken: set[str]) -> str:
-    number, name = 1, f"{stem}.png"
-    while name.casefold() in taken:
-        number += 1
-        name = f"{stem}_{number}.png"
-    taken.add(name.casefold())
-    return name
 
 
 def shrunk(photo: Image.Image) -> Image.Image:

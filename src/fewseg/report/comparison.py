@@ -1,18 +1,66 @@
-"""From evaluations to a report page: rows, per-class scores, confusions, the protocol, and the hashes."""
+"""From models, or what was measured of them, to a report page: rows, per-class scores, confusions, the protocol."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fewseg.evaluation.compare import Entry, p_text
+from fewseg.evaluation.compare import Entry, compare, open_benchmark, p_text
 from fewseg.evaluation.results import Results
+from fewseg.features.cache import FeatureCache
 from fewseg.metrics.intervals import bootstrap_interval
 from fewseg.metrics.iou import class_iou
+from fewseg.progress import Silent
+from fewseg.report.chosen_episodes import episode_panels
 from fewseg.report.contents import MAX_MARKS, ClassScores, Confusion, ReportPage, Row, Section
 from fewseg.report.html import percent
+from fewseg.report.training import run_curves
+
+
+def report_page(
+    targets: Sequence[str],
+    words: Sequence[str] = (),
+    *,
+    protocol: str = "fewseg",
+    shots: int | None = None,
+    episodes: int | None = None,
+    repeats: int | None = None,
+    episodes_file: Path | None = None,
+    panels: int = 2,
+    workers: int = 2,
+    cache_gb: float = 2.0,
+    device: str = "auto",
+    progress: Silent | None = None,
+) -> ReportPage:
+    """Measure `targets` on the same episodes and gather what a report shows, as plain data; it is about the first.
+
+    `targets` are run directories, saved models and training-free methods; `words` are overrides such as
+    "data.root=DIR". An evaluation saved in a run is taken where it is just what would be measured. `panels` episodes
+    each are drawn of the best, median and worst of the first repeat by the first target, with the predictions of the
+    first four. `write_report` writes the page, `save_figures` its figures. Raises UsageError as `compare` does.
+    """
+    drawn: dict[str, Any] = {"shots": shots, "episodes": episodes, "repeats": repeats}
+    opened, benchmark = open_benchmark(
+        targets, words, device=device, protocol=protocol, **drawn, file=episodes_file, progress=progress
+    )
+    entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, reuse=True, progress=progress)
+    shown = list(opened.items())[: 1 + MAX_MARKS]
+    caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
+    runs = {entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}
+    drawn["episodes-file"] = episodes_file
+    options = [f"--{name}={value}" for name, value in drawn.items() if value is not None]
+    command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options])
+    return replace(
+        comparison_page(entries),
+        curves=run_curves(runs),
+        panels=episode_panels(caches, benchmark, entries[0].results.tables[0], each=panels),
+        commands=(("this page", command),),
+    )
 
 
 def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
@@ -74,11 +122,10 @@ def class_section(entries: Sequence[Entry]) -> tuple[Section, ...]:
 def confusions(entries: Sequence[Entry]) -> tuple[Confusion, ...]:
     """Where the foreground of the first entry lies, class by class, after the mean over classes of every entry."""
     main = entries[0]
-    per_class = class_confusions(main.results, group="" if len(entries) == 1 else f"{main.name}, by class")
     if len(entries) == 1:
-        return per_class
+        return class_confusions(main.results)
     means = [mean_confusion(e.name, class_confusions(e.results), group="Mean over classes") for e in entries]
-    return (*means, *per_class)
+    return (*means, *class_confusions(main.results, group=f"{main.name}, by class"))
 
 
 def class_confusions(results: Results, *, group: str = "") -> tuple[Confusion, ...]:
@@ -86,15 +133,12 @@ def class_confusions(results: Results, *, group: str = "") -> tuple[Confusion, .
     table, pixels = np.concatenate(results.tables), np.concatenate(results.foreground_on)
     found = []
     for class_id, name in zip(results.fold["novel"], results.fold["novel_names"], strict=True):
-        sums = pixels[table[:, 0] == class_id].sum(0)
-        if (table[:, 0] == class_id).any():
-            shares = sums / sums.sum() if sums.any() else np.full(len(sums), np.nan)
-            others = {
-                other: float(shares[c])
-                for c, other in enumerate(results.class_names, 1)
-                if c != class_id and shares[c] > 0
-            }
-            found.append(Confusion(name, float(shares[class_id]), float(shares[0]), others, group=group))
+        drawn = table[:, 0] == class_id
+        if drawn.any():
+            sums = pixels[drawn].sum(0)
+            shares = (sums / sums.sum() if sums.any() else np.full(len(sums), np.nan)).tolist()
+            others = {n: v for n, v in zip(results.class_names, shares[1:], strict=True) if n != name and v > 0}
+            found.append(Confusion(name, shares[class_id], shares[0], others, group=group))
     return tuple(found)
 
 
@@ -113,18 +157,16 @@ def mean_confusion(name: str, rows: Sequence[Confusion], *, group: str = "") -> 
 
 def protocol_section(results: Results) -> Section:
     """The protocol record, seeds, and the hashes of episodes and annotations."""
-    record = [
-        (key, _text(value)) for key, value in results.protocol.items() if key not in ("seeds", "repeats", "episodes")
-    ]
-    repeats = [(f"episodes, seed {r.seed}", f"{r.episodes}, SHA-256 {r.episode_sha256}") for r in results.repeats]
-    rows = (*record, *repeats, ("annotations", f"SHA-256 {results.source_sha256}"), *results.versions.items())
-    return Section("Protocol and versions", header=("rule", "value"), rows=rows)
+    told = {k: _text(v) for k, v in results.protocol.items() if k not in ("seeds", "repeats", "episodes")}
+    told |= {f"episodes, seed {r.seed}": f"{r.episodes}, SHA-256 {r.episode_sha256}" for r in results.repeats}
+    told |= {"annotations": f"SHA-256 {results.source_sha256}"} | results.versions
+    return Section("Protocol and versions", header=("rule", "value"), rows=tuple(told.items()))
 
 
 def model_section(entries: Sequence[Entry]) -> Section:
     """What was measured: the options of every model, and its weights with their hash."""
     found = [_model_facts(e.results) for e in entries]
-    names = list(dict.fromkeys(name for one in found for name in one))
+    names = dict.fromkeys(name for one in found for name in one)
     rows = tuple((name, *(one.get(name, "–") for one in found)) for name in names)
     return Section("Models", header=("option", *(e.name for e in entries)), rows=rows)
 
@@ -142,14 +184,12 @@ def _model_facts(results: Results) -> dict[str, str]:
 
 def facts(results: Results) -> tuple[tuple[str, str], ...]:
     """What the page's head says of the first entry."""
+    episodes = sum(r.episodes for r in results.repeats)
     return (
         ("method", f"{results.method} on {results.backbone}"),
         ("data", f"{results.source}, fold {results.fold['index']}, {results.shots}-shot"),
         ("novel classes", ", ".join(results.fold["novel_names"])),
-        (
-            "protocol",
-            f"{results.protocol['name']}, {sum(r.episodes for r in results.repeats)} episodes, {results.image_size} px",
-        ),
+        ("protocol", f"{results.protocol['name']}, {episodes} episodes, {results.image_size} px"),
         ("episodes", "SHA-256 " + ", ".join(r.episode_sha256[:16] for r in results.repeats)),
         ("time", f"{results.seconds_per_episode:.2f} s per episode"),
     )
