@@ -254,6 +254,24 @@ def test_a_bottleneck_without_activations_is_one_convolution(seed: int, h: int, 
         close(a, b)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_quick_dropout_keeps_the_mean_and_drops_the_share(share: float) -> None:
+    ones = torch.ones(4, 8, 50, 51).contiguous(memory_format=torch.channels_last).requires_grad_()
+    view = accelerate(nn.Sequential(nn.Dropout(share), nn.Conv2d(8, 8, 1)))[0].train()
+    torch.manual_seed(0)
+    out = view(ones)
+    dropped = (out == 0).float()
+    assert abs(float(dropped.mean()) - share) < 0.01
+    assert float(dropped.mean((2, 3)).sub(share).abs().max()) < 0.05  # in every channel of every image
+    assert torch.allclose(out[out > 0], torch.tensor(1 / (1 - share)), rtol=1e-4)
+    out.sum().backward()
+    assert ones.grad is not None
+    assert ones.grad.equal(out.detach())
+    torch.manual_seed(0)
+    assert view(ones).equal(out)
+    assert view.eval()(ones).equal(ones)
+
+
 def test_several_models_see_an_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
     models = [create_model(name, backbone="lite0", image_size=64).eval() for name in ("prototype", "lite", "hdmnet")]
     for model in models[1:]:

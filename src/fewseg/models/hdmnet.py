@@ -205,9 +205,10 @@ class HDMNet(FewShotSegmenter):
     # 3.4: losses, and what is trained.
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
-        terms = {"final": ops.cross_entropy(prediction.logits, episode.truth)}
+        labels = episode.truth.long()
+        terms = {"final": ops.cross_entropy(prediction.logits, labels)}
         if "meta" in prediction.aux:
-            terms["meta"] = ops.cross_entropy(prediction.aux["meta"], episode.truth)
+            terms["meta"] = ops.cross_entropy(prediction.aux["meta"], labels)
         if self.distill:
             terms["distill"] = distillation(prediction.correlations, episode.truth, temperature=self.temperature)
         return terms

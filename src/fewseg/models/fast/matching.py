@@ -22,6 +22,10 @@ TABLE = 2**22
 """Most entries of a table of support by query positions (16 MB)."""
 GPU_TABLE = 2**26
 """The same on a GPU (256 MB): enough to fill it."""
+SMALL_TABLE = 2**17
+"""Entries up to which the whole table is quicker than leaving the background out."""
+KEPT_TABLE = 2**18
+"""Entries up to which training keeps a table instead of making it again."""
 
 
 def keeps_background(tensor: Tensor) -> bool:
@@ -36,6 +40,8 @@ class ForegroundAttention(CorrelationAttention):
 
     @in_fp32
     def spread(self, q: Tensor, k: Tensor, v: Tensor, fg: Tensor) -> tuple[Tensor, Tensor]:
+        if q.shape[:-1].numel() * k.shape[-2] <= SMALL_TABLE:
+            return super().spread(q, k, v, fg)
         q = q / self.vote_temperature
         if keeps_background(q):
             marks = fg[:, None, :, None]
@@ -52,11 +58,12 @@ class ForegroundAttention(CorrelationAttention):
 
 
 def _votes(query: Tensor, keys: Tensor, values: Tensor, *, table: int) -> Tensor:
-    """Votes (..., L, d), support positions (..., M, d) in parts; training keeps no table, it is made again."""
+    """Votes (..., L, d), support positions (..., M, d) in parts; training keeps no large table, it is made again."""
     part = max(1, table // query.shape[:-1].numel())
+    large = query.shape[:-1].numel() * min(part, keys.shape[-2]) > KEPT_TABLE
     total = torch.zeros_like(query, dtype=values.dtype)
     for k, v in zip(keys.split(part, -2), values.split(part, -2), strict=True):
-        if torch.is_grad_enabled() and query.requires_grad:
+        if large and torch.is_grad_enabled() and query.requires_grad:
             votes = checkpoint(_part_votes, query, k, v, use_reentrant=False, preserve_rng_state=False)
         else:
             votes = _part_votes(query, k, v)

@@ -19,6 +19,7 @@ from fewseg.models.fast.folding import FoldedSequential, MergedBottleneck
 from fewseg.models.fast.matching import ForegroundAttention, ForegroundNearest, ForegroundPrior
 from fewseg.models.fast.one_by_one import OneByOne, ShotByShotHSNet
 from fewseg.models.fast.pyramid import FoldedBaseHead
+from fewseg.models.fast.transformer import QuickDropout, QuickMixFFN
 from fewseg.models.hdmnet import Bottleneck, CorrelationAttention, HDMNet
 from fewseg.models.hsnet import HSNet
 from fewseg.models.hub_model import plain_model
@@ -26,11 +27,14 @@ from fewseg.models.lite import Lite
 from fewseg.models.parts.backbones import VGG, ResidualBlock, ResNet, TimmPyramid, TimmViT
 from fewseg.models.parts.base_learner import BaseHead, PSPNet
 from fewseg.models.parts.matching import CosinePrior, NearestCosines
+from fewseg.models.parts.segformer import MixFFN
 
 Network = TypeVar("Network", bound=nn.Module)
 
 QUICKER: dict[type[nn.Module], type[nn.Module]] = {
     nn.Sequential: FoldedSequential,
+    nn.Dropout: QuickDropout,
+    MixFFN: QuickMixFFN,
     ResidualBlock: FoldedResidualBlock,
     ResNet: QuickResNet,
     VGG: QuickVGG,
