@@ -34,13 +34,25 @@ def out(tmp_path_factory):
 
 def test_the_report_compares_the_model_with_its_ablation_and_baselines_on_the_same_episodes(out):
     page = (out / "report.html").read_text()
-    for row in ("HDMNet", "support mask taken away", "masked-average prototype", "everything foreground"):
-        assert row in page
-    report = json.loads((out / "results.json").read_text())
-    assert report["repeats"][0]["episode_sha256"] in page
-    assert report["repeats"][0]["episodes"] == 10
+    for row in ("HDMNet", "lite", "dense matching", "masked-average prototype", "everything foreground"):
+        assert f'scope="row">{row}<' in page
+    assert "support mask taken away" in page
+    for name in ("hdmnet", "lite"):
+        results = json.loads((out / name / "results.json").read_text())
+        assert results["repeats"][0]["episode_sha256"] in page
+        assert results["repeats"][0]["episodes"] == 10
+
+
+def test_the_report_opens_with_labelled_pictures_of_episodes_and_shows_masks_of_a_folder(out):
+    page = (out / "report.html").read_text()
+    opening = page.split('id="opening"')[1].split("</section>")[0]
+    for label in ("support", "query", "truth", "HDMNet", "lite", "dense matching", "wrongly marked", "missed"):
+        assert label in opening
+    assert page.index('id="opening"') < page.index('id="comparison"')
+    assert "masked by lite" in page
     assert "stage 3" in page
     assert "http" not in page.split("<body")[1]
+    assert not any(f">{word}<" in page for word in ("None", "True", "False"))
 
 
 def test_masks_of_the_pictures_own_sizes_are_there(out):

@@ -107,7 +107,7 @@ def test_a_report_holds_every_part_and_true_numbers(run: Path) -> None:
     page = report_page([str(run), "dense"], WORDS, episodes=8, repeats=2, panels=1, workers=0)
     report = Results.load(run / "results.json")
     assert page.rows[0].miou == report.miou
-    assert [row.columns["p"] == "" for row in page.rows] == [True, False]
+    assert [row.columns["p"] == "itself" for row in page.rows] == [True, False]
     assert {c.group for c in page.confusions} == {"Mean over classes", "prototype, by class"}
     assert [panel.group for panel in page.panels] == ["Best", "Median", "Worst"]
     assert [[o.name for o in panel.others] for panel in page.panels] == [["dense"]] * 3

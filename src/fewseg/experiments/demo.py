@@ -1,9 +1,12 @@
-"""The demo: HDMNet trained on the built-in scenes, measured on novel classes, used on pictures, and put in a report."""
+"""The demo: HDMNet and lite trained on the built-in scenes, measured on novel classes beside others, used on pictures,
+and put in a report.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +14,7 @@ from PIL import Image
 
 from fewseg.build import create_model
 from fewseg.config import load_config
+from fewseg.data.images import read_mask
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import Entry, paired_p_value
@@ -20,11 +24,12 @@ from fewseg.features.cache import FeatureCache
 from fewseg.metrics.intervals import bootstrap_interval
 from fewseg.metrics.iou import episode_counts, fb_iou, miou
 from fewseg.models.base import FewShotSegmenter
+from fewseg.models.fast import remember_images
 from fewseg.predictor import FewShotPredictor
 from fewseg.progress import Silent
-from fewseg.report.chosen_episodes import class_mask, episode_panels
+from fewseg.report.chosen_episodes import class_mask, episode_panels, middle_panels
 from fewseg.report.comparison import comparison_page
-from fewseg.report.contents import ReportPage, Row
+from fewseg.report.contents import Panel, ReportPage, Row
 from fewseg.report.html import write_report
 from fewseg.report.training import run_curves
 from fewseg.segment import segment_folder
@@ -32,45 +37,64 @@ from fewseg.storage.opening import Opened, open_target
 from fewseg.storage.saved import load_model
 from fewseg.training.loop import train
 
-EPISODES = 90
+EPISODES = 200
+RECIPES = {"HDMNet": "demo", "lite": "demo-lite"}
+"""What is trained, the report's method first."""
 WITHOUT_MASK = "HDMNet, support mask taken away"
-PROTOTYPE = "masked-average prototype"
+NOTES = {
+    "lite": "HDMNet's matching for a laptop, trained on the same pictures",
+    "dense matching": "same back-end, nothing trained: each position as its nearest one in the support",
+    "masked-average prototype": "same back-end, nothing trained",
+    WITHOUT_MASK: "same weights, every support pixel counts",
+    "everything foreground": "the floor",
+}
 
 
 def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPISODES, progress: Silent) -> Path:
     """Train, evaluate, segment and report into `out`; returns the report's path.
 
-    `overrides` change the recipe `demo`. Raises UsageError if `out` exists already.
+    `overrides` change both recipes. Raises UsageError if `out` exists already.
     """
     if out.exists():
         raise UsageError(f"{out} exists already; give another --out, or remove it")
-    run = train(load_config("demo", *overrides), out / "run", progress=progress)
-    opened = open_target(str(run), ("data.level=complex",), device="cpu")
-    benchmark = Benchmark.of(opened, episodes=episodes, repeats=1, progress=progress)
-    benchmark.lists[0].save(out / "episodes.csv")
-    models = demo_models(run, opened)
-    results = {
-        name: evaluate(model, benchmark, weights=opened.weights, progress=progress, title=name)
-        for name, model in models.items()
+    with remember_images():
+        runs = {
+            name: train(load_config(recipe, *overrides), out / name.lower(), progress=progress)
+            for name, recipe in RECIPES.items()
+        }
+        opened = {name: open_target(str(run), ("data.level=complex",), device="cpu") for name, run in runs.items()}
+        benchmark = Benchmark.of(opened["HDMNet"], episodes=episodes, repeats=1, progress=progress)
+        benchmark.lists[0].save(out / "episodes.csv")
+        models = demo_models(runs, opened)
+        results = {
+            name: evaluate(
+                model,
+                benchmark,
+                weights=opened[name].weights if name in opened else opened["HDMNet"].weights,
+                progress=progress,
+                title=name,
+            )
+            for name, model in models.items()
+        }
+        for name in runs:
+            results[name].save(out / name.lower() / "results.json")
+        photos = segment_some(models["lite"], benchmark, out, progress=progress)
+        return write_report(out / "report.html", demo_page(out, runs, results, models, benchmark, photos))
+
+
+def demo_models(runs: dict[str, Path], opened: dict[str, Opened]) -> dict[str, FewShotSegmenter]:
+    """The trained models, methods without training on the same back-end, and HDMNet without its support mask."""
+    main = opened["HDMNet"]
+    same: dict[str, Any] = {
+        "backbone": main.config.model.backbone,
+        "weights": str(Path(main.weights["path"]) / "model.safetensors"),
+        "image_size": main.config.model.options["image_size"],
     }
-    results["HDMNet"].save(out / "results.json")
-    segment_some(models["HDMNet"], benchmark, out, progress=progress)
-    return write_report(out / "report.html", demo_page(out, run, results, models, benchmark))
-
-
-def demo_models(run: Path, opened: Opened) -> dict[str, FewShotSegmenter]:
-    """The trained model, the same without its support mask, and prototypes on the same back-end."""
-    trained = opened.config.model
-    prototype = create_model(
-        "prototype",
-        backbone=trained.backbone,
-        weights=str(Path(opened.weights["path"]) / "model.safetensors"),
-        image_size=trained.options["image_size"],
-    )
     return {
-        "HDMNet": opened.model,
-        WITHOUT_MASK: load_model(run, support_mask=False),
-        PROTOTYPE: prototype.eval(),
+        **{name: one.model for name, one in opened.items()},
+        "dense matching": create_model("dense", **same).eval(),
+        "masked-average prototype": create_model("prototype", **same).eval(),
+        WITHOUT_MASK: load_model(runs["HDMNet"], support_mask=False),
     }
 
 
@@ -81,11 +105,18 @@ def everything_foreground(benchmark: Benchmark) -> Row:
         truth = torch.from_numpy(class_mask(benchmark.source.load(spec.query)[1], spec.class_id))
         table.append(episode_counts(torch.ones_like(truth), truth, spec.class_id).numpy())
     rows = np.stack(table)
-    return Row("everything foreground", miou(rows, novel), bootstrap_interval(rows, novel), fb_iou(rows), "the floor")
+    nothing = {"p": "not tested", "parameters": "none", "s/episode": "none"}
+    return Row(
+        "everything foreground", miou(rows, novel), bootstrap_interval(rows, novel), fb_iou(rows), columns=nothing
+    )
 
 
-def segment_some(model: FewShotSegmenter, benchmark: Benchmark, out: Path, *, progress: Silent, count: int = 6) -> None:
-    """What a practitioner does: one annotated picture, a folder of others, masks in a folder."""
+def segment_some(
+    model: FewShotSegmenter, benchmark: Benchmark, out: Path, *, progress: Silent, count: int = 6
+) -> tuple[Panel, ...]:
+    """What a practitioner does: one annotated picture, a folder of others, masks in a folder; the first two pictures
+    with their masks.
+    """
     source, spec = benchmark.source, benchmark.lists[0].specs[0]
     photos = out / "photos"
     photos.mkdir()
@@ -93,41 +124,67 @@ def segment_some(model: FewShotSegmenter, benchmark: Benchmark, out: Path, *, pr
     for i in [i for i in images if i != spec.support[0]][:count]:
         source.load(i)[0].save(photos / f"{source.index.ids[i]}.png")
     image, labels = source.load(spec.support[0])
+    mask = (labels == spec.class_id).astype(np.uint8)
     image.save(out / "support.png")
-    Image.fromarray(((labels == spec.class_id) * 255).astype(np.uint8)).save(out / "support_mask.png")
+    Image.fromarray(mask * 255).save(out / "support_mask.png")
     predictor = FewShotPredictor(model)
     predictor.set_support(out / "support.png", out / "support_mask.png")
     segment_folder(predictor, [photos], out / "masks", progress=progress)
+    return tuple(
+        Panel(
+            source.class_names[spec.class_id - 1],
+            (np.asarray(image),),
+            (mask,),
+            np.asarray(Image.open(photo).convert("RGB")),
+            read_mask(out / "masks" / photo.name) == 1,
+            caption=f"{photo.name}, mask in {out / 'masks'}",
+            group="A folder of pictures, masked by lite with one support",
+            method="lite",
+        )
+        for photo in sorted(photos.iterdir())[:2]
+    )
 
 
 def demo_page(
-    out: Path, run: Path, results: dict[str, Results], models: dict[str, FewShotSegmenter], benchmark: Benchmark
+    out: Path,
+    runs: dict[str, Path],
+    results: dict[str, Results],
+    models: dict[str, FewShotSegmenter],
+    benchmark: Benchmark,
+    photos: tuple[Panel, ...],
 ) -> ReportPage:
-    """The page: HDMNet against its own ablation and two baselines, on the same episodes."""
+    """The page: HDMNet and lite, HDMNet's own ablation and the baselines, on the same episodes."""
     main = results["HDMNet"]
     entries = [
         Entry(name, found, None if found is main else paired_p_value(found, main), None)
         for name, found in results.items()
     ]
-    notes = {WITHOUT_MASK: "same weights, every support pixel counts", PROTOTYPE: "same back-end, nothing trained"}
-    caches = {name: FeatureCache(model) for name, model in models.items()}
+    caches = {name: FeatureCache(models[name]) for name in ("HDMNet", "lite", "dense matching")}
     page = comparison_page(entries, title="fewseg demo")
+    run, support, mask = runs["HDMNet"], out / "support.png", out / "support_mask.png"
     return replace(
         page,
         subtitle=(
-            "HDMNet, trained a few minutes on drawn scenes, finds classes that it was never trained on: "
-            f"one annotated picture each of {', '.join(main.fold['novel_names'])}."
+            "Two networks, trained for two minutes on drawn scenes, find classes that they were never trained on "
+            f"({', '.join(main.fold['novel_names'])}): one picture with the object marked is all they are given."
         ),
-        rows=(*(replace(row, note=notes.get(row.name, "")) for row in page.rows), everything_foreground(benchmark)),
-        curves=run_curves({"HDMNet": run}),
-        panels=episode_panels(caches, benchmark, main.tables[0]),
+        opening=middle_panels(caches, benchmark, main.tables[0]),
+        rows=tuple(
+            replace(row, note=NOTES.get(row.name, "")) for row in (*page.rows, everything_foreground(benchmark))
+        ),
+        curves=run_curves(runs),
+        panels=(*episode_panels(caches, benchmark, main.tables[0]), *photos),
         commands=(
             ("this page", f"fewseg demo --out {out}"),
             ("the numbers again", f"fewseg evaluate {run} data.level=complex --episodes-file {out / 'episodes.csv'}"),
             (
-                "masks of your own pictures",
-                f"fewseg segment --model {run} --support {out / 'support.png'} --mask {out / 'support_mask.png'}"
-                f" --out masks {out / 'photos'}",
+                "the masks again",
+                f"fewseg segment --model {runs['lite']} --support {support} --mask {mask} --out masks {out / 'photos'}",
+            ),
+            (
+                "your own photos, with the model that comes with fewseg: a photo, a mask of an object in it (white on "
+                "black), and a folder of photos to find it in",
+                "fewseg segment --support a.jpg --mask a.png --out masks photos/",
             ),
         ),
     )

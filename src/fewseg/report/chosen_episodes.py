@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -57,6 +58,7 @@ def episode_panel(caches: Mapping[str, FeatureCache], benchmark: Benchmark, e: i
         tuple(class_mask(labels, spec.class_id) for _, labels in support),
         np.asarray(query),
         main.prediction,
+        method=main.name,
         truth=truth,
         iou=main.iou,
         caption=f"query {source.index.ids[spec.query]}",
@@ -75,6 +77,18 @@ def episode_panels(
         for group, chosen in choose_episodes(table, each=each).items()
         for e in chosen
     )
+
+
+def middle_panels(
+    caches: Mapping[str, FeatureCache], benchmark: Benchmark, table: NDArray[np.int64]
+) -> tuple[Panel, ...]:
+    """Of the classes with the highest, the middle and the lowest mean IoU, the episode in the middle of its class."""
+    ious = episode_iou(table)
+    places = [np.flatnonzero(table[:, 0] == c) for c in np.unique(table[:, 0])]
+    places.sort(key=lambda of_class: -ious[of_class].mean())
+    chosen = [places[i] for i in sorted({0, len(places) // 2, len(places) - 1})]
+    middles = [int(of_class[np.argsort(ious[of_class], kind="stable")[len(of_class) // 2]]) for of_class in chosen]
+    return tuple(replace(episode_panel(caches, benchmark, e), correlations=()) for e in middles)
 
 
 def class_mask(labels: NDArray[Any], class_id: int) -> NDArray[np.uint8]:

@@ -84,7 +84,7 @@ def comparison_rows(entries: Sequence[Entry]) -> tuple[Row, ...]:
     rows = []
     for i, e in enumerate(entries):
         r = e.results
-        columns = {} if len(entries) == 1 else {"p": "" if e.p_value is None else p_text(e.p_value)}
+        columns = {} if len(entries) == 1 else {"p": "itself" if e.p_value is None else p_text(e.p_value)}
         columns |= {
             "parameters": f"{r.parameters['all'] / 1e6:.1f} M",
             "s/episode": f"{r.seconds_per_episode if e.seconds is None else e.seconds:.2f}",
@@ -167,7 +167,7 @@ def model_section(entries: Sequence[Entry]) -> Section:
     """What was measured: the options of every model, and its weights with their hash."""
     found = [_model_facts(e.results) for e in entries]
     names = dict.fromkeys(name for one in found for name in one)
-    rows = tuple((name, *(one.get(name, "–") for one in found)) for name in names)
+    rows = tuple((name, *(one.get(name, "no such option") for one in found)) for name in names)
     return Section("Models", header=("option", *(e.name for e in entries)), rows=rows)
 
 
@@ -197,5 +197,5 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
 
 def _text(value: Any) -> str:
     if value is None or isinstance(value, bool):
-        return {None: "–", True: "yes", False: "no"}[value]
+        return {None: "not set", True: "yes", False: "no"}[value]
     return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)

@@ -132,6 +132,8 @@ class Panel:
     prior: NDArray[Any] | None = None
     """(h, w)."""
     others: tuple[OtherPrediction, ...] = ()
+    method: str = "prediction"
+    """Whose prediction it is."""
 
     def __post_init__(self) -> None:
         where = f"panel {self.class_name!r}"
@@ -174,6 +176,8 @@ class ReportPage:
     commands: tuple[tuple[str, str], ...] = ()
     """How to make it again, as (what it does, command)."""
     interval_name: str = "95 % interval"
+    opening: tuple[Panel, ...] = ()
+    """Episodes in pictures that come before everything else."""
 
 
 def gathered(items: Iterable[tuple[Heading, T]]) -> dict[Heading, list[T]]:

@@ -68,7 +68,8 @@ def _shown(page: ReportPage) -> dict[str, Any]:
         "splits": gathered((confusion.group, _split(confusion)) for confusion in page.confusions),
         "charts": [_chart(title, curves) for title, curves in curves_by_chart(page.curves).items()],
         "cards": gathered((panel.group, _card(panel)) for panel in page.panels),
-        "judged": any(panel.truth is not None for panel in page.panels),
+        "opening": [_card(panel) for panel in page.opening],
+        "judged": any(panel.truth is not None for panel in (*page.opening, *page.panels)),
         "mapped": any(panel.correlations or panel.prior is not None for panel in page.panels),
     }
 

@@ -114,7 +114,7 @@ def panel_pictures(panel: Panel, *, side: int = 320) -> list[tuple[str, str, flo
     pictures.append(("query", "query", None, query))
     if panel.truth is not None:
         pictures.append(("truth", "truth", None, overlay_array(query, resize_mask(panel.truth, size))))
-    predictions = [("prediction", OtherPrediction("prediction", panel.prediction, panel.iou))]
+    predictions = [("prediction", OtherPrediction(panel.method, panel.prediction, panel.iou))]
     predictions += [("other", other) for other in panel.others]
     for kind, one in predictions:
         pictures.append((kind, one.name, one.iou, prediction_array(panel, one.prediction, size)))
