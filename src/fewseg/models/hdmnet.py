@@ -82,7 +82,7 @@ class HDMNet(FewShotSegmenter):
     """HDMNet on a frozen back-end and, unless `base_learner` is off, a frozen base learner.
 
     `last_relu`, `support_mask`, `distill` and `temperature` are the switches of the supplement's experiments
-    (docs/networks/hdmnet.md section 9). `output_stride` 16 dilates the last level of a back-end that goes beyond.
+    (docs/networks/hdmnet.md section 9).
     """
 
     name = "hdmnet"
@@ -92,7 +92,6 @@ class HDMNet(FewShotSegmenter):
         self,
         *,
         backbone: str = "lite0",
-        output_stride: int | None = None,
         base_classes: int = 15,
         shots: int = 1,
         image_size: int = 320,
@@ -105,7 +104,7 @@ class HDMNet(FewShotSegmenter):
         super().__init__()
         self.shots, self.image_size = shots, image_size
         self.support_mask, self.distill, self.temperature = support_mask, distill, temperature
-        self.backbone = create_backbone(backbone, last_relu=last_relu, output_stride=output_stride)
+        self.backbone = create_backbone(backbone, last_relu=last_relu)
         freeze(self.backbone)
         self.base = frozen_head(self.backbone.channels["layer4"], base_classes) if base_learner else None
         priors = 2 if base_learner else 1

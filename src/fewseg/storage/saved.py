@@ -188,12 +188,6 @@ def load_base_learner(model: Any, run: Path, *, base: tuple[int, ...]) -> None:
             f"base.run={run} was trained on the base classes {list(trained)}, this fold's are {list(base)}; "
             "train it on the same fold with the same train.validation, train.held_out and train.all_classes"
         )
-    own, its = (model_options(m).get("output_stride") for m in (model, learner))
-    if own != its:
-        raise UsageError(
-            f"base.run={run} was trained with model.output_stride={its or 'null'}, this model has {own or 'null'}: "
-            "give both the same"
-        )
     what = f"base learner {run}"
     load_strict(model.backbone, learner.backbone.state_dict(), what=f"{what} (back-end)")
     load_strict(model.base, learner.base.state_dict(), what=f"{what} (head)")

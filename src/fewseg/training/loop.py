@@ -275,8 +275,6 @@ def ensure_base(config: Config, run: RunDirectory, *, resume: bool, progress: Si
     base.data.name, base.data.root, base.data.fold = config.data.name, config.data.root, config.data.fold
     base.data.options = config.data.options
     base.model.backbone, base.model.weights = config.model.backbone, config.model.weights
-    if stride := config.model.options.get("output_stride"):
-        base.model.options["output_stride"] = stride
     for key in OF_THE_WHOLE_RUN:
         setattr(base.train, key, getattr(config.train, key))
     base.train.epochs = config.base.epochs or base.train.epochs

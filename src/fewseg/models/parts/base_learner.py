@@ -23,17 +23,10 @@ class PSPNet(FrozenParts, HubModel, library_name="fewseg", tags=["semantic-segme
 
     name = "base"
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "lite0",
-        output_stride: int | None = None,
-        base_classes: int = 15,
-        image_size: int = 320,
-    ) -> None:
+    def __init__(self, *, backbone: str = "lite0", base_classes: int = 15, image_size: int = 320) -> None:
         super().__init__()
         self.image_size = image_size
-        self.backbone = create_backbone(backbone, output_stride=output_stride)
+        self.backbone = create_backbone(backbone)
         self.base = BaseHead(self.backbone.channels["layer4"], base_classes)
 
     def forward(self, image: Tensor) -> Tensor:
