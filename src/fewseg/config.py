@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from functools import partial
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -200,12 +201,15 @@ def load_config(*names_and_overrides: str) -> Config:
 def as_yaml(config: Config) -> str:
     """The configuration as a YAML file that `load_config` reads, with every key's help and what it may be."""
     lines: list[str] = []
+    wrapped = partial(textwrap.wrap, width=110, initial_indent="  # ", subsequent_indent="  # ", break_on_hyphens=False)
+    chosen = {"model": method_class(config.model.name), "data": registry.find("source", config.data.name)}
     for group, values in config.as_dict().items():
         lines.append(f"{group}:")
         told, allowed = field_help(_GROUPS[group]), {f.name: f.metadata.get("allowed") for f in fields(_GROUPS[group])}
+        if group in chosen:  # it tells of the options that its constructor adds
+            lines += wrapped(f"{values['name']}: {inspect.getdoc(chosen[group])}")
         for key, value in values.items():
-            text = " ".join(filter(None, (told.get(key), f"[{allowed[key]}]" if allowed.get(key) else "")))
-            lines += textwrap.wrap(text, 110, initial_indent="  # ", subsequent_indent="  # ", break_on_hyphens=False)
+            lines += wrapped(" ".join(filter(None, (told.get(key), f"[{allowed[key]}]" if allowed.get(key) else ""))))
             lines += textwrap.indent(yaml.safe_dump({key: value}), "  ").splitlines()
     return "\n".join(lines) + "\n"
 
