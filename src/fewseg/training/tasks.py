@@ -46,6 +46,13 @@ class Task(ABC):
     epoch_length: int
     """Items per epoch."""
 
+    def __init__(self, config: Config, *, progress: Silent) -> None:
+        self.config = config
+        self.source = create_source(config, "train", progress=progress)
+        self.fold = training_fold(config, self.source)
+        self.model = model = configured_model(config, base_classes=len(self.fold.base))
+        self.augment = Augment(config.augment, model.image_size, mean=model.backbone.pixel_mean.flatten().tolist())
+
     @abstractmethod
     def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
         """The batches of a sampler's numbers; large temporary files go to `folder`."""
@@ -101,11 +108,8 @@ class EpisodeTask(Task):
     model: Any
 
     def __init__(self, config: Config, *, progress: Silent) -> None:
-        self.config = config
-        self.source = create_source(config, "train", progress=progress)
-        self.fold = training_fold(config, self.source)
+        super().__init__(config, progress=progress)
         data, train = config.data, config.train
-        self.model = configured_model(config, base_classes=len(self.fold.base))
         if not self.model.trainable:
             raise UsageError(f"{config.model.name} has nothing to train; evaluate it as it is")
         self.episodes = TrainingEpisodes(
@@ -118,17 +122,14 @@ class EpisodeTask(Task):
             negatives=train.negatives,
         )
         self.epoch_length = train.episodes_per_epoch or len(self.episodes)
-        mean = self.model.backbone.pixel_mean.flatten().tolist()
         _check_views(config)
-        size = self.model.image_size
-        augment = Augment(config.augment, size, mean=mean)
         self.dataset = EpisodeDataset(
             self.source,
             self.fold,
             spec_of=self.episodes.spec,
             length=self.epoch_length * train.epochs,
-            transform=Squeeze(size) if train.cache_features else augment,
-            further_views=augment,
+            transform=Squeeze(self.model.image_size) if train.cache_features else self.augment,
+            further_views=self.augment,
             seed=train.seed,
             novel=data.novel,
         )
@@ -204,16 +205,10 @@ class BaseTask(Task):
     model: PSPNet
 
     def __init__(self, config: Config, *, progress: Silent) -> None:
-        self.config = config
-        self.progress = progress
-        self.source = create_source(config, "train", progress=progress)
-        self.fold = training_fold(config, self.source)
-        self.model = configured_model(config, base_classes=len(self.fold.base))
+        super().__init__(config, progress=progress)
         self.module = BaseObjective(self.model, freeze_backbone=config.train.backbone_factor == 0)
-        mean = self.model.backbone.pixel_mean.flatten().tolist()
-        transform = Augment(config.augment, self.model.image_size, mean=mean)
         self.dataset = BaseDataset(
-            self.source, self.fold, transform=transform, seed=config.train.seed, novel=config.data.novel
+            self.source, self.fold, transform=self.augment, seed=config.train.seed, novel=config.data.novel
         )
         self.epoch_length = config.train.episodes_per_epoch or len(self.dataset)
 
