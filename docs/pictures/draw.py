@@ -78,7 +78,7 @@ def folder(demo: Path) -> list[Image.Image]:
 def main(demo: Path) -> None:
     """Write both pictures."""
     episodes(demo).quantize(256).save(HERE / "episodes.png", optimize=True)
-    first, *others = folder(demo)
+    first, *others = (frame.quantize(96, dither=Image.Dither.NONE) for frame in folder(demo))
     first.save(HERE / "folder.gif", save_all=True, append_images=others, duration=900, loop=0, optimize=True)
 
 

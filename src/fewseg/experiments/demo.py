@@ -165,7 +165,7 @@ def demo_page(
     return replace(
         page,
         subtitle=(
-            "Two networks, trained for two minutes on drawn scenes, find classes that they were never trained on "
+            "Two networks, trained a few minutes on drawn scenes, find classes that they were never trained on "
             f"({', '.join(main.fold['novel_names'])}): one picture with the object marked is all they are given."
         ),
         opening=middle_panels(caches, benchmark, main.tables[0]),
