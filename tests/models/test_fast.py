@@ -273,13 +273,14 @@ def test_quick_dropout_keeps_the_mean_and_drops_the_share(share: float) -> None:
 
 
 def test_several_models_see_an_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    models = [create_model(name, backbone="lite0", image_size=64).eval() for name in ("prototype", "lite", "hdmnet")]
+    options: dict[str, dict[str, Any]] = {"prototype": {}, "lite": {"all_stages": True}, "hdmnet": {}}
+    models = [create_model(name, backbone="lite0", image_size=64, **more).eval() for name, more in options.items()]
     for model in models[1:]:
         model.backbone.load_state_dict(models[0].backbone.state_dict())
     images = torch.rand(2, 3, 64, 64)
     runs: list[int] = []
-    forward = TimmPyramid.forward
-    monkeypatch.setattr(TimmPyramid, "forward", lambda self, x: (runs.append(len(x)), forward(self, x))[1])
+    stages = TimmPyramid.stages
+    monkeypatch.setattr(TimmPyramid, "stages", lambda self, x: (runs.append(len(x)), stages(self, x))[1])
     alone = [accelerate(model).extract_query(images) for model in models]
     runs.clear()
     with remember_images():

@@ -65,7 +65,7 @@ class Lite(FewShotSegmenter):
         super().__init__()
         if heads < 2:
             raise UsageError(f"heads={heads}: one head would leave out every class; give 2 or more")
-        self.shots, self.image_size, self.all_stages = shots, image_size, all_stages
+        self.shots, self.image_size = shots, image_size
         self.backbone = create_backbone(backbone, output_stride=output_stride)
         freeze(self.backbone)
         self.nearest = NearestCosines()
@@ -88,8 +88,7 @@ class Lite(FewShotSegmenter):
 
     @torch.no_grad()
     def extract_query(self, image: Tensor) -> Features:
-        network = self.backbone.stages if self.all_stages else self.backbone
-        stages = network(self.backbone.normalise(image))
+        stages = self.backbone.stages(self.backbone.normalise(image))
         return {name: _standardise(stages[name]) for name in self.stages}
 
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:

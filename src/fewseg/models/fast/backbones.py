@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
 from fewseg.models.fast.seen import seen_levels
-from fewseg.models.parts.backbones import VGG, Backbone, ResidualBlock, ResNet, TimmPyramid, TimmViT
+from fewseg.models.parts.backbones import LEVELS, VGG, Backbone, ResidualBlock, ResNet, TimmPyramid, TimmViT
 
 
 class ChannelsLast(Backbone):
@@ -61,8 +61,16 @@ class QuickTimmPyramid(ChannelsLast, TimmPyramid):
     def network(self) -> Any:
         return self._folded.of(self.net)
 
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        if not self.has_stages:
+            return super().forward(image)
+        stages = self.stages(image)  # what lies between the levels is computed on the way to them in any case
+        return {level: stages[level] for level in LEVELS}
+
     def stages(self, image: Tensor) -> dict[str, Tensor]:
-        return super().stages(_channels_last(image))
+        if not self.has_stages:
+            return super().stages(image)
+        return seen_levels(self, image, lambda one: super(QuickTimmPyramid, self).stages(_channels_last(one)))
 
 
 class QuickTimmViT(ChannelsLast, TimmViT):

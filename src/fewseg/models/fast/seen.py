@@ -29,8 +29,9 @@ def remember_images(*, gigabytes: float = 2.0) -> Iterator[None]:
 
 def seen_levels(backbone: nn.Module, image: Tensor, compute: Callable[[Tensor], Levels]) -> Levels:
     """`compute(image)` of images (B, 3, H, W), each from memory where it was seen within `remember_images`."""
-    trained = torch.is_grad_enabled() and any(p.requires_grad for p in backbone.parameters())
-    if _seen is None or trained or backbone.training or image.is_cuda or torch.is_autocast_enabled(image.device.type):
+    if _seen is None or backbone.training or image.is_cuda or torch.is_autocast_enabled(image.device.type):
+        return compute(image)
+    if torch.is_grad_enabled() and any(p.requires_grad for p in backbone.parameters()):
         return compute(image)
     network = _seen.name_of(backbone)
     each = [_seen.get(network, image[i : i + 1], compute) for i in range(len(image))]

@@ -268,7 +268,7 @@ class TimmPyramid(Backbone):
         return x
 
     def stages(self, image: Tensor) -> dict[str, Tensor]:
-        if not isinstance(self.net, EfficientNetFeatures | MobileNetV3Features):
+        if not self.has_stages:
             return self(image)
         found: dict[str, Tensor] = {}
         for name, x in self._run(image):
@@ -308,6 +308,11 @@ class TimmPyramid(Backbone):
     def network(self) -> Any:
         """The network whose modules are run."""
         return self.net
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether there are stages between the levels."""
+        return isinstance(self.net, EfficientNetFeatures | MobileNetV3Features)
 
     @property
     def has_steps(self) -> bool:
