@@ -190,7 +190,11 @@ def training_step(t: Training, step: int, inputs: dict[str, Any], *, watch: bool
         raise not_finite(t, step, inputs, losses)
     t.fabric.backward(loss / settings.accumulate)
     if (step + 1) % settings.accumulate == 0 or step + 1 == t.total:
-        optimizer_step(t, step)
+        set_learning_rate(t.optimizer, t.rates, step, t.total, power=settings.power)
+        if settings.clip is not None:
+            t.fabric.clip_gradients(t.module, t.optimizer, max_norm=settings.clip)
+        t.optimizer.step()
+        t.optimizer.zero_grad()
     return out
 
 
@@ -201,15 +205,6 @@ def end_epoch(t: Training, log: Log) -> None:
     except StoppedError:
         save(t, log)
         raise
-
-
-def optimizer_step(t: Training, step: int) -> None:
-    """One step at the schedule's learning rate."""
-    set_learning_rate(t.optimizer, t.rates, step, t.total, power=t.config.train.power)
-    if t.config.train.clip is not None:
-        t.fabric.clip_gradients(t.module, t.optimizer, max_norm=t.config.train.clip)
-    t.optimizer.step()
-    t.optimizer.zero_grad()
 
 
 def finish_epoch(t: Training, log: Log) -> None:
