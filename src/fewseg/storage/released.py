@@ -20,8 +20,6 @@ from fewseg.models.base import FewShotSegmenter
 from fewseg.models.parts.backbone_weights import load_strict, read_state_dict
 from fewseg.models.parts.backbones import vgg_place
 
-_ATTENTION = r"(?:attn\.attn\.linear_)([qkvo])"
-
 Rules = tuple[tuple[str, str], ...]
 
 _SHARED: Rules = (
@@ -94,7 +92,7 @@ RELEASED: dict[str, Rules] = {
         (r"^match_layers\.(\d)\.1\.bn\.", r"matching.\1.mix.1."),
         (r"^parse_layers\.", "decoder.blocks."),
         (r"^cls\.", "decoder.head."),
-        (rf"\.{_ATTENTION}\.", r".projections.\1."),
+        (r"\.attn\.attn\.linear_([qkvo])\.", r".projections.\1."),
         (r"\.attn\.sr\.", ".reduce."),
         (r"\.attn\.norm\.", ".reduce_norm."),
     ),
