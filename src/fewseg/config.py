@@ -170,7 +170,7 @@ class Config:
         return content
 
 
-_GROUPS = {"model": ModelConfig, "data": DataConfig, "augment": AugmentConfig, "train": TrainConfig, "base": BaseConfig}
+_GROUPS = get_type_hints(Config)
 _SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
 
 
@@ -282,7 +282,7 @@ def _read_recipe(name: str) -> dict[str, Any]:
 
 def _chosen(merged: DictConfig, group: str) -> str:
     section = merged.get(group) or {}
-    default = {"model": ModelConfig.name, "data": DataConfig.name}[group]
+    default = _GROUPS[group].name
     return str(section.get("name", default)) if isinstance(section, DictConfig | dict) else default
 
 
@@ -304,14 +304,14 @@ def _typed(merged: DictConfig) -> Config:
         _refuse_unknown(group, given, schema)
         try:
             checked = OmegaConf.merge(OmegaConf.structured(schema), given)
-            content = OmegaConf.to_container(checked, resolve=True, throw_on_missing=True)
+            content: Any = OmegaConf.to_container(checked, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
-            raise UsageError(_explain(error, group)) from error
-        assert isinstance(content, dict)
-        own = {f.name for f in fields(base)} - {"options"}
-        kept: dict[str, Any] = {str(k): v for k, v in content.items() if k in own}
+            where = ".".join(filter(None, (group, getattr(error, "full_key", None))))
+            raise UsageError(f"{where}: {first_line(error)}") from error
+        content.pop("options", None)
+        kept = {f.name: content.pop(f.name) for f in fields(base) if f.name != "options"}
         if group in classes:
-            kept["options"] = {str(k): v for k, v in content.items() if k not in (*own, "options")}
+            kept["options"] = content
         _check_values(group, kept)
         values[group] = base(**kept)
     return Config(**values)
@@ -351,8 +351,3 @@ def _check_values(group: str, values: dict[str, Any]) -> None:
         # written so that NaN is refused
         if (least is not None and not value >= least) or (most is not None and not value <= most):
             raise UsageError(f"{group}.{f.name} is {value}; give {allowed}")
-
-
-def _explain(error: OmegaConfBaseException, group: str) -> str:
-    key = getattr(error, "full_key", None)
-    return f"{group}.{key}: {first_line(error)}" if key else f"{group}: {first_line(error)}"

@@ -70,12 +70,9 @@ class Episode:
     @classmethod
     def cat(cls, episodes: Sequence[Episode]) -> Episode:
         """One batch from several; all must have the same sizes, shots and optional fields."""
-        joined: dict[str, Tensor] = {}
-        for f in fields(cls):
-            values = [getattr(episode, f.name) for episode in episodes]
-            if all(value is not None for value in values):
-                joined[f.name] = torch.cat(values)
-        return cls(**joined)
+        parts = [episode.as_dict() for episode in episodes]
+        shared = [name for name in parts[0] if all(name in part for part in parts)]
+        return cls(**{name: torch.cat([part[name] for part in parts]) for name in shared})
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from fewseg.build import pick_device
 from fewseg.data.images import align_mask, mask_of, read_mask, read_oriented, to_eight_bit, to_rgb
-from fewseg.episode import Prediction
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.fast import accelerate
@@ -71,6 +70,7 @@ class FewShotPredictor:
         if compile and (hindrance := compile_backbone(model)):
             warnings.warn(f"the back-end is not compiled: {hindrance}", stacklevel=2)
         self.model = Mirrored(model).eval() if flip else model
+        self._side = (model.image_size, model.image_size)
         self.names: tuple[str, ...] | None = None
         """Names of the classes, in order; None for the one class of a support without a name."""
         self.support_files: frozenset[Path] = frozenset()
@@ -116,16 +116,15 @@ class FewShotPredictor:
 
     @torch.inference_mode()
     def _encode(self, name: str, images: Sequence[Picture], masks: Sequence[Mask]) -> Features:
-        size = (self.model.image_size, self.model.image_size)
         pixels, labels = [], []
         for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
             photo, orientation = _pixels(image)
             height, width = photo.shape[-2:]
             what = str(mask) if isinstance(mask, str | os.PathLike) else f"mask {number} of {name!r}"
             array = align_mask(_mask(mask, what), (width, height), orientation=orientation, name=what)
-            small = resize_nearest(torch.tensor(array)[None, None].float(), size)
+            small = resize_nearest(torch.tensor(array)[None, None].float(), self._side)
             _check_marks(array, small, what)
-            pixels.append(resize(photo, size)[0])
+            pixels.append(resize(photo, self._side)[0])
             labels.append(small[0, 0].to(torch.uint8))
         return self.model.encode_support(
             torch.stack(pixels)[None].to(self.device), torch.stack(labels)[None].to(self.device)
@@ -137,19 +136,14 @@ class FewShotPredictor:
             raise UsageError("there is no support yet; call set_support(images, masks) before predicting")
         photo, _ = _pixels(image)
         size = (photo.shape[-2], photo.shape[-1])
-        squeezed = resize(photo, (self.model.image_size, self.model.image_size)).to(self.device)
         with torch.inference_mode():
-            query = self.model.encode_query(squeezed)
+            query = self.model.encode_query(resize(photo, self._side).to(self.device))
         for support in self._supports:
-            yield self._match(query, support, size=size)
-
-    @torch.inference_mode()
-    def _match(self, query: Features, support: Features, *, size: tuple[int, int]) -> Result:
-        side = (self.model.image_size, self.model.image_size)
-        prediction: Prediction = self.model.match(query, support, size=side)
-        proba = resize_ac(prediction.logits.float(), size).softmax(1)[0, 1].cpu().numpy()
-        correlations = tuple(correlation[0].float().cpu().numpy() for correlation in prediction.correlations)
-        return Result(mask=proba > 0.5, proba=proba, correlations=correlations)
+            with torch.inference_mode():
+                prediction = self.model.match(query, support, size=self._side)
+                proba = resize_ac(prediction.logits.float(), size).softmax(1)[0, 1].cpu().numpy()
+                correlations = tuple(correlation[0].float().cpu().numpy() for correlation in prediction.correlations)
+            yield Result(mask=proba > 0.5, proba=proba, correlations=correlations)
 
 
 def label_map(
@@ -160,15 +154,14 @@ def label_map(
     A pixel belongs to its most probable class (the first of equals) if that is above `threshold`; connected parts
     (8 neighbours) of fewer than `min_area` pixels become background.
     """
-    best, labels = None, None
-    for label, proba in enumerate(probabilities, start=1):
-        if best is None or labels is None:
-            best, labels = proba.copy(), np.ones(proba.shape, np.uint8)
-        else:
-            labels[wins := proba > best] = label
-            best[wins] = proba[wins]
-    if best is None or labels is None:
+    each = iter(probabilities)
+    first = next(each, None)
+    if first is None:
         raise UsageError("no probabilities were given; a label map needs at least one class")
+    best, labels = first.copy(), np.ones(first.shape, np.uint8)
+    for label, proba in enumerate(each, start=2):
+        labels[wins := proba > best] = label
+        best[wins] = proba[wins]
     labels[~(best > threshold)] = 0
     return _without_specks(labels, min_area) if min_area > 1 else labels
 
@@ -186,12 +179,11 @@ def _listed(name: str, value: Any) -> tuple[list[Picture], list[Mask]]:
     if not (isinstance(value, tuple | list) and len(value) == 2):
         raise UsageError(f"the support of {name!r} is not a pair; give {{{name!r}: (images, masks)}}")
     images, masks = value
-    pictures = list(images) if isinstance(images, list | tuple) else [images]
-    marks = list(masks) if isinstance(masks, list | tuple) else [masks]
-    if masks is None or len(pictures) != len(marks) or not pictures:
-        count = 0 if masks is None else len(marks)
+    masks = [] if masks is None else masks
+    pictures, marks = (list(part) if isinstance(part, list | tuple) else [part] for part in (images, masks))
+    if len(pictures) != len(marks) or not pictures:
         raise UsageError(
-            f"{name!r} has {len(pictures)} images and {count} masks; give one mask for each image, at least one"
+            f"{name!r} has {len(pictures)} images and {len(marks)} masks; give one mask for each image, at least one"
         )
     return pictures, marks
 
@@ -215,7 +207,7 @@ def _pixels(image: Picture) -> tuple[Tensor, int]:
     if isinstance(image, Image.Image):
         return _tensor(np.asarray(to_rgb(image))), 1
     if isinstance(image, Tensor):
-        return _checked_tensor(image), 1
+        image = _channels_last(image)
     if isinstance(image, np.ndarray):
         return _tensor(_rgb(image)), 1
     raise UsageError(f"a {type(image).__name__} is no image; give a path, a Pillow image, an array or a tensor")
@@ -227,16 +219,14 @@ def _tensor(rgb: NDArray[Any]) -> Tensor:
     return torch.tensor(rgb).permute(2, 0, 1)[None].float() / scale
 
 
-def _checked_tensor(image: Tensor) -> Tensor:
+def _channels_last(image: Tensor) -> NDArray[Any]:
+    """(H, W, 3) uint8 or float from a tensor (3, H, W)."""
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
         raise UsageError(f"an image tensor of shape {tuple(image.shape)} was given; it must be (3, H, W)")
-    if image.dtype == torch.uint8:
-        return image[None].cpu().float() / 255
-    if not image.is_floating_point():
+    if image.dtype != torch.uint8 and not image.is_floating_point():
         raise UsageError(f"an image tensor of {image.dtype} was given; use float in [0, 1] or uint8")
-    pixels = image.detach().float().cpu()
-    _check_range(float(pixels.min()), float(pixels.max()))
-    return pixels[None]
+    pixels = image.detach().cpu().permute(1, 2, 0)
+    return (pixels.float() if pixels.is_floating_point() else pixels).numpy()
 
 
 def _rgb(image: NDArray[Any]) -> NDArray[Any]:
@@ -251,16 +241,13 @@ def _rgb(image: NDArray[Any]) -> NDArray[Any]:
     if not (np.issubdtype(image.dtype, np.floating) or image.dtype == bool):
         raise UsageError(f"an image array of {image.dtype} was given; use uint8, uint16, or float in [0, 1]")
     values = image.astype(np.float32)
-    _check_range(float(values.min()), float(values.max()))
+    low, high = float(values.min()), float(values.max())
+    if not (low >= -0.01 and high <= 1.01):  # resampling may overshoot a little; NaN is refused too
+        raise UsageError(f"a float image holds values from {low:g} to {high:g}; scale it to [0, 1] or give uint8")
     if values.shape[2] == 4:
         alpha = values[..., 3:]
         return values[..., :3] * alpha + (1 - alpha)
     return np.broadcast_to(values, (*values.shape[:2], 3))
-
-
-def _check_range(low: float, high: float) -> None:
-    if not (low >= -0.01 and high <= 1.01):  # resampling may overshoot a little; NaN is refused too
-        raise UsageError(f"a float image holds values from {low:g} to {high:g}; scale it to [0, 1] or give uint8")
 
 
 def _mask(mask: Mask, name: str) -> NDArray[np.uint8]:
@@ -274,9 +261,7 @@ def _mask(mask: Mask, name: str) -> NDArray[np.uint8]:
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or 0 in mask.shape or mask.dtype.kind not in "buif":
         given = f"an array {mask.shape} of {mask.dtype}" if isinstance(mask, np.ndarray) else f"a {type(mask).__name__}"
         raise UsageError(f"{name} is {given}; give a path, a Pillow image, or an array (H, W) of bool or whole numbers")
-    if mask.dtype.kind == "b":
-        return mask.astype(np.uint8)
-    if mask.dtype.kind == "f":
+    if mask.dtype.kind in "bf":
         return (mask >= 0.5).astype(np.uint8)
     if mask.min() < 0 or mask.max() > 255:
         return (mask > 0).astype(np.uint8)

@@ -68,9 +68,8 @@ class Bars(Silent):
     def _lines(self, items: Iterable[Any], description: str, total: int, done: int) -> Iterator[Any]:
         start = last = time.monotonic()
         count = done
-        for item in items:
+        for count, item in enumerate(items, done + 1):
             yield item
-            count += 1
             now = time.monotonic()
             if now - last >= self.seconds and count < total:
                 last = now

@@ -34,8 +34,7 @@ def classes(kind: Kind) -> dict[str, type[Any]]:
     found: dict[str, type[Any]] = {}
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{info.name}")
-        members: dict[str, Any] = vars(module)
-        for cls in members.values():
+        for cls in vars(module).values():
             if _is_kind(kind, cls) and cls.__module__ == module.__name__:
                 found[cls.name] = cls
     return found | _REGISTERED[kind]

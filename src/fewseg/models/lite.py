@@ -235,9 +235,7 @@ class BaseHeads(nn.Module):
             _norm_relu(nn.Conv2d(width, width, 1)),
         )
         self.classify = nn.Conv2d(width, count * (1 + classes), 1)
-        excluded = torch.zeros(count, 1 + classes, dtype=torch.bool)
-        for c in range(classes):
-            excluded[c % count, 1 + c] = True
+        excluded = F.pad(torch.arange(classes) % count == torch.arange(count).unsqueeze(1), (1, 0))
         self.register_buffer("excluded", excluded, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -57,9 +57,8 @@ class OnnxSegmenter(FewShotSegmenter):
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        given = {f"support_{name}": support[name].numpy() for name in self.features}
-        known = {entry.name for entry in self.matcher.get_inputs()}
-        inputs = {"image": query["image"].numpy()} | {k: v for k, v in given.items() if k in known}
+        given = query | {f"support_{name}": support[name] for name in self.features}
+        inputs = {entry.name: given[entry.name].numpy() for entry in self.matcher.get_inputs()}
         logits, *correlations = (torch.from_numpy(value) for value in _run(self.matcher, inputs))
         return Prediction(logits, correlations=tuple(correlations))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,17 +40,16 @@ def reset_peak_memory() -> bool:
     """
     import torch
 
-    if torch.cuda.is_available():
+    done = torch.cuda.is_available()
+    if done:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    if not sys.platform.startswith("linux"):
-        return torch.cuda.is_available()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the kernel's way to reset VmHWM
-    except (OSError, AttributeError):
-        return torch.cuda.is_available()
-    return True
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):  # another C library, or a kernel that does not let it
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")  # the kernel's way to reset VmHWM
+            done = True
+    return done
 
 
 def peak_memory(device: torch.device) -> int | None:

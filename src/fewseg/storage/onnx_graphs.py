@@ -87,23 +87,22 @@ def _export(model: FewShotSegmenter, out: Path, *, shots: int | None) -> None:
         _SupportEncoder(model),
         (images, masks),
         out / SUPPORT,
-        inputs=["images", "masks"],
-        outputs=[f"support_{name}" for name in names],
-        shapes=(k | {3: Dim.AUTO, 4: Dim.AUTO}, k | {2: Dim.AUTO, 3: Dim.AUTO}),
+        input_names=["images", "masks"],
+        output_names=[f"support_{name}" for name in names],
+        dynamic_shapes=(k | {3: Dim.AUTO, 4: Dim.AUTO}, k | {2: Dim.AUTO, 3: Dim.AUTO}),
         what=f"the support encoder of {what}",
     )
     _write(
         _QueryMatcher(model, names),
         (query, tuple(features.values())),
         out / MATCH,
-        inputs=["image", *(f"support_{name}" for name in names)],
-        outputs=["logits"],
-        shapes=({2: Dim.AUTO, 3: Dim.AUTO}, tuple(_free(features[n], others[n]) for n in names)),
+        input_names=["image", *(f"support_{name}" for name in names)],
+        output_names=["logits"],
+        dynamic_shapes=({2: Dim.AUTO, 3: Dim.AUTO}, tuple(_free(features[n], others[n]) for n in names)),
         what=f"the query matcher of {what}",
     )
     record = {"method": model.name, "image_size": model.image_size, "shots": shots, "features": names}
-    with replacing(out / RECORD) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     _check(model, OnnxSegmenter(str(out)), shots=shots)
 
 
@@ -125,29 +124,11 @@ def _example(model: FewShotSegmenter, *, shots: int, larger: bool = False) -> tu
     return images, masks, torch.rand(1, 3, height + 96, width, generator=generator)
 
 
-def _write(
-    graph: nn.Module,
-    example: tuple[Any, ...],
-    path: Path,
-    *,
-    inputs: list[str],
-    outputs: list[str],
-    shapes: tuple[Any, ...],
-    what: str,
-) -> None:
-    with replacing(path) as temporary, _quiet(), torch.no_grad(), onnx_padding(graph), SizeFreeOperations():
+def _write(graph: nn.Module, example: tuple[Any, ...], path: Path, *, what: str, **options: Any) -> None:
+    """Write one graph; `options` are those of torch.onnx.export."""
+    with _quiet(), torch.no_grad(), onnx_padding(graph), SizeFreeOperations():
         try:
-            torch.onnx.export(
-                graph,
-                example,
-                temporary,
-                input_names=inputs,
-                output_names=outputs,
-                dynamic_shapes=shapes,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
+            torch.onnx.export(graph, example, path, dynamo=True, external_data=False, verbose=False, **options)
         except Exception as error:  # the exporter raises its own errors for what ONNX cannot say
             raise UsageError(
                 f"{what} cannot be exported to ONNX ({first_line(error)}); run it in PyTorch, or export another method"
@@ -161,8 +142,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logger.setLevel(level)

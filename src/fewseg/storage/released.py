@@ -1,7 +1,7 @@
 """Names in the papers' released weights, as (pattern, replacement) pairs towards our own; all are applied, in order.
 
-A replacement of None drops the name: a tensor that the network never uses. `recognise` reads from names and shapes what
-a file was trained as.
+A name that they leave empty is dropped: a tensor that the network never uses. `recognise` reads from names and shapes
+what a file was trained as.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from fewseg.build import construct
 from fewseg.errors import DataError, UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.parts.backbone_weights import load_strict, read_state_dict
+from fewseg.models.parts.backbones import vgg_place
 
-_ATTENTION = r"(?:attn\.attn\.linear_)([qkvo])"
-
-Rules = tuple[tuple[str, str | None], ...]
+Rules = tuple[tuple[str, str], ...]
 
 _SHARED: Rules = (
     (r"^(layer\d)\.", r"backbone.\1."),
@@ -57,18 +56,11 @@ _BAM: Rules = (
 )
 
 
-def _vgg16_features() -> Rules:
-    """VGG-16's `features.N` of torchvision to our stages, cut after each max-pool."""
-    starts = (0, 5, 10, 17, 24)
-    stage = {n: max(i for i, start in enumerate(starts) if n >= start) for n in range(30)}
-    return tuple((rf"^backbone\.features\.{n}\.", f"backbone.layer{i}.{n - starts[i]}.") for n, i in stage.items())
-
-
 _HSNET: Rules = (
-    (r"^backbone\.(fc|classifier)\.", None),  # the ImageNet classifier
+    (r"^backbone\.(fc|classifier)\..*", ""),  # the ImageNet classifier
     (r"^backbone\.conv1\.", "backbone.layer0.0."),
     (r"^backbone\.bn1\.", "backbone.layer0.1."),
-    *_vgg16_features(),
+    *((rf"^backbone\.features\.{n}\.", f"backbone.{vgg_place(n, 'vgg16')}.") for n in range(30)),
     (r"^hpn_learner\.encoder_layer4to3\.", "learner.mix.layer3."),
     (r"^hpn_learner\.encoder_layer3to2\.", "learner.mix.layer2."),
     (r"^hpn_learner\.encoder_(layer\d)\.", r"learner.squeeze.\1."),
@@ -100,7 +92,7 @@ RELEASED: dict[str, Rules] = {
         (r"^match_layers\.(\d)\.1\.bn\.", r"matching.\1.mix.1."),
         (r"^parse_layers\.", "decoder.blocks."),
         (r"^cls\.", "decoder.head."),
-        (rf"\.{_ATTENTION}\.", r".projections.\1."),
+        (r"\.attn\.attn\.linear_([qkvo])\.", r".projections.\1."),
         (r"\.attn\.sr\.", ".reduce."),
         (r"\.attn\.norm\.", ".reduce_norm."),
     ),
@@ -165,23 +157,13 @@ def _backbone(state: Mapping[str, Tensor]) -> str | None:
 def rename_released(method: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A released file's state dict under our names. Every rule is applied once, in order."""
     renamed = {}
-    for name, tensor in state.items():
-        new = _rename(name, RELEASED[method])
-        if new is not None:
-            renamed[new] = tensor
-    return renamed
-
-
-def _rename(name: str, rules: Rules) -> str | None:
-    for pattern, replacement in rules:
-        if replacement is not None:
+    for released, tensor in state.items():
+        name = released
+        for pattern, replacement in RELEASED[method]:
             name = re.sub(pattern, replacement, name)
-        elif re.search(pattern, name):
-            return None
-    return name
-
-
-_RELEASED_SIZES = {"hsnet": 400}
+        if name:
+            renamed[name] = tensor
+    return renamed
 
 
 def load_released(
@@ -214,7 +196,7 @@ def load_released(
     classes = base_classes or found.base_classes or 15
     common = {"base_classes": classes, "shots": shots or found.shots or 1}
     coco_size = 633 if method == "hdmnet" else 641
-    size = _RELEASED_SIZES.get(method, coco_size if classes == 60 else 473)
+    size = 400 if method == "hsnet" else coco_size if classes == 60 else 473
     model = construct(method, {"backbone": chosen, "image_size": size} | options, common=common)
     asked = Recognised(chosen, **common)
     load_strict(model, state, what=f"{path} ({method}: {found}), taken as {asked},")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fewseg import registry
 from fewseg.build import construct
@@ -40,13 +40,9 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
-    shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-        if slim:
-            write_files(model, work, info, state=_slim_state(model), backbone="imagenet")
-        else:
-            write_files(model, work, info)
+        write_files(model, work, info, **_slim(model) if slim else {})
         for path in (*work.iterdir(), work):
             sync(path)
         _swap(work, folder)
@@ -56,8 +52,11 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
     return folder
 
 
-def _slim_state(model: nn.Module) -> dict[str, Tensor]:
-    """The trained tensors in 16 bits; UsageError where the back-end is another than the ImageNet one of a package."""
+def _slim(model: nn.Module) -> dict[str, Any]:
+    """What to write of a slim model: the trained tensors in 16 bits, and where its back-end comes from.
+
+    UsageError where the back-end is another than the ImageNet one of a package.
+    """
     name = str(model_options(model).get("backbone"))
     if name not in LITE:
         raise UsageError(f"a slim model's back-end comes with a package, as {', '.join(LITE)} do; this one has {name}")
@@ -66,7 +65,8 @@ def _slim_state(model: nn.Module) -> dict[str, Tensor]:
     if any(not torch.equal(t, state[f"backbone.{n}"]) for n, t in backbone.state_dict().items()):
         raise UsageError("this model's back-end was trained further, so it must be kept; save it whole")
     rest = {n: t for n, t in state.items() if not n.startswith("backbone.")}
-    return {n: t.half() if t.is_floating_point() else t for n, t in rest.items()}
+    small = {n: t.half() if t.is_floating_point() else t for n, t in rest.items()}
+    return {"state": small, "backbone": "imagenet"}
 
 
 def check_replaceable(folder: Path) -> None:

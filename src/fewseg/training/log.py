@@ -24,17 +24,10 @@ class Log:
     """
 
     def __init__(
-        self,
-        run: RunDirectory,
-        config: Config,
-        *,
-        batches: int,
-        pending: dict[str, Any] | None = None,
-        writes: bool = True,
+        self, run: RunDirectory, config: Config, *, batches: int, pending: dict[str, Any], writes: bool
     ) -> None:
         self.file = run.metrics
         self.batch_size = config.train.batch_size
-        pending = pending or {}
         self._sums: dict[str, float] = dict(pending.get("sums", {}))
         self._counts = torch.tensor(pending.get("counts", [0.0, 0.0]))
         self._batches = int(pending.get("batches", 0))
@@ -42,7 +35,7 @@ class Log:
         self._writes = writes
         self._board = _tensorboard(run.path, batches) if config.train.tensorboard and writes else None
         if writes:
-            kept = [text for text, line in _lines(self.file) if line["batches"] <= batches]
+            kept = [text for text, done in _lines(self.file) if done <= batches]
             with replacing(self.file, durable=True) as temporary:
                 temporary.write_text("".join(text + "\n" for text in kept))
 
@@ -68,14 +61,9 @@ class Log:
         iou = float(self._counts[0] / self._counts[1].clamp(min=1))
         now = time.perf_counter()
         rate = (batches - self._mark[1]) * self.batch_size / max(now - self._mark[0], 1e-9)
-        line = {
-            "batches": batches,
-            "of": total,
-            "lr": lr,
-            "train_iou": round(iou, 6),
-        }
         shown = means | {name: float(value) for name, value in watched.items()}
-        self._append(line | {f"loss_{name}": round(value, 6) for name, value in shown.items()})
+        losses = {f"loss_{name}": round(value, 6) for name, value in shown.items()}
+        self._append({"batches": batches, "of": total, "lr": lr, "train_iou": round(iou, 6)} | losses)
         self._sums, self._counts, self._batches, self._mark = {}, torch.zeros(2), 0, (now, batches)
         return f"loss {sum(means.values()):.3f}  IoU {100 * iou:.1f}  {rate:.1f} items/s"
 
@@ -101,8 +89,8 @@ class Log:
                     self._board.add_scalar(name, value, line["batches"])
 
 
-def _lines(file: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The lines of a metrics file, as they stand and as data; a half-written last line is left out.
+def _lines(file: Path) -> list[tuple[str, int]]:
+    """The lines of a metrics file and the batches that each tells of; a half-written last line is left out.
 
     Raises DataError for any other line that is no line of a log: dropping it would lose what it said in silence.
     """
@@ -113,8 +101,7 @@ def _lines(file: Path) -> list[tuple[str, dict[str, Any]]]:
     lines = []
     for number, text in enumerate(texts, 1):
         try:
-            line = json.loads(text)
-            lines.append((text, {"batches": int(line["batches"])}))
+            lines.append((text, int(json.loads(text)["batches"])))
         except (ValueError, KeyError, TypeError) as error:
             if number < len(texts):
                 raise DataError(

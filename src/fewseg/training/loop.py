@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.utils._pytree import tree_map_only
 
 from fewseg.config import Config, load_config
 from fewseg.data.dataset import GlobalSampler
@@ -36,9 +37,9 @@ from fewseg.runtime.processes import (
     synchronise_batchnorm,
 )
 from fewseg.storage.run_directory import RunDirectory
-from fewseg.storage.saved import save_model
+from fewseg.storage.saved import load_base_learner, save_model
 from fewseg.training.log import Log
-from fewseg.training.replay import plain, save_failure
+from fewseg.training.replay import save_failure
 from fewseg.training.run_start import describe_run, deterministic, start_directory
 from fewseg.training.state import State, load_state, save_state
 from fewseg.training.stop import Stop, StoppedError
@@ -94,13 +95,16 @@ def prepare(
     """The task, the run directory, the base learner and the state to start from."""
     on_main(fabric, lambda: run.check(config, resume=resume))
     torch.manual_seed(config.train.seed)
-    task = create_task(config, progress=progress)
+    # first: what is wrong with the data shows before a base learner is trained, and the model's random start does not
+    # depend on whether one is trained in this run
+    task = (BaseTask if config.model.name == "base" else EpisodeTask)(config, progress=progress)
     described = describe_run(config, task)
     on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
-    if isinstance(task, EpisodeTask):
-        task.take_base(ensure_base(config, run, resume=resume, progress=progress))
+    base = ensure_base(config, run, resume=resume, progress=progress)
+    if base is not None:
+        load_base_learner(task.model, base, base=task.fold.base)
     total = math.ceil(task.epoch_length * config.train.epochs / config.train.batch_size)
-    optimizer = create_optimizer(task.param_groups(config), config)
+    optimizer = create_optimizer(task.param_groups(), config)
     rates = [group["lr"] for group in optimizer.param_groups]
     task.module.train()
     if fabric.world_size > 1:
@@ -186,7 +190,11 @@ def training_step(t: Training, step: int, inputs: dict[str, Any], *, watch: bool
         raise not_finite(t, step, inputs, losses)
     t.fabric.backward(loss / settings.accumulate)
     if (step + 1) % settings.accumulate == 0 or step + 1 == t.total:
-        optimizer_step(t, step)
+        set_learning_rate(t.optimizer, t.rates, step, t.total, power=settings.power)
+        if settings.clip is not None:
+            t.fabric.clip_gradients(t.module, t.optimizer, max_norm=settings.clip)
+        t.optimizer.step()
+        t.optimizer.zero_grad()
     return out
 
 
@@ -199,21 +207,12 @@ def end_epoch(t: Training, log: Log) -> None:
         raise
 
 
-def optimizer_step(t: Training, step: int) -> None:
-    """One step at the schedule's learning rate."""
-    set_learning_rate(t.optimizer, t.rates, step, t.total, power=t.config.train.power)
-    if t.config.train.clip is not None:
-        t.fabric.clip_gradients(t.module, t.optimizer, max_norm=t.config.train.clip)
-    t.optimizer.step()
-    t.optimizer.zero_grad()
-
-
 def finish_epoch(t: Training, log: Log) -> None:
     """Validate, and save `last/` and, if it is the best so far, `best/`."""
     settings, state = t.config.train, t.state
     epoch = settings.epochs if state.batches == t.total else state.batches * settings.batch_size // t.task.epoch_length
     data = {key: value for key, value in t.config.as_dict()["data"].items() if key != "root"}  # no one else's path
-    info = t.task.info() | {"data": data, "epoch": epoch, "batches": state.batches}
+    info = {"fold": asdict(t.task.fold), "data": data, "epoch": epoch, "batches": state.batches}
     if state.batches == t.total or epoch % settings.val_every == 0:
         # several processes validate together: one alone must not leave
         progress = t.stop.watch(t.progress) if t.fabric.world_size == 1 else t.progress
@@ -251,15 +250,6 @@ def start_processes(config: Config) -> Fabric:
         raise FewsegError(f"{fabric.world_size} processes could not be brought together: {reason}") from error
     end_with_children(fabric)
     return fabric
-
-
-def create_task(config: Config, *, progress: Silent) -> Task:
-    """The task of the configured method, its base learner (if any) still to be filled: what is wrong with the data
-    shows before one is trained, and the model's random start does not depend on whether it is trained in this run.
-    """
-    return (
-        BaseTask(config, progress=progress) if config.model.name == "base" else EpisodeTask(config, progress=progress)
-    )
 
 
 def ensure_base(config: Config, run: RunDirectory, *, resume: bool, progress: Silent) -> Path | None:
@@ -322,7 +312,7 @@ def not_finite(t: Training, step: int, inputs: dict[str, Any], losses: dict[str,
     items = [t.task.name_of(g) for g in range(step * size, (step + 1) * size)]
     record = {"step": step, "items": items, "losses": values, "seed": t.config.train.seed}
     record |= {"precision": t.config.train.precision, "freeze_backbone": t.config.train.backbone_factor == 0}
-    parts = of_all(plain(inputs))
+    parts = of_all(tree_map_only(Tensor, lambda t: t.detach().cpu().clone(), inputs))
     how = f"fewseg replay {t.run.path} computes the batch again"
     try:
         if t.fabric.is_global_zero:

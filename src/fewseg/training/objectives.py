@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from fewseg.episode import Episode, Prediction
 from fewseg.metrics.iou import base_confusion, episode_counts, foreground_wins, winners
@@ -36,17 +37,15 @@ class EpisodeObjective(nn.Module):
         "counts" (2,) holds the batch's foreground intersection and union; "logged" is empty unless `watch`.
         """
         batch = Episode(**episode)
-        assert batch.query_mask is not None, "training episodes have labels"
         if query is None or support is None:
             prediction = self.model(batch)
         else:
             embedded = self.model.embed_query(query), self.model.embed_support(support)
-            size = (batch.query_mask.shape[-2], batch.query_mask.shape[-1])
+            size = (batch.truth.shape[-2], batch.truth.shape[-1])
             prediction = self.model.match(*embedded, size=size, base_index=batch.base_index)
         prediction, batch = _of_all_processes(prediction, batch)
-        assert batch.query_mask is not None
         with torch.no_grad():
-            counts = episode_counts(foreground_wins(prediction.logits), batch.query_mask, 0)[1:3]
+            counts = episode_counts(foreground_wins(prediction.logits), batch.truth, 0)[1:3]
             logged = self.model.logged(prediction, batch) if watch else {}
         return {"losses": self.model.loss(prediction, batch), "logged": logged, "counts": counts}
 
@@ -72,12 +71,8 @@ def _of_all_processes(prediction: Prediction, batch: Episode) -> tuple[Predictio
     """The prediction and the labels of the whole batch; the images, which no loss looks at, stay this process's."""
     if rank_and_world()[1] == 1:
         return prediction, batch
-    joined = Prediction(
-        whole_batch(prediction.logits),
-        {name: whole_batch(value) for name, value in prediction.aux.items()},
-        tuple(whole_batch(c) for c in prediction.correlations),
-        {name: whole_batch(value) for name, value in prediction.extra.items()},
-    )
+    parts = (prediction.logits, dict(prediction.aux), prediction.correlations, prediction.extra)
+    joined = Prediction(*tree_map_only(Tensor, whole_batch, parts))
     labels = ("class_id", "base_index", "query_mask", "query_base_mask")
     given = {name: whole_batch(value) for name, value in batch.as_dict().items() if name in labels}
     return joined, replace(batch, **given)

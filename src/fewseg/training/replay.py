@@ -7,14 +7,15 @@ last. No data set is needed to replay it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from fewseg.data.transforms import sample_seed
 from fewseg.errors import DataError
@@ -71,9 +72,9 @@ def replay(run: Path) -> Replay:
     objective = BaseObjective(model, freeze_backbone=frozen) if isinstance(model, PSPNet) else EpisodeObjective(model)
     broken = tuple(n for n, t in model.state_dict().items() if t.is_floating_point() and not t.isfinite().all())
     fabric = create_fabric(precision=precision)
-    watch = _Watch(objective.train())
+    failed = _watch(objective.train())
     losses = tuple(_losses(fabric, objective, part, sample_seed(seed, step, rank)) for rank, part in enumerate(parts))
-    return Replay(step, items, recorded, losses, broken, watch.first)
+    return Replay(step, items, recorded, losses, broken, next(iter(failed), None))
 
 
 def _losses(fabric: Fabric, objective: nn.Module, part: Any, seed: int) -> dict[str, float]:
@@ -83,39 +84,15 @@ def _losses(fabric: Fabric, objective: nn.Module, part: Any, seed: int) -> dict[
         return {name: float(value) for name, value in module(**fabric.to_device(part))["losses"].items()}
 
 
-class _Watch:
-    """Notes the first module (in the order of their ends) whose output is not finite."""
+def _watch(module: nn.Module) -> list[str]:
+    """Gets the first module (in the order of their ends) whose output is not finite, as they run."""
+    found: list[str] = []
 
-    def __init__(self, module: nn.Module) -> None:
-        self.first: str | None = None
-        for name, part in module.named_modules():
-            if name:
-                part.register_forward_hook(self._hook(name))
+    def look(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not found and not all(t.isfinite().all() for t in tree_leaves(output) if isinstance(t, Tensor)):
+            found.append(f"{name.removeprefix('model.')} ({type(module).__name__})")
 
-    def _hook(self, name: str) -> Any:
-        def look(module: nn.Module, inputs: Any, output: Any) -> None:
-            if self.first is None and not all(t.isfinite().all() for t in _floats(output)):
-                self.first = f"{name.removeprefix('model.')} ({type(module).__name__})"
-
-        return look
-
-
-def _floats(content: Any) -> Iterator[Tensor]:
-    if isinstance(content, Tensor):
-        if content.is_floating_point():
-            yield content
-    elif isinstance(content, dict):
-        for value in content.values():
-            yield from _floats(value)
-    elif isinstance(content, list | tuple):
-        for value in content:
-            yield from _floats(value)
-
-
-def plain(inputs: Any) -> Any:
-    """Inputs on the CPU, in plain dicts and lists, as weights_only reads them."""
-    if isinstance(inputs, Tensor):
-        return inputs.detach().cpu().clone()
-    if isinstance(inputs, dict):
-        return {key: plain(value) for key, value in inputs.items()}
-    return inputs
+    for name, part in module.named_modules():
+        if name:
+            part.register_forward_hook(partial(look, name))
+    return found

@@ -103,9 +103,7 @@ def load_state(run: RunDirectory, model: nn.Module, optimizer: Optimizer) -> tup
 
 def _last_good(run: RunDirectory) -> tuple[Any, str]:
     problems = []
-    for file in (run.state, run.previous_state):
-        if not file.exists():
-            continue
+    for file in filter(Path.exists, (run.state, run.previous_state)):
         try:
             content = read_checked(file)
         except DataError as error:

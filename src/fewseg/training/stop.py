@@ -52,15 +52,10 @@ class Stop:
 class _Watched(Silent):
     def __init__(self, stop: Stop, inner: Silent) -> None:
         self._stop, self._inner = stop, inner
+        self.note, self.log = inner.note, inner.log
 
     def __call__(self, items: Iterable[Any], description: str, total: int, *, done: int = 0) -> Iterator[Any]:
         for item in self._inner(items, description, total, done=done):
             if self._stop.signal is not None:
                 raise StoppedError(f"{description} was stopped by {self._stop.signal}")
             yield item
-
-    def note(self, text: str) -> None:
-        self._inner.note(text)
-
-    def log(self, text: str) -> None:
-        self._inner.log(text)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from fewseg.build import configured_model, create_source
 from fewseg.config import Config, TrainConfig
@@ -30,19 +30,19 @@ from fewseg.models.parts.base_learner import PSPNet
 from fewseg.models.parts.ops import resize_ac
 from fewseg.progress import Silent
 from fewseg.runtime.processes import of_all, own_share
-from fewseg.storage.saved import load_base_learner
 from fewseg.training.objectives import BaseObjective, EpisodeObjective
 
 
 class Task(ABC):
     """A model with the batches that train it."""
 
-    model: nn.Module
+    model: Any
     """What is saved."""
     module: nn.Module
     """What the loop calls: gives the losses, the terms to log and the counts of a batch."""
     source: ImageSource
     fold: Fold
+    dataset: Dataset[Any]
     epoch_length: int
     """Items per epoch."""
 
@@ -53,9 +53,9 @@ class Task(ABC):
         self.model = model = configured_model(config, base_classes=len(self.fold.base))
         self.augment = Augment(config.augment, model.image_size, mean=model.backbone.pixel_mean.flatten().tolist())
 
-    @abstractmethod
     def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
         """The batches of a sampler's numbers; large temporary files go to `folder`."""
+        return make_loader(self.dataset, sampler, workers=self.config.train.workers)
 
     @abstractmethod
     def inputs(self, batch: Any) -> dict[str, Any]:
@@ -65,17 +65,13 @@ class Task(ABC):
     def name_of(self, g: int) -> str:
         """Training item number `g` by the ids of its images, for a person to find them."""
 
-    @abstractmethod
-    def param_groups(self, config: Config) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, Any]]:
         """Optimiser groups."""
+        return self.model.param_groups(self.config.train.lr)
 
     @abstractmethod
     def validate(self, *, progress: Silent) -> dict[str, float] | None:
         """Scores of the model as it is, or None if nothing is validated. "miou" selects the best model."""
-
-    def info(self) -> dict[str, Any]:
-        """What a saved model says of its training data."""
-        return {"fold": asdict(self.fold)}
 
 
 def training_fold(config: Config, source: ImageSource) -> Fold:
@@ -105,7 +101,7 @@ def _check_views(config: Config) -> None:
 class EpisodeTask(Task):
     """Episodic training of a few-shot segmenter."""
 
-    model: Any
+    dataset: EpisodeDataset
 
     def __init__(self, config: Config, *, progress: Silent) -> None:
         super().__init__(config, progress=progress)
@@ -136,17 +132,12 @@ class EpisodeTask(Task):
         self.features: TrainingFeatures | None = None
         self.module = EpisodeObjective(self.model)
 
-    def take_base(self, run: Path | None) -> None:
-        """Fill back-end and base head from the base learner of a run; nothing to do for None."""
-        if run is not None:
-            load_base_learner(self.model, run, base=self.fold.base)
-
     def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
         if self.config.train.cache_features:
             self.features = self.features or self._new_features()
             self.features.fill(sampler, workers=self.config.train.workers, progress=progress, folder=folder)
             return self.features.batches(sampler)
-        return make_loader(self.dataset, sampler, workers=self.config.train.workers)
+        return super().batches(sampler, progress=progress, folder=folder)
 
     def _new_features(self) -> TrainingFeatures:
         train = self.config.train
@@ -174,9 +165,6 @@ class EpisodeTask(Task):
         supports = ", ".join(str(ids[i]) for i in spec.support)
         return f"{self.source.class_names[spec.class_id - 1]}: query {ids[spec.query]}, support {supports}"
 
-    def param_groups(self, config: Config) -> list[dict[str, Any]]:
-        return self.model.param_groups(config.train.lr)
-
     def validate(self, *, progress: Silent) -> dict[str, float] | None:
         train, rule = self.config.train, self.config.train.validation
         if rule == "none":
@@ -203,6 +191,7 @@ class BaseTask(Task):
     """Supervised training of the base learner on the base classes."""
 
     model: PSPNet
+    dataset: BaseDataset
 
     def __init__(self, config: Config, *, progress: Silent) -> None:
         super().__init__(config, progress=progress)
@@ -212,18 +201,16 @@ class BaseTask(Task):
         )
         self.epoch_length = config.train.episodes_per_epoch or len(self.dataset)
 
-    def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
-        return make_loader(self.dataset, sampler, workers=self.config.train.workers)
-
     def inputs(self, batch: Any) -> dict[str, Any]:
         return {"image": batch[0], "labels": batch[1]}
 
     def name_of(self, g: int) -> str:
         return str(self.source.index.ids[self.dataset.image_of(g)])
 
-    def param_groups(self, config: Config) -> list[dict[str, Any]]:
-        groups = self.model.param_groups(config.train.lr, backbone_factor=config.train.backbone_factor)
-        return groups if config.train.backbone_factor else groups[1:]
+    def param_groups(self) -> list[dict[str, Any]]:
+        train = self.config.train
+        groups = self.model.param_groups(train.lr, backbone_factor=train.backbone_factor)
+        return groups if train.backbone_factor else groups[1:]
 
     @torch.inference_mode()
     def validate(self, *, progress: Silent) -> dict[str, float] | None:

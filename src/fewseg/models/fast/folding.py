@@ -48,18 +48,15 @@ class FoldedSequential(nn.Sequential):
 
 def run_folded(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
     """A sequence of modules, every convolution with a BatchNorm behind it as one."""
-    waiting: nn.Conv2d | None = None
-    for module in modules:
-        if waiting is not None:
-            if isinstance(module, nn.BatchNorm2d):
-                x, waiting = conv_norm(waiting, module, x), None
-                continue
-            x, waiting = waiting(x), None
-        if isinstance(module, nn.Conv2d):
-            waiting = module
-        else:
+    before: nn.Module | None = None
+    modules = list(modules)
+    for module, after in zip(modules, (*modules[1:], None), strict=False):
+        if isinstance(module, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+            x = conv_norm(module, after, x)
+        elif not (isinstance(before, nn.Conv2d) and isinstance(module, nn.BatchNorm2d)):
             x = module(x)
-    return x if waiting is None else waiting(x)
+        before = module
+    return x
 
 
 class MergedBottleneck(Bottleneck):
@@ -94,8 +91,11 @@ class FoldedCopy:
     saved nor trained, and made anew when the network's tensors are others or hold something else.
     """
 
+    _copy: nn.Module
+
     def __init__(self) -> None:
-        self._made: tuple[list[tuple[Tensor, int]], nn.Module] | None = None
+        self._state: list[tuple[int, int]] | None = None
+        self._kept: list[Tensor] = []
 
     def of(self, net: nn.Module) -> nn.Module:
         """The copy; the network itself where a gradient is wanted, statistics are gathered or a graph is captured."""
@@ -106,18 +106,11 @@ class FoldedCopy:
         gathers = any(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
         if wanted or gathers or any(t.is_inference() for t in tensors):
             return net
-        made = self._made
-        if made is None or not _same(made[0], tensors):
+        state = [(t.data_ptr(), t._version) for t in tensors]
+        if state != self._state:
             # the references keep the memory, so that no other tensor can come to lie where these lay
-            made = self._made = ([(t.detach(), t._version) for t in tensors], _folded(net))
-        return made[1]
-
-
-def _same(before: list[tuple[Tensor, int]], now: list[Tensor]) -> bool:
-    return len(before) == len(now) and all(
-        old.data_ptr() == new.data_ptr() and version == new._version
-        for (old, version), new in zip(before, now, strict=True)
-    )
+            self._state, self._kept, self._copy = state, [t.detach() for t in tensors], _folded(net)
+        return self._copy
 
 
 @torch.inference_mode(False)

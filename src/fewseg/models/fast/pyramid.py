@@ -61,10 +61,8 @@ def pooled_convolution(pooled: list[Tensor], conv: nn.Conv2d, size: tuple[int, i
     weight = conv.weight[:, -sum(maps.shape[1] for maps in pooled) :]
     h, w = size
     columns = []
-    start = 0
-    for maps in pooled:
-        kernel = weight[:, start : start + maps.shape[1]]  # (O, c, 3, 3)
-        start += maps.shape[1]
+    kernels = weight.split([maps.shape[1] for maps in pooled], 1)  # (O, c, 3, 3) each
+    for maps, kernel in zip(pooled, kernels, strict=True):
         taps = torch.einsum("bcij,ocyx->boyixj", maps, kernel)  # at the averages themselves
         across = _tap_resampling(maps.shape[-1], w, like=maps)  # (3, b, w)
         columns.append(torch.einsum("boyixj,xjw->boyiw", taps, across).flatten(2, 3))

@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from fewseg.errors import DataError, UsageError, first_line
-from fewseg.models.parts.backbones import LITE, Backbone, TimmPyramid, TimmViT
+from fewseg.models.parts.backbones import LITE, Backbone, TimmPyramid, TimmViT, vgg_place
 
 _TORCHVISION = {
     "resnet50": torchvision.models.ResNet50_Weights.IMAGENET1K_V2,
@@ -130,11 +130,5 @@ def _to_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: 
     if name.startswith("resnet"):
         parts = ((n.partition("."), t) for n, t in state.items() if not n.startswith("fc."))
         return {f"{_STEM.get(first, first)}.{rest}": t for (first, _, rest), t in parts}
-    starts = (0, 7, 14, 24, 34, 43) if name == "vgg16_bn" else (0, 5, 10, 17, 24, 30)
-    renamed = {}
-    for n, t in state.items():
-        if n.startswith("features."):
-            index, rest = n.removeprefix("features.").split(".", 1)
-            layer = max(i for i, start in enumerate(starts) if int(index) >= start)
-            renamed[f"layer{layer}.{int(index) - starts[layer]}.{rest}"] = t
-    return renamed
+    places = ((n.split(".", 2), t) for n, t in state.items() if n.startswith("features."))
+    return {f"{vgg_place(int(index), name)}.{rest}": t for (_, index, rest), t in places}

@@ -12,7 +12,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from bisect import bisect
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any, cast
 
 import timm
@@ -33,6 +35,8 @@ LEVELS = ("layer2", "layer3", "layer4")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LITE = ("lite0", "lite1", "lite2")
+VGG_STARTS = {"vgg16": (0, 5, 10, 17, 24), "vgg16_bn": (0, 7, 14, 24, 34)}
+"""The modules of torchvision's `features` that begin layer0 to layer4."""
 BACKBONES = (*LITE, "resnet50-ds", "resnet101-ds", "resnet50", "resnet101", "vgg16_bn", "vgg16", "timm/NAME")
 
 
@@ -40,8 +44,6 @@ class Backbone(nn.Module):
     """A network cut before its last stage, since PFENet and BAM mask the support there: `lower`, then `upper`."""
 
     channels: dict[str, int]
-    has_last_relu = True
-    """Whether the levels end with a ReLU that `last_relu=False` can leave out (docs/networks/hdmnet.md section 9)."""
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -64,8 +66,8 @@ class Backbone(nn.Module):
         """Normalised image to layer2 and layer3 (and what `upper` may need besides)."""
 
     @abstractmethod
-    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
-        """Layer4 from what `lower` gave, with layer3 multiplied by `mask` (B, 1, h, w) first where one is given."""
+    def upper(self, levels: dict[str, Tensor]) -> Tensor:
+        """Layer4 from what `lower` gave."""
 
     def stages(self, image: Tensor) -> dict[str, Tensor]:
         """The levels and, where the network has stages between them, those too, in order."""
@@ -79,12 +81,14 @@ class Backbone(nn.Module):
         yield from ((f"{level}.0", maps) for level, maps in self(image).items())
 
     def activate(self, level: Tensor) -> Tensor:
-        """A level as the next stage sees it: with its last ReLU, whatever `last_relu` says."""
-        return F.relu(level) if self.has_last_relu else level
+        """A level as the next stage sees it: with its last ReLU, if it has one, whatever `last_relu` says."""
+        return level
 
 
 class _StagedBackbone(Backbone):
-    """Stages layer0..layer4, each computed up to, but without, its last ReLU."""
+    """Stages layer0..layer4, each computed up to, but without, its last ReLU, which `last_relu=False` leaves out of the
+    levels (docs/networks/hdmnet.md section 9).
+    """
 
     def __init__(self, *, last_relu: bool) -> None:
         super().__init__()
@@ -99,9 +103,8 @@ class _StagedBackbone(Backbone):
         layer2 = self._finish(self.run_stage(2, x.relu()))
         return {"layer2": layer2, "layer3": self._finish(self.run_stage(3, self.activate(layer2)))}
 
-    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
-        layer3 = self.activate(levels["layer3"])
-        return self._finish(self.run_stage(4, layer3 if mask is None else layer3 * mask))
+    def upper(self, levels: dict[str, Tensor]) -> Tensor:
+        return self._finish(self.run_stage(4, self.activate(levels["layer3"])))
 
     def _finish(self, level: Tensor) -> Tensor:
         return level.relu() if self.last_relu else level
@@ -181,7 +184,7 @@ class VGG(_StagedBackbone):
 
     def __init__(self, *, batch_norm: bool = True, last_relu: bool = True) -> None:
         super().__init__(last_relu=last_relu)
-        cuts = (7, 14, 24, 34, 43) if batch_norm else (5, 10, 17, 24, 30)
+        starts = VGG_STARTS["vgg16_bn" if batch_norm else "vgg16"]
         features = make_layers(cfgs["D"], batch_norm=batch_norm)  # without the 120 million weights of the classifier
         for module in features:
             if isinstance(module, nn.MaxPool2d):
@@ -189,7 +192,7 @@ class VGG(_StagedBackbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(cast(Tensor, module.bias))
-        for index, (start, stop) in enumerate(zip((0, *cuts), cuts, strict=False)):
+        for index, (start, stop) in enumerate(pairwise((*starts, -1))):
             setattr(self, f"layer{index}", nn.Sequential(*features[start:stop]))
         self.channels = {"layer2": 256, "layer3": 512, "layer4": 512}
 
@@ -221,10 +224,14 @@ class VGG(_StagedBackbone):
         yield "layer4.0", F.max_pool2d(x, 2)
 
 
+def vgg_place(index: int, name: str) -> str:
+    """Where `features.INDEX` of torchvision's `name` is in a `VGG`, as "layer2.3"."""
+    layer = bisect(VGG_STARTS[name], index) - 1
+    return f"layer{layer}.{index - VGG_STARTS[name][layer]}"
+
+
 class TimmPyramid(Backbone):
     """A convolutional timm network: its last three levels."""
-
-    has_last_relu = False
 
     def __init__(self, name: str, *, output_stride: int = 32) -> None:
         config = timm.get_pretrained_cfg(name)
@@ -261,11 +268,9 @@ class TimmPyramid(Backbone):
                 break
         return levels
 
-    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
-        x = levels["layer3"] if mask is None else levels["layer3"] * mask
-        for _, x in self._run(x, after=self.level_steps[1]):  # noqa: B007, B020 only the last one is kept
-            pass
-        return x
+    def upper(self, levels: dict[str, Tensor]) -> Tensor:
+        *_, (_, layer4) = self._run(levels["layer3"], after=self.level_steps[1])
+        return layer4
 
     def stages(self, image: Tensor) -> dict[str, Tensor]:
         if not self.has_stages:
@@ -292,18 +297,17 @@ class TimmPyramid(Backbone):
         if not self.has_steps:
             yield from super().blocks(image)
             return
-        steps = self.steps()
-        ends = [[name for name, _ in steps].index(level) for level in self.level_steps]
-        x, counts = image, [0, 0, 0]
-        for i, (_, module) in enumerate(steps[: ends[-1] + 1]):
-            if i < ends[0]:
+        x, level, count = image, 0, 0
+        for name, module in self.steps():
+            if level == 0 and name != self.level_steps[0]:
                 x = module(x)
                 continue
-            level = next(index for index, end in enumerate(ends) if i <= end)
             for block in module if isinstance(module, nn.Sequential) else (module,):
                 x = block(x)
-                yield f"{LEVELS[level]}.{counts[level]}", x
-                counts[level] += 1
+                yield f"{LEVELS[level]}.{count}", x
+                count += 1
+            if name in self.level_steps:
+                level, count = level + 1, 0
 
     def network(self) -> Any:
         """The network whose modules are run."""
@@ -341,37 +345,32 @@ class TimmViT(Backbone):
     The image is resized to the nearest multiple of the patch size; position embeddings are interpolated.
     """
 
-    has_last_relu = False
-
     def __init__(self, name: str) -> None:
-        net = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
-        super().__init__(mean=cast(Any, net.default_cfg)["mean"], std=cast(Any, net.default_cfg)["std"])
-        self.net: Any = net
-        depth = len(self.net.blocks)
-        self.cuts = (depth // 2 - 1, depth * 3 // 4 - 1, depth - 1)
-        self.channels = dict.fromkeys(LEVELS, cast(int, net.num_features))
+        net: Any = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+        super().__init__(mean=net.default_cfg["mean"], std=net.default_cfg["std"])
+        self.net = net
+        depth = len(net.blocks)
+        self.cuts = (depth // 2, depth * 3 // 4)
+        self.channels = dict.fromkeys(LEVELS, net.num_features)
 
     def lower(self, image: Tensor) -> dict[str, Tensor]:
         patch = self.net.patch_embed.patch_size
         size = [max(1, round(side / p)) * p for side, p in zip(image.shape[-2:], patch, strict=True)]
         image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         tokens = self.net.norm_pre(self.net.patch_drop(self.net._pos_embed(self.net.patch_embed(image))))
-        h, prefix = size[0] // patch[0], self.net.num_prefix_tokens
-        levels = {}
-        for i, block in enumerate(self.net.blocks[: self.cuts[1] + 1]):
-            tokens = block(tokens)
-            if i == self.cuts[0]:
-                levels["layer2"] = rearrange(tokens[:, prefix:], "b (h w) c -> b c h w", h=h)
-        levels["layer3"] = rearrange(tokens[:, prefix:], "b (h w) c -> b c h w", h=h)
-        return levels | {"prefix": tokens[:, :prefix]}
+        half, three_quarters = self.cuts
+        half_way = self.net.blocks[:half](tokens)
+        tokens = self.net.blocks[half:three_quarters](half_way)
+        h, prefix = size[0] // patch[0], tokens[:, : self.net.num_prefix_tokens]
+        return {"layer2": self._maps(half_way, h), "layer3": self._maps(tokens, h), "prefix": prefix}
 
-    def upper(self, levels: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
-        level = levels["layer3"] if mask is None else levels["layer3"] * mask
-        tokens = torch.cat([levels["prefix"], rearrange(level, "b c h w -> b (h w) c")], 1)
-        for block in self.net.blocks[self.cuts[1] + 1 :]:
-            tokens = block(tokens)
-        tokens = self.net.norm(tokens)[:, self.net.num_prefix_tokens :]
-        return rearrange(tokens, "b (h w) c -> b c h w", h=level.shape[-2])
+    def upper(self, levels: dict[str, Tensor]) -> Tensor:
+        tokens = torch.cat([levels["prefix"], rearrange(levels["layer3"], "b c h w -> b (h w) c")], 1)
+        tokens = self.net.norm(self.net.blocks[self.cuts[1] :](tokens))
+        return self._maps(tokens, levels["layer3"].shape[-2])
+
+    def _maps(self, tokens: Tensor, h: int) -> Tensor:
+        return rearrange(tokens[:, self.net.num_prefix_tokens :], "b (h w) c -> b c h w", h=h)
 
 
 def create_backbone(name: str, *, last_relu: bool = True, output_stride: int | None = None) -> Backbone:
@@ -386,21 +385,20 @@ def create_backbone(name: str, *, last_relu: bool = True, output_stride: int | N
         if output_stride == 16:
             raise UsageError(f"output_stride=16: {name} has 8 (its own) or 32")
         depth, deep_stem = int(name.removesuffix("-ds").removeprefix("resnet")), name.endswith("-ds")
-        backbone: Backbone = ResNet(depth, deep_stem=deep_stem, output_stride=output_stride or 8, last_relu=last_relu)
-    elif name in ("vgg16", "vgg16_bn"):
+        return ResNet(depth, deep_stem=deep_stem, output_stride=output_stride or 8, last_relu=last_relu)
+    if name in VGG_STARTS:
         if output_stride == 8:
             raise UsageError(f"output_stride=8: {name} has 16, and no dilated form")
-        backbone = VGG(batch_norm=name == "vgg16_bn", last_relu=last_relu)
-    elif name in LITE or name.startswith("timm/"):
+        return VGG(batch_norm=name == "vgg16_bn", last_relu=last_relu)
+    if name in LITE or name.startswith("timm/"):
         timm_name = f"tf_efficientnet_{name}" if name in LITE else name.removeprefix("timm/")
         backbone = _timm_backbone(timm_name, output_stride=output_stride)
         if not last_relu:
             raise UsageError(
                 f"last_relu=false leaves out the ReLU that ends a ResNet's or VGG's stages; {name} has none"
             )
-    else:
-        raise UsageError(f"unknown back-end {name!r}; choose one of {', '.join(BACKBONES)}")
-    return backbone
+        return backbone
+    raise UsageError(f"unknown back-end {name!r}; choose one of {', '.join(BACKBONES)}")
 
 
 def _timm_backbone(name: str, *, output_stride: int | None) -> Backbone:

@@ -70,6 +70,5 @@ class ShotWeights(nn.Module):
 
 def _keep_first() -> nn.Conv2d:
     conv = nn.Conv2d(2, 1, 1, bias=False)
-    with torch.no_grad():
-        conv.weight.copy_(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1))
+    nn.init.dirac_(conv.weight)
     return conv

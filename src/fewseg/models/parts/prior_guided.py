@@ -25,7 +25,8 @@ def masked_support(backbone: Backbone, images: Tensor, fg: Tensor) -> tuple[dict
     (B*K, C, h, w) of f3 * mask.
     """
     levels = backbone.lower(backbone.normalise(images).flatten(0, 1))
-    return levels, backbone.upper(levels, foreground_at(levels["layer3"], fg).flatten(0, 1).unsqueeze(1))
+    soft = foreground_at(levels["layer3"], fg).flatten(0, 1).unsqueeze(1)
+    return levels, backbone.upper(levels | {"layer3": levels["layer3"] * soft})
 
 
 def prototypes(maps: Tensor, fg: Tensor) -> Tensor:
