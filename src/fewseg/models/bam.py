@@ -19,11 +19,13 @@ evaluation/generalised.py. No departure in what is computed: with released weigh
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from fewseg.episode import Episode, Prediction
-from fewseg.models.base import Features, FewShotSegmenter, freeze
+from fewseg.models.base import Features, FewShotSegmenter, freeze, named
 from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.base_learner import frozen_head
 from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights
@@ -38,6 +40,41 @@ from fewseg.models.parts.prior_guided import (
     side_by_side,
     two_convolutions,
 )
+
+
+class Extracted(NamedTuple):
+    """What the frozen back-end and base learner see: of queries (B, ...), of supports (B, K, ...)."""
+
+    f23: Tensor
+    """(B, C3 + C2, h, w): f3 and f2 side by side."""
+    f4: Tensor
+    """(B, C4, h, w); of a support, behind a masked f3."""
+    gram: Tensor
+    """(B, C2, C2): the style, cosines between the channels of f2; the support's f2 is not masked."""
+    f5: Tensor | None = None
+    """(B, 512, h, w), before its ReLU: of queries."""
+    fg: Tensor | None = None
+    """(B, K, H, W) bool: the supports' foreground, at the image's size."""
+
+
+class Query(NamedTuple):
+    """An encoded query."""
+
+    maps: Tensor
+    """(B, 256, h, w)."""
+    f4: Tensor
+    f5: Tensor
+    gram: Tensor
+
+
+class Support(NamedTuple):
+    """Encoded supports."""
+
+    prototype: Tensor
+    """(B, K, 256)."""
+    f4: Tensor
+    gram: Tensor
+    fg: Tensor
 
 
 class BAM(FewShotSegmenter):
@@ -64,44 +101,43 @@ class BAM(FewShotSegmenter):
         self.ensemble = BaseEnsemble()
         self.shot_weights = ShotWeights(shots)
 
-    # Features: as PFENet's, and gram (B, C2, C2), the style: cosines between the channels of f2, which no mask touches;
-    # of a query, f5 (B, 512, h, w), before its ReLU.
-
     @torch.no_grad()
     def extract_query(self, image: Tensor) -> Features:
         levels = self.backbone(self.backbone.normalise(image))
-        f4 = levels["layer4"]
-        f5 = self.base(self.backbone.activate(f4))
-        return {"f23": side_by_side(levels), "f4": f4, "gram": style(levels), "f5": f5}
+        f5 = self.base(self.backbone.activate(levels["layer4"]))
+        return named(Extracted(side_by_side(levels), levels["layer4"], style(levels), f5=f5))
 
     @torch.no_grad()
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
         fg = masks == 1
         levels, f4 = masked_support(self.backbone, images, fg)
-        found = {"f23": side_by_side(levels), "f4": f4, "gram": style(levels)}
-        return {name: f.unflatten(0, fg.shape[:2]) for name, f in found.items()} | {"fg": fg}
+        found = (f.unflatten(0, fg.shape[:2]) for f in (side_by_side(levels), f4, style(levels)))
+        return named(Extracted(*found, fg=fg))
 
     def embed_query(self, features: Features) -> Features:
-        return {"maps": self.reduce_query(features["f23"])} | {name: features[name] for name in ("f4", "f5", "gram")}
+        e = Extracted(**features)
+        assert e.f5 is not None, "extract_query gives it"
+        return named(Query(self.reduce_query(e.f23), e.f4, e.f5, e.gram))
 
     def embed_support(self, features: Features) -> Features:
-        prototype = prototypes(self.reduce_support(features["f23"].flatten(0, 1)), features["fg"])
-        return {"prototype": prototype} | {name: features[name] for name in ("f4", "gram", "fg")}
+        e = Extracted(**features)
+        assert e.fg is not None, "extract_support gives it"
+        return named(Support(prototypes(self.reduce_support(e.f23.flatten(0, 1)), e.fg), e.f4, e.gram, e.fg))
 
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        maps, distance = query["maps"], gram_distance(query["gram"], support["gram"])
+        q, s = Query(**query), Support(**support)
+        distance = gram_distance(q.gram, s.gram)
         weights = self.shot_weights(distance)  # (B, K)
-        prototype = (weights.unsqueeze(2) * support["prototype"]).sum(1)  # (B, 256)
-        priors = shot_priors(self.prior, query["f4"], support["f4"], support["fg"])
-        priors = resize_ac(priors, maps.shape[-2:])  # (B, K, h, w)
+        prototype = (weights.unsqueeze(2) * s.prototype).sum(1)  # (B, 256)
+        priors = resize_ac(shot_priors(self.prior, q.f4, s.f4, s.fg), q.maps.shape[-2:])  # (B, K, h, w)
         prior = (weights[:, :, None, None] * priors).sum(1, keepdim=True)
-        merged = self.merge(torch.cat([maps, tile(prototype, maps), prior], 1))
+        merged = self.merge(torch.cat([q.maps, tile(prototype, q.maps), prior], 1))
         merged = self.join(self.aspp(merged))
         meta = self.classifier(merged + self.refine(merged))  # (B, 2, h, w)
         with torch.no_grad():
-            base = self.base.classify(query["f5"])
+            base = self.base.classify(q.f5)
         final = self.ensemble(meta, base, (weights * distance).sum(1), base_index)
         aux = Resized({"meta": meta, "base": base}, size)
         return Prediction(resize_ac(final, size), aux=aux, correlations=(prior.squeeze(1),))

@@ -19,6 +19,7 @@ Departure from the released code: the frozen back-end's BNs stay in eval (releas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from torch.nn import functional as F
 
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
-from fewseg.models.base import Features, FewShotSegmenter, freeze
+from fewseg.models.base import Features, FewShotSegmenter, freeze, named
 from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.matching import CosinePrior
 from fewseg.models.parts.ops import cross_entropy, resize_ac, tile
@@ -42,6 +43,34 @@ from fewseg.models.parts.prior_guided import (
 
 PASCAL_BINS = (60, 30, 15, 8)
 COCO_BINS = (1.0, 0.5, 0.25, 0.125)
+
+
+class Extracted(NamedTuple):
+    """What the frozen back-end sees: of queries (B, ...), of supports (B, K, ...)."""
+
+    f23: Tensor
+    """(B, C3 + C2, h, w): f3 and f2 side by side."""
+    f4: Tensor
+    """(B, C4, h, w); of a support, behind a masked f3."""
+    fg: Tensor | None = None
+    """(B, K, H, W) bool: the supports' foreground, at the image's size."""
+
+
+class Query(NamedTuple):
+    """An encoded query."""
+
+    maps: Tensor
+    """(B, 256, h, w)."""
+    f4: Tensor
+
+
+class Support(NamedTuple):
+    """Encoded supports."""
+
+    prototype: Tensor
+    """(B, K, 256)."""
+    f4: Tensor
+    fg: Tensor
 
 
 class PFENet(FewShotSegmenter):
@@ -73,34 +102,33 @@ class PFENet(FewShotSegmenter):
         self.refine = two_convolutions()
         self.classifier = classifier()
 
-    # Features: f23 (f3 and f2 side by side) and f4, of a support behind a masked f3; fg (B, K, H, W), the supports'
-    # foreground; embedded: maps (B, 256, h, w) of a query, prototype (B, K, 256) of supports.
-
     @torch.no_grad()
     def extract_query(self, image: Tensor) -> Features:
         levels = self.backbone(self.backbone.normalise(image))
-        return {"f23": side_by_side(levels), "f4": levels["layer4"]}
+        return named(Extracted(side_by_side(levels), levels["layer4"]))
 
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
         fg = masks == 1
         levels, f4 = masked_support(self.backbone, images, fg)
-        found = {"f23": side_by_side(levels), "f4": f4}
-        return {name: f.unflatten(0, fg.shape[:2]) for name, f in found.items()} | {"fg": fg}
+        f23, f4 = (f.unflatten(0, fg.shape[:2]) for f in (side_by_side(levels), f4))
+        return named(Extracted(f23, f4, fg))
 
     def embed_query(self, features: Features) -> Features:
-        return {"maps": self.reduce_query(features["f23"]), "f4": features["f4"]}
+        e = Extracted(**features)
+        return named(Query(self.reduce_query(e.f23), e.f4))
 
     def embed_support(self, features: Features) -> Features:
-        fg, maps = features["fg"], self.reduce_support(features["f23"].flatten(0, 1))
-        return {"prototype": prototypes(maps, fg), "f4": features["f4"], "fg": fg}
+        e = Extracted(**features)
+        assert e.fg is not None, "extract_support gives it"
+        return named(Support(prototypes(self.reduce_support(e.f23.flatten(0, 1)), e.fg), e.f4, e.fg))
 
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        maps = query["maps"]
-        priors = shot_priors(self.prior, query["f4"], support["f4"], support["fg"])
-        prior = resize_ac(priors, maps.shape[-2:]).mean(1, keepdim=True)  # (B, 1, h, w)
-        enriched, inner = self.enrichment(maps, support["prototype"].mean(1), prior)
+        q, s = Query(**query), Support(**support)
+        prior = resize_ac(shot_priors(self.prior, q.f4, s.f4, s.fg), q.maps.shape[-2:])  # (B, K, h, w)
+        prior = prior.mean(1, keepdim=True)
+        enriched, inner = self.enrichment(q.maps, s.prototype.mean(1), prior)
         merged = self.merge(torch.cat(enriched, 1))
         logits = self.classifier(merged + self.refine(merged))  # (B, 2, h, w)
         aux = {"inner": torch.stack([resize_ac(i, size) for i in inner], 1)}  # (B, 4, 2, H, W)
