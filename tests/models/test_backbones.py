@@ -97,10 +97,13 @@ def test_lower_then_upper_is_the_whole_and_a_mask_enters_between(name: str) -> N
     whole = run(backbone, image)
     with torch.no_grad():
         levels = backbone.lower(image)
-        half = levels["layer3"].clone()
+        ones = torch.ones(1, 1, *levels["layer3"].shape[-2:])
+        half = ones.clone()
         half[..., : half.shape[-1] // 2] = 0
+        all_of_it, half_of_it = (levels | {"layer3": levels["layer3"] * mask} for mask in (ones, half))
         torch.testing.assert_close(backbone.upper(levels), whole["layer4"])
-        assert not torch.allclose(backbone.upper(levels | {"layer3": half}), whole["layer4"])
+        torch.testing.assert_close(backbone.upper(all_of_it), whole["layer4"])
+        assert not torch.allclose(backbone.upper(half_of_it), whole["layer4"])
 
 
 @settings(max_examples=15, deadline=None)

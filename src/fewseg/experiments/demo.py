@@ -70,7 +70,7 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
             name: evaluate(
                 model,
                 benchmark,
-                weights=opened[name].weights if name in opened else opened["HDMNet"].weights,
+                weights=opened.get(name, opened["HDMNet"]).weights,
                 progress=progress,
                 title=name,
             )

@@ -94,7 +94,7 @@ class FoldedCopy:
     _copy: nn.Module
 
     def __init__(self) -> None:
-        self._state: list[tuple[int, int]] | None = None
+        self._state: tuple[tuple[int, int | None], ...] | None = None
         self._kept: list[Tensor] = []
 
     def of(self, net: nn.Module) -> nn.Module:
@@ -106,11 +106,16 @@ class FoldedCopy:
         gathers = any(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
         if wanted or gathers or any(t.is_inference() for t in tensors):
             return net
-        state = [(t.data_ptr(), t._version) for t in tensors]
+        state = state_of(tensors)
         if state != self._state:
             # the references keep the memory, so that no other tensor can come to lie where these lay
             self._state, self._kept, self._copy = state, [t.detach() for t in tensors], _folded(net)
         return self._copy
+
+
+def state_of(tensors: Iterable[Tensor]) -> tuple[tuple[int, int | None], ...]:
+    """Where tensors lie and how often each was written: it changes when one of them may hold something else."""
+    return tuple((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors)
 
 
 @torch.inference_mode(False)

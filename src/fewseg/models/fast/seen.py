@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from fewseg.models.fast.folding import state_of
+
 Levels = dict[str, Tensor]
 
 _seen: SeenImages | None = None
@@ -49,7 +51,7 @@ class SeenImages:
     def name_of(self, network: nn.Module) -> bytes:
         """A hash of a network's layers and values; made once, until one of its tensors changes."""
         tensors = [*network.parameters(), *network.buffers()]
-        state = tuple((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors)
+        state = state_of(tensors)
         if state not in self._names:
             digest = hashlib.blake2b(repr(network).encode())
             for tensor in tensors:
