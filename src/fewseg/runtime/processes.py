@@ -179,12 +179,23 @@ def whole_batch(part: Tensor) -> Tensor:
     (which DDP takes) is that loss's gradient: losses that divide by the pixels that count, by the foreground's or by
     anything else, come out as in one process, whatever falls to which process.
     """
-    rank, world = rank_and_world()
-    if world == 1:
-        return part
-    whole = part.new_zeros(world, *part.shape)
-    whole[rank] = part
-    return _sum(whole).flatten(0, 1)  # of zeros but for its own part: every process's part
+    return part if rank_and_world()[1] == 1 else _WholeBatch.apply(part)  # type: ignore[return-value]
+
+
+class _WholeBatch(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        ctx.length = len(part)
+        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(rank_and_world()[1])]
+        distributed.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].contiguous()
+        distributed.all_reduce(gradient)
+        first = rank_and_world()[0] * ctx.length
+        return gradient[first : first + ctx.length]
 
 
 class _Sum(torch.autograd.Function):
