@@ -1,4 +1,4 @@
-"""The two kinds of error that a user can mend, and the check of a name against those allowed."""
+"""The two kinds of error that a user can mend, the warning, and the check of a name against those allowed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class UsageError(FewsegError, ValueError):
 
 class DataError(FewsegError, ValueError):
     """A file or data set that is missing, broken or too small for what was asked (exit code 1)."""
+
+
+class DataWarning(UserWarning):
+    """What was guessed or passed over while the user's files were read; the command line prints it as a note."""
 
 
 def first_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from fewseg.cli.printing import console, print_generalised, print_results, print
 from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import OrderedCommand, page, segment
-from fewseg.errors import FewsegError, UsageError
+from fewseg.errors import DataWarning, FewsegError, UsageError
 from fewseg.progress import Bars, Silent
 from fewseg.runtime.memory import keep_freed_memory
 
@@ -299,6 +300,8 @@ def demo(
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     keep_freed_memory()
+    warnings.simplefilter("default", DataWarning)
+    warnings.showwarning = _note
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -310,6 +313,16 @@ def main() -> None:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1, debug=debug)
     except Exception as error:
         _fail(f"{type(error).__name__}: {error} (this is a fault of fewseg; --debug shows where)", 1, debug=debug)
+
+
+def _note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """A warning as a line of its own; other libraries' ones keep Python's form, which names the place."""
+    text = (
+        f"note: {message}"
+        if issubclass(category, DataWarning)
+        else warnings.formatwarning(message, category, *where[:2])
+    )
+    Console(stderr=True).print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
 
 
 def _fail(message: str, code: int, *, debug: bool) -> None:
