@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
+from fewseg.data.decoding import PictureRule
 from fewseg.episode import Episode
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.mirrored import Mirrored
 from fewseg.predictor import FewShotPredictor
 from helpers import BLUE, GREEN, RED, ColorSegmenter, iou, scene
@@ -136,7 +137,6 @@ def test_every_kind_of_picture_gives_the_same_mask(predictor, tmp_path):
         opaque / 255,
         pixels / 255,
         (pixels / 255).astype(np.float32),
-        pixels.astype(np.uint16) * 257,
         pixels.astype(np.int64),
         pixels[::-1][::-1],
         torch.tensor(pixels).permute(2, 0, 1),
@@ -144,6 +144,10 @@ def test_every_kind_of_picture_gives_the_same_mask(predictor, tmp_path):
     ]
     for picture in pictures:
         np.testing.assert_array_equal(predictor.predict(picture), expected)
+    with pytest.warns(DataWarning, match="stretched"):
+        assert iou(predictor.predict(pixels.astype(np.uint16) * 4), expected) > 0.95
+    predictor.pictures = PictureRule(range=(0, 65535))
+    np.testing.assert_array_equal(predictor.predict(pixels.astype(np.uint16) * 257), expected)
 
 
 def test_grey_pictures_and_transparent_ones():
@@ -151,7 +155,7 @@ def test_grey_pictures_and_transparent_ones():
     grey = np.zeros((20, 20), np.uint8)
     grey[5:15, 5:15] = 255
     predictor.set_support(grey, grey)
-    for picture in (grey, grey / 255, grey[..., None], grey.astype(np.uint16) * 257, grey > 0, Image.fromarray(grey)):
+    for picture in (grey, grey / 255, grey[..., None], grey > 0, Image.fromarray(grey)):
         assert iou(predictor.predict(picture), grey > 0) > 0.85
     cut = np.zeros((20, 20, 4), np.uint8)
     cut[..., 3] = 255 - grey
@@ -224,7 +228,8 @@ def test_a_mask_too_small_for_the_model_is_refused(predictor):
         ({}, None, "0 classes"),
         ({"cat": scene()[0]}, None, "'cat' is not a pair"),
         ({"cat": scene()}, scene()[1], "named supports bring their own masks"),
-        (scene()[0], scene()[0], r"array \(30, 40, 3\)"),
+        (scene()[0], scene()[0], "holds the colours"),
+        (scene()[0], np.zeros((30, 40, 2)), r"array \(30, 40, 2\)"),
         (scene()[0], 3, "a int"),
         (3, scene()[1], "int is no image"),
         (np.zeros((4, 4, 2)), np.ones((4, 4)), r"shape \(4, 4, 2\)"),

@@ -34,7 +34,7 @@ def write_png(labels: NDArray[np.uint8], path: Path, *, palette: bool = True) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(labels)
     if palette:
-        image.putpalette(np.random.default_rng(0).integers(0, 256, 768).astype(np.uint8).tobytes())
+        image.putpalette(bytes(3) + np.random.default_rng(0).integers(0, 256, 765).astype(np.uint8).tobytes())
     image.save(path)
 
 

@@ -17,8 +17,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from fewseg.build import pick_device
-from fewseg.data.images import align_mask, mask_of, read_mask, read_oriented, to_eight_bit, to_rgb
-from fewseg.errors import DataError, UsageError
+from fewseg.data.decoding import AS_IT_IS, PictureRule, to_eight_bit, to_rgb
+from fewseg.data.images import align_mask, read_oriented
+from fewseg.data.masks import Label, Marking, marking_of, read_marking
+from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.fast import accelerate
 from fewseg.models.fast.compiling import compile_backbone
@@ -28,8 +30,11 @@ from fewseg.models.parts.ops import resize, resize_ac, resize_nearest
 Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 """A file (turned upright), or pixels as they stand: a Pillow image, an array (H, W), (H, W, 3) or (H, W, 4) of whole
 numbers or of floats in [0, 1], or a tensor (3, H, W), float in [0, 1] or uint8."""
-Mask: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
-"""A file, a Pillow image, or an array (H, W) of bool, whole numbers or floats; `mask_of` says what is foreground."""
+Mask: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Marking
+"""A file, a Pillow image, an array (H, W) of bool, whole numbers or floats, or a mask that was understood before.
+
+`fewseg.data.masks` says what its values mean, and asks where they may mean several things.
+"""
 
 MAX_CLASSES = 254
 """Classes in one label map: 0 is background, 255 ignore."""
@@ -54,7 +59,8 @@ class FewShotPredictor:
     and logits are resized to the picture's own size with align_corners=True. The model is moved to `device` (as
     `pick_device` takes it; None leaves it where it is) and put into evaluation mode. `flip` averages the logits with
     those of the mirrored pictures, in twice the time. `compile` compiles the back-end with torch.compile; where no
-    compiler works it warns, and predicts without.
+    compiler works it warns, and predicts without. `pictures` says how deep pictures are scaled, and which bands and
+    page are read, of supports and queries alike.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class FewShotPredictor:
         *,
         flip: bool = False,
         compile: bool = False,
+        pictures: PictureRule = AS_IT_IS,
     ) -> None:
         self.device = model.device if device is None else pick_device(str(device))
         model = accelerate(model.to(self.device).eval())
@@ -75,12 +82,18 @@ class FewShotPredictor:
         """Names of the classes, in order; None for the one class of a support without a name."""
         self.support_files: frozenset[Path] = frozenset()
         """The files that the support was read from."""
+        self.markings: dict[str, tuple[Marking, ...]] = {}
+        """How each support's mask was understood, by class; `support` is the class without a name."""
+        self.pictures = pictures
         self._supports: list[Features] = []
 
-    def set_support(self, images: Any, masks: Any = None) -> None:
+    def set_support(
+        self, images: Any, masks: Any = None, *, label: Label | Mapping[str, Label | None] | None = None
+    ) -> None:
         """Learn what to segment: an image and its mask, equal lists of both, or {name: (images, masks)}.
 
-        UsageError or DataError, and the former support kept, if anything in it cannot be used.
+        `label` is the value of the masks that is the object, where they hold several; by name where classes differ.
+        UsageError or DataError, and the former support kept, if anything in it cannot be used, or may mean two things.
         """
         if isinstance(images, Mapping):
             if masks is not None:
@@ -91,7 +104,12 @@ class FewShotPredictor:
         if not 1 <= len(named) <= MAX_CLASSES:
             raise UsageError(f"{len(named)} classes were given; one predictor takes 1 to {MAX_CLASSES}")
         lists = {name: _listed(name, value) for name, value in named.items()}
-        self._supports = [self._encode(name, *pair) for name, pair in lists.items()]
+        labels = label if isinstance(label, Mapping) else dict.fromkeys(lists, label)
+        if unknown := sorted(set(labels) - set(lists)):
+            raise UsageError(f"a label is given for {unknown[0]!r}, which has no support; there is {', '.join(lists)}")
+        encoded = [self._encode(name, *pair, labels.get(name)) for name, pair in lists.items()]
+        self._supports = [features for features, _ in encoded]
+        self.markings = {name: markings for name, (_, markings) in zip(lists, encoded, strict=True)}
         self.names = tuple(lists) if isinstance(images, Mapping) else None
         pictures = [picture for pair in lists.values() for part in pair for picture in part]
         self.support_files = frozenset(Path(p).resolve() for p in pictures if isinstance(p, str | os.PathLike))
@@ -115,26 +133,29 @@ class FewShotPredictor:
         return results[0] if self.names is None else dict(zip(self.names, results, strict=True))
 
     @torch.inference_mode()
-    def _encode(self, name: str, images: Sequence[Picture], masks: Sequence[Mask]) -> Features:
-        pixels, labels = [], []
+    def _encode(
+        self, name: str, images: Sequence[Picture], masks: Sequence[Mask], label: Label | None
+    ) -> tuple[Features, tuple[Marking, ...]]:
+        pixels, small, markings = [], [], []
         for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
-            photo, orientation = _pixels(image)
-            height, width = photo.shape[-2:]
             what = str(mask) if isinstance(mask, str | os.PathLike) else f"mask {number} of {name!r}"
-            array = align_mask(_mask(mask, what), (width, height), orientation=orientation, name=what)
-            small = resize_nearest(torch.tensor(array)[None, None].float(), self._side)
-            _check_marks(array, small, what)
+            photo, marking = read_support(image, mask, label=label, name=what, pictures=self.pictures)
+            shrunk = resize_nearest(torch.tensor(marking.mask)[None, None].float(), self._side)
+            if not (shrunk == 1).any():
+                marked, side = int((marking.mask == 1).sum()), self._side[0]
+                vanish = f"{what} marks only {marked} pixels, which vanish at {side} x {side}"
+                raise DataError(f"{vanish}; crop its image and mask closer")
             pixels.append(resize(photo, self._side)[0])
-            labels.append(small[0, 0].to(torch.uint8))
-        return self.model.encode_support(
-            torch.stack(pixels)[None].to(self.device), torch.stack(labels)[None].to(self.device)
-        )
+            small.append(shrunk[0, 0].to(torch.uint8))
+            markings.append(marking)
+        stacked = torch.stack(pixels)[None].to(self.device), torch.stack(small)[None].to(self.device)
+        return self.model.encode_support(*stacked), tuple(markings)
 
     def _results(self, image: Picture) -> Iterator[Result]:
         """One result per class; the query is encoded once for all of them."""
         if not self._supports:
             raise UsageError("there is no support yet; call set_support(images, masks) before predicting")
-        photo, _ = _pixels(image)
+        photo, _ = _pixels(image, self.pictures)
         size = (photo.shape[-2], photo.shape[-1])
         with torch.inference_mode():
             query = self.model.encode_query(resize(photo, self._side).to(self.device))
@@ -144,6 +165,28 @@ class FewShotPredictor:
                 proba = resize_ac(prediction.logits.float(), size).softmax(1)[0, 1].cpu().numpy()
                 correlations = tuple(correlation[0].float().cpu().numpy() for correlation in prediction.correlations)
             yield Result(mask=proba > 0.5, proba=proba, correlations=correlations)
+
+
+def read_support(
+    image: Picture, mask: Mask, *, label: Label | None = None, name: str, pictures: PictureRule = AS_IT_IS
+) -> tuple[Tensor, Marking]:
+    """A support's picture (1, 3, H, W), float in [0, 1], and what its mask marks on it, turned as the picture was.
+
+    `name` is for messages. DataError where nothing is marked or the sizes differ, UsageError where the mask may mean
+    several things; a DataWarning where all of the picture is marked.
+    """
+    photo, orientation = _pixels(image, pictures)
+    marking = _marking(mask, label, name)
+    aligned = align_mask(marking.mask, (photo.shape[-1], photo.shape[-2]), orientation=orientation, name=name)
+    marking = Marking(aligned, marking.meaning)
+    if not marking.share:
+        raise DataError(
+            f"{name} marks nothing ({marking.meaning}): no pixel is foreground; mark the object with 255 on a "
+            "background of 0"
+        )
+    if marking.share == 1:
+        warnings.warn(DataWarning(f"{name} marks all of its picture ({marking.meaning})"), stacklevel=2)
+    return photo, marking
 
 
 def label_map(
@@ -188,28 +231,17 @@ def _listed(name: str, value: Any) -> tuple[list[Picture], list[Mask]]:
     return pictures, marks
 
 
-def _check_marks(mask: NDArray[np.uint8], small: Tensor, name: str) -> None:
-    marked = int((mask == 1).sum())
-    if not marked:
-        raise DataError(f"{name} marks nothing: no pixel is foreground; mark the object with 255 on a background of 0")
-    if not (small == 1).any():
-        side = small.shape[-1]
-        raise DataError(
-            f"{name} marks only {marked} pixels, which vanish at {side} x {side}; crop its image and mask closer"
-        )
-
-
-def _pixels(image: Picture) -> tuple[Tensor, int]:
+def _pixels(image: Picture, rule: PictureRule) -> tuple[Tensor, int]:
     """(1, 3, H, W) float in [0, 1], and the EXIF orientation that was applied to a file."""
     if isinstance(image, str | os.PathLike):
-        photo, orientation = read_oriented(image)
+        photo, orientation = read_oriented(image, rule)
         return _tensor(np.asarray(photo)), orientation
     if isinstance(image, Image.Image):
-        return _tensor(np.asarray(to_rgb(image))), 1
+        return _tensor(np.asarray(to_rgb(image, rule))), 1
     if isinstance(image, Tensor):
         image = _channels_last(image)
     if isinstance(image, np.ndarray):
-        return _tensor(_rgb(image)), 1
+        return _tensor(_rgb(image, rule)), 1
     raise UsageError(f"a {type(image).__name__} is no image; give a path, a Pillow image, an array or a tensor")
 
 
@@ -229,14 +261,19 @@ def _channels_last(image: Tensor) -> NDArray[Any]:
     return (pixels.float() if pixels.is_floating_point() else pixels).numpy()
 
 
-def _rgb(image: NDArray[Any]) -> NDArray[Any]:
-    """(H, W, 3) uint8 or float in [0, 1] from an array of 1, 3 or 4 channels; transparent parts become white."""
+def _rgb(image: NDArray[Any], rule: PictureRule) -> NDArray[Any]:
+    """(H, W, 3) uint8 or float in [0, 1] from an array of 1, 3 or 4 channels; transparent parts become white.
+
+    Whole numbers up to 255 are 8-bit ones, unless their type is uint16: deep pictures' own.
+    """
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
         raise UsageError(f"an image array of shape {image.shape} was given; it must be (H, W), (H, W, 3) or (H, W, 4)")
     if np.issubdtype(image.dtype, np.integer):
-        eight_bit = to_eight_bit(image)
+        if image.dtype != np.uint16 and image.min() >= 0 and image.max() <= 255:
+            image = image.astype(np.uint8)
+        eight_bit = to_eight_bit(image, rule)
         return np.asarray(to_rgb(Image.fromarray(eight_bit[..., 0] if image.shape[2] == 1 else eight_bit)))
     if not (np.issubdtype(image.dtype, np.floating) or image.dtype == bool):
         raise UsageError(f"an image array of {image.dtype} was given; use uint8, uint16, or float in [0, 1]")
@@ -250,19 +287,14 @@ def _rgb(image: NDArray[Any]) -> NDArray[Any]:
     return np.broadcast_to(values, (*values.shape[:2], 3))
 
 
-def _mask(mask: Mask, name: str) -> NDArray[np.uint8]:
-    """(H, W) uint8 {0, 1, 255} from any kind of mask."""
+def _marking(mask: Mask, label: Label | None, name: str) -> Marking:
+    """What any kind of mask marks."""
+    if isinstance(mask, Marking):
+        return mask
     if isinstance(mask, str | os.PathLike):
-        return read_mask(mask)
-    if isinstance(mask, Image.Image):
-        return mask_of(mask)
+        return read_marking(mask, label)
     if isinstance(mask, Tensor):
         mask = mask.detach().cpu().numpy()
-    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or 0 in mask.shape or mask.dtype.kind not in "buif":
-        given = f"an array {mask.shape} of {mask.dtype}" if isinstance(mask, np.ndarray) else f"a {type(mask).__name__}"
-        raise UsageError(f"{name} is {given}; give a path, a Pillow image, or an array (H, W) of bool or whole numbers")
-    if mask.dtype.kind in "bf":
-        return (mask >= 0.5).astype(np.uint8)
-    if mask.min() < 0 or mask.max() > 255:
-        return (mask > 0).astype(np.uint8)
-    return mask_of(Image.fromarray(mask.astype(np.uint8)))
+    if not isinstance(mask, Image.Image | np.ndarray):
+        raise UsageError(f"{name} is a {type(mask).__name__}; give a path, a Pillow image, or an array (H, W)")
+    return marking_of(mask, label, name=name)

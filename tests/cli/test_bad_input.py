@@ -142,6 +142,8 @@ MASKS = {
     "all background": (lambda: png(Image.new("L", SIZE, 0)), 1),
     "of another size": (lambda: png(mask_of((30, 40))), 1),
     "1x1": (lambda: png(Image.new("L", (1, 1), 255)), 1),
+    "several classes": (lambda: png(Image.fromarray(np.arange(1200, dtype=np.uint8).reshape(30, 40) // 32)), 2),
+    "a photo": (lambda: png(photo()), 2),
     "all ignore": (lambda: png(mask_of(inside=255, outside=255)), 0),  # 0/255 masks: all of it is the object
     "only ignore and background": (lambda: png(voc([0, 255])), 0),
     "palette with transparent background": (lambda: png(voc([0, 1]), transparency=0), 0),
@@ -151,7 +153,7 @@ MASKS = {
 
 def voc(values: list[int]) -> Image.Image:
     image = mask_of(inside=values[1], outside=values[0])
-    image.putpalette([c for n in range(256) for c in (n, 255 - n, 7 * n % 256)])
+    image.putpalette([c for n in range(256) for c in (n, 5 * n % 256, 7 * n % 256)])
     return image
 
 
@@ -167,7 +169,7 @@ def test_a_folder_with_bad_files_is_done_but_for_them(place: Path, tmp_path: Pat
     for name in (*GOOD, *BAD):
         (tmp_path / "in" / name).write_bytes((place / name).read_bytes())
     result = segment(fewseg, place, tmp_path / "out", query=tmp_path / "in")
-    told(result, 1, lines=2 + len(BAD))  # a line of the progress, one of the number
+    told(result, 1, lines=4 + len(BAD))  # a line of the progress, one of the number, two notes
     assert f"{len(GOOD)} masks in" in result.out
     assert all(name in result.err for name in BAD)
     no_leftovers(tmp_path)

@@ -9,25 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fewseg.data.decoding import PictureRule, to_eight_bit, to_rgb
 from fewseg.data.images import (
     align_mask,
     label_colors,
-    mask_of,
     overlay,
     read_image,
     read_labels,
-    read_mask,
     read_oriented,
-    to_eight_bit,
-    to_rgb,
     write_image,
     write_labels,
 )
-from fewseg.errors import DataError, UsageError
+from fewseg.data.masks import marking_of, read_mask
+from fewseg.errors import DataError, DataWarning, UsageError
 
 
 def save(path: Path, array: np.ndarray, mode: str | None = None, **options: object) -> Path:
@@ -103,6 +102,7 @@ def test_transparent_parts_are_white(tmp_path):
     assert np.asarray(read_image(tmp_path / "p.png")).tolist() == [[[255, 255, 255], [40, 50, 60]]]
 
 
+@pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")
 def test_deep_pictures_are_scaled_not_clipped(tmp_path):
     values = np.array([[0, 257 * 100, 65535]], np.uint16)
     for name in ("a.png", "a.tif"):
@@ -115,24 +115,85 @@ def test_deep_pictures_are_scaled_not_clipped(tmp_path):
     assert np.asarray(read_image(png16(pixels))).tolist() == [[[0, 50, 255]]]
 
 
-@given(st.sampled_from([1.0, 255.0, 4095.0, 65535.0, 1e7]), st.floats(0.6, 1.0))
-def test_any_range_of_numbers_keeps_its_order_and_contrast(top, share):
-    scaled = to_eight_bit(np.linspace(0, top * share, 50))
-    assert (np.diff(scaled.astype(int)) >= 0).all()
-    assert scaled[-1] >= 150 * share
+@given(st.sampled_from(["<u2", ">u2", "<i2", "<f4", "<f8", "<u4"]), st.integers(-9, 9), st.integers(3, 12), st.data())
+@pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")
+def test_any_range_of_a_deep_picture_fills_the_range_of_a_shown_one(dtype, low, bits, data):
+    low = low if np.dtype(dtype).kind != "u" else abs(low)
+    top = data.draw(st.integers(1, 60)) / 3 if dtype[1] == "f" else 2**bits
+    numbers = np.linspace(low, low + top, 400).reshape(20, 20).astype(dtype)
+    file = io.BytesIO()
+    tifffile.imwrite(file, numbers)
+    shown = np.asarray(read_image(file))[..., 0].ravel().astype(int)
+    assert shown[0] == 0
+    assert shown[-1] == 255
+    assert (np.diff(shown) >= 0).all()
+
+
+def test_the_rule_for_deep_pictures_is_told_and_can_be_given(tmp_path):
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, np.array([[100, 200], [300, 1100]], np.uint16))
+    with pytest.warns(DataWarning, match=r"0\.1 and 99\.9 percentiles.*--range LOW,HIGH"):
+        read_image(file)
+    shown = read_image(file, PictureRule(range=(100, 1100)))
+    assert np.asarray(shown)[..., 0].tolist() == [[0, 26], [51, 255]]
+    with pytest.raises(UsageError, match="empty"):
+        PictureRule(range=(3, 3))
+
+
+def test_bands_and_pages_are_told_and_can_be_chosen(tmp_path):
+    bands = np.stack([np.full((4, 5), 10 * n, np.uint8) for n in range(1, 6)], -1)
+    tifffile.imwrite(tmp_path / "b.tif", bands, photometric="minisblack", planarconfig="contig")
+    with pytest.warns(DataWarning, match="5 bands: bands 1, 2 and 3 are read as red, green and blue"):
+        assert np.asarray(read_image(tmp_path / "b.tif"))[0, 0].tolist() == [10, 20, 30]
+    chosen = read_image(tmp_path / "b.tif", PictureRule(bands=(5, 3, 1)))
+    assert np.asarray(chosen)[0, 0].tolist() == [50, 30, 10]
+    with pytest.raises(DataError, match=r"b\.tif.*band 6 was asked for, but there are 5"):
+        read_image(tmp_path / "b.tif", PictureRule(bands=(6, 1, 1)))
+    tifffile.imwrite(tmp_path / "p.tif", np.stack([np.full((4, 5), n, np.uint8) for n in (7, 8)]))
+    with pytest.warns(DataWarning, match="2 pages: the first is read"):
+        assert np.asarray(read_image(tmp_path / "p.tif"))[0, 0, 0] == 7
+    assert np.asarray(read_image(tmp_path / "p.tif", PictureRule(page=2)))[0, 0, 0] == 8
+    with pytest.raises(DataError, match="2 pages; page 3"):
+        read_image(tmp_path / "p.tif", PictureRule(page=3))
+
+
+def test_sixteen_bit_colours_keep_their_lower_bits(tmp_path):
+    colours = np.array([[[0, 50, 100], [150, 200, 255]]], np.uint16)  # all of it in the lower byte
+    tifffile.imwrite(tmp_path / "a.tif", colours, photometric="rgb")
+    rule = PictureRule(range=(0, 255))
+    assert np.asarray(read_image(tmp_path / "a.tif", rule)).tolist() == colours.tolist()
+    with pytest.raises(DataError, match=r"lower bits.*save it as TIFF"):
+        read_image(png16(colours))
+    with pytest.warns(DataWarning, match="upper 8 bits"):
+        assert np.asarray(read_image(png16(colours * 257))).tolist() == colours.tolist()
+
+
+def test_places_without_a_value_do_not_darken_the_rest(tmp_path):
+    height = np.linspace(2, 3, 100).reshape(10, 10).astype(np.float32)
+    height[:3] = -9999
+    tifffile.imwrite(tmp_path / "a.tif", height, extratags=[(42113, "s", 0, "-9999", True)])
+    with pytest.warns(DataWarning, match="percentiles"):
+        shown = np.asarray(read_image(tmp_path / "a.tif"))[..., 0]
+    assert shown[-1, -1] == 255
+    assert shown[:3].max() == 0
+    assert 0 <= shown[3, 0] < 5
 
 
 def test_numbers_that_are_all_the_same_or_missing_do_not_fail():
-    assert to_eight_bit(np.full((2, 2), -7.0)).tolist() == [[0, 0], [0, 0]]
-    assert to_eight_bit(np.array([np.nan, 1.0])).tolist() == [0, 255]
+    with pytest.warns(DataWarning):
+        assert to_eight_bit(np.full((2, 2), -7.0)).tolist() == [[0, 0], [0, 0]]
+    with pytest.warns(DataWarning):
+        assert to_eight_bit(np.array([np.nan, 1.0, 2.0])).tolist() == [0, 0, 255]
 
 
 @pytest.mark.parametrize(
     "mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "I", "F", "I;16"]
 )
+@pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")
 def test_every_colour_mode_is_read(mode):
     assert to_rgb(Image.new(mode, (3, 2))).mode == "RGB"
-    assert mask_of(Image.new(mode, (3, 2))).shape == (2, 3)
+    black = Image.new("RGB", (3, 2)).convert(mode) if mode in ("YCbCr", "CMYK") else Image.new(mode, (3, 2))
+    assert marking_of(black).share == 0
 
 
 def test_cmyk_jpeg_and_the_first_frame_of_animations(tmp_path):
@@ -142,7 +203,24 @@ def test_cmyk_jpeg_and_the_first_frame_of_animations(tmp_path):
     assert green < 60
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert np.asarray(read_image(tmp_path / "a.gif"))[0, 0].tolist() == [255, 0, 0]
+    with pytest.warns(DataWarning, match="GIF of 2 frames: the first is read"):
+        assert np.asarray(read_image(tmp_path / "a.gif"))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_photos_of_phones_and_of_browsers_are_read(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs the extra heic")
+    pillow_heif.from_pillow(Image.new("RGB", (32, 16), (250, 20, 20))).save(tmp_path / "a.heic")
+    red, green, _ = np.asarray(read_image(tmp_path / "a.heic"))[8, 16].tolist()
+    assert red > 200
+    assert green < 60
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "b.jfif", format="JPEG")
+    assert read_image(tmp_path / "b.jfif").size == (8, 8)
+
+
+def test_formats_that_run_programs_are_no_pictures(tmp_path):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.jpg", format="EPS")
+    with pytest.raises(DataError, match=r"a\.jpg is not a picture that can be read"):
+        read_image(tmp_path / "a.jpg")
 
 
 def test_bad_files_say_which_and_what_to_do(tmp_path, monkeypatch):
@@ -199,64 +277,6 @@ def test_what_is_no_label_map_is_refused(tmp_path):
         read_labels(save(tmp_path / "b.png", np.array([[0, 300]], np.uint16)))
     with pytest.raises(DataError, match="JPEG changes pixel values"):
         read_labels(save(tmp_path / "c.jpg", CORNER))
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([0, 1], [0, 1]),
-        ([0, 255], [0, 1]),
-        ([255, 255], [1, 1]),
-        ([0, 15], [0, 1]),
-        ([0, 1, 255], [0, 1, 255]),
-        ([1, 255], [1, 255]),
-        ([0, 100, 127, 128, 255], [0, 0, 0, 1, 1]),
-        ([0, 0], [0, 0]),
-    ],
-)
-def test_grey_masks(tmp_path, values, expected):
-    grey = np.array([values], np.uint8)
-    assert read_mask(save(tmp_path / "l.png", grey)).tolist() == [expected]
-    assert read_mask(save(tmp_path / "rgb.png", np.repeat(grey[..., None], 3, -1))).tolist() == [expected]
-    opaque = np.concatenate([np.repeat(grey[..., None], 3, -1), np.full((*grey.shape, 1), 255, np.uint8)], -1)
-    assert read_mask(save(tmp_path / "rgba.png", opaque)).tolist() == [expected]
-    assert read_mask(save(tmp_path / "16.png", grey.astype(np.uint16))).tolist() == [expected]
-
-
-def test_sixteen_bit_one_bit_and_float_masks(tmp_path):
-    assert read_mask(save(tmp_path / "16.png", np.array([[0, 65535]], np.uint16))).tolist() == [[0, 1]]
-    assert read_mask(save(tmp_path / "ids.png", np.array([[0, 300]], np.uint16))).tolist() == [[0, 1]]
-    assert read_mask(save(tmp_path / "1.png", np.array([[False, True]]))).tolist() == [[0, 1]]
-    assert read_mask(save(tmp_path / "f.tif", np.array([[0, 0.4, 1.0]], np.float32))).tolist() == [[0, 0, 1]]
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [([0, 15, 255], [0, 1, 255]), ([0, 1, 3], [0, 1, 1]), ([0, 255], [0, 1]), ([0, 200], [0, 1])],
-)
-def test_palette_masks_go_by_index(tmp_path, values, expected):
-    write_labels(np.array([values], np.uint8), tmp_path / "p.png")
-    assert read_mask(tmp_path / "p.png").tolist() == [expected]
-
-
-def test_a_black_and_white_palette_is_read_as_seen(tmp_path):
-    image = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("L")
-    image.putpalette([255, 255, 255, 0, 0, 0])
-    image.save(tmp_path / "p.png")
-    assert read_mask(tmp_path / "p.png").tolist() == [[1, 0]]
-
-
-def test_coloured_cut_out_and_jpeg_masks(tmp_path):
-    red = np.zeros((1, 2, 3), np.uint8)
-    red[0, 1] = (128, 0, 0)
-    assert read_mask(save(tmp_path / "red.png", red)).tolist() == [[0, 1]]
-    cut = np.zeros((1, 2, 4), np.uint8)
-    cut[0, 1, 3] = 255  # black and opaque
-    assert read_mask(save(tmp_path / "cut.png", cut)).tolist() == [[0, 1]]
-    disc = ((np.indices((40, 40)) - 20) ** 2).sum(0) < 150
-    save(tmp_path / "a.jpg", disc.astype(np.uint8) * 255, quality=60)
-    assert len(np.unique(np.asarray(Image.open(tmp_path / "a.jpg")))) > 3  # it does ring
-    assert (read_mask(tmp_path / "a.jpg") != disc).mean() < 0.02
 
 
 def test_a_format_that_cannot_be_written_is_refused(tmp_path):

@@ -12,7 +12,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from fewseg.data.images import read_image, read_labels
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.predictor import FewShotPredictor
 from fewseg.progress import Silent
 from fewseg.segment import plan, segment_folder
@@ -51,7 +51,8 @@ def test_masks_and_overlays_of_the_photos_own_sizes_in_the_same_sub_folders(pred
             told.append((description, total))
             return items
 
-    summary = segment_folder(predictor, photos, out, progress=Told())
+    with pytest.warns(DataWarning, match=r"1 files that are no pictures .* left out \(the first: .*notes\.txt\)"):
+        summary = segment_folder(predictor, photos, out, progress=Told())
     assert files(out) == ["a.png", "a_overlay.jpg", "sub/deep/b.png", "sub/deep/b_overlay.jpg"]
     for name, mask in (("a.png", truth), ("sub/deep/b.png", deep)):
         written = read_labels(out / name)

@@ -19,8 +19,9 @@ def groups(line):
 def test_groups_follow_the_order_of_the_command_line():
     line = "photos --class cat --support a.jpg --mask=a.png --support=b.jpg --box 1,2,30,40 --model dense"
     line += " --class dog --support c.jpg --support d.jpg --mask c.png --mask d.png --class cat --support e.jpg"
-    found, without = groups(line + " --point 3,4 --point 5,6.5 --background 7,8 --class bird")
+    found, without, labels = groups(line + " --label 3" + " --point 3,4 --point 5,6.5 --background 7,8 --class bird")
     assert without == ["bird"]
+    assert labels == {"cat": "3"}
     cat, dog = found["cat"], found["dog"]
     assert [(str(p.path), str(p.mask)) for p in dog] == [("c.jpg", "c.png"), ("d.jpg", "d.png")]
     assert [str(p.path) for p in cat] == ["a.jpg", "b.jpg", "e.jpg"]
@@ -67,7 +68,7 @@ def test_a_folder_of_classes(tmp_path):
     found = folder_supports(tmp_path)
     assert list(found) == ["cat", "dog"]
     assert [[p.name for p in part] for part in found["cat"]] == [["a.jpg", "b.png"], ["a.png", "b_mask.png"]]
-    assert iou(found["dog"][1][0] > 0, mask) > 0.7
+    assert iou(found["dog"][1][0].mask > 0, mask) > 0.7
     with pytest.raises(DataError, match="holds no annotated photos"):
         folder_supports(tmp_path / "dog" / ".." / "cat")
 
@@ -112,6 +113,6 @@ def test_marks_that_mark_nothing_are_refused(marks, error, message):
 
 def test_an_error_in_marks_names_the_photo(tmp_path):
     Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
-    found, _ = grouped([("support", str(tmp_path / "a.jpg")), ("point", "99,3")])
+    found = grouped([("support", str(tmp_path / "a.jpg")), ("point", "99,3")])
     with pytest.raises(UsageError, match=r"a\.jpg: point 99,3 is outside"):
-        supports_of(found)
+        supports_of(found.photos)

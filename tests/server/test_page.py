@@ -202,7 +202,7 @@ def test_what_waits_is_bounded_and_more_is_told_that_the_page_is_busy(page, file
 
     go, plain = threading.Event(), ColorSegmenter.encode_query
     client = Client(page.local_url, 99)
-    Image.new("L", (320, 260), 255).save(tmp_path / "mask.png")
+    Image.fromarray(np.eye(260, 320, dtype=np.uint8) * np.uint8(255)).save(tmp_path / "mask.png")
     client.call("support", "change", [client.upload(tmp_path / "support.png")])
     mask = client.upload(tmp_path / "mask.png")
     client.call("add", "click", [None, "all", None, None, "the whole object, in red", mask])

@@ -13,6 +13,8 @@ from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars
 
 if TYPE_CHECKING:
+    from fewseg.data.decoding import PictureRule
+    from fewseg.data.masks import Label, Marking
     from fewseg.segment import SegmentSummary
     from fewseg.segment.supports import Supports
 
@@ -43,6 +45,10 @@ def segment(
     mask: Annotated[
         list[Path] | None, typer.Option(help="Mask of the class's first photo without one: the object is not 0.")
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Value of the class's masks that is the object: 2, a name, any (all but 0), >=128, #ff0000."),
+    ] = None,
     scribble: Annotated[
         list[Path] | None,
         typer.Option(help="Instead of a mask of the last --support: red strokes object, blue background."),
@@ -70,6 +76,15 @@ def segment(
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored photo: a little better, twice the time.")
     ] = False,
+    range_: Annotated[
+        str | None,
+        typer.Option("--range", help="LOW,HIGH of pictures deeper than 8 bit [each one's 0.1 and 99.9 percentiles]."),
+    ] = None,
+    bands: Annotated[str | None, typer.Option(help="R,G,B: which bands of a TIFF, from 1 [1,2,3].")] = None,
+    page: Annotated[int | None, typer.Option(min=1, help="Which page of a TIFF [1].")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write a picture of each support with its marking to --out, and end.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Find the classes of annotated photos in other photos: masks of each photo's own size, and overlays.
@@ -77,16 +92,26 @@ def segment(
     One class: `fewseg segment --support a.jpg --mask a.png --out masks photos/`.
 
     Several: `--class cat --support a.jpg --mask a.png --class dog --support b.jpg --box 10,20,200,180 ...`; each
-    `--class` begins a group. `docs/own-photos.md` tells the rest. Photos that cannot be read are listed at the end,
-    and the exit code is 1; the others are done.
+    `--class` begins a group. `docs/own-photos.md` tells the rest. A line says how each support was understood;
+    `--check` draws them. Photos that cannot be read are listed at the end, and the exit code is 1; the others are done.
     """
     from fewseg.predictor import FewShotPredictor
     from fewseg.segment import segment_folder
+    from fewseg.segment.supports import draw_supports
     from fewseg.storage.opening import open_target
 
-    found, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots)
-    predictor = FewShotPredictor(open_target(model, [], device=device).model, flip=flip)
-    predictor.set_support(*found[None]) if None in found else predictor.set_support(found)
+    rule = _picture_rule(range_, bands, page)
+    found, labels, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots, rule=rule)
+    if check:
+        for path, told in draw_supports(found, labels, out, rule).items():
+            typer.echo(f"{told}: {path}")
+        return
+    predictor = FewShotPredictor(open_target(model, [], device=device).model, flip=flip, pictures=rule)
+    if None in found:
+        predictor.set_support(*found[None], label=labels.get(None))
+    else:
+        predictor.set_support(found, label={str(name): labels.get(name, labels.get(None)) for name in found})
+    _tell_supports(found, predictor.markings)
     predictor.support_files |= {path.resolve() for path in read}
     summary = segment_folder(
         predictor,
@@ -123,25 +148,73 @@ def page(
     served.block_thread()
 
 
+def _picture_rule(limits: str | None, bands: str | None, page: int | None) -> PictureRule:
+    from fewseg.data.decoding import PictureRule
+
+    low_high = _numbers("range", limits, "LOW,HIGH")
+    chosen = _numbers("bands", bands, "R,G,B")
+    if chosen and any(band % 1 for band in chosen):
+        raise UsageError(f"--bands {bands}: bands are whole numbers, from 1")
+    return PictureRule(
+        range=(low_high[0], low_high[1]) if low_high else None,
+        bands=(int(chosen[0]), int(chosen[1]), int(chosen[2])) if chosen else None,
+        page=page,
+    )
+
+
+def _numbers(option: str, text: str | None, form: str) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != len(form.split(",")):
+        raise UsageError(f"--{option} {text!r}: give {form}")
+    return numbers
+
+
 def _read_supports(
-    words: list[str], folder: Path | None, annotations: Path | None, *, photos: Path | None, shots: int
-) -> tuple[Supports, list[Path]]:
-    """Supports of all three sources, and the files that must not be overwritten besides them."""
+    words: list[str],
+    folder: Path | None,
+    annotations: Path | None,
+    *,
+    photos: Path | None,
+    shots: int,
+    rule: PictureRule,
+) -> tuple[Supports, dict[str | None, Label], list[Path]]:
+    """Supports of all three sources, their labels, and the files that must not be overwritten besides them."""
     from fewseg.data.annotations.read import load_supports
+    from fewseg.data.masks import Marking
     from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
 
-    groups, names = grouped(ordered(words))
+    groups, names, labels = grouped(ordered(words))
     if names and annotations is None:
         raise UsageError(f"--class {names[0]} has no --support; give its photos after it, or --annotations FILE")
-    listed = load_supports(annotations, classes=names or None, photos=photos, shots=shots) if annotations else {}
-    found = merged(supports_of(groups), folder_supports(folder) if folder else {}, {**listed})
+    listed: Supports = {}
+    if annotations:
+        for name, (images, masks) in load_supports(
+            annotations, classes=names or None, photos=photos, shots=shots
+        ).items():
+            listed[name] = images, [Marking(mask, f"from {annotations.name}") for mask in masks]
+    found = merged(supports_of(groups, rule), folder_supports(folder, rule) if folder else {}, listed)
     if not found:
         raise UsageError(
             "nothing says what to find: give --support PHOTO --mask FILE (or --box, --point, --scribble), --supports "
             "FOLDER, or --annotations FILE"
         )
     scribbles = [photo.scribble for group in groups.values() for photo in group]
-    return found, [path for path in (*scribbles, annotations) if path]
+    return found, labels, [path for path in (*scribbles, annotations) if path]
+
+
+def _tell_supports(supports: Supports, markings: dict[str, tuple[Marking, ...]]) -> None:
+    """One line a support: how its mask was understood, and how much of the picture is marked."""
+    for name, (images, masks) in supports.items():
+        understood = markings["support" if name is None else name]
+        for image, mask, marking in zip(images, masks, understood, strict=True):
+            photo = image if isinstance(image, Path) else "a photo inside the export"
+            by = f"{mask}: " if isinstance(mask, Path) else ""
+            typer.echo(f"support{'' if name is None else ' of ' + name}: {photo}: {by}{marking}")
 
 
 def _tell(summary: SegmentSummary, out: Path) -> None:

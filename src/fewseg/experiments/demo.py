@@ -14,7 +14,7 @@ from PIL import Image
 
 from fewseg.build import create_model
 from fewseg.config import load_config
-from fewseg.data.images import read_mask
+from fewseg.data.masks import read_mask
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import Entry, paired_p_value

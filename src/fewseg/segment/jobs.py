@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewseg.data import images
+from fewseg.data.text import Tally
 from fewseg.errors import UsageError
 from fewseg.segment.video import VIDEO_SUFFIXES
 
@@ -34,14 +35,17 @@ class Job:
 def plan(queries: Iterable[str | os.PathLike[str]], out_dir: Path) -> list[Job]:
     """The pictures and videos to segment, each once: files as given, those of folders sorted.
 
-    What lies in `out_dir` is left out of a folder's pictures, so that a run can be repeated.
+    What lies in `out_dir` is left out of a folder's pictures, so that a run can be repeated. Files in folders that are
+    no pictures by their names are left out with a DataWarning that counts them.
     """
     found: dict[Path, tuple[Path, Path, Path]] = {}
+    others = Tally("the folders to segment")
     given = list(map(Path, queries))
     for query in given:
         root = query if query.is_dir() else query.parent
-        for path in _files(query, out_dir):
+        for path in _files(query, out_dir, others):
             found.setdefault(path.resolve(), (path, root, path.relative_to(root)))
+    others.warn()
     if not found:
         told = ", ".join(map(str, given)) or "what was given"
         raise UsageError(
@@ -64,7 +68,7 @@ def plan(queries: Iterable[str | os.PathLike[str]], out_dir: Path) -> list[Job]:
     return jobs
 
 
-def _files(query: Path, out_dir: Path) -> list[Path]:
+def _files(query: Path, out_dir: Path, others: Tally) -> list[Path]:
     if query.is_file():
         return [query]
     if not query.is_dir():
@@ -74,9 +78,12 @@ def _files(query: Path, out_dir: Path) -> list[Path]:
         raise UsageError(
             f"{query} is both the folder of pictures and the output folder; give another one for the outputs"
         )
-    inside = (path for path in sorted(query.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file())
+    inside = (path for path in sorted(query.rglob("*")) if path.is_file() and not path.resolve().is_relative_to(out))
     shown = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(query).parts)]
-    return [path for path in shown if not path.resolve().is_relative_to(out)]
+    for path in shown:
+        if path.suffix.lower() not in SUFFIXES:
+            others.add("files that are no pictures or videos by their names, left out", path)
+    return [path for path in shown if path.suffix.lower() in SUFFIXES]
 
 
 def _key(path: Path) -> str:

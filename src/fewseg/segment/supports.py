@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
-from fewseg.data.images import SUFFIXES, read_image
+from fewseg.data.decoding import AS_IT_IS, PictureRule
+from fewseg.data.images import SUFFIXES, overlay, read_image, write_image
+from fewseg.data.masks import Label, Marking
 from fewseg.errors import DataError, UsageError
+from fewseg.predictor import read_support
+from fewseg.segment.jobs import free_name
 from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
 
 Supports: TypeAlias = dict[str | None, tuple[list[Any], list[Any]]]
 """Photos and masks by class, as `FewShotPredictor.set_support` takes them; None is the class without a name."""
 
-GROUPED = ("class", "support", "mask", "scribble", "box", "point", "background")
+GROUPED = ("class", "support", "mask", "scribble", "box", "point", "background", "label")
 """Options of `fewseg segment` whose order has a meaning."""
 
 
@@ -37,15 +40,19 @@ class MarkedPhoto:
         """Whether anything says where the object is."""
         return bool(self.mask or self.scribble or self.box or self.point)
 
-    def mask_or_file(self) -> Path | NDArray[np.uint8]:
-        """The mask's file, or the mask (H, W) that the marks on the upright photo mean."""
+    def mask_or_file(self, pictures: PictureRule = AS_IT_IS) -> Path | Marking:
+        """The mask's file, or the mask that the marks on the upright photo mean."""
         if self.mask is not None:
             return self.mask
         strokes = strokes_in(read_image(self.scribble)) if self.scribble else None
         try:
-            return mask_from_marks(read_image(self.path), Marks(self.box, self.point, self.background, strokes))
+            marks = Marks(self.box, self.point, self.background, strokes)
+            mask = mask_from_marks(read_image(self.path, pictures), marks)
         except (DataError, UsageError) as error:
             raise type(error)(f"{self.path}: {error}") from error
+        counts = {"boxes": self.box, "points": self.point, "points beside it": self.background}
+        said = [f"{len(given)} {what}" for what, given in counts.items() if given]
+        return Marking(mask, "grown from " + ", ".join(["strokes"] * bool(self.scribble) + said))
 
 
 def ordered(arguments: Sequence[str]) -> list[tuple[str, str]]:
@@ -58,19 +65,34 @@ def ordered(arguments: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
-def grouped(options: Iterable[tuple[str, str]]) -> tuple[dict[str | None, list[MarkedPhoto]], list[str]]:
-    """Photos by class, and the classes that were named without photos, from options in their order.
+class Groups(NamedTuple):
+    """What the options of a command line say, by class; None is the class without a name."""
+
+    photos: dict[str | None, list[MarkedPhoto]]
+    without: list[str]
+    """Classes that were named without photos."""
+    labels: dict[str | None, Label]
+    """Which value of the class's masks is the object."""
+
+
+def grouped(options: Iterable[tuple[str, str]]) -> Groups:
+    """Photos by class from options in their order.
 
     What stands before the first `--class` has no class. A `--mask` belongs to its class's first photo that has
-    nothing yet; `--scribble`, `--box`, `--point` and `--background` belong to the photo before them.
+    nothing yet, a `--label` to all masks of its class; `--scribble`, `--box`, `--point` and `--background` belong to
+    the photo before them.
     """
     photos: dict[str | None, list[MarkedPhoto]] = {}
+    labels: dict[str | None, Label] = {}
     name: str | None = None
     for option, value in options:
         group = photos.setdefault(name, [])
         if option == "class":
             name = value
             photos.setdefault(name, [])
+        elif option == "label":
+            if labels.setdefault(name, value) != value:
+                raise UsageError(f"--label {labels[name]} and --label {value} were given{_of(name)}; give one a class")
         elif option == "support":
             group.append(MarkedPhoto(Path(value)))
         elif option == "mask":
@@ -91,7 +113,7 @@ def grouped(options: Iterable[tuple[str, str]]) -> tuple[dict[str | None, list[M
     for name, group in photos.items():
         _check(group, name)
     without = [name for name, group in photos.items() if name is not None and not group]
-    return {name: group for name, group in photos.items() if group}, without
+    return Groups({name: group for name, group in photos.items() if group}, without, labels)
 
 
 def _check(group: list[MarkedPhoto], name: str | None) -> None:
@@ -121,12 +143,15 @@ def _numbers(option: str, value: str) -> tuple[float, ...]:
     return numbers
 
 
-def supports_of(groups: dict[str | None, list[MarkedPhoto]]) -> Supports:
+def supports_of(groups: dict[str | None, list[MarkedPhoto]], pictures: PictureRule = AS_IT_IS) -> Supports:
     """Photos and masks of groups, as a predictor takes them."""
-    return {name: ([p.path for p in group], [p.mask_or_file() for p in group]) for name, group in groups.items()}
+    return {
+        name: ([photo.path for photo in group], [photo.mask_or_file(pictures) for photo in group])
+        for name, group in groups.items()
+    }
 
 
-def folder_supports(root: Path) -> Supports:
+def folder_supports(root: Path, pictures: PictureRule = AS_IT_IS) -> Supports:
     """Supports in a folder with a sub-folder per class: `CLASS/NAME.jpg` beside `CLASS/NAME_mask.png` or
     `CLASS/NAME.png`, or `CLASS/NAME_scribble.png`.
 
@@ -142,7 +167,7 @@ def folder_supports(root: Path) -> Supports:
             f"{root} holds no annotated photos; put them into {root.name}/CLASS/NAME.jpg with "
             f"{root.name}/CLASS/NAME_mask.png beside them"
         )
-    return supports_of(found)
+    return supports_of(found, pictures)
 
 
 def _folder_photos(folder: Path) -> list[MarkedPhoto]:
@@ -161,6 +186,25 @@ def _folder_photos(folder: Path) -> list[MarkedPhoto]:
             raise DataError(f"{path} has no mask; put {beside['mask'].name} or {beside['scribble'].name} beside it")
         found.append(MarkedPhoto(path, masks[0] if masks else None, scribble))
     return found
+
+
+def draw_supports(
+    supports: Supports, labels: dict[str | None, Label], out: Path, pictures: PictureRule = AS_IT_IS
+) -> dict[Path, str]:
+    """Write a picture of every support with what its mask marks to `out`, and say how each was understood."""
+    told, taken = {}, set[str]()
+    for name, (images, masks) in supports.items():
+        for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
+            what = str(mask) if isinstance(mask, Path) else f"mask {number} of {name or 'the support'}"
+            label = labels.get(name, labels.get(None))
+            photo, marking = read_support(image, mask, label=label, name=what, pictures=pictures)
+            shown = Image.fromarray((photo[0].permute(1, 2, 0) * 255).round().byte().numpy())
+            stem = f"{name}_{Path(image).stem}" if isinstance(image, Path) and name else f"{name or 'support'}_{number}"
+            path = out / f"{free_name(Path(stem).name, taken)}.jpg"
+            taken.add(path.stem.casefold())
+            write_image(overlay(shown, marking.mask), path, quality=90)
+            told[path] = f"{what}: {marking}"
+    return told
 
 
 def merged(*parts: Supports) -> Supports:

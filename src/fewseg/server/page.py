@@ -11,6 +11,7 @@ import gradio as gr
 from PIL import Image
 
 from fewseg.data import images
+from fewseg.data.masks import read_mask
 from fewseg.errors import FewsegError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.server.session import Limits, Session, painted_mask, shrunk
@@ -148,7 +149,7 @@ def _add(
         raise gr.Error("Choose a photo with the object first.", print_exception=False)
     if mask_file is not None:
         LIMITS.read(mask_file)
-        given = images.align_mask(images.read_mask(mask_file), photo.size, name=Path(mask_file).name)
+        given = images.align_mask(read_mask(mask_file), photo.size, name=Path(mask_file).name)
         mask = (given == 1).astype("uint8")
     else:
         layers = (drawn or {}).get("layers") or [None]

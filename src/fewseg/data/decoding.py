@@ -1,0 +1,270 @@
+"""Picture files as the numbers that they hold, whatever the format, and any numbers as 8-bit RGB by a stated rule."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from fewseg.errors import DataError, DataWarning, UsageError
+
+File = str | os.PathLike[str] | IO[bytes]
+"""A path, or a file opened for reading bytes."""
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
+"""Of Pillow's formats those that are read; some of the others run programs, or know no limit of size."""
+
+LOSSY = {"JPEG", "MPO", "WEBP", "JPEG2000", "AVIF", "HEIF"}
+DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture of an EXIF orientation upright."""
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PERCENTILES = (0.1, 99.9)
+
+
+@dataclass(frozen=True)
+class PictureRule:
+    """How pictures become 8-bit RGB where more than one way is possible."""
+
+    range: tuple[float, float] | None = None
+    """Values of pictures deeper than 8 bit that become 0 and 255; None: each picture's own 0.1 and 99.9 percentiles."""
+    bands: tuple[int, int, int] | None = None
+    """Which bands, from 1, are red, green and blue; None: the first three, or the first alone of two."""
+    page: int | None = None
+    """Which page of a TIFF, from 1; None: the first."""
+
+    def __post_init__(self) -> None:
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise UsageError(f"a range from {self.range[0]:g} to {self.range[1]:g} is empty; give LOW,HIGH")
+        if min(self.bands or (1,)) < 1 or (self.page or 1) < 1:
+            raise UsageError("bands and pages are counted from 1")
+
+
+AS_IT_IS = PictureRule()
+
+
+@dataclass(frozen=True)
+class Raster:
+    """What a picture file holds."""
+
+    pixels: Image.Image | NDArray[Any]
+    """As Pillow has it; or (H, W, bands) of what Pillow cannot hold, such as several bands of more than 8 bit."""
+    orientation: int
+    """EXIF's, 1 to 8."""
+
+
+def name_of(file: File) -> str:
+    """A file's name for messages."""
+    return str(file if isinstance(file, str | os.PathLike) else getattr(file, "name", "the given file"))
+
+
+def decode(file: File, rule: PictureRule = AS_IT_IS) -> Raster:
+    """A picture file's content; DataError where it is missing, broken, no picture, or beyond Pillow's limit of size."""
+    with _said_plainly(name_of(file)):
+        content = _head(file)
+        if content[4:8] == b"ftyp" and content[8:12] not in (b"avif", b"avis"):
+            _know_heif()
+        if content.startswith(_TIFF):
+            return _tiff(file, rule)
+        image, orientation = _pillow(file)
+        if content[:8] == b"\x89PNG\r\n\x1a\n" and content[24:26] in (b"\x10\x02", b"\x10\x06"):
+            image = _upper_bits(image, "16-bit colours of a PNG", "save it as TIFF")
+    return Raster(image, orientation)
+
+
+def to_rgb(image: Image.Image | NDArray[Any], rule: PictureRule = AS_IT_IS) -> Image.Image:
+    """Any Pillow image, or (H, W, bands) numbers, as 8-bit RGB: deep ones scaled, transparent parts on white.
+
+    It is not turned: see `UPRIGHT`.
+    """
+    if not isinstance(image, Image.Image):
+        return Image.fromarray(_three_bands(image, rule))
+    if image.mode in DEEP:
+        return Image.fromarray(to_eight_bit(np.asarray(image), rule)).convert("RGB")
+    if image.has_transparency_data:
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _three_bands(values: NDArray[Any], rule: PictureRule) -> NDArray[np.uint8]:
+    """(H, W, 3) of (H, W, bands), all bands scaled alike; which bands were taken is told where it is open."""
+    count = values.shape[2]
+    bands = rule.bands or ((1, 2, 3) if count >= 3 else (1, 1, 1))
+    if max(bands) > count:
+        raise DataError(f"band {max(bands)} was asked for, but there are {count}")
+    if rule.bands is None and count not in (1, 3):
+        told = "bands 1, 2 and 3 are read as red, green and blue" if count > 3 else "band 1 is read as grey"
+        _tell(f"a picture of {count} bands: {told}; bands=R,G,B (--bands) chooses others")
+    return to_eight_bit(values[..., [band - 1 for band in bands]], rule)
+
+
+def to_eight_bit(values: NDArray[Any], rule: PictureRule = AS_IT_IS) -> NDArray[np.uint8]:
+    """Numbers as uint8: `rule.range`, or the picture's own 0.1 to 99.9 percentiles, becomes 0 to 255.
+
+    8-bit numbers stay as they are. NaN and infinite ones do not count, and become 0.
+    """
+    if values.dtype in (np.uint8, np.bool_):
+        return values.astype(np.uint8) * np.uint8(255 if values.dtype == np.bool_ else 1)
+    numbers = values.astype(np.float64)
+    finite = np.isfinite(numbers)
+    if rule.range is None:
+        known = numbers[finite]
+        low, high = np.percentile(known, _PERCENTILES) if known.size else (0.0, 0.0)
+        if low == high and known.size:  # nearly all of one value
+            low, high = known.min(), known.max()
+        _tell(
+            "pictures deeper than 8 bit: each is stretched from its own 0.1 and 99.9 percentiles to 0 and 255; "
+            "range=(LOW, HIGH) (--range LOW,HIGH) takes one range for all"
+        )
+    else:
+        low, high = rule.range
+    scaled = (np.where(finite, numbers, low) - low) * (255.0 / max(high - low, 1e-9))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _tell(text: str) -> None:
+    """A note; of equal texts from one place Python shows the first."""
+    warnings.warn(DataWarning(text), stacklevel=3)
+
+
+@contextmanager
+def _said_plainly(name: str) -> Iterator[None]:
+    try:
+        yield
+    except DataWarning:
+        raise
+    except DataError as error:
+        raise error if name in str(error) else DataError(f"{name}: {error}") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{name}: there is no such file") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{name} is a folder; a picture file is needed here") from error
+    except PermissionError as error:
+        raise DataError(f"{name}: no permission to read it") from error
+    except Image.UnidentifiedImageError as error:
+        raise DataError(f"{name} is not a picture that can be read; use JPEG or PNG") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name} is too large ({error}); scale it down first") from error
+    except Exception as error:  # decoders raise anything from struct.error to SyntaxError on broken files
+        raise DataError(f"{name} is damaged or cut off ({error}); copy or export it again") from error
+
+
+def _head(file: File) -> bytes:
+    if isinstance(file, str | os.PathLike):
+        with open(file, "rb") as opened:
+            return opened.read(32)
+    file.seek(0)
+    content = file.read(32)
+    file.seek(0)
+    return content
+
+
+def _pillow(file: File, *, page: int = 0) -> tuple[Image.Image, int]:
+    with warnings.catch_warnings():
+        # large photos are fine, its error is the limit
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        Image.init()
+        with Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            if (frames := getattr(image, "n_frames", 1)) > 1 and image.format not in ("MPO", "TIFF"):
+                _tell(f"a {image.format} of {frames} frames: the first is read")
+            image.seek(page)
+            image.load()
+            return image, _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a broken EXIF block is no reason to refuse a whole picture
+        return 1
+    return orientation if orientation in UPRIGHT else 1
+
+
+def _know_heif() -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise DataError("a HEIC photo needs `pip install 'fewseg[heic]'`; or save it as JPEG") from error
+    register_heif_opener()
+
+
+def _tiff(file: File, rule: PictureRule) -> Raster:
+    """By Pillow what it holds whole, by tifffile the rest."""
+    from tifffile import TiffFile
+
+    with TiffFile(cast(Any, file)) as opened:
+        number = _page_number(opened, rule)
+        page: Any = opened.pages[number]
+        if page.imagewidth * page.imagelength > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise Image.DecompressionBombError(f"{page.imagewidth} x {page.imagelength} pixels")
+        bands, unread = page.samplesperpixel, ""
+        if page.bitspersample > 8 or page.sampleformat != 1 or bands not in (1, 3, 4):
+            try:
+                return _tiff_values(page)
+            except ValueError as error:  # of a compression that needs imagecodecs, which is large
+                unread = f"{page.bitspersample}-bit numbers in {page.compression.name} compression ({error})"
+    advice = "save it without compression, or `pip install imagecodecs`"
+    if unread and bands not in (1, 3, 4):
+        raise DataError(f"{unread} cannot be read; {advice}")
+    image, orientation = _pillow(file, page=number)
+    if unread and bands > 1:
+        image = _upper_bits(image, unread, advice)
+    return Raster(image, orientation)
+
+
+def _tiff_values(page: Any) -> Raster:
+    values = page.asarray()
+    if page.samplesperpixel == 1:
+        values = values.reshape(page.imagelength, page.imagewidth, 1)
+    elif page.planarconfig == 2:
+        values = np.moveaxis(values, 0, -1)
+    orientation = page.tags["Orientation"].value if "Orientation" in page.tags else 1
+    return Raster(_without_nodata(values, page), orientation if orientation in UPRIGHT else 1)
+
+
+def _page_number(opened: Any, rule: PictureRule) -> int:
+    """Where in a TIFF the wanted page lies; pages of another size than the first's are previews, and not counted."""
+    sizes = [(page.imagewidth, page.imagelength) for page in opened.pages]
+    pages = [number for number, size in enumerate(sizes) if size == sizes[0]]
+    if (rule.page or 1) > len(pages):
+        raise DataError(f"it has {len(pages)} pages; page {rule.page} was asked for")
+    if len(pages) > 1 and rule.page is None:
+        _tell(f"a TIFF of {len(pages)} pages: the first is read; page=N (--page) chooses another")
+    return pages[(rule.page or 1) - 1]
+
+
+def _without_nodata(values: NDArray[Any], page: Any) -> NDArray[Any]:
+    """GDAL's mark of pixels without a value becomes NaN."""
+    if 42113 not in page.tags:
+        return values
+    try:
+        missing = float(str(page.tags[42113].value).strip("\0 "))
+    except ValueError:
+        return values
+    return np.where(values == missing, np.nan, values.astype(np.float64))
+
+
+def _upper_bits(image: Image.Image, what: str, advice: str) -> Image.Image:
+    """An image of colours of more than 8 bit, of which Pillow keeps the upper 8; DataError where that is too little."""
+    if np.asarray(image).max() < 128:
+        raise DataError(f"{what} lie in the lower bits, which cannot be read; {advice}")
+    _tell(f"{what}: only the upper 8 bits of each colour are read; {advice}")
+    return image

@@ -1,0 +1,304 @@
+"""What a mask marks: one rule for every reader, which says how it understood a mask and asks where it cannot know.
+
+A mask's values are an index of a colour palette, a grey level, a whole number, or a colour `#rrggbb`. 0 and black are
+background. In this order:
+
+1. Alpha that varies: opaque parts (alpha >= 128) are the object, as in a cut-out. Alpha that does not vary is no value.
+2. A value that was named (`label`) is the object; `any` makes it every value but 0.
+3. One value beside 0 is the object, whatever it is.
+4. A class id up to 100, or a palette's index, beside 255: the id is the object, 255 is ignored (as in VOC's masks).
+5. Numbers from black to white with few and narrow steps between (soft edges, a JPEG's ringing): the upper half is the
+   object. Numbers between 0 and 1: from 0.5 on.
+6. Whole numbers of 16 or 32 bit, or more than 20 of 8 bit, that are regions on 0: ids of instances, all the object.
+7. Anything else has several readings: UsageError with the values and the option to say which is meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.data.decoding import DEEP, LOSSY, File, decode, name_of
+from fewseg.episode import IGNORE
+from fewseg.errors import UsageError
+
+Label: TypeAlias = int | str
+"""Which value of a mask is the object: a number, `>=128` (from a number on), `any` (all but 0), a colour `#rrggbb`."""
+
+_HIGHEST_ID = 100
+"""Beside 255: a class id up to here; above it a grey level is as likely (the 127 or 128 of a trimap)."""
+_FEW = 20
+"""So many values of 8 bit may be classes; more are instances, if they are flat."""
+
+
+@dataclass(frozen=True)
+class Marking:
+    """A mask as it was understood."""
+
+    mask: NDArray[np.uint8]
+    """(H, W): 1 the object, 255 ignored, 0 all else."""
+    meaning: str
+    """In words: the values found, and which of them is the object."""
+
+    @property
+    def share(self) -> float:
+        """The object's share of the picture."""
+        return float((self.mask == 1).mean())
+
+    def __str__(self) -> str:
+        return f"{self.meaning}; {100 * self.share:.3g} % marked"
+
+
+def read_mask(file: File, label: Label | None = None) -> NDArray[np.uint8]:
+    """A mask file of one class as (H, W) uint8 {0, 1, 255 ignore}; see `read_marking`."""
+    return read_marking(file, label).mask
+
+
+def read_marking(file: File, label: Label | None = None) -> Marking:
+    """A mask file as the rule of this module understands it; `label`, which of its values is the object.
+
+    The EXIF orientation of the mask itself is not read: annotation tools save masks as they were shown (`align_mask`).
+    DataError where the file cannot be read, UsageError where it may mean several things.
+    """
+    pixels = decode(file).pixels
+    return marking_of(pixels, label, name=name_of(file))
+
+
+def marking_of(picture: Image.Image | NDArray[Any], label: Label | None = None, *, name: str = "the mask") -> Marking:
+    """A mask, a Pillow image or an array (H, W) or (H, W, 1 or 3), by the rule of this module; `name` is for errors.
+
+    UsageError where it may mean several things, or `label` is none of its values' kind.
+    """
+    if isinstance(picture, Image.Image):
+        return _of_image(picture, label, name)
+    return _of_array(np.asarray(picture), label, name, lossy=False)
+
+
+def _of_image(image: Image.Image, label: Label | None, name: str) -> Marking:
+    if image.mode in ("LA", "La", "RGBA", "RGBa", "PA"):
+        alpha = np.asarray(image)[..., -1]
+        if alpha.min() < alpha.max():
+            if label is not None:
+                raise UsageError(f"{name} is a cut-out, whose opaque part is the object; it has no value {label!r}")
+            return Marking((alpha >= 128).astype(np.uint8), "a cut-out: its opaque part is the object")
+    if image.mode in ("P", "PA") and not _grey_palette(image):
+        clear = image.info.get("transparency")
+        black = not _palette(image)[0].any() or clear == 0 or (isinstance(clear, bytes) and clear[:1] == b"\0")
+        return _indices(np.atleast_3d(np.asarray(image))[..., 0], label, name, background=black)
+    return _of_array(_channels(image), label, name, lossy=image.format in LOSSY)
+
+
+def _of_array(values: NDArray[Any], label: Label | None, name: str, *, lossy: bool) -> Marking:
+    if values.ndim == 3 and values.shape[2] in (1, 3):
+        if (values != values[..., :1]).any():
+            return _coloured(values, label, name, lossy=lossy)
+        values = values[..., 0]
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "buif":
+        raise UsageError(f"{name} is an array {values.shape} of {values.dtype}; a mask is (H, W), of whole numbers")
+    if values.dtype == bool:
+        return Marking(values.astype(np.uint8), "true is the object")
+    if values.dtype.kind == "f":
+        values = _whole(values, name)
+    if values.min() < 0:
+        raise UsageError(f"{name} holds values from {values.min():g} to {values.max():g}; a mask has none below 0")
+    if values.dtype.kind == "f":
+        return _fractions(values, label, name)
+    return _grey(values, name, lossy=lossy) if label is None else _chosen(values, label, name)
+
+
+def _grey(values: NDArray[Any], name: str, *, lossy: bool) -> Marking:
+    """Rules 3 to 7 for whole numbers (H, W)."""
+    found, counts = np.unique(values, return_counts=True)
+    marks, often = found[found > 0], counts[found > 0]
+    top = 255 if found[-1] <= 255 else 65535
+    if len(marks) <= 1 and not lossy:
+        return _one_value(values, found)
+    if len(marks) == 2 and marks[1] == top and marks[0] <= _HIGHEST_ID and 20 * often[0] > often[1]:
+        return _with_void(values, int(marks[0]), top)
+    if _is_soft(values, top, lossy=lossy):
+        kind = "of a lossy format" if lossy else "with soft edges"
+        return Marking((values >= (top + 1) // 2).astype(np.uint8), f"0 to {top} {kind}: the upper half is the object")
+    deep = values.dtype.itemsize in (2, 4) or top > 255
+    if not lossy and (deep or len(marks) > _FEW) and _are_regions(values, len(marks)):
+        return Marking((values > 0).astype(np.uint8), f"{len(marks)} ids of instances: all are the object")
+    raise _asks(name, found)
+
+
+def _indices(values: NDArray[Any], label: Label | None, name: str, *, background: bool) -> Marking:
+    """Indices (H, W) of a colour palette; `background`: its index 0 is black or transparent."""
+    if label is not None:
+        return _chosen(values, label, name)
+    found = np.unique(values)
+    marks = found[found > 0]
+    if found[0] == 0 and not background and len(marks):
+        raise _asks(name, found, "it is a palette whose index 0 is no black, so index 0 may be the object.")
+    if len(marks) <= 1:
+        return _one_value(values, found)
+    if len(marks) == 2 and marks[1] == IGNORE:
+        return _with_void(values, int(marks[0]), IGNORE)
+    raise _asks(name, found)
+
+
+def _coloured(values: NDArray[Any], label: Label | None, name: str, *, lossy: bool) -> Marking:
+    """(H, W, 3): one colour on black, with soft edges or without, or the colour that was named."""
+    if str(label).startswith(">="):
+        return _chosen(values.max(2), str(label), name)
+    codes = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    found, often = np.unique(codes, return_counts=True)
+    if label is not None and label != "any":
+        if not (isinstance(label, str) and label.startswith("#")):
+            raise UsageError(f"{name} is coloured: name its object's colour, as #ff0000, not {label!r}")
+        return Marking(
+            (codes == _code(label, name)).astype(np.uint8), f"{_colours(found, often)}: {label} is the object"
+        )
+    if found[0] == 0 and (label == "any" or len(found) == 2) and not lossy:
+        return Marking((codes > 0).astype(np.uint8), f"{_colours(found, often)}: all but black is the object")
+    strength = values.max(2)
+    strongest = values[np.unravel_index(strength.argmax(), strength.shape)].astype(float)
+    fits = np.abs(values - strongest * (strength / strength.max())[..., None]).max(2) <= 32
+    full = np.rint(strength * (255.0 / strength.max())).astype(np.uint8)
+    if label is None and fits.mean() > 0.95 and _is_soft(full, 255, lossy=lossy):
+        return Marking(
+            (full >= 128).astype(np.uint8), "one colour on black with soft edges: its upper half is the object"
+        )
+    raise UsageError(
+        f"{name} holds the colours {_colours(found, often)}: which is the object? Give it as --label #rrggbb "
+        "(label= in Python), or save a mask of one class, 255 on 0"
+    )
+
+
+def _chosen(values: NDArray[Any], label: Label, name: str) -> Marking:
+    """The object is the value that was named; 255 beside it is ignored."""
+    found = np.unique(values)
+    void = IGNORE if IGNORE in found and len(found[found > 0]) > 1 and found[-1] == IGNORE else None
+    if label == "any":
+        return _marked(values, (values > 0) & (values != void), void, f"{_listed(found)}: all but 0 are the object")
+    least = str(label).removeprefix(">=")
+    try:
+        value = int(least)
+    except ValueError as error:
+        raise UsageError(f"{name} has the values {_listed(found)}, and none named {label!r}; give a value") from error
+    if least != str(label):
+        return Marking((values >= value).astype(np.uint8), f"{_listed(found)}: from {value} on is the object")
+    void = None if value == void else void
+    return _marked(values, values == value, void, f"{_listed(found)}: {value} is the object")
+
+
+def _one_value(values: NDArray[Any], found: NDArray[Any]) -> Marking:
+    mask = (values > 0).astype(np.uint8)
+    if not found[-1]:
+        return Marking(mask, "only 0: nothing is the object")
+    return Marking(mask, f"{_listed(found)}: {found[-1]} is the object")
+
+
+def _with_void(values: NDArray[Any], value: int, void: int) -> Marking:
+    return _marked(values, values == value, void, f"{_listed(np.unique(values))}: {value} is the object")
+
+
+def _marked(values: NDArray[Any], inside: NDArray[np.bool_], void: int | None, meaning: str) -> Marking:
+    if void is None:
+        return Marking(inside.astype(np.uint8), meaning)
+    mask = np.where(values == void, IGNORE, inside).astype(np.uint8)
+    return Marking(mask, f"{meaning}, {void} is ignored")
+
+
+def _whole(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """Floats that are whole numbers of an id's or a grey level's range as such; others as they are."""
+    if not np.isfinite(values).all():
+        raise UsageError(f"{name} holds values that are no numbers (NaN or infinite); a mask has none")
+    if values.max() > 1 and (values % 1 == 0).all() and np.abs(values).max() < 2**31:
+        return values.astype(np.int32 if values.max() > 255 else np.int64)
+    return values
+
+
+def _fractions(values: NDArray[Any], label: Label | None, name: str) -> Marking:
+    """Floats (H, W): two values, or shares from 0 to 1."""
+    found = np.unique(values)
+    if label is not None and label != "any":
+        raise UsageError(f"{name} holds fractions from {found[0]:g} to {found[-1]:g}, of which none can be named")
+    if found[0] == 0 and (len(found) <= 2 or label == "any"):
+        return _one_value(values, found)
+    if found[-1] <= 1.001:  # resampling may overshoot
+        return Marking((values >= 0.5).astype(np.uint8), "shares from 0 to 1: the object is from 0.5 on")
+    raise UsageError(f"{name} holds fractions from {found[0]:g} to {found[-1]:g}; give 0 and 1, or shares from 0 to 1")
+
+
+def _is_soft(values: NDArray[Any], top: int, *, lossy: bool) -> bool:
+    """Whether values (H, W) go from black to white at once, with few or steep steps between."""
+    step = (top + 1) // 16
+    low, high = values < step, values > top - step
+    between = ~low & ~high
+    if not high.any():
+        return lossy and not between.any()  # all black
+    if high.sum() < between.sum():
+        return False
+    steps = np.unique(values[between])
+    return (lossy and not len(steps)) or (len(steps) >= 3 and _flatness(values, between, within=step // 8) < 0.5)
+
+
+def _are_regions(values: NDArray[Any], count: int) -> bool:
+    """Whether `count` values (H, W) are flat regions, many beside 0; of grey levels only the lowest are."""
+    touching = [b[a == 0] for v in (values, values.T) for a, b in ((v[1:], v[:-1]), (v[:-1], v[1:]))]
+    beside = np.unique(np.concatenate(touching))
+    return bool(4 * np.count_nonzero(beside) >= count) and _flatness(values, values > 0, within=0) > 0.5
+
+
+def _flatness(values: NDArray[Any], where: NDArray[np.bool_], *, within: int) -> float:
+    """Of neighbours (side by side) that both lie `where`, the share that differs by at most `within`."""
+    both = where[:, 1:] & where[:, :-1]
+    steps = np.abs(np.diff(values.astype(np.int64), axis=1))[both]
+    return float((steps <= within).mean()) if steps.size else 1.0
+
+
+def _asks(name: str, found: NDArray[Any], why: str = "which of them is the object?") -> UsageError:
+    return UsageError(
+        f"{name} holds the values {_listed(found)}: {why} Say it with --label VALUE (label= in Python, data.label= "
+        "for a data set), --label any for every value but 0, or --label '>=128' for levels"
+    )
+
+
+def _listed(found: NDArray[Any]) -> str:
+    """The values in words, all of them where they are few."""
+    texts = [f"{value:g}" if found.dtype.kind == "f" else str(value) for value in found.tolist()]
+    if len(texts) > 12:
+        return f"{texts[0]} to {texts[-1]} ({len(texts)} of them)"
+    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
+
+
+def _colours(found: NDArray[Any], often: NDArray[Any]) -> str:
+    most = [f"#{code:06x}" for code in found[np.argsort(-often, kind="stable")][:8].tolist()]
+    return ", ".join(most) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+
+
+def _code(label: str, name: str) -> int:
+    try:
+        if len(label) != 7:
+            raise ValueError
+        return int(label[1:], 16)
+    except ValueError as error:
+        raise UsageError(f"{name}: {label!r} is no colour; write it as #ff0000") from error
+
+
+def _channels(image: Image.Image) -> NDArray[Any]:
+    """(H, W) or (H, W, 3) values of a mask picture without its alpha; palettes of greys give greys."""
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8)
+    if image.mode in DEEP or image.mode == "L":
+        return np.asarray(image)
+    if image.mode in ("LA", "La"):
+        return np.asarray(image)[..., 0]
+    return np.asarray(image.convert("RGB"))
+
+
+def _palette(image: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(image.getpalette("RGB") or [0, 0, 0], np.uint8).reshape(-1, 3)
+
+
+def _grey_palette(image: Image.Image) -> bool:
+    colors = _palette(image)
+    used = colors[np.unique(np.atleast_3d(np.asarray(image))[..., 0]).clip(max=len(colors) - 1)]
+    return bool((used == used[:, :1]).all())

@@ -1,0 +1,190 @@
+"""What masks mean: read right where one reading is possible, asked about where several are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.data.images import write_labels
+from fewseg.data.masks import marking_of, read_marking, read_mask
+from fewseg.errors import UsageError
+
+DISC = ((np.indices((40, 60)) - np.array([20, 30])[:, None, None]) ** 2).sum(0) < 150
+RING = ~DISC & (((np.indices((40, 60)) - np.array([20, 30])[:, None, None]) ** 2).sum(0) < 220)
+SQUARE = np.zeros_like(DISC)
+SQUARE[2:9, 2:12] = True
+
+
+def save(path: Path, array: NDArray[Any], **options: object) -> Path:
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def painted(disc: int = 0, ring: int = 0, square: int = 0, *, other: int = 0, dtype: Any = np.uint8) -> NDArray[Any]:
+    values = np.full(DISC.shape, other, dtype)
+    values[DISC], values[RING], values[SQUARE] = disc or other, ring or other, square or other
+    return values
+
+
+@pytest.mark.parametrize("value", [1, 2, 12, 100, 127, 128, 200, 254, 255])
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp", "gif"])
+def test_one_value_beside_0_is_the_object(tmp_path: Path, value: int, ending: str) -> None:
+    np.testing.assert_array_equal(read_mask(save(tmp_path / f"m.{ending}", painted(value))), DISC)
+
+
+@pytest.mark.parametrize("value", [1, 12, 100])
+def test_a_class_id_inside_void_is_the_object(tmp_path: Path, value: int) -> None:
+    marking = read_marking(save(tmp_path / "m.png", painted(value, ring=255)))
+    np.testing.assert_array_equal(marking.mask, np.where(RING, 255, DISC))
+    assert str(marking).startswith(f"0, {value} and 255: {value} is the object, 255 is ignored; ")
+    assert str(marking).endswith(f"{100 * DISC.mean():.3g} % marked")
+    save(tmp_path / "rgb.png", np.repeat(painted(value, ring=255)[..., None], 3, -1))
+    np.testing.assert_array_equal(read_mask(tmp_path / "rgb.png"), marking.mask)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        painted(1, square=2),
+        painted(1, ring=255, square=2),
+        painted(255, ring=128),  # a trimap
+        painted(1, ring=3, other=2),  # another trimap
+        painted(1, other=2),
+        np.where(np.arange(2400).reshape(40, 60) < 9, 1, painted(255)).astype(np.uint8),  # strays beside 0/255
+        np.linspace(0, 255, 2400).reshape(40, 60).astype(np.uint8),  # a probability, or a photo
+    ],
+)
+def test_what_may_mean_several_things_is_asked_about(tmp_path: Path, values: NDArray[Any]) -> None:
+    file = save(tmp_path / "m.png", values)
+    with pytest.raises(UsageError, match=r"m\.png holds the values .*--label VALUE.*--label any"):
+        read_mask(file)
+    for value in np.unique(values).tolist()[:3]:
+        np.testing.assert_array_equal(read_mask(file, value) == 1, values == value)
+    np.testing.assert_array_equal(read_mask(file, ">=128"), values >= 128)
+
+
+def test_any_is_every_value_but_0_and_void(tmp_path: Path) -> None:
+    file = save(tmp_path / "m.png", painted(1, ring=255, square=2))
+    np.testing.assert_array_equal(read_mask(file, "any"), np.where(RING, 255, DISC | SQUARE))
+    with pytest.raises(UsageError, match="none named 'cow'"):
+        read_mask(file, "cow")
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_ids_of_instances_are_all_the_object(tmp_path: Path, dtype: Any) -> None:
+    ids = np.kron(np.arange(24).reshape(4, 6), np.ones((10, 10))).astype(dtype)
+    ids[ids > 0] += 200
+    ids[:, 9::10] = 0  # between cells
+    marking = read_marking(save(tmp_path / "m.tif", ids))
+    np.testing.assert_array_equal(marking.mask, ids > 0)
+    assert marking.meaning == "23 ids of instances: all are the object"
+    eight_bit = np.where(ids > 0, ids - 190, 0).astype(np.uint8)
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "m.png", eight_bit)), ids > 0)
+    np.testing.assert_array_equal(marking_of(painted(1, square=2, dtype=dtype)).mask, DISC | SQUARE)
+
+
+def test_soft_edges_and_a_lossy_format_are_cut_at_the_half(tmp_path: Path) -> None:
+    big = Image.fromarray(painted(255)).resize((480, 320))
+    soft = big.resize((90, 60), Image.Resampling.BILINEAR)
+    soft.save(tmp_path / "soft.png")
+    marking = read_marking(tmp_path / "soft.png")
+    np.testing.assert_array_equal(marking.mask, np.asarray(soft) >= 128)
+    assert marking.meaning == "0 to 255 with soft edges: the upper half is the object"
+    big.save(tmp_path / "m.jpg", quality=60)
+    assert (read_mask(tmp_path / "m.jpg") != (np.asarray(big) >= 128)).mean() < 0.01
+    for name, value in (("black.jpg", 0), ("white.jpg", 255)):
+        mask = read_mask(save(tmp_path / name, np.full((40, 60), value, np.uint8)))
+        assert mask.min() == mask.max() == value // 255
+    Image.fromarray(painted(1, ring=128, square=255)).resize((480, 320)).save(tmp_path / "three.jpg")
+    with pytest.raises(UsageError, match="values"):
+        read_mask(tmp_path / "three.jpg")
+
+
+def test_palettes_go_by_index_and_their_greys_as_seen(tmp_path: Path) -> None:
+    write_labels(painted(15, ring=255), tmp_path / "voc.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "voc.png"), np.where(RING, 255, DISC))
+    write_labels(painted(1, square=2), tmp_path / "two.png")
+    with pytest.raises(UsageError, match=r"0, 1 and 2: which"):
+        read_mask(tmp_path / "two.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "two.png", 2), SQUARE)
+    white_first = Image.fromarray(1 - painted(1))
+    white_first.putpalette([255, 255, 255, 0, 0, 0])
+    white_first.save(tmp_path / "seen.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "seen.png"), DISC)
+    red_first = Image.fromarray(1 - painted(1))
+    red_first.putpalette([255, 0, 0, 0, 0, 90])
+    red_first.save(tmp_path / "colours.png")
+    with pytest.raises(UsageError, match="index 0 may be the object"):
+        read_mask(tmp_path / "colours.png")
+
+
+def test_one_colour_on_black_is_the_object_and_several_are_asked_about(tmp_path: Path) -> None:
+    colours = np.zeros((*DISC.shape, 3), np.uint8)
+    colours[DISC] = (128, 0, 64)
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "one.png", colours)), DISC)
+    colours[SQUARE] = (0, 255, 0)
+    with pytest.raises(UsageError, match=r"#000000, #800040, #00ff00: which is the object"):
+        read_mask(save(tmp_path / "two.png", colours))
+    np.testing.assert_array_equal(read_mask(tmp_path / "two.png", "#00ff00"), SQUARE)
+    red = Image.fromarray(np.where(DISC[..., None], (255, 30, 0), 0).astype(np.uint8)).resize((480, 320))
+    red.save(tmp_path / "red.jpg", quality=90)
+    assert (read_mask(tmp_path / "red.jpg") != (np.asarray(red)[..., 0] >= 128)).mean() < 0.01
+
+
+def test_a_cut_out_is_the_object(tmp_path: Path) -> None:
+    cut = np.zeros((*DISC.shape, 4), np.uint8)
+    cut[..., 3] = painted(255)  # black and opaque
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "cut.png", cut)), DISC)
+    with pytest.raises(UsageError, match="cut-out"):
+        read_mask(tmp_path / "cut.png", 1)
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (DISC, DISC),
+        (DISC.astype(np.float32), DISC),
+        (DISC * np.float32(1 / 255), DISC),
+        (np.where(DISC, 0.7, 0.2), DISC),
+        (DISC.astype(np.int64) * 7, DISC),
+        (DISC[..., None] * np.uint8(255), DISC),
+        (np.repeat(DISC[..., None], 3, -1) * np.uint8(255), DISC),
+        (painted(12, ring=255, dtype=np.float64), np.where(RING, 255, DISC)),
+    ],
+)
+def test_arrays_follow_the_same_rule(array: NDArray[Any], expected: NDArray[Any]) -> None:
+    np.testing.assert_array_equal(marking_of(array).mask, expected)
+
+
+@pytest.mark.parametrize(
+    "array", [-painted(1, dtype=np.int32), painted(1, dtype=np.float64) * np.nan, painted(1)[..., None].repeat(2, -1)]
+)
+def test_arrays_that_are_no_masks_are_refused(array: NDArray[Any]) -> None:
+    with pytest.raises(UsageError, match="mask"):
+        marking_of(array)
+
+
+@given(
+    st.lists(st.integers(0, 255), min_size=1, max_size=6, unique=True),
+    st.sampled_from([np.uint8, np.uint16, np.int64, np.float32]),
+)
+def test_no_values_give_a_mask_of_everything_or_nothing_without_a_word(values: list[int], dtype: Any) -> None:
+    """Whatever a mask holds: the object is one value or all ids, named in the words, or there is a question."""
+    array = np.kron(np.array([[*values]]), np.ones((6, 6))).astype(dtype)
+    try:
+        marking = marking_of(array)
+    except UsageError:
+        return
+    inside = np.unique(array[marking.mask == 1]).astype(int).tolist()
+    if len(inside) == 1 and set(values) != {0, 1}:
+        assert f"{inside[0]} is the object" in marking.meaning
+    else:
+        assert sorted(values) == sorted({*inside} | ({0} & {*values}))
+    assert 0 not in inside
