@@ -120,8 +120,7 @@ def stage_scores(name: str, cache: FeatureCache, data: EpisodeDataset, *, progre
     areas: list[list[float]] = []
     for e in progress(range(len(data)), f"maps, {name}", len(data)):
         sample = data[e]
-        truth = sample.episode.query_mask
-        assert truth is not None
+        truth = sample.episode.truth
         maps = predict(cache, sample).correlations
         areas.append([roc_area(resize(m[:, None], truth.shape[-2:])[0, 0].numpy(), truth[0].numpy()) for m in maps])
     table = np.array(areas)  # (episodes, stages)
@@ -135,13 +134,11 @@ def stage_scores(name: str, cache: FeatureCache, data: EpisodeDataset, *, progre
 
 def roc_area(values: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:
     """Area under the ROC curve of a map (H, W) against a mask {0, 1, 255 left out}; 0.5 where it has one side only."""
-    kept = truth != 255
-    ranks = scipy.stats.rankdata(values[kept])
-    inside = truth[kept] == 1
-    foreground, background = int(inside.sum()), int((~inside).sum())
-    if not foreground or not background:
+    foreground, background = values[truth == 1], values[truth == 0]
+    if not len(foreground) or not len(background):
         return 0.5
-    return float((ranks[inside].sum() - foreground * (foreground + 1) / 2) / (foreground * background))
+    larger = scipy.stats.mannwhitneyu(foreground, background, method="asymptotic").statistic  # pairs; ties count half
+    return float(larger / (len(foreground) * len(background)))
 
 
 def correlation_figure(rows: Sequence[dict[str, Panel]]) -> Figure:

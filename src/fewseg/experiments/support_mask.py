@@ -24,8 +24,6 @@ from fewseg.report.figures import plain_text, tidy
 
 NAME = "support-mask"
 WITH, WITHOUT = "with", "without"
-PICTURES = 3
-"""Episodes of each kind of scene in the picture."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def run_support_mask(
     drawn, scenes = {"": drop_figure(lines, drops)}, ()
     if all(one.miou is not None for one in lines):
         runs = [str(cell_folder(plan, f"fold{folds[0]}-{s.cell}")) for s in settings[:2]]
-        scenes = scene_pictures(plan, *runs, take_away=at_test_only, levels=levels, count=PICTURES, progress=progress)
+        scenes = tuple(scene_pictures(plan, *runs, take_away=at_test_only, levels=levels, progress=progress))
         drawn["scenes"] = scene_figure(scenes)
     record = plan.record(folds) | {
         "at_test_only": at_test_only,

@@ -23,7 +23,7 @@ from fewseg.data.source import ImageSource
 from fewseg.data.transforms import AugmentConfig
 from fewseg.files import replacing
 from fewseg.models.base import Features, FewShotSegmenter
-from fewseg.models.hub_model import model_options
+from fewseg.models.hub_model import cpu_state, model_options
 
 FORMAT = 2
 """To be raised when extraction or a view changes without a new version."""
@@ -96,9 +96,5 @@ def _unpacked(name: str, tensor: Tensor) -> tuple[str, Tensor]:
 def _frozen_hash(model: FewShotSegmenter) -> str:
     """Of all tensors that training does not change."""
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name not in trained:
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    frozen = {name: tensor for name, tensor in cpu_state(model).items() if name not in trained}
+    return hashlib.sha256(safetensors.torch.save(frozen)).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,8 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
     return ReportPage(
         title or f"{entries[0].name} on {main.source}",
         subtitle=f"{len(novel)} novel classes, fold {main.fold['index']}, {main.shots}-shot, {episodes}.",
-        rows=comparison_rows(entries),
-        per_class=class_scores(main, {e.name: e.results for e in entries[1 : 1 + MAX_MARKS]}),
+        rows=tuple(comparison_rows(entries)),
+        per_class=tuple(class_scores(main, {e.name: e.results for e in entries[1 : 1 + MAX_MARKS]})),
         confusions=confusions(entries),
         facts=facts(main),
         sections=(*class_section(entries), model_section(entries), protocol_section(main)),
@@ -79,9 +79,8 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
     )
 
 
-def comparison_rows(entries: Sequence[Entry]) -> tuple[Row, ...]:
+def comparison_rows(entries: Sequence[Entry]) -> Iterator[Row]:
     """The lines of the comparison; p, parameters, time and memory as further columns where they are known."""
-    rows = []
     for i, e in enumerate(entries):
         r = e.results
         columns = {} if len(entries) == 1 else {"p": "itself" if e.p_value is None else p_text(e.p_value)}
@@ -93,21 +92,18 @@ def comparison_rows(entries: Sequence[Entry]) -> tuple[Row, ...]:
             columns["peak memory"] = "" if e.peak_bytes is None else f"{e.peak_bytes / 1e6:.0f} MB"
         interval = max(0.0, r.interval[0]), min(1.0, r.interval[1])  # Student's t over few repeats can leave [0, 1]
         published = None if e.published is None else e.published / 100
-        rows.append(Row(e.name, r.miou, interval, r.fb_iou, highlight=i == 0, published=published, columns=columns))
-    return tuple(rows)
+        yield Row(e.name, r.miou, interval, r.fb_iou, highlight=i == 0, published=published, columns=columns)
 
 
-def class_scores(results: Results, others: Mapping[str, Results]) -> tuple[ClassScores, ...]:
+def class_scores(results: Results, others: Mapping[str, Results]) -> Iterator[ClassScores]:
     """IoU of every novel class with its bootstrap interval, marked with what `others` reach."""
     table = np.concatenate(results.tables)
-    scores = []
     for class_id, name in zip(results.fold["novel"], results.fold["novel_names"], strict=True):
         rows = table[table[:, 0] == class_id]
         interval = bootstrap_interval(table, [class_id]) if len(rows) else None
         marks = {other: r.class_iou[name] for other, r in others.items()}
         iou = class_iou(table, [class_id])[class_id]
-        scores.append(ClassScores(name, iou, interval=interval, episodes=len(rows), marks=marks))
-    return tuple(scores)
+        yield ClassScores(name, iou, interval=interval, episodes=len(rows), marks=marks)
 
 
 def class_section(entries: Sequence[Entry]) -> tuple[Section, ...]:

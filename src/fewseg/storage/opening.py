@@ -89,7 +89,7 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
     """
     fold = source.fold(index)
     if opened.fold is None or opened.trained_on not in (None, source.name):  # class ids are the data set's own
-        _check_base_classes(opened.model, source, fold)
+        check_base_classes(opened.model, source, fold)
         return fold
     seen = set(opened.fold.base) & set(fold.novel)
     if seen and not opened.fold.novel:
@@ -106,11 +106,11 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
     return opened.fold if opened.fold.novel == fold.novel else fold
 
 
-def _check_base_classes(model: FewShotSegmenter, source: ImageSource, fold: Fold) -> None:
-    """Raise UsageError for a converted model whose base learner knows another number of classes than the fold has."""
+def check_base_classes(model: FewShotSegmenter, source: ImageSource, fold: Fold) -> None:
+    """Raise UsageError for a model whose base learner knows another number of classes than the fold has."""
     head: Any = getattr(model, "base", None)
     if head is not None and head.classifier.out_channels - 1 != len(fold.base):
         raise UsageError(
             f"the model's base learner knows {head.classifier.out_channels - 1} classes, but fold {fold.index} of "
-            f"{source.name} has {len(fold.base)} base classes; evaluate it on the data set that it was trained on"
+            f"{source.name} has {len(fold.base)} base classes; evaluate it on the data set and fold of its training"
         )

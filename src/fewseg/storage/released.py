@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -156,14 +157,11 @@ def _backbone(state: Mapping[str, Tensor]) -> str | None:
 
 def rename_released(method: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A released file's state dict under our names. Every rule is applied once, in order."""
-    renamed = {}
-    for released, tensor in state.items():
-        name = released
-        for pattern, replacement in RELEASED[method]:
-            name = re.sub(pattern, replacement, name)
-        if name:
-            renamed[name] = tensor
-    return renamed
+
+    def ours(released: str) -> str:
+        return reduce(lambda name, rule: re.sub(*rule, name), RELEASED[method], released)
+
+    return {name: tensor for released, tensor in state.items() if (name := ours(released))}
 
 
 def load_released(
