@@ -89,9 +89,7 @@ def run_episodes(
     if plan.repeats < 2:
         raise UsageError(f"a spread needs repeats; got {plan.repeats}, give 2 or more")
     measured = [(line, opened, _benchmark(plan, opened, progress=progress)) for line, opened in _opened(plan, runs)]
-    spreads: list[Spread] = []
-    for line, opened, benchmark in measured:
-        spreads += measure(plan, line, opened, benchmark, half_width=half_width, progress=progress)
+    spreads = [s for one in measured for s in measure(plan, *one, half_width=half_width, progress=progress)]
     table = _table(plan, measured[0][2].source.name, spreads, half_width)
     record = plan.record(sorted({s.fold for s in spreads})) | {
         "runs": list(runs),

@@ -41,13 +41,14 @@ class FeatureStore:
         *,
         classes: tuple[int, ...] = (),
     ) -> None:
-        options = model_options(model)
         depends = {
             "format": FORMAT,
             "fewseg": version("fewseg"),
             "method": model.name,
             # what the number of base classes and shots changes besides is in the frozen tensors, which are hashed
-            "options": {key: value for key, value in options.items() if key not in ("base_classes", "shots")},
+            "options": {
+                key: value for key, value in model_options(model).items() if key not in ("base_classes", "shots")
+            },
             "device": model.device.type,
             "frozen": _frozen_hash(model),
             "image_size": model.image_size,

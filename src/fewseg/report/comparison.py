@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,13 +52,12 @@ def report_page(
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, reuse=True, progress=progress)
     shown = list(opened.items())[: 1 + MAX_MARKS]
     caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
-    runs = {entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}
     drawn["episodes-file"] = episodes_file
     options = [f"--{name}={value}" for name, value in drawn.items() if value is not None]
     command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options])
     return replace(
         comparison_page(entries),
-        curves=run_curves(runs),
+        curves=run_curves({entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}),
         panels=episode_panels(caches, benchmark, entries[0].results.tables[0], each=panels),
         commands=(("this page", command),),
     )
@@ -143,10 +143,9 @@ def mean_confusion(name: str, rows: Sequence[Confusion], *, group: str = "") -> 
     known = [row for row in rows if not np.isnan(row.itself)]
     if not known:
         return Confusion(name, float("nan"), float("nan"), {}, group=group)
-    others: dict[str, float] = {}
+    others: Counter[str] = Counter()
     for row in known:
-        for other, share in row.others.items():
-            others[other] = others.get(other, 0.0) + share / len(known)
+        others.update({other: share / len(known) for other, share in row.others.items()})
     itself, background = (float(np.mean([getattr(row, part) for row in known])) for part in ("itself", "background"))
     return Confusion(name, itself, background, others, group=group)
 

@@ -84,14 +84,13 @@ def create_fabric(
     several = devices * nodes > 1
     if several:  # its greetings come from every process
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    strategy: Any = DDPStrategy(timeout=timedelta(seconds=max(timeout, _START))) if several else "auto"
     try:
         return Fabric(
             accelerator=accelerator,
             devices=devices,
             num_nodes=nodes,
             precision=precision,  # type: ignore[arg-type]
-            strategy=strategy,
+            strategy=DDPStrategy(timeout=timedelta(seconds=max(timeout, _START))) if several else "auto",
         )
     except Exception as error:  # Fabric raises its own MisconfigurationException besides ValueError and RuntimeError
         reason = " ".join(str(error).split())

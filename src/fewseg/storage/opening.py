@@ -51,8 +51,7 @@ def open_target(
         raise UsageError(
             f"{config.model.name} must be trained first (fewseg train {target} ...); then give its run directory"
         )
-    model = configured_model(config)
-    return Opened(model.eval().to(pick_device(device)), config, None, None, {})
+    return Opened(configured_model(config).eval().to(pick_device(device)), config, None, None, {})
 
 
 def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict[str, Any]) -> Opened:
@@ -68,9 +67,7 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
     if not run.exists and not any(word.startswith("data.shots=") for word in words):
         config.data.shots = model.shots
     trained = record["info"].get("fold")
-    fold = None
-    if trained is not None:
-        fold = Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))
+    fold = trained and Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))
     weights = {"path": str(folder), "sha256": record["sha256"]}
     trained_on = record["info"].get("data", {}).get("name")
     return Opened(model.to(pick_device(device)), config, fold, trained_on, weights)

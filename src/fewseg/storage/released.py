@@ -7,7 +7,7 @@ what a file was trained as.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -126,10 +126,9 @@ class Recognised:
         return ", ".join(part for part in known if part)
 
 
-def recognise_method(names: Iterable[str]) -> str | None:
+def recognise_method(names: Collection[str]) -> str | None:
     """The method whose released names these are, None if they are no method's."""
-    found = list(names)
-    return next((method for method, mark in _MARKS.items() if any(name.startswith(mark) for name in found)), None)
+    return next((method for method, mark in _MARKS.items() if any(name.startswith(mark) for name in names)), None)
 
 
 def recognise(state: Mapping[str, Tensor]) -> Recognised:
