@@ -6,7 +6,7 @@ tokens. Tensor shapes are documented here and only here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -95,3 +95,12 @@ class Prediction:
     def mask(self) -> Tensor:
         """(B, H, W) bool: where the foreground wins."""
         return self.logits.argmax(1).bool()
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
+        """The same with `change` made to every tensor."""
+
+        def changed(part: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: change(tensor) for name, tensor in part.items()}
+
+        logits, aux = change(self.logits), changed(self.aux)
+        return Prediction(logits, aux, tuple(map(change, self.correlations)), changed(self.extra))

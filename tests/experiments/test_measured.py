@@ -87,18 +87,18 @@ def rows(lines, *, with_published: bool):
 def test_published_values_have_a_column_of_their_own_and_only_for_the_papers_folds():
     parts = {fold: measured([counts(fold)], fold=fold) for fold in range(4)}
     paper = published.SUPPORT_MASK["coco20i"][True]
-    lines = fold_lines(("with",), (0, 1, 2, 3), parts, paper=paper)
+    lines = list(fold_lines(("with",), (0, 1, 2, 3), parts, paper=paper))
     shown = rows(lines, with_published=True)
     assert [row["published"] for row in shown] == ["43.8", "55.3", "51.6", "49.4", "50.0"]
     assert shown[0]["mIoU"] == f"{100 * parts[0].miou:.2f}"
     # the paper's mean is over four folds
-    assert fold_lines(("with",), (0, 1), parts, paper=paper)[-1].published is None
+    assert list(fold_lines(("with",), (0, 1), parts, paper=paper))[-1].published is None
     assert "published" not in rows(lines, with_published=False)[0]
 
 
 def test_a_mean_waits_for_all_folds():
     parts = {0: measured([counts(0)])}
-    lines = fold_lines(("with",), (0, 1), parts)
+    lines = list(fold_lines(("with",), (0, 1), parts))
     assert [row["mIoU"] for row in rows(lines, with_published=False)[1:]] == ["missing", "missing"]
 
 

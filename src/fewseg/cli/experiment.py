@@ -19,8 +19,6 @@ experiment_app = typer.Typer(
     name="experiment",
     help="The experiments of HDMNet's supplement on any data set: a table, CSV and JSON, and the figure.",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 OnlyTable = Annotated[bool, typer.Option("--only-table", help="Show what is there, and what is missing.")]
@@ -53,9 +51,8 @@ def _plan(
     ] = 1,
 ) -> Any:
     """The plan of an experiment from its command line: every option is one of its fields."""
-    given = dict(locals())
     return experiments.Plan(
-        **given | {"words": tuple(words or ()), "folds": _numbers(folds, int, option="--folds") or None}
+        **locals() | {"words": tuple(words or ()), "folds": _numbers(folds, int, option="--folds") or None}
     )
 
 

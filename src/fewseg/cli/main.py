@@ -293,8 +293,7 @@ def demo(
     """The whole way on the built-in data set `scenes` in a few minutes: train, evaluate, segment, report."""
     from fewseg.experiments.demo import run_demo
 
-    report = run_demo(out, progress=Bars())
-    typer.echo(f"report: {report.resolve()}")
+    typer.echo(f"report: {run_demo(out, progress=Bars()).resolve()}")
 
 
 def main() -> None:

@@ -166,8 +166,7 @@ def count(matched: Matched, *, base: int, classes: int, protocol: EvaluationProt
     counts = {n: episode_counts(mask, matched.mask, class_id).cpu().numpy() for n, mask in masks.items()}
     labels = matched.logits.get("base")
     pooled = None if labels is None else base_confusion(winners(labels)[0], matched.base_labels, base).cpu().numpy()
-    on_labels = at_labels(masks["final"], matched.labels.shape, protocol)
-    on = foreground_by_class(on_labels, matched.labels, classes)
+    on = foreground_by_class(at_labels(masks["final"], matched.labels.shape, protocol), matched.labels, classes)
     return Rows(counts["final"], counts.get("meta"), pooled, on)
 
 

@@ -96,8 +96,7 @@ class Feed:
 
     def load(self, *, workers: int) -> Iterator[Step]:
         """The steps, with what they need loaded; `done` is to be called after each."""
-        loader = make_loader(self._images, self._needs(), workers=workers)
-        for step, loaded in zip(self.steps, loader, strict=True):
+        for step, loaded in zip(self.steps, make_loader(self._images, self._needs(), workers=workers), strict=True):
             step.loaded = loaded
             self._arrived.update(loaded)
             yield step
@@ -189,10 +188,8 @@ class _Images(Dataset[Any]):
         truth = {"scored": scored, "labels": torch.from_numpy(labels.astype(kind))} if need.truth else None
         return (need.image, need.class_id), Loaded(pixels, truth)
 
-    @staticmethod
-    def collate(items: list[tuple[tuple[int, int], Loaded]]) -> dict[tuple[int, int], Loaded]:
-        """All that a step needs."""
-        return dict(items)
+    collate = staticmethod(dict)
+    """All that a step needs."""
 
 
 def _at_scored_size(maps: Tensor, protocol: EvaluationProtocol) -> Tensor:

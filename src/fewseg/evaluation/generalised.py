@@ -30,6 +30,7 @@ from fewseg.files import write_json
 from fewseg.metrics.intervals import t_interval
 from fewseg.metrics.iou import base_confusion, winners
 from fewseg.models.base import FewShotSegmenter
+from fewseg.storage.opening import check_base_classes
 
 Merge = Literal["final", "base"]
 
@@ -107,22 +108,15 @@ def evaluate_generalised(
 
 
 def _check(model: FewShotSegmenter, benchmark: Benchmark, *, tau: float, merge: str) -> None:
-    fold, protocol = benchmark.fold, benchmark.protocol
-    head = getattr(model, "base", None)
-    if head is None:
+    if getattr(model, "base", None) is None:
         raise UsageError(
             f"{model.name} labels no base classes; a generalised protocol needs a method with a base learner: "
             "bam, or hdmnet with one"
         )
-    known = head.classifier.out_channels - 1
-    if known != len(fold.base):
+    check_base_classes(model, benchmark.source, benchmark.fold)
+    if benchmark.protocol.labels != "all":
         raise UsageError(
-            f"the model's base learner knows {known} classes, but fold {fold.index} of {benchmark.source.name} has "
-            f"{len(fold.base)}; evaluate it on the data set and fold it was trained on"
-        )
-    if protocol.labels != "all":
-        raise UsageError(
-            f"protocol {protocol.name} is no generalised one; choose fewseg-generalised or bam-generalised"
+            f"protocol {benchmark.protocol.name} is no generalised one; choose fewseg-generalised or bam-generalised"
         )
     if merge not in get_args(Merge):
         raise UsageError(f"merge={merge!r}; choose {' or '.join(get_args(Merge))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -65,17 +66,11 @@ def score_episodes(
             feed.done(step)
             yield from scored
 
-    own: list[tuple[int, int, S]] = []
-    running = scores()
-    try:
-        for entry, scored in (progress or Silent())(running, title, sum(len(step.entries) for step in feed.steps)):
-            own.append((entry.repeat, entry.place, scored))
-    finally:
-        running.close()  # lanes and workers end here, whatever was raised
-    found: list[dict[int, S]] = [{} for _ in benchmark.lists]
-    for repeat, place, scored in chain.from_iterable(of_all(own)):
-        found[repeat][place] = scored
-    return [[by_place[e] for e in range(len(by_place))] for by_place in found]
+    total = sum(len(step.entries) for step in feed.steps)
+    with closing(scores()) as running:  # lanes and workers end here, whatever is raised
+        own = [((entry.repeat, entry.place), s) for entry, s in (progress or Silent())(running, title, total)]
+    found = dict(chain.from_iterable(of_all(own)))
+    return [[found[r, e] for e in range(len(listed))] for r, listed in enumerate(benchmark.lists)]
 
 
 @torch.inference_mode()
@@ -104,11 +99,7 @@ def predict(cache: FeatureCache, sample: Sample) -> Prediction:
     keys = [(i, spec.class_id) for i in spec.support]
     support = cache.support(keys, episode.support_images, episode.support_masks)
     prediction = cache.model.match(query, support, size=episode.size, base_index=episode.base_index)
-    return Prediction(
-        prediction.logits.float().cpu(),
-        {name: value.float().cpu() for name, value in prediction.aux.items()},
-        tuple(c.float().cpu() for c in prediction.correlations),
-    )
+    return prediction.map(lambda t: t.float().cpu())
 
 
 def at_truth(logits: Tensor, size: Sequence[int], protocol: EvaluationProtocol) -> Tensor:

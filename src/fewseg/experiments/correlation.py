@@ -11,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fewseg.data.dataset import EpisodeDataset
 from fewseg.errors import UsageError
+from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.scoring import predict
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import episode_cells
@@ -86,9 +86,7 @@ def run_correlation(
     ]
     if not all(panel.correlations for panel in drawn[0].values()):
         raise UsageError(f"{first.model.name} has no correlation maps to draw; this experiment is HDMNet's")
-    scores: list[StageScore] = []
-    for model, cache in caches.items():
-        scores += stage_scores(model, cache, benchmark.dataset(cache.model.image_size), progress=progress)
+    scores = [score for named in caches.items() for score in stage_scores(*named, benchmark, progress=progress)]
     table = _table(plan, name, fold, scores, listed.sha256)
     record = plan.record([fold]) | {
         "episode_sha256": listed.sha256,
@@ -115,13 +113,12 @@ def _opened(plan: Plan, runs: Sequence[str], *, progress: Silent) -> dict[str, O
 
 
 @torch.inference_mode()
-def stage_scores(name: str, cache: FeatureCache, data: EpisodeDataset, *, progress: Silent) -> list[StageScore]:
-    """The score of every stage, coarse to fine, over the episodes of a data set."""
-    areas: list[list[float]] = []
+def stage_scores(name: str, cache: FeatureCache, benchmark: Benchmark, *, progress: Silent) -> list[StageScore]:
+    """The score of every stage, coarse to fine, over the episodes of a benchmark's first repeat."""
+    data, areas = benchmark.dataset(cache.model.image_size), list[list[float]]()
     for e in progress(range(len(data)), f"maps, {name}", len(data)):
         sample = data[e]
-        truth = sample.episode.query_mask
-        assert truth is not None
+        truth = sample.episode.truth
         maps = predict(cache, sample).correlations
         areas.append([roc_area(resize(m[:, None], truth.shape[-2:])[0, 0].numpy(), truth[0].numpy()) for m in maps])
     table = np.array(areas)  # (episodes, stages)
@@ -135,13 +132,11 @@ def stage_scores(name: str, cache: FeatureCache, data: EpisodeDataset, *, progre
 
 def roc_area(values: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:
     """Area under the ROC curve of a map (H, W) against a mask {0, 1, 255 left out}; 0.5 where it has one side only."""
-    kept = truth != 255
-    ranks = scipy.stats.rankdata(values[kept])
-    inside = truth[kept] == 1
-    foreground, background = int(inside.sum()), int((~inside).sum())
-    if not foreground or not background:
+    foreground, background = (values[truth == side].astype(float) for side in (1, 0))  # ranks keep the values' type
+    if not len(foreground) or not len(background):
         return 0.5
-    return float((ranks[inside].sum() - foreground * (foreground + 1) / 2) / (foreground * background))
+    larger = scipy.stats.mannwhitneyu(foreground, background, method="asymptotic").statistic  # pairs; ties count half
+    return float(larger / (len(foreground) * len(background)))
 
 
 def correlation_figure(rows: Sequence[dict[str, Panel]]) -> Figure:

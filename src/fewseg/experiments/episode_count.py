@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -89,9 +89,7 @@ def run_episodes(
     if plan.repeats < 2:
         raise UsageError(f"a spread needs repeats; got {plan.repeats}, give 2 or more")
     measured = [(line, opened, _benchmark(plan, opened, progress=progress)) for line, opened in _opened(plan, runs)]
-    spreads: list[Spread] = []
-    for line, opened, benchmark in measured:
-        spreads += measure(plan, line, opened, benchmark, half_width=half_width, progress=progress)
+    spreads = [s for one in measured for s in measure(plan, *one, half_width=half_width, progress=progress)]
     table = _table(plan, measured[0][2].source.name, spreads, half_width)
     record = plan.record(sorted({s.fold for s in spreads})) | {
         "runs": list(runs),
@@ -129,9 +127,9 @@ def _benchmark(plan: Plan, opened: Opened, *, progress: Silent) -> Benchmark:
 
 def measure(
     plan: Plan, line: str, opened: Opened, benchmark: Benchmark, *, half_width: float, progress: Silent
-) -> list[Spread]:
+) -> Iterator[Spread]:
     """The spreads of n and 10 n episodes; every image is encoded once for all repeats."""
-    fold, lists, spreads = benchmark.fold, benchmark.lists, []
+    fold, lists = benchmark.fold, benchmark.lists
     cache = FeatureCache(opened.model, gigabytes=plan.cache_gb)
     title = f"{line}, {len(lists)} repeats"
     found = count_episodes(cache, benchmark, workers=plan.workers, progress=progress, title=title)
@@ -139,7 +137,7 @@ def measure(
     needed = episodes_needed(tables, fold, half_width=half_width)
     for n in (len(lists[0]) // FACTOR, len(lists[0])):
         values = np.array([miou(table[:n], fold.novel) for table in tables])
-        spread = Spread(
+        yield Spread(
             line=line,
             fold=fold.index,
             episodes=n,
@@ -154,8 +152,6 @@ def measure(
             hashes=tuple(replace(one, specs=one.specs[:n]).sha256 for one in lists),
             checkpoint=str(opened.weights.get("sha256", "")),
         )
-        spreads.append(spread)
-    return spreads
 
 
 def episodes_needed(tables: Sequence[NDArray[np.int64]], fold: Fold, *, half_width: float) -> int:

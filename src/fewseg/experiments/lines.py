@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fewseg.experiments import supplement as published
@@ -42,12 +42,11 @@ def fold_lines(
     folds: Sequence[int],
     *found: Mapping[int, Measured | None],
     paper: published.Folds | None = None,
-) -> list[Line]:
+) -> Iterator[Line]:
     """The lines of a setting on every fold, and their mean if there are several.
 
     `found` are its measurements by fold; of two such, the lines are the drop from the first to the second.
     """
-    lines = []
     for group in [*([fold] for fold in folds), *([list(folds)] if len(folds) > 1 else [])]:
         fold = group[0] if len(group) == 1 else None
         # the paper's mean is over four folds: beside a mean over fewer it would mislead
@@ -61,8 +60,7 @@ def fold_lines(
                 line = replace(line, hashes=there[0][0].hashes)
             if fold is not None and len(there) == 1:
                 line = replace(line, seeds=there[0][0].seeds, checkpoint=there[0][0].checkpoint)
-        lines.append(line)
-    return lines
+        yield line
 
 
 def lines_table(

@@ -52,7 +52,7 @@ def setting_figure(lines: Sequence[Line], *, label: str) -> Figure:
 def episode_cells(panel: Panel) -> dict[str, tuple[str, Rgb]]:
     """The pictures of an episode, each with the text below it, by kind; the first of those of one kind."""
     cells = {}
-    for kind, _, iou, picture in reversed(panel_pictures(panel)):
+    for kind, _, iou, picture in reversed(list(panel_pictures(panel))):
         text = "" if iou is None else f"IoU {100 * iou:.0f} %"
         cells[kind] = (panel.class_name if kind == "support" else text, picture)
     return cells

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from matplotlib.figure import Figure
 
@@ -18,6 +18,8 @@ from fewseg.report.figures import pictures_figure
 from fewseg.storage.opening import open_target
 
 SIMPLE, COMPLEX = "simple", "complex"
+PICTURES = 3
+"""Episodes of each kind of scene in the picture."""
 
 
 def scene_pictures(
@@ -27,25 +29,22 @@ def scene_pictures(
     *,
     take_away: bool,
     levels: Sequence[str],
-    count: int,
     progress: Silent,
-) -> tuple[Panel, ...]:
-    """`count` simple and `count` complex episodes, with `run`'s prediction as the panel's own and `other`'s beside it.
+) -> Iterator[Panel]:
+    """`PICTURES` simple and as many complex episodes; `run`'s prediction is the panel's own, `other`'s is beside it.
 
     Of one level they are told apart by the query: one class in it, or several. `take_away` removes the mask from
     `other` at test time.
     """
-    scenes: list[Panel] = []
     for level in levels:
         words = (f"data.level={level}",) if level else ()
         opened = open_target(run, words, device=plan.device)
         second = open_target(other, words, device=plan.device, support_mask=not take_away)
         benchmark = plan.benchmark(opened, repeats=1, progress=progress)
         caches = {"with mask": FeatureCache(opened.model), "without mask": FeatureCache(second.model)}
-        for kind, chosen in _kinds(benchmark, level, split=len(levels) == 1, count=count).items():
+        for kind, chosen in _kinds(benchmark, level, split=len(levels) == 1).items():
             for e in progress(chosen, f"drawing {kind} scenes", len(chosen)):
-                scenes.append(episode_panel(caches, benchmark, e, group=kind))
-    return tuple(scenes)
+                yield episode_panel(caches, benchmark, e, group=kind)
 
 
 def scene_figure(scenes: Sequence[Panel]) -> Figure:
@@ -58,16 +57,16 @@ def scene_figure(scenes: Sequence[Panel]) -> Figure:
     return pictures_figure(rows, gap_after=4 if len(sides) == 2 else None, titles=titles)
 
 
-def _kinds(benchmark: Benchmark, level: str, *, split: bool, count: int) -> dict[str, list[int]]:
+def _kinds(benchmark: Benchmark, level: str, *, split: bool) -> dict[str, list[int]]:
     source, (listed,) = benchmark.source, benchmark.lists
     if not split:
-        return {level: different(listed, count)}
+        return {level: different(listed, PICTURES)}
 
     def kind(spec: EpisodeSpec) -> str:
         classes = source.index.classes_in(spec.query, min_pixels=source.min_pixels)
         return COMPLEX if len(classes) > 1 else SIMPLE
 
-    return {name: different(listed, count, keep=lambda s, name=name: kind(s) == name) for name in (SIMPLE, COMPLEX)}
+    return {name: different(listed, PICTURES, keep=lambda s, name=name: kind(s) == name) for name in (SIMPLE, COMPLEX)}
 
 
 def different(listed: EpisodeList, count: int, *, keep: Callable[[EpisodeSpec], bool] = lambda _: True) -> list[int]:

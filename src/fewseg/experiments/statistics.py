@@ -5,7 +5,7 @@ From the index alone: no photo is read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -80,7 +80,7 @@ def run_statistics(plan: Plan, *, progress: Silent | None = None) -> Statistics:
         for subset in sources
         for fold in progress(folds, f"counting {subset} images", len(folds))
     ]
-    classes = class_statistics(test)
+    classes = tuple(class_statistics(test))
     warnings = mask_warnings(found)
     table = _table(sources, found, warnings, novel=config.data.novel)
     class_table = Table(
@@ -97,7 +97,7 @@ def run_statistics(plan: Plan, *, progress: Silent | None = None) -> Statistics:
     }
     save(plan.out, NAME, table, record, {"": histogram_figure(found)})
     save(plan.out, f"{NAME}-classes", class_table, record, {"": share_figure(classes)})
-    return Statistics(tuple(found), tuple(classes), warnings, table, class_table)
+    return Statistics(tuple(found), classes, warnings, table, class_table)
 
 
 def subset_statistics(source: ImageSource, fold: Fold, *, novel: str) -> SubsetStatistics:
@@ -111,16 +111,15 @@ def subset_statistics(source: ImageSource, fold: Fold, *, novel: str) -> SubsetS
     return SubsetStatistics(source.subset, fold.index, len(images), tuple(by_classes.tolist()))
 
 
-def class_statistics(source: ImageSource) -> list[ClassStatistics]:
+def class_statistics(source: ImageSource) -> Iterator[ClassStatistics]:
     """The share of the labelled pixels that each class covers in the images that hold it."""
-    counts, found = source.index.counts, []
+    counts = source.index.counts
     pixels = np.maximum(counts.sum(1), 1)
     for c, name in enumerate(source.class_names, 1):
         images = source.index.images_of(c, min_pixels=source.min_pixels)
         shares = counts[images, c] / pixels[images] if len(images) else np.zeros(1)
         quartiles = percentile_interval(shares, low=0.25, high=0.75)
-        found.append(ClassStatistics(name, len(images), float(shares.mean()), quartiles))
-    return found
+        yield ClassStatistics(name, len(images), float(shares.mean()), quartiles)
 
 
 def mask_warnings(found: Sequence[SubsetStatistics]) -> tuple[str, ...]:

@@ -44,8 +44,4 @@ NOTE = (
 
 def at(values: Folds | None, fold: int | None) -> float | None:
     """The published value of a fold (None: the mean over folds); None where the paper has none."""
-    if values is None:
-        return None
-    if fold is None:
-        return values[4]
-    return values[fold] if fold < 4 else None
+    return dict[int | None, float](zip((0, 1, 2, 3, None), values or (), strict=False)).get(fold)

@@ -6,7 +6,7 @@ model that was trained with it is measured. A data set with levels (scenes), tra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from matplotlib.figure import Figure
@@ -24,8 +24,6 @@ from fewseg.report.figures import plain_text, tidy
 
 NAME = "support-mask"
 WITH, WITHOUT = "with", "without"
-PICTURES = 3
-"""Episodes of each kind of scene in the picture."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,8 @@ def run_support_mask(
     plan.check_option("support_mask", "has no support_mask to take away")
     source = plan.source("test", progress=progress)
     folds, levels = plan.chosen_folds(source), test_levels(plan)
-    settings, paper = mask_settings(levels, at_test_only=at_test_only), published.SUPPORT_MASK.get(source.name, {})
+    settings = list(mask_settings(levels, at_test_only=at_test_only))
+    paper = published.SUPPORT_MASK.get(source.name, {})
     found = run_sweep(plan, settings, folds, only_table=only_table, progress=progress)
     lines = [line for s in settings for line in fold_lines(s.texts, folds, found[s.texts], paper=paper.get(s.key))]
     ways = {level: (found[level, WITH], found[level, WITHOUT]) for level in levels}
@@ -71,7 +70,7 @@ def run_support_mask(
     drawn, scenes = {"": drop_figure(lines, drops)}, ()
     if all(one.miou is not None for one in lines):
         runs = [str(cell_folder(plan, f"fold{folds[0]}-{s.cell}")) for s in settings[:2]]
-        scenes = scene_pictures(plan, *runs, take_away=at_test_only, levels=levels, count=PICTURES, progress=progress)
+        scenes = tuple(scene_pictures(plan, *runs, take_away=at_test_only, levels=levels, progress=progress))
         drawn["scenes"] = scene_figure(scenes)
     record = plan.record(folds) | {
         "at_test_only": at_test_only,
@@ -97,18 +96,16 @@ def test_levels(plan: Plan) -> tuple[str, ...]:
     return ("simple", "complex") if options.get("level") == "mixed" else (options.get("level", ""),)
 
 
-def mask_settings(levels: Sequence[str], *, at_test_only: bool) -> list[Setting]:
+def mask_settings(levels: Sequence[str], *, at_test_only: bool) -> Iterator[Setting]:
     """With the mask and without it, on every level."""
-    settings = []
     for level in levels:
         measure = Measure(f"report-{level}" if level else "report", (f"data.level={level}",) if level else ())
         removed = replace(measure, name=f"{measure.name}-mask-removed", support_mask=False)
-        settings.append(Setting((level, WITH), WITH, measure=measure, key=True))
+        yield Setting((level, WITH), WITH, measure=measure, key=True)
         if at_test_only:  # the paper trains without the mask: it has no values of this
-            settings.append(Setting((level, WITHOUT), WITH, measure=removed))
+            yield Setting((level, WITHOUT), WITH, measure=removed)
         else:
-            settings.append(Setting((level, WITHOUT), WITHOUT, ("model.support_mask=false",), measure, key=False))
-    return settings
+            yield Setting((level, WITHOUT), WITHOUT, ("model.support_mask=false",), measure, key=False)
 
 
 def drop_figure(lines: Sequence[Line], drops: Sequence[Line]) -> Figure:
@@ -120,8 +117,7 @@ def drop_figure(lines: Sequence[Line], drops: Sequence[Line]) -> Figure:
     for one in lines:
         level, name = one.setting
         x, (shift, color, marker) = groups.index((level, one.fold)), styles[name]
-        label = f"{name} support mask" if x == 0 else ""
-        point(left, x + shift, one, color=color, marker=marker, label=label)
+        point(left, x + shift, one, color=color, marker=marker, label=f"{name} support mask" if x == 0 else "")
     for x, one in enumerate(drops):
         point(right, x, one, color="#000000", marker="D")
     labels = [f"{plain_text(level)}\n{'mean' if fold is None else f'fold {fold}'}".strip() for level, fold in groups]

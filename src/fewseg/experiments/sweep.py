@@ -84,11 +84,10 @@ def run_sweep(
     `only_table` reads what is there; a measurement that is missing is None. A failure or Ctrl-C stops the sweep and
     keeps what is finished; the same call goes on.
     """
-    by_cell = gathered((s.cell, s) for s in settings)
     cells = {
         (name, fold): Cell(f"fold{fold}-{name}", fold, same[0].words, tuple(s.measure for s in same))
         for fold in folds
-        for name, same in by_cell.items()
+        for name, same in gathered((s.cell, s) for s in settings).items()
     }
     for cell in cells.values():  # a mistake shows before anything is trained
         repeat_seeds(get_protocol(plan.protocol, dataset=cell_config(plan, cell).data.name), plan.repeats)

@@ -23,7 +23,7 @@ from fewseg.data.source import ImageSource
 from fewseg.data.transforms import AugmentConfig
 from fewseg.files import replacing
 from fewseg.models.base import Features, FewShotSegmenter
-from fewseg.models.hub_model import model_options
+from fewseg.models.hub_model import cpu_state, model_options
 
 FORMAT = 2
 """To be raised when extraction or a view changes without a new version."""
@@ -41,13 +41,14 @@ class FeatureStore:
         *,
         classes: tuple[int, ...] = (),
     ) -> None:
-        options = model_options(model)
         depends = {
             "format": FORMAT,
             "fewseg": version("fewseg"),
             "method": model.name,
             # what the number of base classes and shots changes besides is in the frozen tensors, which are hashed
-            "options": {key: value for key, value in options.items() if key not in ("base_classes", "shots")},
+            "options": {
+                key: value for key, value in model_options(model).items() if key not in ("base_classes", "shots")
+            },
             "device": model.device.type,
             "frozen": _frozen_hash(model),
             "image_size": model.image_size,
@@ -96,9 +97,5 @@ def _unpacked(name: str, tensor: Tensor) -> tuple[str, Tensor]:
 def _frozen_hash(model: FewShotSegmenter) -> str:
     """Of all tensors that training does not change."""
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name not in trained:
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    frozen = {name: tensor for name, tensor in cpu_state(model).items() if name not in trained}
+    return hashlib.sha256(safetensors.torch.save(frozen)).hexdigest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,12 @@ def report_page(
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, reuse=True, progress=progress)
     shown = list(opened.items())[: 1 + MAX_MARKS]
     caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
-    runs = {entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}
     drawn["episodes-file"] = episodes_file
     options = [f"--{name}={value}" for name, value in drawn.items() if value is not None]
     command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options])
     return replace(
         comparison_page(entries),
-        curves=run_curves(runs),
+        curves=run_curves({entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}),
         panels=episode_panels(caches, benchmark, entries[0].results.tables[0], each=panels),
         commands=(("this page", command),),
     )
@@ -70,8 +70,8 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
     return ReportPage(
         title or f"{entries[0].name} on {main.source}",
         subtitle=f"{len(novel)} novel classes, fold {main.fold['index']}, {main.shots}-shot, {episodes}.",
-        rows=comparison_rows(entries),
-        per_class=class_scores(main, {e.name: e.results for e in entries[1 : 1 + MAX_MARKS]}),
+        rows=tuple(comparison_rows(entries)),
+        per_class=tuple(class_scores(main, {e.name: e.results for e in entries[1 : 1 + MAX_MARKS]})),
         confusions=confusions(entries),
         facts=facts(main),
         sections=(*class_section(entries), model_section(entries), protocol_section(main)),
@@ -79,9 +79,8 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
     )
 
 
-def comparison_rows(entries: Sequence[Entry]) -> tuple[Row, ...]:
+def comparison_rows(entries: Sequence[Entry]) -> Iterator[Row]:
     """The lines of the comparison; p, parameters, time and memory as further columns where they are known."""
-    rows = []
     for i, e in enumerate(entries):
         r = e.results
         columns = {} if len(entries) == 1 else {"p": "itself" if e.p_value is None else p_text(e.p_value)}
@@ -93,21 +92,18 @@ def comparison_rows(entries: Sequence[Entry]) -> tuple[Row, ...]:
             columns["peak memory"] = "" if e.peak_bytes is None else f"{e.peak_bytes / 1e6:.0f} MB"
         interval = max(0.0, r.interval[0]), min(1.0, r.interval[1])  # Student's t over few repeats can leave [0, 1]
         published = None if e.published is None else e.published / 100
-        rows.append(Row(e.name, r.miou, interval, r.fb_iou, highlight=i == 0, published=published, columns=columns))
-    return tuple(rows)
+        yield Row(e.name, r.miou, interval, r.fb_iou, highlight=i == 0, published=published, columns=columns)
 
 
-def class_scores(results: Results, others: Mapping[str, Results]) -> tuple[ClassScores, ...]:
+def class_scores(results: Results, others: Mapping[str, Results]) -> Iterator[ClassScores]:
     """IoU of every novel class with its bootstrap interval, marked with what `others` reach."""
     table = np.concatenate(results.tables)
-    scores = []
     for class_id, name in zip(results.fold["novel"], results.fold["novel_names"], strict=True):
         rows = table[table[:, 0] == class_id]
         interval = bootstrap_interval(table, [class_id]) if len(rows) else None
         marks = {other: r.class_iou[name] for other, r in others.items()}
         iou = class_iou(table, [class_id])[class_id]
-        scores.append(ClassScores(name, iou, interval=interval, episodes=len(rows), marks=marks))
-    return tuple(scores)
+        yield ClassScores(name, iou, interval=interval, episodes=len(rows), marks=marks)
 
 
 def class_section(entries: Sequence[Entry]) -> tuple[Section, ...]:
@@ -147,10 +143,9 @@ def mean_confusion(name: str, rows: Sequence[Confusion], *, group: str = "") -> 
     known = [row for row in rows if not np.isnan(row.itself)]
     if not known:
         return Confusion(name, float("nan"), float("nan"), {}, group=group)
-    others: dict[str, float] = {}
+    others: Counter[str] = Counter()
     for row in known:
-        for other, share in row.others.items():
-            others[other] = others.get(other, 0.0) + share / len(known)
+        others.update({other: share / len(known) for other, share in row.others.items()})
     itself, background = (float(np.mean([getattr(row, part) for row in known])) for part in ("itself", "background"))
     return Confusion(name, itself, background, others, group=group)
 

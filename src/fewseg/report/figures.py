@@ -228,8 +228,7 @@ def pictures_figure(
 
     After column `gap_after` there is a gap.
     """
-    columns = max(map(len, rows))
-    widths = [1.0] * columns
+    widths = [1.0] * max(map(len, rows))
     if gap_after is not None:
         widths.insert(gap_after, 0.12)
     cells = [[(textwrap.fill(plain_text(text), 24), _no_higher_than_wide(p)) for text, p in row] for row in rows]

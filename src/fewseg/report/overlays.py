@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib
@@ -99,26 +100,24 @@ def prediction_array(panel: Panel, prediction: NDArray[Any], size: tuple[int, in
     return error_array(image, resize_mask(panel.truth, size), predicted)
 
 
-def panel_pictures(panel: Panel, *, side: int = 320) -> list[tuple[str, str, float | None, Rgb]]:
+def panel_pictures(panel: Panel, *, side: int = 320) -> Iterator[tuple[str, str, float | None, Rgb]]:
     """What a panel shows of an episode, as (kind, caption, IoU of a prediction, picture).
 
     The kinds are support, query, truth, prediction, other.
     """
-    pictures: list[tuple[str, str, float | None, Rgb]] = []
     for k, (image, mask) in enumerate(zip(panel.support_images, panel.support_masks, strict=True), start=1):
         size = fit(image.shape[:2], side)
         caption = "support" if len(panel.support_images) == 1 else f"support {k}"
-        pictures.append(("support", caption, None, overlay_array(resize_image(image, size), resize_mask(mask, size))))
+        yield "support", caption, None, overlay_array(resize_image(image, size), resize_mask(mask, size))
     size = fit(panel.query_image.shape[:2], side)
     query = resize_image(panel.query_image, size)
-    pictures.append(("query", "query", None, query))
+    yield "query", "query", None, query
     if panel.truth is not None:
-        pictures.append(("truth", "truth", None, overlay_array(query, resize_mask(panel.truth, size))))
+        yield "truth", "truth", None, overlay_array(query, resize_mask(panel.truth, size))
     predictions = [("prediction", OtherPrediction(panel.method, panel.prediction, panel.iou))]
     predictions += [("other", other) for other in panel.others]
     for kind, one in predictions:
-        pictures.append((kind, one.name, one.iou, prediction_array(panel, one.prediction, size)))
-    return pictures
+        yield kind, one.name, one.iou, prediction_array(panel, one.prediction, size)
 
 
 def panel_maps(panel: Panel, *, side: int = 320) -> list[tuple[str, NDArray[Any], Rgb]]:

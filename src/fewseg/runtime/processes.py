@@ -84,14 +84,13 @@ def create_fabric(
     several = devices * nodes > 1
     if several:  # its greetings come from every process
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    strategy: Any = DDPStrategy(timeout=timedelta(seconds=max(timeout, _START))) if several else "auto"
     try:
         return Fabric(
             accelerator=accelerator,
             devices=devices,
             num_nodes=nodes,
             precision=precision,  # type: ignore[arg-type]
-            strategy=strategy,
+            strategy=DDPStrategy(timeout=timedelta(seconds=max(timeout, _START))) if several else "auto",
         )
     except Exception as error:  # Fabric raises its own MisconfigurationException besides ValueError and RuntimeError
         reason = " ".join(str(error).split())
@@ -203,15 +202,13 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
-        total = part.clone()
+        total = part.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous().clone()
-        distributed.all_reduce(total)
-        return total
+        return _sum(*gradients)
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):

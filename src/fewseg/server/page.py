@@ -179,7 +179,7 @@ def _find(
 
 
 def _shown(session: Session | None, threshold: float, min_area: float) -> list[Any]:
-    return session.shown(threshold=threshold, min_area=int(min_area)) if session else []
+    return list(session.shown(threshold=threshold, min_area=int(min_area))) if session else []
 
 
 def _zip(session: Session | None, threshold: float, min_area: float) -> Any:

@@ -145,9 +145,8 @@ class Session:
                 correlations.append((path, f"{name}: {label}, map {stage} of {len(result.correlations)}"))
         return Answer(name, kept, probabilities, correlations)
 
-    def shown(self, *, threshold: float, min_area: int) -> list[tuple[Image.Image, str]]:
+    def shown(self, *, threshold: float, min_area: int) -> Iterator[tuple[Image.Image, str]]:
         """Every photo with its masks drawn on it, small, and what covers how much of it."""
-        pictures = []
         for answer in self.answers:
             photo = images.read_image(answer.photo)
             step = max(1, -(-max(photo.size) // SHOWN))
@@ -155,8 +154,7 @@ class Session:
             small = photo.resize((labels.shape[1], labels.shape[0]), Image.Resampling.BILINEAR)
             shares = [(name, 100 * (labels == i).mean()) for i, name in enumerate(self.names, start=1)]
             told = ", ".join(f"{name} {share:.1f} %" for name, share in shares if share) or "nothing found"
-            pictures.append((formats.overlay(small, labels, several=len(self.names) > 1), f"{answer.name}: {told}"))
-        return pictures
+            yield formats.overlay(small, labels, several=len(self.names) > 1), f"{answer.name}: {told}"
 
     def zip_masks(self, *, threshold: float, min_area: int) -> Path | None:
         """A zip of masks of full size: 0/255 for one class, else label maps, and `classes.txt`; None without any."""

@@ -51,8 +51,7 @@ def open_target(
         raise UsageError(
             f"{config.model.name} must be trained first (fewseg train {target} ...); then give its run directory"
         )
-    model = configured_model(config)
-    return Opened(model.eval().to(pick_device(device)), config, None, None, {})
+    return Opened(configured_model(config).eval().to(pick_device(device)), config, None, None, {})
 
 
 def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict[str, Any]) -> Opened:
@@ -68,9 +67,7 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
     if not run.exists and not any(word.startswith("data.shots=") for word in words):
         config.data.shots = model.shots
     trained = record["info"].get("fold")
-    fold = None
-    if trained is not None:
-        fold = Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))
+    fold = trained and Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))
     weights = {"path": str(folder), "sha256": record["sha256"]}
     trained_on = record["info"].get("data", {}).get("name")
     return Opened(model.to(pick_device(device)), config, fold, trained_on, weights)
@@ -89,7 +86,7 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
     """
     fold = source.fold(index)
     if opened.fold is None or opened.trained_on not in (None, source.name):  # class ids are the data set's own
-        _check_base_classes(opened.model, source, fold)
+        check_base_classes(opened.model, source, fold)
         return fold
     seen = set(opened.fold.base) & set(fold.novel)
     if seen and not opened.fold.novel:
@@ -106,11 +103,11 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
     return opened.fold if opened.fold.novel == fold.novel else fold
 
 
-def _check_base_classes(model: FewShotSegmenter, source: ImageSource, fold: Fold) -> None:
-    """Raise UsageError for a converted model whose base learner knows another number of classes than the fold has."""
+def check_base_classes(model: FewShotSegmenter, source: ImageSource, fold: Fold) -> None:
+    """Raise UsageError for a model whose base learner knows another number of classes than the fold has."""
     head: Any = getattr(model, "base", None)
     if head is not None and head.classifier.out_channels - 1 != len(fold.base):
         raise UsageError(
             f"the model's base learner knows {head.classifier.out_channels - 1} classes, but fold {fold.index} of "
-            f"{source.name} has {len(fold.base)} base classes; evaluate it on the data set that it was trained on"
+            f"{source.name} has {len(fold.base)} base classes; evaluate it on the data set and fold of its training"
         )

@@ -7,8 +7,9 @@ what a file was trained as.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,9 @@ class Recognised:
         return ", ".join(part for part in known if part)
 
 
-def recognise_method(names: Iterable[str]) -> str | None:
+def recognise_method(names: Collection[str]) -> str | None:
     """The method whose released names these are, None if they are no method's."""
-    found = list(names)
-    return next((method for method, mark in _MARKS.items() if any(name.startswith(mark) for name in found)), None)
+    return next((method for method, mark in _MARKS.items() if any(name.startswith(mark) for name in names)), None)
 
 
 def recognise(state: Mapping[str, Tensor]) -> Recognised:
@@ -156,14 +156,11 @@ def _backbone(state: Mapping[str, Tensor]) -> str | None:
 
 def rename_released(method: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A released file's state dict under our names. Every rule is applied once, in order."""
-    renamed = {}
-    for released, tensor in state.items():
-        name = released
-        for pattern, replacement in RELEASED[method]:
-            name = re.sub(pattern, replacement, name)
-        if name:
-            renamed[name] = tensor
-    return renamed
+
+    def ours(released: str) -> str:
+        return reduce(lambda name, rule: re.sub(*rule, name), RELEASED[method], released)
+
+    return {name: tensor for released, tensor in state.items() if (name := ours(released))}
 
 
 def load_released(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Log:
                     self._board.add_scalar(name, value, line["batches"])
 
 
-def _lines(file: Path) -> list[tuple[str, int]]:
+def _lines(file: Path) -> Iterator[tuple[str, int]]:
     """The lines of a metrics file and the batches that each tells of; a half-written last line is left out.
 
     Raises DataError for any other line that is no line of a log: dropping it would lose what it said in silence.
@@ -98,16 +99,14 @@ def _lines(file: Path) -> list[tuple[str, int]]:
         texts = file.read_text().splitlines() if file.is_file() else []
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is damaged ({error}); move it away to go on without the lines before") from error
-    lines = []
     for number, text in enumerate(texts, 1):
         try:
-            lines.append((text, int(json.loads(text)["batches"])))
+            yield text, int(json.loads(text)["batches"])
         except (ValueError, KeyError, TypeError) as error:
             if number < len(texts):
                 raise DataError(
                     f"{file}, line {number} is damaged; mend or remove it, or move the file away, to go on"
                 ) from error
-    return lines
 
 
 def _tensorboard(run: Path, batches: int) -> Any:

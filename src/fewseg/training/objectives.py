@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from fewseg.episode import Episode, Prediction
 from fewseg.metrics.iou import base_confusion, episode_counts, foreground_wins, winners
@@ -71,8 +70,6 @@ def _of_all_processes(prediction: Prediction, batch: Episode) -> tuple[Predictio
     """The prediction and the labels of the whole batch; the images, which no loss looks at, stay this process's."""
     if rank_and_world()[1] == 1:
         return prediction, batch
-    parts = (prediction.logits, dict(prediction.aux), prediction.correlations, prediction.extra)
-    joined = Prediction(*tree_map_only(Tensor, whole_batch, parts))
     labels = ("class_id", "base_index", "query_mask", "query_base_mask")
     given = {name: whole_batch(value) for name, value in batch.as_dict().items() if name in labels}
-    return joined, replace(batch, **given)
+    return prediction.map(whole_batch), replace(batch, **given)
