@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -299,8 +300,8 @@ def demo(
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     keep_freed_memory()
-    warnings.simplefilter("default", DataWarning)
-    warnings.showwarning = _note
+    warnings.simplefilter("always", DataWarning)  # "once" forgets whenever any library changes a filter
+    warnings.showwarning = _notes()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -314,14 +315,18 @@ def main() -> None:
         _fail(f"{type(error).__name__}: {error} (this is a fault of fewseg; --debug shows where)", 1, debug=debug)
 
 
-def _note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """A warning as a line of its own; other libraries' ones keep Python's form, which names the place."""
-    text = (
-        f"note: {message}"
-        if issubclass(category, DataWarning)
-        else warnings.formatwarning(message, category, *where[:2])
-    )
-    Console(stderr=True).print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+def _notes() -> Callable[..., None]:
+    """What shows a warning as a note, equal ones once; other libraries' ones in Python's form, which names the place."""
+    told = set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        ours = issubclass(category, DataWarning)
+        text = f"note: {message}" if ours else warnings.formatwarning(message, category, *where[:2])
+        if text not in told:
+            told.add(text)
+            Console(stderr=True).print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    return show
 
 
 def _fail(message: str, code: int, *, debug: bool) -> None:

@@ -1,0 +1,111 @@
+"""`fewseg segment` says how it understood what it was given, asks where it cannot know, and shows it with --check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from fewseg.data.images import write_labels
+from helpers import Fewseg
+
+MODEL = ("--model", "dense")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A photo with a red and a green square, and its label map with 1 and 2 there."""
+    labels = np.zeros((60, 80), np.uint8)
+    labels[10:30, 10:40], labels[30:50, 45:70] = 1, 2
+    colours = np.array([(90, 90, 90), (220, 30, 30), (30, 200, 30)], np.uint8)
+    Image.fromarray(colours[labels]).save(tmp_path / "photo.png")
+    write_labels(labels, tmp_path / "labels.png")
+    write_labels((labels == 1).astype(np.uint8), tmp_path / "one.png")
+    return tmp_path
+
+
+def test_a_label_map_is_asked_about_and_a_label_chooses(place: Path, fewseg: Fewseg) -> None:
+    words = ("segment", *MODEL, "--support", place / "photo.png", "--mask", place / "labels.png")
+    asked = fewseg(*words, "--out", place / "out", place / "photo.png")
+    assert asked.code == 2
+    assert "labels.png holds the values 0, 1 and 2" in asked.err
+    assert "--label VALUE" in asked.err
+    assert not (place / "out").exists()
+    chosen = fewseg(*words, "--label", 2, "--out", place / "out", place / "photo.png")
+    assert chosen.code == 0, chosen.err
+    assert "labels.png: 0, 1 and 2: 2 is the object; 10.4 % marked" in chosen.out
+    found = np.asarray(Image.open(place / "out" / "photo.png")) > 0
+    truth = np.asarray(Image.open(place / "labels.png")) == 2
+    assert (found & truth).sum() / (found | truth).sum() > 0.6
+
+
+def test_classes_of_one_label_map_have_labels_of_their_own(place: Path, fewseg: Fewseg) -> None:
+    words = [word for name, label in (("red", 1), ("green", 2)) for word in ("--class", name, *_support(place, label))]
+    result = fewseg("segment", *MODEL, *words, "--out", place / "out", place / "photo.png")
+    assert result.code == 0, result.err
+    assert "support of red" in result.out
+    assert "1 is the object; 12.5 % marked" in result.out
+    assert "2 is the object; 10.4 % marked" in result.out
+
+
+def _support(place: Path, label: int) -> list[object]:
+    return ["--support", place / "photo.png", "--mask", place / "labels.png", "--label", label]
+
+
+def test_check_draws_what_is_marked_and_ends(place: Path, fewseg: Fewseg) -> None:
+    words = ["--class", "red", "--support", place / "photo.png", "--box", "10,10,40,30"]
+    words += ["--class", "green", *_support(place, 2)]
+    result = fewseg("segment", "--check", *words, "--out", place / "out", place / "photo.png")
+    assert result.code == 0, result.err
+    assert "grown from 1 boxes; " in result.out
+    assert "2 is the object; 10.4 % marked" in result.out
+    assert sorted(path.name for path in (place / "out").iterdir()) == ["green_photo.jpg", "red_photo.jpg"]
+    drawn = np.asarray(Image.open(place / "out" / "green_photo.jpg")).astype(int)
+    plain = np.asarray(Image.open(place / "photo.png")).astype(int)
+    changed = np.abs(drawn - plain).max(2) > 50
+    assert changed[35:45, 50:65].all()
+    assert changed[:25].mean() < 0.05
+
+
+def test_a_mask_of_everything_is_told(place: Path, fewseg: Fewseg) -> None:
+    Image.new("L", (80, 60), 255).save(place / "all.png")
+    result = fewseg(
+        "segment", *MODEL, *("--support", place / "photo.png", "--mask", place / "all.png"), "--out", place / "o", place
+    )
+    assert "note: " in result.err
+    assert "marks all of its picture (255: 255 is the object)" in result.err
+
+
+def test_one_range_serves_supports_and_queries(place: Path, fewseg: Fewseg) -> None:
+    grey = np.asarray(Image.open(place / "photo.png").convert("L"))
+    for name, factor in (("a.tif", 16), ("b.tif", 8)):
+        tifffile.imwrite(place / name, grey.astype(np.uint16) * factor)
+    words = ("segment", *MODEL, "--support", place / "a.tif", "--mask", place / "one.png", "--out", place / "out")
+    told = fewseg(*words, place / "b.tif")
+    assert told.code == 0, told.err
+    assert told.err.count("note: pictures deeper than 8 bit: each is stretched from its own") == 1
+    given = fewseg(*words, "--range", "0,4080", place / "b.tif")
+    assert given.code == 0, given.err
+    assert "note" not in given.err
+    shown = np.asarray(Image.open(place / "out" / "b_overlay.jpg")).max()
+    assert shown < 255
+    for wrong in ("5", "9,1", "a,b"):
+        assert fewseg(*words, "--range", wrong, place / "b.tif").code == 2
+    assert fewseg(*words, "--bands", "1,2,0", place / "b.tif").code == 2
+
+
+def test_files_that_are_no_pictures_are_counted_and_broken_ones_listed(place: Path, fewseg: Fewseg) -> None:
+    photos = place / "photos"
+    photos.mkdir()
+    Image.open(place / "photo.png").convert("RGB").save(photos / "download.jfif", format="JPEG")
+    (photos / "IMG_2.HEIC").write_text("no picture")
+    (photos / "notes.txt").write_text("no picture")
+    words = ("segment", *MODEL, "--support", place / "photo.png", "--mask", place / "one.png", "--out", place / "out")
+    result = fewseg(*words, photos)
+    assert result.code == 1
+    assert (place / "out" / "download.png").is_file()
+    assert "IMG_2.HEIC is not a picture that can be read" in result.err
+    assert "notes.txt" in result.err
