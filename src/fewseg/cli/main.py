@@ -316,7 +316,7 @@ def main() -> None:
 
 
 def _notes() -> Callable[..., None]:
-    """What shows a warning as a note, equal ones once; other libraries' ones in Python's form, which names the place."""
+    """What shows a warning as a note, equal ones once; other libraries' in Python's form, which names the place."""
     told = set[str]()
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

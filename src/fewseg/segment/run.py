@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from fewseg.data import images
+from fewseg.data.decoding import PictureRule
 from fewseg.errors import DataError, UsageError
 from fewseg.predictor import FewShotPredictor, label_map
 from fewseg.progress import Silent
@@ -74,7 +75,7 @@ def segment_folder(
     if class_file:
         files.write_classes(class_file, classes)
     with files.coco_file(annotation_file, classes) if annotation_file else nullcontext() as annotate:
-        for piece, read in _pieces(jobs, failed, every=every, progress=progress or Silent()):
+        for piece, read in _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent()):
             outputs = named(piece.stem)
             if resume and all(path.is_file() for path in outputs.values()):
                 skipped += 1
@@ -100,7 +101,7 @@ def segment_folder(
 
 
 def _pieces(
-    jobs: list[Job], failed: list[tuple[Path, str]], *, every: int, progress: Silent
+    jobs: list[Job], failed: list[tuple[Path, str]], *, rule: PictureRule, every: int, progress: Silent
 ) -> Iterator[tuple[Job, Callable[[], Image.Image]]]:
     """Pictures and frames in turn, each with what reads it when it is needed.
 
@@ -108,7 +109,7 @@ def _pieces(
     """
     for job in progress(jobs, "segmenting", len(jobs)):
         if not job.is_video:
-            yield job, partial(images.read_image, job.query)
+            yield job, partial(images.read_image, job.query, rule)
             continue
         try:
             for number, frame in frames(job.query, every=every):
