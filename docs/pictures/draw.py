@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fewseg.data.images import read_mask
 from fewseg.evaluation.benchmark import Benchmark
-from fewseg.evaluation.results import Results
+from fewseg.evaluation.results import Results, results_name
 from fewseg.features.cache import FeatureCache
 from fewseg.report.chosen_episodes import middle_panels
 from fewseg.report.overlays import overlay_array, panel_pictures, resize_image, resize_mask
@@ -46,7 +46,7 @@ def episodes(demo: Path) -> Image.Image:
     """Support, query, truth and lite's prediction of three episodes."""
     opened = open_target(str(demo / "lite"), ("data.level=complex",), device="cpu")
     benchmark = Benchmark.of(opened, file=demo / "episodes.csv")
-    table = Results.load(demo / "lite" / "results.json").tables[0]
+    table = Results.load(demo / "lite" / results_name(benchmark)).tables[0]
     rows = []
     for panel in middle_panels({"lite": FeatureCache(opened.model)}, benchmark, table):
         support, query, truth, found = panel_pictures(panel, side=SIDE)

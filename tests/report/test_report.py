@@ -45,25 +45,33 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def saved(run: Path) -> Path:
+    """Its file: protocol, fold, shots, repeats and episodes, and the hash of the first episodes name it."""
+    (file,) = run.glob("results-*.json")
+    assert re.fullmatch(r"results-fewseg-fold0-1shot-2x8-[0-9a-f]{8}\.json", file.name)
+    return file
+
+
+@pytest.fixture(scope="module")
 def entries(run: Path) -> list[Entry]:
     return compared([str(run), "dense"], WORDS, episodes=8, repeats=2, workers=0)
 
 
-def test_a_saved_evaluation_is_read_back_with_its_rows(run: Path, entries: list[Entry]) -> None:
-    saved, measured = Results.load(run / "results.json"), entries[0].results
+def test_a_saved_evaluation_is_read_back_with_its_rows(saved: Path, entries: list[Entry]) -> None:
+    kept, measured = Results.load(saved), entries[0].results
     for name in ("tables", "foreground_on"):
-        for a, b in zip(getattr(saved, name), getattr(measured, name), strict=True):
+        for a, b in zip(getattr(kept, name), getattr(measured, name), strict=True):
             np.testing.assert_array_equal(a, b)
-    assert saved.miou == measured.miou
-    assert saved.repeats == measured.repeats
-    for table, pixels in zip(saved.tables, saved.foreground_on, strict=True):
+    assert kept.miou == measured.miou
+    assert kept.repeats == measured.repeats
+    for table, pixels in zip(kept.tables, kept.foreground_on, strict=True):
         hits = pixels[np.arange(len(table)), table[:, 0]]
         np.testing.assert_array_equal(hits, table[:, 1])  # scored at the query's own size: the same pixels
 
 
-def test_an_evaluation_whose_rows_were_changed_or_lost_is_refused(run: Path, tmp_path: Path) -> None:
-    for name in ("results.json", "results.csv"):
-        (tmp_path / name).write_bytes((run / name).read_bytes())
+def test_an_evaluation_whose_rows_were_changed_or_lost_is_refused(saved: Path, tmp_path: Path) -> None:
+    for ending in (".json", ".csv"):
+        (tmp_path / f"results{ending}").write_bytes(saved.with_suffix(ending).read_bytes())
     rows = (tmp_path / "results.csv").read_text()
     (tmp_path / "results.csv").write_text(rows.replace("0,0,", "0,1,", 1))
     with pytest.raises(DataError, match="evaluate again"):
@@ -72,17 +80,19 @@ def test_an_evaluation_whose_rows_were_changed_or_lost_is_refused(run: Path, tmp
     with pytest.raises(DataError, match="evaluate again"):
         Results.load(tmp_path / "results.json")
     with pytest.raises(UsageError, match=r"\.json"):
-        Results.load(run / "results.json").save(tmp_path / "results.csv")
+        Results.load(saved).save(tmp_path / "results.csv")
 
 
 @pytest.mark.slow
-def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_fits_is_taken_from_a_saved_evaluation(
+    run: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
     monkeypatch.setattr(compare_module, "evaluate", refuse)
     taken = compared([str(run)], DATA, episodes=8, repeats=2, reuse=True)
-    assert taken[0].results.miou == Results.load(run / "results.json").miou
+    assert taken[0].results.miou == Results.load(saved).miou
     for changed in ({"episodes": 9}, {"repeats": 1}, {"shots": 2}, {"reuse": False}, {"protocol": "bam"}):
         with pytest.raises(AssertionError, match="measured again"):
             compared([str(run)], DATA, **({"episodes": 8, "repeats": 2, "reuse": True} | changed))
@@ -90,22 +100,24 @@ def test_only_what_fits_is_taken_from_a_saved_evaluation(run: Path, monkeypatch:
         compared([str(run)], [*DATA, "data.size=80"], episodes=8, repeats=2, reuse=True)
 
 
-def test_an_evaluation_of_0_1_is_taken_too(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_evaluation_of_0_1_is_taken_too(
+    run: Path, saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     shutil.copytree(run, tmp_path / "run")
     for ending in ("json", "csv"):
-        (tmp_path / "run" / f"results.{ending}").rename(tmp_path / "run" / f"report.{ending}")
+        (tmp_path / "run" / saved.name).with_suffix(f".{ending}").rename(tmp_path / "run" / f"report.{ending}")
     record = json.loads((tmp_path / "run" / "report.json").read_text())
     record["rows"]["file"] = "report.csv"
     (tmp_path / "run" / "report.json").write_text(json.dumps(record))
     monkeypatch.delattr(compare_module, "evaluate")
     (taken,) = compared([str(tmp_path / "run")], DATA, episodes=8, repeats=2, reuse=True)
-    assert taken.results.miou == Results.load(run / "results.json").miou
+    assert taken.results.miou == Results.load(saved).miou
     assert fewseg.Report is Results
 
 
-def test_a_report_holds_every_part_and_true_numbers(run: Path) -> None:
+def test_a_report_holds_every_part_and_true_numbers(run: Path, saved: Path) -> None:
     page = report_page([str(run), "dense"], WORDS, episodes=8, repeats=2, panels=1, workers=0)
-    report = Results.load(run / "results.json")
+    report = Results.load(saved)
     assert page.rows[0].miou == report.miou
     assert [row.columns["p"] == "itself" for row in page.rows] == [True, False]
     assert {c.group for c in page.confusions} == {"Mean over classes", "prototype, by class"}

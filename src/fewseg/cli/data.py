@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from fewseg.cli.outputs import check_made_here, check_outputs, check_outside
 from fewseg.cli.printing import printable
 from fewseg.errors import DataError
 from fewseg.progress import Bars
@@ -93,6 +94,7 @@ def show(
     from fewseg.data.images import write_image
     from fewseg.data.inspect.sheet import contact_sheet
 
+    check_outside(out, [*(words or []), f"root={root}"])
     write_image(contact_sheet(_source(_config(name, words, root=root), subset), count=count, seed=seed), out)
     typer.echo(f"contact sheet: {out}")
 
@@ -112,6 +114,8 @@ def episodes(
     """Draw a list of test episodes and save it as a CSV that a person can read."""
     from fewseg.evaluation.benchmark import Benchmark
 
+    check_outputs([out], *(words or []))
+    check_made_here([out], "# source: ")
     config = _config(name, words, root=root, fold=fold, shots=shots)
     source = _source(config, "test")
     benchmark = Benchmark.draw(

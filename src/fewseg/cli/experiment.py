@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from fewseg import experiments
+from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import console, printable
 from fewseg.errors import UsageError
 from fewseg.progress import Bars
@@ -77,6 +78,7 @@ def _command(*names: str, **other: tuple[Any, Any]) -> Callable[[Callable[..., A
         @wraps(experiment)
         def command(**values: Any) -> None:
             plan = _plan(**{name: values.pop(name) for name in asked})
+            check_results(plan.out, experiment.__name__.replace("_", "-"))
             for table in experiment(plan, **values):
                 _show(table, plan.out)
 
@@ -176,6 +178,14 @@ def correlation(
     Of one trained run or of two (`--run DISTILLED --run OTHER`); without `--run` both are trained on the first fold.
     """
     return [experiments.run_correlation(plan, runs=run or [], rows=rows, progress=Bars()).table]
+
+
+def check_results(out: Path, name: str) -> None:
+    """UsageError where files of the experiment's names are there that no experiment wrote, such as an episode list."""
+    for one in (name, f"{name}-at-test", f"{name}-classes"):
+        check_made_here([out / f"{one}.json"], '{\n  "experiment": ')
+        if (out / f"{one}.csv").exists() and not (out / f"{one}.json").exists():
+            raise UsageError(f"{out / one}.csv is there already and is no experiment's; give another --out")
 
 
 def _numbers(text: str, kind: Callable[[str], Number], *, option: str) -> tuple[Number, ...]:

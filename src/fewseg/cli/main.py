@@ -19,6 +19,7 @@ from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
 from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Target, Targets, Workers
+from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import console, print_generalised, print_results, printable
 from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
@@ -138,7 +139,7 @@ def evaluate(
     device: Device = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write them as JSON [RUN/results.json; results-flip.json, generalised.json]."),
+        typer.Option(help="Where to write them as JSON [RUN/results-PROTOCOL-foldF-Kshot-....json]."),
     ] = None,
 ) -> None:
     """Measure a model on a fold's novel classes: mIoU, FB-IoU, per class, meta and base learner alone, with intervals.
@@ -152,6 +153,7 @@ def evaluate(
     from fewseg.evaluation.benchmark import Benchmark
     from fewseg.evaluation.evaluate import evaluate as run_evaluation
     from fewseg.evaluation.generalised import evaluate_generalised
+    from fewseg.evaluation.results import check_place, results_name
     from fewseg.models.mirrored import Mirrored
     from fewseg.runtime.processes import join_launched
     from fewseg.storage.opening import open_target
@@ -162,6 +164,9 @@ def evaluate(
         raise UsageError(f"--tau and --merge belong to the generalised protocols, not to {protocol}")
     if flip and generalised:
         raise UsageError(f"--flip is not made for protocol {protocol}; leave it out")
+    if out is not None:
+        check_outputs([out, out.with_suffix(".csv")], target, *(words or []), episodes_file)
+        check_place(out, rows=not generalised)
     rank, device = join_launched(device)
     progress = Silent() if rank else Bars()
     opened = open_target(target, words or [], device=device, support_mask=support_mask)
@@ -189,7 +194,13 @@ def evaluate(
     if rank:  # one of several processes prints and writes
         return
     (print_generalised if generalised else print_results)(results)
-    name = "generalised.json" if generalised else "results-flip.json" if flip else "results.json"
+    variants = {
+        "flip": flip,
+        "no-support-mask": not support_mask,
+        f"tau{tau}": tau is not None,
+        str(merge): bool(merge),
+    }
+    name = results_name(benchmark, *(how for how, holds in variants.items() if holds))
     if out or Path(target).is_dir():
         typer.echo(f"results: {results.save(out or Path(target) / name)}")
 
@@ -223,6 +234,7 @@ def compare_models(
     from fewseg.evaluation.compare import compare, describe, open_benchmark, table
 
     check_endings(out or [], (".csv", ".tex", ".html"))
+    check_outputs(out or [], *targets, *(released or []), episodes_file)
     opened, benchmark = open_benchmark(
         *split_words(targets),
         released=released or [],
@@ -258,6 +270,7 @@ def convert(
     from fewseg.storage.released import load_released
     from fewseg.storage.saved import save_model
 
+    check_outputs((outdir / name for name in ("model.safetensors", "config.json", "fewseg.json")), file)
     model = load_released(method, file, backbone=backbone, base_classes=base_classes, shots=shots)
     save_model(model, outdir, {"released": file.name})
     arguments = getattr(model, "_hub_mixin_config", {})

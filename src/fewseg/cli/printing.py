@@ -28,11 +28,15 @@ def print_results(results: Any) -> None:
     """The numbers as a table, with what is needed to repeat them."""
     shown, parts = Console(), (results, *results.repeats)
     shares = {"mIoU": [p.miou for p in parts], "FB-IoU": [p.fb_iou for p in parts]}
-    shares |= {f"  {name}": [p.class_iou[name] for p in parts] for name in results.class_iou}
+    shares |= {f"  {name}": [p.class_iou.get(name) for p in parts] for name in results.class_iou}
     shares["meta learner alone"] = [p.meta_miou for p in parts]
     shares["base learner, base classes"] = [p.base_miou for p in parts]
     rows = [(name, *map(_percent, values)) for name, values in shares.items() if values[0] is not None]
     shown.print(printable([("IoU, %", "mean", *_seeds(results)), *rows], title=_title(results)))
+    absent = ", ".join(results.base_without_truth)
+    for told in (results.left_out, absent and f"base classes in no query, left out of their mean: {absent}"):
+        if told:
+            shown.print(told, markup=False, highlight=False)
     interval = " to ".join(map(_percent, results.interval))
     shown.print(f"mIoU {_percent(results.miou)}, 95 % interval {interval} ({results.interval_kind})")
     _print_origin(shown, results)
@@ -47,9 +51,11 @@ def print_generalised(results: Any) -> None:
         interval = " to ".join(map(_percent, results.intervals.get(name, ())))
         rows.append((f"mIoU, {name} classes", mean, interval, *values))
     for name in results.class_iou:
-        mean, *values = (_percent(part.class_iou[name]) for part in parts)
+        mean, *values = (_percent(part.class_iou.get(name)) for part in parts)
         rows.append((f"  {name}", mean, "", *values))
     shown.print(printable(rows, title=f"{_title(results)}, tau {results.tau}, merge {results.merge}"))
+    if results.left_out:
+        shown.print(results.left_out, markup=False, highlight=False)
     if not any(r.novel_episodes for r in results.repeats):
         largest = max(r.largest for r in results.repeats)
         shown.print(f"no pixel was taken for the novel class: the largest value is {largest:.3f}; try a smaller --tau")
@@ -65,8 +71,8 @@ def _print_origin(shown: Console, results: Any) -> None:
         shown.print(told, highlight=False)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}"
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
 
 
 def _seeds(results: Any) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Targets, Workers
+from fewseg.cli.outputs import check_outputs
 from fewseg.errors import UsageError
 from fewseg.progress import Bars
 
@@ -42,6 +43,7 @@ def report(
     from fewseg.report.html import write_report
 
     check_endings([out], (".html",))
+    check_outputs([out], *targets, episodes_file)
     page = report_page(
         *split_words(targets),
         protocol=protocol,

@@ -11,6 +11,7 @@ from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import EvaluationProtocol, get_protocol
 from fewseg.data.episodes.sampling import sample_episodes
+from fewseg.data.inspect.stats import all_folds
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.errors import UsageError
@@ -48,11 +49,15 @@ class Benchmark:
 
         `shots` is 1, whatever a model was trained for. `episodes` per repeat, and the first `repeats` of the protocol's
         seeds or `seeds` of one's own, replace the protocol's numbers; `classes` replace the fold's novel ones. Raises
-        UsageError for an unknown protocol, and for more repeats than it has seeds.
+        UsageError for an unknown protocol, for more repeats than it has seeds, and for a list of other classes.
         """
         protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
         if file is not None:
-            return cls(source, fold, protocol, (EpisodeList.load(file, source),))
+            if (episodes, repeats, seeds) != (None, None, None):
+                raise UsageError(f"{file} says which episodes there are; leave out how many, how often and the seeds")
+            listed = EpisodeList.load(file, source)
+            _check_classes(listed, file, source, fold.novel if classes is None else classes, fold)
+            return cls(source, fold, protocol, (listed,))
         lists = tuple(
             sample_episodes(source, fold, protocol=protocol, seed=seed, shots=shots, episodes=episodes, classes=classes)
             for seed in (repeat_seeds(protocol, repeats) if seeds is None else seeds)
@@ -65,7 +70,10 @@ class Benchmark:
     ) -> Benchmark:
         """The data, fold and shots that an opened model is configured for; `choices` as for `draw`."""
         source, fold = open_test_data(opened, progress=progress)
-        return cls.draw(source, fold, shots=shots or opened.config.data.shots, **choices)
+        drawn = cls.draw(source, fold, shots=shots or opened.config.data.shots, **choices)
+        if shots not in (None, drawn.shots):
+            raise UsageError(f"{choices['file']} lists {drawn.shots}-shot episodes, but {shots} shots were asked for")
+        return drawn
 
     def known_to(self, opened: Opened) -> Benchmark:
         """The same episodes, with the base classes that a model was trained on.
@@ -87,6 +95,21 @@ class Benchmark:
         """The first repeat's episodes as a model with that `image_size` sees them."""
         specs, transform = self.lists[0].specs, input_transform(self.protocol, image_size)
         return EpisodeDataset(self.source, self.fold, spec_of=specs.__getitem__, length=len(specs), transform=transform)
+
+
+def _check_classes(
+    listed: EpisodeList, file: str | Path, source: ImageSource, allowed: Sequence[int], fold: Fold
+) -> None:
+    """UsageError for a list with other classes than those allowed; it names them, and the fold that they are of."""
+    classes = {spec.class_id for spec in listed.specs}
+    if classes <= set(allowed):
+        return
+    names = ", ".join(source.class_names[c - 1] for c in sorted(classes - set(allowed)))
+    fits = next((str(n) for n in all_folds(source) if classes <= set(source.fold(n).novel)), None)
+    remedy = (
+        f"evaluate with data.fold={fits}" if fits else "no fold has all its classes as novel ones: make another list"
+    )
+    raise UsageError(f"{file} lists episodes of classes that are not novel in fold {fold.index} ({names}); {remedy}")
 
 
 def repeat_seeds(protocol: EvaluationProtocol, repeats: int | None) -> tuple[int, ...]:

@@ -188,7 +188,9 @@ def describe(entries: Sequence[Entry]) -> str:
     counts = sum(repeat.episodes for repeat in r.repeats)
     return (
         f"{r.source} fold {r.fold['index']}, {r.shots}-shot, protocol {r.protocol['name']}, {counts} episodes in "
-        f"{len(r.repeats)} repeats, SHA-256 {hashes}" + (f"; {CAPTION}" if _any_published(entries) else "")
+        f"{len(r.repeats)} repeats, SHA-256 {hashes}"
+        + (f"; {r.left_out}" if r.left_out else "")
+        + (f"; {CAPTION}" if _any_published(entries) else "")
     )
 
 

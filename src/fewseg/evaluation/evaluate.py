@@ -33,6 +33,7 @@ from fewseg.metrics.iou import (
     fb_iou,
     foreground_by_class,
     foreground_wins,
+    label_pixels,
     miou,
     winners,
 )
@@ -52,7 +53,7 @@ class Rows:
     meta: NDArray[np.int64] | None
     """The same of the meta learner alone, where a method has one."""
     base: NDArray[np.int64] | None
-    """(1 + N, 2) pooled intersection and union of the base learner's labels on the queries."""
+    """(1 + N, 3) pooled intersection, union and truth of the base learner's labels on the queries."""
     foreground_on: NDArray[np.int64]
     """(episodes, 1 + classes) pixels predicted as foreground by what is there, in the query's own size; column 0 is
     background.
@@ -96,7 +97,8 @@ def evaluate(
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(rows, benchmark.lists, strict=True)]
     tables, mious = [found.table for found in rows], np.array([r.miou for r in repeats])
     if len(rows) == 1:
-        interval, kind = bootstrap_interval(tables[0], benchmark.fold.novel), "bootstrap over episodes"
+        scored = benchmark.protocol.scored(benchmark.fold.novel, tables[0][:, 0])
+        interval, kind = bootstrap_interval(tables[0], scored), "bootstrap over episodes"
     else:
         interval, kind = t_interval(mious), f"Student's t over {len(rows)} repeats"
     return Results(
@@ -109,6 +111,7 @@ def evaluate(
         fb_iou=float(np.mean([r.fb_iou for r in repeats])),
         meta_miou=_mean([r.meta_miou for r in repeats]),
         base_miou=_mean([r.base_miou for r in repeats]),
+        base_without_truth=_base_without_truth(rows, benchmark),
         parameters=count_parameters(model),
         tables=tables,
         foreground_on=[found.foreground_on for found in rows],
@@ -126,6 +129,8 @@ def common_fields(
 ) -> dict[str, Any]:
     """The fields that every kind of evaluation has: which model, on which data, by which rules and versions."""
     source, fold = benchmark.source, benchmark.fold
+    names = dict.fromkeys(name for r in repeats for name in r.class_iou)
+    drawn = [{spec.class_id for spec in listed.specs} for listed in benchmark.lists]
     return {
         "method": model.name,
         "backbone": str(model_options(model).get("backbone", "none")),
@@ -135,7 +140,8 @@ def common_fields(
         "image_size": benchmark.input_size(model.image_size),
         "protocol": benchmark.protocol.as_dict(),
         "repeats": list(repeats),
-        "class_iou": {name: float(np.mean([r.class_iou[name] for r in repeats])) for name in repeats[0].class_iou},
+        "class_iou": {n: float(np.mean([r.class_iou[n] for r in repeats if n in r.class_iou])) for n in names},
+        "not_drawn": [source.class_names[c - 1] for c in fold.novel if any(c not in classes for classes in drawn)],
         "seconds_per_episode": seconds / max(1, sum(map(len, benchmark.lists))),
         "weights": weights or {},
         "versions": versions(),
@@ -165,7 +171,10 @@ def count(matched: Matched, *, base: int, classes: int, protocol: EvaluationProt
     masks = {n: foreground_wins(matched.logits[n])[0] for n in ("final", "meta") if n in matched.logits}
     counts = {n: episode_counts(mask, matched.mask, class_id).cpu().numpy() for n, mask in masks.items()}
     labels = matched.logits.get("base")
-    pooled = None if labels is None else base_confusion(winners(labels)[0], matched.base_labels, base).cpu().numpy()
+    pooled = None
+    if labels is not None:
+        found = base_confusion(winners(labels)[0], matched.base_labels, base).cpu().numpy()
+        pooled = np.column_stack([found, label_pixels(matched.base_labels, base)])
     on = foreground_by_class(at_labels(masks["final"], matched.labels.shape, protocol), matched.labels, classes)
     return Rows(counts["final"], counts.get("meta"), pooled, on)
 
@@ -183,14 +192,29 @@ def _rows(found: list[Rows]) -> Rows:
 
 
 def _repeat(rows: Rows, listed: EpisodeList, benchmark: Benchmark) -> Repeat:
-    novel, base = benchmark.fold.novel, rows.base
+    scored = benchmark.protocol.scored(benchmark.fold.novel, rows.table[:, 0])
     return Repeat(
-        miou=miou(rows.table, novel),
+        miou=miou(rows.table, scored),
         fb_iou=fb_iou(rows.table),
-        meta_miou=None if rows.meta is None else miou(rows.meta, novel),
-        base_miou=None if base is None else float((base[1:, 0] / np.maximum(base[1:, 1], 1)).mean()),
-        **repeat_fields(listed, class_iou(rows.table, novel)),
+        meta_miou=None if rows.meta is None else miou(rows.meta, scored),
+        base_miou=None if rows.base is None else base_miou(rows.base),
+        **repeat_fields(listed, class_iou(rows.table, scored)),
     )
+
+
+def base_miou(pooled: NDArray[np.int64]) -> float:
+    """The base learner's mean IoU over the base classes that some query holds, as BAM and HDMNet count it; `pooled` as
+    `Rows.base`.
+    """
+    intersection, union, truth = pooled[1:].T
+    return float((intersection[truth > 0] / union[truth > 0]).mean()) if truth.any() else 0.0
+
+
+def _base_without_truth(rows: Sequence[Rows], benchmark: Benchmark) -> list[str]:
+    """Names of the base classes that no query of some repeat holds; empty for a method without base learner."""
+    absent = [found.base[1:, 2] == 0 for found in rows if found.base is not None]
+    names = [benchmark.source.class_names[c - 1] for c in benchmark.fold.base]
+    return [name for n, name in enumerate(names) if any(one[n] for one in absent)]
 
 
 def _mean(values: list[float | None]) -> float | None:

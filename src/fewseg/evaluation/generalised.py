@@ -23,12 +23,12 @@ from fewseg.data.episodes.lists import EpisodeList
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import common_fields, repeat_fields
-from fewseg.evaluation.results import Evaluation
+from fewseg.evaluation.results import Evaluation, check_place
 from fewseg.evaluation.scoring import Matched, score_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.files import write_json
 from fewseg.metrics.intervals import t_interval
-from fewseg.metrics.iou import base_confusion, winners
+from fewseg.metrics.iou import base_confusion, label_pixels, winners
 from fewseg.models.base import FewShotSegmenter
 from fewseg.storage.opening import check_base_classes
 
@@ -67,7 +67,8 @@ class GeneralisedResults(Evaluation):
     """95 % by Student's t over repeats, of novel, base and all; empty with one repeat."""
 
     def save(self, path: Path) -> Path:
-        """Write them as JSON."""
+        """Write them as JSON. Raises UsageError for another ending, or where something else is there."""
+        check_place(path, rows=False)
         return write_json(path, self.as_dict())
 
 
@@ -129,7 +130,7 @@ class LabelCounts:
     """One episode's counts, on the CPU."""
 
     pixels: NDArray[np.int64]
-    """(N + 1, 2) intersection and union of the base classes, and last of the episode's class."""
+    """(N + 1, 3) intersection, union and truth of the base classes, and last of the episode's class."""
     found: bool
     """Whether any pixel was labelled as the novel class."""
     largest: float
@@ -141,8 +142,9 @@ def count_labels(matched: Matched, *, tau: float, merge: Merge) -> LabelCounts:
     base, foreground = matched.logits["base"], novel_probability(matched.logits["final"])
     novel = base.shape[1]
     labels = merge_labels(base, foreground, tau=tau, merge=merge)[0]
-    counts = base_confusion(labels, matched.base_labels.masked_fill(matched.mask == 1, novel), novel)
-    return LabelCounts(counts[1:].cpu().numpy(), bool((labels == novel).any()), float(foreground.max()))
+    truth = matched.base_labels.masked_fill(matched.mask == 1, novel)
+    counts = np.column_stack([base_confusion(labels, truth, novel).cpu().numpy(), label_pixels(truth, novel)])
+    return LabelCounts(counts[1:], bool((labels == novel).any()), float(foreground.max()))
 
 
 def merge_labels(base: Tensor, foreground: Tensor, *, tau: float = 0.9, merge: Merge = "final") -> Tensor:
@@ -165,11 +167,14 @@ def novel_probability(final: Tensor) -> Tensor:
 
 def _repeat(scores: Sequence[LabelCounts], listed: EpisodeList, benchmark: Benchmark) -> GeneralisedRepeat:
     """The IoUs of one list's episodes."""
-    novel, base = list(benchmark.fold.novel), list(benchmark.fold.base)
-    sums: NDArray[np.int64] = np.zeros((1 + len(listed.class_names), 2), np.int64)
+    base = list(benchmark.fold.base)
+    sums: NDArray[np.int64] = np.zeros((1 + len(listed.class_names), 3), np.int64)
     for spec, counts in zip(listed.specs, scores, strict=True):
         sums[[*base, spec.class_id]] += counts.pixels
     ious = sums[:, 0] / np.maximum(sums[:, 1], 1)
+    novel = list(benchmark.protocol.scored(benchmark.fold.novel, {spec.class_id for spec in listed.specs}))
+    if benchmark.protocol.base_without_truth == "left out":
+        base = [c for c in base if sums[c, 2]]
     return GeneralisedRepeat(
         novel_miou=float(ious[novel].mean()),
         base_miou=float(ious[base].mean()),

@@ -26,12 +26,24 @@ def check_full(source: ImageSource) -> None:
     """Raise UsageError unless the test subset is, by its name and its number of images, the papers' whole one."""
     if source.name not in _TEST_IMAGES:
         raise UsageError(f"there are no published numbers on {source.name}; they are on {' and '.join(_TEST_IMAGES)}")
-    images, full = len(source.index.ids), _TEST_IMAGES[source.name]
+    if refused := why_not_beside(source):
+        raise UsageError(f"{refused}; leave --published away, or give the full data set")
+
+
+def why_not_beside(source: ImageSource, *, backbone: str = "resnet50") -> str:
+    """Why the papers' numbers cannot stand beside those measured on a source with a back-end; empty where they can."""
+    images, full = len(source.index.ids), _TEST_IMAGES.get(source.name, ())
     if images not in full:
-        raise UsageError(
-            f"this {source.name} has {images} test images, the papers' has {full[-1]}: their numbers cannot stand "
-            "beside those measured here; leave --published away, or give the full data set"
-        )
+        theirs = f", the papers' has {full[-1]}" if full else ", and is none of the papers'"
+        told = f"this {source.name} has {images} test images{theirs}"
+        return f"{told}: their numbers cannot stand beside those measured here"
+    if not _is_papers(backbone):
+        return f"the papers' back-end is resnet50, this one is {backbone}"
+    return ""
+
+
+def _is_papers(backbone: str) -> bool:
+    return backbone.removesuffix("-ds") == "resnet50"
 
 
 def published_miou(method: str, *, dataset: str, backbone: str, shots: int, base_learner: bool = True) -> float | None:
@@ -40,6 +52,6 @@ def published_miou(method: str, *, dataset: str, backbone: str, shots: int, base
     `base_learner` is False for HDMNet's meta learner alone.
     """
     numbers = _MIOU.get(dataset, {}).get(method if base_learner else f"{method} without base learner")
-    if numbers is None or shots not in (1, 5) or backbone.removesuffix("-ds") != "resnet50":
+    if numbers is None or shots not in (1, 5) or not _is_papers(backbone):
         return None
     return numbers[0] if shots == 1 else numbers[1]

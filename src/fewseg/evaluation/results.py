@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,23 @@ class Evaluation:
     protocol: dict[str, Any]
     repeats: list[Any]
     class_iou: dict[str, float]
-    """Mean over repeats."""
+    """Mean over the repeats in which the class counts."""
+    not_drawn: list[str] = field(default_factory=list)
+    """Novel classes without an episode in some repeat; the protocol's `undrawn` says what they count there."""
     seconds_per_episode: float
     weights: dict[str, Any]
     """Their path and hash."""
     versions: dict[str, str]
+
+    @property
+    def left_out(self) -> str:
+        """The classes of `not_drawn` and what they count, in words; empty where all were drawn."""
+        if not self.not_drawn:
+            return ""
+        zero = f"IoU 0 in the mean, as {self.protocol['name']} has it"
+        rule = "left out of the mean" if self.protocol["undrawn"] == "left out" else zero
+        where = "not drawn in some repeat" if len(self.repeats) > 1 else "not drawn"
+        return f"{where}, {rule}: {', '.join(self.not_drawn)}"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; the fields by their keys in the file."""
@@ -86,6 +98,8 @@ class Results(Evaluation):
     fb_iou: float
     meta_miou: float | None
     base_miou: float | None
+    base_without_truth: list[str] = field(default_factory=list)
+    """Base classes that no query of some repeat holds, which are left out of `base_miou` there."""
     parameters: dict[str, int]
     tables: list[Table] = field(repr=False, default_factory=list)
     """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
@@ -100,10 +114,9 @@ class Results(Evaluation):
         """Write the numbers as JSON, and the rows beside it as CSV; the JSON comes last and holds the CSV's hash.
 
         The column `foreground_on` lists the predicted foreground as `class id:pixels`, 0 being background. Raises
-        UsageError if `path` does not end in .json.
+        UsageError if `path` does not end in .json, or either file is there and is no evaluation's.
         """
-        if path.suffix != ".json":
-            raise UsageError(f"an evaluation is saved as JSON, with a CSV beside it; end {path.name!r} in .json")
+        check_place(path)
         rows: list[Sequence[Any]] = [HEADER]
         for r, (table, pixels) in enumerate(zip(self.tables, self.foreground_on, strict=True)):
             for e, (row, on) in enumerate(zip(table.tolist(), pixels, strict=True)):
@@ -116,10 +129,41 @@ class Results(Evaluation):
         """Read saved results with their rows. Raises DataError if one is missing, damaged or of another kind."""
         record, tables, foreground_on = _read(path)
         record = {"weights" if key == WEIGHTS else key: value for key, value in record.items()}
-        if set(record) != {f.name for f in fields(cls)} - {"tables", "foreground_on"}:
+        known = {f.name: f.default_factory is MISSING for f in fields(cls) if f.name not in ("tables", "foreground_on")}
+        if not {name for name, needed in known.items() if needed} <= set(record) <= set(known):
             raise DataError(f"{path} is of another version of fewseg; evaluate again")
         record |= {"repeats": [Repeat(**r) for r in record["repeats"]], "interval": tuple(record["interval"])}
         return cls(**record, tables=tables, foreground_on=foreground_on)
+
+
+def results_name(benchmark: Benchmark, *how: str) -> str:
+    """The file's name of an evaluation: its protocol, fold, shots, repeats x episodes, the first hash; then `how`."""
+    first, *_ = benchmark.lists
+    drawn = f"{benchmark.shots}shot-{len(benchmark.lists)}x{len(first)}-{first.sha256[:8]}"
+    return "-".join(("results", benchmark.protocol.name, f"fold{benchmark.fold.index}", drawn, *how)) + ".json"
+
+
+def check_place(path: Path, *, rows: bool = True) -> None:
+    """Raise UsageError unless an evaluation may be written there (`rows`: with its CSV): none but one is replaced."""
+    if path.suffix != ".json":
+        raise UsageError(f"an evaluation is saved as JSON, with a CSV beside it; end {path.name!r} in .json")
+    places = {path: _is_evaluation} | ({path.with_suffix(".csv"): _is_rows} if rows else {})
+    for file, ours in places.items():
+        if file.is_dir() or (file.exists() and file.stat().st_size and not ours(file)):
+            beside = "" if file == path else f"the rows of {path.name} would be written to {file.name}, but "
+            raise UsageError(f"{beside}{file} is there and holds something else; give another name than {path.name}")
+
+
+def _is_evaluation(file: Path) -> bool:
+    try:
+        return {"method", "protocol", "repeats"} <= json.loads(file.read_text(encoding="utf-8")).keys()
+    except (ValueError, AttributeError):
+        return False
+
+
+def _is_rows(file: Path) -> bool:
+    with open(file, "rb") as opened:
+        return opened.readline().startswith(",".join(HEADER[:3]).encode())
 
 
 def saved_results(weights: dict[str, Any], model: torch.nn.Module, benchmark: Benchmark) -> Results | None:
@@ -131,14 +175,20 @@ def saved_results(weights: dict[str, Any], model: torch.nn.Module, benchmark: Be
     if "sha256" not in weights:
         return None
     folder = Path(weights["path"])
-    file = next((f for d in (folder, folder.parent) if (f := RunDirectory(d).results).is_file()), None)
+    for place in (folder, folder.parent):
+        for name in (results_name(benchmark), *RunDirectory.earlier_results):
+            if (place / name).is_file() and (found := _fitting(place / name, weights, model, benchmark)):
+                return found
+    return None
+
+
+def _fitting(file: Path, weights: dict[str, Any], model: torch.nn.Module, benchmark: Benchmark) -> Results | None:
     try:
-        found = None if file is None else Results.load(file)
+        found = Results.load(file)
     except DataError:
         return None
     fits = (
-        found is not None
-        and found.weights.get("sha256") == weights["sha256"]
+        found.weights.get("sha256") == weights["sha256"]
         and found.options == json.loads(json.dumps(model_options(model)))
         and found.source_sha256 == benchmark.source.index.sha256
         and found.protocol == benchmark.protocol.as_dict()

@@ -150,7 +150,7 @@ def correlation_figure(rows: Sequence[dict[str, Panel]]) -> Figure:
     for name, panel in rows[0].items():
         stages = len(panel.correlations)
         titles += [f"stage {stages - i}" + (f"\n{name}" if i == 0 else "") for i in range(stages)] + ["prediction"]
-    return pictures_figure(cells, titles=titles)
+    return pictures_figure(cells, titles=titles, judged=True)
 
 
 def _table(plan: Plan, dataset: str, fold: int, scores: Sequence[StageScore], sha256: str) -> Table:

@@ -19,7 +19,7 @@ from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import Entry, paired_p_value
 from fewseg.evaluation.evaluate import evaluate
-from fewseg.evaluation.results import Results
+from fewseg.evaluation.results import Results, results_name
 from fewseg.features.cache import FeatureCache
 from fewseg.metrics.intervals import bootstrap_interval
 from fewseg.metrics.iou import episode_counts, fb_iou, miou
@@ -77,7 +77,7 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
             for name, model in models.items()
         }
         for name in runs:
-            results[name].save(out / name.lower() / "results.json")
+            results[name].save(out / name.lower() / results_name(benchmark))
         photos = segment_some(models["lite"], benchmark, out, progress=progress)
         return write_report(out / "report.html", demo_page(out, runs, results, models, benchmark, photos))
 
@@ -105,9 +105,10 @@ def everything_foreground(benchmark: Benchmark) -> Row:
         truth = torch.from_numpy(class_mask(benchmark.source.load(spec.query)[1], spec.class_id))
         table.append(episode_counts(torch.ones_like(truth), truth, spec.class_id).numpy())
     rows = np.stack(table)
+    scored = benchmark.protocol.scored(novel, rows[:, 0])
     nothing = {"p": "not tested", "parameters": "none", "s/episode": "none"}
     return Row(
-        "everything foreground", miou(rows, novel), bootstrap_interval(rows, novel), fb_iou(rows), columns=nothing
+        "everything foreground", miou(rows, scored), bootstrap_interval(rows, scored), fb_iou(rows), columns=nothing
     )
 
 

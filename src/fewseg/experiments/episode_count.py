@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from fewseg import registry
 from fewseg.data.episodes.protocols import get_protocol
-from fewseg.data.source import Fold
+from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import count_episodes
+from fewseg.evaluation.published import why_not_beside
 from fewseg.experiments import supplement as published
-from fewseg.experiments.measured import Interval, bootstrap
+from fewseg.experiments.measured import Interval, bootstrap, scored
 from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import COLORS, MARKERS
 from fewseg.experiments.tables import Table, percent, save
@@ -90,7 +91,7 @@ def run_episodes(
         raise UsageError(f"a spread needs repeats; got {plan.repeats}, give 2 or more")
     measured = [(line, opened, _benchmark(plan, opened, progress=progress)) for line, opened in _opened(plan, runs)]
     spreads = [s for one in measured for s in measure(plan, *one, half_width=half_width, progress=progress)]
-    table = _table(plan, measured[0][2].source.name, spreads, half_width)
+    table = _table(plan, measured[0][2].source, spreads, half_width)
     record = plan.record(sorted({s.fold for s in spreads})) | {
         "runs": list(runs),
         "half_width": half_width,
@@ -134,9 +135,10 @@ def measure(
     title = f"{line}, {len(lists)} repeats"
     found = count_episodes(cache, benchmark, workers=plan.workers, progress=progress, title=title)
     tables = [rows.table for rows in found]
-    needed = episodes_needed(tables, fold, half_width=half_width)
+    drawn_only = benchmark.protocol.undrawn == "left out"
+    needed = episodes_needed(tables, fold, half_width=half_width, drawn_only=drawn_only)
     for n in (len(lists[0]) // FACTOR, len(lists[0])):
-        values = np.array([miou(table[:n], fold.novel) for table in tables])
+        values = np.array([miou(t[:n], scored(t[:n], fold.novel, drawn_only=drawn_only)) for t in tables])
         yield Spread(
             line=line,
             fold=fold.index,
@@ -154,13 +156,15 @@ def measure(
         )
 
 
-def episodes_needed(tables: Sequence[NDArray[np.int64]], fold: Fold, *, half_width: float) -> int:
+def episodes_needed(
+    tables: Sequence[NDArray[np.int64]], fold: Fold, *, half_width: float, drawn_only: bool = False
+) -> int:
     """Episodes whose mIoU has a 95 % interval of that half-width.
 
     The bootstrap's deviation over all M episodes shrinks as 1 / sqrt(episodes): N = M (1.96 deviation / half-width)^2.
     """
     together = np.concatenate(tables)
-    deviation = float(bootstrap([together], fold=fold.index, novel=fold.novel).std())
+    deviation = float(bootstrap([together], fold=fold.index, novel=fold.novel, drawn_only=drawn_only).std())
     return max(len(fold.novel), math.ceil(len(together) * (1.959964 * deviation / half_width) ** 2))
 
 
@@ -183,7 +187,7 @@ def repeats_figure(spreads: Sequence[Spread]) -> Figure:
     return figure
 
 
-def _table(plan: Plan, dataset: str, spreads: Sequence[Spread], half_width: float) -> Table:
+def _table(plan: Plan, source: ImageSource, spreads: Sequence[Spread], half_width: float) -> Table:
     percents = ("mean mIoU", "low", "high", "deviation", "dev. low", "dev. high", "range")
     heads = ("line", "episodes", "repeats", *percents, "needed", "episode SHA-256")
     rows = []
@@ -196,7 +200,8 @@ def _table(plan: Plan, dataset: str, spreads: Sequence[Spread], half_width: floa
         " mean by Student's t over repeats, of the deviation by chi-squared",
         f"needed: episodes for a half-width of {100 * half_width:g} points (95 %), from the bootstrap of all episodes",
     ]
-    if (paper := published.EPISODES.get(plan.config().data.name)) is not None:
-        told.append(f"published: {paper}")
-    title = f"{dataset}: repeats of n and {FACTOR} n test episodes (supplement Fig. 2)"
+    if (paper := published.EPISODES.get(source.name)) is not None:
+        refused = why_not_beside(source)
+        told.append(f"published: not shown, since {refused}" if refused else f"published: {paper}")
+    title = f"{source.name}: repeats of n and {FACTOR} n test episodes (supplement Fig. 2)"
     return Table(title, heads, tuple(rows), tuple(told))

@@ -64,7 +64,13 @@ def fold_lines(
 
 
 def lines_table(
-    plan: Plan, title: str, columns: Sequence[str], lines: Sequence[Line], *, with_published: bool, note: str = ""
+    plan: Plan,
+    title: str,
+    columns: Sequence[str],
+    lines: Sequence[Line],
+    *,
+    with_published: bool,
+    notes: Sequence[str] = (),
 ) -> Table:
     """The table of lines, with what has to be known to read it; `columns` head the parts of the settings."""
     config = plan.config()
@@ -74,10 +80,8 @@ def lines_table(
         f"train.seed {config.train.seed}; IoU in %, protocol {plan.protocol}, seeds "
         f"{' '.join(map(str, plan.seeds(config)))}; low, high: 95 % bootstrap over episodes of one training"
     ]
-    if with_published:
-        told.append(published.NOTE)
     if missing:
         told.append(f"numbers {MISSING}: {missing}; the same command without --only-table adds them")
     head = (*columns, "fold", "mIoU", "low", "high", *(("published",) if with_published else ()))
     rows = tuple(one.cells(with_published=with_published) for one in lines)
-    return Table(title, (*head, "episodes", "episode SHA-256"), rows, (*told, *([note] if note else [])))
+    return Table(title, (*head, "episodes", "episode SHA-256"), rows, (*told, *notes))

@@ -36,6 +36,8 @@ class Measured:
     """SHA-256 of the weights."""
     tables: tuple[NDArray[np.int64], ...]
     """Per repeat (episodes, 5) counts; columns as in `fewseg.metrics.iou.COLUMNS`."""
+    drawn_only: bool = False
+    """Whether a class without episodes is left out, as the protocol says; else its IoU is 0."""
 
     @property
     def episodes(self) -> int:
@@ -45,23 +47,32 @@ class Measured:
     @property
     def miou(self) -> float:
         """Mean over repeats."""
-        return float(np.mean([miou(table, self.novel) for table in self.tables]))
+        return float(np.mean([miou(t, scored(t, self.novel, drawn_only=self.drawn_only)) for t in self.tables]))
 
     @cached_property
     def samples(self) -> NDArray[np.float64]:
         """Bootstrap samples of the mean, from resampling episodes within classes."""
-        return bootstrap(self.tables, fold=self.fold, novel=self.novel)
+        return bootstrap(self.tables, fold=self.fold, novel=self.novel, drawn_only=self.drawn_only)
 
 
-def bootstrap(tables: Sequence[NDArray[np.int64]], *, fold: int, novel: Sequence[int]) -> NDArray[np.float64]:
+def scored(table: NDArray[np.int64], novel: Sequence[int], *, drawn_only: bool) -> tuple[int, ...]:
+    """The classes that the mean over a table's episodes is over."""
+    return tuple(c for c in novel if not drawn_only or (table[:, 0] == c).any())
+
+
+def bootstrap(
+    tables: Sequence[NDArray[np.int64]], *, fold: int, novel: Sequence[int], drawn_only: bool = False
+) -> NDArray[np.float64]:
     """(DRAWS,) mIoU, mean over repeats, of resampled episodes.
 
     The same folds and repeats resample the same episodes, so that two evaluations of the same episodes are paired;
     different ones are independent.
     """
-    return np.mean(
-        [bootstrap_miou(table, novel, draws=DRAWS, seed=1000 * fold + r) for r, table in enumerate(tables)], axis=0
-    )
+    samples = [
+        bootstrap_miou(table, scored(table, novel, drawn_only=drawn_only), draws=DRAWS, seed=1000 * fold + r)
+        for r, table in enumerate(tables)
+    ]
+    return np.mean(samples, axis=0)
 
 
 def drop(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float, Interval]:
@@ -109,4 +120,5 @@ def load_measured(folder: Path, name: str, asked: dict[str, Any]) -> Measured | 
         seeds=tuple(r["seed"] for r in results["repeats"]),
         hashes=tuple(r["episode_sha256"] for r in results["repeats"]),
         checkpoint=results["checkpoint"].get("sha256", ""),
+        drawn_only=results.get("protocol", {}).get("undrawn") == "left out",
     )

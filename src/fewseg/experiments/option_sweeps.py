@@ -119,10 +119,12 @@ def _sweep(
     reports, by data set and setting.
     """
     source = plan.source("test", progress=progress)
-    folds, printed = plan.chosen_folds(source), paper.get(source.name, {})
+    folds = plan.chosen_folds(source)
+    printed, notes = published.beside(paper, source, plan.config().model.backbone)
     found = run_sweep(plan, settings, folds, only_table=only_table, progress=progress or Silent())
     lines = [line for s in settings for line in fold_lines(s.texts, folds, found[s.texts], paper=printed.get(s.key))]
-    table = lines_table(plan, f"{source.name}: {title}", list(heads), lines, with_published=bool(printed))
+    titled = f"{source.name}: {title}"
+    table = lines_table(plan, titled, list(heads), lines, with_published=bool(printed), notes=notes)
     record = plan.record(folds) | asked | {"lines": [asdict(one) for one in lines]}
     save(plan.out, name, table, record, {"": setting_figure(lines, label=", ".join(heads.values()))})
     return OptionSweep(tuple(lines), table)

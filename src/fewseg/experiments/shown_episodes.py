@@ -54,7 +54,7 @@ def scene_figure(scenes: Sequence[Panel]) -> Figure:
     rows = [[cells[kind] for cells in pair for kind in shown] for pair in zip(*sides.values(), strict=False)]
     heads = ("support", "query, truth", "with mask", "without mask")
     titles = [f"{kind}: {head}" if head == heads[0] else head for kind in sides for head in heads]
-    return pictures_figure(rows, gap_after=4 if len(sides) == 2 else None, titles=titles)
+    return pictures_figure(rows, gap_after=4 if len(sides) == 2 else None, titles=titles, judged=True)
 
 
 def _kinds(benchmark: Benchmark, level: str, *, split: bool) -> dict[str, list[int]]:

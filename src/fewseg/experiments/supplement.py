@@ -5,6 +5,13 @@ These need the full data sets, the paper's back-end and training; they stand bes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
+from fewseg.data.source import ImageSource
+from fewseg.evaluation.published import why_not_beside
+
+T = TypeVar("T")
 Folds = tuple[float, float, float, float, float]
 """Folds 0 to 3, and their mean as printed."""
 
@@ -40,6 +47,18 @@ NOTE = (
     "published: HDMNet's supplement, ResNet-50, full data set, 10 repeats of its own episodes; comparable only with"
     " recipe hdmnet-paper on the full data"
 )
+
+
+def beside(
+    values: Mapping[str, Mapping[T, Folds]], source: ImageSource, backbone: str
+) -> tuple[Mapping[T, Folds], tuple[str, ...]]:
+    """The values of a source's data set, with notes: none, and why not, unless the data and the back-end are the
+    paper's.
+    """
+    if source.name not in values:
+        return {}, ()
+    refused = why_not_beside(source, backbone=backbone)
+    return ({}, (f"published: not shown, since {refused}",)) if refused else (values[source.name], (NOTE,))
 
 
 def at(values: Folds | None, fold: int | None) -> float | None:

@@ -53,7 +53,7 @@ def run_support_mask(
     source = plan.source("test", progress=progress)
     folds, levels = plan.chosen_folds(source), test_levels(plan)
     settings = list(mask_settings(levels, at_test_only=at_test_only))
-    paper = published.SUPPORT_MASK.get(source.name, {})
+    paper, notes = published.beside(published.SUPPORT_MASK, source, plan.config().model.backbone)
     found = run_sweep(plan, settings, folds, only_table=only_table, progress=progress)
     lines = [line for s in settings for line in fold_lines(s.texts, folds, found[s.texts], paper=paper.get(s.key))]
     ways = {level: (found[level, WITH], found[level, WITHOUT]) for level in levels}
@@ -65,7 +65,7 @@ def run_support_mask(
         ("level", "support mask"),
         (*lines, *drops),
         with_published=bool(paper),
-        note="drop: paired bootstrap over the same episodes",
+        notes=(*notes, "drop: paired bootstrap over the same episodes"),
     )
     drawn, scenes = {"": drop_figure(lines, drops)}, ()
     if all(one.miou is not None for one in lines):

@@ -1,7 +1,8 @@
 """Extracted features in a folder, for several runs: of other seeds, folds or heads on the same frozen back-end.
 
 Every view of an image is one file, written under another name and moved into place, so runs may share it while they
-run. What extraction depends on names the folder inside: other weights, another image size or augmentation find nothing.
+run. What extraction depends on names the folder inside: other photos, weights or code, another image size or
+augmentation find nothing.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fewseg.data.dataset import ImageLabels
+from fewseg.data.fingerprint import code_fingerprint, photos_fingerprint
 from fewseg.data.source import ImageSource
 from fewseg.data.transforms import AugmentConfig
 from fewseg.files import replacing
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.hub_model import cpu_state, model_options
 
-FORMAT = 2
-"""To be raised when extraction or a view changes without a new version."""
+PACKAGES = ("fewseg", "torch", "torchvision", "timm", "numpy", "pillow")
 
 
 class FeatureStore:
     """Features and labels by key, in files under `folder`; `classes` are those that views are cut by, () all."""
+
+    news: str
+    """What to tell where there are features in `folder`, but none that fit; else empty."""
 
     def __init__(
         self,
@@ -42,8 +46,8 @@ class FeatureStore:
         classes: tuple[int, ...] = (),
     ) -> None:
         depends = {
-            "format": FORMAT,
-            "fewseg": version("fewseg"),
+            "versions": {name: version(name) for name in PACKAGES},
+            "code": code_fingerprint(type(model), type(source)),
             "method": model.name,
             # what the number of base classes and shots changes besides is in the frozen tensors, which are hashed
             "options": {
@@ -55,9 +59,11 @@ class FeatureStore:
             "augment": asdict(augment),
             "classes": classes,
             "data": [source.name, source.subset, source.index.sha256],
+            "photos": photos_fingerprint(source),
         }
         text = json.dumps(depends, indent=2, sort_keys=True)
         self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.news = "" if self.folder.exists() else _what_is_new(folder, json.loads(text))
         with replacing(self.folder / "depends.json") as work:
             work.write_text(text)
 
@@ -79,6 +85,17 @@ class FeatureStore:
 
     def _path(self, key: tuple[Any, ...]) -> Path:
         return self.folder / ("-".join(str(part) for part in key) + ".safetensors")
+
+
+def _what_is_new(folder: Path, depends: dict[str, Any]) -> str:
+    """What differs from the features in `folder` that fit best; empty where there are none."""
+    found = []
+    for file in folder.glob("*/depends.json"):
+        known = json.loads(file.read_text())
+        found.append([key for key in depends if known.get(key) != depends[key]])
+    if not found:
+        return ""
+    return f"{folder} holds features of other settings ({', '.join(min(found, key=len))}); they are extracted anew"
 
 
 _LAST = "@channels_last"

@@ -28,8 +28,12 @@ def episode_counts(prediction: Tensor, truth: Tensor, class_id: int) -> Tensor:
 
 def foreground_by_class(prediction: Tensor, labels: Tensor, classes: int) -> NDArray[np.int64]:
     """(1 + classes,) pixels of a predicted mask (H, W) by what is there in the label map (H, W); void is left out."""
-    marked = labels[prediction.bool()]
-    return torch.bincount(marked[marked <= classes].long(), minlength=1 + classes).cpu().numpy()
+    return label_pixels(labels[prediction.bool()], classes)
+
+
+def label_pixels(labels: Tensor, classes: int) -> NDArray[np.int64]:
+    """(1 + classes,) pixels of background and every class among labels of any shape; void is left out."""
+    return torch.bincount(labels[labels <= classes].long(), minlength=1 + classes).cpu().numpy()
 
 
 def base_confusion(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:

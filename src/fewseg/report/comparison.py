@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,8 +102,8 @@ def class_scores(results: Results, others: Mapping[str, Results]) -> Iterator[Cl
     for class_id, name in zip(results.fold["novel"], results.fold["novel_names"], strict=True):
         rows = table[table[:, 0] == class_id]
         interval = bootstrap_interval(table, [class_id]) if len(rows) else None
-        marks = {other: r.class_iou[name] for other, r in others.items()}
-        iou = class_iou(table, [class_id])[class_id]
+        marks = {other: r.class_iou[name] for other, r in others.items() if name in r.class_iou}
+        iou = class_iou(table, [class_id])[class_id] if name in results.class_iou else math.nan
         yield ClassScores(name, iou, interval=interval, episodes=len(rows), marks=marks)
 
 
@@ -111,7 +112,7 @@ def class_section(entries: Sequence[Entry]) -> tuple[Section, ...]:
     if len(entries) <= 1 + MAX_MARKS:
         return ()
     names = entries[0].results.fold["novel_names"]
-    rows = tuple((name, *(percent(e.results.class_iou[name]) for e in entries)) for name in names)
+    rows = tuple((name, *(percent(e.results.class_iou.get(name)) for e in entries)) for name in names)
     return (Section("Every class, every method", "IoU in per cent.", ("class", *(e.name for e in entries)), rows),)
 
 
@@ -184,6 +185,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
         ("method", f"{results.method} on {results.backbone}"),
         ("data", f"{results.source}, fold {results.fold['index']}, {results.shots}-shot"),
         ("novel classes", ", ".join(results.fold["novel_names"])),
+        *([("left out", results.left_out)] if results.left_out else []),
         ("protocol", f"{results.protocol['name']}, {episodes} episodes, {results.image_size} px"),
         ("episodes", "SHA-256 " + ", ".join(r.episode_sha256[:16] for r in results.repeats)),
         ("time", f"{results.seconds_per_episode:.2f} s per episode"),

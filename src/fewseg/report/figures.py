@@ -17,13 +17,14 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
 from fewseg.errors import UsageError
 from fewseg.files import replacing
 from fewseg.report.contents import ClassScores, Confusion, Curve, Interval, Panel, ReportPage, Row, gathered
-from fewseg.report.overlays import Rgb, panel_maps, panel_pictures
+from fewseg.report.overlays import LEGEND, Rgb, panel_maps, panel_pictures
 
 SERIES = ("#2767ad", "#b8500b", "#0a7a5c", "#94407f")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 2)), (0, (6, 2, 1.5, 2)))
@@ -218,15 +219,19 @@ def panel_figure(panel: Panel) -> Figure:
     """One episode as a figure for a paper: pictures in the first row, prior and correlation maps in the second."""
     pictures = [(caption, picture) for _, caption, _, picture in panel_pictures(panel, side=480)]
     maps = [(caption, picture) for caption, _, picture in panel_maps(panel, side=480)]
-    return pictures_figure([pictures, maps] if maps else [pictures])
+    return pictures_figure([pictures, maps] if maps else [pictures], judged=panel.truth is not None)
 
 
 def pictures_figure(
-    rows: Sequence[Sequence[tuple[str, Rgb]]], *, gap_after: int | None = None, titles: Sequence[str] = ()
+    rows: Sequence[Sequence[tuple[str, Rgb]]],
+    *,
+    gap_after: int | None = None,
+    titles: Sequence[str] = (),
+    judged: bool = False,
 ) -> Figure:
     """Pictures in rows, each with a short text below it; `titles` head the columns.
 
-    After column `gap_after` there is a gap.
+    After column `gap_after` there is a gap. A line below all tells the colours of predictions that are `judged`.
     """
     widths = [1.0] * max(map(len, rows))
     if gap_after is not None:
@@ -236,19 +241,24 @@ def pictures_figure(
         max(p.shape[0] / p.shape[1] for _, p in row) + 0.07 + 0.07 * max(1 + text.count("\n") for text, _ in row)
         for row in cells
     ]
-    figure = Figure(figsize=(1.5 * sum(widths), 1.5 * sum(heights) + 0.3))
+    below = 0.25 if judged else 0.0
+    figure = Figure(figsize=(1.5 * sum(widths), 1.5 * sum(heights) + 0.3 + below))
     places = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths, height_ratios=heights)
     for axes in places.flat:
         axes.set_axis_off()
-    top = 1 - 0.3 / figure.get_size_inches()[1]
-    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=top, wspace=0.04, hspace=0.0)
-    below = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 6.5}
+    inches = figure.get_size_inches()[1]
+    bottom, top = 0.005 + below / inches, 1 - 0.3 / inches
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=bottom, top=top, wspace=0.04, hspace=0.0)
+    if judged:
+        patches = [Patch(color="#{:02x}{:02x}{:02x}".format(*color), label=name) for name, color in LEGEND.items()]
+        figure.legend(handles=patches, fontsize=6.5, frameon=False, ncols=len(patches), loc="lower center")
+    below_picture = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 6.5}
     for r, row in enumerate(cells):
         for c, (text, picture) in enumerate(row):
             axes = places[r, c + (gap_after is not None and c >= gap_after)]
             axes.imshow(picture)
             axes.set_anchor("N")
-            axes.annotate(text, (0.5, 0), (0, -2), "axes fraction", **below)
+            axes.annotate(text, (0.5, 0), (0, -2), "axes fraction", **below_picture)
             if r == 0 and titles:
                 axes.set_title(titles[c], fontsize=7.5, pad=3)
     return figure

@@ -21,6 +21,8 @@ MASK_COLOR: Color = (86, 180, 233)
 HIT_COLOR: Color = (86, 180, 233)
 FALSE_ALARM_COLOR: Color = (230, 97, 0)
 MISS_COLOR: Color = (240, 228, 66)
+LEGEND = {"marked, correct": HIT_COLOR, "wrongly marked": FALSE_ALARM_COLOR, "missed": MISS_COLOR}
+"""What the colours of a prediction mean whose truth is known; a support's and the truth's mask has the first."""
 LINE = 2
 """Width in pixels of outlines."""
 COLOR_MAP = "magma"

@@ -17,8 +17,11 @@ class RunDirectory:
 
     `config.yaml` and `run.json` (what repeating it needs), `metrics.jsonl`, `best/` and `last/` (saved models), `base/`
     (the run of the base learner that was trained first), `state.pt` and the checkpoint before it (what resuming needs),
-    `failure/` where the loss was not finite, and `results.json` with what `fewseg evaluate` found.
+    `failure/` where the loss was not finite, and `results-....json` with what every `fewseg evaluate` found.
     """
+
+    earlier_results = ("results.json", "report.json")
+    """What the one file of results was called before they had names of their own; report.json is 0.1's."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -39,12 +42,6 @@ class RunDirectory:
     def exists(self) -> bool:
         """Whether a run was started there."""
         return self.configuration.is_file()
-
-    @property
-    def results(self) -> Path:
-        """Where the results of its evaluation are, or will be; 0.1 called the file report.json."""
-        now, before = self.path / "results.json", self.path / "report.json"
-        return before if before.is_file() and not now.is_file() else now
 
     def config(self) -> Config:
         """The configuration that the run was started with."""

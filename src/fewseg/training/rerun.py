@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from fewseg.build import create_source
+from fewseg.data.fingerprint import photos_fingerprint
 from fewseg.errors import DataError, UsageError
 from fewseg.files import file_sha256
 from fewseg.progress import Silent
@@ -53,6 +54,12 @@ def rerun(run: Path, out: Path, *, progress: Silent | None = None) -> Rerun:
         raise DataError(
             f"{source.name} in {config.data.root} is not the data of the run: its index has the hash "
             f"{source.index.sha256[:12]}, not {record['data']['sha256'][:12]}"
+        )
+    photos = photos_fingerprint(source)["photos"]
+    if record["data"].get("photos", photos) != photos:
+        raise DataError(
+            f"the photos of {source.name} in {config.data.root} are not those of the run: by their names, sizes and"
+            f" content they have the hash {photos[:12]}, not {record['data']['photos'][:12]}"
         )
     threads = torch.get_num_threads()
     torch.set_num_threads(record["threads"])

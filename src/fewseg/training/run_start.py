@@ -15,6 +15,7 @@ import torch
 from omegaconf import OmegaConf
 
 from fewseg.config import Config
+from fewseg.data.fingerprint import photos_fingerprint
 from fewseg.errors import DataError
 from fewseg.evaluation.evaluate import versions
 from fewseg.files import replacing, write_json
@@ -29,7 +30,9 @@ _HASHED = 1000
 
 
 def describe_run(config: Config, task: Task) -> dict[str, Any]:
-    """Command line, versions, threads, processes, and hashes of the data's index and of the first training items."""
+    """Command line, versions, threads, processes; hashes of the data's index and photos, and of the first training
+    items.
+    """
     count = min(_HASHED, task.epoch_length * config.train.epochs)
     names = json.dumps([task.name_of(g) for g in range(count)])
     return {
@@ -43,6 +46,7 @@ def describe_run(config: Config, task: Task) -> dict[str, Any]:
             "subset": task.source.subset,
             "images": len(task.source.index.ids),
             "sha256": task.source.index.sha256,
+            **photos_fingerprint(task.source),
         },
         "items": {"first": count, "sha256": hashlib.sha256(names.encode()).hexdigest()},
         "base": None if config.base.run is None else read_record(Path(config.base.run))["sha256"],
@@ -70,6 +74,10 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What bits may depend on and what is not the same, each as `threads 1, now 2`."""
     pairs = [(key, before[key], now[key]) for key in ("threads", "processes", "device", "base")]
     pairs += [(f"{key} hash", before[key]["sha256"][:12], now[key]["sha256"][:12]) for key in ("data", "items")]
+    for part in ("photos", "dates", "code"):
+        if part in now["data"]:
+            old = before["data"].get(part, "not recorded")[:12]
+            pairs.append((f"{part} of the data", old, now["data"][part][:12]))
     pairs += [(key, before["versions"].get(key), value) for key, value in now["versions"].items()]
     return [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]
 

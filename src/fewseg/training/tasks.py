@@ -20,11 +20,11 @@ from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Augment, Squeeze
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
-from fewseg.evaluation.evaluate import count_episodes
+from fewseg.evaluation.evaluate import base_miou, count_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.features.store import FeatureStore
 from fewseg.features.training_set import TrainingFeatures
-from fewseg.metrics.iou import base_confusion, miou, winners
+from fewseg.metrics.iou import base_confusion, label_pixels, miou, winners
 from fewseg.models.fast import accelerate
 from fewseg.models.parts.base_learner import PSPNet
 from fewseg.models.parts.ops import resize_ac
@@ -134,18 +134,20 @@ class EpisodeTask(Task):
 
     def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
         if self.config.train.cache_features:
-            self.features = self.features or self._new_features()
+            self.features = self.features or self._new_features(progress)
             self.features.fill(sampler, workers=self.config.train.workers, progress=progress, folder=folder)
             return self.features.batches(sampler)
         return super().batches(sampler, progress=progress, folder=folder)
 
-    def _new_features(self) -> TrainingFeatures:
+    def _new_features(self, progress: Silent) -> TrainingFeatures:
         train = self.config.train
         store = None
         if train.cache_dir is not None:
             # where training images hold novel classes, their views depend on the fold: no cut may show what it hides
             classes = () if self.config.data.novel == "drop" else self.fold.base
             store = FeatureStore(Path(train.cache_dir), self.model, self.source, self.config.augment, classes=classes)
+            if store.news:
+                progress.log(store.news)
         return TrainingFeatures(
             self.model,
             self.dataset,
@@ -184,7 +186,7 @@ class EpisodeTask(Task):
         (rows,) = count_episodes(
             FeatureCache(self.model), benchmark, workers=train.workers, progress=progress, title="validating"
         )
-        return {"miou": miou(rows.table, classes)}
+        return {"miou": miou(rows.table, benchmark.protocol.scored(classes, rows.table[:, 0]))}
 
 
 class BaseTask(Task):
@@ -225,7 +227,7 @@ class BaseTask(Task):
         lookup = base_lookup(source, self.fold, novel="background")
         squeeze, device = Squeeze(self.model.image_size), next(self.model.parameters()).device
         classes = len(self.fold.base)
-        total = torch.zeros(1 + classes, 2, dtype=torch.long)
+        total = torch.zeros(1 + classes, 3, dtype=torch.long)
         model = accelerate(self.model).eval()
         own = own_share(images.tolist())
         for i in progress(own, "validating the base learner", len(own)):
@@ -233,7 +235,6 @@ class BaseTask(Task):
             truth = torch.from_numpy(lookup[labels])
             pixels, _ = squeeze(image, lookup[labels][None])
             logits = resize_ac(model(pixels[None].to(device)), truth.shape)
-            total += base_confusion(winners(logits[0]).cpu(), truth, classes)
-        total = torch.stack(of_all(total)).sum(0)
-        ious = total[1:, 0] / total[1:, 1].clamp(min=1)
-        return {"base_miou": float(ious.mean())}
+            total[:, :2] += base_confusion(winners(logits[0]).cpu(), truth, classes)
+            total[:, 2] += torch.from_numpy(label_pixels(truth, classes))
+        return {"base_miou": base_miou(torch.stack(of_all(total)).sum(0).numpy())}

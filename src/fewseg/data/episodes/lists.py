@@ -76,9 +76,11 @@ class EpisodeList:
             )
         fold, shots, seed = (_number(f"{path}, line 1", key, header[key]) for key in ("fold", "shots", "seed"))
         rows = [(n, row) for n, row in enumerate(lines, 1) if row.strip() and not row.startswith("#")]
-        specs = _read_rows(path, rows, source, shots, lacking=is_generalised(header["protocol"]))
+        specs = tuple(_read_rows(path, rows, source, shots, lacking=is_generalised(header["protocol"])))
+        if not specs:
+            raise DataError(f"{path} lists no episode, it has a header alone; make one with fewseg data episodes")
         drawn = fold, shots, header["protocol"], seed
-        episodes = cls(source.name, source.subset, *drawn, tuple(specs), source.index.ids, source.class_names)
+        episodes = cls(source.name, source.subset, *drawn, specs, source.index.ids, source.class_names)
         if header["sha256"] not in ("", episodes.sha256):
             raise DataError(
                 f"{path} was changed after it was saved: its sha256 is {episodes.sha256[:12]}, not"

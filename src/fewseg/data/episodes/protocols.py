@@ -8,6 +8,7 @@ its rules can be reproduced, its episodes cannot.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -35,6 +36,9 @@ class EvaluationProtocol:
     support: str = "without_repeats"
     """`without_repeats` or `with_repeats`: of at least min_pixels; `any_pixel`: without repeats, of a pixel or more.
     Never the query."""
+    listed: str = "min_pixels"
+    """Which images count for a class where min_pixels is asked for. `coarse`: those in which more than two of the label
+    map's every 32nd pixels, along both sides, are the class's."""
     input_size: int | None = None
     """Side of the model's input in pixels; None is the model's own."""
     resize: str = "squeeze"
@@ -46,6 +50,10 @@ class EvaluationProtocol:
     `padded_square`: a square of the query's long side."""
     labels: str = "class"
     """`class`: the episode's class against all else; `all`: base classes and the episode's class in one map."""
+    undrawn: str = "zero"
+    """What a novel class without episodes is in the mean: `zero`, an IoU of 0, or `left out`."""
+    base_without_truth: str = "left out"
+    """The same for base classes that no query holds: `left out` of the base learner's mean, or `zero`."""
     query_void: str = "left out"
     support_void: str = "background"
     novel_in_training: str = "drop"
@@ -54,6 +62,10 @@ class EvaluationProtocol:
     def as_dict(self) -> dict[str, Any]:
         """All fields, JSON-able."""
         return asdict(self) | {"seeds": list(self.seeds), "repeats": len(self.seeds)}
+
+    def scored(self, classes: Sequence[int], drawn: Iterable[int]) -> tuple[int, ...]:
+        """The classes that a mean is over: all of them, or only the drawn ones."""
+        return tuple(classes) if self.undrawn == "zero" else tuple(c for c in classes if c in set(drawn))
 
 
 PROTOCOLS = (
@@ -73,12 +85,14 @@ def get_protocol(name: str, *, dataset: str) -> EvaluationProtocol:
     """The protocol of that name for a data set (the papers' differ between COCO-20i and everything else)."""
     check_choice("protocol", name, PROTOCOLS)
     paper, _, variant = name.partition("-")
-    protocol = _paper(paper, coco=dataset == "coco20i")
+    protocol = _paper(paper, dataset)
     if variant == "cropped":
         return replace(protocol, name=name, scored_at="cropped")
     if is_generalised(name):
         order = "all_shuffled" if paper == "fewseg" else "all_in_order"
-        return replace(protocol, name=name, query=order, query_class="any_novel", support="any_pixel", labels="all")
+        without = protocol.undrawn
+        rules: dict[str, Any] = {"query_class": "any_novel", "support": "any_pixel", "labels": "all"}
+        return replace(protocol, name=name, query=order, base_without_truth=without, **rules)
     return protocol
 
 
@@ -87,7 +101,8 @@ def is_generalised(name: str) -> bool:
     return name.endswith("-generalised")
 
 
-def _paper(name: str, *, coco: bool) -> EvaluationProtocol:
+def _paper(name: str, dataset: str) -> EvaluationProtocol:
+    coco = dataset == "coco20i"
     # PFENet's and BAM's: the picture is padded to the square and scored with the padding
     padded: dict[str, Any] = {"input_size": 641 if coco else 473, "resize": "pad", "scored_at": "padded_square"}
     match name:
@@ -96,7 +111,8 @@ def _paper(name: str, *, coco: bool) -> EvaluationProtocol:
         case "bam":
             return EvaluationProtocol(name, 1000, paper_seeds(5), **padded)
         case "pfenet":
-            return EvaluationProtocol(name, 20000 if coco else 5000, (321,), novel_in_training="background", **padded)
+            # one more than the paper says: the released code stops one episode late
+            return EvaluationProtocol(name, 20001 if coco else 5001, (321,), novel_in_training="background", **padded)
         case "hsnet":
             return EvaluationProtocol(
                 name,
@@ -105,12 +121,14 @@ def _paper(name: str, *, coco: bool) -> EvaluationProtocol:
                 query="uniform" if coco else "pairs",
                 query_class="eligible",
                 support="with_repeats",
+                listed="coarse" if dataset == "pascal5i" else "min_pixels",
                 input_size=400,
                 antialias=True,
                 scored_at="input",
                 novel_in_training="background",
             )
-    return EvaluationProtocol(name, 1000, tuple(range(5)), query="stratified", query_class="eligible")
+    rounds: dict[str, Any] = {"query": "stratified", "query_class": "eligible"}
+    return EvaluationProtocol(name, 1000, tuple(range(5)), undrawn="left out", **rounds)
 
 
 def paper_seeds(repeats: int) -> tuple[int, ...]:

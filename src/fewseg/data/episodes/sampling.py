@@ -21,6 +21,8 @@ from fewseg.errors import DataError, UsageError, check_choice
 
 NOVEL_RULES = ("drop", "background", "ignore")
 DRAWS = ("image", "class")
+COARSE_LEAST = 3
+"""An image counts for a class from this many of its pixels on, where only every 32nd along both sides is looked at."""
 
 # Every kind of draw has its own random stream: this number stands after the seed.
 _DRAW, _EPOCH, _CLASS_ORDER, _QUERY_ORDER = range(4)
@@ -118,8 +120,9 @@ def sample_episodes(
     chosen = fold.novel if classes is None else classes
     if not chosen:
         raise UsageError(f"no class to draw episodes of: fold {fold.index} has {len(fold.held_out)} held-out classes")
-    least = 1 if protocol.support == "any_pixel" else source.min_pixels
-    pools = {c: source.index.images_of(c, min_pixels=least) for c in sorted(chosen)}
+    coarse = getattr(source, "coarse", None) if protocol.listed == "coarse" else None
+    least = COARSE_LEAST if coarse else 1 if protocol.support == "any_pixel" else source.min_pixels
+    pools = {c: (coarse or source.index).images_of(c, min_pixels=least) for c in sorted(chosen)}
     _check_pools(source, pools, shots, least=least, remedy="Give fewer shots, or another fold")
     draw, repeats = _DRAWS[protocol.query](source, pools, protocol, seed), protocol.support == "with_repeats"
     specs = []

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.data.images import read_labels
-from fewseg.data.index import Indexed, read_list
+from fewseg.data.index import Indexed, build_index, read_list
 from fewseg.data.matlab import read_field
 from fewseg.data.source import Fold, SourceIndex, make_fold
 from fewseg.errors import DataError, check_choice
@@ -75,6 +75,23 @@ class Pascal5i(Indexed):
                 f" Put SBD into {self.root / 'SBD'}, or give data.sbd=none"
             )
         return self.counted(self._labels, key=f"pascal5i-{self.subset}-{self.sbd}", root=self.voc)
+
+    @cached_property
+    def coarse(self) -> SourceIndex:
+        """The index of the label maps' every 32nd pixel along both sides, by which OSLSM made the lists that HSNet has.
+
+        Its masks, shrunk to 1/32 by their nearest pixel, are sampled half-way between two pixels; which of the two it
+        is was left to rounding errors, so a few pairs of the lists are others.
+        """
+        return build_index(
+            self.index.ids,
+            lambda i: self.labels(i)[::32, ::32],
+            self._labels,
+            classes=len(self.class_names),
+            root=self.voc,
+            key=f"pascal5i-{self.subset}-{self.sbd}-coarse",
+            progress=self.progress,
+        )
 
     @cached_property
     def _labels(self) -> list[Path]:

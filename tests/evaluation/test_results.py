@@ -1,0 +1,69 @@
+"""Where results are written: files of their own, and nothing else is ever replaced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fewseg.data.sets.scenes import Scenes
+from fewseg.errors import UsageError
+from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.evaluate import evaluate
+from fewseg.evaluation.results import Results, results_name
+from helpers import Toy
+
+
+@pytest.fixture(scope="module")
+def source() -> Scenes:
+    return Scenes(subset="test", level="simple", images=60, size=64)
+
+
+@pytest.fixture(scope="module")
+def results(source: Scenes) -> Results:
+    torch.manual_seed(0)
+    return evaluate(Toy().eval(), Benchmark.draw(source, source.fold(0), episodes=5, repeats=1), workers=0)
+
+
+def test_what_is_measured_otherwise_has_another_name(source: Scenes) -> None:
+    def name(fold: int = 0, *how: str, **choices: Any) -> str:
+        return results_name(
+            Benchmark.draw(source, source.fold(fold), **({"episodes": 5, "repeats": 1} | choices)), *how
+        )
+
+    changed: list[dict[str, Any]] = [
+        {"protocol": "bam"},
+        {"shots": 2},
+        {"episodes": 6},
+        {"repeats": 2},
+        {"seeds": (3,)},
+    ]
+    changed = [c if "seeds" not in c else c | {"repeats": None} for c in changed]
+    names = [name(), name(1), name(0, "flip"), *(name(**choices) for choices in changed)]
+    assert len(set(names)) == len(names)
+    assert name() == name()
+
+
+def test_an_evaluation_replaces_none_but_an_evaluation(results: Results, tmp_path: Path) -> None:
+    results.save(tmp_path / "a.json")
+    results.save(tmp_path / "a.json")
+    (tmp_path / "empty.json").touch()
+    results.save(tmp_path / "empty.json")
+    others = {"list.csv": "# source: scenes\n", "annotations.json": '{"images": []}', "numbers.json": "[1, 2]"}
+    for name, text in others.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UsageError, match=f"{name} is there and holds something else"):
+            results.save((tmp_path / name).with_suffix(".json"))
+        assert (tmp_path / name).read_text() == text
+    assert not (tmp_path / "list.json").exists()
+
+
+def test_results_from_before_classes_without_episodes_were_named_are_read(results: Results, tmp_path: Path) -> None:
+    file = results.save(tmp_path / "a.json")
+    record = json.loads(file.read_text())
+    del record["not_drawn"], record["base_without_truth"]
+    file.write_text(json.dumps(record))
+    assert Results.load(file).not_drawn == []
