@@ -64,6 +64,10 @@ def test_overrides_win_over_recipes_and_later_recipes_over_earlier(tmp_path: Pat
 
 def test_a_part_for_one_data_set_is_used_with_that_one_only() -> None:
     assert load_config("hdmnet-paper", "pascal5i").train.epochs == 200
+    assert [load_config(f"{name}-paper", "pascal5i").data.options["sbd"] for name in ("hsnet", "bam")] == [
+        "all",
+        "auto",
+    ]
     coco = load_config("hdmnet-paper", "coco20i")
     assert (coco.train.epochs, coco.train.batch_size, coco.model.options["image_size"]) == (50, 6, 633)
     assert coco.augment.scale == [0.8, 1.25]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 from collections.abc import Iterator
@@ -26,12 +27,15 @@ from fewseg.data.transforms import Squeeze
 from fewseg.episode import Episode
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
-from fewseg.evaluation.evaluate import count_episodes, evaluate
+from fewseg.evaluation.compare import Entry, describe
+from fewseg.evaluation.evaluate import base_miou, count_episodes, evaluate
 from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
 from fewseg.features.overflow import FeatureFile
 from fewseg.metrics import bootstrap_interval
 from fewseg.models.parts.ops import resize_ac
+from fewseg.report.comparison import comparison_page
+from fewseg.report.html import render
 from helpers import Toy
 
 
@@ -359,6 +363,38 @@ def test_the_results_are_a_json_file_with_all_that_is_needed_to_repeat_it(
         "all": sum(p.numel() for p in model.parameters()),
         "trained": sum(p.numel() for p in (*model.embed.parameters(), *model.head.parameters())),
     }
+
+
+@pytest.mark.parametrize("name", ["fewseg", "hdmnet"])
+def test_classes_without_episodes_are_left_out_or_zero_by_the_protocol_and_named(
+    name: str, source: Scenes, fold: Fold
+) -> None:
+    """Two episodes draw two of five classes at most."""
+    protocol = replace(get_protocol(name, dataset="scenes"), input_size=None)
+    benchmark = Benchmark.draw(source, fold, protocol=protocol, episodes=2, repeats=1)
+    report = evaluate(Toy(image_size=64).eval(), benchmark, workers=0)
+    drawn = {spec.class_id for spec in benchmark.lists[0].specs}
+    names = [source.class_names[c - 1] for c in fold.novel]
+    assert report.not_drawn == [n for c, n in zip(fold.novel, names, strict=True) if c not in drawn]
+    own = [float(report.tables[0][row, 1] / report.tables[0][row, 2]) for row in range(2)]
+    assert report.miou == pytest.approx(sum(own) / (2 if name == "fewseg" else 5))
+    assert set(report.class_iou) == (set(names) - set(report.not_drawn) if name == "fewseg" else set(names))
+    assert report.interval[0] - 1e-9 <= report.miou <= report.interval[1] + 1e-9
+    rule = "left out of the mean" if name == "fewseg" else "IoU 0 in the mean, as hdmnet has it"
+    assert report.left_out == f"not drawn, {rule}: {', '.join(report.not_drawn)}"
+    assert report.as_dict()["not_drawn"] == report.not_drawn
+    entry = Entry("toy", report, None, None)
+    page = comparison_page([entry])
+    assert ("left out", report.left_out) in page.facts
+    assert report.left_out in render(page)
+    assert report.left_out in describe([entry])
+    told = [scores.iou for scores in page.per_class if scores.name in report.not_drawn]
+    assert all(math.isnan(iou) if name == "fewseg" else iou == 0 for iou in told)
+
+
+def test_base_classes_without_truth_are_left_out_of_their_mean() -> None:
+    pooled = np.array([[900, 950, 920], [30, 60, 40], [0, 10, 0], [20, 25, 25]])  # the second is predicted alone
+    assert base_miou(pooled) == pytest.approx((30 / 60 + 20 / 25) / 2)
 
 
 def test_evaluation_leaves_the_model_in_evaluation_mode_and_unchanged(source: Scenes, fold: Fold) -> None:

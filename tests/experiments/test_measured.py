@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +95,29 @@ def test_published_values_have_a_column_of_their_own_and_only_for_the_papers_fol
     # the paper's mean is over four folds
     assert list(fold_lines(("with",), (0, 1), parts, paper=paper))[-1].published is None
     assert "published" not in rows(lines, with_published=False)[0]
+
+
+def test_the_papers_values_stand_beside_the_papers_data_and_back_end_alone():
+    def beside(images: int, name: str = "pascal5i", backbone: str = "resnet50-ds"):
+        source = SimpleNamespace(name=name, index=SimpleNamespace(ids=("a",) * images))
+        return published.beside(published.SUPPORT_MASK, source, backbone)
+
+    assert beside(1449) == (published.SUPPORT_MASK["pascal5i"], (published.NOTE,))
+    for refused, why in (
+        (beside(767), "767 test images, the papers' has 1449"),
+        (beside(1449, backbone="lite0"), "lite0"),
+    ):
+        assert not refused[0]
+        assert why in refused[1][0]
+    assert beside(60, "scenes") == ({}, ())
+
+
+def test_a_class_without_episodes_is_left_out_where_the_protocol_says_so():
+    table = counts(0)[::2]  # of the first class alone
+    zero = measured([table])
+    left_out = replace(zero, drawn_only=True)
+    assert left_out.miou == pytest.approx(2 * zero.miou)
+    np.testing.assert_allclose(left_out.samples, 2 * zero.samples)
 
 
 def test_a_mean_waits_for_all_folds():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fewseg.config import load_config
 from fewseg.data.dataset import GlobalSampler
@@ -298,3 +299,57 @@ def test_stored_features_of_other_settings_are_not_taken(word: str, tmp_path: Pa
     lite_batches(stored)
     assert_same_batches(lite_batches(word), lite_batches(stored, word))
     assert len(list(tmp_path.iterdir())) == 2
+
+
+class Logged(Silent):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def folder_batches(data: Path, *words: str) -> tuple[list[Any], list[str]]:
+    """The first batches of a toy method on a folder of photos, and what was told."""
+    torch.manual_seed(0)
+    own = ("folder", f"data.root={data}", "data.novel_classes=[c0]", "data.min_pixels=1", "train.cache_features=true")
+    config = load_config(
+        "model.name=toy", "model.weights=null", "train.validation=none", *own, "train.workers=0", *words
+    )
+    told = Logged()
+    return list(EpisodeTask(config, progress=told).batches(GlobalSampler(0, 4, batch=2), progress=told)), told.lines
+
+
+def write_photos(data: Path, *, seed: int) -> None:
+    """Photos of three classes, the same masks for every seed."""
+    rng, marks = np.random.default_rng(seed), np.random.default_rng(0)
+    for name in ("c0", "c1", "c2"):
+        for n in range(3):
+            parts = {"images": rng.integers(0, 256, (32, 32, 3)), "masks": 255 * marks.integers(0, 2, (32, 32))}
+            for part, pixels in parts.items():
+                file = data / part / name / f"{name}{n}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels.astype(np.uint8)).save(file)
+
+
+def test_replaced_photos_and_changed_code_are_not_taken_from_a_store(
+    toy: type[Toy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, stored = tmp_path / "data", f"train.cache_dir={tmp_path / 'store'}"
+    write_photos(data, seed=1)
+    first, told = folder_batches(data, stored)
+    assert not told
+    again, told = folder_batches(data, stored)
+    assert not told
+    assert_same_batches(first, again)
+    write_photos(data, seed=2)
+    replaced, told = folder_batches(data, stored)
+    assert len(told) == 1
+    assert "(photos)" in told[0]
+    assert "extracted anew" in told[0]
+    assert_same_batches(replaced, folder_batches(data)[0])
+    assert not torch.equal(replaced[0].query["maps"], first[0].query["maps"])
+    monkeypatch.setattr("fewseg.features.store.code_fingerprint", lambda *_: "changed")
+    assert "(code)" in folder_batches(data, stored)[1][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from fewseg.errors import UsageError
 from fewseg.report import figures
 from fewseg.report import overlays as pictures
 from fewseg.report.chosen_episodes import class_mask
-from fewseg.report.contents import Curve, OtherPrediction, Panel, Row
+from fewseg.report.contents import ClassScores, Curve, OtherPrediction, Panel, Row
 
 GREY = np.full((40, 60, 3), 128, np.uint8)
 
@@ -111,6 +112,19 @@ def test_thinned_curve_keeps_its_mean_and_range() -> None:
     assert (means <= high).all()
     assert high.max() == np.nanmax(values)
     assert figures.thin([1, 2], [3, 4])[2] is None
+
+
+@pytest.mark.parametrize("truth", [True, False])
+def test_the_colours_of_a_judged_prediction_are_told(truth: bool) -> None:
+    shown = Panel("snail", (GREY,), (square(),), GREY, square() == 1, square() if truth else None)
+    figure = figures.panel_figure(shown)
+    told = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert told == (["marked, correct", "wrongly marked", "missed"] if truth else [])
+
+
+def test_a_class_without_episodes_has_no_bar() -> None:
+    figure = figures.classes_figure((ClassScores("cat", math.nan, episodes=0), ClassScores("dog", 0.5)))
+    assert [bar.get_width() for bar in figure.axes[0].patches][1] == 50
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])

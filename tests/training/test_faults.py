@@ -398,7 +398,9 @@ def test_a_run_is_repeated_from_its_directory(whole: Path, tmp_path: Path) -> No
 
 def test_a_rerun_tells_what_is_different(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = json.loads((whole / "run.json").read_text())
-    changed = record | {"versions": record["versions"] | {"torch": "0.1"}}
+    # a run of 0.1 did not keep what its photos were
+    data = {key: value for key, value in record["data"].items() if key not in ("photos", "code")}
+    changed = record | {"versions": record["versions"] | {"torch": "0.1"}, "data": data}
     (whole / "run.json").write_text(json.dumps(changed))
     plain = toy_noise()
     with monkeypatch.context() as patch:
@@ -406,9 +408,11 @@ def test_a_rerun_tells_what_is_different(whole: Path, tmp_path: Path, monkeypatc
         found = rerun(whole, tmp_path / "again")
     assert not found.same
     assert any(text.startswith("torch 0.1, now ") for text in found.changed)
-    (whole / "run.json").write_text(json.dumps(record | {"data": record["data"] | {"sha256": "0" * 64}}))
-    with pytest.raises(DataError, match="is not the data of the run"):
-        rerun(whole, tmp_path / "other")
+    assert any(text.startswith("photos of the data not record") for text in found.changed)
+    for part, told in (("photos", "the photos of scenes"), ("sha256", "is not the data")):
+        (whole / "run.json").write_text(json.dumps(record | {"data": record["data"] | {part: "0" * 64}}))
+        with pytest.raises(DataError, match=told):
+            rerun(whole, tmp_path / "other")
     (whole / "run.json").write_text(json.dumps(record | {"processes": 2}))
     with pytest.raises(UsageError, match="torchrun --nproc-per-node=2"):
         rerun(whole, tmp_path / "other")

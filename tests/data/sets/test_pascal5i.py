@@ -8,6 +8,7 @@ import trees
 from fewseg.data.episodes.protocols import get_protocol
 from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes, training_images
 from fewseg.data.sets.pascal5i import Pascal5i
+from fewseg.data.source import Fold
 from fewseg.errors import DataError, UsageError
 
 PERSON, SHEEP, BIRD, AEROPLANE = 15, 17, 3, 1
@@ -178,6 +179,22 @@ def test_damaged_mat_file_is_named(voc_sbd: Path) -> None:
     (voc_sbd / "SBD/dataset/cls/sbd_new.mat").write_bytes(b"not a matlab file" * 20)
     with pytest.raises(DataError, match=r"sbd_new.mat is not a label file of SBD"):
         _ = Pascal5i(root=str(voc_sbd)).index
+
+
+def test_hsnets_lists_look_at_every_32nd_pixel(voc: Path) -> None:
+    wide, scattered = np.zeros((128, 128), np.uint8), np.zeros((128, 128), np.uint8)
+    wide[1:31, :] = BIRD  # 3840 pixels, none of them looked at
+    scattered[0:1, 0:65:32] = BIRD  # three pixels, all of them looked at
+    two = np.where(np.arange(128)[None] < 64, scattered, 0).astype(np.uint8)
+    trees.write_voc(voc, {}, {"wide": wide, "scattered": scattered, "two": two, "more": scattered})
+    source = Pascal5i(root=str(voc), subset="test")
+    fold = Fold.of(0, (BIRD,), classes=20)
+    protocol = get_protocol("hsnet", dataset="pascal5i")
+    listed = sample_episodes(source, fold, protocol=protocol, seed=0, shots=1, episodes=10)
+    assert ids(source, np.array([spec.query for spec in listed.specs])) == {"scattered", "more"}
+    assert source.coarse.counts[:, BIRD].tolist() == [0, 3, 2, 3]
+    # COCO's are drawn by pixels
+    assert get_protocol("hsnet", dataset="coco20i").listed == "min_pixels"
 
 
 VOC_MINI = Path(os.environ.get("FEWSEG_VOC_MINI", Path(__file__).parents[4] / "shared" / "data" / "voc_mini"))
