@@ -47,6 +47,7 @@ def test_a_list_without_episodes_is_refused(source: Scenes, file: Path) -> None:
 
 
 def test_a_list_is_not_drawn_anew(source: Scenes, file: Path) -> None:
-    for choices in ({"episodes": 5}, {"repeats": 1}, {"seeds": (0,)}):
-        with pytest.raises(UsageError, match="says which episodes"):
+    for choices in ({"episodes": 5}, {"repeats": 2}, {"seeds": (0,)}):
+        with pytest.raises(UsageError, match="lists 10 episodes, once"):
             Benchmark.draw(source, source.fold(1), file=file, **choices)
+    assert len(Benchmark.draw(source, source.fold(1), file=file, episodes=10, repeats=1).lists) == 1

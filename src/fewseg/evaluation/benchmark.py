@@ -53,9 +53,11 @@ class Benchmark:
         """
         protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
         if file is not None:
-            if (episodes, repeats, seeds) != (None, None, None):
-                raise UsageError(f"{file} says which episodes there are; leave out how many, how often and the seeds")
             listed = EpisodeList.load(file, source)
+            if episodes not in (None, len(listed)) or repeats not in (None, 1) or seeds is not None:
+                raise UsageError(
+                    f"{file} lists {len(listed)} episodes, once; leave out how many, how often and the seeds"
+                )
             _check_classes(listed, file, source, fold.novel if classes is None else classes, fold)
             return cls(source, fold, protocol, (listed,))
         lists = tuple(
