@@ -232,7 +232,7 @@ def _drawable(source: ImageSource, pools: Pools, shots: int, *, least: int, use:
     reason = f"{named}; {shots}-shot episodes need {shots + 1} with at least {least} of its pixels"
     if enough:
         told = f"{source.name}: left out of {use}: {reason}"
-        warnings.warn(DataWarning("; ".join(filter(None, (told, remedy)))), stacklevel=2)
+        warnings.warn(DataWarning("; ".join(filter(None, (told, remedy)))), stacklevel=1)
         return enough
     most = max(map(len, pools.values())) - 1
     fewer = f"give {most} shot{'s' * (most > 1)}" if most > 0 else ""
