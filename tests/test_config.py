@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from fewseg import registry
 from fewseg.config import Config, load_config, recipes
@@ -27,7 +27,7 @@ def write(path: Path, text: str) -> str:
 @pytest.mark.parametrize("name", recipes())
 def test_a_recipe_loads_and_comes_back_from_the_file_that_a_run_keeps(name: str, tmp_path: Path) -> None:
     config = load_config(name)
-    text = OmegaConf.to_yaml(OmegaConf.create(config.as_dict()))
+    text = yaml.safe_dump(config.as_dict(), sort_keys=False)
     assert load_config(write(tmp_path / "config.yaml", text)) == config
 
 
@@ -203,6 +203,71 @@ def test_a_run_in_a_directory_with_an_equals_sign_is_found(tmp_path: Path) -> No
     folder = tmp_path / "lr=0.1"
     folder.mkdir()
     assert load_config(write(folder / "config.yaml", "train: {lr: 0.1}")).train.lr == 0.1
+
+
+WORDS_OF_LIBRARIES = re.compile(r"OmegaConf|Node|ListConfig|Traceback|NoneType|<class|object at|unpack|_Scalar|yaml\\.")
+ANY_KEY = ["train.epochs", "train.lr", "train.cache_features", "train.precision", "train.cache_dir", "train.clip"]
+ANY_KEY += [
+    "train.episodes_per_epoch",
+    "augment.scale",
+    "augment.area",
+    "data.novel_classes",
+    "data.root",
+    "data.folds",
+]
+ANY_KEY += ["data", "data.novel", "train.optimizer"]
+
+
+@given(
+    st.sampled_from(ANY_KEY),
+    st.one_of(
+        st.text(max_size=8),
+        st.sampled_from(
+            ["yes", "1", "null", "", "[]", "[1, a]", "{a: 1}", "[[1]]", "1e-3", "-3", "2020-01-01", "1:30"]
+        ),
+    ),
+)
+@settings(max_examples=200)
+def test_any_value_of_any_type_is_read_or_refused_in_plain_words(key: str, value: str) -> None:
+    said = ""
+    try:
+        load_config("folder", f"{key}={value}")
+    except FewsegError as error:
+        said = str(error)
+    assert not said or key.partition(".")[0] in said
+    assert not WORDS_OF_LIBRARIES.search(said)
+
+
+@given(
+    st.lists(st.sampled_from(["cow", "yes", "no", "1", "null", "~", "1.50", "012", "2020-01-01", "1e3"]), min_size=1)
+)
+def test_names_that_yaml_would_read_as_something_else_stay_as_written(names: list[str]) -> None:
+    assert load_config("folder", f"data.novel_classes=[{', '.join(names)}]").data.options["novel_classes"] == names
+
+
+def test_one_value_where_a_list_belongs_is_a_list_of_one(tmp_path: Path) -> None:
+    def novel(*words: str) -> object:
+        return load_config("folder", *words).data.options["novel_classes"]
+
+    assert novel("data.novel_classes=cow") == ["cow"]
+    assert novel("data.novel_classes=yes") == ["yes"]
+    assert novel("data.novel_classes=null") is None
+    assert novel(write(tmp_path / "mine.yaml", "data: {novel_classes: no}")) == ["no"]
+    assert load_config("lite", "augment.area=[0.3, 1]").augment.area == [0.3, 1.0]
+
+
+def test_numbers_are_of_their_key_s_type() -> None:
+    config = load_config("hdmnet", "train.lr=1e-3", "train.clip=2", "train.cache_features=yes", "data.root=2024")
+    assert (config.train.lr, config.train.clip, config.train.cache_features) == (0.001, 2.0, True)
+    assert config.data.root == "2024"
+    for word, wanted in (
+        ("train.cache_features=2", "give true or false"),
+        ("train.epochs=yes", "is 'yes'; give a whole number"),
+        ("data.root=[a]", r"is '\[a\]'; give a text"),
+        ("augment.scale=[1, wide]", r"give a number, or several in brackets"),
+    ):
+        with pytest.raises(UsageError, match=wanted):
+            load_config("hdmnet", word)
 
 
 KEYS = ["train.epochs", "train.lr", "model.name", "data.name", "data", "model.image_size", "augment.scale", "base.run"]

@@ -11,21 +11,21 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fewseg import registry
 from fewseg.data.episodes.sampling import DRAWS, NOVEL_RULES
+from fewseg.data.text import read_text
 from fewseg.data.transforms import AugmentConfig
 from fewseg.errors import DataError, UsageError, first_line
 from fewseg.registry import method_class
@@ -187,8 +187,8 @@ def load_config(*names_and_overrides: str) -> Config:
     unknown name or key and for a value of a wrong type, DataError for a file that is no YAML.
     """
     names = [word for word in names_and_overrides if not _is_override(word)]
-    merged: DictConfig = OmegaConf.create({})
-    when: DictConfig = OmegaConf.create({})
+    merged: dict[str, Any] = {}
+    when: dict[str, Any] = {}
     for name in names:
         recipe = _read_recipe(name)
         when = _merge(when, recipe.pop("when", {}))
@@ -232,26 +232,85 @@ def _is_override(word: str) -> bool:
     return "=" in word and not (word.endswith((".yaml", ".yml")) and Path(word).is_file())
 
 
-def _parse(words: list[str]) -> DictConfig:
-    parsed = OmegaConf.create({})
+@dataclass(frozen=True)
+class _Scalar:
+    """A value in YAML, as it is written and as YAML reads it: a class may have the name `yes`, `1` or `null`."""
+
+    text: str
+    value: Any
+
+
+def _read_yaml(text: str) -> Any:
+    """Mappings and lists of `_Scalar`; None of an empty text. Raises ValueError with the place of a fault."""
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        return None if node is None else _content(loader, node)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{line}{error.problem}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(first_line(error)) from error
+
+
+def _content(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        loader.flatten_mapping(node)
+        if odd := [key for key, _ in node.value if not isinstance(key, yaml.ScalarNode)]:
+            raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=odd[0].start_mark)
+        return {key.value: _content(loader, value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_content(loader, value) for value in node.value]
+    try:
+        return _Scalar(node.value, loader.construct_object(node))
+    except ValueError:  # a date that is none, a number of thousands of digits
+        return _Scalar(node.value, node.value)
+
+
+def _plain(content: Any) -> Any:
+    """What YAML means by what `_read_yaml` gave."""
+    if isinstance(content, dict):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_plain(value) for value in content]
+    return content.value if isinstance(content, _Scalar) else content
+
+
+def _written(content: Any) -> str:
+    """A value as a user writes it."""
+    if isinstance(content, dict):
+        return "{" + ", ".join(f"{key}: {_written(value)}" for key, value in content.items()) + "}"
+    if isinstance(content, list):
+        return f"[{', '.join(map(_written, content))}]"
+    return content.text if isinstance(content, _Scalar) else "null" if content is None else str(content)
+
+
+def _parse(words: list[str]) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
     for word in words:
         if not re.match(r"\w+(\.\w+)*=", word):
             raise UsageError(f"cannot read the override {word[:80]!r}; write group.key=value")
+        keys, _, value = word.partition("=")
         try:
-            parsed = _merge(parsed, OmegaConf.from_dotlist([word]))
-        except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UsageError(f"cannot read the override {word[:80]!r}: {reason}; write group.key=value") from error
+            content = _read_yaml(value)
+        except ValueError as error:
+            raise UsageError(
+                f"cannot read the override {word[:80]!r}: {error}; write group.key=value, with quotes around text with "
+                "signs in it"
+            ) from error
+        for key in reversed(keys.split(".")):
+            content = {key: content}
+        parsed = _merge(parsed, content)
     return parsed
 
 
-def _merge(*parts: Any) -> DictConfig:
-    try:
-        merged = OmegaConf.merge(*parts)
-    except TypeError as error:  # a list where a mapping is, or the other way round
-        raise UsageError(f"a value is of another kind than the recipe's, a list or a mapping: {error}") from error
-    if not isinstance(merged, DictConfig):
-        raise UsageError("a configuration is a mapping of groups: " + ", ".join(_GROUPS))
+def _merge(*parts: dict[str, Any]) -> dict[str, Any]:
+    """Mappings in one, key by key; the last one's values hold."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            former = merged.get(key)
+            merged[key] = _merge(former, value) if isinstance(former, dict) and isinstance(value, dict) else value
     return merged
 
 
@@ -259,38 +318,38 @@ def _read_recipe(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read the configuration {path}: {error}") from error
+            text = read_text(path)
+        except OSError as error:
+            raise DataError(f"cannot read the configuration {path}: {error.strerror}") from error
     elif name in recipes():
-        text = (resources.files("fewseg") / "configs" / f"{name}.yaml").read_text()
+        text = (resources.files("fewseg") / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
     else:
         hint = registry.suggest(name, recipes())
         raise UsageError(f"unknown recipe {name!r}; give a YAML file or one of {', '.join(recipes())}.{hint}")
     try:
-        content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise DataError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
+        content = _read_yaml(text) or {}
+    except ValueError as error:
+        raise DataError(f"{name} is no YAML: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{name} must hold groups of keys ({', '.join(_GROUPS)}), not {type(content).__name__}")
-    content = {group: keys for group, keys in content.items() if keys is not None}
+        raise DataError(f"{name} must hold groups of keys ({', '.join(_GROUPS)}), not {_written(content)[:80]}")
+    content = {group: keys for group, keys in content.items() if _plain(keys) is not None}
     when = content.get("when", {})
     if not isinstance(when, dict) or not all(isinstance(part, dict) for part in when.values()):
         raise DataError(f"{name}: `when` must hold groups of keys by data set, as `when: {{coco20i: {{train: ...}}}}`")
     return content
 
 
-def _chosen(merged: DictConfig, group: str) -> str:
-    section = merged.get(group) or {}
-    default = _GROUPS[group].name
-    return str(section.get("name", default)) if isinstance(section, DictConfig | dict) else default
+def _chosen(merged: dict[str, Any], group: str) -> str:
+    section = merged.get(group)
+    name = section.get("name") if isinstance(section, dict) else None
+    return _GROUPS[group].name if name is None else _written(name)
 
 
-def _typed(merged: DictConfig) -> Config:
+def _typed(merged: dict[str, Any]) -> Config:
     """The merged values checked against the dataclasses and the chosen classes' constructors."""
     for group in merged:
         if group not in _GROUPS:
-            hint = registry.suggest(str(group), _GROUPS)
+            hint = registry.suggest(group, _GROUPS)
             raise UsageError(f"unknown group {group!r} in the configuration; groups: {', '.join(_GROUPS)}.{hint}")
     classes = {
         "model": method_class(_chosen(merged, "model")),
@@ -298,52 +357,112 @@ def _typed(merged: DictConfig) -> Config:
     }
     values = {}
     for group, base in _GROUPS.items():
-        schema = _with_options(base, classes[group], _SET_BY_THE_RUN[group]) if group in classes else base
-        section = merged.get(group)
-        given = {} if section is None else section
-        _refuse_unknown(group, given, schema)
-        try:
-            checked = OmegaConf.merge(OmegaConf.structured(schema), given)
-            content: Any = OmegaConf.to_container(checked, resolve=True, throw_on_missing=True)
-        except OmegaConfBaseException as error:
-            where = ".".join(filter(None, (group, getattr(error, "full_key", None))))
-            raise UsageError(f"{where}: {first_line(error)}") from error
-        content.pop("options", None)
-        kept = {f.name: content.pop(f.name) for f in fields(base) if f.name != "options"}
+        own = {f.name: get_type_hints(base)[f.name] for f in fields(base) if f.name != "options"}
+        more = _options(classes[group], {*own, *_SET_BY_THE_RUN[group]}) if group in classes else {}
+        given = {} if merged.get(group) is None else merged[group]
+        _refuse_unknown(group, given, [*own, *more])
+        hints = own | {key: hint for key, (hint, _) in more.items()}
+        read = {key: _checked(f"{group}.{key}", hints[key], value) for key, value in given.items()}
+        kept = {key: value for key, value in read.items() if key in own}
         if group in classes:
-            kept["options"] = content
-        _check_values(group, kept)
+            kept["options"] = {key: read.get(key, default) for key, (_, default) in more.items()}
         values[group] = base(**kept)
+        _check_values(group, values[group])
     return Config(**values)
 
 
-def _with_options(base: type[Any], cls: type[Any], left_out: tuple[str, ...]) -> type[Any]:
-    """The dataclass with the keyword arguments of a method's or data set's class beside its own fields."""
-    known = {f.name for f in fields(base)} | set(left_out)
-    hints = get_type_hints(cls.__init__)
-    more = []
+def _options(cls: type[Any], left_out: set[str]) -> dict[str, tuple[Any, Any]]:
+    """Type and default of the keyword arguments of a method's or data set's class, by name."""
+    hints, found = get_type_hints(cls.__init__), {}
     for name, parameter in registry.options(cls).items():
-        if name not in known:
+        if name not in left_out:
             default = None if parameter.default is inspect.Parameter.empty else parameter.default
-            kept = list(default) if isinstance(default, tuple) else default
-            more.append((name, hints.get(name, Any), field(default_factory=lambda kept=kept: copy(kept))))
-    return make_dataclass(base.__name__, more, bases=(base,))
+            found[name] = hints.get(name, Any), list(default) if isinstance(default, tuple) else copy(default)
+    return found
 
 
-def _refuse_unknown(group: str, given: Any, schema: type[Any]) -> None:
-    known = [f.name for f in fields(schema) if f.name != "options"]
-    if not isinstance(given, DictConfig | dict):
-        raise UsageError(f"{group} must be a group of keys ({', '.join(known)}), not {given!r}")
+def _refuse_unknown(group: str, given: Any, known: list[str]) -> None:
+    if not isinstance(given, dict):
+        raise UsageError(f"{group} must be a group of keys ({', '.join(known)}), not {_written(given)!r}")
     for key in given:
         if key not in known:
-            hint = registry.suggest(str(key), known)
+            hint = registry.suggest(key, known)
             hint = hint.replace("Did you mean '", f"Did you mean '{group}.")
             raise UsageError(f"unknown key {group}.{key}; known: {', '.join(known)}.{hint}")
 
 
-def _check_values(group: str, values: dict[str, Any]) -> None:
+def _checked(key: str, hint: Any, given: Any) -> Any:
+    """A value as its type; UsageError says what it must be."""
+    try:
+        return _as_type(hint, given)
+    except ValueError as error:
+        raise UsageError(f"{key} is {_written(given)!r}; give {error}") from error
+
+
+def _as_type(hint: Any, given: Any) -> Any:
+    """What was read, as a type: a text stays as it is written, and where a list belongs one value is a list of one.
+
+    ValueError says what is wanted. A type that no text can be is left as YAML has it.
+    """
+    inner = get_args(hint)
+    if NoneType in inner:
+        return None if _plain(given) is None else _as_type(Union[tuple(t for t in inner if t is not NoneType)], given)  # noqa: UP007
+    kind = get_origin(hint) or hint
+    if kind in (list, tuple):
+        items = given if isinstance(given, list) else [given]
+        try:
+            return [_as_type(inner[0] if inner else Any, item) for item in items]
+        except ValueError as error:
+            raise ValueError(f"{error}, or several in brackets with commas: [A,B]") from error
+    if kind is dict and not isinstance(given, dict):
+        raise ValueError("a group of keys: {key: value}")
+    if kind not in _READ:
+        return _plain(given)
+    read, wanted = _READ[kind]
+    if not isinstance(given, _Scalar):
+        raise ValueError(wanted)
+    try:
+        return read(given)
+    except (ValueError, KeyError, OverflowError) as error:
+        raise ValueError(wanted) from error
+
+
+def _text(given: _Scalar) -> str:
+    if given.text == "" and given.value is None:
+        raise ValueError
+    return given.text
+
+
+def _bool(given: _Scalar) -> bool:
+    return {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}[
+        given.text.lower()
+    ]
+
+
+def _whole(given: _Scalar) -> int:
+    if isinstance(given.value, bool):
+        raise ValueError
+    return given.value if isinstance(given.value, int) else int(given.text)
+
+
+def _number(given: _Scalar) -> float:
+    if isinstance(given.value, bool):
+        raise ValueError
+    return float(given.value if isinstance(given.value, int | float) else given.text)
+
+
+_READ: dict[Any, tuple[Callable[[_Scalar], Any], str]] = {
+    str: (_text, "a text"),
+    bool: (_bool, "true or false"),
+    int: (_whole, "a whole number"),
+    float: (_number, "a number"),
+}
+"""How a type is read, and what it is called."""
+
+
+def _check_values(group: str, values: Any) -> None:
     for f in fields(_GROUPS[group]):
-        if not f.metadata or (value := values[f.name]) is None:
+        if not f.metadata or (value := getattr(values, f.name)) is None:
             continue
         least, most, choices, allowed = (f.metadata[key] for key in ("least", "most", "choices", "allowed"))
         if choices and value not in choices:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import trees
 from fewseg.cli.main import app
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.sets.scenes import Scenes
@@ -33,6 +34,18 @@ def test_show_and_check(tmp_path):
     with Image.open(tmp_path / "a" / "sheet.png") as sheet:
         assert sheet.width > 400
     assert "no files to check" in call("check", "scenes", *SMALL).stdout
+
+
+def test_check_counts_an_image_once_and_names_small_classes(tmp_path):
+    names = [*(f"{name}/{n}" for name in ("a", "b") for n in range(3)), "c/0"]
+    trees.write_masks(tmp_path, {name: trees.label_map({1: 100}) for name in names})
+    done = call("check", "folder", f"data.root={tmp_path}")
+    assert (done.exit_code, done.stdout) == (0, f"7 images of {tmp_path}: nothing wrong\n")
+    assert "fewer of: 'c' 1. These classes are left out" in done.stderr
+    trees.write_png(trees.label_map({}), tmp_path / "masks/a/0.png", palette=False)
+    done = call("check", "folder", f"data.root={tmp_path}", "data.val_fraction=0.5")
+    assert done.stdout == f"empty: the mask of {tmp_path}/images/a/0.jpg marks nothing\n"
+    assert str(done.exception) == f"1 problems in 7 images of {tmp_path}"
 
 
 def test_an_episode_list_is_written_for_evaluate(tmp_path):

@@ -1,4 +1,6 @@
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +121,46 @@ def test_rows_are_in_the_order_of_ids(tmp_path: Path) -> None:
 
     made = build_index(ids, labels, [tmp_path] * 200, classes=1, root=tmp_path, key="k", progress=Silent())
     assert made.counts[:, 1].tolist() == [2 * i for i in range(200)]
+
+
+READER = """
+import numpy as np
+from fewseg.data.index import Indexed
+
+class Counted(Indexed):
+    name, class_names, ids = "counted", ("a",), ("x",)
+
+    def __init__(self, subset="train", root=None, *, pixels=1):
+        super().__init__(subset, root)
+        self.pixels = pixels
+
+    def labels(self, i):
+        return np.repeat(np.uint8([0, 1]), [9, FACTOR * self.pixels])
+
+    def _build_index(self):
+        return self.counted([self.root / "x.png"], key="counted")
+"""
+
+
+def test_options_and_code_of_the_reader_rebuild(tmp_path: Path) -> None:
+    """The cache of one reading is never taken for another's."""
+    (tmp_path / "x.png").touch()
+
+    def reader(factor: int):
+        file = tmp_path / f"reader{factor}.py"
+        file.write_text(READER.replace("FACTOR", str(factor)))
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[file.stem] = module
+        spec.loader.exec_module(module)
+        return module.Counted
+
+    first, second = reader(1), reader(7)
+    root = str(tmp_path)
+    assert first(root=root).index.counts.tolist() == [[9, 1]]
+    assert first(root=root, pixels=3).index.counts.tolist() == [[9, 3]]
+    assert second("train", root, pixels=3).index.counts.tolist() == [[9, 21]]
+    for name in ("reader1", "reader7"):
+        del sys.modules[name]

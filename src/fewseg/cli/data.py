@@ -61,22 +61,27 @@ def stats(
 
 @data_app.command()
 def check(name: Name, words: Words = None, root: Root = None) -> None:
-    """List files that are missing, unreadable, of a wrong size or wrongly labelled; exit code 1 if there are any."""
-    from fewseg.data.inspect.check import check_source
+    """List what would fail later: files that are missing, unreadable, of a wrong size or wrongly labelled, masks that
+    mark nothing, classes with too few images; exit code 1 if there is anything.
+    """
+    from fewseg.data.inspect.check import check_classes, check_source
 
     config = _config(name, words, root=root)
-    problems, images = [], 0
-    for subset in ("train", "test"):
-        source = _source(config, subset)
-        if not hasattr(source, "image_path"):
-            typer.echo(f"{name} has no files to check")
-            return
-        images += len(source.ids)
-        problems += check_source(source, progress=Bars())
+    sources = [_source(config, subset) for subset in ("train", "test")]
+    if not all(hasattr(source, "image_path") for source in sources):
+        typer.echo(f"{name} has no files to check")
+        return
+    train, test = ([source.image_path(i) for i in range(len(source.ids))] for source in sources)
+    left_out = [path for _, path, _ in getattr(sources[0], "left_out", ())]
+    problems = check_source(sources[0], progress=Bars())
+    problems += check_source(sources[1], but={*train, *left_out}, progress=Bars())
+    images = len({*train, *test})
     for problem in problems:
         typer.echo(f"{problem.kind}: {problem.text}")
     if problems:
         raise DataError(f"{len(problems)} problems in {images} images of {config.data.root}")
+    for text in check_classes(sources, shots=config.data.shots):
+        typer.echo(f"note: {text}", err=True)
     typer.echo(f"{images} images of {config.data.root}: nothing wrong")
 
 

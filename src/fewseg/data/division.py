@@ -28,7 +28,8 @@ class Divided(Indexed):
     subset: str = "train"
     root: Any = None
     """The directory; a Path once the source is made."""
-    folds: int = 4
+    folds: int | None = None
+    """Null: 4, or one for each class where there are fewer."""
     fold_seed: int | None = 0
     """Shuffles the classes before they are divided; None divides them in order."""
     novel_classes: list[str] | None = None
@@ -66,7 +67,7 @@ class Divided(Indexed):
                 check_choice("novel class", name, self.class_names)
             novel = (c for c, name in enumerate(self.class_names, 1) if name in self.novel_classes)
             return Fold.of(0, novel, classes=count)
-        fold = make_fold(index, classes=count, folds=self.folds)
+        fold = make_fold(index, classes=count, folds=min(4, count) if self.folds is None else self.folds)
         if self.fold_seed is None:
             return fold
         shuffled = np.random.default_rng(self.fold_seed).permutation(count) + 1

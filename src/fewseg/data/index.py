@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import platformdirs
@@ -38,7 +40,15 @@ class Indexed:
     class_names: tuple[str, ...]
     ids: Sequence[str]
     root: Path
+    min_pixels: int = 1
     progress = Silent()
+    _options: dict[str, Any]
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Keeps the arguments, which say how the data are read."""
+        made = super().__new__(cls)
+        made._options = dict(zip(inspect.signature(cls).parameters, args, strict=False)) | options
+        return made
 
     def __init__(self, subset: str, root: str | None = None, *, holds: str | None = None) -> None:
         check_choice("subset", subset, SUBSETS)
@@ -71,7 +81,11 @@ class Indexed:
     def counted(self, files: Sequence[Path], *, key: str, root: Path | None = None) -> SourceIndex:
         """The index as `build_index` makes it of the source's own label maps; `files` are theirs, in order."""
         classes, root = len(self.class_names), root or self.root
-        return build_index(self.ids, self.labels, files, classes=classes, root=root, key=key, progress=self.progress)
+        options = sorted((name, repr(value)) for name, value in self._options.items() if name != "root")
+        reader = (*options, code_of(type(self)))
+        return build_index(
+            self.ids, self.labels, files, classes=classes, root=root, key=key, progress=self.progress, reader=reader
+        )
 
     def describe(self) -> dict[str, Any]:
         """What was found on disk and which rules apply, JSON-able, for reports and `data stats`."""
@@ -87,10 +101,12 @@ def build_index(
     root: Path,
     key: str,
     progress: Silent,
+    reader: Sequence[object] = (),
 ) -> SourceIndex:
     """The index of `ids`: the cached one if `files` are unchanged, else counted on the label maps `labels(i)`.
 
-    Images are counted by threads: decoding a PNG releases the interpreter's lock. `key` names the cache file.
+    Images are counted by threads: decoding a PNG releases the interpreter's lock. `key` names the cache file, `reader`
+    is whatever else the label maps depend on.
     """
 
     def row(i: int) -> NDArray[np.int64]:
@@ -100,7 +116,7 @@ def build_index(
         rows = in_parallel(row, range(len(ids)), progress, "reading annotations")
         return np.array(list(rows), np.int64).reshape(-1, 1 + classes)
 
-    mark = fingerprint(files, VERSION, classes, tuple(ids), root=root)
+    mark = fingerprint(files, VERSION, classes, tuple(ids), *reader, root=root)
     return cached_index(ids, counts, root=root, key=key, mark=mark)
 
 
@@ -151,11 +167,35 @@ def count_labels(labels: NDArray[np.integer], *, classes: int, path: Path) -> ND
 
 
 def fingerprint(files: Iterable[Path], *extra: object, root: Path) -> str:
-    """Hash of the files' names below `root`, sizes and modification times, and of `extra`."""
-    digest = hashlib.sha256(repr(extra).encode())
+    """Hash of the files' names below `root`, sizes and modification times, of `extra`, and of the code that reads data
+    here: what another version counted is never taken.
+    """
+    digest = hashlib.sha256(repr((_own_code(), *extra)).encode())
     for file in files:
         name, stat = str(file).removeprefix(str(root)), file.stat()  # the same hash wherever `root` is mounted
         digest.update(f"\n{name}|{stat.st_size}|{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+@cache
+def _own_code() -> str:
+    """Hash of this package's source, or its version where there is none."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    content = b"".join(file.read_bytes() for file in files) or version("fewseg").encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+@cache
+def code_of(cls: type[Any]) -> str:
+    """Hash of the source of the modules of a class and its bases; where one has none, its version counts."""
+    modules = [inspect.getmodule(base) for base in cls.__mro__[:-1]]
+    digest = hashlib.sha256()
+    for module in dict.fromkeys(modules):
+        try:
+            text = inspect.getsource(module)  # type: ignore[arg-type]
+        except (OSError, TypeError):
+            text = f"{module} {getattr(module, '__version__', '')}"
+        digest.update(text.encode())
     return digest.hexdigest()
 
 

@@ -43,7 +43,8 @@ class Fold:
         """The fold with `count` base classes, evenly spaced among them, moved to `held_out`."""
         if not 0 <= count < len(self.base):
             raise UsageError(
-                f"cannot hold out {count} of {len(self.base)} base classes; give 0 to {len(self.base) - 1}"
+                f"cannot hold out {count} of {len(self.base)} base classes to validate on; give train.held_out=0 to "
+                f"{len(self.base) - 1}, or train.validation=none"
             )
         step = len(self.base) / max(count, 1)
         chosen = {self.base[int((i + 0.5) * step)] for i in range(count)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
+import yaml
 
 from fewseg.config import Config
 from fewseg.data.fingerprint import photos_fingerprint
@@ -65,7 +65,8 @@ def start_directory(config: Config, run: RunDirectory, described: dict[str, Any]
             write_json(run.record, described)
             # the last: a directory without it holds no run
             with replacing(run.configuration, durable=True) as temporary:
-                temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+                text = yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True)
+                temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write the run directory {run.path}: {error.strerror}; give another --out") from error
 

@@ -81,6 +81,16 @@ def training_fold(config: Config, source: ImageSource) -> Fold:
         if config.train.validation != "none":
             raise UsageError("train.all_classes=true leaves no class to validate on; add train.validation=none")
         return Fold(fold.index, novel=(), base=tuple(sorted((*fold.base, *fold.held_out, *fold.novel))))
+    if not fold.base:
+        if (count := len(source.class_names)) > 1:
+            raise UsageError(
+                f"all {count} classes are novel in fold {fold.index}, which leaves no base class to train on; give "
+                "data.folds=2 or more, name fewer data.novel_classes, or train.all_classes=true"
+            )
+        none = "" if config.train.validation == "none" else " train.validation=none"
+        raise UsageError(
+            f"one class leaves no base class: use the shipped lite as it is, or train.all_classes=true{none}"
+        )
     if config.train.validation == "base" and not fold.held_out:  # FSS-1000 brings validation classes of its own
         return fold.hold_out(config.train.held_out)
     return fold

@@ -11,7 +11,7 @@ from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
 from fewseg.data.episodes.protocols import PROTOCOLS, get_protocol, paper_seeds
 from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes, training_images
 from fewseg.data.source import Fold, SourceIndex, make_fold
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError
 
 
 class Table:
@@ -163,6 +163,44 @@ def test_too_few_images_are_told() -> None:
         sample_episodes(source, source.fold(0), protocol=protocol, seed=0, shots=0)
     with pytest.raises(UsageError, match="no class to draw"):
         sample_episodes(source, source.fold(0), protocol=protocol, seed=0, shots=1, classes=())
+
+
+def test_a_class_with_too_few_images_is_left_out_and_named_once() -> None:
+    counts = np.zeros((30, 9), np.int64)
+    counts[np.arange(30), 1 + np.arange(30) % 3] = 500  # classes 1 to 3 have ten images each
+    counts[:2, 4] = 500
+    source, protocol = Table(counts), get_protocol("fewseg", dataset="x")
+    fold = Fold.of(0, (1, 4, 5), classes=5)
+    with pytest.warns(
+        DataWarning, match="the episodes: class 'class 4' has 2 images, class 'class 5' has 0 images; 2-"
+    ):
+        episodes = sample_episodes(source, fold, protocol=protocol, seed=0, shots=2, episodes=20)
+    alone = sample_episodes(source, Fold.of(0, (1,), classes=5), protocol=protocol, seed=0, shots=2, episodes=20)
+    assert episodes.specs == alone.specs
+    other = Fold.of(1, (1,), classes=4)
+    with pytest.warns(
+        DataWarning, match=r"left out of training: class 'class 4' has 1 image; 2-shot .*data.novel=back"
+    ):
+        training = TrainingEpisodes(source, other, shots=2)
+    assert {training.spec(g).class_id for g in range(60)} == {2, 3}
+    assert set(training.images) == set(np.flatnonzero((counts[:, 2:4] > 0).any(1) & (counts[:, 1] == 0)))
+
+
+def test_advice_can_be_followed() -> None:
+    counts = np.zeros((4, 3), np.int64)
+    counts[:3, 1] = counts[2:, 2] = 500
+    source, protocol = Table(counts), get_protocol("fewseg", dataset="x")
+
+    def refused(shots: int, classes: tuple[int, ...]) -> str:
+        with pytest.raises(DataError) as caught:
+            sample_episodes(source, Fold.of(0, classes, classes=2), protocol=protocol, seed=0, shots=shots)
+        return str(caught.value)
+
+    assert refused(5, (1, 2)).endswith("What helps: add photos of the class, or give 2 shots")
+    counts[:2, 1] = 0
+    assert refused(1, (1,)).endswith("What helps: add photos of the class")
+    with pytest.raises(DataError, match=r"1 hold 100 pixels .* a novel class as well; data.novel=background keeps"):
+        TrainingEpisodes(Table(counts[2:3]), Fold.of(0, (2,), classes=2))
 
 
 def test_held_out_classes_can_be_drawn() -> None:

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 import trees
-from fewseg.data.inspect.check import check_source
+from fewseg.data.inspect.check import check_classes, check_source
 from fewseg.data.inspect.sheet import contact_sheet
 from fewseg.data.inspect.stats import all_folds, fold_statistics
 from fewseg.data.sets.coco20i import Coco20i
 from fewseg.data.sets.folder import Folder
 from fewseg.data.sets.fss1000 import Fss1000
 from fewseg.data.sets.pascal5i import Pascal5i
+from fewseg.errors import DataError, DataWarning
 
 CATEGORIES = {c: f"class {c}" for c in range(1, 81)}
 
@@ -71,11 +72,36 @@ def test_every_problem_is_listed_with_its_path(voc: Path) -> None:
 
 
 def test_own_data_is_checked_too(tmp_path: Path) -> None:
-    trees.write_masks(tmp_path, {f"{name}/{n}": trees.label_map({1: 100}) for name in ("a", "b") for n in range(3)})
+    trees.write_masks(tmp_path, {f"{name}/{n}": trees.label_map({1: 100}) for name in ("a", "b") for n in range(4)})
     (tmp_path / "masks/a/0.png").unlink()
     trees.write_png(trees.label_map({1: 9}, side=50), tmp_path / "masks/b/1.png")
+    trees.write_png(trees.label_map({}), tmp_path / "masks/b/2.png", palette=False)
+    trees.write_png(trees.label_map({1: 4096}) * 255, tmp_path / "masks/b/3.png", palette=False)
+    with pytest.warns(DataWarning, match="1 photos without a mask"):
+        source = Folder(root=str(tmp_path))
+    problems = check_source(source)
+    found = [("a/0", "missing"), ("b/1", "size"), ("b/2", "empty"), ("b/3", "full")]
+    assert [(p.image_id, p.kind) for p in problems] == found
+    assert check_source(source, but={p.path for p in problems}) == []
+
+
+def test_a_damaged_label_map_is_a_problem_and_the_others_are_checked(tmp_path: Path) -> None:
+    trees.write_labels(tmp_path, trees.many([1, 2], 3), classes=["one", "two"])
+    (tmp_path / "labels/01_1.png").write_bytes(b"no picture")
+    trees.write_png(trees.label_map({1: 9}, side=60), tmp_path / "labels/02_2.png")
     problems = check_source(Folder(root=str(tmp_path)))
-    assert [(p.image_id, p.kind) for p in problems] == [("a/0", "missing"), ("b/1", "size")]
+    assert [(p.image_id, p.kind) for p in problems] == [("01_1", "labels"), ("02_2", "size")]
+
+
+def test_classes_with_too_few_images_are_named(tmp_path: Path) -> None:
+    masks = {f"{name}/{n}": trees.label_map({1: 100}) for name in ("a", "b") for n in range(3)}
+    trees.write_masks(tmp_path, masks | {"c/0": trees.label_map({1: 100}), "c/1": trees.label_map({1: 3})})
+    sources = [Folder(root=str(tmp_path), subset=subset) for subset in ("train", "test")]
+    (text,) = check_classes(sources, shots=1)
+    assert "need 2 images with at least 64 pixels of their class; there are fewer of: 'c' 1. These classes" in text
+    with pytest.raises(DataError, match="fewer of: 'a' 3, 'b' 3, 'c' 1"):
+        check_classes(sources, shots=5)
+    assert check_classes(sources[:1], shots=1) == [text]
 
 
 def test_coco_photos_of_another_size_and_missing_ones(tmp_path: Path) -> None:

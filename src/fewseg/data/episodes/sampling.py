@@ -6,6 +6,7 @@ generator of its own, so that the number of workers changes nothing.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
 from fewseg.data.source import Fold, ImageSource
-from fewseg.errors import DataError, UsageError, check_choice
+from fewseg.errors import DataError, DataWarning, UsageError, check_choice
 
 NOVEL_RULES = ("drop", "background", "ignore")
 DRAWS = ("image", "class")
@@ -51,6 +52,7 @@ class TrainingEpisodes:
     and the class is uniform among the base classes with at least `min_pixels` pixels in it. With `draw="class"` the
     class is uniform among all base classes and the query among its images, so that rare classes count as much.
     A share of `negatives` has supports of a class that the query does not hold: nothing is to be found there.
+    A class with fewer images than `shots` + 1 is left out; a DataWarning names it.
     """
 
     source: ImageSource
@@ -67,14 +69,17 @@ class TrainingEpisodes:
         if not 0 <= self.negatives <= 1:
             raise UsageError(f"train.negatives={self.negatives} is a share of the episodes; give 0 to 1")
         source, fold, least = self.source, self.fold, self.source.min_pixels
-        self.images = training_images(source, fold, novel=self.novel)
-        if not len(self.images):
-            kept = f"novel={self.novel}, {len(fold.base)} base"
-            raise DataError(f"{source.name} has no training image for fold {fold.index} ({kept})")
-        pools = {c: np.intersect1d(self.images, source.index.images_of(c, min_pixels=least)) for c in fold.base}
-        self._pools = {c: pool for c, pool in pools.items() if len(pool)}
-        remedy = "Give fewer shots, or novel=background, which keeps images with novel classes"
-        _check_pools(source, self._pools, self.shots, least=least, remedy=remedy)
+        images = training_images(source, fold, novel=self.novel)
+        kept = len(training_images(source, fold, novel="background"))
+        remedy = "data.novel=background keeps images that hold novel classes too" if kept > len(images) else ""
+        if not len(images):
+            raise DataError(
+                f"{source.name} has no image to train on in fold {fold.index}: {kept} hold {least} pixels or more of a "
+                f"base class{', and all of these hold a novel class as well' if kept else ''}; {remedy or 'add photos'}"
+            )
+        pools = {c: np.intersect1d(images, source.index.images_of(c, min_pixels=least)) for c in fold.base}
+        self._pools = _drawable(source, pools, self.shots, least=least, use="training", remedy=remedy)
+        self.images = np.unique(np.concatenate(list(self._pools.values())))
 
     def __len__(self) -> int:
         """Episodes per epoch: one for every training image."""
@@ -116,6 +121,7 @@ def sample_episodes(
     """The `episodes` (default: the protocol's number) test episodes of one repeat.
 
     `classes` (default: the fold's novel ones) are those to draw; `fold.held_out` to validate on the training images.
+    A class with fewer images than `shots` + 1 is left out; a DataWarning names it. DataError where none is left.
     """
     chosen = fold.novel if classes is None else classes
     if not chosen:
@@ -123,7 +129,7 @@ def sample_episodes(
     coarse = getattr(source, "coarse", None) if protocol.listed == "coarse" else None
     least = COARSE_LEAST if coarse else 1 if protocol.support == "any_pixel" else source.min_pixels
     pools = {c: (coarse or source.index).images_of(c, min_pixels=least) for c in sorted(chosen)}
-    _check_pools(source, pools, shots, least=least, remedy="Give fewer shots, or another fold")
+    pools = _drawable(source, pools, shots, least=least, use="the episodes")
     draw, repeats = _DRAWS[protocol.query](source, pools, protocol, seed), protocol.support == "with_repeats"
     specs = []
     for e in range(protocol.episodes if episodes is None else episodes):
@@ -210,12 +216,27 @@ def _supports(rng: Generator, pool: NDArray[np.int64], query: int, shots: int, r
     return tuple(rng.choice(pool[pool != query], shots, replace=repeats).tolist())
 
 
-def _check_pools(source: ImageSource, pools: Pools, shots: int, *, least: int, remedy: str) -> None:
+def _drawable(source: ImageSource, pools: Pools, shots: int, *, least: int, use: str, remedy: str = "") -> Pools:
+    """The classes with enough images for a query and its supports; a DataWarning names the others.
+
+    DataError where there is none, with what can be done.
+    """
     if shots < 1:
         raise UsageError(f"an episode needs at least one support image; shots={shots} was given")
-    for class_id, pool in pools.items():
-        if len(pool) < shots + 1:
-            raise DataError(
-                f"class {source.class_names[class_id - 1]!r} has {len(pool)} images;"
-                f" {shots}-shot episodes need {shots + 1} with at least {least} of its pixels. {remedy}"
-            )
+    enough = {c: pool for c, pool in pools.items() if len(pool) > shots}
+    if len(enough) == len(pools):
+        return enough
+    few = [
+        f"class {source.class_names[c - 1]!r} has {len(pool)} image{'s' * (len(pool) != 1)}"
+        for c, pool in pools.items()
+        if c not in enough
+    ]
+    named = ", ".join(few[:20]) + f" and {len(few) - 20} more" * (len(few) > 20)
+    reason = f"{named}; {shots}-shot episodes need {shots + 1} with at least {least} of its pixels"
+    if enough:
+        told = f"{source.name}: left out of {use}: {reason}"
+        warnings.warn(DataWarning("; ".join(filter(None, (told, remedy)))), stacklevel=1)
+        return enough
+    most = max(map(len, pools.values())) - 1
+    fewer = f"give {most} shot{'s' * (most > 1)}" if most > 0 else ""
+    raise DataError(f"{reason}. What helps: {', or '.join(filter(None, ('add photos of the class', fewer, remedy)))}")

@@ -1,7 +1,8 @@
-"""What is wrong with the files of a data set: missing, unreadable, of the wrong size or wrongly labelled."""
+"""What is wrong with a data set: files missing, unreadable or wrongly labelled, and classes with too few images."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +22,41 @@ class Problem:
     path: Path
     """The photo's file; a text about the labels names theirs."""
     kind: str
-    """`missing`, `unreadable`, `size` or `labels`."""
+    """`missing`, `unreadable`, `size`, `labels`, or of a class's mask `empty` or `full`."""
     text: str
 
 
-def check_source(source: Indexed, *, progress: Silent | None = None) -> list[Problem]:
-    """Everything that is wrong, image by image; reads every file, and needs no index."""
-    numbers, show = range(len(source.ids)), progress or Silent()
+def check_source(source: Indexed, *, but: Collection[Path] = (), progress: Silent | None = None) -> list[Problem]:
+    """Everything that is wrong, image by image; reads every file, and needs no index.
+
+    Photos in `but` are passed over. What a source leaves out (`left_out`) is wrong too.
+    """
+    _ = source.class_names  # a list of classes that does not fit is an error of the whole
+    left_out = [Problem(name, path, "missing", text) for name, path, text in getattr(source, "left_out", ())]
+    numbers, show = [i for i in range(len(source.ids)) if source.image_path(i) not in but], progress or Silent()
     found = in_parallel(lambda i: _check(source, i), numbers, show, "checking images")
-    return [problem for problems in found for problem in problems]
+    return [p for p in left_out if p.path not in but] + [problem for problems in found for problem in problems]
+
+
+def check_classes(sources: Sequence[Indexed], *, shots: int) -> list[str]:
+    """What is to be said of classes with too few images in every one of a data set's subsets to draw episodes from.
+
+    Raises DataError where that is so of all of them.
+    """
+    least = sources[0].min_pixels
+    enough = np.max([(source.index.counts >= least).sum(0) for source in sources], axis=0)
+    few = [c for c in range(1, len(enough)) if enough[c] <= shots]
+    found = []
+    if few:
+        named = ", ".join(f"{sources[0].class_names[c - 1]!r} {enough[c]}" for c in few)
+        text = (
+            f"{shots}-shot episodes need {shots + 1} images with at least {least} pixels of their class; there are "
+            f"fewer of: {named}"
+        )
+        if len(few) == len(enough) - 1:
+            raise DataError(text)
+        found.append(f"{text}. These classes are left out")
+    return found
 
 
 def _check(source: Indexed, i: int) -> list[Problem]:
@@ -49,6 +76,11 @@ def _check(source: Indexed, i: int) -> list[Problem]:
         text = f"{path} is {size[0]} x {size[1]} pixels, its labels are {labels.shape[1]} x {labels.shape[0]}"
         problems.append(Problem(name, path, "size", text))
     void = np.iinfo(labels.dtype).max
+    if getattr(source, "one_class_each", False) and labels.size:
+        if not (marked := (labels > 0) & (labels < void)).any():
+            problems.append(Problem(name, path, "empty", f"the mask of {path} marks nothing"))
+        elif marked.all():
+            problems.append(Problem(name, path, "full", f"the mask of {path} marks the whole picture; is it inverted?"))
     wrong = sorted(set(np.unique(labels).tolist()) - set(range(1 + len(source.class_names))) - {void})
     if wrong:
         text = f"labels of {name}: values {wrong} are no classes (0 to {len(source.class_names)} and {void} are)"

@@ -1,9 +1,11 @@
-"""One's own data in folders: photos with one mask per class, or photos with label maps."""
+"""One's own data in folders: photos with one mask per class, with the masks of one class, or with label maps."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.division import Divided
-from fewseg.data.images import SUFFIXES, align_mask, read_labels, read_mask, read_oriented
-from fewseg.data.index import build_index
+from fewseg.data.images import align_mask, read_mask, read_oriented
+from fewseg.data.index import cached_index, count_labels, fingerprint, in_parallel
+from fewseg.data.label_maps import LabelMaps, one_name
+from fewseg.data.layout import Found, find_layout, subsets
+from fewseg.data.same_photos import same_content
 from fewseg.data.source import SourceIndex
-from fewseg.errors import DataError
+from fewseg.data.text import Tally
+from fewseg.episode import IGNORE
+from fewseg.errors import DataError, UsageError
 
 MOST_CLASSES = 254
 """What a label map of bytes can hold beside background and void."""
@@ -23,48 +30,84 @@ MOST_CLASSES = 254
 
 class _Photo(NamedTuple):
     id: str
-    """CLASS/NAME or NAME, without the ending."""
+    """CLASS/NAME or NAME, without the ending; with sub-folders where there are some."""
     image: Path
-    labels: Path
-    class_id: int
-    """Of the mask; 0 where the file is a label map."""
+    masks: tuple[tuple[int, Path], ...]
+    """Class and file; the class is 0 where the file is a label map."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Folder(Divided):
-    """Photos and masks below `root`, in one of two layouts.
+    """Photos and masks below `root`, in one of the layouts that `fewseg.data.layout.TREES` shows.
 
-    `images/CLASS/NAME.jpg` with `masks/CLASS/NAME.png` (`images.mask_of` says what is foreground there), or
+    `images/CLASS/NAME.jpg` with `masks/CLASS/NAME.png` (`images.mask_of` says what is foreground there);
+    `images/NAME.jpg` with `masks/NAME.png`, masks of one class, which has the name `class_name` or that of the root; or
     `images/NAME.jpg` with `labels/NAME.png` (class ids, palette or grey, 255 void) and class names in `classes.txt`,
-    one a line, class 1 first. Folds: `folds` parts of the classes, shuffled by `fold_seed` (null: in order), or one
-    with these `novel_classes`. A share `val_fraction` of the images, chosen by their ids, is `test` and the rest
-    `train`; with 0 both are all images, which only `novel=drop` keeps apart.
+    one a line, class 1 first. Label maps of 0 and 255 alone are masks of one class.
+
+    A photo that lies in several class folders is one image that holds these classes. Folds: `folds` parts of the
+    classes, shuffled by `fold_seed` (null: in order), or one with these `novel_classes`. A share `val_fraction` of the
+    images, chosen by their ids, is `test` and the rest `train`; with 0 ImageSets/Segmentation/train.txt and val.txt or
+    folders `train` and `val` say it, and where there are none both are all images, which only `novel=drop` keeps apart.
     """
 
     name = "folder"
     holds = "images/ and masks/ or labels/"
-    class_names = ()
+    class_name: str | None = None
+    """Name of the class where there is only one; null: that of the root's folder."""
 
     def _open(self) -> list[str]:
-        self.by_class = (self.root / "masks").is_dir()
-        self._all = _masks(self.root) if self.by_class else _label_maps(self.root)
-        if not self._all:
-            raise DataError(f"{self.root / 'images'} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-        self.class_names = self._class_names()
-        return [photo.id for photo in self._all]
+        self._layout = layout = find_layout(self.root)
+        self.left_out = layout.left_out
+        """What `data check` lists: id, file, what is wrong."""
+        if layout.class_names and self.class_name is not None:
+            raise UsageError(
+                f"data.class_name={self.class_name}: the classes of {self.root} have the names of their folders "
+                f"({', '.join(layout.class_names)}); leave it out"
+            )
+        self._all = (
+            self._merged(layout.found) if layout.kind == "classes" else [_photo(f, layout.kind) for f in layout.found]
+        )
+        ids = [photo.id for photo in self._all]
+        self._named = None if self.val_fraction else subsets(self.root, ids)
+        return ids
+
+    def _belongs(self, image_id: str) -> bool:
+        return super()._belongs(image_id) if self._named is None else image_id in self._named[self.subset]
+
+    @property
+    def one_class_each(self) -> bool:
+        """Whether every annotation is the mask of a class, which must mark something."""
+        return self._layout.kind != "label maps"
 
     def describe(self) -> dict[str, Any]:
         """What was found: the layout and the classes."""
-        layout = "images/CLASS + masks/CLASS" if self.by_class else "images + labels"
-        return super().describe() | {"root": str(self.root), "layout": layout, "classes": list(self.class_names)}
+        found = {"root": str(self.root), "layout": self._layout.text, "holds": self._layout.kind}
+        return super().describe() | found | {"classes": list(self.class_names)}
 
     def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
         """Image `i` as RGB and its (H, W) label map: 0 background, 1..N classes, 255 void."""
         image, orientation = read_oriented(self.image_path(i))
-        return image, align_mask(self.labels(i), image.size, orientation=orientation, name=str(self._photo(i).labels))
+        name = str(self._photo(i).masks[0][1])
+        return image, align_mask(self.labels(i), image.size, orientation=orientation, name=name)
 
     def labels(self, i: int) -> NDArray[np.uint8]:
-        """The (H, W) label map of image `i` alone, as it lies in the file."""
-        return _read(self._photo(i))
+        """The (H, W) label map of image `i` alone, as it lies in the file; of masks that overlap the smaller is on
+        top.
+        """
+        return self._labels(self._photo(i))
+
+    def mask_of(self, i: int, class_id: int, labels: NDArray[Any] | None = None) -> NDArray[np.uint8]:
+        """The (H, W) mask of a class in image `i`, {0, 1, 255}: all of it, also where another class lies on top.
+
+        `labels` is what `load` gave, if that is at hand.
+        """
+        photo = self._photo(i)
+        if len(photo.masks) > 1:
+            masks = self._class_masks(photo)
+            return masks.get(class_id, np.zeros_like(next(iter(masks.values()))))
+        labels = self.load(i)[1] if labels is None else labels
+        return np.where(labels == IGNORE, IGNORE, labels == class_id).astype(np.uint8)
 
     def image_path(self, i: int) -> Path:
         """The photo's file."""
@@ -74,69 +117,102 @@ class Folder(Divided):
         return self._all[self._chosen[i]]
 
     @cached_property
-    def _index_of_all(self) -> SourceIndex:
-        """Of both subsets, and for label maps without `classes.txt` of every class there can be."""
-        if absent := [photo.labels for photo in self._all if not photo.labels.is_file()]:
-            raise DataError(
-                f"{len(absent)} of {len(self._all)} photos have no label file, the first missing is {absent[0]}"
-            )
-        return build_index(
-            [photo.id for photo in self._all],
-            lambda i: _read(self._all[i]),
-            [photo.labels for photo in self._all],
-            classes=len(self.class_names) or MOST_CLASSES,
-            root=self.root,
-            key="folder",
-            progress=self.progress,
-        )
-
-    def _class_names(self) -> tuple[str, ...]:
-        if self.by_class:
-            names = _class_folders(self.root)
-        elif (listed := self.root / "classes.txt").is_file():
-            names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
-        else:
-            most = int(np.flatnonzero(self._index_of_all.counts.any(axis=0)).max())
-            names = [f"class_{c}" for c in range(1, 1 + most)]
-        if not 1 <= len(names) <= MOST_CLASSES:
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of class ids 1..N."""
+        names = self._layout.class_names
+        if self._maps is not None:
+            names = self._maps.names
+        elif not names:
+            names = (one_name(self.root, self._layout.listed, self.class_name),)
+        if len(names) > MOST_CLASSES:
             raise DataError(f"{self.root} has {len(names)} classes; 1 to {MOST_CLASSES} are possible")
-        return tuple(names)
+        return names
+
+    @cached_property
+    def _maps(self) -> LabelMaps | None:
+        """The label maps, where there are some."""
+        if self._layout.kind != "label maps":
+            return None
+        files = [photo.masks[0][1] for photo in self._all]
+        return LabelMaps(self.root, files, self._layout.listed, self.class_name, self.progress)
+
+    @cached_property
+    def _index_of_all(self) -> SourceIndex:
+        """Of both subsets."""
+        ids = tuple(photo.id for photo in self._all)
+        if self._maps is not None:
+            return SourceIndex(ids, self._maps.counts)
+
+        def counts() -> NDArray[np.int64]:
+            return np.array(list(in_parallel(self._count, self._all, self.progress, "reading annotations")), np.int64)
+
+        files = [file for photo in self._all for _, file in photo.masks]
+        classes = [[class_id for class_id, _ in photo.masks] for photo in self._all]
+        mark = fingerprint(files, ids, classes, self._layout.class_names, root=self.root)
+        return cached_index(ids, counts, root=self.root, key="folder", mark=mark)
+
+    def _count(self, photo: _Photo) -> NDArray[np.int64]:
+        """(1 + classes,) pixels; of a photo in several class folders each class's whole mask."""
+        counts = count_labels(self._labels(photo), classes=len(self.class_names), path=photo.masks[0][1])
+        if len(photo.masks) > 1:
+            for class_id, mask in self._class_masks(photo).items():
+                counts[class_id] = np.count_nonzero(mask == 1)
+        return counts
+
+    def _labels(self, photo: _Photo) -> NDArray[np.uint8]:
+        class_id, file = photo.masks[0]
+        if self._maps is not None:
+            return self._maps.read(file)
+        if len(photo.masks) == 1:
+            mask = self._read_mask(file)
+            return np.where(mask == 1, np.uint8(class_id), mask)
+        masks = self._class_masks(photo)
+        labels = np.where(np.any([mask == IGNORE for mask in masks.values()], axis=0), np.uint8(IGNORE), np.uint8(0))
+        for c, mask in sorted(masks.items(), key=lambda item: -int((item[1] == 1).sum())):
+            labels[mask == 1] = c
+        return labels
+
+    def _class_masks(self, photo: _Photo) -> dict[int, NDArray[np.uint8]]:
+        """The (H, W) masks by class of a photo that several class folders hold, of the upright photo's size."""
+        image, orientation = read_oriented(photo.image)
+        found: dict[int, NDArray[np.uint8]] = {}
+        for class_id, file in photo.masks:
+            mask = align_mask(self._read_mask(file), image.size, orientation=orientation, name=str(file))
+            former = found.get(class_id, mask)
+            found[class_id] = np.where((former == 1) | (mask == 1), np.uint8(1), np.maximum(former, mask))
+        return found
+
+    def _read_mask(self, file: Path) -> NDArray[np.uint8]:
+        try:
+            return read_mask(file)
+        except DataError as error:
+            if self._layout.kind != "one class":
+                raise
+            raise DataError(
+                f"{error}. If these are several classes, name them in {self.root / 'classes.txt'}, one a line"
+            ) from error
+
+    def _merged(self, found: Sequence[Found]) -> list[_Photo]:
+        """The photos of class folders; one that several folders hold is one, with the id of the first."""
+        paths = [item.photo for item in found]
+        first = same_content(paths, root=self.root, key="folder-photos", progress=self.progress)
+        groups: dict[int, list[Found]] = defaultdict(list)
+        for i, item in zip(first, found, strict=True):
+            groups[i].append(item)
+        tally, merged = Tally(self.root), []
+        for i, item in enumerate(found):
+            group = groups[first[i]]
+            if len({other.class_name for other in group}) == 1:
+                group = [item]
+            if group[0] is item:
+                masks = tuple((1 + self._layout.class_names.index(one.class_name), one.mask) for one in group)
+                merged.append(_Photo(item.id, item.photo, masks))
+            if group[0] is item and len(group) > 1:
+                names = " and ".join(str(one.photo.relative_to(self.root)) for one in group)
+                tally.add("photos lie in several class folders: each is one image that holds these classes", names)
+        tally.warn()
+        return merged
 
 
-def _read(photo: _Photo) -> NDArray[np.uint8]:
-    """The (H, W) label map, as it lies in the file."""
-    if not photo.class_id:
-        return read_labels(photo.labels)
-    mask = read_mask(photo.labels)
-    return np.where(mask == 1, np.uint8(photo.class_id), mask)
-
-
-def _masks(root: Path) -> list[_Photo]:
-    photos = []
-    for class_id, name in enumerate(_class_folders(root), 1):
-        found = _photos(root / "images" / name, root / "masks" / name)
-        photos += [_Photo(f"{name}/{image.stem}", image, mask, class_id) for image, mask in found]
-    return photos
-
-
-def _label_maps(root: Path) -> list[_Photo]:
-    if not (root / "labels").is_dir():
-        raise DataError(
-            f"{root} has neither masks/ nor labels/; lay it out as images/CLASS + masks/CLASS or images + labels"
-        )
-    return [_Photo(photo.stem, photo, labels, 0) for photo, labels in _photos(root / "images", root / "labels")]
-
-
-def _class_folders(root: Path) -> list[str]:
-    return sorted(path.name for path in (root / "masks").iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _photos(images: Path, labels: Path) -> list[tuple[Path, Path]]:
-    """Every photo of a folder, by name, with the place of its label file."""
-    if not images.is_dir():
-        raise DataError(f"{images} is missing; it must hold the photos that {labels} annotates")
-    found = sorted(p for p in images.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    for one, other in pairwise(found):
-        if one.stem == other.stem:
-            raise DataError(f"{one} and {other.name} would share one label file; rename one of them")
-    return [(path, labels / f"{path.stem}.png") for path in found]
+def _photo(found: Found, kind: str) -> _Photo:
+    return _Photo(found.id, found.photo, ((0 if kind == "label maps" else 1, found.mask),))
