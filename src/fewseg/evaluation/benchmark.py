@@ -11,7 +11,7 @@ from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import EvaluationProtocol, get_protocol
 from fewseg.data.episodes.sampling import sample_episodes
-from fewseg.data.source import Fold, ImageSource
+from fewseg.data.source import Fold, ImageSource, of_masks
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.errors import UsageError
 from fewseg.progress import Silent
@@ -51,6 +51,8 @@ class Benchmark:
         UsageError for an unknown protocol, and for more repeats than it has seeds.
         """
         protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
+        if protocol.name == "fewseg":  # the papers' rules, and all classes in one map, take what lies on top
+            source = of_masks(source)
         if file is not None:
             return cls(source, fold, protocol, (EpisodeList.load(file, source),))
         lists = tuple(
