@@ -19,7 +19,7 @@ def read_coco(path: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
     names = dict(enumerate(file.class_names, 1)) | {VOID: "__ignore__"}
     for i, name in enumerate(file.files):
         shapes = [Shape(names[c], partial(_draw, file, i, c)) for c in file.classes_of(i)]
-        yield AnnotatedPhoto(photos.find(name), file.size(i), shapes)
+        yield AnnotatedPhoto(photos.find(name, annotated=bool(shapes)), file.size(i), shapes)
 
 
 def _draw(file: CocoFile, i: int, class_id: int, mask: Mask) -> None:

@@ -91,6 +91,8 @@ class _Reader:
                 continue
             try:
                 take[key](value, begin, end)
+            except DataError:  # what makes the whole file ambiguous
+                raise
             except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
                 self.tally.add(f"entries of {key!r} left out", f"at byte {begin}, {in_words(error)}")
         return self._arrays()

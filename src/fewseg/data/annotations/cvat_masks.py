@@ -31,7 +31,9 @@ def read_cvat_masks(root: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
                 example = f"{path} has {', '.join(f'#{code:06x}' for code in sorted(unnamed)[:3])}"
                 photos.tally.add("masks have colours that labelmap.txt does not name", example)
             shapes = [Shape(n, partial(_draw, codes == code)) for code, n in names.items() if code in present]
-            found = photos.find(path.relative_to(folder).with_suffix("").as_posix(), ending=False)
+            found = photos.find(
+                path.relative_to(folder).with_suffix("").as_posix(), ending=False, annotated=bool(shapes)
+            )
             photo = AnnotatedPhoto(found, (codes.shape[0], codes.shape[1]), shapes)
         if photo:
             yield photo

@@ -58,7 +58,7 @@ def _photo(element: Any, photos: Photos) -> AnnotatedPhoto:
         elif child.tag in _NO_AREAS:
             photos.tally.add("shapes without an area are left out", f"a {child.tag} on {given['name']!r}")
     name = "/".join(part for part in (given.get("subset", ""), given["name"]) if part)
-    return AnnotatedPhoto(photos.find(name), (int(given["height"]), int(given["width"])), areas)
+    return AnnotatedPhoto(photos.find(name, annotated=bool(areas)), (int(given["height"]), int(given["width"])), areas)
 
 
 def _draw(kind: str, given: dict[str, str], mask: Mask) -> None:

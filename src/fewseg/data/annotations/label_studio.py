@@ -36,7 +36,7 @@ def read_label_studio(file: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
                 Shape(str(label), partial(_draw, result)) for result in results for label in _labels(result["value"])
             ]
             size = (int(results[0]["original_height"]), int(results[0]["original_width"])) if results else None
-            photo = AnnotatedPhoto(photos.find(_address(task)), size, areas)
+            photo = AnnotatedPhoto(photos.find(_address(task), annotated=bool(areas)), size, areas)
         if photo:
             yield photo
 
@@ -113,7 +113,7 @@ def _draw(result: dict[str, Any], mask: Mask) -> None:
     if "rle" in value:
         mask |= _brush(value["rle"], mask.shape)
     elif "points" in value:
-        shapes.polygon([[x * wide, y * high] for x, y in value["points"]], mask)
+        shapes.polygon(shapes.in_pixels(value["points"], wide, high), mask)
     elif "radiusX" in value:
         radii = value["radiusX"] * wide, value["radiusY"] * high
         shapes.polygon(shapes.ellipse(value["x"] * wide, value["y"] * high, *radii, turned=turned), mask)

@@ -34,7 +34,7 @@ def read_labelme(files: Sequence[Path], photos: Photos) -> Iterator[AnnotatedPho
             areas = [Shape(str(shape["label"]), partial(_draw, shape)) for shape in content["shapes"]]
             height, width = content.get("imageHeight"), content.get("imageWidth")
             size = (int(height), int(width)) if height and width else None
-            photo = AnnotatedPhoto(_photo(content, photos, file), size, areas)
+            photo = AnnotatedPhoto(_photo(content, photos, file) if areas else None, size, areas)
         if photo:
             yield photo
 

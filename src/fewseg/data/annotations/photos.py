@@ -44,17 +44,19 @@ class Photos:
             self.folders += [self.root.parent, self.root.parent / "images"]
         self._taken: dict[Path, str] = {}
 
-    def find(self, name: str, *, entry: str = "", ending: bool = True) -> Path | None:
+    def find(self, name: str, *, entry: str = "", ending: bool = True, annotated: bool = True) -> Path | None:
         """The photo of that name; None, and counted, where it is not there.
 
         `entry`: what tells this entry of the export from others that give the same name. Without `ending` the name
-        lacks its file type.
+        lacks its file type. A photo that is not `annotated` only keeps others from taking its file.
         """
-        forms = _forms(name)
+        forms = _forms(name)[: None if annotated else 1]
         for form in forms:
             for folder in self.folders:
                 if found := _at(folder, form, ending):
                     return self._take(found, entry or (name if form != forms[0] else ""), name)
+        if not annotated:
+            return None
         for form in forms:
             if found := self._by_tail(name, form, ending):
                 return self._take(found, entry or name, name)

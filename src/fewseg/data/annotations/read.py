@@ -81,12 +81,15 @@ def _add(
     key = photo.image if isinstance(photo.image, Path) else id(photo)
     if most is not None and len(pairs) >= most and key not in pairs:
         return
-    with place.passing_over("photos", "one"):
+    try:
         mask = photo.mask(label, place)
-        if key in pairs:
-            mask = np.where((mask == 1) | (pairs[key][1] == 1), np.uint8(1), np.maximum(mask, pairs[key][1]))
-        if (mask == 1).any():
-            pairs[key] = photo.image, mask
+    except DataError as error:
+        place.tally.add("photos cannot be used and are left out", error)
+        return
+    if key in pairs and pairs[key][1].shape == mask.shape:
+        mask = np.where((mask == 1) | (pairs[key][1] == 1), np.uint8(1), np.maximum(mask, pairs[key][1]))
+    if (mask == 1).any():
+        pairs[key] = photo.image, mask
 
 
 def _photos(export: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:

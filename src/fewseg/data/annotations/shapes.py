@@ -43,7 +43,8 @@ def read_json(file: Path) -> Any:
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{file} is no valid JSON ({error}); it may be cut off: export it again") from error
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(f"{file} is no valid JSON ({reason}); it may be cut off: export it again") from error
 
 
 class Shape(NamedTuple):
@@ -104,6 +105,11 @@ def polygon(points: Points, mask: Mask, *, value: bool = True) -> None:
     if len(points) < 3:
         raise OddShape("it has fewer than three corners")
     paint(mask.T.reshape(-1), outline_runs(np.asarray(points, float), *mask.shape), value)
+
+
+def in_pixels(shares: Points, width: float, height: float) -> list[list[float]]:
+    """Corners given as shares of a photo's sides, without the noise of the division, which could move a border."""
+    return [[round(x * width, 3), round(y * height, 3)] for x, y in shares]
 
 
 def rectangle(

@@ -30,7 +30,7 @@ def read_via(file: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
             for region in regions.values() if isinstance(regions, dict) else regions:
                 attribute = attribute or next(iter(region.get("region_attributes", {})), None)
                 areas.append(Shape(_label(region, attribute, photos), partial(_draw, region["shape_attributes"])))
-            photo = AnnotatedPhoto(photos.find(str(entry["filename"])), None, areas)
+            photo = AnnotatedPhoto(photos.find(str(entry["filename"]), annotated=bool(areas)), None, areas)
         if photo:
             yield photo
 

@@ -47,7 +47,7 @@ def read_yolo(root: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
             areas = [shape for text in read_lines(file) if (shape := _shape(text, names or {}, photos, file))]
             parts = file.relative_to(root).with_suffix("").parts
             place = "/".join("images" if part == "labels" else part for part in parts)
-            photo = AnnotatedPhoto(photos.find(place, ending=False), None, areas)
+            photo = AnnotatedPhoto(photos.find(place, ending=False, annotated=bool(areas)), None, areas)
         if photo:
             yield photo
 
@@ -78,9 +78,7 @@ def _draw(shares: Sequence[float], mask: Mask) -> None:
         x, y, wide, high = shares[:4]
         box = shapes.rectangle(x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
         shares = [side for corner in box for side in corner]
-    # six digits are less than a pixel of a large photo, and more than the noise of a border between pixels
-    corners = [(round(x * width, 3), round(y * height, 3)) for x, y in zip(shares[::2], shares[1::2], strict=True)]
-    shapes.polygon(corners, mask)
+    shapes.polygon(shapes.in_pixels(list(zip(shares[::2], shares[1::2], strict=True)), width, height), mask)
 
 
 def _looks_so(file: Path) -> bool:
