@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -207,6 +208,7 @@ COCO = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")
 @FUZZ
 @given(change=changes(), swap=swaps(), structured=st.booleans())
 def test_coco_files(
@@ -296,6 +298,37 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
   </image>
 </annotations>
 """
+VIA = {
+    "0.jpg9": {
+        "filename": "0.jpg",
+        "size": 9,
+        "regions": [
+            {"shape_attributes": shape, "region_attributes": {"kind": "cat"}}
+            for shape in (
+                {"name": "polygon", "all_points_x": [4, 20, 20], "all_points_y": [4, 4, 20]},
+                {"name": "rect", "x": 1, "y": 2, "width": 5, "height": 6},
+                {"name": "ellipse", "cx": 9, "cy": 9, "rx": 3, "ry": 2, "theta": 0.5},
+                {"name": "circle", "cx": 9, "cy": 9, "r": 3},
+            )
+        ],
+    }
+}
+SUPERVISELY = {
+    "size": {"height": 24, "width": 32},
+    "objects": [
+        {
+            "classTitle": "cat",
+            "geometryType": "polygon",
+            "points": {"exterior": [[4, 4], [20, 4], [20, 20], [4, 20]], "interior": [[[8, 8], [12, 8], [12, 12]]]},
+        },
+        {"classTitle": "cat", "geometryType": "rectangle", "points": {"exterior": [[1, 2], [5, 9]], "interior": []}},
+        {
+            "classTitle": "dog",
+            "geometryType": "bitmap",
+            "bitmap": {"data": base64.b64encode(zlib.compress(PART)).decode(), "origin": [3, 4]},
+        },
+    ],
+}
 LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:255,255,255::\n"
 
 
@@ -312,11 +345,17 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     return make
 
 
+@pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")
 @FUZZ
 @given(change=changes(), swap=swaps(), structured=st.booleans())
-@pytest.mark.parametrize("document", [COCO, LABELME, LABEL_STUDIO], ids=["COCO", "LabelMe", "Label Studio"])
+@pytest.mark.parametrize(
+    ("document", "name"),
+    [(COCO, "a"), (LABELME, "a"), (LABEL_STUDIO, "a"), (VIA, "a"), (SUPERVISELY, "0.jpg")],
+    ids=["COCO", "LabelMe", "Label Studio", "VIA", "Supervisely"],
+)
 def test_exports_in_json(
     document: Any,
+    name: str,
     change: Callable[[bytes], bytes],
     swap: Callable[[Any], Any],
     structured: bool,
@@ -324,13 +363,14 @@ def test_exports_in_json(
 ) -> None:
     root = export()
     content = json.dumps(swap(document)).encode() if structured else change(json.dumps(document).encode())
-    (root / "a.json").write_bytes(content)
-    taken_or_told(lambda: load_supports(root / "a.json"))
+    (root / f"{name}.json").write_bytes(content)
+    taken_or_told(lambda: load_supports(root / f"{name}.json"))
 
 
 TEXTS = VALUES.map(str) | st.sampled_from(["nan", "inf", "-1", "1e999", "1,2", "9" * 5000, "-9223372036854775808"])
 
 
+@pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")
 @FUZZ
 @given(change=changes(), where=st.floats(0, 0.999), text=TEXTS, structured=st.booleans())
 def test_exports_of_cvat_in_xml(
@@ -344,6 +384,7 @@ def test_exports_of_cvat_in_xml(
     taken_or_told(lambda: load_supports(root / "a.xml"))
 
 
+@pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")
 @FUZZ
 @given(change=changes(), which=st.sampled_from(["labelmap.txt", "SegmentationClass/0.png"]))
 def test_exports_of_cvat_as_masks(change: Callable[[bytes], bytes], which: str, export: Callable[[], Path]) -> None:
@@ -355,6 +396,7 @@ def test_exports_of_cvat_as_masks(change: Callable[[bytes], bytes], which: str, 
     taken_or_told(lambda: load_supports(root))
 
 
+@pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")
 @FUZZ
 @given(change=changes(), swap=swaps(), which=st.sampled_from(["json", "png", "values"]))
 def test_exports_of_label_studio_as_masks(
@@ -369,7 +411,7 @@ def test_exports_of_label_studio_as_masks(
     taken_or_told(lambda: load_supports(root))
 
 
-@pytest.mark.parametrize("name", ["coco", "labelme", "label studio", "cvat", "cvat masks"])
+@pytest.mark.parametrize("name", ["coco", "labelme", "label studio", "via", "supervisely", "cvat", "cvat masks"])
 def test_exports_that_nothing_happened_to_are_taken(name: str, export: Callable[[], Path]) -> None:
     """Else the fuzz above would try nothing but the first check."""
     root = export()
@@ -383,14 +425,18 @@ def test_exports_that_nothing_happened_to_are_taken(name: str, export: Callable[
         "coco": json.dumps(COCO),
         "labelme": json.dumps(LABELME),
         "label studio": json.dumps(LABEL_STUDIO),
+        "via": json.dumps(VIA),
+        "supervisely": json.dumps(SUPERVISELY),
         "cvat": CVAT,
     }[name]
-    file = root / ("a.xml" if name == "cvat" else "a.json")
+    file = root / {"cvat": "a.xml", "supervisely": "0.jpg.json"}.get(name, "a.json")
     file.write_text(content)
     classes = {
         "coco": ["class1", "class3", "class4", "class7"],
         "labelme": ["cat", "dog", "dot", "road"],
         "label studio": ["cat", "cow", "dog"],
+        "via": ["cat"],
+        "supervisely": ["cat", "dog"],
         "cvat": ["cat", "dog"],
     }
     assert list(load_supports(file)) == classes[name]

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fewseg.data.source import class_mask
 from fewseg.errors import UsageError
 from fewseg.report import figures
 from fewseg.report import overlays as pictures
-from fewseg.report.chosen_episodes import class_mask
 from fewseg.report.contents import ClassScores, Curve, OtherPrediction, Panel, Row
 
 GREY = np.full((40, 60, 3), 128, np.uint8)

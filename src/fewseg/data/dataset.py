@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.sampling import NOVEL_RULES, epoch_order, training_images
-from fewseg.data.source import Fold, ImageSource
+from fewseg.data.source import Fold, ImageSource, class_mask, mask_of
 from fewseg.data.transforms import Transform, sample_seed
 from fewseg.episode import IGNORE, Episode
 from fewseg.errors import DataError, FewsegError, UsageError, check_choice, first_line
@@ -92,21 +92,24 @@ class EpisodeDataset(Dataset[Sample]):
         if not (wanted := set(views)):
             return {}
         image, labels = _load(self.source, i)
-        local, class_ids = _localise(labels)
+        local, class_ids = _localise(labels, self.source.index.classes_in(i).tolist())
+        masks = [mask_of(self.source, i, c, labels) for c in class_ids]
+        overlapping = any((mask != class_mask(local, n)).any() for n, mask in enumerate(masks, start=1))
         unseen = [n for n, c in enumerate(class_ids, start=1) if c not in self.fold.base]
         # no cut may depend on classes that are not trained
         shown = np.where(np.isin(local, unseen), np.uint8(0), local)
+        maps = np.stack([shown, local, *(masks if overlapping else ())])
 
         def cut(view: int) -> tuple[Tensor, Tensor]:
             transform = self.further_views if view and self.further_views else self.transform
-            pixels, (_, mapped) = transform(image, np.stack([shown, local]), sample_seed(i, view) if view else 0)
-            return pixels, mapped
+            pixels, mapped = transform(image, maps, sample_seed(i, view) if view else 0)
+            return pixels, mapped[1:]
 
         found = {view: cut(view) for view in wanted - {1}}
         if 1 in wanted:
             pixels, mapped = found.get(0) or cut(0)
             found[1] = pixels.flip(-1), mapped.flip(-1)
-        return {view: (pixels, ImageLabels(mapped, class_ids)) for view, (pixels, mapped) in found.items()}
+        return {v: (pixels, ImageLabels(mapped[0], class_ids, mapped[1:])) for v, (pixels, mapped) in found.items()}
 
     def class_maps(self, labels: ImageLabels, class_id: int) -> Tensor:
         """Class mask and base labels (2, S, S) of a view's labels."""
@@ -114,18 +117,24 @@ class EpisodeDataset(Dataset[Sample]):
         table = np.full(256, np.iinfo(dtype).max, dtype)
         table[: 1 + len(labels.class_ids)] = (0, *labels.class_ids)
         full = table[labels.local.numpy()]  # as the source gives it
-        return torch.from_numpy(np.stack([self._mask(full, class_id), self._lookup[full]]))
+        own = (
+            labels.masks[labels.class_ids.index(class_id)]
+            if len(labels.masks) and class_id in labels.class_ids
+            else None
+        )
+        mask = class_mask(full, class_id) if own is None else own.numpy()
+        return torch.from_numpy(np.stack([self._seen(mask, full, class_id), self._lookup[full]]))
 
     def read(self, i: int, class_id: int) -> tuple[Image.Image, NDArray[Any], NDArray[np.uint8]]:
         """An image and its label map (H, W) as they are, and the class mask and base labels (2, H, W)."""
         image, labels = _load(self.source, i)
-        return image, labels, np.stack([self._mask(labels, class_id), self._lookup[labels]])
+        mask = self._seen(mask_of(self.source, i, class_id, labels), labels, class_id)
+        return image, labels, np.stack([mask, self._lookup[labels]])
 
-    def _mask(self, labels: NDArray[Any], class_id: int) -> NDArray[np.uint8]:
-        mask = np.where(labels == np.iinfo(labels.dtype).max, IGNORE, labels == class_id).astype(np.uint8)
-        if self._hidden:
-            mask[np.isin(labels, [c for c in self._hidden if c != class_id])] = IGNORE
-        return mask
+    def _seen(self, mask: NDArray[np.uint8], labels: NDArray[Any], class_id: int) -> NDArray[np.uint8]:
+        """A class's mask in which other classes that training must not see are 255."""
+        others = [c for c in self._hidden if c != class_id]
+        return np.where((mask != 1) & np.isin(labels, others), np.uint8(IGNORE), mask) if others else mask
 
 
 @dataclass(frozen=True)
@@ -134,12 +143,14 @@ class ImageLabels:
 
     local: Tensor
     class_ids: tuple[int, ...]
+    masks: Tensor
+    """(n, S, S) uint8 {0, 1, 255}, the mask of each class where they overlap; else empty (0, S, S)."""
 
 
-def _localise(labels: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
-    """Labels numbered by the classes that the image holds, and these."""
+def _localise(labels: NDArray[Any], present: Sequence[int]) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
+    """Labels numbered by the classes that the image holds, also covered ones (`present`), and these."""
     void = np.iinfo(labels.dtype).max
-    ids = [int(c) for c in np.unique(labels) if c not in (0, void)]
+    ids = sorted({int(c) for c in np.unique(labels) if c not in (0, void)} | set(present))
     table = np.zeros(int(void) + 1, np.uint8)
     table[ids], table[void] = np.arange(1, len(ids) + 1), IGNORE
     return table[labels], tuple(ids)

@@ -67,11 +67,16 @@ class Divided(Indexed):
                 check_choice("novel class", name, self.class_names)
             novel = (c for c, name in enumerate(self.class_names, 1) if name in self.novel_classes)
             return Fold.of(0, novel, classes=count)
-        fold = make_fold(index, classes=count, folds=min(4, count) if self.folds is None else self.folds)
-        if self.fold_seed is None:
-            return fold
-        shuffled = np.random.default_rng(self.fold_seed).permutation(count) + 1
-        return Fold.of(index, (int(shuffled[c - 1]) for c in fold.novel), classes=count)
+        order = np.array(self.used)
+        fold = make_fold(index, classes=len(order), folds=min(4, len(order)) if self.folds is None else self.folds)
+        if self.fold_seed is not None:
+            order = np.random.default_rng(self.fold_seed).permutation(order)
+        return Fold.of(index, order[np.array(fold.novel) - 1].tolist(), classes=count)
+
+    @property
+    def used(self) -> Sequence[int]:
+        """The ids of the classes that automatic folds divide; others are base classes in every fold."""
+        return range(1, 1 + len(self.class_names))
 
     def _build_index(self) -> SourceIndex:
         return SourceIndex(tuple(self.ids), self._index_of_all.counts[self._chosen][:, : 1 + len(self.class_names)])

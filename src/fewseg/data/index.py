@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.images import read_image
-from fewseg.data.source import SUBSETS, SourceIndex
+from fewseg.data.source import SUBSETS, SourceIndex, class_mask
 from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.files import replacing
 from fewseg.progress import Silent
@@ -69,6 +69,10 @@ class Indexed:
     def load(self, i: int) -> tuple[Image.Image, NDArray[Any]]:
         """Image `i` as RGB and its (H, W) label map."""
         return read_image(self.image_path(i)), self.labels(i)
+
+    def mask_of(self, i: int, class_id: int, labels: NDArray[Any] | None = None) -> NDArray[np.uint8]:
+        """A class's mask (H, W) {0, 1, 255 void} of image `i`, whose label map is `labels` if that is at hand."""
+        return class_mask(self.load(i)[1] if labels is None else labels, class_id)
 
     @cached_property
     def index(self) -> SourceIndex:

@@ -102,13 +102,34 @@ class SourceIndex:
         return digest.hexdigest()
 
 
+def class_mask(labels: NDArray[Any], class_id: int) -> NDArray[np.uint8]:
+    """A class's mask {0, 1, 255 void} from a label map (H, W), in which the type's highest value is void."""
+    return np.where(labels == np.iinfo(labels.dtype).max, 255, labels == class_id).astype(np.uint8)
+
+
+def mask_of(source: ImageSource, i: int, class_id: int, labels: NDArray[Any]) -> NDArray[np.uint8]:
+    """What is annotated as a class in image `i`, (H, W) uint8 {0, 1, 255 void}; `labels` is what `load(i)` gave.
+
+    It is the source's own `mask_of(i, class_id, labels)` where it has one, since annotations may overlap, else what
+    the label map says.
+    """
+    own = getattr(source, "mask_of", None)
+    return class_mask(labels, class_id) if own is None else own(i, class_id, labels)
+
+
+def of_masks(source: ImageSource) -> ImageSource:
+    """The source whose index counts classes by their masks, where it has both (COCO-20i); else the source itself."""
+    own = getattr(source, "of_masks", None)
+    return source if own is None else own()
+
+
 @runtime_checkable
 class ImageSource(Protocol):
     """A data set's images and label maps, for one subset ("train" or "test").
 
     A source is constructed as `Source(subset=..., root=..., **options)`; `options` are JSON-able keyword arguments with
     annotated types (they become the keys that `data.` accepts in a configuration). `fold(i)` is part of the data
-    set's rules.
+    set's rules. Where annotations overlap, a source also has `mask_of`, as the function of that name says.
     """
 
     name: str

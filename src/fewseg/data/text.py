@@ -70,3 +70,6 @@ class Tally:
         for what, (count, example) in self.found.items():
             warnings.warn(DataWarning(f"{self.source}: {count} {what} (the first: {example})"), stacklevel=2)
         self.found = {}
+
+    def __str__(self) -> str:
+        return "; ".join(f"{count} {what} (the first: {example})" for what, (count, example) in self.found.items())

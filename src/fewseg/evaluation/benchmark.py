@@ -12,7 +12,7 @@ from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import EvaluationProtocol, get_protocol
 from fewseg.data.episodes.sampling import sample_episodes
 from fewseg.data.inspect.stats import all_folds
-from fewseg.data.source import Fold, ImageSource
+from fewseg.data.source import Fold, ImageSource, of_masks
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.errors import UsageError
 from fewseg.progress import Silent
@@ -52,6 +52,8 @@ class Benchmark:
         UsageError for an unknown protocol, for more repeats than it has seeds, and for a list of other classes.
         """
         protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
+        if protocol.name == "fewseg":  # the papers' rules, and all classes in one map, take what lies on top
+            source = of_masks(source)
         if file is not None:
             listed = EpisodeList.load(file, source)
             if episodes not in (None, len(listed)) or repeats not in (None, 1) or seeds is not None:

@@ -15,6 +15,7 @@ from PIL import Image
 from fewseg.build import create_model
 from fewseg.config import load_config
 from fewseg.data.masks import read_mask
+from fewseg.data.source import mask_of
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import Entry, paired_p_value
@@ -27,7 +28,7 @@ from fewseg.models.base import FewShotSegmenter
 from fewseg.models.fast import remember_images
 from fewseg.predictor import FewShotPredictor
 from fewseg.progress import Silent
-from fewseg.report.chosen_episodes import class_mask, episode_panels, middle_panels
+from fewseg.report.chosen_episodes import episode_panels, middle_panels
 from fewseg.report.comparison import comparison_page
 from fewseg.report.contents import Panel, ReportPage, Row
 from fewseg.report.html import write_report
@@ -102,7 +103,8 @@ def everything_foreground(benchmark: Benchmark) -> Row:
     """The floor: every pixel of every query called foreground."""
     table, novel = [], benchmark.fold.novel
     for spec in benchmark.lists[0].specs:
-        truth = torch.from_numpy(class_mask(benchmark.source.load(spec.query)[1], spec.class_id))
+        labels = benchmark.source.load(spec.query)[1]
+        truth = torch.from_numpy(mask_of(benchmark.source, spec.query, spec.class_id, labels))
         table.append(episode_counts(torch.ones_like(truth), truth, spec.class_id).numpy())
     rows = np.stack(table)
     scored = benchmark.protocol.scored(novel, rows[:, 0])
@@ -125,7 +127,7 @@ def segment_some(
     for i in [i for i in images if i != spec.support[0]][:count]:
         source.load(i)[0].save(photos / f"{source.index.ids[i]}.png")
     image, labels = source.load(spec.support[0])
-    mask = (labels == spec.class_id).astype(np.uint8)
+    mask = (mask_of(source, spec.support[0], spec.class_id, labels) == 1).astype(np.uint8)
     image.save(out / "support.png")
     Image.fromarray(mask * 255).save(out / "support_mask.png")
     predictor = FewShotPredictor(model)

@@ -73,13 +73,14 @@ class FeatureStore:
             tensors = safetensors.torch.load(self._path(key).read_bytes())  # not load_file, whose mapping stays open
         except (FileNotFoundError, SafetensorError):
             return None
-        labels = ImageLabels(tensors.pop("labels"), tuple(tensors.pop("class_ids").tolist()))
+        labels = ImageLabels(tensors.pop("labels"), tuple(tensors.pop("class_ids").tolist()), tensors.pop("masks"))
         return dict(_unpacked(name, tensor) for name, tensor in tensors.items()), labels
 
     def put(self, key: tuple[Any, ...], features: Features, labels: ImageLabels) -> None:
         """Keep features and the labels of their view."""
         tensors = dict(_packed(name, f) for name, f in features.items())
-        tensors |= {"labels": labels.local.contiguous(), "class_ids": torch.tensor(labels.class_ids, dtype=torch.int64)}
+        ids = torch.tensor(labels.class_ids, dtype=torch.int64)
+        tensors |= {"labels": labels.local.contiguous(), "class_ids": ids, "masks": labels.masks.contiguous()}
         with replacing(self._path(key)) as work:
             work.write_bytes(safetensors.torch.save(tensors))
 

@@ -108,8 +108,8 @@ class TrainingFeatures:
                 # a loader process's tensors hold an open file each; copies do not
                 view = key[1], key[-1]
                 if view not in self._labels:
-                    self._labels[view] = replace(labels, local=labels.local.clone())
-                    self.used += labels.local.numel()
+                    self._labels[view] = replace(labels, local=labels.local.clone(), masks=labels.masks.clone())
+                    self.used += labels.local.numel() + labels.masks.numel()
                 copied = given if isinstance(given, Tensor) else {name: f.clone() for name, f in given.items()}
                 yield key, copied, self._labels[view]
 

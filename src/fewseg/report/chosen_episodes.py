@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fewseg.data.source import mask_of
 from fewseg.episode import Prediction
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.scoring import at_labels, at_truth, predict
@@ -43,7 +43,7 @@ def episode_panel(caches: Mapping[str, FeatureCache], benchmark: Benchmark, e: i
     source, protocol, spec = benchmark.source, benchmark.protocol, benchmark.lists[0].specs[e]
     support = [source.load(i) for i in spec.support]
     query, labels = source.load(spec.query)
-    truth = class_mask(labels, spec.class_id)
+    truth = mask_of(source, spec.query, spec.class_id, labels)
     shown: list[tuple[OtherPrediction, Prediction]] = []
     for name, cache in caches.items():
         prediction = predict(cache, benchmark.dataset(cache.model.image_size)[e])
@@ -55,7 +55,7 @@ def episode_panel(caches: Mapping[str, FeatureCache], benchmark: Benchmark, e: i
     return Panel(
         source.class_names[spec.class_id - 1],
         tuple(np.asarray(image) for image, _ in support),
-        tuple(class_mask(labels, spec.class_id) for _, labels in support),
+        tuple(mask_of(source, i, spec.class_id, found[1]) for i, found in zip(spec.support, support, strict=True)),
         np.asarray(query),
         main.prediction,
         method=main.name,
@@ -89,8 +89,3 @@ def middle_panels(
     chosen = [places[i] for i in sorted({0, len(places) // 2, len(places) - 1})]
     middles = [int(of_class[np.argsort(ious[of_class], kind="stable")[len(of_class) // 2]]) for of_class in chosen]
     return tuple(replace(episode_panel(caches, benchmark, e), correlations=()) for e in middles)
-
-
-def class_mask(labels: NDArray[Any], class_id: int) -> NDArray[np.uint8]:
-    """A class's mask {0, 1, 255 ignore} from a label map (H, W), in which the type's highest value is void."""
-    return np.where(labels == np.iinfo(labels.dtype).max, 255, labels == class_id).astype(np.uint8)

@@ -1,7 +1,8 @@
 """The reader of COCO-format files of any size, which are never held in memory as Python objects.
 
-The JSON text is walked once, element by element. A catalogue keeps the place of every annotation's text; label maps are
-drawn from there, polygons and run lengths alike.
+A catalogue keeps the place of every annotation's text; masks and label maps are drawn from there, polygons and run
+lengths alike. A class's mask is the union of its own annotations, whatever lies over them. A label map has one class a
+pixel: where annotations overlap, the later one wins (the papers' rule) or the smaller one, which no order changes.
 """
 
 from __future__ import annotations
@@ -10,35 +11,41 @@ import json
 import mmap
 import multiprocessing
 import os
-import re
 import sys
-from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as rle
 
+from fewseg.data.annotations.coco_catalogue import VOID, outlines, read_catalogue, utf8_text
+from fewseg.data.annotations.runs import checked_runs, outline_runs, paint
 from fewseg.data.index import VERSION, cached_arrays, cached_index, fingerprint, in_parallel
 from fewseg.data.source import SourceIndex
+from fewseg.data.text import Tally
 from fewseg.errors import DataError
 from fewseg.progress import Silent
 
-MOST_CLASSES = 254
-MOST_PIXELS = 178_956_970
-"""Of an image: Pillow's own limit, since a label map takes as much memory as the file claims."""
-_SPACE = re.compile(r"[\s]*")
+_RULES = 2
+"""Version of what is read and how: caches of others are made again."""
 _CHUNK = 500
 """Images per task of the index's processes."""
 
+Task = tuple[tuple[int, int], NDArray[np.int64]]
+"""(height, width) of an image, and (n, 3) of its annotations: class number, begin and end in the text."""
+Runs = list[NDArray[np.int64]]
+
 
 class CocoFile:
-    """One annotation file: images, classes (1..N in the order of category ids) and label maps."""
+    """One annotation file: images, classes (1..N in the order of category ids), masks and label maps.
+
+    `tally` counts the entries that were passed over; whoever opens the file has it told.
+    """
 
     def __init__(self, path: Path, *, root: Path, key: str) -> None:
         self.path, self.root, self.key = path, root, key
@@ -46,35 +53,56 @@ class CocoFile:
             raise DataError(f"the annotation file {path} is missing")
         if not path.stat().st_size:
             raise DataError(f"the annotation file {path} is empty")
-        self.mark = fingerprint([path], VERSION, root=root)
+        self.mark = fingerprint([path], VERSION, _RULES, root=root)
         """Fingerprint of the annotation file."""
-        found = cached_arrays(lambda: _catalogue(path), root=root, key=f"{key}-catalogue", mark=self.mark)
+        found = cached_arrays(lambda: read_catalogue(path), root=root, key=f"{key}-catalogue", mark=self.mark)
         self.class_names: tuple[str, ...] = tuple(found["names"].tolist())
         """Names of class ids 1..N."""
         self.files: tuple[str, ...] = tuple(found["files"].tolist())
-        """Every image's `file_name`, in the file's order."""
+        """Every image's name, in the file's order."""
         self._sizes, self._first, self._parts = found["sizes"], found["first"], found["parts"]
+        self._utf8 = bool(found["utf8"])
+        self.tally = Tally(path)
+        told = zip(*(found[name].tolist() for name in ("what", "count", "example")), strict=True)
+        self.tally.found = {what: (count, example) for what, count, example in told}
 
-    def labels(self, i: int) -> NDArray[np.uint8]:
-        """The (H, W) label map of image `i`: its instances drawn in the order of their annotations, crowds included."""
-        with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            drawn = _draw(text, self._size_and_parts(i), where=f"{self.path}, image {self.files[i]}")
-        return np.ascontiguousarray(drawn)
+    def labels(self, i: int, *, smaller_on_top: bool = False) -> NDArray[np.uint8]:
+        """The (H, W) label map of image `i`, crowds included, 255 void: later annotations on top, or smaller ones."""
+        with self._drawing(i) as (text, task):
+            return np.ascontiguousarray(_draw(text, task, smaller_on_top=smaller_on_top))
+
+    def mask(self, i: int, class_id: int) -> NDArray[np.uint8]:
+        """Everything in image `i` that is annotated as a class, (H, W) uint8 {0, 1, 255 void}."""
+        with self._drawing(i) as (text, (size, parts)):
+            flat = np.zeros(size[0] * size[1], np.uint8)
+            for value, number in ((VOID, VOID), (1, class_id)):
+                for runs in _by_class(text, (size, parts[parts[:, 0] == number])).get(number, []):
+                    paint(flat, runs, value)
+        return np.ascontiguousarray(flat.reshape(size[::-1]).T)
 
     def classes_of(self, i: int) -> list[int]:
-        """The class ids of image `i`'s annotations, each once, in their order."""
-        return list(dict.fromkeys(self._size_and_parts(i)[1][:, 0].tolist()))
+        """The class numbers of image `i`'s annotations, each once, in their order; 255 is void."""
+        return list(dict.fromkeys(self._task(i)[1][:, 0].tolist()))
 
-    def index(self, ids: Sequence[str], progress: Silent) -> SourceIndex:
-        """How many pixels of which class every image holds; counted by one process per processor."""
-        mark = f"{self.mark} {fingerprint([], tuple(ids), root=Path())}"
-        return cached_index(ids, lambda: self._counts(progress), root=self.root, key=f"{self.key}-index", mark=mark)
+    @cached_property
+    def used(self) -> tuple[int, ...]:
+        """Ascending ids of the classes that have annotations."""
+        return tuple(c for c in np.unique(self._parts[:, 0]).tolist() if c != VOID)
 
-    def _counts(self, progress: Silent) -> NDArray[np.int64]:
+    def index(self, ids: Sequence[str], progress: Silent, *, overlapping: bool = False) -> SourceIndex:
+        """How many pixels of which class every image holds, counted by one process per processor.
+
+        They are those of the label map in the file's order, or, `overlapping`, those of every class's mask.
+        """
+        mark = f"{self.mark} {fingerprint([], tuple(ids), overlapping, root=Path())}"
+        key = f"{self.key}-{'masks' if overlapping else 'index'}"
+        return cached_index(ids, lambda: self._counts(progress, overlapping), root=self.root, key=key, mark=mark)
+
+    def _counts(self, progress: Silent, overlapping: bool) -> NDArray[np.int64]:
         """(images, 1 + N) counts, made chunk by chunk."""
-        images = [self._size_and_parts(i) for i in range(len(self.files))]
+        images = [self._task(i) for i in range(len(self.files))]
         chunks = [images[first : first + _CHUNK] for first in range(0, len(images), _CHUNK)]
-        count = partial(_count, str(self.path), len(self.class_names))
+        count = partial(_count, self.path if self._utf8 else self._text, len(self.class_names), overlapping)
         if len(chunks) <= 2:
             return np.concatenate(list(map(count, chunks)))
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -86,156 +114,91 @@ class CocoFile:
         height, width = self._sizes[i].tolist()
         return height, width
 
-    def _size_and_parts(self, i: int) -> tuple[tuple[int, int], NDArray[np.int64]]:
-        """(height, width) of an image, and (n, 3) of its annotations: class id, begin and end in the file."""
+    def _task(self, i: int) -> Task:
         first, last = self._first[i : i + 2]
         return self.size(i), self._parts[first:last]
 
-
-def _catalogue(path: Path) -> dict[str, NDArray[Any]]:
-    """Names, file names, sizes, and every annotation's class and place, grouped by image in the file's order."""
-    categories: list[dict[str, Any]] = []
-    images: list[tuple[int, str, int, int]] = []
-    annotations = array("q")  # of each its image, its category, begin and end
-    for key, value, begin, end in _walk(path):
+    @contextmanager
+    def _drawing(self, i: int) -> Iterator[tuple[Any, Task]]:
+        """The text and what to draw of an image; DataError, naming it, where that cannot be drawn."""
         try:
-            if key == "categories":
-                categories.append(value)
-            elif key == "images":
-                images.append((value["id"], value["file_name"], value["height"], value["width"]))
-            elif key == "annotations" and value.get("segmentation"):
-                annotations.extend((value["image_id"], value["category_id"], begin, end))
-        except (KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise DataError(
-                f"{path}: an entry of {key!r} at byte {begin} lacks {error}; is it COCO's format?"
-            ) from error
-    if not images or not categories:
-        raise DataError(f"{path} has {len(images)} images and {len(categories)} categories; it is not of COCO's format")
-    try:
-        categories.sort(key=lambda category: category["id"])
-        names = np.array([str(category["name"]) for category in categories])
-        known = [np.array(ids, np.int64) for ids in ([c["id"] for c in categories], [image[0] for image in images])]
-        sizes = np.array([image[2:] for image in images], np.int32)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: ids, names or sizes are not as COCO's format has them ({error})") from error
-    if len(categories) > MOST_CLASSES:
-        raise DataError(f"{path} has {len(categories)} categories; at most {MOST_CLASSES} are possible")
-    if sizes.min() < 1 or int(sizes.astype(np.int64).prod(1).max()) > MOST_PIXELS:
-        raise DataError(f"{path}: an image has no pixels, or more than {MOST_PIXELS / 1e6:.0f} million")
-    image_ids, category_ids, begins, ends = np.array(annotations, np.int64).reshape(-1, 4).T
-    class_of = _lookup(path, category_ids, known[0], "category_id") + 1
-    image_of = _lookup(path, image_ids, known[1], "image_id")
-    parts = np.column_stack([class_of, begins, ends])
-    return {
-        "names": names,
-        "files": np.array([str(image[1]) for image in images]),
-        "sizes": sizes,
-        "first": np.concatenate([[0], np.bincount(image_of, minlength=len(images)).cumsum()]).astype(np.int64),
-        "parts": parts[np.argsort(image_of, kind="stable")],
-    }
+            with _opened(self.path if self._utf8 else self._text) as text:
+                yield text, self._task(i)
+        except DataError as error:
+            raise DataError(f"{self.path}, image {self.files[i]}: {error}") from error
+
+    @cached_property
+    def _text(self) -> bytes:
+        """The whole text in UTF-8, of a file that is in another encoding."""
+        return utf8_text(self.path)
 
 
-def _lookup(path: Path, values: NDArray[np.int64], known: NDArray[np.int64], what: str) -> NDArray[np.int64]:
-    """Position of every value among the known ones, which may be in any order."""
-    order = np.argsort(known, kind="stable")
-    sorted_ids = known[order]
-    place = np.searchsorted(sorted_ids, values).clip(max=len(known) - 1)
-    if (wrong := sorted_ids[place] != values).any():
-        raise DataError(f"{path}: an annotation has {what} {values[wrong][0]}, which the file does not list")
-    return order[place]
+@contextmanager
+def _opened(text: Path | bytes) -> Iterator[Any]:
+    if isinstance(text, bytes):
+        yield text
+        return
+    with open(text, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        yield mapped
 
 
-def _walk(path: Path) -> Iterator[tuple[str, Any, int, int]]:
-    """(key, element, begin, end) of every element of the file's top-level lists; places are in bytes."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        text = str(data, "latin-1")  # a character per byte, so that places in the text are places in the file
-    decode = json.JSONDecoder().raw_decode
-
-    def skip(at: int) -> int:
-        return _SPACE.match(text, at).end()  # type: ignore[union-attr]
-
-    try:
-        at = skip(3 if text.startswith("\xef\xbb\xbf") else 0)
-        if text[at] != "{":
-            raise DataError(f"{path} is not of COCO's format: it must be one JSON object")
-        at = skip(at + 1)
-        while text[at] != "}":
-            key, at = decode(text, at)
-            at = skip(skip(at) + 1)
-            if text[at] != "[":
-                _, at = decode(text, at)
-            else:
-                at = skip(at + 1)
-                while text[at] != "]":
-                    value, end = decode(text, at)
-                    yield key, value if text.isascii() else json.loads(text[at:end].encode("latin-1")), at, end
-                    at = skip(end)
-                    at = skip(at + 1) if text[at] == "," else at
-                at += 1
-            at = skip(at)
-            at = skip(at + 1) if text[at] == "," else at
-    except (ValueError, IndexError, RecursionError) as error:
-        raise DataError(f"{path} is no valid JSON ({error}); it may be cut off: fetch or export it again") from error
-
-
-Task = tuple[tuple[int, int], NDArray[np.int64]]
-
-
-def _count(path: str, classes: int, images: Sequence[Task]) -> NDArray[np.int64]:
+def _count(text: Path | bytes, classes: int, overlapping: bool, images: Sequence[Task]) -> NDArray[np.int64]:
     """(images, 1 + classes) pixel counts; runs in a process of its own."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        # Pillow's histogram: four times as fast as numpy's bincount, which takes bytes for 64-bit numbers first
-        maps = (Image.fromarray(_draw(text, image, where=path).T) for image in images)
-        counted = [labels.histogram()[: 1 + classes] for labels in maps]
+    with _opened(text) as opened:
+        count = _count_masks if overlapping else _count_labels
+        counted = [count(opened, image, classes) for image in images]
     return np.array(counted, np.int64).reshape(-1, 1 + classes)
 
 
-def _draw(text: mmap.mmap, image: Task, *, where: str) -> NDArray[np.uint8]:
-    """The (H, W) label map; its memory lies column by column, as run lengths do."""
+def _count_labels(text: Any, image: Task, classes: int) -> list[int]:
+    # Pillow's histogram: four times as fast as numpy's bincount, which takes bytes for 64-bit numbers first
+    return Image.fromarray(_draw(text, image).T).histogram()[: 1 + classes]
+
+
+def _count_masks(text: Any, image: Task, classes: int) -> list[int]:
+    (height, width), counts = image[0], [0] * (1 + classes)
+    any_class = np.zeros(height * width, bool)
+    for class_id, drawn in _by_class(text, image).items():
+        flat = np.zeros(height * width, bool)
+        for runs in drawn:
+            paint(flat, runs, True)
+        any_class |= flat
+        if class_id != VOID:
+            counts[class_id] = int(np.count_nonzero(flat))
+    counts[0] = height * width - int(np.count_nonzero(any_class))
+    return counts
+
+
+def _draw(text: Any, image: Task, *, smaller_on_top: bool = False) -> NDArray[np.uint8]:
+    """The (H, W) label map, void beneath all; its memory lies column by column, as run lengths do."""
     (height, width), parts = image
     flat = np.zeros(height * width, np.uint8)
-    for class_id, begin, end in parts.tolist():
-        try:
-            for runs in _runs(json.loads(text[begin:end])["segmentation"], height, width):
-                _paint(flat, runs, class_id)
-        except Exception as error:  # pycocotools raises bare Exceptions, TypeError and ValueError on malformed shapes
-            raise DataError(f"{where}: the annotation at byte {begin} cannot be drawn ({error})") from error
+    drawn = [
+        (class_id, runs) for class_id, begin, end in parts.tolist() for runs in [_runs(text, begin, end, image[0])]
+    ]
+    if smaller_on_top:
+        drawn.sort(key=lambda part: (-sum(int(runs[1::2].sum()) for runs in part[1]), part[0]))
+    drawn.sort(key=lambda part: part[0] != VOID)
+    for class_id, several in drawn:
+        for runs in several:  # of an instance, which may overlap
+            paint(flat, runs, class_id)
     return flat.reshape(width, height).T
 
 
-def _paint(flat: NDArray[np.uint8], runs: NDArray[np.int64], class_id: int) -> None:
-    """Set the pixels of run lengths (background and foreground in turn); an instance's parts may overlap."""
-    ends = runs.cumsum()
-    if ends[-1] != len(flat):
-        raise ValueError(f"its run lengths cover {ends[-1]} pixels, the image has {len(flat)}")
-    lengths = runs[1::2]
-    starts = ends[: 2 * len(lengths) : 2]
-    flat[np.repeat(starts - lengths.cumsum() + lengths, lengths) + np.arange(lengths.sum())] = class_id
+def _by_class(text: Any, image: Task) -> dict[int, Runs]:
+    found: dict[int, Runs] = {}
+    for class_id, begin, end in image[1].tolist():
+        found.setdefault(class_id, []).extend(_runs(text, begin, end, image[0]))
+    return found
 
 
-def _runs(segmentation: Any, height: int, width: int) -> Iterator[NDArray[np.int64]]:
+def _runs(text: Any, begin: int, end: int, size: tuple[int, int]) -> Runs:
     """Run lengths, column by column, of every part of an instance."""
-    if isinstance(segmentation, list):
-        for part in rle.frPyObjects(segmentation, height, width):
-            yield _decoded(bytes(part["counts"]))  # type: ignore[arg-type]
-        return
-    if segmentation["size"] != [height, width]:
-        raise ValueError(f"its size is {segmentation['size']}, its image's {[height, width]}")
-    counts = segmentation["counts"]
-    yield np.array(counts, np.int64) if isinstance(counts, list) else _decoded(counts.encode())
-
-
-def _decoded(counts: bytes) -> NDArray[np.int64]:
-    """COCO's compressed run lengths: digits of 5 bits with a flag for more, signed, each relative to the last but one.
-
-    pycocotools only decodes to whole masks, which takes most of the time where instances are small.
-    """
-    digits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero(digits & 32 == 0)
-    first = np.concatenate([[0], last[:-1] + 1])
-    place = 5 * (np.arange(len(digits)) - np.repeat(first, last - first + 1))
-    values = np.add.reduceat((digits & 31) << place, first)
-    values -= np.where(digits[last] & 16, 1 << (place[last] + 5), 0)
-    values[1::2] = values[1::2].cumsum()
-    values[2::2] = values[2::2].cumsum()
-    return values
+    height, width = size
+    try:
+        annotation = json.loads(text[begin:end])
+        if isinstance(segmentation := annotation.get("segmentation"), dict):
+            return [checked_runs(segmentation["counts"], height * width)]
+        return [outline_runs(part, height, width) for part in outlines(annotation)]
+    except ValueError as error:  # of the catalogue's checks only an outline's length is left
+        raise DataError(f"the annotation at byte {begin} cannot be drawn ({error})") from error

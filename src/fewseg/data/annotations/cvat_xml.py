@@ -1,12 +1,12 @@
 """CVAT for images 1.1: one XML file with polygons, masks (run lengths in a box), boxes and ellipses per photo.
 
-Lines, points, tags and skeletons have no area and are passed over. The XML is read element by element, and refuses
-entities (defusedxml).
+A project's photo has its subset before its name. Lines, points and skeletons have no area and are left out. The XML is
+read element by element, and refuses entities (defusedxml).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,19 @@ from typing import Any
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, iterparse
-from numpy.typing import NDArray
 
 from fewseg.data.annotations import shapes
-from fewseg.data.annotations.coco_file import MOST_PIXELS
-from fewseg.data.annotations.shapes import AnnotatedPhoto, Shape, Size, expecting, find_photo
+from fewseg.data.annotations.photos import Photos
+from fewseg.data.annotations.runs import OddShape
+from fewseg.data.annotations.shapes import AnnotatedPhoto, Mask, Shape, check_pixels
 from fewseg.errors import DataError
 
+_AREAS = ("polygon", "box", "ellipse", "mask")
+_NO_AREAS = ("polyline", "points", "skeleton", "cuboid")
 
-def read_cvat_xml(file: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
-    """The photos with areas on them; DataError where the file is damaged or of another kind (CVAT for video)."""
+
+def read_cvat_xml(file: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
+    """The photos; DataError where the file is damaged or of another kind (CVAT for video)."""
     count = 0
     try:
         for _, element in iterparse(file):
@@ -32,8 +35,9 @@ def read_cvat_xml(file: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhot
             if element.tag != "image":
                 continue
             count += 1
-            with expecting(f"{file}: image {count} is not of CVAT's format"):
-                photo = _photo(element, folders, file)
+            photo = None
+            with photos.passing_over("images that are not of CVAT's format", f"image {count}"):
+                photo = _photo(element, photos)
             if photo:
                 yield photo
             element.clear()  # a long file's memory
@@ -45,40 +49,39 @@ def read_cvat_xml(file: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhot
         raise DataError(f"{file} has no <image>; export the task as 'CVAT for images 1.1'")
 
 
-def _photo(element: Any, folders: Sequence[Path], file: Path) -> AnnotatedPhoto | None:
-    """The photo of an <image>, or None where no area is marked on it."""
-    areas = [shape for child in element if (shape := _shape(child)) is not None]
-    if not areas:
-        return None
-    size = (int(element.attrib["height"]), int(element.attrib["width"]))
-    return AnnotatedPhoto(find_photo(element.attrib["name"], folders, export=file), size, areas)
-
-
-def _shape(element: Any) -> Shape | None:
+def _photo(element: Any, photos: Photos) -> AnnotatedPhoto:
     given = element.attrib
+    areas = []
+    for child in element:
+        if child.tag in _AREAS:
+            areas.append(Shape(child.attrib["label"], partial(_draw, child.tag, dict(child.attrib))))
+        elif child.tag in _NO_AREAS:
+            photos.tally.add("shapes without an area are left out", f"a {child.tag} on {given['name']!r}")
+    name = "/".join(part for part in (given.get("subset", ""), given["name"]) if part)
+    return AnnotatedPhoto(photos.find(name, annotated=bool(areas)), (int(given["height"]), int(given["width"])), areas)
+
+
+def _draw(kind: str, given: dict[str, str], mask: Mask) -> None:
     turned = float(given.get("rotation", 0))
-    if element.tag == "polygon":
+    if kind == "polygon":
         outline = [[float(v) for v in pair.split(",")] for pair in given["points"].split(";")]
-    elif element.tag == "box":
+    elif kind == "box":
         outline = shapes.rectangle(*(float(given[side]) for side in ("xtl", "ytl", "xbr", "ybr")), turned=turned)
-    elif element.tag == "ellipse":
+    elif kind == "ellipse":
         outline = shapes.ellipse(*(float(given[key]) for key in ("cx", "cy", "rx", "ry")), turned=turned)
-    elif element.tag == "mask":
-        box = (int(given[key]) for key in ("left", "top", "width", "height"))
-        return Shape(given["label"], partial(_mask, np.array(given["rle"].split(","), np.int64), *box))
     else:
-        return None
-    return Shape(given["label"], partial(shapes.polygon, outline))
+        return _draw_runs(given, mask)
+    return shapes.polygon(outline, mask)
 
 
-def _mask(runs: NDArray[np.int64], left: int, top: int, width: int, height: int, size: Size) -> NDArray[np.bool_]:
+def _draw_runs(given: dict[str, str], mask: Mask) -> None:
     """Lengths of background and foreground in turn, row by row in the mask's box."""
-    pixels = width * height
-    if width < 1 or not 0 < pixels <= MOST_PIXELS:
-        raise ValueError(f"its box is {width} x {height}")
-    if (runs < 0).any() or (runs > pixels).any() or runs.sum() > pixels:  # the second: a sum that overflows
-        raise ValueError(f"its runs are longer than its box of {pixels} pixels")
+    left, top, width, height = (int(given[key]) for key in ("left", "top", "width", "height"))
+    check_pixels(height, width)
+    runs, pixels = [int(n) for n in given["rle"].split(",")], width * height
+    if min(runs) < 0 or sum(runs) > pixels:
+        raise OddShape(f"its runs are negative or longer than its box of {pixels} pixels")
     flat = np.zeros(pixels, bool)
     filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     flat[: len(filled)] = filled
-    return shapes.pasted(flat.reshape(height, width), left, top, size)
+    shapes.pasted(flat.reshape(height, width), left, top, mask)

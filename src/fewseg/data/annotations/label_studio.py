@@ -1,4 +1,4 @@
-"""Label Studio: its JSON export (brush strokes, polygons, rectangles, ellipses), and its export of brushes as PNG.
+"""Label Studio: its exports JSON and JSON-MIN (brushes, polygons, boxes, ellipses), and its export of brushes as PNG.
 
 Of several annotations of a task the first that was not cancelled counts. Brush strokes are run lengths of RGBA values
 (the encoding of the JavaScript package @thi.ng/rle-pack); a pixel is marked where its alpha is not 0. The PNG export
@@ -8,7 +8,7 @@ has files `task-1-annotation-2-by-3-tag-Label-0.png`; which photo a task shows i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,34 +17,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.data.annotations import shapes
-from fewseg.data.annotations.shapes import AnnotatedPhoto, Shape, Size, expecting, find_photo, read_json
+from fewseg.data.annotations.photos import Photos
+from fewseg.data.annotations.runs import OddShape
+from fewseg.data.annotations.shapes import AnnotatedPhoto, Mask, Shape, read_json
 from fewseg.data.images import SUFFIXES, read_mask
 from fewseg.errors import DataError
 
 PNG_NAME = re.compile(r"task-(?P<task>\d+)-annotation-(?P<annotation>\d+)-by-[^-]*-[^-]+-(?P<label>.+)-\d+\.png")
 
 
-def read_label_studio(file: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
-    """The annotated photos of a JSON export."""
-    for task in _tasks(file):
-        with expecting(f"{file}: task {task.get('id')} is not of Label Studio's JSON format"):
-            photo = _photo(task, folders, file)
+def read_label_studio(file: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
+    """The photos of a JSON or JSON-MIN export."""
+    for number, task in enumerate(_tasks(file), start=1):
+        photo = None
+        with photos.passing_over("tasks that are not of Label Studio's JSON format", f"task {number}"):
+            results = _results(task)
+            areas = [
+                Shape(str(label), partial(_draw, result)) for result in results for label in _labels(result["value"])
+            ]
+            size = (int(results[0]["original_height"]), int(results[0]["original_width"])) if results else None
+            photo = AnnotatedPhoto(photos.find(_address(task), annotated=bool(areas)), size, areas)
         if photo:
             yield photo
 
 
-def _photo(task: dict[str, Any], folders: Sequence[Path], file: Path) -> AnnotatedPhoto | None:
-    """A task's photo, or None where no area is marked on it."""
-    done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
-    results = [result for result in done[0]["result"] if "original_width" in result] if done else []
-    areas = [shape for result in results for shape in _shapes(result, file)]
-    if not areas:
-        return None
-    size = (int(results[0]["original_height"]), int(results[0]["original_width"]))
-    return AnnotatedPhoto(find_photo(_address(task, file), folders, export=file), size, areas)
+def _results(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """The regions of a task; JSON-MIN has them by the names of tags, without a `value` of their own."""
+    if "annotations" in task:
+        done = [a for a in task["annotations"] if not a.get("was_cancelled")]
+        return [result for result in done[0]["result"] if "original_width" in result] if done else []
+    regions = [region for tag in task.values() if isinstance(tag, list) for region in tag]
+    return [r | {"value": r} for r in regions if isinstance(r, dict) and "original_width" in r]
 
 
-def read_label_studio_png(folder: Path, folders: Sequence[Path]) -> Iterator[AnnotatedPhoto]:
+def _labels(value: dict[str, Any]) -> list[str]:
+    return [name for key, names in value.items() if key.endswith("labels") for name in names]
+
+
+def read_label_studio_png(folder: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
     """The annotated photos of a folder of brush PNGs, with a JSON export of the same tasks in it."""
     exports = sorted(folder.glob("*.json"))
     if len(exports) != 1:
@@ -52,27 +62,30 @@ def read_label_studio_png(folder: Path, folders: Sequence[Path]) -> Iterator[Ann
             f"{folder} has {len(exports)} .json files; Label Studio's PNG export does not say which photo is whose: "
             "put the JSON export of the same project beside the PNG files"
         )
-    with expecting(f"{exports[0]} is not Label Studio's JSON export"):
-        addresses = {int(task["id"]): _address(task, exports[0]) for task in _tasks(exports[0])}
+    tasks: dict[int, dict[str, Any]] = {}
+    for number, task in enumerate(_tasks(exports[0]), start=1):
+        with photos.passing_over("tasks that are not of Label Studio's JSON format", f"task {number}"):
+            tasks[int(task["id"])] = task
     by_task: dict[int, dict[int, list[tuple[str, Path]]]] = {}
     for path in sorted(folder.glob("task-*.png")):
         if name := PNG_NAME.fullmatch(path.name):
             annotations = by_task.setdefault(int(name["task"]), {})
             annotations.setdefault(int(name["annotation"]), []).append((name["label"], path))
-    for task, annotations in sorted(by_task.items()):
-        if task not in addresses:
-            raise DataError(f"{exports[0]} does not have task {task}, of which {folder} has masks; export it again")
-        files = annotations[min(annotations)]
-        photo = find_photo(addresses[task], folders, export=exports[0])
-        height, width = read_mask(files[0][1]).shape
-        yield AnnotatedPhoto(photo, (height, width), [Shape(label, partial(_png, path)) for label, path in files])
+    for number, annotations in sorted(by_task.items()):
+        files, photo = annotations[min(annotations)], None
+        with photos.passing_over(f"tasks have masks but are not in {exports[0].name}", f"task {number}"):
+            task = tasks[number]
+            found = photos.find(_address(task))
+            photo = AnnotatedPhoto(found, None, [Shape(label, partial(_png, path)) for label, path in files])
+        if photo:
+            yield photo
 
 
-def _png(path: Path, size: Size) -> NDArray[np.bool_]:
-    mask = read_mask(path) == 1
-    if mask.shape != size:
-        raise DataError(f"{path} is {mask.shape[1]} x {mask.shape[0]} pixels, another mask of its task is not")
-    return mask
+def _png(path: Path, mask: Mask) -> None:
+    part = read_mask(path) == 1
+    if part.shape != mask.shape:
+        raise OddShape(f"{path} is {part.shape[1]} x {part.shape[0]} pixels, its photo is not")
+    mask |= part
 
 
 def _tasks(file: Path) -> list[dict[str, Any]]:
@@ -82,46 +95,41 @@ def _tasks(file: Path) -> list[dict[str, Any]]:
     return tasks
 
 
-def _address(task: dict[str, Any], file: Path) -> str:
+def _address(task: dict[str, Any]) -> str:
     """Where a task's photo is; the full export has it in `data`, the short one (JSON-MIN) beside the results."""
     values = [v for v in task.get("data", task).values() if isinstance(v, str)]
     pictures = [v for v in values if Path(v.split("?d=")[-1].split("?")[0]).suffix.lower() in SUFFIXES]
     if not pictures:
-        raise DataError(f"{file}: task {task.get('id')} names no picture in its data; export it as JSON")
+        raise OddShape("it names no picture in its data")
     return pictures[0]
 
 
-def _shapes(result: dict[str, Any], file: Path) -> Iterable[Shape]:
-    """The region of a result once for each of its labels; results without an area (choices, points) have none."""
+def _draw(result: dict[str, Any], mask: Mask) -> None:
     value = result["value"]
-    labels = [name for key, names in value.items() if key.endswith("labels") for name in names]
-    if not labels:
-        return []
     if result.get("image_rotation"):
-        raise DataError(f"{file}: a region was drawn on a rotated photo; rotate it back in Label Studio, export again")
+        raise OddShape("it was drawn on a rotated photo; rotate it back in Label Studio, export again")
     wide, high = result["original_width"] / 100, result["original_height"] / 100
     turned = value.get("rotation", 0)
     if "rle" in value:
-        draw = partial(_brush, value["rle"])
+        mask |= _brush(value["rle"], mask.shape)
     elif "points" in value:
-        draw = partial(shapes.polygon, [[x * wide, y * high] for x, y in value["points"]])
+        shapes.polygon(shapes.in_pixels(value["points"], wide, high), mask)
     elif "radiusX" in value:
         radii = value["radiusX"] * wide, value["radiusY"] * high
-        draw = partial(shapes.polygon, shapes.ellipse(value["x"] * wide, value["y"] * high, *radii, turned=turned))
+        shapes.polygon(shapes.ellipse(value["x"] * wide, value["y"] * high, *radii, turned=turned), mask)
     elif "width" in value and "height" in value:
         left, top = value["x"] * wide, value["y"] * high
         right, bottom = left + value["width"] * wide, top + value["height"] * high
         # turned about the box's first corner
-        draw = partial(shapes.polygon, shapes.rectangle(left, top, right, bottom, turned=turned, about=(left, top)))
+        shapes.polygon(shapes.rectangle(left, top, right, bottom, turned=turned, about=(left, top)), mask)
     else:
-        return []
-    return [Shape(str(label), draw) for label in labels]
+        raise OddShape("it has no area; draw it with a brush, a polygon, a box or an ellipse")
 
 
-def _brush(runs: Sequence[int], size: Size) -> NDArray[np.bool_]:
+def _brush(runs: Sequence[int], size: Sequence[int]) -> NDArray[np.bool_]:
     total = int.from_bytes(bytes(runs[:4]))  # before that much memory is taken
     if total != 4 * size[0] * size[1]:
-        raise DataError(f"a brush has {total} values, which {size[1]} x {size[0]} RGBA pixels do not")
+        raise OddShape(f"a brush has {total} values, which {size[1]} x {size[0]} RGBA pixels do not")
     return decode_rle(runs).reshape(*size, 4)[..., 3] > 0
 
 
@@ -143,7 +151,7 @@ def decode_rle(packed: Sequence[int]) -> NDArray[np.uint8]:
 
     total, word = take(32), take(5) + 1
     if word > 8 or total > 4 << 28:
-        raise DataError(f"a brush of {total} values of {word} bits cannot be read; export the annotation again")
+        raise OddShape(f"a brush of {total} values of {word} bits cannot be read; export the annotation again")
     sizes = [take(4) + 1 for _ in range(4)]
     places = 1 << np.arange(word - 1, -1, -1)
     values, done = np.zeros(total, np.uint8), 0

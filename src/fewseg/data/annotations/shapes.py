@@ -1,104 +1,115 @@
-"""What annotation tools draw, as masks: a photo with labelled shapes, each drawn when it is needed."""
+"""What annotation tools draw, as masks: a photo with labelled shapes, each drawn when it is needed.
+
+A shape is painted into a mask (H, W) of bool, laid out column by column. What it is drawn from is looked at only then,
+so that an odd one stops nothing.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import math
-import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fewseg.data.annotations.coco_file import MOST_PIXELS
-from fewseg.errors import DataError, FewsegError
+from fewseg.data.annotations.coco_catalogue import BACKGROUND_NAMES, VOID, VOID_NAMES
+from fewseg.data.annotations.photos import Photos
+from fewseg.data.annotations.runs import MOST_PIXELS, OddShape, outline_runs, paint
+from fewseg.data.images import read_oriented
+from fewseg.data.text import read_text
+from fewseg.errors import DataError
 
 Size = tuple[int, int]
 """(H, W) in pixels."""
+Mask = NDArray[np.bool_]
 Points = Sequence[Sequence[float]]
 """Corners (x, y) in pixels; pixel (0, 0) reaches from 0 to 1."""
+LINE, POINT = 10, 5
+"""Width of a line and radius of a point in pixels, as LabelMe's own conversion draws them."""
 _FARTHEST = 1e6
-"""Pixels: what is farther away is no place on a photo, and overflows the drawing's whole numbers."""
-
-
-@contextmanager
-def expecting(what: str) -> Iterator[None]:
-    """A document that is not built as its format says is a DataError that begins with `what`."""
-    try:
-        yield
-    except FewsegError:
-        raise
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{what} ({type(error).__name__}: {error}); export it again") from error
+"""Pixels: beyond it a line's whole numbers overflow."""
 
 
 def read_json(file: Path) -> Any:
     """What a JSON file holds; DataError where it is none."""
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return json.loads(read_text(file))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is no valid JSON ({error}); it may be cut off: export it again") from error
+        if isinstance(error, DataError):
+            raise
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(f"{file} is no valid JSON ({reason}); it may be cut off: export it again") from error
 
 
 class Shape(NamedTuple):
     """One annotated region."""
 
     label: str
-    draw: Callable[[Size], NDArray[np.bool_]]
-    """The region on a photo of a size, (H, W)."""
+    draw: Callable[[Mask], None]
+    """Paints the region into a mask; raises whatever a region that is not as its format says leads to."""
 
 
 @dataclass(frozen=True)
 class AnnotatedPhoto:
     """A photo and the regions that a tool's export has on it."""
 
-    image: Path | Image.Image
-    size: Size
+    image: Path | Image.Image | None
+    """None where the photo was not found."""
+    size: Size | None
+    """As the export gives it, before or after the photo was turned upright; None: the upright photo's."""
     shapes: Sequence[Shape]
 
-    def __post_init__(self) -> None:
-        height, width = self.size
-        if height < 1 or width < 1 or height * width > MOST_PIXELS:
-            most = MOST_PIXELS / 1e6
-            raise DataError(f"{self._name} is said to be of {width} x {height} pixels; 1 to {most:.0f} million can be")
+    @property
+    def labels(self) -> list[str]:
+        """The classes on it, each once; the background and what is to be ignored are none."""
+        names = dict.fromkeys(shape.label for shape in self.shapes)
+        return [name for name in names if name.lower() not in BACKGROUND_NAMES | VOID_NAMES]
+
+    def mask(self, label: str, photos: Photos) -> NDArray[np.uint8]:
+        """All regions of a label (H, W) uint8 {0, 1, 255 ignore}; those that cannot be drawn are counted by `photos`.
+
+        DataError where the photo cannot be read or is not of the size that the export gives.
+        """
+        size = self._checked_size()
+        whole, void = (np.zeros(size, bool, order="F") for _ in range(2))
+        for shape in self.shapes:
+            target = whole if shape.label == label else void if shape.label.lower() in VOID_NAMES else None
+            if target is not None:
+                with photos.passing_over("regions that cannot be drawn", f"{shape.label!r} on {self._name}"):
+                    shape.draw(target)
+        return np.ascontiguousarray(np.where(whole, np.uint8(1), np.where(void, np.uint8(VOID), np.uint8(0))))
 
     @property
     def _name(self) -> str:
-        return str(self.image) if isinstance(self.image, Path) else "a photo inside the export"
+        return str(self.image) if isinstance(self.image, Path) else "the photo inside the export"
 
-    def mask(self, label: str) -> NDArray[np.uint8]:
-        """All regions of a label in one mask (H, W) uint8 {0, 1}; DataError where one cannot be drawn."""
-        whole = np.zeros(self.size, bool)
-        for shape in self.shapes:
-            if shape.label == label:
-                with expecting(f"{self._name}: a region of {label!r} cannot be drawn"):
-                    whole |= shape.draw(self.size)
-        return whole.astype(np.uint8)
-
-
-def polygon(points: Points, size: Size) -> NDArray[np.bool_]:
-    """The pixels whose centres a polygon encloses."""
-    from skimage.draw import polygon as pixels
-
-    corners = _places(points)
-    mask = np.zeros(size, bool)
-    mask[pixels(corners[:, 1], corners[:, 0], size)] = True
-    return mask
+    def _checked_size(self) -> Size:
+        """Before memory is taken for a mask of it."""
+        assert self.image is not None
+        image, orientation = read_oriented(self.image) if isinstance(self.image, Path) else (self.image, 1)
+        upright = image.height, image.width
+        if self.size not in (None, upright, upright[::-1] if orientation >= 5 else upright):
+            given = f"{self.size[1]} x {self.size[0]} pixels, but is of {image.width} x {image.height}"
+            raise DataError(f"{self._name} is said to be of {given}; give the photos that were annotated")
+        return self.size or upright
 
 
-def _places(points: Points) -> NDArray[np.float64]:
-    """(N, 2) places (x, y) where pixel (0, 0) has its centre at 0."""
-    places = np.asarray(points, float).reshape(-1, 2) - 0.5
-    if not (np.abs(places) < _FARTHEST).all():  # NaN is refused too
-        raise ValueError("a corner is no place on a photo")
-    return places
+def polygon(points: Points, mask: Mask, *, value: bool = True) -> None:
+    """Paint what an outline encloses, as `COCO.annToMask` does."""
+    if len(points) < 3:
+        raise OddShape("it has fewer than three corners")
+    paint(mask.T.reshape(-1), outline_runs(np.asarray(points, float), *mask.shape), value)
+
+
+def in_pixels(shares: Points, width: float, height: float) -> list[list[float]]:
+    """Corners given as shares of a photo's sides, without the noise of the division, which could move a border."""
+    return [[round(x * width, 3), round(y * height, 3)] for x, y in shares]
 
 
 def rectangle(
@@ -117,49 +128,47 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, *, turned: float = 0.0) 
 
 def _rotated(points: Points, about: Sequence[float], degrees: float) -> list[list[float]]:
     """Points turned clockwise as seen (y runs down) about a point."""
+    if not degrees:
+        return [[float(x), float(y)] for x, y in points]
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     moved = [(x - about[0], y - about[1]) for x, y in points]
     return [[about[0] + x * cos - y * sin, about[1] + x * sin + y * cos] for x, y in moved]
 
 
-def line(points: Points, size: Size, *, width: int) -> NDArray[np.bool_]:
-    """The pixels of a line of straight pieces."""
-    picture = Image.new("1", (size[1], size[0]))
-    ImageDraw.Draw(picture).line([(x, y) for x, y in _places(points)], fill=1, width=width, joint="curve")
-    return np.asarray(picture)
+def line(points: Points, mask: Mask) -> None:
+    """Paint a line of straight pieces."""
+    places = np.asarray(points, float).reshape(-1, 2) - 0.5  # pixel (0, 0) has its centre at 0 here
+    if not (np.abs(places) < _FARTHEST).all():
+        raise OddShape("a corner is no place on a photo")
+    left, top = (max(int(side) - LINE, 0) for side in places.min(0))
+    right, bottom = (min(int(s) + LINE, most) for s, most in zip(places.max(0), mask.shape[::-1], strict=True))
+    if right > left and bottom > top:
+        picture = Image.new("1", (right - left, bottom - top))
+        ImageDraw.Draw(picture).line([(x - left, y - top) for x, y in places], fill=1, width=LINE, joint="curve")
+        mask[top:bottom, left:right] |= np.asarray(picture)
 
 
-def pasted(part: NDArray[Any], left: int, top: int, size: Size) -> NDArray[np.bool_]:
-    """A mask (h, w) at its place in a photo; what reaches over the border is cut off."""
-    mask = np.zeros(size, bool)
+def discs(points: Points, mask: Mask) -> None:
+    """Paint points as discs."""
+    for x, y in points:
+        polygon(ellipse(x, y, POINT, POINT), mask)
+
+
+def pasted(part: NDArray[Any], left: int, top: int, mask: Mask) -> None:
+    """Paint a mask (h, w) at its place in a photo; what reaches over the border is cut off."""
     x0, y0 = max(left, 0), max(top, 0)
-    inside = part[y0 - top : max(size[0] - top, 0), x0 - left : max(size[1] - left, 0)]
-    mask[y0 : y0 + inside.shape[0], x0 : x0 + inside.shape[1]] = inside
-    return mask
+    inside = part[y0 - top : max(mask.shape[0] - top, 0), x0 - left : max(mask.shape[1] - left, 0)]
+    mask[y0 : y0 + inside.shape[0], x0 : x0 + inside.shape[1]] |= inside.astype(bool)
 
 
-def find_photo(name: str, folders: Sequence[Path], *, export: Path) -> Path:
-    """The photo that an export names by a path or an address, looked for in folders, by its path and by its last part.
-
-    Label Studio puts eight characters and a hyphen before the names of uploads: the name is tried without them too.
-    """
-    try:
-        url = urlsplit(name)
-    except ValueError as error:
-        raise DataError(f"{export}: {name!r} is no name of a photo ({error}); export it again") from error
-    given = parse_qs(url.query).get("d", [unquote(url.path)])[0].replace("\\", "/")
-    last = given.rsplit("/", 1)[-1]
-    names = [given.lstrip("/"), last, re.sub(r"^[0-9a-f]{8}-", "", last)]
-    for candidate in (folder / n for n in names for folder in folders):
-        if os.path.isfile(candidate):  # unlike Path's, False for names that no file can have
-            return candidate
-    places = ", ".join(dict.fromkeys(str(folder) for folder in folders))
-    raise DataError(f"{export}: its photo {name!r} was not found in {places}; give the folder of photos with --photos")
+def decoded(text: Any) -> bytes:
+    """Bytes from base64."""
+    if not isinstance(text, str):
+        raise OddShape("its picture is no text in base64")
+    return base64.b64decode(text)
 
 
-def photo_folders(export: Path, photos: Path | None) -> list[Path]:
-    """Where an export's photos are looked for: the given folder, else beside the export and in its `images` folders."""
-    if photos is not None:
-        return [photos]
-    root = export if export.is_dir() else export.parent
-    return [root, root / "images", root / "JPEGImages", root.parent, root.parent / "images"]
+def check_pixels(height: int, width: int) -> None:
+    """OddShape where a mask of that size would be none, or too large."""
+    if height < 1 or width < 1 or height * width > MOST_PIXELS:
+        raise OddShape(f"its box is {width} x {height}")

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from fewseg.data.annotations.coco_file import CocoFile
+from fewseg.data.annotations.photos import Photos
 from fewseg.data.division import Divided
+from fewseg.data.images import align_mask, read_oriented
 from fewseg.data.source import SourceIndex
 from fewseg.errors import DataError
 
@@ -20,8 +23,10 @@ from fewseg.errors import DataError
 class CocoJson(Divided):
     """`annotations` (a file below `root`; by default the only .json there) and the photos that it names in `images`.
 
-    Image ids are the file names as the annotation file gives them, in its order. Folds and subsets are made as those of
-    `folder`: `folds` and `fold_seed`, or `novel_classes`; `val_fraction`.
+    Photos are found as `fewseg segment --annotations` finds them (`annotations.photos`); those that are not there are
+    left out. Image ids are the file names as the annotation file gives them, in its order. A class's mask is the union
+    of its annotations; in label maps smaller annotations lie on larger ones. Folds and subsets are made as those of
+    `folder`: `folds` (of the classes that have annotations) and `fold_seed`, or `novel_classes`; `val_fraction`.
     """
 
     name = "coco_json"
@@ -33,26 +38,55 @@ class CocoJson(Divided):
         path = self.root / self.annotations if self.annotations else _only_json(self.root)
         self._file = CocoFile(path, root=self.root, key=f"coco_json-{path.stem}")
         self.class_names = self._file.class_names
-        own = self.root / "images"
-        self._photos = self.root / self.images if self.images is not None else own if own.is_dir() else self.root
+        self._file.tally.warn()
+        self._folder = self.root / (self.images or "")
+        photos = Photos(path, self._folder)
+        self._photos = {name: photo for name in self._file.files if (photo := photos.find(name))}
+        if not self._photos:
+            raise DataError(str(photos.tally).replace("--photos", "data.images=FOLDER"))
+        photos.tally.warn()
         return self._file.files
+
+    def _belongs(self, image_id: str) -> bool:
+        return image_id in self._photos and super()._belongs(image_id)
 
     def describe(self) -> dict[str, Any]:
         """What was found: the annotation file, the photos and the classes."""
-        found = {"annotations": str(self._file.path), "photos": str(self._photos), "classes": list(self.class_names)}
+        found = {"annotations": str(self._file.path), "photos": str(self._folder), "classes": list(self.class_names)}
         return super().describe() | {"root": str(self.root)} | found
 
+    @property
+    def used(self) -> tuple[int, ...]:
+        """The ids of the classes that have annotations."""
+        return self._file.used
+
+    def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """Image `i` as RGB and its (H, W) label map, turned as the photo was: 0 background, 1..N classes, 255 void."""
+        image, orientation = read_oriented(self.image_path(i))
+        return image, self._turned(self.labels(i), i, image, orientation)
+
     def labels(self, i: int) -> NDArray[np.uint8]:
-        """The (H, W) label map of image `i` alone: 0 background, 1..N classes."""
-        return self._file.labels(self._chosen[i])
+        """The (H, W) label map of image `i` alone, as it was annotated."""
+        return self._file.labels(self._chosen[i], smaller_on_top=True)
+
+    def mask_of(self, i: int, class_id: int, labels: NDArray[Any] | None = None) -> NDArray[np.uint8]:
+        """All of image `i` that is annotated as a class, (H, W) {0, 1, 255 void}, turned as the photo was."""
+        mask = self._file.mask(self._chosen[i], class_id)
+        if labels is not None and labels.shape == mask.shape:
+            return mask
+        return self._turned(mask, i, *read_oriented(self.image_path(i)))
+
+    def _turned(self, mask: NDArray[np.uint8], i: int, image: Image.Image, orientation: int) -> NDArray[np.uint8]:
+        name = f"the annotation of {self.ids[i]}"
+        return align_mask(mask, image.size, orientation=orientation, name=name)
 
     def image_path(self, i: int) -> Path:
         """The photo's file."""
-        return self._photos / self.ids[i]
+        return self._photos[self.ids[i]]
 
     @cached_property
     def _index_of_all(self) -> SourceIndex:
-        return self._file.index(self._file.files, self.progress)
+        return self._file.index(self._file.files, self.progress, overlapping=True)
 
 
 def _only_json(root: Path) -> Path:

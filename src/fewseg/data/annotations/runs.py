@@ -1,0 +1,120 @@
+"""Run lengths and outlines as pixels, column by column as COCO has them: checked first, then painted.
+
+Every format's polygons are drawn here, as `COCO.annToMask` draws them, so that one outline is one mask whatever file it
+came in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as rle
+
+MOST_PIXELS = 178_956_970
+"""Of an image: Pillow's own limit, since a mask takes as much memory as a file claims."""
+_FARTHEST = 1e9
+"""Pixels: what is farther away is no place on a photo."""
+_LONGEST = 4e6
+"""Pixels of an outline within its photo's surroundings: drawing takes memory with its length."""
+_MOST_DIGITS = 7
+"""Of a compressed number, five bits each: more than a run can be, too few to overflow when they are added."""
+
+
+class OddShape(ValueError):
+    """A shape that cannot be drawn; its text says why in words for the one who brought it."""
+
+
+def checked_runs(counts: Any, pixels: int) -> NDArray[np.int64]:
+    """Lengths of background and foreground in turn, from a list or COCO's compressed text.
+
+    OddShape unless they are lengths that cover exactly so many pixels.
+    """
+    if isinstance(counts, str):
+        runs = _decompressed(counts.encode())
+    elif isinstance(counts, list) and all(type(n) is int and 0 <= n <= pixels for n in counts):
+        runs = np.array(counts, np.int64)
+    else:
+        raise OddShape(f"its run lengths are no whole numbers from 0 to the image's {pixels} pixels")
+    if not len(runs) or runs.min() < 0 or runs.max() > pixels:
+        raise OddShape("its run lengths are broken")
+    if (total := int(runs.sum())) != pixels:
+        raise OddShape(f"its run lengths cover {total} pixels, the image has {pixels}")
+    return runs
+
+
+def _decompressed(counts: bytes) -> NDArray[np.int64]:
+    """COCO's compressed run lengths: digits of 5 bits with a flag for more, signed, each relative to the last but one.
+
+    pycocotools only decodes to whole masks, which takes most of the time where instances are small.
+    """
+    digits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(digits & 32 == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    if not len(digits) or digits.min() < 0 or digits.max() > 63 or not len(last) or last[-1] != len(digits) - 1:
+        raise OddShape("its compressed run lengths are broken")
+    if (last - first).max() >= _MOST_DIGITS:
+        raise OddShape("its compressed run lengths hold a number that no image has")
+    place = 5 * (np.arange(len(digits)) - np.repeat(first, last - first + 1))
+    values = np.add.reduceat((digits & 31) << place, first)
+    values -= np.where(digits[last] & 16, 1 << (place[last] + 5), 0)
+    values[1::2] = values[1::2].cumsum()
+    values[2::2] = values[2::2].cumsum()
+    return values
+
+
+def outline_runs(corners: Sequence[float] | NDArray[np.float64], height: int, width: int) -> NDArray[np.int64]:
+    """Run lengths of a polygon x, y, x, y, ... in pixels, where pixel (0, 0) reaches from 0 to 1.
+
+    OddShape where it has no place on an image.
+    """
+    places = np.asarray(corners, float).reshape(-1, 2)
+    if not (np.abs(places) < _FARTHEST).all():  # NaN is refused too
+        raise OddShape("a corner is no place on a photo")
+    margin = 1000 + 2 * max(height, width)  # what is near is drawn exactly as pycocotools draws it
+    if (places < -margin).any() or (places > margin).any():
+        places = _clipped(places, margin)
+    if len(places) < 3:
+        return np.array([height * width])
+    if np.abs(places - np.roll(places, 1, axis=0)).max(1).sum() > _LONGEST:
+        raise OddShape(f"an outline is longer than {_LONGEST:.0f} pixels")
+    (part,) = rle.frPyObjects([places.ravel().tolist()], height, width)  # type: ignore
+    return _decompressed(bytes(part["counts"]))  # type: ignore[arg-type]
+
+
+def _clipped(places: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
+    """A polygon cut to the square from -margin to margin, side by side (Sutherland & Hodgman 1974)."""
+    for axis in (0, 1):
+        for sign in (1, -1):
+            before = np.roll(places, 1, axis=0)
+            kept = []
+            for a, b in zip(before, places, strict=True):
+                ahead, behind = margin - sign * b[axis], margin - sign * a[axis]
+                if (ahead < 0) != (behind < 0):
+                    kept.append(a + (b - a) * (behind / (behind - ahead)))
+                if ahead >= 0:
+                    kept.append(b)
+            places = np.array(kept, float).reshape(-1, 2)
+            if not len(places):
+                return places
+    return places
+
+
+def paint(flat: NDArray[Any], runs: NDArray[np.int64], value: int) -> None:
+    """Set the pixels of run lengths in a mask laid out column by column; the lengths must have been checked."""
+    ends, lengths = runs.cumsum(), runs[1::2]
+    starts = ends[: 2 * len(lengths) : 2]
+    flat[np.repeat(starts - lengths.cumsum() + lengths, lengths) + np.arange(lengths.sum())] = value
+
+
+def is_outline(corners: Any) -> bool:
+    """Whether this is a list x, y, x, y, ... of three corners or more."""
+    if not isinstance(corners, list) or len(corners) < 6 or len(corners) % 2:
+        return False
+    try:
+        return math.isfinite(sum(corners))
+    except (TypeError, OverflowError):
+        return False
