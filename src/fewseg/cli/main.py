@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -302,6 +303,7 @@ def main() -> None:
     keep_freed_memory()
     warnings.simplefilter("default", DataWarning)
     warnings.showwarning = _note
+    _say_once.cache_clear()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -322,7 +324,13 @@ def _note(message: Warning | str, category: type[Warning], *where: Any, **more: 
         if issubclass(category, DataWarning)
         else warnings.formatwarning(message, category, *where[:2])
     )
-    Console(stderr=True).print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+    _say_once(text.rstrip())
+
+
+@cache
+def _say_once(text: str) -> None:
+    """A line of the error output; a data set's training and test images have the same to say."""
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _fail(message: str, code: int, *, debug: bool) -> None:
