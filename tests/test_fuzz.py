@@ -132,6 +132,7 @@ def plain(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")  # bytes that are no UTF-8 may be another encoding's
 @FUZZ
 @given(change=changes())
 def test_bytes_of_configurations(change: Callable[[bytes], bytes], tmp_path: Path) -> None:

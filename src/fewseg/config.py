@@ -254,6 +254,8 @@ def _read_yaml(text: str) -> Any:
 
 
 def _content(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.CollectionNode) and not re.fullmatch(r"tag:yaml.org,2002:(map|seq)", node.tag):
+        raise yaml.MarkedYAMLError(problem=f"{node.tag} is not taken here", problem_mark=node.start_mark)
     if isinstance(node, yaml.MappingNode):
         loader.flatten_mapping(node)
         if odd := [key for key, _ in node.value if not isinstance(key, yaml.ScalarNode)]:

@@ -99,6 +99,8 @@ def test_soft_edges_and_a_lossy_format_are_cut_at_the_half(tmp_path: Path) -> No
     assert marking.meaning == "0 to 255 with soft edges: the upper half is the object"
     big.save(tmp_path / "m.jpg", quality=60)
     assert (read_mask(tmp_path / "m.jpg") != (np.asarray(big) >= 128)).mean() < 0.01
+    painted_jpeg = save(tmp_path / "small.jpg", painted(255, square=255), quality=95)
+    np.testing.assert_array_equal(read_mask(painted_jpeg) == 1, DISC | SQUARE)  # hardly a pixel between black and white
     for name, value in (("black.jpg", 0), ("white.jpg", 255)):
         mask = read_mask(save(tmp_path / name, np.full((40, 60), value, np.uint8)))
         assert mask.min() == mask.max() == value // 255

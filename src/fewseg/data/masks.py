@@ -236,8 +236,9 @@ def _is_soft(values: NDArray[Any], top: int, *, lossy: bool) -> bool:
         return lossy and not between.any()  # all black
     if high.sum() < between.sum():
         return False
-    steps = np.unique(values[between])
-    return (lossy and not len(steps)) or (len(steps) >= 3 and _flatness(values, between, within=step // 8) < 0.5)
+    if lossy and 20 * between.sum() <= high.sum():
+        return True
+    return len(np.unique(values[between])) >= 3 and _flatness(values, between, within=step // 8) < 0.5
 
 
 def _are_regions(values: NDArray[Any], count: int) -> bool:
