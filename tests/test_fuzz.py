@@ -412,6 +412,17 @@ def test_exports_of_label_studio_as_masks(
     taken_or_told(lambda: load_supports(root))
 
 
+@pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")
+@FUZZ
+@given(change=changes(), which=st.sampled_from(["data.yaml", "0.txt"]))
+def test_exports_in_yolo_s_text(change: Callable[[bytes], bytes], which: str, export: Callable[[], Path]) -> None:
+    root = export()
+    content = {"data.yaml": b"names: {0: cat, 1: dog}\n", "0.txt": b"0 0.1 0.1 0.5 0.1 0.5 0.5\n1 0.5 0.5 0.2 0.2\n"}
+    for name, plain_content in content.items():
+        (root / name).write_bytes(change(plain_content) if name == which else plain_content)
+    taken_or_told(lambda: load_supports(root))
+
+
 @pytest.mark.parametrize("name", ["coco", "labelme", "label studio", "via", "supervisely", "cvat", "cvat masks"])
 def test_exports_that_nothing_happened_to_are_taken(name: str, export: Callable[[], Path]) -> None:
     """Else the fuzz above would try nothing but the first check."""

@@ -338,6 +338,10 @@ def test_yolo_as_segment_writes_it_comes_back(tmp_path: Path) -> None:
     found = load_supports(tmp_path / "out", photos=tmp_path / "photos")
     for number, name in ((1, "ring"), (2, "bar")):
         np.testing.assert_array_equal(found[name][1][0], labels == number)
+    photo(tmp_path / "out/a.png")  # a mask, which `segment` writes too
+    photo(tmp_path / "out/a_overlay.jpg")
+    with pytest.raises(DataError, match="beside masks, as `fewseg segment` writes them; give --photos"):
+        load_supports(tmp_path / "out")
 
 
 def test_yolo_boxes_odd_lines_and_names(tmp_path: Path) -> None:

@@ -207,7 +207,10 @@ def test_own_data_is_divided_like_a_folder(tmp_path: Path) -> None:
     assert len(train.index.ids) + len(test.index.ids) == 40
     assert test.load(0)[1].max() == test.index.classes_in(0)[0]
     assert CocoJson(root=str(tmp_path), novel_classes=["c2"]).fold(0).novel == (2,)
-    (tmp_path / "b.json").write_text("{}")
+    (tmp_path / "b.json").write_text('{"theme": "dark"}')
+    with pytest.warns(DataWarning, match="1 JSON files are not of COCO's format and are left out .*b.json"):
+        assert len(CocoJson(root=str(tmp_path)).index.ids) == 40
+    (tmp_path / "b.json").write_text('{"images": []}')
     with pytest.raises(
         DataError, match=r"must hold one .json file, found: a.json, b.json; name it with data.annotations"
     ):

@@ -43,6 +43,9 @@ def read_yolo(root: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
         photos.tally.add("list of class names is missing (data.yaml or classes.txt); they are numbers", root)
     for file in label_files(root):
         photo = None
+        if photos.root == root and file.with_name(f"{file.stem}_overlay.jpg").is_file():
+            photos.tally.add("label files lie beside masks, as `fewseg segment` writes them; give --photos", file)
+            continue
         with photos.passing_over("text files that are no YOLO labels", file):
             areas = [shape for text in read_lines(file) if (shape := _shape(text, names or {}, photos, file))]
             parts = file.relative_to(root).with_suffix("").parts

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fewseg.data.images import class_color, overlay
-from fewseg.data.source import ImageSource
+from fewseg.data.source import ImageSource, mask_of
 
 _TEXT = 16
 """Height in pixels of the line of class names below an image."""
@@ -28,9 +28,9 @@ def contact_sheet(
 
 def _paste(sheet: Image.Image, source: ImageSource, i: int, *, corner: tuple[int, int], cell: int) -> None:
     image, labels = source.load(i)
-    present = [c for c in np.unique(labels).tolist() if 1 <= c <= len(source.class_names)]
+    present = source.index.classes_in(i).tolist()
     for c in present:
-        image = overlay(image, labels == c, color=class_color(c))
+        image = overlay(image, mask_of(source, i, c, labels), color=class_color(c))
     small = ImageOps.contain(image, (cell, cell))
     sheet.paste(small, (corner[0] + (cell - small.width) // 2, corner[1] + (cell - small.height) // 2))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT - 4)

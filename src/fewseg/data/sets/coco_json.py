@@ -13,9 +13,11 @@ from PIL import Image
 
 from fewseg.data.annotations.coco_file import CocoFile
 from fewseg.data.annotations.photos import Photos
+from fewseg.data.annotations.read import json_format
 from fewseg.data.division import Divided
 from fewseg.data.images import align_mask, read_oriented
 from fewseg.data.source import SourceIndex
+from fewseg.data.text import Tally
 from fewseg.errors import DataError
 
 
@@ -91,7 +93,12 @@ class CocoJson(Divided):
 
 def _only_json(root: Path) -> Path:
     found = sorted([*root.glob("*.json"), *(root / "annotations").glob("*.json")])
-    if len(found) != 1:
-        names = ", ".join(str(path.relative_to(root)) for path in found) or "none"
+    fitting = [path for path in found if json_format(path) == "COCO"] if len(found) > 1 else found
+    if len(fitting) != 1:
+        names = ", ".join(str(path.relative_to(root)) for path in fitting or found) or "none"
         raise DataError(f"{root} must hold one .json file, found: {names}; name it with data.annotations=FILE")
-    return found[0]
+    passed_over = Tally(root)
+    for path in set(found) - set(fitting):
+        passed_over.add("JSON files are not of COCO's format and are left out", path.name)
+    passed_over.warn()
+    return fitting[0]
