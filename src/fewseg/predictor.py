@@ -17,6 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from fewseg.build import pick_device
+from fewseg.data.class_list import named_value
 from fewseg.data.decoding import AS_IT_IS, PictureRule, to_eight_bit, to_rgb
 from fewseg.data.images import align_mask, read_oriented
 from fewseg.data.masks import Label, Marking, marking_of, read_marking
@@ -292,7 +293,7 @@ def _marking(mask: Mask, label: Label | None, name: str) -> Marking:
     if isinstance(mask, Marking):
         return mask
     if isinstance(mask, str | os.PathLike):
-        return read_marking(mask, label)
+        return read_marking(mask, named_value(Path(mask), label))
     if isinstance(mask, Tensor):
         mask = mask.detach().cpu().numpy()
     if not isinstance(mask, Image.Image | np.ndarray):

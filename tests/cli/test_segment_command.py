@@ -55,6 +55,23 @@ def _support(place: Path, label: int) -> list[object]:
     return ["--support", place / "photo.png", "--mask", place / "labels.png", "--label", label]
 
 
+def test_a_label_may_be_a_name_in_the_list_beside_the_mask(place: Path, fewseg: Fewseg) -> None:
+    words = ("segment", "--check", "--support", place / "photo.png", "--mask", place / "labels.png")
+    absent = fewseg(*words, "--label", "green", "--out", place / "out", place / "photo.png")
+    assert absent.code == 2
+    assert "'green' is no value, and no list of classes (classes.txt) beside it" in absent.err
+    (place / "classes.txt").write_text("background\nred\ngreen\n")
+    named = fewseg(*words, "--label", "green", "--out", place / "out", place / "photo.png")
+    assert "2 is the object; 10.4 % marked" in named.out
+
+
+def test_a_label_without_a_mask_is_refused(place: Path, fewseg: Fewseg) -> None:
+    words = ("segment", "--check", "--support", place / "photo.png", "--box", "10,10,40,30", "--label", 2)
+    result = fewseg(*words, "--out", place / "out", place / "photo.png")
+    assert result.code == 2
+    assert "--label 2 says which value of a --mask is the object, but there is no mask" in result.err
+
+
 def test_check_draws_what_is_marked_and_ends(place: Path, fewseg: Fewseg) -> None:
     words = ["--class", "red", "--support", place / "photo.png", "--box", "10,10,40,30"]
     words += ["--class", "green", *_support(place, 2)]

@@ -73,6 +73,22 @@ def test_a_folder_of_classes(tmp_path):
         folder_supports(tmp_path / "dog" / ".." / "cat")
 
 
+def test_a_folder_s_masks_may_have_any_picture_s_ending(tmp_path):
+    pixels, mask = scene()
+    (tmp_path / "cat").mkdir()
+    for name in ("a.jpg", "b.png", "c.png"):
+        Image.fromarray(pixels).save(tmp_path / "cat" / name)
+    for name in ("a_mask.tif", "b_mask.bmp", "c.gif", "d_mask.png"):
+        Image.fromarray(mask).save(tmp_path / "cat" / name)
+    (tmp_path / "cat" / "c.gif").rename(tmp_path / "cat" / "c_label.gif")
+    with pytest.raises(DataError, match=r"d_mask\.png is the mask of a photo that is not there"):
+        folder_supports(tmp_path)
+    (tmp_path / "cat" / "d_mask.png").unlink()
+    photos, masks = folder_supports(tmp_path)["cat"]
+    assert [path.name for path in photos] == ["a.jpg", "b.png", "c.png"]
+    assert [path.name for path in masks] == ["a_mask.tif", "b_mask.bmp", "c_label.gif"]
+
+
 def test_marks_become_the_object_s_mask():
     pixels, truth = scene(size=(300, 200), box=(60, 50, 180, 150))
     picture = Image.fromarray(pixels)

@@ -203,6 +203,10 @@ def _read_supports(
             "nothing says what to find: give --support PHOTO --mask FILE (or --box, --point, --scribble), --supports "
             "FOLDER, or --annotations FILE"
         )
+    for name in labels:
+        masks = [mask for n in found for mask in found[n][1] if name in (n, None)]
+        if not any(isinstance(mask, Path) for mask in masks):
+            raise UsageError(f"--label {labels[name]} says which value of a --mask is the object, but there is no mask")
     scribbles = [photo.scribble for group in groups.values() for photo in group]
     return found, labels, [path for path in (*scribbles, annotations) if path]
 

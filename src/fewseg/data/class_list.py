@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.data.images import read_image, read_labels
+from fewseg.data.masks import Label
 from fewseg.data.text import read_lines
 from fewseg.episode import IGNORE
-from fewseg.errors import DataError
+from fewseg.errors import DataError, UsageError
 
 NAMES = ("classes.txt", "class_names.txt", "labelmap.txt", "labels.txt", "_classes.csv", "classes.csv")
 """Files that are looked for, the first one first."""
@@ -64,6 +65,22 @@ def _code(colour: tuple[int, int, int]) -> int:
 
 def _colour(code: int) -> tuple[int, int, int]:
     return code >> 16, code >> 8 & 255, code & 255
+
+
+def named_value(file: Path, label: Label | None) -> Label | None:
+    """A mask's label as a value: a name is that of the list of classes beside the file, or in the folder above.
+
+    Values stay as they are. UsageError for a name that no list has.
+    """
+    if not isinstance(label, str) or re.fullmatch(r"(>=)?\d+|any|#.*", label):
+        return label
+    for folder in (file.parent, file.parent.parent):
+        if (listed := find_class_list(folder)) and label in listed.names:
+            value = listed.names.index(label) + 1
+            return "#{:02x}{:02x}{:02x}".format(*listed.colours[value]) if listed.colours else value
+    raise UsageError(
+        f"{file}: {label!r} is no value, and no list of classes ({NAMES[0]}) beside it or in the folder above has it"
+    )
 
 
 def find_class_list(root: Path) -> ClassList | None:

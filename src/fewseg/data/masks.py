@@ -64,8 +64,7 @@ def read_marking(file: File, label: Label | None = None) -> Marking:
     The EXIF orientation of the mask itself is not read: annotation tools save masks as they were shown (`align_mask`).
     DataError where the file cannot be read, UsageError where it may mean several things.
     """
-    pixels = decode(file).pixels
-    return marking_of(pixels, label, name=name_of(file))
+    return marking_of(decode(file).pixels, label, name=name_of(file))
 
 
 def marking_of(picture: Image.Image | NDArray[Any], label: Label | None = None, *, name: str = "the mask") -> Marking:

@@ -12,6 +12,7 @@ from PIL import Image
 from fewseg.data.decoding import AS_IT_IS, PictureRule
 from fewseg.data.images import SUFFIXES, overlay, read_image, write_image
 from fewseg.data.masks import Label, Marking
+from fewseg.data.pairs import beside
 from fewseg.errors import DataError, UsageError
 from fewseg.predictor import read_support
 from fewseg.segment.jobs import free_name
@@ -174,18 +175,16 @@ def _folder_photos(folder: Path) -> list[MarkedPhoto]:
     if not folder.is_dir() or folder.name.startswith("."):
         return []
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    marks = {path for path in files if path.stem.endswith(("_mask", "_scribble"))}
-    photos = {path.stem: path for path in files if path not in marks and path.suffix.lower() != ".png"}
-    photos |= {path.stem: path for path in files if path not in marks and path.stem not in photos}
-    found = []
-    for stem, path in sorted(photos.items()):
-        beside = {kind: folder / f"{stem}_{kind}.png" for kind in ("mask", "scribble")}
-        masks = [p for p in (beside["mask"], folder / f"{stem}.png") if p.is_file() and p != path]
-        scribble = beside["scribble"] if beside["scribble"].is_file() and not masks else None
-        if not masks and scribble is None:
-            raise DataError(f"{path} has no mask; put {beside['mask'].name} or {beside['scribble'].name} beside it")
-        found.append(MarkedPhoto(path, masks[0] if masks else None, scribble))
-    return found
+    strokes = {path.stem.removesuffix("_scribble"): path for path in files if path.stem.endswith("_scribble")}
+    pairs = beside(path for path in files if path not in strokes.values())
+    if absent := [path for path in pairs.photos if path.stem not in strokes]:
+        stem = absent[0].stem
+        if stem.endswith("_mask"):
+            raise DataError(f"{absent[0]} is the mask of a photo that is not there; put the photo beside it")
+        raise DataError(f"{absent[0]} has no mask; put {stem}_mask.png or {stem}_scribble.png beside it")
+    marked = [MarkedPhoto(path, mask) for path, mask in pairs.found]
+    marked += [MarkedPhoto(path, scribble=strokes[path.stem]) for path in pairs.photos]
+    return sorted(marked, key=lambda photo: photo.path)
 
 
 def draw_supports(

@@ -337,3 +337,16 @@ def test_cvats_coloured_label_maps(tmp_path: Path) -> None:
     trees.write_list(tmp_path / "labelmap.txt", lines[:3])
     with pytest.raises(DataError, match=r"0.png: the colour \(51, 221, 255\) is not in labelmap.txt"):
         _ = Folder(root=str(tmp_path)).index
+
+
+def test_a_label_says_which_value_of_the_masks_is_the_object(tmp_path: Path) -> None:
+    ids = np.zeros((40, 60), np.uint8)
+    ids[5:20, 5:20], ids[25:35, 30:50] = 1, 2
+    for folder, pixels in (("images", np.zeros((40, 60, 3), np.uint8)), ("masks", ids)):
+        (tmp_path / folder / "cell").mkdir(parents=True)
+        for n in range(2):
+            Image.fromarray(pixels + np.uint8(n) * (folder == "images")).save(tmp_path / folder / "cell" / f"{n}.png")
+    with pytest.raises(UsageError, match=r"0\.png holds the values 0, 1 and 2.*data\.label= for a data set"):
+        _ = Folder(root=str(tmp_path)).index
+    for label, area in (("2", 200), ("any", 425)):  # the cache tells them apart
+        assert Folder(root=str(tmp_path), label=label).index.counts[:, 1].tolist() == [area, area]

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.division import Divided
-from fewseg.data.images import align_mask, read_mask, read_oriented
+from fewseg.data.images import align_mask, read_oriented
 from fewseg.data.index import cached_index, count_labels, fingerprint, in_parallel
 from fewseg.data.label_maps import LabelMaps, one_name
 from fewseg.data.layout import Found, find_layout, subsets
+from fewseg.data.masks import read_mask
 from fewseg.data.same_photos import same_content
-from fewseg.data.source import SourceIndex
+from fewseg.data.source import SourceIndex, class_mask
 from fewseg.data.text import Tally
 from fewseg.episode import IGNORE
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, FewsegError, UsageError
 
 MOST_CLASSES = 254
 """What a label map of bytes can hold beside background and void."""
@@ -40,7 +41,7 @@ class _Photo(NamedTuple):
 class Folder(Divided):
     """Photos and masks below `root`, in one of the layouts that `fewseg.data.layout.TREES` shows.
 
-    `images/CLASS/NAME.jpg` with `masks/CLASS/NAME.png` (`images.mask_of` says what is foreground there);
+    `images/CLASS/NAME.jpg` with `masks/CLASS/NAME.png` (`fewseg.data.masks` says what is foreground there);
     `images/NAME.jpg` with `masks/NAME.png`, masks of one class, which has the name `class_name` or that of the root; or
     `images/NAME.jpg` with `labels/NAME.png` (class ids, palette or grey, 255 void) and class names in `classes.txt`,
     one a line, class 1 first. Label maps of 0 and 255 alone are masks of one class.
@@ -55,6 +56,8 @@ class Folder(Divided):
     holds = "images/ and masks/ or labels/"
     class_name: str | None = None
     """Name of the class where there is only one; null: that of the root's folder."""
+    label: str | None = None
+    """Which value of the masks is the object, where they hold several: 2, any (all but 0), >=128, #ff0000."""
 
     def _open(self) -> list[str]:
         self._layout = layout = find_layout(self.root)
@@ -106,8 +109,7 @@ class Folder(Divided):
         if len(photo.masks) > 1:
             masks = self._class_masks(photo)
             return masks.get(class_id, np.zeros_like(next(iter(masks.values()))))
-        labels = self.load(i)[1] if labels is None else labels
-        return np.where(labels == IGNORE, IGNORE, labels == class_id).astype(np.uint8)
+        return class_mask(self.load(i)[1] if labels is None else labels, class_id)
 
     def image_path(self, i: int) -> Path:
         """The photo's file."""
@@ -148,7 +150,7 @@ class Folder(Divided):
 
         files = [file for photo in self._all for _, file in photo.masks]
         classes = [[class_id for class_id, _ in photo.masks] for photo in self._all]
-        mark = fingerprint(files, ids, classes, self._layout.class_names, root=self.root)
+        mark = fingerprint(files, ids, classes, self._layout.class_names, self.label, root=self.root)
         return cached_index(ids, counts, root=self.root, key="folder", mark=mark)
 
     def _count(self, photo: _Photo) -> NDArray[np.int64]:
@@ -184,11 +186,11 @@ class Folder(Divided):
 
     def _read_mask(self, file: Path) -> NDArray[np.uint8]:
         try:
-            return read_mask(file)
-        except DataError as error:
+            return read_mask(file, self.label)
+        except FewsegError as error:
             if self._layout.kind != "one class":
                 raise
-            raise DataError(
+            raise type(error)(
                 f"{error}. If these are several classes, name them in {self.root / 'classes.txt'}, one a line"
             ) from error
 
