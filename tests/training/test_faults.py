@@ -308,10 +308,10 @@ def test_a_real_data_directory_that_vanishes(toy: type[Toy], tmp_path: Path, mon
 
     root = tmp_path / "photos"
     for kind in ("images", "masks"):
-        for name in ("cat", "dog", "cow", "hen"):
+        for shade, name in enumerate(("cat", "dog", "cow", "hen")):
             (root / kind / name).mkdir(parents=True)
             for n in range(4):
-                picture = Image.new("RGB" if kind == "images" else "L", (64, 64), 0)
+                picture = Image.new("RGB", (64, 64), (n, shade, 0)) if kind == "images" else Image.new("L", (64, 64))
                 picture.paste((200, 40, 10) if kind == "images" else 255, (8, 8, 56, 56))
                 picture.save(root / kind / name / f"{n}.png")
     words = ("data.name=folder", f"data.root={root}", "data.options={}", "train.save_every=1", "train.workers=1")

@@ -106,7 +106,7 @@ def _photos(export: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
         return read_yolo(export.parent, photos)
     if suffix == ".zip":
         raise UsageError(f"{export}: unpack it, and give the folder or the annotation file in it")
-    raise UsageError(f"{export} is of no known annotation format; known: {KNOWN}")
+    raise DataError(f"{export} is of no known annotation format; known: {KNOWN}")
 
 
 def _in_folder(folder: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
@@ -129,7 +129,7 @@ def _in_folder(folder: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
         return _ONE_FILE[kind](files[0], photos) if kind in _ONE_FILE else _FILE_PER_PHOTO[kind](files, photos)
     if is_yolo(folder):
         return read_yolo(folder, photos)
-    raise UsageError(f"{folder} holds no known annotation format; known: {KNOWN}")
+    raise DataError(f"{folder} holds no known annotation format; known: {KNOWN}")
 
 
 def json_format(file: Path) -> str | None:
