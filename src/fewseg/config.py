@@ -184,7 +184,8 @@ def load_config(*names_and_overrides: str) -> Config:
     """Merge packaged recipes or YAML files in order, then overrides `group.key=value`.
 
     A recipe's `when: {DATASET: {...}}` is merged if that data set is chosen. Raises UsageError with a suggestion for an
-    unknown name or key and for a value of a wrong type, DataError for a file that is no YAML.
+    unknown name or key and for a value of a wrong type, and where a file names a class whose code is not trusted
+    (`fewseg.registry.trust`); DataError for a file that is no YAML.
     """
     names = [word for word in names_and_overrides if not _is_override(word)]
     merged: DictConfig = OmegaConf.create({})
@@ -195,7 +196,12 @@ def load_config(*names_and_overrides: str) -> Config:
         merged = _merge(merged, recipe)
     overrides = _parse([word for word in names_and_overrides if _is_override(word)])
     chosen = _chosen(_merge(merged, overrides), "data")
-    return _typed(_merge(merged, when.get(chosen, {}), overrides))
+    whole = _merge(merged, when.get(chosen, {}), overrides)
+    for group in ("model", "data"):
+        name, said = _chosen(whole, group), OmegaConf.to_container(overrides).get(group)  # type: ignore[union-attr]
+        if not isinstance(said, dict) or said.get("name") != name:  # a file says it
+            registry.check_trusted(name, named_by=", ".join(names))
+    return _typed(whole)
 
 
 def as_yaml(config: Config) -> str:

@@ -4,6 +4,7 @@ experiment | demo`, and `rerun` and `replay` for a run that is there.
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 import warnings
@@ -35,7 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`--debug` anywhere shows the traceback of an error. Exit codes: 0 done, 1 data, 2 usage.",
+    epilog="`--debug` anywhere shows the traceback of an error. `--trust MODULE` anywhere lets a model's or recipe's file "
+    "name a class of that module: its code is run. Exit codes: 0 done, 1 data, 2 usage.",
 )
 app.add_typer(data_app)
 app.add_typer(experiment_app)
@@ -306,6 +308,7 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     try:
+        _take_trusted()
         app()
     except FewsegError as error:
         _fail(str(error), error.exit_code, debug=debug)
@@ -313,6 +316,19 @@ def main() -> None:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1, debug=debug)
     except Exception as error:
         _fail(f"{type(error).__name__}: {error} (this is a fault of fewseg; --debug shows where)", 1, debug=debug)
+
+
+def _take_trusted() -> None:
+    """Take `--trust MODULE` out of the words, wherever it stands."""
+    while "--trust" in sys.argv:
+        from fewseg.registry import trust
+
+        at = sys.argv.index("--trust")
+        module = sys.argv[at + 1 : at + 2]
+        if not module or not re.fullmatch(r"\w+(\.\w+)*", module[0]):
+            raise UsageError("--trust needs the name of a module, such as my_package.my_module")
+        trust(module[0])
+        del sys.argv[at : at + 2]
 
 
 def _notes() -> Callable[..., None]:

@@ -57,13 +57,14 @@ def open_target(
 def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict[str, Any]) -> Opened:
     folder = find_folder(path)
     record = read_record(folder)
+    run = RunDirectory.around(path)
+    # first: a word of the user's may name the class that the run's files name, and so allow it
+    config = load_config(*([str(run.configuration)] if run.exists else []), *words)
     model = load_model(folder, **options)
     if not isinstance(model, FewShotSegmenter):
         raise UsageError(
             f"{path} holds a base learner, which segments base classes only; give a run of a few-shot method"
         )
-    run = RunDirectory.around(path)
-    config = load_config(*([str(run.configuration)] if run.exists else []), *words)
     if not run.exists and not any(word.startswith("data.shots=") for word in words):
         config.data.shots = model.shots
     trained = record["info"].get("fold")

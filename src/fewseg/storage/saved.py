@@ -151,6 +151,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     method = record["method"]
     if method != PSPNet.name and method not in registry.classes("model"):
         method = record["class"]
+        registry.check_trusted(method, named_by=folder / "fewseg.json")
     try:
         model = construct(method, arguments | overrides, common={})
     except FewsegError:
