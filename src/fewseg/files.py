@@ -6,9 +6,10 @@ import csv
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,12 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path, names: Container[str]) -> list[Path]:
+    """What `replacing` left in a folder where a process was killed while it wrote files of these names."""
+    found = ((path, re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", path.name)) for path in folder.glob(".*.tmp"))
+    return [path for path, match in found if match and match[1] in names]
 
 
 @contextmanager

@@ -21,7 +21,9 @@ from fewseg.errors import DataError, UsageError
 from fewseg.registry import method_class
 from fewseg.storage import saved
 from fewseg.storage.released import RELEASED, load_released, rename_released
+from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import (
+    FILES,
     find_folder,
     load_base_learner,
     load_model,
@@ -65,14 +67,19 @@ def test_a_saved_folder_is_as_readable_as_any_new_file(tmp_path: Path) -> None:
     assert {f.stat().st_mode for f in folder.iterdir()} == {(tmp_path / "plain" / "file").stat().st_mode}
 
 
-def test_saving_again_replaces_the_folder_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("users", [[], ["README.md", "photos/cat.jpg"]])
+def test_saving_again_replaces_the_model_and_nothing_else(users: list[str], tmp_path: Path) -> None:
     folder = save_model(tiny_model("prototype"), tmp_path / "saved")
-    (folder / "stale.txt").touch()
+    mine = [*(folder / name for name in users), *(tmp_path / ".saved.old" / name for name in ("NOTES.txt", *FILES))]
+    for file in mine:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
     model = tiny_model("hsnet", seed=1)
     save_model(model, folder)
-    assert sorted(f.name for f in folder.iterdir()) == ["config.json", "fewseg.json", "model.safetensors"]
     assert torch.equal(answer(load_model(folder)), answer(model))
-    assert [f.name for f in tmp_path.iterdir()] == ["saved"]
+    assert [file.read_text() for file in mine] == ["mine"] * len(mine)
+    assert {f.name for f in folder.iterdir()} == {*FILES, *(Path(name).parts[0] for name in users)}
+    assert sorted(f.name for f in tmp_path.iterdir()) == [".saved.old", "saved"]
 
 
 @pytest.mark.parametrize("place", ["write_files", "_swap", "rename"])
@@ -104,12 +111,27 @@ def _interrupt(*_: Any, **__: Any) -> None:
 
 def test_a_run_killed_between_the_two_renames_of_a_save_still_has_its_model(tmp_path: Path) -> None:
     old = tiny_model("prototype")
-    save_model(old, tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.old")
+    moved = save_model(old, tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.0123abcd.old")
     assert torch.equal(answer(load_model(tmp_path / "run")), answer(old))
+    RunDirectory(tmp_path / "run").clear_leftovers()
+    assert torch.equal(answer(load_model(tmp_path / "run" / "best")), answer(old))
+    assert not moved.exists()
     new = tiny_model("prototype", seed=1)
     save_model(new, tmp_path / "run" / "best")
     assert find_folder(tmp_path / "run") == tmp_path / "run" / "best"
     assert torch.equal(answer(load_model(tmp_path / "run")), answer(new))
+
+
+def test_only_what_a_killed_training_left_is_cleared(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    left = [".state.pt.0123abcd.tmp", ".config.yaml.0123abcd.tmp", ".best.0123abcd.new/fewseg.json"]
+    mine = [".notes.tmp", ".notes.0123abcd.tmp", ".state.pt.mine.tmp", ".best.new/fewseg.json", ".last.old/a.txt"]
+    for name in (*left, *mine):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    run.clear_leftovers()
+    assert [name for name in (*left, *mine) if (tmp_path / name).exists()] == mine
+    assert not (tmp_path / ".best.0123abcd.new").exists()
 
 
 def test_a_run_directory_means_its_best_model_else_its_last(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`--debug` anywhere shows the traceback of an error. `--trust MODULE` anywhere lets a model's or recipe's file "
-    "name a class of that module: its code is run. Exit codes: 0 done, 1 data, 2 usage.",
+    epilog="`--debug` anywhere shows the traceback of an error. `--trust MODULE` anywhere lets a model's or "
+    "recipe's file name a class of that module: its code is run. Exit codes: 0 done, 1 data, 2 usage.",
 )
 app.add_typer(data_app)
 app.add_typer(experiment_app)

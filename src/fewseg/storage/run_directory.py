@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from fewseg.config import Config, load_config
 from fewseg.errors import DataError, UsageError
-from fewseg.storage.saved import BEST, LAST, read_record
+from fewseg.files import leftovers
+from fewseg.storage.saved import BEST, LAST, check_replaceable, clear_leftovers, read_record
 
 
 class RunDirectory:
@@ -62,6 +62,8 @@ class RunDirectory:
         if not self.exists:
             if resume:
                 raise DataError(f"{self.path} holds no run to resume (no config.yaml)")
+            for folder in (self.best, self.last):  # now, not after an epoch
+                check_replaceable(folder)
         elif not resume:
             raise UsageError(f"{self.path} already holds a run; give another --out, or --resume to go on with it")
         elif self.config().as_dict() != config.as_dict():
@@ -82,6 +84,9 @@ class RunDirectory:
             raise DataError(f"{self.record} is damaged ({type(error).__name__}: {error})") from error
 
     def clear_leftovers(self) -> None:
-        """Remove what a killed process had not moved into its place yet."""
-        for file in (*self.path.glob(".*.tmp"), *self.path.glob(".*.new")):
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        """Remove what a killed process had not moved into its place yet; a model that it moved away comes back."""
+        own = {path.name for path in (self.configuration, self.record, self.metrics, self.state)}
+        for file in leftovers(self.path, own):
+            file.unlink()
+        for folder in (self.best, self.last):
+            clear_leftovers(folder)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 import secrets
 import shutil
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,13 +27,15 @@ from fewseg.models.parts.base_learner import PSPNet
 
 BEST, LAST = "best", "last"
 """Folders of a run's saved models."""
+FILES = ("model.safetensors", "config.json", "fewseg.json")
+"""The files of a saved model; the last one says that the others are there."""
 _NEEDED = {"format", "method", "class", "sha256", "info"}
 """What `fewseg.json` says in any case."""
 
 
 def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = None, *, slim: bool = False) -> Path:
-    """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one
-    whole.
+    """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one,
+    whose other files stay.
 
     `info` is kept as it is (JSON-able), under "info" in `fewseg.json`; None: what the model was loaded with. `slim`
     leaves the back-end to the package that brings its ImageNet weights, and keeps the rest as 16-bit floats; only
@@ -45,7 +50,11 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
         write_files(model, work, info, **_slim(model) if slim else {})
         for path in (*work.iterdir(), work):
             sync(path)
-        _swap(work, folder)
+        if folder.is_dir() and any(path.name not in FILES for path in folder.iterdir()):
+            for name in FILES:  # so that what else is there is never moved
+                os.replace(work / name, folder / name)
+        else:
+            _swap(work, folder)
         sync(folder.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -89,10 +98,9 @@ def shipped_folder(name: str) -> Path | None:
 
 
 def _swap(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`; the old one stays beside it until the new one is there."""
-    old = folder.with_name(f".{folder.name}.old")
+    """Put `new` in the place of a folder of a saved model's files alone; it stays beside until the new one is there."""
+    old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
     if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     try:
         new.rename(folder)
@@ -100,13 +108,37 @@ def _swap(new: Path, folder: Path) -> None:
         if old.exists():
             old.rename(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a saved model's files, and their folder unless there is more in it."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Bring back or remove what a process left that was killed while it saved a model as `folder`."""
+    for path in _beside(folder, "old"):
+        if folder.exists():
+            _remove(path)
+        else:
+            path.rename(folder)
+    for path in _beside(folder, "new"):
+        _remove(path)
+
+
+def _beside(folder: Path, kind: str) -> list[Path]:
+    """The folders that `save_model` made beside `folder`: "new" ones, and "old" ones that were in its place."""
+    return sorted(folder.parent.glob(f".{glob.escape(folder.name)}.{'[0-9a-f]' * 8}.{kind}"))
 
 
 def find_folder(path: Path) -> Path:
     """The saved folder that a path means: itself, or the best (else the last) model of a run directory."""
-    # the hidden ones are there if a run was killed between the two renames of `_swap`
-    for candidate in (path, *(path / name for name in (BEST, f".{BEST}.old", LAST, f".{LAST}.old"))):
+    # the old ones are there if a run was killed between the two renames of `_swap`
+    for candidate in (path, *(c for name in (BEST, LAST) for c in (path / name, *_beside(path / name, "old")))):
         if (candidate / "fewseg.json").is_file():
             return candidate
     raise DataError(
