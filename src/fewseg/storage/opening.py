@@ -59,13 +59,13 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
     record = read_record(folder)
     run = RunDirectory.around(path)
     # first: a word of the user's may name the class that the run's files name, and so allow it
-    config = load_config(*([str(run.configuration)] if run.exists else []), *words)
+    config = load_config(*([str(run.configuration)] if run else []), *words)
     model = load_model(folder, **options)
     if not isinstance(model, FewShotSegmenter):
         raise UsageError(
             f"{path} holds a base learner, which segments base classes only; give a run of a few-shot method"
         )
-    if not run.exists and not any(word.startswith("data.shots=") for word in words):
+    if run is None and not any(word.startswith("data.shots=") for word in words):
         config.data.shots = model.shots
     trained = record["info"].get("fold")
     fold = trained and Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))

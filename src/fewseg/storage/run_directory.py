@@ -31,9 +31,10 @@ class RunDirectory:
         self.failure = self.path / "failure"
 
     @classmethod
-    def around(cls, folder: Path) -> RunDirectory:
-        """The run that a folder is, or that a saved model's folder is part of."""
-        return next((run for run in (cls(folder), cls(folder.parent)) if run.exists), cls(folder))
+    def around(cls, folder: Path) -> RunDirectory | None:
+        """The run that a folder is, or that a saved model's folder is part of; a config.yaml alone makes none."""
+        runs = (cls(folder), cls(folder.absolute().parent))
+        return next((run for run in runs if run.exists and run.record.is_file()), None)
 
     @property
     def exists(self) -> bool:
@@ -86,7 +87,7 @@ class RunDirectory:
     def clear_leftovers(self) -> None:
         """Remove what a killed process had not moved into its place yet; a model that it moved away comes back."""
         own = {path.name for path in (self.configuration, self.record, self.metrics, self.state)}
-        for file in leftovers(self.path, own):
+        for file in leftovers(self.path, own.__contains__):
             file.unlink()
         for folder in (self.best, self.last):
             clear_leftovers(folder)

@@ -21,7 +21,7 @@ from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.files import file_sha256, sync
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.hub_model import FORMAT, checksum, cpu_state, model_options, write_files
-from fewseg.models.parts.backbone_weights import load_backbone_weights, load_strict, read_state_dict
+from fewseg.models.parts.backbone_weights import PACKAGED, load_backbone_weights, load_strict, read_state_dict
 from fewseg.models.parts.backbones import LITE, create_backbone
 from fewseg.models.parts.base_learner import PSPNet
 
@@ -31,6 +31,8 @@ FILES = ("model.safetensors", "config.json", "fewseg.json")
 """The files of a saved model; the last one says that the others are there."""
 _NEEDED = {"format", "method", "class", "sha256", "info"}
 """What `fewseg.json` says in any case."""
+_MORE = {"backbone", "backbone_sha256", "checksum"}
+"""What it may say besides: of a slim model where its back-end comes from, and the hash of that file."""
 
 
 def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = None, *, slim: bool = False) -> Path:
@@ -75,7 +77,7 @@ def _slim(model: nn.Module) -> dict[str, Any]:
         raise UsageError("this model's back-end was trained further, so it must be kept; save it whole")
     rest = {n: t for n, t in state.items() if not n.startswith("backbone.")}
     small = {n: t.half() if t.is_floating_point() else t for n, t in rest.items()}
-    return {"state": small, "backbone": "imagenet"}
+    return {"state": small, "backbone": {"backbone": "imagenet", "backbone_sha256": PACKAGED[name]}}
 
 
 def check_replaceable(folder: Path) -> None:
@@ -155,7 +157,7 @@ def read_record(path: Path) -> dict[str, Any]:
             raise DataError(f"{file} was written by a newer fewseg (format {record['format']}); upgrade fewseg")
         if absent := _NEEDED - record.keys():
             raise DataError(f"{file} is damaged (no {', '.join(sorted(absent))}); save the model again")
-        if unknown := record.keys() - _NEEDED - {"backbone", "checksum"}:  # a damaged "checksum" would check nothing
+        if unknown := record.keys() - _NEEDED - _MORE:  # a damaged "checksum" would check nothing
             raise DataError(f"{file} is damaged (what is {', '.join(sorted(unknown))}?); save the model again")
         return record
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
@@ -201,6 +203,11 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
         name = str(arguments.get("backbone"))
         if record["backbone"] != "imagenet" or name not in LITE:
             raise DataError(f"{folder} lacks its back-end, which is none that comes with fewseg; save the model whole")
+        if record.get("backbone_sha256", PACKAGED[name]) != PACKAGED[name]:
+            raise DataError(
+                f"{folder} was saved with other ImageNet weights of {name} than those that this fewseg takes (their "
+                "hashes differ), so its masks would be others; use the version of fewseg that saved it"
+            )
         load_backbone_weights(model.backbone, name, "imagenet")
         state = {f"backbone.{n}": t for n, t in model.backbone.state_dict().items()} | state
     load_strict(model, state, what=str(weights))

