@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from functools import partial
@@ -171,6 +173,8 @@ class Config:
 
 
 _GROUPS = get_type_hints(Config)
+_MOST_VALUES = 10_000
+"""Of a YAML file, its aliases written out."""
 _SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
 
 
@@ -180,6 +184,16 @@ def recipes() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the library of configurations does not take, such as ${a.key} that there is not, is a UsageError."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise UsageError(f"the configuration cannot be read: {first_line(error)}") from error
+
+
+@_told()
 def load_config(*names_and_overrides: str) -> Config:
     """Merge packaged recipes or YAML files in order, then overrides `group.key=value`.
 
@@ -274,9 +288,10 @@ def _read_recipe(name: str) -> dict[str, Any]:
         hint = registry.suggest(name, recipes())
         raise UsageError(f"unknown recipe {name!r}; give a YAML file or one of {', '.join(recipes())}.{hint}")
     try:
-        content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise DataError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
+        content = _read_yaml(text) or {}
+        _refuse_odd(content)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # a date or a number that there is not
+        raise DataError(f"{name} is no YAML that a configuration can be: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise DataError(f"{name} must hold groups of keys ({', '.join(_GROUPS)}), not {type(content).__name__}")
     content = {group: keys for group, keys in content.items() if keys is not None}
@@ -284,6 +299,46 @@ def _read_recipe(name: str) -> dict[str, Any]:
     if not isinstance(when, dict) or not all(isinstance(part, dict) for part in when.values()):
         raise DataError(f"{name}: `when` must hold groups of keys by data set, as `when: {{coco20i: {{train: ...}}}}`")
     return content
+
+
+def _read_yaml(text: str) -> Any:
+    """What a YAML text holds; ValueError where its aliases (*name) would make it grow beyond all bounds."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _values(node, {}) > _MOST_VALUES:
+            raise ValueError(f"its aliases (*name) stand for more than {_MOST_VALUES} values; write them out, or fewer")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _refuse_odd(content: Any, where: str = "") -> None:
+    """ValueError for a key that is no text and for a value that JSON does not have, such as a date."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if not isinstance(key, str):
+                raise ValueError(f"the key {key!r} of {where or 'the file'} is no text; write it in quotes")
+            _refuse_odd(value, f"{where}.{key}".lstrip("."))
+    elif isinstance(content, list):
+        for value in content:
+            _refuse_odd(value, where)
+    elif content is not None and not isinstance(content, str | int | float):
+        raise ValueError(
+            f"{where} is a {type(content).__name__}, {str(content)[:40]}; write it in quotes if it is text"
+        )
+
+
+def _values(node: Any, counted: dict[int, float]) -> float:
+    """How many values a part of a YAML text has with its aliases written out; infinity for one that holds itself."""
+    if id(node) not in counted:
+        counted[id(node)] = math.inf
+        pairs = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = [part for pair in pairs for part in (pair if isinstance(pair, tuple) else (pair,))]
+        counted[id(node)] = 1 + sum(_values(part, counted) for part in parts)
+    return counted[id(node)]
 
 
 def _chosen(merged: DictConfig, group: str) -> str:
@@ -354,6 +409,6 @@ def _check_values(group: str, values: dict[str, Any]) -> None:
         least, most, choices, allowed = (f.metadata[key] for key in ("least", "most", "choices", "allowed"))
         if choices and value not in choices:
             raise UsageError(f"{group}.{f.name} is {value!r}; choose {allowed}.{registry.suggest(value, choices)}")
-        # written so that NaN is refused
-        if (least is not None and not value >= least) or (most is not None and not value <= most):
+        # written so that NaN is refused, as infinity is
+        if (least is not None and not least <= value < math.inf) or (most is not None and not value <= most):
             raise UsageError(f"{group}.{f.name} is {value}; give {allowed}")

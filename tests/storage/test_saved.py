@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import pickle
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fewseg import registry
+from fewseg import build, registry
 from fewseg.build import create_model
 from fewseg.errors import DataError, UsageError
 from fewseg.models.hub_model import checksum
 from fewseg.models.parts.backbone_weights import PACKAGED
 from fewseg.registry import method_class
 from fewseg.storage import saved
+from fewseg.storage.opening import open_target
 from fewseg.storage.released import RELEASED, load_released, rename_released
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import (
@@ -208,6 +211,81 @@ def test_a_record_cannot_start_a_program(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no model"):
         load_model(folder)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"base_classes": 10**9}, "base_classes is 1000000000; give a whole number, 1 to 65535"),
+        ({"base_classes": 60_000}, "wrong shape: "),
+        ({"image_size": 10**6}, "image_size is 1000000; give a whole number, 8 to 8192"),
+        ({"backbone": "timm/vit_giant_patch14_clip_224"}, r"missing: backbone\.net\.cls_token.*, and \d+ more"),
+        ({"backbone": "timm/no_such_network"}, "timm has no model"),
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"support_mask": "no"}, "support_mask is 'no'"),
+        ({"shots": [1]}, r"shots is \[1\]"),
+    ],
+)
+def test_a_model_that_is_described_absurdly_is_refused_before_it_is_made(
+    changed: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_model(tiny_model("hdmnet"), tmp_path / "saved")
+    rewrite(folder, "fewseg.json", {"checksum": None})
+    rewrite(folder, "config.json", changed)
+    made: list[str] = []
+
+    def construct(*args: Any, **kwargs: Any) -> Any:
+        made.append(torch.empty(0).device.type)
+        return build.construct(*args, **kwargs)
+
+    monkeypatch.setattr(saved, "construct", construct)
+    with pytest.raises((DataError, UsageError), match=says):
+        load_model(folder)
+    assert set(made) <= {"meta"}
+
+
+def rewrite(folder: Path, name: str, changed: dict[str, Any]) -> None:
+    """Change keys of a JSON file; None takes one out."""
+    content = json.loads((folder / name).read_text()) | changed
+    (folder / name).write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"method": [1]}, {"class": 3}, {"sha256": {}}, {"info": "none"}, {"format": "new"}, {"format": []}]
+)
+def test_a_record_of_odd_types_is_told(changed: dict[str, Any], tmp_path: Path) -> None:
+    folder = save_model(tiny_model("prototype"), tmp_path / "saved")
+    rewrite(folder, "fewseg.json", changed | {"checksum": None})
+    with pytest.raises(DataError, match=r"fewseg\.json is damaged"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("info", [{"fold": [1]}, {"fold": {"index": 0}}, {"data": "scenes"}, {"fold": {"index": "x"}}])
+def test_a_record_of_an_odd_fold_is_told(info: dict[str, Any], tmp_path: Path) -> None:
+    folder = save_model(tiny_model("prototype"), tmp_path / "saved", info)
+    with pytest.raises(DataError, match="it tells no fold and data"):
+        open_target(str(folder), ["scenes"])
+
+
+def test_a_torch_file_that_would_unpack_to_more_than_it_is_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1_000_000)}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w") as bomb:
+        for info in plain.infolist():
+            bomb.writestr(info.filename, plain.read(info), zipfile.ZIP_DEFLATED)
+    with pytest.raises(DataError, match=r"would unpack to .* bytes, more than it has"):
+        create_model("prototype", backbone=BACKBONE, weights=str(tmp_path / "bomb.pth"))
+
+
+def test_what_reads_a_model_draws_no_random_numbers_for_its_check(tmp_path: Path) -> None:
+    """A training that loads a base learner starts from the weights that it always started from."""
+    folder = save_model(tiny_model("prototype"), tmp_path / "saved")
+    torch.manual_seed(5)
+    create_model("prototype", backbone=BACKBONE, image_size=64)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_model(folder)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_a_place_without_a_model(tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from fewseg.cli.printing import printable
+from fewseg.cli.printing import console, printable
 from fewseg.errors import DataError
-from fewseg.progress import Bars
+from fewseg.progress import Bars, visible
 
 if TYPE_CHECKING:
     from fewseg.config import Config
@@ -55,7 +54,7 @@ def stats(
     for fold in found:
         novel = ", ".join(f"{c} {n['test']}" for c, n in fold["classes"].items() if n["role"] == "novel")
         rows.append([*(str(fold[key]) for key in ("fold", "train_drop", "train_background", "test")), novel])
-    Console().print(printable(rows))
+    console().print(printable(rows))
 
 
 @data_app.command()
@@ -73,7 +72,7 @@ def check(name: Name, words: Words = None, root: Root = None) -> None:
         images += len(source.ids)
         problems += check_source(source, progress=Bars())
     for problem in problems:
-        typer.echo(f"{problem.kind}: {problem.text}")
+        typer.echo(visible(f"{problem.kind}: {problem.text}"))
     if problems:
         raise DataError(f"{len(problems)} problems in {images} images of {config.data.root}")
     typer.echo(f"{images} images of {config.data.root}: nothing wrong")

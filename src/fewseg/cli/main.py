@@ -4,6 +4,7 @@ experiment | demo`, and `rerun` and `replay` for a run that is there.
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import traceback
@@ -19,13 +20,13 @@ import fewseg
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
-from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Target, Targets, Workers
+from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Target, Targets, Workers, finite
 from fewseg.cli.printing import console, print_generalised, print_results, printable
 from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import OrderedCommand, page, segment
 from fewseg.errors import DataWarning, FewsegError, UsageError
-from fewseg.progress import Bars, Silent
+from fewseg.progress import Bars, Silent, visible
 from fewseg.runtime.memory import keep_freed_memory
 
 app = typer.Typer(
@@ -127,7 +128,8 @@ def evaluate(
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Episodes matched at once; worth it on a GPU.")] = 1,
     tau: Annotated[
-        float | None, typer.Option(help="Generalised protocols: a pixel is novel above this probability [0.9].")
+        float | None,
+        typer.Option(callback=finite, help="Generalised protocols: a pixel is novel above this probability [0.9]."),
     ] = None,
     merge: Annotated[
         str | None, typer.Option(help="Generalised protocols: whose word comes first, final or base [final].")
@@ -135,7 +137,10 @@ def evaluate(
     workers: Workers = 2,
     cache_gb: CacheGb = 2.0,
     file_gb: Annotated[
-        float, typer.Option(min=0, help="Largest temporary file for encoded images that memory has no room for.")
+        float,
+        typer.Option(
+            min=0, callback=finite, help="Largest temporary file for encoded images that memory has no room for."
+        ),
     ] = 16.0,
     device: Device = "auto",
     out: Annotated[
@@ -190,10 +195,12 @@ def evaluate(
     )
     if rank:  # one of several processes prints and writes
         return
-    (print_generalised if generalised else print_results)(results)
     name = "generalised.json" if generalised else "results-flip.json" if flip else "results.json"
-    if out or Path(target).is_dir():
-        typer.echo(f"results: {results.save(out or Path(target) / name)}")
+    # first: what took hours is kept, whatever becomes of the terminal
+    saved = results.save(out or Path(target) / name) if out or Path(target).is_dir() else None
+    (print_generalised if generalised else print_results)(results)
+    if saved:
+        typer.echo(f"results: {saved}")
 
 
 @app.command(name="compare")
@@ -237,9 +244,10 @@ def compare_models(
         progress=Bars(),
     )
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, published=published, progress=Bars())
+    written = [write_table(path, entries) for path in out or []]
     console().print(printable(table(entries), title=describe(entries)))
-    for path in out or []:
-        typer.echo(f"table: {write_table(path, entries)}")
+    for path in written:
+        typer.echo(f"table: {path}")
 
 
 @app.command()
@@ -302,6 +310,9 @@ def demo(
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     keep_freed_memory()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     warnings.simplefilter("always", DataWarning)  # "once" forgets whenever any library changes a filter
     warnings.showwarning = _notes()
     debug = "--debug" in sys.argv
@@ -340,7 +351,7 @@ def _notes() -> Callable[..., None]:
         text = f"note: {message}" if ours else warnings.formatwarning(message, category, *where[:2])
         if text not in told:
             told.add(text)
-            Console(stderr=True).print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+            _say(text.rstrip())
 
     return show
 
@@ -348,5 +359,10 @@ def _notes() -> Callable[..., None]:
 def _fail(message: str, code: int, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    Console(stderr=True).print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    _say(f"error: {message}", style="red")
     raise SystemExit(code)
+
+
+def _say(text: str, *, style: str | None = None) -> None:
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    console.print(visible(text), style=style, soft_wrap=True)

@@ -11,7 +11,7 @@ from fewseg import registry
 from fewseg.build import configured_model, create_source, pick_device
 from fewseg.config import Config, load_config
 from fewseg.data.source import Fold, ImageSource
-from fewseg.errors import UsageError
+from fewseg.errors import DataError, UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.storage.run_directory import RunDirectory
@@ -67,11 +67,18 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
         )
     if run is None and not any(word.startswith("data.shots=") for word in words):
         config.data.shots = model.shots
-    trained = record["info"].get("fold")
-    fold = trained and Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))
+    try:
+        trained = record["info"].get("fold")
+        fold = trained and Fold(int(trained["index"]), *(_classes(trained[k]) for k in ("novel", "base", "held_out")))
+        trained_on = record["info"].get("data", {}).get("name")
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / 'fewseg.json'} is damaged: it tells no fold and data ({error})") from error
     weights = {"path": str(folder), "sha256": record["sha256"]}
-    trained_on = record["info"].get("data", {}).get("name")
     return Opened(model.to(pick_device(device)), config, fold, trained_on, weights)
+
+
+def _classes(ids: Any) -> tuple[int, ...]:
+    return tuple(int(c) for c in ids)
 
 
 def open_test_data(opened: Opened, *, progress: Silent | None = None) -> tuple[ImageSource, Fold]:

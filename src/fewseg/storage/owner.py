@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fewseg.errors import DataError, UsageError
-from fewseg.files import write_json
+from fewseg.files import leftovers, write_json
 
 LOCK, OWNER = ".lock", ".lock.json"
 """Files of a run directory while a process trains into it."""
@@ -32,6 +32,8 @@ def owned(run: Path) -> Iterator[None]:
     try:
         run.mkdir(parents=True, exist_ok=True)
         _acquire(lock, run)
+        for file in leftovers(run, OWNER.__eq__):
+            file.unlink()
         write_json(run / OWNER, {"pid": os.getpid(), "host": socket.gethostname()})
     except OSError as error:
         lock.release()
