@@ -1,4 +1,4 @@
-"""Kills small trainings and tells them to stop at random moments: `python -m benchmarks.soak [--kills 100] [--terms 30]`
+"""Kills and stops small trainings at random moments: `python -m benchmarks.soak [--kills 100] [--terms 30]`
 
 Each is resumed until it ends. At the end no process and no temporary file may be left, and every run must have the bits
 of one that nothing happened to. Trainings have two loader processes; SIGKILL goes to the training alone, SIGTERM to its
