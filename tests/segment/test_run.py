@@ -186,6 +186,15 @@ def test_a_photo_called_classes_leaves_the_list_of_classes_alone(predictor, tmp_
     assert [job.stem for job in plan([tmp_path / "in"], tmp_path / "out")] == ["classes"]
 
 
+def test_a_name_without_utf_8_is_spelled_out(tmp_path):
+    predictor = FewShotPredictor(ColorSegmenter())
+    pixels, mask = scene()
+    predictor.set_support({"a\ud800b": ([pixels], [mask])})
+    photo(tmp_path / "a.png")
+    segment_folder(predictor, tmp_path / "a.png", tmp_path / "out", formats=["png", "yolo", "geojson", "coco"])
+    assert (tmp_path / "out/classes.txt").read_text() == "a\\ud800b\n"
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_what_a_killed_run_left_is_removed_and_nothing_else(predictor, tmp_path, resume):
     photo(tmp_path / "in/sub/a.jpg")

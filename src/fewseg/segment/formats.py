@@ -146,4 +146,5 @@ def coco_file(path: Path, classes: Sequence[str]) -> Iterator[Callable[[str, NDA
 def write_classes(path: Path, classes: Sequence[str]) -> None:
     """The class names of YOLO's numbers, one a line."""
     with replacing(path) as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+        # a name from a broken file or another encoding's terminal may have no UTF-8
+        temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8", errors="backslashreplace")
