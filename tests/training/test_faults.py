@@ -87,6 +87,11 @@ def test_a_process_that_is_asked_to_stop_ends_by_itself(killed: dict[str, Any]) 
 
 
 @pytest.mark.slow
+def test_a_signal_to_the_loaders_too_ends_a_run_as_one_to_it_alone(killed: dict[str, Any]) -> None:
+    assert killed["group"] == {key: {"codes": [3, 0], "left": False, "same": True} for key in killing.GROUP_STEPS}
+
+
+@pytest.mark.slow
 def test_hdmnet_resumes_to_the_same_bits_after_a_kill(killed: dict[str, Any]) -> None:
     assert killed["hdmnet"] == {"codes": [0, -signal.SIGKILL, 0], "same": True}
 
