@@ -68,6 +68,22 @@ class Raster:
     """As Pillow has it; or (H, W, bands) of what Pillow cannot hold, such as several bands of more than 8 bit."""
     orientation: int
     """EXIF's, 1 to 8."""
+    missing: float | None = None
+    """GDAL's NODATA, of an array: the value of pixels without a value."""
+
+    @property
+    def unknown(self) -> NDArray[np.bool_]:
+        """(H, W): where an array has no value in any of its bands."""
+        missing = np.asarray(self.missing)
+        return np.asarray(np.isnan(self.pixels) if np.isnan(missing) else self.pixels == missing).all(2)
+
+    def filled(self, value: float) -> Image.Image | NDArray[Any]:
+        """The pixels, with `value` where an array has none."""
+        if self.missing is None:
+            return self.pixels
+        kept = np.asarray(self.pixels)
+        kept = kept.astype(np.float64) if np.isnan(value) else kept
+        return np.where(self.unknown[..., None], np.asarray(value, kept.dtype), kept)
 
 
 def name_of(file: File) -> str:
@@ -237,7 +253,7 @@ def _tiff_values(page: Any) -> Raster:
     elif page.planarconfig == 2:
         values = np.moveaxis(values, 0, -1)
     orientation = page.tags["Orientation"].value if "Orientation" in page.tags else 1
-    return Raster(_without_nodata(values, page), orientation if orientation in UPRIGHT else 1)
+    return Raster(values, orientation if orientation in UPRIGHT else 1, _missing(page))
 
 
 def _page_number(opened: Any, rule: PictureRule) -> int:
@@ -251,15 +267,14 @@ def _page_number(opened: Any, rule: PictureRule) -> int:
     return pages[(rule.page or 1) - 1]
 
 
-def _without_nodata(values: NDArray[Any], page: Any) -> NDArray[Any]:
-    """GDAL's mark of pixels without a value becomes NaN."""
+def _missing(page: Any) -> float | None:
+    """GDAL's mark of pixels without a value."""
     if 42113 not in page.tags:
-        return values
+        return None
     try:
-        missing = float(str(page.tags[42113].value).strip("\0 "))
+        return float(str(page.tags[42113].value).strip("\0 "))
     except ValueError:
-        return values
-    return np.where(values == missing, np.nan, values.astype(np.float64))
+        return None
 
 
 def _upper_bits(image: Image.Image, what: str, advice: str) -> Image.Image:
