@@ -7,7 +7,7 @@ background. In this order:
    black and something else. Alpha that does not vary is no value.
 2. A value that was named (`label`) is the object; `any` makes it every value but 0.
 3. One value beside 0 is the object, whatever it is.
-4. A class id up to 100, or a palette's index, beside 0 and 255: the id is the object, 255 is ignored (as in VOC's masks).
+4. Only 0, a class id up to 100 (or a palette's index) and 255: the id is the object, 255 is ignored, as in VOC's masks.
 5. Numbers from black to white with few or narrow steps between (soft edges, a JPEG's ringing): the upper half is the
    object. Numbers between 0 and 1: from 0.5 on.
 6. Whole numbers of 16 or 32 bit, or more than 20 of 8 bit, that are regions on 0: ids of instances, all the object.
@@ -271,19 +271,19 @@ def _is_soft(values: NDArray[Any], top: int, *, lossy: bool) -> bool:
         return True
     if len(steps) < 3 or _flatness(values, between, within=step // 8) >= 0.5:
         return lossy and count < 20
-    return high.sum() >= count or (2 * low.sum() > low.size and _is_narrow(between) and _is_near(between, high))
+    return bool(high.sum() >= count) or (2 * low.sum() > low.size and _is_narrow(between) and _is_near(between, high))
 
 
 def _is_narrow(where: NDArray[np.bool_]) -> bool:
     """Whether hardly any of it is more than 2 pixels from what is not."""
     inner = ndimage.minimum_filter(where, 5, mode="constant", cval=0)
-    return 20 * np.count_nonzero(inner) <= np.count_nonzero(where)
+    return bool(20 * np.count_nonzero(inner) <= np.count_nonzero(where))
 
 
 def _is_near(where: NDArray[np.bool_], what: NDArray[np.bool_]) -> bool:
     """Whether nearly all of it is within 16 pixels from something, as far as a JPEG's blocks of colour reach."""
-    far = where & ~ndimage.maximum_filter(what, 33)
-    return 20 * np.count_nonzero(far) <= np.count_nonzero(where)
+    far = where & ~np.asarray(ndimage.maximum_filter(what, 33), bool)
+    return bool(20 * np.count_nonzero(far) <= np.count_nonzero(where))
 
 
 def _are_regions(values: NDArray[Any], count: int) -> bool:
