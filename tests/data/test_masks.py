@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from fewseg.data.images import write_labels
 from fewseg.data.masks import marking_of, read_marking, read_mask
@@ -52,6 +53,8 @@ def test_a_class_id_inside_void_is_the_object(tmp_path: Path, value: int) -> Non
 @pytest.mark.parametrize(
     "values",
     [
+        painted(255, other=1),  # no background
+        painted(65535, ring=32768, dtype=np.uint16),  # a trimap
         painted(1, square=2),
         painted(1, ring=255, square=2),
         painted(255, ring=128),  # a trimap
@@ -63,7 +66,7 @@ def test_a_class_id_inside_void_is_the_object(tmp_path: Path, value: int) -> Non
 )
 def test_what_may_mean_several_things_is_asked_about(tmp_path: Path, values: NDArray[Any]) -> None:
     file = save(tmp_path / "m.png", values)
-    with pytest.raises(UsageError, match=r"m\.png holds the values .*--label VALUE.*--label any"):
+    with pytest.raises(UsageError, match=r"m\.png holds the values .*--label VALUE"):
         read_mask(file)
     for value in np.unique(values).tolist()[:3]:
         np.testing.assert_array_equal(read_mask(file, value) == 1, values == value)
@@ -75,6 +78,12 @@ def test_any_is_every_value_but_0_and_void(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(file, "any"), np.where(RING, 255, DISC | SQUARE))
     with pytest.raises(UsageError, match="none named 'cow'"):
         read_mask(file, "cow")
+
+
+def test_two_values_of_which_one_is_grey_are_levels(tmp_path: Path) -> None:
+    file = save(tmp_path / "m.png", painted(255, ring=128))
+    np.testing.assert_array_equal(read_mask(file, "any"), DISC | RING)
+    np.testing.assert_array_equal(read_mask(file, 255), DISC)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
@@ -109,6 +118,48 @@ def test_soft_edges_and_a_lossy_format_are_cut_at_the_half(tmp_path: Path) -> No
         read_mask(tmp_path / "three.jpg")
 
 
+def test_thin_soft_lines_and_noise_of_a_former_jpeg_are_cut_at_the_half(tmp_path: Path) -> None:
+    lines = Image.new("L", (640, 480))
+    ImageDraw.Draw(lines).line([(10, 10), (600, 400), (300, 460)], fill=255, width=6)
+    thin = lines.resize((320, 240), Image.Resampling.LANCZOS)
+    thin.save(tmp_path / "thin.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "thin.png"), np.asarray(thin) >= 128)
+    for quality in (40, 60, 95):
+        lines.save(tmp_path / "thin.jpg", quality=quality)
+        Image.open(tmp_path / "thin.jpg").save(tmp_path / "former.png")
+        for name in ("thin.jpg", "former.png"):
+            assert (read_mask(tmp_path / name) != (np.asarray(lines) >= 128)).sum() < 40
+    noisy = painted(255)
+    noisy[20, 28:32], noisy[0, :5] = 254, 1
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "noisy.png", noisy)), DISC)
+
+
+def test_ids_in_a_lossy_format_are_no_black(tmp_path: Path) -> None:
+    for name, options in (("m.webp", {"lossless": True}), ("m.jpg", {"quality": 95})):
+        file = save(tmp_path / name, np.repeat(painted(1, square=2)[..., None], 3, -1), **options)
+        with pytest.raises(UsageError, match="0, 1"):
+            read_mask(file)
+    with pytest.raises(UsageError, match="values"):  # the white ring is void, not the object
+        read_mask(save(tmp_path / "void.jpg", np.kron(painted(12, ring=255), np.ones((5, 5), np.uint8)), quality=95))
+
+
+def test_pixels_without_a_value_are_ignored(tmp_path: Path) -> None:
+    def geotiff(nodata: str, values: NDArray[Any]) -> Path:
+        tifffile.imwrite(tmp_path / "m.tif", values, extratags=[(42113, "s", 0, nodata, True)])
+        return tmp_path / "m.tif"
+
+    np.testing.assert_array_equal(read_mask(geotiff("0", painted(1, dtype=np.uint16))), DISC)
+    void = np.where(RING, 255, DISC)
+    for nodata, values in (
+        ("65535", painted(1, ring=65535, dtype=np.uint16)),
+        ("-9999", painted(1, ring=-9999, dtype=np.float32)),
+        ("nan", np.where(RING, np.nan, DISC).astype(np.float32)),
+    ):
+        marking = read_marking(geotiff(nodata, values))
+        np.testing.assert_array_equal(marking.mask, void)
+        assert marking.meaning == f"0 and 1: 1 is the object; {nodata}, which the file calls no value, is ignored"
+
+
 def test_palettes_go_by_index_and_their_greys_as_seen(tmp_path: Path) -> None:
     write_labels(painted(15, ring=255), tmp_path / "voc.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "voc.png"), np.where(RING, 255, DISC))
@@ -125,6 +176,12 @@ def test_palettes_go_by_index_and_their_greys_as_seen(tmp_path: Path) -> None:
     red_first.save(tmp_path / "colours.png")
     with pytest.raises(UsageError, match="index 0 may be the object"):
         read_mask(tmp_path / "colours.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "colours.png", 0), DISC)
+    np.testing.assert_array_equal(read_mask(tmp_path / "colours.png", "#ff0000"), DISC)
+    all_black = Image.fromarray(painted(1))
+    all_black.putpalette([0, 0, 0] * 256)
+    all_black.save(tmp_path / "unseen.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "unseen.png"), DISC)
 
 
 def test_one_colour_on_black_is_the_object_and_several_are_asked_about(tmp_path: Path) -> None:
@@ -146,6 +203,11 @@ def test_a_cut_out_is_the_object(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(save(tmp_path / "cut.png", cut)), DISC)
     with pytest.raises(UsageError, match="cut-out"):
         read_mask(tmp_path / "cut.png", 1)
+    cut[..., 3] = painted(100)  # a layer of an editor at 40 %
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "cut.png", cut)), DISC)
+    cut[..., 3], cut[..., :3] = ~SQUARE * 255, painted(255)[..., None]
+    with pytest.raises(UsageError, match="without transparency"):
+        read_mask(save(tmp_path / "cut.png", cut))
 
 
 @pytest.mark.parametrize(
@@ -158,6 +220,7 @@ def test_a_cut_out_is_the_object(tmp_path: Path) -> None:
         (DISC.astype(np.int64) * 7, DISC),
         (DISC[..., None] * np.uint8(255), DISC),
         (np.repeat(DISC[..., None], 3, -1) * np.uint8(255), DISC),
+        (np.dstack([painted(255)] * 3 + [np.full_like(painted(), 255)]), DISC),
         (painted(12, ring=255, dtype=np.float64), np.where(RING, 255, DISC)),
     ],
 )
@@ -166,7 +229,13 @@ def test_arrays_follow_the_same_rule(array: NDArray[Any], expected: NDArray[Any]
 
 
 @pytest.mark.parametrize(
-    "array", [-painted(1, dtype=np.int32), painted(1, dtype=np.float64) * np.nan, painted(1)[..., None].repeat(2, -1)]
+    "array",
+    [
+        painted(255, ring=128, dtype=np.int32),
+        -painted(1, dtype=np.int32),
+        painted(1, dtype=np.float64) * np.nan,
+        painted(1)[..., None].repeat(2, -1),
+    ],
 )
 def test_arrays_that_are_no_masks_are_refused(array: NDArray[Any]) -> None:
     with pytest.raises(UsageError, match="mask"):

@@ -68,6 +68,24 @@ class Raster:
     """As Pillow has it; or (H, W, bands) of what Pillow cannot hold, such as several bands of more than 8 bit."""
     orientation: int
     """EXIF's, 1 to 8."""
+    missing: float | None = None
+    """GDAL's NODATA, of an array: the value of pixels without a value."""
+
+    @property
+    def unknown(self) -> NDArray[np.bool_]:
+        """(H, W): where an array has no value in any of its bands."""
+        values = np.asarray(self.pixels)
+        with np.errstate(over="ignore"):  # the mark is a text, with more digits than floats of 32 bit have
+            missing = np.asarray(self.missing, values.dtype if values.dtype.kind == "f" else np.float64)
+        return np.all((values == missing) | (np.isnan(values) & np.isnan(missing)), axis=2)
+
+    def filled(self, value: float) -> Image.Image | NDArray[Any]:
+        """The pixels, with `value` where an array has none."""
+        if self.missing is None:
+            return self.pixels
+        kept = np.asarray(self.pixels)
+        kept = kept.astype(np.float64) if np.isnan(value) else kept
+        return np.where(self.unknown[..., None], np.asarray(value, kept.dtype), kept)
 
 
 def name_of(file: File) -> str:
@@ -84,7 +102,7 @@ def decode(file: File, rule: PictureRule = AS_IT_IS) -> Raster:
         if content.startswith(_TIFF):
             return _tiff(file, rule)
         image, orientation = _pillow(file)
-        if content[:8] == b"\x89PNG\r\n\x1a\n" and content[24:26] in (b"\x10\x02", b"\x10\x06"):
+        if content[:8] == b"\x89PNG\r\n\x1a\n" and content[24:26] in (b"\x10\x02", b"\x10\x04", b"\x10\x06"):
             image = _upper_bits(image, "16-bit colours of a PNG", "save it as TIFF")
     return Raster(image, orientation)
 
@@ -112,19 +130,19 @@ def _three_bands(values: NDArray[Any], rule: PictureRule) -> NDArray[np.uint8]:
         raise DataError(f"band {max(bands)} was asked for, but there are {count}")
     if rule.bands is None and count not in (1, 3):
         told = "bands 1, 2 and 3 are read as red, green and blue" if count > 3 else "band 1 is read as grey"
-        _tell(f"a picture of {count} bands: {told}; bands=R,G,B (--bands) chooses others")
+        _tell(f"a picture of {count} bands: {told}; --bands R,G,B chooses others")
     return to_eight_bit(values[..., [band - 1 for band in bands]], rule)
 
 
 def to_eight_bit(values: NDArray[Any], rule: PictureRule = AS_IT_IS) -> NDArray[np.uint8]:
     """Numbers as uint8: `rule.range`, or the picture's own 0.1 to 99.9 percentiles, becomes 0 to 255.
 
-    8-bit numbers stay as they are. NaN and infinite ones do not count, and become 0.
+    8-bit numbers stay as they are. NaN, infinite ones and those beyond 1e30, marks of missing ones, become 0.
     """
     if values.dtype in (np.uint8, np.bool_):
         return values.astype(np.uint8) * np.uint8(255 if values.dtype == np.bool_ else 1)
     numbers = values.astype(np.float64)
-    finite = np.isfinite(numbers)
+    finite = np.abs(numbers) < 1e30  # false of NaN
     if rule.range is None:
         known = numbers[finite]
         low, high = np.percentile(known, _PERCENTILES) if known.size else (0.0, 0.0)
@@ -132,7 +150,7 @@ def to_eight_bit(values: NDArray[Any], rule: PictureRule = AS_IT_IS) -> NDArray[
             low, high = known.min(), known.max()
         _tell(
             "pictures deeper than 8 bit: each is stretched from its own 0.1 and 99.9 percentiles to 0 and 255; "
-            "range=(LOW, HIGH) (--range LOW,HIGH) takes one range for all"
+            "--range LOW,HIGH (in Python range=(LOW, HIGH)) takes one range for all"
         )
     else:
         low, high = rule.range
@@ -218,7 +236,8 @@ def _tiff(file: File, rule: PictureRule) -> Raster:
         bands, unread = page.samplesperpixel, ""
         if page.bitspersample > 8 or page.sampleformat != 1 or bands not in (1, 3, 4):
             try:
-                return _tiff_values(page)
+                if page.sampleformat < 5:  # not complex
+                    return _tiff_values(page)
             except ValueError as error:  # of a compression that needs imagecodecs, which is large
                 unread = f"{page.bitspersample}-bit numbers in {page.compression.name} compression ({error})"
     advice = "save it without compression, or `pip install imagecodecs`"
@@ -236,8 +255,10 @@ def _tiff_values(page: Any) -> Raster:
         values = values.reshape(page.imagelength, page.imagewidth, 1)
     elif page.planarconfig == 2:
         values = np.moveaxis(values, 0, -1)
+    if page.photometric == 0 and values.dtype.kind == "u":  # white is 0
+        values = values.dtype.type((1 << page.bitspersample) - 1) - values
     orientation = page.tags["Orientation"].value if "Orientation" in page.tags else 1
-    return Raster(_without_nodata(values, page), orientation if orientation in UPRIGHT else 1)
+    return Raster(values, orientation if orientation in UPRIGHT else 1, _missing(page))
 
 
 def _page_number(opened: Any, rule: PictureRule) -> int:
@@ -247,24 +268,23 @@ def _page_number(opened: Any, rule: PictureRule) -> int:
     if (rule.page or 1) > len(pages):
         raise DataError(f"it has {len(pages)} pages; page {rule.page} was asked for")
     if len(pages) > 1 and rule.page is None:
-        _tell(f"a TIFF of {len(pages)} pages: the first is read; page=N (--page) chooses another")
+        _tell(f"a TIFF of {len(pages)} pages: the first is read; --page N chooses another")
     return pages[(rule.page or 1) - 1]
 
 
-def _without_nodata(values: NDArray[Any], page: Any) -> NDArray[Any]:
-    """GDAL's mark of pixels without a value becomes NaN."""
+def _missing(page: Any) -> float | None:
+    """GDAL's mark of pixels without a value."""
     if 42113 not in page.tags:
-        return values
+        return None
     try:
-        missing = float(str(page.tags[42113].value).strip("\0 "))
+        return float(str(page.tags[42113].value).strip("\0 "))
     except ValueError:
-        return values
-    return np.where(values == missing, np.nan, values.astype(np.float64))
+        return None
 
 
 def _upper_bits(image: Image.Image, what: str, advice: str) -> Image.Image:
     """An image of colours of more than 8 bit, of which Pillow keeps the upper 8; DataError where that is too little."""
-    if np.asarray(image).max() < 128:
+    if np.asarray(image.convert("RGB")).max() < 128:  # alpha is not asked
         raise DataError(f"{what} lie in the lower bits, which cannot be read; {advice}")
     _tell(f"{what}: only the upper 8 bits of each colour are read; {advice}")
     return image

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from fewseg.data.decoding import AS_IT_IS, LOSSY, UPRIGHT, File, PictureRule, decode, name_of, to_rgb
 from fewseg.data.masks import read_mask  # noqa: F401  (read from here by older code)
+from fewseg.episode import IGNORE
 from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing
 
@@ -38,7 +39,7 @@ def read_oriented(file: File, rule: PictureRule = AS_IT_IS) -> tuple[Image.Image
     """As `read_image`, with the EXIF orientation (1..8) that was applied; `align_mask` needs it."""
     raster = decode(file, rule)
     try:
-        image = to_rgb(raster.pixels, rule)
+        image = to_rgb(raster.filled(np.nan), rule)
     except DataError as error:
         raise DataError(f"{name_of(file)}: {error}") from error
     except (ValueError, OSError) as error:
@@ -53,7 +54,8 @@ def read_labels(file: File) -> NDArray[np.uint8]:
 
     DataError where the file has no class ids to read: true colours, values above 255, or a lossy format.
     """
-    image = decode(file).pixels
+    raster = decode(file)
+    image = raster.filled(IGNORE if raster.missing else 0)
     if isinstance(image, Image.Image) and image.format in LOSSY:
         raise DataError(f"{name_of(file)}: {image.format} changes pixel values, so class ids cannot be read; use PNG")
     channels = np.atleast_3d(np.asarray(image))

@@ -3,14 +3,18 @@
 A mask's values are an index of a colour palette, a grey level, a whole number, or a colour `#rrggbb`. 0 and black are
 background. In this order:
 
-1. Alpha that varies: opaque parts (alpha >= 128) are the object, as in a cut-out. Alpha that does not vary is no value.
+1. Alpha that varies: opaque parts (from half of the highest alpha on) are the object, as in a cut-out, unless they are
+   black and something else. Alpha that does not vary is no value.
 2. A value that was named (`label`) is the object; `any` makes it every value but 0.
 3. One value beside 0 is the object, whatever it is.
-4. A class id up to 100, or a palette's index, beside 255: the id is the object, 255 is ignored (as in VOC's masks).
-5. Numbers from black to white with few and narrow steps between (soft edges, a JPEG's ringing): the upper half is the
+4. Only 0, a class id up to 100 (or a palette's index) and 255: the id is the object, 255 is ignored, as in VOC's masks.
+5. Numbers from black to white with few or narrow steps between (soft edges, a JPEG's ringing): the upper half is the
    object. Numbers between 0 and 1: from 0.5 on.
 6. Whole numbers of 16 or 32 bit, or more than 20 of 8 bit, that are regions on 0: ids of instances, all the object.
+   Few of which the highest is white (255, 65535) are rather the levels of a trimap.
 7. Anything else has several readings: UsageError with the values and the option to say which is meant.
+
+What a GeoTIFF marks as without a value (GDAL's NODATA) is background if that value is 0, else ignored.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from fewseg.data.decoding import DEEP, LOSSY, File, decode, name_of
 from fewseg.episode import IGNORE
@@ -64,17 +69,25 @@ def read_marking(file: File, label: Label | None = None) -> Marking:
     The EXIF orientation of the mask itself is not read: annotation tools save masks as they were shown (`align_mask`).
     DataError where the file cannot be read, UsageError where it may mean several things.
     """
-    return marking_of(decode(file).pixels, label, name=name_of(file))
+    raster = decode(file)
+    marking = marking_of(raster.filled(0), label, name=name_of(file))
+    if not raster.missing or not (unknown := raster.unknown).any():
+        return marking
+    meaning = f"{marking.meaning}; {raster.missing:g}, which the file calls no value, is ignored"
+    return Marking(np.where(unknown, np.uint8(IGNORE), marking.mask), meaning)
 
 
 def marking_of(picture: Image.Image | NDArray[Any], label: Label | None = None, *, name: str = "the mask") -> Marking:
-    """A mask, a Pillow image or an array (H, W) or (H, W, 1 or 3), by the rule of this module; `name` is for errors.
+    """A mask, a Pillow image or an array (H, W) or (H, W, 1, 3 or 4), by the rule of this module; `name` is for errors.
 
     UsageError where it may mean several things, or `label` is none of its values' kind.
     """
     if isinstance(picture, Image.Image):
         return _of_image(picture, label, name)
-    return _of_array(np.asarray(picture), label, name, lossy=False)
+    picture = np.asarray(picture)
+    if picture.ndim == 3 and picture.shape[2] == 4 and picture.dtype == np.uint8:
+        return _of_image(Image.fromarray(picture), label, name)
+    return _of_array(picture, label, name, lossy=False)
 
 
 def _of_image(image: Image.Image, label: Label | None, name: str) -> Marking:
@@ -83,8 +96,15 @@ def _of_image(image: Image.Image, label: Label | None, name: str) -> Marking:
         if alpha.min() < alpha.max():
             if label is not None:
                 raise UsageError(f"{name} is a cut-out, whose opaque part is the object; it has no value {label!r}")
-            return Marking((alpha >= 128).astype(np.uint8), "a cut-out: its opaque part is the object")
-    if image.mode in ("P", "PA") and not _grey_palette(image):
+            opaque = alpha >= (int(alpha.max()) + 1) // 2
+            shown = np.unique(np.asarray(image.convert("RGB"))[opaque], axis=0)
+            if len(shown) == 2 and not shown[0].any():
+                raise UsageError(
+                    f"{name} is partly see-through, and what is not is black and of one colour: which part is the "
+                    "object? Save the mask without transparency"
+                )
+            return Marking(opaque.astype(np.uint8), "a cut-out: its opaque part is the object")
+    if image.mode in ("P", "PA") and not _grey_palette(image) and not str(label).startswith("#"):
         clear = image.info.get("transparency")
         black = not _palette(image)[0].any() or clear == 0 or (isinstance(clear, bytes) and clear[:1] == b"\0")
         return _indices(np.atleast_3d(np.asarray(image))[..., 0], label, name, background=black)
@@ -97,7 +117,7 @@ def _of_array(values: NDArray[Any], label: Label | None, name: str, *, lossy: bo
             return _coloured(values, label, name, lossy=lossy)
         values = values[..., 0]
     if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "buif":
-        raise UsageError(f"{name} is an array {values.shape} of {values.dtype}; a mask is (H, W), of whole numbers")
+        raise UsageError(f"{name} holds {_form(values)}; a mask is (H, W) or (H, W, 3), of whole numbers")
     if values.dtype == bool:
         return Marking(values.astype(np.uint8), "true is the object")
     if values.dtype.kind == "f":
@@ -114,15 +134,16 @@ def _grey(values: NDArray[Any], name: str, *, lossy: bool) -> Marking:
     found, counts = np.unique(values, return_counts=True)
     marks, often = found[found > 0], counts[found > 0]
     top = 255 if found[-1] <= 255 else 65535
-    if len(marks) <= 1 and not lossy:
+    if len(marks) <= 1:
         return _one_value(values, found)
-    if len(marks) == 2 and marks[1] == top and marks[0] <= _HIGHEST_ID and 20 * often[0] > often[1]:
+    if len(marks) == 2 and found[0] == 0 and marks[1] == top and marks[0] <= _HIGHEST_ID and 20 * often[0] > often[1]:
         return _with_void(values, int(marks[0]), top)
     if _is_soft(values, top, lossy=lossy):
         kind = "of a lossy format" if lossy else "with soft edges"
         return Marking((values >= (top + 1) // 2).astype(np.uint8), f"0 to {top} {kind}: the upper half is the object")
     deep = values.dtype.itemsize in (2, 4) or top > 255
-    if not lossy and (deep or len(marks) > _FEW) and _are_regions(values, len(marks)):
+    many = len(marks) > _FEW or (deep and marks[-1] != top)
+    if not lossy and many and _are_regions(values, len(marks)):
         return Marking((values > 0).astype(np.uint8), f"{len(marks)} ids of instances: all are the object")
     raise _asks(name, found)
 
@@ -137,7 +158,7 @@ def _indices(values: NDArray[Any], label: Label | None, name: str, *, background
         raise _asks(name, found, "it is a palette whose index 0 is no black, so index 0 may be the object.")
     if len(marks) <= 1:
         return _one_value(values, found)
-    if len(marks) == 2 and marks[1] == IGNORE:
+    if len(marks) == 2 and found[0] == 0 and marks[1] == IGNORE:
         return _with_void(values, int(marks[0]), IGNORE)
     raise _asks(name, found)
 
@@ -154,7 +175,7 @@ def _coloured(values: NDArray[Any], label: Label | None, name: str, *, lossy: bo
         return Marking(
             (codes == _code(label, name)).astype(np.uint8), f"{_colours(found, often)}: {label} is the object"
         )
-    if found[0] == 0 and (label == "any" or len(found) == 2) and not lossy:
+    if found[0] == 0 and ((label == "any" and not lossy) or len(found) == 2):
         return Marking((codes > 0).astype(np.uint8), f"{_colours(found, often)}: all but black is the object")
     strength = values.max(2)
     strongest = values[np.unravel_index(strength.argmax(), strength.shape)].astype(float)
@@ -165,15 +186,17 @@ def _coloured(values: NDArray[Any], label: Label | None, name: str, *, lossy: bo
             (full >= 128).astype(np.uint8), "one colour on black with soft edges: its upper half is the object"
         )
     raise UsageError(
-        f"{name} holds the colours {_colours(found, often)}: which is the object? Give it as --label #rrggbb "
-        "(label= in Python), or save a mask of one class, 255 on 0"
+        f"{name} holds the colours {_colours(found, often)}: which is the object? Give it as --label '#rrggbb' "
+        "(label= in Python, data.label= for a data set), or save a mask of one class, 255 on 0"
     )
 
 
 def _chosen(values: NDArray[Any], label: Label, name: str) -> Marking:
     """The object is the value that was named; 255 beside it is ignored."""
     found = np.unique(values)
-    void = IGNORE if IGNORE in found and len(found[found > 0]) > 1 and found[-1] == IGNORE else None
+    marks = found[found > 0]
+    ids = len(marks) > 2 or (len(marks) == 2 and marks[0] <= _HIGHEST_ID)  # two of which one is grey are levels
+    void = int(marks[-1]) if ids and marks[-1] in (IGNORE, 65535) else None
     if label == "any":
         return _marked(values, (values > 0) & (values != void), void, f"{_listed(found)}: all but 0 are the object")
     least = str(label).removeprefix(">=")
@@ -191,7 +214,7 @@ def _one_value(values: NDArray[Any], found: NDArray[Any]) -> Marking:
     mask = (values > 0).astype(np.uint8)
     if not found[-1]:
         return Marking(mask, "only 0: nothing is the object")
-    return Marking(mask, f"{_listed(found)}: {found[-1]} is the object")
+    return Marking(mask, f"{_listed(found)}: {found[-1]:g} is the object")
 
 
 def _with_void(values: NDArray[Any], value: int, void: int) -> Marking:
@@ -217,13 +240,21 @@ def _whole(values: NDArray[Any], name: str) -> NDArray[Any]:
 def _fractions(values: NDArray[Any], label: Label | None, name: str) -> Marking:
     """Floats (H, W): two values, or shares from 0 to 1."""
     found = np.unique(values)
+    if str(label).startswith(">="):
+        return _chosen(values, str(label), name)
     if label is not None and label != "any":
-        raise UsageError(f"{name} holds fractions from {found[0]:g} to {found[-1]:g}, of which none can be named")
+        raise UsageError(
+            f"{name} holds fractions from {found[0]:g} to {found[-1]:g}, of which none can be named; give --label "
+            "'>=NUMBER' (label= in Python)"
+        )
     if found[0] == 0 and (len(found) <= 2 or label == "any"):
         return _one_value(values, found)
     if found[-1] <= 1.001:  # resampling may overshoot
         return Marking((values >= 0.5).astype(np.uint8), "shares from 0 to 1: the object is from 0.5 on")
-    raise UsageError(f"{name} holds fractions from {found[0]:g} to {found[-1]:g}; give 0 and 1, or shares from 0 to 1")
+    raise UsageError(
+        f"{name} holds fractions from {found[0]:g} to {found[-1]:g}: where does the object begin? "
+        "Say it with --label '>=NUMBER' (label= in Python, data.label= for a data set)"
+    )
 
 
 def _is_soft(values: NDArray[Any], top: int, *, lossy: bool) -> bool:
@@ -231,13 +262,28 @@ def _is_soft(values: NDArray[Any], top: int, *, lossy: bool) -> bool:
     step = (top + 1) // 16
     low, high = values < step, values > top - step
     between = ~low & ~high
-    if not high.any():
-        return lossy and not between.any()  # all black
-    if high.sum() < between.sum():
+    count, steps = int(between.sum()), np.unique(values[between])
+    if not high.any() or (len(steps) < 3 and not lossy and (count or len(np.unique(values[high])) < 2)):
         return False
-    if lossy and 20 * between.sum() <= high.sum():
+    if lossy and not _is_near((values > 1) & ~high, high):
+        return False
+    if not count or (lossy and 20 * count <= high.sum()):
         return True
-    return len(np.unique(values[between])) >= 3 and _flatness(values, between, within=step // 8) < 0.5
+    if len(steps) < 3 or _flatness(values, between, within=step // 8) >= 0.5:
+        return lossy and count < 20
+    return bool(high.sum() >= count) or (2 * low.sum() > low.size and _is_narrow(between) and _is_near(between, high))
+
+
+def _is_narrow(where: NDArray[np.bool_]) -> bool:
+    """Whether hardly any of it is more than 2 pixels from what is not."""
+    inner = ndimage.minimum_filter(where, 5, mode="constant", cval=0)
+    return bool(20 * np.count_nonzero(inner) <= np.count_nonzero(where))
+
+
+def _is_near(where: NDArray[np.bool_], what: NDArray[np.bool_]) -> bool:
+    """Whether nearly all of it is within 16 pixels from something, as far as a JPEG's blocks of colour reach."""
+    far = where & ~np.asarray(ndimage.maximum_filter(what, 33), bool)
+    return bool(20 * np.count_nonzero(far) <= np.count_nonzero(where))
 
 
 def _are_regions(values: NDArray[Any], count: int) -> bool:
@@ -255,10 +301,20 @@ def _flatness(values: NDArray[Any], where: NDArray[np.bool_], *, within: int) ->
 
 
 def _asks(name: str, found: NDArray[Any], why: str = "which of them is the object?") -> UsageError:
-    return UsageError(
-        f"{name} holds the values {_listed(found)}: {why} Say it with --label VALUE (label= in Python, data.label= "
-        "for a data set), --label any for every value but 0, or --label '>=128' for levels"
-    )
+    ways = ["Say it with --label VALUE (label= in Python, data.label= for a data set)"]
+    if found[0] == 0:
+        ways.append("--label any for every value but 0")
+    if found[-1] >= 128:
+        ways.append(f"--label '>={(int(found[-1]) + 1) // 2}' for levels")
+    return UsageError(f"{name} holds the values {_listed(found)}: {why} {', or '.join(ways)}")
+
+
+def _form(values: NDArray[Any]) -> str:
+    """What an array is, in words."""
+    if values.dtype.kind not in "buif":
+        return "no numbers"
+    sides = " x ".join(map(str, values.shape[:2]))
+    return f"{sides} pixels of {values.shape[2]} bands" if values.ndim == 3 else f"an array of shape {values.shape}"
 
 
 def _listed(found: NDArray[Any]) -> str:
@@ -301,4 +357,4 @@ def _palette(image: Image.Image) -> NDArray[np.uint8]:
 def _grey_palette(image: Image.Image) -> bool:
     colors = _palette(image)
     used = colors[np.unique(np.atleast_3d(np.asarray(image))[..., 0]).clip(max=len(colors) - 1)]
-    return bool((used == used[:, :1]).all())
+    return bool((used == used[:, :1]).all()) and len(np.unique(used[:, 0])) == len(used)

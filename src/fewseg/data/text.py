@@ -37,7 +37,9 @@ def read_text(file: Path) -> str:
             text = content.decode(guess)
         except UnicodeDecodeError:
             continue
-        line = next(line.strip() for line in text.splitlines() if not line.isascii())
+        at = next(i for i, letter in enumerate(text) if not letter.isascii())
+        line = text[max(0, at - 20) : at + 40].splitlines()
+        line = next(part for part in line if not part.isascii()).strip()
         warnings.warn(
             DataWarning(
                 f"{file} is not in UTF-8 and was read as {guess}: {line[:60]!r}; if that is wrong, save it as UTF-8"

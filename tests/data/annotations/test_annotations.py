@@ -99,6 +99,59 @@ def test_a_missing_photo_is_told_with_where_it_was_looked_for(tmp_path):
     check(load_supports(file, photos=tmp_path / "elsewhere"), {"cat": {"a.jpg": cat}, "dog": {"a.jpg": dog}})
 
 
+def one_coco(segmentation, name="a.jpg", **changes):
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": segmentation} | changes
+    image = {"id": 1, "file_name": name, "width": 60, "height": 40}
+    return {"images": [image], "categories": [{"id": 1, "name": "cat"}], "annotations": [annotation]}
+
+
+def test_run_lengths_as_tools_write_them(tmp_path):
+    photo(tmp_path / "a.jpg")
+    truth = rect(10, 5, 30, 20)
+    packed = rle.encode(np.asfortranarray(truth))["counts"]
+    lengths = np.diff(np.flatnonzero(np.diff(truth.T.ravel())), prepend=-1, append=40 * 60 - 1)
+    for counts in (packed.decode(), str(packed), lengths.tolist(), [float(n) for n in lengths]):
+        content = one_coco({"size": [40, 60], "counts": counts})
+        check(load_supports(write(tmp_path / "a.json", content)), {"cat": {"a.jpg": truth}})
+
+
+def test_an_empty_outline_is_its_box_and_shares_are_told(tmp_path):
+    photo(tmp_path / "a.jpg")
+    for empty in ([], [[]], None):
+        with pytest.warns(DataWarning, match="1 boxes stand in"):
+            found = load_supports(write(tmp_path / "a.json", one_coco(empty, bbox=[10, 5, 20, 15])))
+        check(found, {"cat": {"a.jpg": rect(10, 5, 30, 20)}})
+    with pytest.raises(DataError, match=r"within one pixel; are they shares"):
+        load_supports(write(tmp_path / "a.json", one_coco([[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]])))
+
+
+@pytest.mark.parametrize(
+    ("export", "place", "name"),
+    [
+        ("annotations/instances_val2017.json", "val2017/1.jpg", "1.jpg"),  # COCO's own
+        ("annotations/instances_default.json", "images/default/sub/a.jpg", "sub/a.jpg"),  # CVAT's
+        ("a.json", "pics/IMG_1.jpg", "img_1.JPG"),  # copied by Windows
+        ("a.json", "K\u0075\u0308he.jpg", "K\u00fche.jpg"),  # unpacked by macOS
+    ],
+)
+def test_photos_are_found_where_tools_put_them(tmp_path, export, place, name):
+    photo(tmp_path / place)
+    found = load_supports(write(tmp_path / export, one_coco([[10, 5, 30, 5, 30, 20, 10, 20]], name)))
+    check(found, {"cat": {Path(place).name: rect(10, 5, 30, 20)}})
+
+
+def test_other_json_files_are_told_from_annotations(tmp_path):
+    photo(tmp_path / "ds0/img/a.jpg")
+    corners = [[10, 5], [30, 5], [30, 20], [10, 20]]
+    shape = {"geometryType": "polygon", "classTitle": "cat", "points": {"exterior": corners, "interior": []}}
+    content = {"size": {"height": 40, "width": 60}, "objects": [shape]}
+    write(tmp_path / "ds0/ann/a.jpg.json", content)
+    write(tmp_path / "meta.json", {"classes": [], "tags": [], "projectType": "images"})
+    write(tmp_path / "numbers.json", "[1, 2]")
+    with pytest.warns(DataWarning, match=r"2 JSON files are no annotations, left out .*meta\.json"):
+        check(load_supports(tmp_path), {"cat": {"a.jpg": rect(10, 5, 30, 20)}})
+
+
 # LabelMe
 
 
@@ -235,6 +288,25 @@ def test_label_studio_brushes_and_outlines(tmp_path):
     assert abs(found["Car"][1][1].sum() - np.pi * 60) < 6
 
 
+def test_of_several_annotations_of_a_task_the_first_is_read_and_told(tmp_path):
+    photo(tmp_path / "a.jpg")
+    outlines = [{"points": [[x, 25], [75, 25], [75, 75], [x, 75]]} for x in (50, 25)]
+    regions = [region("polygonlabels", outline, ["Car"]) for outline in outlines]
+    full = task(1, [], "/data/upload/3/1a2b3c4d-a.jpg")
+    full["annotations"] += [{"id": i, "result": [r], "was_cancelled": False} for i, r in enumerate(regions)]
+    short = [
+        {"id": 1, "image": "a.jpg", "annotation_id": i, "tag": [r["value"] | {k: r[k] for k in r if "original" in k}]}
+        for i, r in enumerate(regions)
+    ]
+    for content in ([full], short):
+        with pytest.warns(DataWarning, match="1 tasks have several annotations, of which the first is read"):
+            found = load_supports(write(tmp_path / "a.json", content))
+        check(found, {"Car": {"a.jpg": rect(30, 10, 45, 30)}})
+    full |= {"annotations": [], "predictions": [{"result": regions}]}
+    with pytest.raises(DataError, match="predictions alone"):
+        load_supports(write(tmp_path / "a.json", [full]))
+
+
 def test_label_studio_s_own_bytes_are_read():
     """The first bytes of a published export: 3332 x 2527 RGBA pixels that begin with zeros."""
     head = [2, 1, 233, 240, 57, 27, 255, 255, 255, 0, 255, 255, 224, 31, 255, 252, 3, 255, 255, 128, 127, 255]
@@ -342,8 +414,9 @@ def test_what_is_no_export_is_told_with_what_is_known(tmp_path):
             load_supports(write(tmp_path / name, "{}"))
     with pytest.raises(DataError, match="no such file or folder"):
         load_supports(tmp_path / "gone.json")
-    with pytest.raises(DataError, match="must be a list of tasks"):
-        load_supports(write(tmp_path / "b.json", "[1]"))
+    for content in ("[1]", [{"image": "a.jpg", "annotations": []}], [{"image_id": 1, "segmentation": {}}]):
+        with pytest.raises(UsageError, match="of no known annotation format"):
+            load_supports(write(tmp_path / "b.json", content))
 
 
 SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10]]
@@ -375,10 +448,10 @@ def brushed(runs):
         ("a.json", marked("mask", [[0, 0]], mask=[1]), "cannot be drawn"),
         ("a.json", '{"shapes": ' + "[" * 100_000, "no valid JSON"),
         ("a.json", '{"shapes": ' + "9" * 5000 + "}", "no valid JSON"),
-        ("a.json", "[" * 100_000, "no valid JSON"),
+        ("a.json", '[{"file_upload": ' + "[" * 100_000, "no valid JSON"),
         ("a.json", brushed([255] * 40), "a brush has 4294967295 values"),
         ("a.json", brushed([0, 0, 37, 128, 300]), "cannot be drawn"),
-        ("a.json", '[{"id": 1, "annotations": [7]}]', "not of Label Studio's JSON format.*task 1"),
+        ("a.json", '[{"id": 1, "file_upload": "", "annotations": [7]}]', "not of Label Studio's JSON format.*task 1"),
         ("a.xml", XML.replace("utf-8", "utf-88"), "read safely"),
         ("a.xml", XML.replace('height="40"', 'height="4000000"'), "60 x 4000000 pixels"),
         ("a.xml", XML.replace('rle="1, 3', f'rle="{2**62}, {2**62}, {2**62}, {2**62}, 3'), "longer than its box"),

@@ -57,7 +57,7 @@ def utf8_text(path: Path) -> bytes:
 def outlines(annotation: dict[str, Any]) -> list[list[float]]:
     """The polygons of an annotation that can be drawn; its box where it has no outline at all."""
     found: Any = annotation.get("segmentation")
-    if not found:
+    if not found or (isinstance(found, list) and not any(found)):
         return _box(annotation.get("bbox"))
     return [found] if is_outline(found) else [part for part in found if is_outline(part)]
 
@@ -133,10 +133,14 @@ class _Reader:
             checked_runs(segmentation["counts"], height * width)
         elif not (drawn := outlines(value)):
             raise OddShape("it has neither an outline of three points or more nor a box")
-        elif not segmentation:
+        elif not any(segmentation or ()):
             self.tally.add(BOXES, f"at byte {begin}")
         elif drawn[0] is not segmentation and len(drawn) < len(segmentation):
             self.tally.add("parts of outlines have fewer than three points and are left out", f"at byte {begin}")
+        elif max(map(max, drawn)) <= 1:
+            self.tally.add(
+                "outlines lie within one pixel; are they shares of the sides, not pixels?", f"at byte {begin}"
+            )
         numbers = [ids.setdefault(i, len(ids)) for ids, i in ((self.image_ids, image), (self.category_ids, category))]
         self.rows.extend((*numbers, begin, end, height, width))
 

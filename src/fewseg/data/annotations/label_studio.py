@@ -1,6 +1,7 @@
 """Label Studio: its exports JSON and JSON-MIN (brushes, polygons, boxes, ellipses), and its export of brushes as PNG.
 
-Of several annotations of a task the first that was not cancelled counts. Brush strokes are run lengths of RGBA values
+Of several annotations of a task the first with regions that was not cancelled counts, which is told. Brush strokes are
+run lengths of RGBA values
 (the encoding of the JavaScript package @thi.ng/rle-pack); a pixel is marked where its alpha is not 0. The PNG export
 has files `task-1-annotation-2-by-3-tag-Label-0.png`; which photo a task shows is in the JSON export, put beside them.
 """
@@ -23,15 +24,21 @@ from fewseg.data.annotations.shapes import AnnotatedPhoto, Mask, Shape, read_jso
 from fewseg.data.images import SUFFIXES, read_mask
 from fewseg.errors import DataError
 
+_SEVERAL = "tasks have several annotations, of which the first is read"
 PNG_NAME = re.compile(r"task-(?P<task>\d+)-annotation-(?P<annotation>\d+)-by-[^-]*-[^-]+-(?P<label>.+)-\d+\.png")
 
 
 def read_label_studio(file: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
     """The photos of a JSON or JSON-MIN export."""
+    seen: set[int] = set()
     for number, task in enumerate(_tasks(file), start=1):
         photo = None
         with photos.passing_over("tasks that are not of Label Studio's JSON format", f"task {number}"):
-            results = _results(task)
+            results = _results(task, photos, f"task {task.get('id', number)}")
+            if "annotation_id" in task and results and task["id"] in seen:  # JSON-MIN has an entry for each
+                photos.tally.add(_SEVERAL, f"task {task['id']}")
+                continue
+            seen |= {task["id"]} if results and "id" in task else set()
             areas = [
                 Shape(str(label), partial(_draw, result)) for result in results for label in _labels(result["value"])
             ]
@@ -41,11 +48,16 @@ def read_label_studio(file: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
             yield photo
 
 
-def _results(task: dict[str, Any]) -> list[dict[str, Any]]:
+def _results(task: dict[str, Any], photos: Photos, name: str) -> list[dict[str, Any]]:
     """The regions of a task; JSON-MIN has them by the names of tags, without a `value` of their own."""
     if "annotations" in task:
-        done = [a for a in task["annotations"] if not a.get("was_cancelled")]
-        return [result for result in done[0]["result"] if "original_width" in result] if done else []
+        done = [a["result"] for a in task["annotations"] if not a.get("was_cancelled")]
+        found = [regions for results in done if (regions := [r for r in results if "original_width" in r])]
+        if len(found) > 1:
+            photos.tally.add(_SEVERAL, name)
+        if not done and task.get("predictions"):
+            photos.tally.add("tasks have predictions alone, which are no annotations", name)
+        return found[0] if found else []
     regions = [region for tag in task.values() if isinstance(tag, list) for region in tag]
     return [r | {"value": r} for r in regions if isinstance(r, dict) and "original_width" in r]
 

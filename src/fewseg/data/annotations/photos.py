@@ -2,14 +2,16 @@
 
 A name is taken as a path first, then as an address (`%20`, Label Studio's `?d=`), then without the eight characters
 that Label Studio puts before uploads. It is looked for below the folders by all of its path, then, among all photos
-below the export's own folder or the given one, by the longest end of its path. Two files that fit equally, or two
-entries that would get one file, are a DataError.
+below the export's own folder (of a folder `annotations`, the one above) or the given one, by the longest end of its
+path, where capital letters and how accents are written are no matter. Two files that fit equally, or two entries that
+would get one file, are a DataError.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -23,6 +25,8 @@ from fewseg.errors import DataError
 
 _NO_PHOTOS = {"SegmentationClass", "SegmentationObject"}
 """Folders of masks that have the photos' names."""
+_BESIDE_PHOTOS = {"annotations", "annotation", "ann", "labels", "json"}
+"""Folders of exports whose photos are rather beside them."""
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -40,7 +44,9 @@ class Photos:
         self.export, self.tally = export, Tally(export)
         self.root = given or (export if export.is_dir() else export.parent)
         self.folders = [self.root / name for name in ("", "images", "JPEGImages")]
+        self._searched = self.root
         if given is None:
+            self._searched = self.root.parent if self.root.name.lower() in _BESIDE_PHOTOS else self.root
             self.folders += [self.root.parent, self.root.parent / "images"]
         self._taken: dict[Path, str] = {}
 
@@ -60,7 +66,7 @@ class Photos:
         for form in forms:
             if found := self._by_tail(name, form, ending):
                 return self._take(found, entry or name, name)
-        places = ", ".join(dict.fromkeys(map(str, self.folders)))
+        places = ", ".join(dict.fromkeys(map(str, [*self.folders, self._searched])))
         self.tally.add(f"photos were not found in {places}; give their folder with --photos", repr(name[:200]))
         return None
 
@@ -88,27 +94,31 @@ class Photos:
         """The photo below the root whose path ends most like the name's."""
         *folders, last = [part for part in form.split("/") if part not in ("", ".", "..")] or [""]
         stem, suffix = (PurePosixPath(last).stem, PurePosixPath(last).suffix.lower()) if ending else (last, "")
-        fitting = [path for path in self._below.get(stem, []) if not ending or path.suffix.lower() == suffix]
+        fitting = [path for path in self._below.get(_plain(stem), []) if not ending or path.suffix.lower() == suffix]
         if not fitting:
             return None
-        alike = [_same_end(folders, path.parent.parts) for path in fitting]
+        alike = [(_same_end(folders, path.parent.parts), path.name == last) for path in fitting]
         best = [path for path, count in zip(fitting, alike, strict=True) if count == max(alike)]
         if len(best) > 1:
             raise _ambiguous(f"{self.export}: its photo {name!r}", best)
-        if folders and not max(alike) and best[0].parent not in self.folders:
+        if folders and not max(alike)[0] and best[0].parent not in self.folders:
             self.tally.add("photos were told by the last part of their path alone", f"{name!r} is {best[0]}")
         return best[0]
 
     @cached_property
     def _below(self) -> dict[str, list[Path]]:
-        """All photos below the root, by name without ending."""
+        """All photos below the folder that is searched, by plain name without ending."""
         found: dict[str, list[Path]] = {}
-        for folder, inner, files in os.walk(self.root):
+        for folder, inner, files in os.walk(self._searched):
             inner[:] = sorted(name for name in inner if name not in _NO_PHOTOS and not name.startswith("."))
             for path in (Path(folder, name) for name in sorted(files)):
                 if path.suffix.lower() in SUFFIXES:
-                    found.setdefault(path.stem, []).append(path)
+                    found.setdefault(_plain(path.stem), []).append(path)
         return found
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def photo_at(place: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -124,8 +125,8 @@ def _in_folder(folder: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
         else:
             photos.tally.add("JSON files are no annotations, left out", file)
     if len(by_format) > 1 or any(len(by_format.get(kind, [])) > 1 for kind in _ONE_FILE):
-        listed = ", ".join(f"{files[0]} ({kind})" for kind, files in by_format.items())
-        raise UsageError(f"{folder} holds several exports: {listed}; give one of them")
+        listed = [f"{file} ({kind})" for kind, files in by_format.items() for file in files[:3]]
+        raise UsageError(f"{folder} holds several exports, such as {', '.join(listed)}; give one of them")
     for kind, files in by_format.items():
         return _ONE_FILE[kind](files[0], photos) if kind in _ONE_FILE else _FILE_PER_PHOTO[kind](files, photos)
     if is_yolo(folder):
@@ -142,9 +143,9 @@ def json_format(file: Path) -> str | None:
         start = content.read(1 << 17)
     utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     head = start.decode("utf-16" if utf16 else "utf-8", errors="replace").lstrip("\ufeff \t\r\n")
-    keys = {key for key in _KEYS if f'"{key}"' in head}
+    keys = set(re.findall(r'"(\w+)"\s*:', head))
     if head.startswith("["):
-        return "Label Studio"
+        return "Label Studio" if keys & _OF_LABEL_STUDIO else None
     if not head.startswith("{"):
         return None
     if keys & {"shapes", "imageData", "imagePath"}:
@@ -156,7 +157,4 @@ def json_format(file: Path) -> str | None:
     return "COCO" if keys & {"images", "annotations", "categories"} else None
 
 
-_KEYS = (
-    *("shapes", "imageData", "imagePath", "_via_img_metadata", "regions", "filename", "objects", "size"),
-    *("images", "annotations", "categories"),
-)
+_OF_LABEL_STUDIO = {"original_width", "was_cancelled", "completed_by", "file_upload", "annotation_id", "annotator"}

@@ -34,8 +34,10 @@ def checked_runs(counts: Any, pixels: int) -> NDArray[np.int64]:
     OddShape unless they are lengths that cover exactly so many pixels.
     """
     if isinstance(counts, str):
+        if counts[:2] in ("b'", 'b"'):  # bytes that were written as they are printed
+            counts = counts[2:-1].replace("\\\\", "\\")
         runs = _decompressed(counts.encode())
-    elif isinstance(counts, list) and all(type(n) is int and 0 <= n <= pixels for n in counts):
+    elif isinstance(counts, list) and all(type(n) in (int, float) and 0 <= n <= pixels and n % 1 == 0 for n in counts):
         runs = np.array(counts, np.int64)
     else:
         raise OddShape(f"its run lengths are no whole numbers from 0 to the image's {pixels} pixels")

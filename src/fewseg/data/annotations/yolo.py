@@ -40,7 +40,7 @@ def read_yolo(root: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
     """The photos that have a label file."""
     names = _names(root)
     if names is None:
-        photos.tally.add("list of class names is missing (data.yaml or classes.txt); they are numbers", root)
+        photos.tally.add("folder has no list of class names (data.yaml, classes.txt); they are called by number", root)
     for file in label_files(root):
         photo = None
         if photos.root == root and file.with_name(f"{file.stem}_overlay.jpg").is_file():
