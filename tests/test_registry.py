@@ -137,7 +137,6 @@ def test_a_saved_model_runs_no_code_of_its_own(stranger: str, tmp_path: Path, fe
         "data: {name: 'MODULE:Data'}",
         "model: {name: 'MODULE:Method'}",
         "data: {name: scenes}\nwhen: {scenes: {model: {name: 'MODULE:Method'}}}",
-        "model: {name: '${train.precision}'}\ntrain: {precision: 'MODULE:Method'}",
     ],
 )
 def test_a_recipe_runs_no_code(text: str, stranger: str, tmp_path: Path, fewseg: Fewseg) -> None:

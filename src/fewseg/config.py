@@ -345,7 +345,7 @@ def _read_recipe(name: str) -> dict[str, Any]:
     try:
         content = _read_yaml(text) or {}
     except ValueError as error:
-        raise DataError(f"{name} is no YAML: {error}") from error
+        raise DataError(f"{name} is no YAML that a configuration can be: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{name} must hold groups of keys ({', '.join(_GROUPS)}), not {_written(content)[:80]}")
     content = {group: keys for group, keys in content.items() if _plain(keys) is not None}
@@ -422,7 +422,7 @@ def _checked(key: str, hint: Any, given: Any) -> Any:
     try:
         return _as_type(hint, given)
     except ValueError as error:
-        raise UsageError(f"{key} is {_written(given)!r}; give {error}") from error
+        raise UsageError(f"{key} is {_written(given)[:80]!r}; give {error}") from error
 
 
 def _as_type(hint: Any, given: Any) -> Any:
