@@ -31,6 +31,12 @@ def photo(labels: NDArray[np.uint8], *, seed: int = 0) -> Image.Image:
     return Image.fromarray((noise + labels[..., None] * np.array([37, 91, 53]) % 200).astype(np.uint8))
 
 
+def made(path: Path) -> Path:
+    """The path, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def write_png(labels: NDArray[np.uint8], path: Path, *, palette: bool = True) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(labels)

@@ -69,6 +69,8 @@ class LabelMaps:
         return self._unnamed(present) if self.listed is None else self._listed(self.listed, int(present.max(initial=0)))
 
     def _listed(self, listed: ClassList, most: int) -> tuple[str, ...]:
+        if not self._totals[0]:
+            self._tell(self.root, "no label map holds 0, the background")
         if most > len(listed.names):
             listed.refuse(most, next(file for file in self.files if self._histogram(file)[most]))
         if listed.background:
@@ -86,6 +88,12 @@ class LabelMaps:
         if not held:
             raise DataError(f"{self.root}: the label maps hold nothing but 0, the background")
         most = int(present[-1])
+        if not self._totals[0] or most > 200 or (most > 100 and len(present) < 4):
+            why = "no 0, which is the background" if not self._totals[0] else "levels rather than classes"
+            raise DataError(
+                f"{self.root}: the label maps hold {held}, {why}. If they are masks of one class, say which value is "
+                "the object with data.label=VALUE (or '>=128', or any); if they are classes, name them in classes.txt"
+            )
         if self.class_name is not None and most > 1:
             raise UsageError(
                 f"data.class_name={self.class_name} is the name of one class, 1, but the label maps hold {held}; name "

@@ -16,10 +16,10 @@ from fewseg.data.pairs import RULE, Pairs, beside, pair, pictures
 from fewseg.data.text import Tally, read_lines
 from fewseg.errors import DataError, DataWarning
 
-PHOTOS = ("images", "image", "imgs", "img", "photos", "photo", "jpegimages", "original", "originals")
-MASKS = ("masks", "mask", "groundtruth", "gt")
+PHOTOS = ("images", "image", "imgs", "img", "photos", "photo", "jpegimages", "original", "originals", "input", "inputs")
+MASKS = ("1stmanual", "masks", "mask", "groundtruth", "gt")
 LABELS = ("labels", "label", "labelmaps", "annotations", "annotation", "segmentationclass", "segmentationclasspng")
-"""Names of folders, in small letters without blanks, - and _; the first that is there is taken."""
+"""Names of folders, in small letters without blanks, - and _: the first that is there, or the only one that ends so."""
 TRAIN = ("train", "training")
 TEST = ("val", "valid", "validation", "test", "testing")
 """Folders and lists that divide images; they are no classes."""
@@ -89,9 +89,9 @@ def subsets(root: Path, ids: Sequence[str]) -> dict[str, set[str]] | None:
         for name in sorted(known - found["train"] - found["test"]):
             tally.add(f"photos in neither {first.name} nor {second.name}, left out", name)
     else:
-        part = {name: name.partition("/")[0].lower() for name in ids}
+        part = {n: next((p for p in n.lower().split("/")[:-1] if p in TRAIN + TEST), "") for n in ids}
         found = {key: {n for n in ids if part[n] in names} for key, names in (("train", TRAIN), ("test", TEST))}
-        said = "the folders " + " and ".join(sorted(set(part.values())))
+        said = "the folders " + " and ".join(sorted(filter(None, set(part.values()))))
     if not found["train"] or not found["test"]:
         return None
     tally.warn()
@@ -120,10 +120,20 @@ def _plain_name(path: Path) -> str:
     return re.sub(r"[ _-]", "", path.name).lower()
 
 
-def _folder_of(root: Path, names: Sequence[str]) -> Path | None:
+def _folder_of(root: Path, names: tuple[str, ...]) -> Path | None:
     """The sub-folder of the first of these names that has a picture somewhere in it."""
-    named = {_plain_name(path): path for path in reversed(_folders(root))}
-    return next((named[name] for name in names if name in named and _has_picture(named[name])), None)
+    named = {_plain_name(path): path for path in reversed(_folders(root)) if _has_picture(path)}
+    ending = [path for name, path in named.items() if name.endswith(names)]
+    alone = ending[0] if len(ending) == 1 else None
+    return next((named[name] for name in names if name in named), alone)
+
+
+def _photos_of(root: Path, annotated: Path) -> Path | None:
+    """The folder of photos that one of masks is named after: `train` of `train_masks`, `test` of `ground_truth`."""
+    names = [re.sub(r"(masks?|labels?|annot)$", "", _plain_name(annotated))]
+    names += TEST if _plain_name(annotated) == "groundtruth" else ()
+    named = {_plain_name(path): path for path in _folders(root) if path != annotated and _has_picture(path)}
+    return next((named[name] for name in names if name in named), None)
 
 
 def _has_picture(folder: Path) -> bool:
@@ -138,7 +148,7 @@ def _apart(root: Path, tally: Tally) -> Layout | None:
     """Photos in one folder, masks or label maps in another."""
     images, masks, labels = (_folder_of(root, names) for names in (PHOTOS, MASKS, LABELS))
     annotated = masks or labels
-    if images is None or annotated is None:
+    if annotated is None or (images := images or _photos_of(root, annotated)) is None:
         return None
     if masks and labels:
         tally.add("folders of label maps, passed over beside a folder of masks", labels.name)
@@ -240,9 +250,16 @@ def _checked(groups: dict[str, Pairs], *, below: Path, tally: Tally) -> tuple[li
 
 def _hint(root: Path) -> str:
     """What is wrong with a folder whose layout is not understood."""
+    deeper = [path for path in _folders(root) if _folder_of(path, PHOTOS) and _folder_of(path, MASKS + LABELS)]
+    if len(deeper) == 1 and not _is_part(deeper[0]):
+        return f"has its photos and masks one folder down: give data.root={deeper[0]}"
     if parts := [path for path in _folders(root) if _is_part(path) and _has_picture(path)]:
         names = " and ".join(path.name for path in parts)
-        return f"is divided into {names}: give one of them, data.root={parts[0]}, and the others to evaluate on"
+        first = next((path for path in parts if path.name.lower() in TRAIN), parts[0])
+        if any(_folder_of(path, PHOTOS) or beside(pictures(path)).found for path in parts):
+            return f"is divided into {names}: give one of them, data.root={first}, and the others to evaluate on"
+        where = f"photos into images/{first.name}, masks into masks/{first.name}"
+        return f"is divided into {names} without masks in them: put {where} and so on"
     images, masks = _folder_of(root, PHOTOS), _folder_of(root, MASKS + LABELS)
     if images and not masks:
         return f"has photos in {images.name}/, but no folder of masks or labels with pictures in it"

@@ -19,7 +19,7 @@ What a GeoTIFF marks as without a value (GDAL's NODATA) is background if that va
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -48,6 +48,8 @@ class Marking:
     """(H, W): 1 the object, 255 ignored, 0 all else."""
     meaning: str
     """In words: the values found, and which of them is the object."""
+    value: int | None = None
+    """The value of the object, where it is one that nobody named."""
 
     @property
     def share(self) -> float:
@@ -74,7 +76,7 @@ def read_marking(file: File, label: Label | None = None) -> Marking:
     if not raster.missing or not (unknown := raster.unknown).any():
         return marking
     meaning = f"{marking.meaning}; {raster.missing:g}, which the file calls no value, is ignored"
-    return Marking(np.where(unknown, np.uint8(IGNORE), marking.mask), meaning)
+    return replace(marking, mask=np.where(unknown, np.uint8(IGNORE), marking.mask), meaning=meaning)
 
 
 def marking_of(picture: Image.Image | NDArray[Any], label: Label | None = None, *, name: str = "the mask") -> Marking:
@@ -136,7 +138,14 @@ def _grey(values: NDArray[Any], name: str, *, lossy: bool) -> Marking:
     top = 255 if found[-1] <= 255 else 65535
     if len(marks) <= 1:
         return _one_value(values, found)
-    if len(marks) == 2 and found[0] == 0 and marks[1] == top and marks[0] <= _HIGHEST_ID and 20 * often[0] > often[1]:
+    if (
+        len(marks) == 2
+        and found[0] == 0
+        and marks[1] == top
+        and marks[0] <= _HIGHEST_ID
+        and often[1] < 8 * often[0]
+        and not lossy
+    ):
         return _with_void(values, int(marks[0]), top)
     if _is_soft(values, top, lossy=lossy):
         kind = "of a lossy format" if lossy else "with soft edges"
@@ -214,11 +223,12 @@ def _one_value(values: NDArray[Any], found: NDArray[Any]) -> Marking:
     mask = (values > 0).astype(np.uint8)
     if not found[-1]:
         return Marking(mask, "only 0: nothing is the object")
-    return Marking(mask, f"{_listed(found)}: {found[-1]:g} is the object")
+    return Marking(mask, f"{_listed(found)}: {found[-1]:g} is the object", int(found[-1]) or None)
 
 
 def _with_void(values: NDArray[Any], value: int, void: int) -> Marking:
-    return _marked(values, values == value, void, f"{_listed(np.unique(values))}: {value} is the object")
+    marking = _marked(values, values == value, void, f"{_listed(np.unique(values))}: {value} is the object")
+    return replace(marking, value=value)
 
 
 def _marked(values: NDArray[Any], inside: NDArray[np.bool_], void: int | None, meaning: str) -> Marking:
@@ -263,15 +273,22 @@ def _is_soft(values: NDArray[Any], top: int, *, lossy: bool) -> bool:
     low, high = values < step, values > top - step
     between = ~low & ~high
     count, steps = int(between.sum()), np.unique(values[between])
+    lossy = lossy or (len(np.unique(values[low])) > 3 and len(np.unique(values[high])) > 1)  # once, it was
     if not high.any() or (len(steps) < 3 and not lossy and (count or len(np.unique(values[high])) < 2)):
         return False
     if lossy and not _is_near((values > 1) & ~high, high):
         return False
     if not count or (lossy and 20 * count <= high.sum()):
         return True
-    if len(steps) < 3 or _flatness(values, between, within=step // 8) >= 0.5:
+    if len(steps) < 3:
         return lossy and count < 20
-    return bool(high.sum() >= count) or (2 * low.sum() > low.size and _is_narrow(between) and _is_near(between, high))
+    grey = np.bincount(values[between].astype(np.int64) // step, minlength=16)[4:12]
+    one_level = 20 * (grey[1:] + grey[:-1]).max() >= 9 * count  # as a trimap's
+    if one_level or 2 * np.count_nonzero(_steps(values, between) <= step // 8) >= count:
+        return False
+    return bool(high.sum() >= count) or bool(
+        2 * low.sum() > low.size and _is_narrow(between) and _is_near(between, high)
+    )
 
 
 def _is_narrow(where: NDArray[np.bool_]) -> bool:
@@ -287,17 +304,20 @@ def _is_near(where: NDArray[np.bool_], what: NDArray[np.bool_]) -> bool:
 
 
 def _are_regions(values: NDArray[Any], count: int) -> bool:
-    """Whether `count` values (H, W) are flat regions, many beside 0; of grey levels only the lowest are."""
+    """Whether of `count` values (H, W) half are flat regions, and many lie beside 0; of grey levels the lowest do."""
     touching = [b[a == 0] for v in (values, values.T) for a, b in ((v[1:], v[:-1]), (v[:-1], v[1:]))]
     beside = np.unique(np.concatenate(touching))
-    return bool(4 * np.count_nonzero(beside) >= count) and _flatness(values, values > 0, within=0) > 0.5
+    ids, often = np.unique(values[values > 0], return_counts=True)
+    right = values[:, 1:]
+    same, times = np.unique(right[(right > 0) & (right == values[:, :-1])], return_counts=True)
+    flat = 5 * times >= 2 * often[np.searchsorted(ids, same)]
+    return bool(4 * np.count_nonzero(beside) >= count and 2 * flat.sum() >= count)
 
 
-def _flatness(values: NDArray[Any], where: NDArray[np.bool_], *, within: int) -> float:
-    """Of neighbours (side by side) that both lie `where`, the share that differs by at most `within`."""
+def _steps(values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """By how much neighbours (side by side) that both lie `where` differ."""
     both = where[:, 1:] & where[:, :-1]
-    steps = np.abs(np.diff(values.astype(np.int64), axis=1))[both]
-    return float((steps <= within).mean()) if steps.size else 1.0
+    return np.abs(np.diff(values.astype(np.int64), axis=1))[both]
 
 
 def _asks(name: str, found: NDArray[Any], why: str = "which of them is the object?") -> UsageError:

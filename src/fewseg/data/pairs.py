@@ -12,9 +12,12 @@ from fewseg.data.images import SUFFIXES
 from fewseg.data.text import Tally
 from fewseg.errors import DataError
 
-RULE = "a mask has its photo's name, as NAME.png or NAME_mask.png, with any picture's ending"
+RULE = "a mask has its photo's name, as NAME.png, NAME_mask.png or mask_NAME.png, with any picture's ending"
 _MARK = re.compile(r"[ _.-](mask|masks|label|labels|seg|segmentation|gt|groundtruth)$", re.IGNORECASE)
 """What a mask's name may have behind its photo's."""
+_WORDS = r"images?|imgs?|photos?|training|masks?|labels?|seg|segmentation|gt|groundtruth|manual1|1stHO|L"
+_AROUND = re.compile(rf"^({_WORDS})[ _.-]?(?=.*\d)|[ _.-]({_WORDS})$", re.IGNORECASE)
+"""What may stand around the name that photo and mask share, where nothing else fits: img_7 and mask_7."""
 _LIKE_MASKS = (".png", ".gif", ".bmp", ".tif", ".tiff")
 """Of two files NAME.* in one folder the mask is the one whose ending comes first here."""
 _LITTER = {"thumbs.db", "desktop.ini"}
@@ -47,8 +50,8 @@ def pair(photos: Iterable[Path], masks: Iterable[Path], *, below: tuple[Path, Pa
     """Photos and masks of two folders (`below`), by their places in them and their names.
 
     A mask is its photo's `NAME.*`, `NAME_mask.*` (or `_label`, `_segmentation`, `_gt`, ...) or `NAME.jpg.*`, in the
-    same sub-folder; where the sub-folders differ, the name decides if it is there only once. DataError where two photos
-    would share a mask or a photo has two.
+    same sub-folder; where that fits nothing, the name alone decides if it is there only once, without words such as
+    `img_` and `mask_` around it. DataError where two photos would share a mask or a photo has two.
     """
     by_key: dict[str, Path] = {}
     for path in sorted(photos):
@@ -96,7 +99,7 @@ def _by_name(photos: dict[str, Path], masks: list[Path]) -> dict[str, Path]:
     """The masks, by keys of photos, whose bare names are there once on both sides."""
     keys, named = defaultdict(list), defaultdict(list)
     for key, path in photos.items():
-        keys[path.stem].append(key)
+        keys[_AROUND.sub("", path.stem)].append(key)
     for path in masks:
-        named[path.stem if path.stem in keys else _MARK.sub("", path.stem)].append(path)
+        named[_AROUND.sub("", path.stem)].append(path)
     return {keys[name][0]: paths[0] for name, paths in named.items() if len(paths) == len(keys.get(name, ())) == 1}

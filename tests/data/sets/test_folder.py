@@ -197,6 +197,97 @@ def test_label_maps_of_0_and_255_are_of_one_class(tmp_path: Path) -> None:
         _ = Folder(root=str(tmp_path)).class_names
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((2, 1, 3), "no 0, which is the background"),  # trimaps of Oxford's pets
+        ((255, 1, 1), "no 0, which is the background"),
+        ((0, 128, 128), "levels rather than classes"),
+    ],
+)
+def test_label_maps_that_are_rather_masks_are_asked_about(
+    tmp_path: Path, values: tuple[int, int, int], message: str
+) -> None:
+    for n in range(3):
+        label = np.full((40, 60), values[0], np.uint8)
+        label[5:20, 5:20], label[20:24, 5:20] = values[1], values[2]
+        trees.photo(label).save(trees.made(tmp_path / f"images/{n}.jpg"))
+        Image.fromarray(label).save(trees.made(tmp_path / f"annotations/trimaps/{n}.png"))
+    with pytest.raises(DataError, match=rf"{message}.*data\.label=VALUE.*classes\.txt"):
+        _ = Folder(root=str(tmp_path)).class_names
+    source = Folder(root=str(tmp_path), label=str(values[1]), class_name="cat")
+    assert source.class_names == ("cat",)
+    np.testing.assert_array_equal(source.mask_of(0, 1) == 1, label == values[1])
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(UsageError, match=r"data\.label=1: .*classes\.txt names"):
+        Folder(root=str(tmp_path), label="1")
+
+
+def test_a_folder_of_labels_may_hold_masks_that_are_no_numbers(tmp_path: Path) -> None:
+    truth = np.zeros((40, 60), np.uint8)
+    truth[5:20, 5:20] = 255
+    for n in range(3):
+        trees.photo(truth).save(trees.made(tmp_path / f"images/{n}.png"))
+        Image.fromarray(truth).save(trees.made(tmp_path / f"labels/{n}.jpg"), quality=90)
+    source = Folder(root=str(tmp_path), class_name="polyp")
+    np.testing.assert_array_equal(source.mask_of(0, 1) * 255, truth)
+
+
+def test_masks_of_different_values_are_asked_about(tmp_path: Path) -> None:
+    trees.write_labels(tmp_path, {f"p{n}": trees.label_map({1 + n % 2: 100}) for n in range(4)}, classes=NAMES)
+    (tmp_path / "classes.txt").unlink()
+    (tmp_path / "labels").rename(tmp_path / "masks")
+    with pytest.raises(DataError, match=r"1 in .*p0\.png and 2 in .*p1\.png.*classes\.txt.*data\.label=any"):
+        Folder(root=str(tmp_path))
+    assert Folder(root=str(tmp_path), label="any", class_name="part").index.counts[:, 1].tolist() == [100] * 4
+
+
+def test_masks_of_everything_or_nothing_are_told(masks: Path) -> None:
+    for name, value in (("bolt/1", 255), ("clip/2", 0)):
+        Image.fromarray(np.full((64, 64), value, np.uint8)).save(masks / f"masks/{name}.png")
+    with (
+        pytest.warns(DataWarning, match=r"1 masks leave nothing as background .*bolt.1\.png"),
+        pytest.warns(DataWarning, match=r"1 masks mark nothing .*clip.2\.png"),
+    ):
+        _ = Folder(root=str(masks)).index
+
+
+@pytest.mark.parametrize(
+    ("photo", "mask"),
+    [
+        ("images/21_training.tif", "1st_manual/21_manual1.gif"),  # DRIVE's
+        ("Challenge_Training_Input/ISIC_7.jpg", "Challenge_Training_GroundTruth/ISIC_7_segmentation.png"),
+        ("train/car_7.jpg", "train_masks/car_7_mask.gif"),  # Carvana's
+        ("images/image_7.png", "masks/mask_7.png"),
+    ],
+)
+def test_masks_of_one_class_as_data_sets_name_them(tmp_path: Path, photo: str, mask: str) -> None:
+    truth = np.zeros((40, 60), np.uint8)
+    truth[5:20, 5:20] = 255
+    for n in range(21, 24):
+        trees.photo(truth).save(trees.made(tmp_path / photo.replace("21", "7").replace("7", str(n))))
+        Image.fromarray(truth).save(trees.made(tmp_path / mask.replace("21", "7").replace("7", str(n))))
+    view = trees.made(tmp_path / "mask/21_training_mask.gif")  # DRIVE's field of view is no truth
+    if mask.startswith("1st"):
+        Image.fromarray(np.full((40, 60), 255, np.uint8)).save(view)
+    source = Folder(root=str(tmp_path), class_name="thing")
+    assert len(source.ids) == 3
+    np.testing.assert_array_equal(source.mask_of(0, 1) * 255, truth)
+
+
+def test_mvtecs_folders_and_a_root_one_too_high(tmp_path: Path) -> None:
+    for name in ("scratch/000", "crack/000", "good/000"):
+        label = trees.label_map({1: 100 + len(name)})
+        trees.photo(label).save(trees.made(tmp_path / f"bottle/test/{name}.png"))
+        if "good" not in name:
+            Image.fromarray(label * 255).save(trees.made(tmp_path / f"bottle/ground_truth/{name}_mask.png"))
+    with pytest.warns(DataWarning, match="1 photos without a mask"):
+        assert Folder(root=str(tmp_path / "bottle")).class_names == ("crack", "scratch")
+    trees.write_labels(tmp_path / "voc/VOC2012", {"a": trees.label_map({1: 100})})
+    with pytest.raises(DataError, match=r"one folder down: give data\.root=.*VOC2012"):
+        Folder(root=str(tmp_path / "voc"))
+
+
 def test_photos_and_masks_side_by_side(tmp_path: Path) -> None:
     for name in ("a/0", "a/1", "b/0"):
         trees.write_jpg(trees.label_map({1: 500}), tmp_path / f"{name}.jpg")

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.division import Divided
-from fewseg.data.images import align_mask, read_oriented
+from fewseg.data.images import align_mask, read_labels, read_oriented
 from fewseg.data.index import cached_index, count_labels, fingerprint, in_parallel
 from fewseg.data.label_maps import LabelMaps, one_name
-from fewseg.data.layout import Found, find_layout, subsets
-from fewseg.data.masks import read_mask
+from fewseg.data.layout import Found, Layout, find_layout, subsets
+from fewseg.data.masks import read_marking, read_mask
 from fewseg.data.same_photos import same_content
 from fewseg.data.source import SourceIndex, class_mask
 from fewseg.data.text import Tally
@@ -68,12 +68,44 @@ class Folder(Divided):
                 f"data.class_name={self.class_name}: the classes of {self.root} have the names of their folders "
                 f"({', '.join(layout.class_names)}); leave it out"
             )
+        if layout.kind == "label maps":
+            self._take_for_masks(layout)
         self._all = (
             self._merged(layout.found) if layout.kind == "classes" else [_photo(f, layout.kind) for f in layout.found]
         )
         ids = [photo.id for photo in self._all]
+        if layout.kind == "one class" and self.label is None:
+            self._check_values([photo.masks[0][1] for photo in self._all])
         self._named = None if self.val_fraction else subsets(self.root, ids)
         return ids
+
+    def _take_for_masks(self, layout: Layout) -> None:
+        """Label maps are masks of one class where one of their values is asked for, or where they hold no numbers."""
+        if layout.listed and (len(layout.listed.names) > 1 or layout.listed.colours):
+            if self.label is not None:
+                raise UsageError(
+                    f"data.label={self.label}: {layout.listed.file} names the values of the label maps; leave it out"
+                )
+            return
+        if self.label is not None or not any(_holds_ids(item.mask) for item in _sample(layout.found, 5)):
+            layout.kind = "one class"
+
+    def _check_values(self, files: Sequence[Path]) -> None:
+        """DataError where masks of one class hold another value in each file, as label maps do."""
+        values: dict[int, Path] = {}
+        for file in _sample(files, 30):
+            try:
+                value = read_marking(file).value
+            except FewsegError:  # it will be told where it is needed
+                continue
+            if value is not None:
+                values.setdefault(1 if value == 255 else value, file)
+        if len(values) > 1:
+            listed = " and ".join(f"{value} in {file}" for value, file in sorted(values.items())[:3])
+            raise DataError(
+                f"the masks of {self.root} hold different values: {listed}. If they are classes, name them in "
+                f"{self.root / 'classes.txt'}, one a line; if all are one class, give data.label=any"
+            )
 
     def _belongs(self, image_id: str) -> bool:
         return super()._belongs(image_id) if self._named is None else image_id in self._named[self.subset]
@@ -151,7 +183,15 @@ class Folder(Divided):
         files = [file for photo in self._all for _, file in photo.masks]
         classes = [[class_id for class_id, _ in photo.masks] for photo in self._all]
         mark = fingerprint(files, ids, classes, self._layout.class_names, self.label, root=self.root)
-        return cached_index(ids, counts, root=self.root, key="folder", mark=mark)
+        index = cached_index(ids, counts, root=self.root, key="folder", mark=mark)
+        tally = Tally(self.root)
+        for photo, (rest, *marked) in zip(self._all, index.counts.tolist(), strict=True):
+            if not any(marked):
+                tally.add("masks mark nothing", photo.masks[0][1])
+            elif not rest:
+                tally.add("masks leave nothing as background", photo.masks[0][1])
+        tally.warn()
+        return index
 
     def _count(self, photo: _Photo) -> NDArray[np.int64]:
         """(1 + classes,) pixels; of a photo in several class folders each class's whole mask."""
@@ -219,3 +259,16 @@ class Folder(Divided):
 
 def _photo(found: Found, kind: str) -> _Photo:
     return _Photo(found.id, found.photo, ((0 if kind == "label maps" else 1, found.mask),))
+
+
+def _sample(items: Sequence[Any], most: int) -> Sequence[Any]:
+    """At most so many, evenly spread."""
+    return items[:: -(-len(items) // most)]
+
+
+def _holds_ids(file: Path) -> bool:
+    try:
+        read_labels(file)
+    except DataError:
+        return False
+    return True
