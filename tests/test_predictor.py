@@ -229,7 +229,7 @@ def test_a_mask_too_small_for_the_model_is_refused(predictor):
         ({"cat": scene()[0]}, None, "'cat' is not a pair"),
         ({"cat": scene()}, scene()[1], "named supports bring their own masks"),
         (scene()[0], scene()[0], "holds the colours"),
-        (scene()[0], np.zeros((30, 40, 2)), r"array \(30, 40, 2\)"),
+        (scene()[0], np.zeros((30, 40, 2)), "30 x 40 pixels of 2 bands"),
         (scene()[0], 3, "a int"),
         (3, scene()[1], "int is no image"),
         (np.zeros((4, 4, 2)), np.ones((4, 4)), r"shape \(4, 4, 2\)"),

@@ -30,13 +30,13 @@ from fewseg.data import images
 megabytes, files = [], 0
 
 def counted(plain):
-    def read(file):
+    def read(file, *rule):
         global files
         files += Path(file).parent.name in ("photos", "out")
         if files % 100 == 0:
             own = re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
             megabytes.append(int(own[1]) / 1024)
-        return plain(file)
+        return plain(file, *rule)
     return read
 
 images.read_image, images.read_labels = counted(images.read_image), counted(images.read_labels)
