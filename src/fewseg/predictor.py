@@ -174,19 +174,17 @@ def read_support(
     """A support's picture (1, 3, H, W), float in [0, 1], and what its mask marks on it, turned as the picture was.
 
     `name` is for messages. DataError where nothing is marked or the sizes differ, UsageError where the mask may mean
-    several things; a DataWarning where all of the picture is marked.
+    several things; a DataWarning where nothing is background.
     """
     photo, orientation = _pixels(image, pictures)
     marking = _marking(mask, label, name)
     aligned = align_mask(marking.mask, (photo.shape[-1], photo.shape[-2]), orientation=orientation, name=name)
     marking = Marking(aligned, marking.meaning)
     if not marking.share:
-        raise DataError(
-            f"{name} marks nothing ({marking.meaning}): no pixel is foreground; mark the object with 255 on a "
-            "background of 0"
-        )
-    if marking.share == 1:
-        warnings.warn(DataWarning(f"{name} marks all of its picture ({marking.meaning})"), stacklevel=2)
+        advice = "mark the object with 255 on a background of 0" if label is None else "give a label that it holds"
+        raise DataError(f"{name} marks nothing ({marking.meaning}): no pixel is foreground; {advice}")
+    if aligned.all():
+        warnings.warn(DataWarning(f"{name} leaves nothing as background ({marking.meaning})"), stacklevel=2)
     return photo, marking
 
 
@@ -295,7 +293,8 @@ def _marking(mask: Mask, label: Label | None, name: str) -> Marking:
     if isinstance(mask, str | os.PathLike):
         return read_marking(mask, named_value(Path(mask), label))
     if isinstance(mask, Tensor):
-        mask = mask.detach().cpu().numpy()
+        mask = mask.detach().cpu()
+        mask = (mask.float() if mask.is_floating_point() else mask).numpy()
     if not isinstance(mask, Image.Image | np.ndarray):
         raise UsageError(f"{name} is a {type(mask).__name__}; give a path, a Pillow image, or an array (H, W)")
     return marking_of(mask, label, name=name)

@@ -77,7 +77,7 @@ def test_check_draws_what_is_marked_and_ends(place: Path, fewseg: Fewseg) -> Non
     words += ["--class", "green", *_support(place, 2)]
     result = fewseg("segment", "--check", *words, "--out", place / "out", place / "photo.png")
     assert result.code == 0, result.err
-    assert "grown from 1 boxes; " in result.out
+    assert "grown from 1 box; " in result.out
     assert "2 is the object; 10.4 % marked" in result.out
     assert sorted(path.name for path in (place / "out").iterdir()) == ["green_photo.jpg", "red_photo.jpg"]
     drawn = np.asarray(Image.open(place / "out" / "green_photo.jpg")).astype(int)
@@ -93,7 +93,7 @@ def test_a_mask_of_everything_is_told(place: Path, fewseg: Fewseg) -> None:
         "segment", *MODEL, *("--support", place / "photo.png", "--mask", place / "all.png"), "--out", place / "o", place
     )
     assert "note: " in result.err
-    assert "marks all of its picture (255: 255 is the object)" in result.err
+    assert "leaves nothing as background (255: 255 is the object)" in result.err
 
 
 def test_one_range_serves_supports_and_queries(place: Path, fewseg: Fewseg) -> None:

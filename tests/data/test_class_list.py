@@ -63,3 +63,10 @@ def test_names_are_kept_as_they_are_written(
     lines = ["background"] * first + names
     listed = read_class_list(write(tmp_path_factory.mktemp("list"), "classes.txt", *lines))
     assert (list(listed.names), listed.background) == (names, first)
+
+
+def test_colours_of_a_class_dict(tmp_path: Path) -> None:
+    file = write(tmp_path, "class_dict.csv", "name,r,g,b", "Sky,128,128,128", "Void,0,0,0", "Car,64,0,128")
+    found = read_class_list(file)
+    assert found.names == ("Sky", "Car")
+    assert found.colours == ((0, 0, 0), (128, 128, 128), (64, 0, 128))

@@ -43,14 +43,14 @@ def with_orientation(orientation: int) -> Image.Exif:
 
 
 def png16(pixels: np.ndarray) -> io.BytesIO:
-    """A 16-bit RGB PNG, which Pillow reads but cannot write."""
-    height, width, _ = pixels.shape
+    """A 16-bit RGB or RGBA PNG, which Pillow reads but cannot write."""
+    height, width, bands = pixels.shape
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2 if bands == 3 else 6, 0, 0, 0))
     return io.BytesIO(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
@@ -164,6 +164,8 @@ def test_sixteen_bit_colours_keep_their_lower_bits(tmp_path):
     assert np.asarray(read_image(tmp_path / "a.tif", rule)).tolist() == colours.tolist()
     with pytest.raises(DataError, match=r"lower bits.*save it as TIFF"):
         read_image(png16(colours))
+    with pytest.raises(DataError, match=r"lower bits"):  # an opaque alpha is no colour
+        read_image(png16(np.dstack([colours, np.full((1, 2), 65535, np.uint16)])))
     with pytest.warns(DataWarning, match="upper 8 bits"):
         assert np.asarray(read_image(png16(colours * 257))).tolist() == colours.tolist()
 
@@ -177,6 +179,24 @@ def test_places_without_a_value_do_not_darken_the_rest(tmp_path):
     assert shown[-1, -1] == 255
     assert shown[:3].max() == 0
     assert 0 <= shown[3, 0] < 5
+
+
+@pytest.mark.filterwarnings("ignore:pictures deeper than 8 bit")
+@pytest.mark.parametrize("nodata", ["-3.40282346600000016e+38", None])
+def test_missing_values_that_floats_cannot_hold_exactly(tmp_path, nodata):
+    height = np.linspace(2, 3, 100).reshape(10, 10).astype(np.float32)
+    height[:3] = np.finfo(np.float32).min
+    tags = [(42113, "s", 0, nodata, True)] if nodata else []
+    tifffile.imwrite(tmp_path / "a.tif", height, extratags=tags)
+    shown = np.asarray(read_image(tmp_path / "a.tif"))[..., 0]
+    assert len(np.unique(shown[3:])) > 60
+
+
+@pytest.mark.filterwarnings("ignore:pictures deeper than 8 bit")
+def test_deep_pictures_whose_zero_is_white(tmp_path):
+    values = np.arange(100, dtype=np.uint16).reshape(10, 10)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite")
+    assert np.asarray(read_image(tmp_path / "a.tif"))[0, 0, 0] == 255
 
 
 def test_numbers_that_are_all_the_same_or_missing_do_not_fail():

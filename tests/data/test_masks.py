@@ -215,6 +215,7 @@ def test_a_cut_out_is_the_object(tmp_path: Path) -> None:
     [
         (DISC, DISC),
         (DISC.astype(np.float32), DISC),
+        (DISC[None], DISC),
         (DISC * np.float32(1 / 255), DISC),
         (np.where(DISC, 0.7, 0.2), DISC),
         (DISC.astype(np.int64) * 7, DISC),
@@ -226,6 +227,11 @@ def test_a_cut_out_is_the_object(tmp_path: Path) -> None:
 )
 def test_arrays_follow_the_same_rule(array: NDArray[Any], expected: NDArray[Any]) -> None:
     np.testing.assert_array_equal(marking_of(array).mask, expected)
+
+
+def test_a_label_of_shares_and_of_truth_values() -> None:
+    np.testing.assert_array_equal(marking_of(np.where(DISC, 0.7, np.where(RING, 0.6, 0)), ">=0.65").mask, DISC)
+    np.testing.assert_array_equal(marking_of(DISC, 0).mask, ~DISC)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def segment(
     found, labels, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots, rule=rule)
     if check:
         for path, told in draw_supports(found, labels, out, rule).items():
-            typer.echo(visible(f"{told}: {path}"))
+            typer.echo(visible(f"{told}; drawn in {path}"))
         return
     predictor = FewShotPredictor(open_target(model, [], device=device).model, flip=flip, pictures=rule)
     if None in found:
@@ -215,12 +215,12 @@ def _read_supports(
 
 def _tell_supports(supports: Supports, markings: dict[str, tuple[Marking, ...]]) -> None:
     """One line a support: how its mask was understood, and how much of the picture is marked."""
+    from fewseg.segment.supports import understood
+
     for name, (images, masks) in supports.items():
-        understood = markings["support" if name is None else name]
-        for image, mask, marking in zip(images, masks, understood, strict=True):
-            photo = image if isinstance(image, Path) else "a photo inside the export"
-            by = f"{mask}: " if isinstance(mask, Path) else ""
-            typer.echo(visible(f"support{'' if name is None else ' of ' + name}: {photo}: {by}{marking}"))
+        told = markings["support" if name is None else name]
+        for image, mask, marking in zip(images, masks, told, strict=True):
+            typer.echo(visible(understood(name, image, mask, marking)))
 
 
 def _tell(summary: SegmentSummary, out: Path) -> None:

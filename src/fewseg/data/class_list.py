@@ -17,7 +17,15 @@ from fewseg.data.text import read_lines
 from fewseg.episode import IGNORE
 from fewseg.errors import DataError, UsageError
 
-NAMES = ("classes.txt", "class_names.txt", "labelmap.txt", "labels.txt", "_classes.csv", "classes.csv")
+NAMES = (
+    "classes.txt",
+    "class_names.txt",
+    "labelmap.txt",
+    "labels.txt",
+    "_classes.csv",
+    "classes.csv",
+    "class_dict.csv",
+)
 """Files that are looked for, the first one first."""
 _PLACES = (1 << 16, 1 << 8, 1)
 _VOC_VOID = (224, 224, 192)
@@ -72,7 +80,7 @@ def named_value(file: Path, label: Label | None) -> Label | None:
 
     Values stay as they are. UsageError for a name that no list has.
     """
-    if not isinstance(label, str) or re.fullmatch(r"(>=)?\d+|any|#.*", label):
+    if not isinstance(label, str) or re.fullmatch(r"\d+|>=[\d.]+|any|#.*", label):
         return label
     for folder in (file.parent, file.parent.parent):
         if (listed := find_class_list(folder)) and label in listed.names:
@@ -101,6 +109,11 @@ def read_class_list(file: Path) -> ClassList:
     colours: list[tuple[int, int, int]] = []
     if file.name.lower() == "labelmap.txt" and all(":" in line for line in lines):
         lines, colours = _with_colours(file, lines)
+    elif lines and re.fullmatch(r"\w+,\s*r,\s*g,\s*b", lines[0]):  # of coloured label maps, black is no class
+        parts = [line.rsplit(",", 3) for line in lines[1:]]
+        lines, colours = _with_colours(file, [f"{name}:{','.join(rgb)}" for name, *rgb in parts])
+        kept = [i for i, colour in enumerate(colours) if any(colour)]
+        lines, colours = [lines[i] for i in kept], [colours[i] for i in kept]
     elif file.suffix.lower() == ".csv":
         lines = _numbered(file, lines[not re.match(r"\d", lines[0]) :] if lines else [], must=True)
     else:

@@ -212,7 +212,9 @@ def _side_by_side(root: Path, base: Path | None = None) -> Layout | None:
 
 def _by_class(groups: dict[str, Pairs], text: str, *, below: Path, tally: Tally) -> Layout:
     found, left_out = _checked(groups, below=below, tally=tally)
-    return Layout("classes", text, found, tuple(name for name in groups if name), None, left_out)
+    return Layout(
+        "classes", text, found, tuple(name for name, pairs in groups.items() if name and pairs.found), None, left_out
+    )
 
 
 def _without_classes(root: Path, text: str, pairs: Pairs, *, below: Path, labels: bool, tally: Tally) -> Layout:

@@ -80,16 +80,18 @@ def read_marking(file: File, label: Label | None = None) -> Marking:
 
 
 def marking_of(picture: Image.Image | NDArray[Any], label: Label | None = None, *, name: str = "the mask") -> Marking:
-    """A mask, a Pillow image or an array (H, W) or (H, W, 1, 3 or 4), by the rule of this module; `name` is for errors.
+    """A mask, a Pillow image or an array (H, W), (1, H, W) or (H, W, 1, 3 or 4), by the rule of this module.
 
-    UsageError where it may mean several things, or `label` is none of its values' kind.
+    `name` is for errors. UsageError where it may mean several things, or `label` is none of its values' kind.
     """
     if isinstance(picture, Image.Image):
         return _of_image(picture, label, name)
-    picture = np.asarray(picture)
-    if picture.ndim == 3 and picture.shape[2] == 4 and picture.dtype == np.uint8:
-        return _of_image(Image.fromarray(picture), label, name)
-    return _of_array(picture, label, name, lossy=False)
+    values = np.asarray(picture)
+    if values.ndim == 3 and values.shape[2] == 4 and values.dtype == np.uint8:
+        return _of_image(Image.fromarray(values), label, name)
+    if values.ndim == 3 and values.shape[0] == 1 and values.shape[2] not in (1, 3):  # a tensor (1, H, W)
+        values = values[0]
+    return _of_array(values, label, name, lossy=False)
 
 
 def _of_image(image: Image.Image, label: Label | None, name: str) -> Marking:
@@ -120,8 +122,9 @@ def _of_array(values: NDArray[Any], label: Label | None, name: str, *, lossy: bo
         values = values[..., 0]
     if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "buif":
         raise UsageError(f"{name} holds {_form(values)}; a mask is (H, W) or (H, W, 3), of whole numbers")
-    if values.dtype == bool:
+    if values.dtype == bool and label is None:
         return Marking(values.astype(np.uint8), "true is the object")
+    values = values.astype(np.uint8) if values.dtype == bool else values
     if values.dtype.kind == "f":
         values = _whole(values, name)
     if values.min() < 0:
@@ -194,6 +197,11 @@ def _coloured(values: NDArray[Any], label: Label | None, name: str, *, lossy: bo
         return Marking(
             (full >= 128).astype(np.uint8), "one colour on black with soft edges: its upper half is the object"
         )
+    if len(found) > 256:
+        raise UsageError(
+            f"{name} holds {len(found)} colours, as photos do. A mask has one colour for the object, on black; if this "
+            "is one, name the object's colour with --label '#rrggbb' (label= in Python, data.label= for a data set)"
+        )
     raise UsageError(
         f"{name} holds the colours {_colours(found, often)}: which is the object? Give it as --label '#rrggbb' "
         "(label= in Python, data.label= for a data set), or save a mask of one class, 255 on 0"
@@ -210,11 +218,11 @@ def _chosen(values: NDArray[Any], label: Label, name: str) -> Marking:
         return _marked(values, (values > 0) & (values != void), void, f"{_listed(found)}: all but 0 are the object")
     least = str(label).removeprefix(">=")
     try:
-        value = int(least)
+        value = float(least) if "." in least and least != str(label) else int(least)
     except ValueError as error:
         raise UsageError(f"{name} has the values {_listed(found)}, and none named {label!r}; give a value") from error
     if least != str(label):
-        return Marking((values >= value).astype(np.uint8), f"{_listed(found)}: from {value} on is the object")
+        return Marking((values >= value).astype(np.uint8), f"{_listed(found)}: from {value:g} on is the object")
     void = None if value == void else void
     return _marked(values, values == value, void, f"{_listed(found)}: {value} is the object")
 

@@ -51,8 +51,12 @@ class MarkedPhoto:
             mask = mask_from_marks(read_image(self.path, pictures), marks)
         except (DataError, UsageError) as error:
             raise type(error)(f"{self.path}: {error}") from error
-        counts = {"boxes": self.box, "points": self.point, "points beside it": self.background}
-        said = [f"{len(given)} {what}" for what, given in counts.items() if given]
+        counts = {"box%": self.box, "point%": self.point, "point% beside it": self.background}
+        said = [
+            f"{len(given)} {what.replace('%', '' if len(given) == 1 else 'es' if what == 'box%' else 's')}"
+            for what, given in counts.items()
+            if given
+        ]
         return Marking(mask, "grown from " + ", ".join(["strokes"] * bool(self.scribble) + said))
 
 
@@ -202,8 +206,15 @@ def draw_supports(
             path = out / f"{free_name(Path(stem).name, taken)}.jpg"
             taken.add(path.stem.casefold())
             write_image(overlay(shown, marking.mask), path, quality=90)
-            told[path] = f"{what}: {marking}"
+            told[path] = understood(name, image, mask, marking)
     return told
+
+
+def understood(name: str | None, image: Any, mask: Any, marking: Marking) -> str:
+    """How a support was understood, in a line."""
+    photo = image if isinstance(image, Path) else "a photo inside the export"
+    by = f"{mask}: " if isinstance(mask, Path) else ""
+    return f"support{'' if name is None else ' of ' + name}: {photo}: {by}{marking}"
 
 
 def merged(*parts: Supports) -> Supports:
