@@ -415,7 +415,7 @@ def test_what_is_no_export_is_told_with_what_is_known(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         load_supports(tmp_path / "gone.json")
     for content in ("[1]", [{"image": "a.jpg", "annotations": []}], [{"image_id": 1, "segmentation": {}}]):
-        with pytest.raises(UsageError, match="of no known annotation format"):
+        with pytest.raises(DataError, match="of no known annotation format"):
             load_supports(write(tmp_path / "b.json", content))
 
 
