@@ -89,9 +89,9 @@ class LabelMaps:
             raise DataError(f"{self.root}: the label maps hold nothing but 0, the background")
         most = int(present[-1])
         if not self._totals[0] or most > 200 or (most > 100 and len(present) < 4):
-            why = "no 0, which is the background" if not self._totals[0] else "levels rather than classes"
+            why = " and no 0, the background" if not self._totals[0] else ", levels rather than classes"
             raise DataError(
-                f"{self.root}: the label maps hold {held}, {why}. If they are masks of one class, say which value is "
+                f"{self.root}: the label maps hold {held}{why}. If they are masks of one class, say which value is "
                 "the object with data.label=VALUE (or '>=128', or any); if they are classes, name them in classes.txt"
             )
         if self.class_name is not None and most > 1:

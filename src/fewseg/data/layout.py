@@ -252,6 +252,8 @@ def _checked(groups: dict[str, Pairs], *, below: Path, tally: Tally) -> tuple[li
 
 def _hint(root: Path) -> str:
     """What is wrong with a folder whose layout is not understood."""
+    if any(root.glob("*.json")) or any(root.rglob("labels/*.txt")) or any(root.rglob("labels/*/*.txt")):
+        return "holds an annotation tool's export rather than masks: export it in COCO's format, and take coco_json"
     deeper = [path for path in _folders(root) if _folder_of(path, PHOTOS) and _folder_of(path, MASKS + LABELS)]
     if len(deeper) == 1 and not _is_part(deeper[0]):
         return f"has its photos and masks one folder down: give data.root={deeper[0]}"
@@ -262,6 +264,10 @@ def _hint(root: Path) -> str:
             return f"is divided into {names}: give one of them, data.root={first}, and the others to evaluate on"
         where = f"photos into images/{first.name}, masks into masks/{first.name}"
         return f"is divided into {names} without masks in them: put {where} and so on"
+    return _what_is_missing(root)
+
+
+def _what_is_missing(root: Path) -> str:
     images, masks = _folder_of(root, PHOTOS), _folder_of(root, MASKS + LABELS)
     if images and not masks:
         return f"has photos in {images.name}/, but no folder of masks or labels with pictures in it"

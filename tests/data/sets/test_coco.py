@@ -13,6 +13,7 @@ from fewseg.data.annotations.coco_file import CocoFile
 from fewseg.data.episodes.sampling import training_images
 from fewseg.data.sets.coco20i import Coco20i
 from fewseg.data.sets.coco_json import CocoJson
+from fewseg.data.sets.folder import Folder
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.progress import Silent
 
@@ -212,7 +213,20 @@ def test_own_data_is_divided_like_a_folder(tmp_path: Path) -> None:
         assert len(CocoJson(root=str(tmp_path)).index.ids) == 40
     (tmp_path / "b.json").write_text('{"images": []}')
     with pytest.raises(
-        DataError, match=r"must hold one .json file, found: a.json, b.json; name it with data.annotations"
+        DataError,
+        match=r"must hold one .json file of COCO's format, found: a.json, b.json; name it with data.annotations",
     ):
         CocoJson(root=str(tmp_path))
     assert len(CocoJson(root=str(tmp_path), annotations="a.json").index.ids) == 40
+
+
+def test_another_tools_export_is_told_from_cocos(tmp_path):
+    for content, kind in (
+        ('{"shapes": [], "imagePath": "a.jpg"}', "LabelMe"),
+        ('[{"file_upload": ""}]', "Label Studio"),
+    ):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(DataError, match=rf"a\.json is {kind}'s; a data set .* is an export in COCO's format"):
+            CocoJson(root=str(tmp_path))
+        with pytest.raises(DataError, match=r"holds an annotation tool's export .* take coco_json"):
+            Folder(root=str(tmp_path))

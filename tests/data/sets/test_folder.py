@@ -200,8 +200,8 @@ def test_label_maps_of_0_and_255_are_of_one_class(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ((2, 1, 3), "no 0, which is the background"),  # trimaps of Oxford's pets
-        ((255, 1, 1), "no 0, which is the background"),
+        ((2, 1, 3), "hold 1, 2, 3 and no 0, the background"),  # trimaps of Oxford's pets
+        ((255, 1, 1), "hold 1 and no 0, the background"),
         ((0, 128, 128), "levels rather than classes"),
     ],
 )

@@ -250,7 +250,7 @@ def _walk(path: Path, data: Any) -> Iterator[tuple[str, Any, int, int]]:
                 at += 1
             at = skip(at)
             at = skip(at + 1) if text[at] == "," else at
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, DataError):
         raise
     except (ValueError, IndexError, RecursionError) as error:
         raise DataError(f"{path} is no valid JSON ({error}); it may be cut off: fetch or export it again") from error

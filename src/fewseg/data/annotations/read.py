@@ -107,8 +107,8 @@ def _photos(export: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
         return read_yolo(export.parent, photos)
     if suffix == ".zip":
         raise UsageError(f"{export}: unpack it, and give the folder or the annotation file in it")
-    kind = DataError if suffix == ".json" else UsageError
-    raise kind(f"{export} is of no known annotation format; known: {KNOWN}")
+    unknown = DataError if suffix == ".json" else UsageError
+    raise unknown(f"{export} is of no known annotation format; known: {KNOWN}")
 
 
 def _in_folder(folder: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:

@@ -20,6 +20,11 @@ from fewseg.data.source import SourceIndex
 from fewseg.data.text import Tally
 from fewseg.errors import DataError
 
+OTHERS = (
+    "a data set to train or evaluate on is an export in COCO's format; from other tools' exports `fewseg segment "
+    "--annotations` takes supports"
+)
+
 
 @dataclass(kw_only=True, eq=False)
 class CocoJson(Divided):
@@ -38,6 +43,8 @@ class CocoJson(Divided):
 
     def _open(self) -> tuple[str, ...]:
         path = self.root / self.annotations if self.annotations else _only_json(self.root)
+        if path.is_file() and (kind := json_format(path)) not in (None, "COCO"):
+            raise DataError(f"{path} is {kind}'s; {OTHERS}")
         self._file = CocoFile(path, root=self.root, key=f"coco_json-{path.stem}")
         self.class_names = self._file.class_names
         self._file.tally.warn()
@@ -96,7 +103,8 @@ def _only_json(root: Path) -> Path:
     fitting = [path for path in found if json_format(path) == "COCO"] if len(found) > 1 else found
     if len(fitting) != 1:
         names = ", ".join(str(path.relative_to(root)) for path in fitting or found) or "none"
-        raise DataError(f"{root} must hold one .json file, found: {names}; name it with data.annotations=FILE")
+        advice = "name it with data.annotations=FILE" if found else OTHERS
+        raise DataError(f"{root} must hold one .json file of COCO's format, found: {names}; {advice}")
     passed_over = Tally(root)
     for path in set(found) - set(fitting):
         passed_over.add("JSON files are not of COCO's format and are left out", path.name)
