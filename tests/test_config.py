@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from importlib import resources
 from pathlib import Path
@@ -299,3 +300,63 @@ def test_no_override_ever_ends_in_a_traceback(key: str, value: str) -> None:
     assert isinstance(config, Config)
     assert isinstance(config.train.lr, float)
     assert isinstance(config.train.epochs, int)
+
+
+LAUGHS = "a0: &a0 [x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 20))
+MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LAUGHS,
+        MERGED,
+        "model: &m {name: *m}",
+        "data: " + "[" * 5000,
+        "? [a, b]\n: 1",
+        "? {a: b}\n: 1",
+        "model: {name: !!python/name:os.system}",
+    ],
+    ids=range(7),
+)
+def test_a_yaml_that_no_configuration_can_be_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"c\.yaml is no YAML that a configuration can be"):
+        load_config(str(tmp_path / "c.yaml"))
+
+
+@pytest.mark.parametrize("value", ["2001-99-99", "2001-01-01", "9" * 5000], ids=range(3))
+def test_a_date_or_a_number_beyond_all_bounds_is_told_in_a_line(value: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"data: {{fold: {value}}}")
+    with pytest.raises(UsageError, match=r"data\.fold is '.*; give a whole number") as error:
+        load_config(str(tmp_path / "c.yaml"))
+    assert len(str(error.value)) < 200
+
+
+ODD = (
+    *("2001-01-01", "2001-01-01 10:00:00", "!!binary aGk=", "!!set {a, b}", "!!omap [a: 1]", "!!pairs [a: 1]", ".inf"),
+    *(".nan", "{1: 2}", "{null: 1}", "{true: 1}", "[[1]]", "${oc.env:HOME}", "${no.such}", "${", "'???'"),
+)
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize(
+    "key",
+    ["model: {image_size: X}", "data: {name: X}", "train: {lr: X}", "train: X", "X: 1", "when: {scenes: {data: X}}"],
+)
+def test_values_of_odd_types_are_told(value: str, key: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(key.replace("X", value))
+    with contextlib.suppress(FewsegError):
+        load_config(str(tmp_path / "c.yaml"), "scenes")
+
+
+def test_aliases_within_reason_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("train: &t {lr: 0.5}\nwhen: {scenes: {train: {<<: *t, epochs: 3}}}")
+    config = load_config(str(tmp_path / "c.yaml"), "scenes")
+    assert (config.train.lr, config.train.epochs) == (0.5, 3)
+
+
+def test_infinity_is_no_value_of_an_option() -> None:
+    for word in ("train.cache_gb=inf", "train.timeout=inf", "train.lr=inf"):
+        with pytest.raises(UsageError, match=f"{word.partition('=')[0]} is inf; give 0 or more"):
+            load_config("hdmnet", "scenes", word)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fewseg import registry
+from fewseg.config import load_config
 from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.prototype import Prototype
+from fewseg.storage.hub import from_pretrained
+from fewseg.storage.saved import save_model
+from helpers import Fewseg, tiny_model
 
 
 def test_the_package_is_found_without_a_list() -> None:
@@ -83,3 +90,82 @@ def test_a_dotted_path_to_something_else_is_refused(kind: registry.Kind, name: s
     # a saved model's JSON may name a class: it must not be able to start a program
     with pytest.raises(UsageError, match=f"is no {kind}"):
         registry.find(kind, name)
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module in the working directory that leaves a file where its code is run."""
+    (tmp_path / "fewseg_stranger").mkdir()
+    (tmp_path / "fewseg_stranger" / "__init__.py").touch()
+    (tmp_path / "fewseg_stranger" / "extra.py").write_text(
+        "from pathlib import Path\nfrom fewseg.data.sets.scenes import Scenes\n"
+        "from fewseg.models.prototype import Prototype\nPath('ran').touch()\n"
+        "class Data(Scenes):\n    name = 'strange'\nclass Method(Prototype):\n    name = 'strange'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv(registry.TRUST, raising=False)
+    yield "fewseg_stranger.extra"
+    for name in [name for name in sys.modules if name.startswith("fewseg_stranger")]:
+        del sys.modules[name]
+
+
+def shared_model(folder: Path, **said: str) -> Path:
+    """A folder as others share it, which names a class of theirs."""
+    save_model(tiny_model("prototype"), folder)
+    record = json.loads((folder / "fewseg.json").read_text())
+    del record["checksum"]  # whoever forges the record forges its checksum too
+    (folder / "fewseg.json").write_text(json.dumps(record | said))
+    return folder
+
+
+def test_a_saved_model_runs_no_code_of_its_own(stranger: str, tmp_path: Path, fewseg: Fewseg) -> None:
+    folder = shared_model(tmp_path / "shared", method="strange", **{"class": f"{stranger}:Method"})
+    with pytest.raises(UsageError, match=f"fewseg.json names the class {stranger}:Method.*--trust {stranger}"):
+        from_pretrained(folder)
+    shared_model(tmp_path / "other", method=f"{stranger}:Method", **{"class": f"{stranger}:Method"})
+    result = fewseg("evaluate", tmp_path / "other", "scenes")
+    assert (result.code, f"names the class {stranger}:Method" in result.err) == (2, True)
+    assert not (tmp_path / "ran").exists()
+    importlib.import_module(stranger)  # in Python, this says that the code is wanted
+    assert from_pretrained(folder).name == "strange"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: {name: 'MODULE:Data'}",
+        "model: {name: 'MODULE:Method'}",
+        "data: {name: scenes}\nwhen: {scenes: {model: {name: 'MODULE:Method'}}}",
+    ],
+)
+def test_a_recipe_runs_no_code(text: str, stranger: str, tmp_path: Path, fewseg: Fewseg) -> None:
+    (tmp_path / "recipe.yaml").write_text(text.replace("MODULE", stranger))
+    result = fewseg("train", "recipe.yaml", "--show")
+    assert (result.code, "recipe.yaml names the class" in result.err) == (2, True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_recipe_s_class_is_taken_where_its_module_is_trusted(
+    stranger: str, tmp_path: Path, fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"model: {{name: '{stranger}:Method'}}")
+    monkeypatch.setenv(registry.TRUST, "")  # so that what is trusted now is forgotten after the test
+    assert fewseg("train", "recipe.yaml", "--show", "--trust", "fewseg_stranger").code == 0
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_class_that_the_user_names_needs_no_more_words(stranger: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"model: {{name: '{stranger}:Method'}}")
+    assert load_config("recipe.yaml", "scenes", f"model.name={stranger}:Method").model.name == f"{stranger}:Method"
+
+
+def test_trust_takes_a_module(fewseg: Fewseg) -> None:
+    for words in (["models", "--trust"], ["models", "--trust", "a:B"]):
+        result = fewseg(*words)
+        assert (result.code, "--trust needs the name of a module" in result.err) == (2, True)
+
+
+def test_a_module_that_ends_the_process_is_told() -> None:
+    with pytest.raises(UsageError, match="cannot import model"):
+        registry.find("model", "unittest.__main__:x")

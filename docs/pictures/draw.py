@@ -15,7 +15,7 @@ from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.results import Results, results_name
 from fewseg.features.cache import FeatureCache
 from fewseg.report.chosen_episodes import middle_panels
-from fewseg.report.overlays import overlay_array, panel_pictures, resize_image, resize_mask
+from fewseg.report.overlays import LEGEND, overlay_array, panel_pictures, resize_image, resize_mask
 from fewseg.storage.opening import open_target
 
 SIDE, GAP, CAPTION = 220, 10, 28
@@ -53,7 +53,19 @@ def episodes(demo: Path) -> Image.Image:
         captions = ("given: one marked picture", "another picture", "found", "truth")
         pictures = (support, query, found, truth)
         rows.append([labelled(picture[-1], caption) for picture, caption in zip(pictures, captions, strict=True)])
-    return side_by_side(rows)
+    return with_legend(side_by_side(rows))
+
+
+def with_legend(sheet: Image.Image) -> Image.Image:
+    """The sheet with a line below that tells the colours of what was found."""
+    whole = Image.new("RGB", (sheet.width, sheet.height + CAPTION), "white")
+    whole.paste(sheet, (0, 0))
+    draw, x = ImageDraw.Draw(whole), sheet.width - 480
+    for name, color in LEGEND.items():
+        draw.rectangle((x, sheet.height + 4, x + 14, sheet.height + 18), fill=color)
+        draw.text((x + 20, sheet.height + 11), name, fill="#1d2127", font=FONT, anchor="lm")
+        x += 34 + round(draw.textlength(name, FONT))
+    return whole
 
 
 def folder(demo: Path) -> list[Image.Image]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from fewseg.errors import UsageError, first_line
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.parts.backbone_weights import load_backbone_weights
 from fewseg.progress import Silent
+
+LIMITS = {"base_classes": (1, 65535), "image_size": (8, 8192), "shots": (1, 1000), "heads": (1, 100)}
+"""Of a model's arguments, the smallest and the largest that are taken: beyond it is a slip, or meant to do harm."""
 
 
 def create_model(
@@ -44,6 +48,10 @@ def configured_model(config: Config, **more: Any) -> Any:
 
 def construct(name: str, arguments: dict[str, Any], *, common: dict[str, Any]) -> Any:
     """`common` arguments are passed only where the method knows them."""
+    for key, (least, most) in LIMITS.items():
+        value = arguments.get(key, least)
+        if not isinstance(value, Integral) or not least <= int(value) <= most:
+            raise UsageError(f"model.{key} is {value!r}; give a whole number, {least} to {most}")
     known = registry.options(registry.method_class(name))
     return registry.create("model", name, **arguments | {k: v for k, v in common.items() if k in known})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -171,6 +172,8 @@ class Config:
 
 
 _GROUPS = get_type_hints(Config)
+_MOST_VALUES = 10_000
+"""Of a YAML file, its aliases written out."""
 _SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
 
 
@@ -184,7 +187,8 @@ def load_config(*names_and_overrides: str) -> Config:
     """Merge packaged recipes or YAML files in order, then overrides `group.key=value`.
 
     A recipe's `when: {DATASET: {...}}` is merged if that data set is chosen. Raises UsageError with a suggestion for an
-    unknown name or key and for a value of a wrong type, DataError for a file that is no YAML.
+    unknown name or key and for a value of a wrong type, and where a file names a class whose code is not trusted
+    (`fewseg.registry.trust`); DataError for a file that is no YAML.
     """
     names = [word for word in names_and_overrides if not _is_override(word)]
     merged: dict[str, Any] = {}
@@ -195,7 +199,12 @@ def load_config(*names_and_overrides: str) -> Config:
         merged = _merge(merged, recipe)
     overrides = _parse([word for word in names_and_overrides if _is_override(word)])
     chosen = _chosen(_merge(merged, overrides), "data")
-    return _typed(_merge(merged, when.get(chosen, {}), overrides))
+    whole = _merge(merged, when.get(chosen, {}), overrides)
+    for group in ("model", "data"):
+        name, said = _chosen(whole, group), overrides.get(group)
+        if not isinstance(said, dict) or "name" not in said:  # a file says it
+            registry.check_trusted(name, named_by=", ".join(names))
+    return _typed(whole)
 
 
 def as_yaml(config: Config) -> str:
@@ -245,7 +254,11 @@ def _read_yaml(text: str) -> Any:
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
-        return None if node is None else _content(loader, node)
+        if node is None:
+            return None
+        if _values(node, {}) > _MOST_VALUES:
+            raise ValueError(f"its aliases (*name) stand for more than {_MOST_VALUES} values; write them out, or fewer")
+        return _content(loader, node)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ValueError(f"{line}{error.problem}") from error
@@ -264,9 +277,10 @@ def _content(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_content(loader, value) for value in node.value]
     try:
-        return _Scalar(node.value, loader.construct_object(node))
+        value = loader.construct_object(node)
     except ValueError:  # a date that is none, a number of thousands of digits
-        return _Scalar(node.value, node.value)
+        value = node.value
+    return _Scalar(node.value, value if isinstance(value, str | int | float | None) else node.value)
 
 
 def _plain(content: Any) -> Any:
@@ -331,7 +345,7 @@ def _read_recipe(name: str) -> dict[str, Any]:
     try:
         content = _read_yaml(text) or {}
     except ValueError as error:
-        raise DataError(f"{name} is no YAML: {error}") from error
+        raise DataError(f"{name} is no YAML that a configuration can be: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{name} must hold groups of keys ({', '.join(_GROUPS)}), not {_written(content)[:80]}")
     content = {group: keys for group, keys in content.items() if _plain(keys) is not None}
@@ -345,6 +359,16 @@ def _chosen(merged: dict[str, Any], group: str) -> str:
     section = merged.get(group)
     name = section.get("name") if isinstance(section, dict) else None
     return _GROUPS[group].name if name is None else _written(name)
+
+
+def _values(node: Any, counted: dict[int, float]) -> float:
+    """How many values a part of a YAML text has with its aliases written out; infinity for one that holds itself."""
+    if id(node) not in counted:
+        counted[id(node)] = math.inf
+        pairs = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = [part for pair in pairs for part in (pair if isinstance(pair, tuple) else (pair,))]
+        counted[id(node)] = 1 + sum(_values(part, counted) for part in parts)
+    return counted[id(node)]
 
 
 def _typed(merged: dict[str, Any]) -> Config:
@@ -398,7 +422,7 @@ def _checked(key: str, hint: Any, given: Any) -> Any:
     try:
         return _as_type(hint, given)
     except ValueError as error:
-        raise UsageError(f"{key} is {_written(given)!r}; give {error}") from error
+        raise UsageError(f"{key} is {_written(given)[:80]!r}; give {error}") from error
 
 
 def _as_type(hint: Any, given: Any) -> Any:
@@ -469,6 +493,6 @@ def _check_values(group: str, values: Any) -> None:
         least, most, choices, allowed = (f.metadata[key] for key in ("least", "most", "choices", "allowed"))
         if choices and value not in choices:
             raise UsageError(f"{group}.{f.name} is {value!r}; choose {allowed}.{registry.suggest(value, choices)}")
-        # written so that NaN is refused
-        if (least is not None and not value >= least) or (most is not None and not value <= most):
+        # written so that NaN is refused, as infinity is
+        if (least is not None and not least <= value < math.inf) or (most is not None and not value <= most):
             raise UsageError(f"{group}.{f.name} is {value}; give {allowed}")

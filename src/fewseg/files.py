@@ -6,9 +6,10 @@ import csv
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,12 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path, known: Callable[[str], object]) -> list[Path]:
+    """What `replacing` left in a folder where a process was killed while it wrote files whose names are `known`."""
+    found = ((path, re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", path.name)) for path in folder.glob(".*.tmp"))
+    return [path for path, match in found if match and known(match[1])]
 
 
 @contextmanager
@@ -66,9 +73,12 @@ def write_json(path: Path, content: Any) -> Path:
     return path
 
 
+_CSV: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+
+
 def write_csv(path: Path, rows: Iterable[Iterable[Any]], *, comments: Iterable[str] = ()) -> Path:
     """Write CSV whole or not at all; `comments` become lines with # before it."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, open(temporary, "w", **_CSV) as file:
         file.writelines(f"# {line}\n" for line in comments)
         csv.writer(file, lineterminator="\n").writerows(rows)
     return path

@@ -10,6 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
+def visible(text: str) -> str:
+    """A text for a terminal: characters that would steer it (escape sequences, turned writing) are spelled out."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 class Silent:
     """Shows nothing; the default of library calls."""
 
@@ -44,10 +49,10 @@ class Bars(Silent):
             self._depth -= 1
 
     def note(self, text: str) -> None:
-        self._note = text
+        self._note = visible(text)
 
     def log(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(visible(text), highlight=False, markup=False, emoji=False)
 
     def _bar(self, items: Iterable[Any], description: str, total: int, done: int) -> Iterator[Any]:
         columns = (

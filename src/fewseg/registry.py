@@ -2,13 +2,16 @@
 
 Every module of `fewseg.models` and `fewseg.data.sets` is searched for classes that have a `name`: a new file there is
 enough. Code outside the package registers a class with `register`, or is named by its dotted path "pkg.mod:Class".
+A file that names one (a saved model, a YAML) is believed only where `check_trusted` says so.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
+import sys
 from typing import Any, Literal
 
 import fewseg.data.sets
@@ -19,6 +22,9 @@ from fewseg.models.parts.base_learner import PSPNet
 
 Kind = Literal["model", "source"]
 _PACKAGES = {"model": fewseg.models, "source": fewseg.data.sets}
+TRUST = "FEWSEG_TRUST"
+"""Environment variable: modules, with commas between them, that files may name; processes that are started inherit
+it."""
 _REGISTERED: dict[str, dict[str, type[Any]]] = {"model": {}, "source": {}}
 
 
@@ -46,7 +52,7 @@ def find(kind: Kind, name: str) -> type[Any]:
         module, _, attribute = name.partition(":")
         try:
             cls = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError, TypeError) as error:
+        except (Exception, SystemExit) as error:  # whatever a module does when it is imported
             raise UsageError(f"cannot import {kind} {name!r}: {error}; give it as package.module:Class") from error
         # a saved model's file may name a class: nothing but a method or a data set is ever called
         if not _is_kind(kind, cls):
@@ -56,6 +62,25 @@ def find(kind: Kind, name: str) -> type[Any]:
     if name not in known:
         raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}.{suggest(name, known)}")
     return known[name]
+
+
+def trust(module: str) -> None:
+    """Let files name classes of a module and of those below it: their code is then imported."""
+    os.environ[TRUST] = ",".join(filter(None, (os.environ.get(TRUST), module)))
+
+
+def check_trusted(name: str, *, named_by: object) -> None:
+    """UsageError where a file names a class by a dotted path whose code nobody but the file asks for.
+
+    Asked for are modules that the program has imported already, and those of `trust`.
+    """
+    module, path, _ = name.partition(":")
+    known = os.environ.get(TRUST, "").split(",")
+    if path and module not in sys.modules and not any(m and f"{module}.".startswith(f"{m}.") for m in known):
+        raise UsageError(
+            f"{named_by} names the class {name}, so that its code would be run, which may do anything. If you know "
+            f"and trust it, give --trust {module} (or set {TRUST}={module}; in Python, import {module} first)"
+        )
 
 
 def method_class(name: str) -> type[Any]:

@@ -1,6 +1,7 @@
 import importlib.util
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import trees
 from fewseg.data import index as index_module
 from fewseg.data.index import build_index
 from fewseg.data.sets.pascal5i import Pascal5i
+from fewseg.errors import DataWarning
 from fewseg.progress import Silent
 
 TRAIN = trees.many([1, 6], 3)
@@ -70,11 +72,36 @@ def test_other_version_is_never_trusted(voc: Path, reads: list[Path], monkeypatc
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut off"])
-def test_damaged_cache_is_rebuilt(voc: Path, reads: list[Path], content: bytes) -> None:
+def test_damaged_cache_is_told_and_rebuilt(voc: Path, reads: list[Path], content: bytes) -> None:
     source_index(voc)
     (voc / ".fewseg" / "pascal5i-train-none.npz").write_bytes(content)
-    assert len(source_index(voc).ids) == 6
+    with pytest.warns(DataWarning, match=r"pascal5i-train-none\.npz is damaged .* and is made anew"):
+        assert len(source_index(voc).ids) == 6
     assert len(reads) == 12
+    assert len(source_index(voc).ids) == 6  # it is whole again
+    assert len(reads) == 12
+
+
+def test_a_cache_that_would_fill_the_memory_is_not_unpacked(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source_index(voc)
+    monkeypatch.setattr(index_module, "MOST_BYTES", 100)
+    with pytest.warns(DataWarning, match="it would fill the memory"):
+        source_index(voc)
+
+
+def test_no_change_of_a_cache_s_bytes_gives_another_index(voc: Path) -> None:
+    right = source_index(voc).sha256
+    cache = voc / ".fewseg" / "pascal5i-train-none.npz"
+    whole = cache.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        changed = bytearray(whole)
+        for place in random.integers(0, len(whole), random.integers(1, 5)):
+            changed[place] = random.integers(256)
+        cache.write_bytes(changed[: random.integers(1, len(whole) + 1)] if random.random() < 0.2 else changed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            assert source_index(voc).sha256 == right
 
 
 def test_read_only_data_is_cached_in_the_users_directory(

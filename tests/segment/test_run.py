@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +176,50 @@ def test_a_data_error_is_not_swallowed_before_anything_is_written(predictor, tmp
     with pytest.raises(DataError, match="marks nothing"):
         predictor.set_support(tmp_path / "a.jpg", np.zeros((30, 40), bool))
     assert len(segment_folder(predictor, tmp_path / "a.jpg", tmp_path / "out").written) == 1
+
+
+def test_a_photo_called_classes_leaves_the_list_of_classes_alone(predictor, tmp_path):
+    photo(tmp_path / "in/classes.jpg")
+    segment_folder(predictor, tmp_path / "in", tmp_path / "out", formats=["yolo"], overlay=False)
+    assert files(tmp_path / "out") == ["classes.txt", "classes_2.txt"]
+    assert (tmp_path / "out/classes.txt").read_text() == "object\n"
+    assert [job.stem for job in plan([tmp_path / "in"], tmp_path / "out")] == ["classes"]
+
+
+def test_a_name_without_utf_8_is_spelled_out(tmp_path):
+    predictor = FewShotPredictor(ColorSegmenter())
+    pixels, mask = scene()
+    predictor.set_support({"a\ud800b": ([pixels], [mask])})
+    photo(tmp_path / "a.png")
+    segment_folder(predictor, tmp_path / "a.png", tmp_path / "out", formats=["png", "yolo", "geojson", "coco"])
+    assert (tmp_path / "out/classes.txt").read_text() == "a\\ud800b\n"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_a_killed_run_left_is_removed_and_nothing_else(predictor, tmp_path, resume):
+    photo(tmp_path / "in/sub/a.jpg")
+    left = ["sub/.a.png.0123abcd.tmp", ".annotations.json.89abcdef.tmp"]
+    mine = [".notes.tmp", "sub/.b.png.0123abcd.tmp", "sub/.a.png.mine.tmp"]
+    for name in (*left, *mine):
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).touch()
+    formats = ["png", "coco"]
+    segment_folder(predictor, tmp_path / "in", tmp_path / "out", formats=formats, overlay=False, resume=resume)
+    assert files(tmp_path / "out") == sorted([*mine, "annotations.json", "sub/a.png"])
+
+
+def test_an_output_folder_that_vanishes_meanwhile_is_told(predictor, tmp_path):
+    for name in "abc":
+        photo(tmp_path / f"in/{name}.jpg")
+
+    class Remover(Silent):
+        def __call__(self, items, description, total, *, done=0):
+            for number, item in enumerate(items):
+                if number == 2:
+                    shutil.rmtree(tmp_path / "out")
+                yield item
+
+    summary = segment_folder(predictor, tmp_path / "in", tmp_path / "out", progress=Remover())
+    assert [path.name for path, _ in summary.written] == ["c.jpg"]
+    assert [path.name for path, _ in summary.failed] == ["a.jpg", "b.jpg"]
+    assert all("its output is gone" in reason for _, reason in summary.failed)

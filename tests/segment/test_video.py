@@ -22,12 +22,14 @@ def predictor():
     return predictor
 
 
-def clip(path, count=5):
+def clip(path, count=5, title=None):
     """A video of a box that moves to the right by 8 pixels a frame; returns where it is."""
     av = pytest.importorskip("av", reason="needs the extra `video`")
     truths = []
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=5)
+        if title:
+            container.metadata["title"] = title
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         stream.bit_rate = 4_000_000
         for i in range(count):
@@ -62,6 +64,27 @@ def test_a_broken_video_is_listed_and_the_photos_are_done(predictor, tmp_path):
     assert files(tmp_path / "out") == ["a.png"]
     assert [path.name for path, _ in summary.failed] == ["b.mp4"]
     assert "cannot be decoded" in summary.failed[0][1]
+
+
+def test_a_title_in_another_encoding_and_a_name_like_a_protocol_are_no_trouble(predictor, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    clip(tmp_path / "in/12:30.mp4", count=1, title="cafXX")
+    plain = (tmp_path / "in/12:30.mp4").read_bytes()
+    (tmp_path / "in/12:30.mp4").write_bytes(plain.replace(b"cafXX", b"caf\xe9\xe9"))
+    monkeypatch.chdir(tmp_path / "in")
+    summary = segment_folder(predictor, "12:30.mp4", tmp_path / "out", overlay=False)
+    assert files(tmp_path / "out") == ["12:30/frame_000000.png"]
+    assert summary.failed == ()
+
+
+def test_what_a_killed_run_left_of_a_video_s_frames_is_removed(predictor, tmp_path):
+    clip(tmp_path / "clip.mp4", count=1)
+    left, mine = (tmp_path / "out/clip" / name for name in (".frame_000007.png.0123abcd.tmp", ".x.png.0123abcd.tmp"))
+    left.parent.mkdir(parents=True)
+    left.touch()
+    mine.touch()
+    segment_folder(predictor, tmp_path / "clip.mp4", tmp_path / "out", overlay=False, resume=True)
+    assert files(tmp_path / "out") == ["clip/.x.png.0123abcd.tmp", "clip/frame_000000.png"]
 
 
 def test_without_the_library_a_video_is_refused_with_what_to_install(predictor, tmp_path, monkeypatch):

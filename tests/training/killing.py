@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -28,6 +29,7 @@ from fewseg.training import loop
 from fewseg.training.log import Log
 from fewseg.training.loop import train
 from fewseg.training.objectives import EpisodeObjective
+from fewseg.training.stop import StoppedError
 from fewseg.training.tasks import EpisodeTask
 from helpers import BASE_RECIPE, Toy, hdmnet_config, toy_config
 
@@ -50,6 +52,7 @@ STEPS: dict[str, tuple[Any, str, int]] = {
     "a model is saved": (loop, "save_model", 3),
 }
 """What is called at a step, and the call that is the last of a life: late enough for every life to get further."""
+GROUP_STEPS = ("a batch is computed", "the model is validated")
 LIVES = 20
 
 
@@ -57,12 +60,14 @@ def start(run: Path, before: Callable[[], None] = lambda: None, config: Callable
     """Fork a process that trains into `run`, or goes on with it; `before` runs in it first."""
     pid = os.fork()
     if pid == 0:
-        code = 3
+        code = 5
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             before()
             train(config() if config else toy_config(*SETTINGS), run, resume=(run / "config.yaml").exists())
             code = 0
+        except StoppedError:
+            code = 3
         finally:
             os._exit(code)
     return pid
@@ -81,17 +86,30 @@ def outcome(run: Path) -> dict[str, str]:
     return hashes | {"files": ", ".join(names)}
 
 
-def signal_at(step: str, number: signal.Signals) -> None:
-    """Send this process a signal just before a call of the step."""
+def signal_at(step: str, number: signal.Signals, *, group: bool = False) -> None:
+    """Send this process (or all of a new group: its loaders too) a signal just before a call of the step."""
+    if group:
+        os.setsid()
     owner, name, at = STEPS[step]
     plain, calls = getattr(owner, name), count(1)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == at:
-            os.kill(os.getpid(), number)
+            (signal_group if group else os.kill)(os.getpid(), number)
         return plain(*args, **kwargs)
 
     setattr(owner, name, call)
+
+
+def signal_group(leader: int, number: signal.Signals) -> None:
+    """Send a group a signal from another process, and leave its processes the time to end of it."""
+    sender = os.fork()
+    if sender == 0:
+        os.setsid()
+        os.killpg(leader, number)
+        os._exit(0)
+    os.waitpid(sender, 0)
+    time.sleep(0.3)
 
 
 def killed_at(folder: Path, step: str, whole: dict[str, str]) -> dict[str, Any]:
@@ -108,6 +126,27 @@ def asked_to_stop_at(folder: Path, step: str, number: signal.Signals, whole: dic
     run = folder / f"{number.name}, {step}"
     codes = [end(start(run, partial(signal_at, step, number))), end(start(run))]
     return {"codes": codes, "same": outcome(run) == whole}
+
+
+def group_stopped_at(folder: Path, step: str, whole: dict[str, str]) -> dict[str, Any]:
+    """SIGTERM to the group of a run with loader processes, as srun and timeout send it: as if the run alone got it."""
+    run, config = folder / f"group, {step}", partial(toy_config, *SETTINGS, "train.workers=2")
+    first = start(run, partial(signal_at, step, signal.SIGTERM, group=True), config)
+    codes, left = [end(first)], is_group(first)
+    codes.append(end(start(run, config=config)))
+    return {"codes": codes, "left": left, "same": outcome(run) == whole}
+
+
+def is_group(number: int, *, seconds: float = 10) -> bool:
+    """Whether a process of the group is there for all that time; a loader looks for its parent twice a second."""
+    end_of_it = time.monotonic() + seconds
+    while time.monotonic() < end_of_it:
+        try:
+            os.killpg(number, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def every_file(folder: Path, whole: dict[str, str], *, stride: int) -> dict[str, Any]:
@@ -173,6 +212,7 @@ def main(folder: Path) -> dict[str, Any]:
     return {
         "killed": {step: killed_at(folder, step, whole) for step in STEPS},
         "asked": {f"{number.name}, {step}": asked_to_stop_at(folder, step, number, whole) for number, step in asked},
+        "group": {step: group_stopped_at(folder, step, whole) for step in GROUP_STEPS},
         "files": every_file(folder, whole, stride=3),
         "hdmnet": hdmnet(folder),
     }

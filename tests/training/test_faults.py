@@ -87,6 +87,11 @@ def test_a_process_that_is_asked_to_stop_ends_by_itself(killed: dict[str, Any]) 
 
 
 @pytest.mark.slow
+def test_a_signal_to_the_loaders_too_ends_a_run_as_one_to_it_alone(killed: dict[str, Any]) -> None:
+    assert killed["group"] == {key: {"codes": [3, 0], "left": False, "same": True} for key in killing.GROUP_STEPS}
+
+
+@pytest.mark.slow
 def test_hdmnet_resumes_to_the_same_bits_after_a_kill(killed: dict[str, Any]) -> None:
     assert killed["hdmnet"] == {"codes": [0, -signal.SIGKILL, 0], "same": True}
 
@@ -308,10 +313,10 @@ def test_a_real_data_directory_that_vanishes(toy: type[Toy], tmp_path: Path, mon
 
     root = tmp_path / "photos"
     for kind in ("images", "masks"):
-        for name in ("cat", "dog", "cow", "hen"):
+        for shade, name in enumerate(("cat", "dog", "cow", "hen")):
             (root / kind / name).mkdir(parents=True)
             for n in range(4):
-                picture = Image.new("RGB" if kind == "images" else "L", (64, 64), 0)
+                picture = Image.new("RGB", (64, 64), (n, shade, 0)) if kind == "images" else Image.new("L", (64, 64))
                 picture.paste((200, 40, 10) if kind == "images" else 255, (8, 8, 56, 56))
                 picture.save(root / kind / name / f"{n}.png")
     words = ("data.name=folder", f"data.root={root}", "data.options={}", "train.save_every=1", "train.workers=1")

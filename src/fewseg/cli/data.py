@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from fewseg.cli.outputs import check_made_here, check_outputs, check_outside
-from fewseg.cli.printing import printable
+from fewseg.cli.printing import console, printable
 from fewseg.errors import DataError
-from fewseg.progress import Bars
+from fewseg.progress import Bars, visible
 
 if TYPE_CHECKING:
     from fewseg.config import Config
@@ -56,7 +55,7 @@ def stats(
     for fold in found:
         novel = ", ".join(f"{c} {n['test']}" for c, n in fold["classes"].items() if n["role"] == "novel")
         rows.append([*(str(fold[key]) for key in ("fold", "train_drop", "train_background", "test")), novel])
-    Console().print(printable(rows))
+    console().print(printable(rows))
 
 
 @data_app.command()
@@ -77,7 +76,7 @@ def check(name: Name, words: Words = None, root: Root = None) -> None:
     problems += check_source(sources[1], but={*train, *left_out}, progress=Bars())
     images = len({*train, *test})
     for problem in problems:
-        typer.echo(f"{problem.kind}: {problem.text}")
+        typer.echo(visible(f"{problem.kind}: {problem.text}"))
     if problems:
         raise DataError(f"{len(problems)} problems in {images} images of {config.data.root}")
     for text in check_classes(sources, shots=config.data.shots):

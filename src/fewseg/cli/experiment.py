@@ -9,10 +9,11 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from fewseg import experiments
+from fewseg.cli.options import CacheGb, finite
 from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import console, printable
 from fewseg.errors import UsageError
-from fewseg.progress import Bars
+from fewseg.progress import Bars, visible
 
 Number = TypeVar("Number", int, float)
 
@@ -43,7 +44,7 @@ def _plan(
     episodes: Annotated[int | None, typer.Option(min=1, help="Test episodes per repeat [the protocol's].")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Repeats, each with a seed of its own.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes while measuring.")] = 2,
-    cache_gb: Annotated[float, typer.Option(min=0, help="Memory for encoded images; no number depends on it.")] = 2.0,
+    cache_gb: CacheGb = 2.0,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto (to measure; train.accelerator to train).")
     ] = "auto",
@@ -127,7 +128,10 @@ def episodes(
     plan: Any,
     run: Runs = None,
     half_width: Annotated[
-        float, typer.Option(help="Wanted half-width of the 95 % interval, in points of mIoU: how many episodes?")
+        float,
+        typer.Option(
+            callback=finite, help="Wanted half-width of the 95 % interval, in points of mIoU: how many episodes?"
+        ),
     ] = 0.5,
 ) -> list[Any]:
     """How far R repeats of n and of 10 n test episodes are apart, and how many episodes are enough (Fig. 2).
@@ -202,5 +206,5 @@ def _show(table: Any, out: Path) -> None:
     screen = console()
     screen.print(printable([table.columns, *table.rows], title=table.title))
     for note in table.notes:
-        screen.print(note, style="yellow" if note.startswith("warning") else None, markup=False, highlight=False)
+        screen.print(visible(note), style="yellow" if note.startswith("warning") else None, highlight=False)
     typer.echo(f"written: {out}")

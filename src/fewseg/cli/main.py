@@ -4,6 +4,8 @@ experiment | demo`, and `rerun` and `replay` for a run that is there.
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 import traceback
 import warnings
@@ -18,14 +20,14 @@ import fewseg
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
-from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Target, Targets, Workers
+from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Target, Targets, Workers, finite
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import console, print_generalised, print_results, printable
 from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import OrderedCommand, page, segment
 from fewseg.errors import DataWarning, FewsegError, UsageError
-from fewseg.progress import Bars, Silent
+from fewseg.progress import Bars, Silent, visible
 from fewseg.runtime.memory import keep_freed_memory
 
 app = typer.Typer(
@@ -36,7 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`--debug` anywhere shows the traceback of an error. Exit codes: 0 done, 1 data, 2 usage.",
+    epilog="`--debug` anywhere shows the traceback of an error. `--trust MODULE` anywhere lets a model's or "
+    "recipe's file name a class of that module: its code is run. Exit codes: 0 done, 1 data, 2 usage.",
 )
 app.add_typer(data_app)
 app.add_typer(experiment_app)
@@ -126,7 +129,8 @@ def evaluate(
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Episodes matched at once; worth it on a GPU.")] = 1,
     tau: Annotated[
-        float | None, typer.Option(help="Generalised protocols: a pixel is novel above this probability [0.9].")
+        float | None,
+        typer.Option(callback=finite, help="Generalised protocols: a pixel is novel above this probability [0.9]."),
     ] = None,
     merge: Annotated[
         str | None, typer.Option(help="Generalised protocols: whose word comes first, final or base [final].")
@@ -134,7 +138,10 @@ def evaluate(
     workers: Workers = 2,
     cache_gb: CacheGb = 2.0,
     file_gb: Annotated[
-        float, typer.Option(min=0, help="Largest temporary file for encoded images that memory has no room for.")
+        float,
+        typer.Option(
+            min=0, callback=finite, help="Largest temporary file for encoded images that memory has no room for."
+        ),
     ] = 16.0,
     device: Device = "auto",
     out: Annotated[
@@ -193,7 +200,6 @@ def evaluate(
     )
     if rank:  # one of several processes prints and writes
         return
-    (print_generalised if generalised else print_results)(results)
     variants = {
         "flip": flip,
         "no-support-mask": not support_mask,
@@ -201,8 +207,11 @@ def evaluate(
         str(merge): bool(merge),
     }
     name = results_name(benchmark, *(how for how, holds in variants.items() if holds))
-    if out or Path(target).is_dir():
-        typer.echo(f"results: {results.save(out or Path(target) / name)}")
+    # first: what took hours is kept, whatever becomes of the terminal
+    saved = results.save(out or Path(target) / name) if out or Path(target).is_dir() else None
+    (print_generalised if generalised else print_results)(results)
+    if saved:
+        typer.echo(f"results: {saved}")
 
 
 @app.command(name="compare")
@@ -247,9 +256,10 @@ def compare_models(
         progress=Bars(),
     )
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, published=published, progress=Bars())
+    written = [write_table(path, entries) for path in out or []]
     console().print(printable(table(entries), title=describe(entries)))
-    for path in out or []:
-        typer.echo(f"table: {write_table(path, entries)}")
+    for path in written:
+        typer.echo(f"table: {path}")
 
 
 @app.command()
@@ -313,12 +323,16 @@ def demo(
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     keep_freed_memory()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     warnings.simplefilter("always", DataWarning)  # "once" forgets whenever any library changes a filter
     warnings.showwarning = _notes()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
     try:
+        _take_trusted()
         app()
     except FewsegError as error:
         _fail(str(error), error.exit_code, debug=debug)
@@ -326,6 +340,19 @@ def main() -> None:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1, debug=debug)
     except Exception as error:
         _fail(f"{type(error).__name__}: {error} (this is a fault of fewseg; --debug shows where)", 1, debug=debug)
+
+
+def _take_trusted() -> None:
+    """Take `--trust MODULE` out of the words, wherever it stands."""
+    while "--trust" in sys.argv:
+        from fewseg.registry import trust
+
+        at = sys.argv.index("--trust")
+        module = sys.argv[at + 1 : at + 2]
+        if not module or not re.fullmatch(r"\w+(\.\w+)*", module[0]):
+            raise UsageError("--trust needs the name of a module, such as my_package.my_module")
+        trust(module[0])
+        del sys.argv[at : at + 2]
 
 
 def _notes() -> Callable[..., None]:
@@ -337,7 +364,7 @@ def _notes() -> Callable[..., None]:
         text = f"note: {message}" if ours else warnings.formatwarning(message, category, *where[:2])
         if text not in told:
             told.add(text)
-            Console(stderr=True).print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+            _say(text.rstrip())
 
     return show
 
@@ -345,5 +372,10 @@ def _notes() -> Callable[..., None]:
 def _fail(message: str, code: int, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    Console(stderr=True).print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    _say(f"error: {message}", style="red")
     raise SystemExit(code)
+
+
+def _say(text: str, *, style: str | None = None) -> None:
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    console.print(visible(text), style=style, soft_wrap=True)

@@ -1,9 +1,20 @@
 """Options that several commands have, with their help."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fewseg.errors import UsageError
+
+
+def finite(param: typer.CallbackParam, value: float | None) -> float | None:
+    """The value of an option; UsageError for nan and inf, which `min` and `max` let pass."""
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"{param.opts[0]} {value}: give a number")
+    return value
+
 
 Target = Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")]
 Targets = Annotated[
@@ -17,5 +28,8 @@ Episodes = Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [
 Repeats = Annotated[int | None, typer.Option(min=1, help="Repeats [the protocol's].")]
 EpisodesFile = Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")]
 Workers = Annotated[int, typer.Option(min=0, help="Loader processes; the numbers never depend on it.")]
-CacheGb = Annotated[float, typer.Option(min=0, help="Memory for encoded images; the numbers never depend on it.")]
+CacheGb = Annotated[
+    float,
+    typer.Option(min=0, callback=finite, help="Memory for encoded images; the numbers never depend on it."),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]

@@ -8,17 +8,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fewseg.progress import visible
+
 
 def console() -> Console:
-    """Standard output; a pipe or a file gets lines wide enough for the tables."""
-    shown = Console()
-    return shown if shown.is_terminal else Console(width=160)
+    """Standard output; a pipe or a file gets lines wide enough for the tables. No text is taken for markup."""
+    shown = Console(markup=False, emoji=False)
+    return shown if shown.is_terminal else Console(width=160, markup=False, emoji=False)
 
 
 def printable(rows: Sequence[Sequence[str]], *, title: str | None = None) -> Table:
-    """A table of texts; the first row heads its columns."""
-    header, *lines = rows
-    table = Table(*header, title=title, title_justify="left")
+    """A table of texts, for `console`; the first row heads its columns."""
+    header, *lines = ([visible(cell) for cell in row] for row in rows)
+    table = Table(*header, title=title and visible(title), title_justify="left")
     for line in lines:
         table.add_row(*line)
     return table
@@ -26,7 +28,7 @@ def printable(rows: Sequence[Sequence[str]], *, title: str | None = None) -> Tab
 
 def print_results(results: Any) -> None:
     """The numbers as a table, with what is needed to repeat them."""
-    shown, parts = Console(), (results, *results.repeats)
+    shown, parts = console(), (results, *results.repeats)
     shares = {"mIoU": [p.miou for p in parts], "FB-IoU": [p.fb_iou for p in parts]}
     shares |= {f"  {name}": [p.class_iou.get(name) for p in parts] for name in results.class_iou}
     shares["meta learner alone"] = [p.meta_miou for p in parts]
@@ -44,7 +46,7 @@ def print_results(results: Any) -> None:
 
 def print_generalised(results: Any) -> None:
     """The numbers of an evaluation on base and novel classes together."""
-    shown, parts = Console(), (results, *results.repeats)
+    shown, parts = console(), (results, *results.repeats)
     rows = [("IoU, %", "mean", "95 % interval", *_seeds(results))]
     for name in ("novel", "base", "all"):
         mean, *values = (_percent(getattr(part, f"{name}_miou")) for part in parts)
@@ -68,7 +70,7 @@ def _print_origin(shown: Console, results: Any) -> None:
         shown.print(f"episodes {r.episode_sha256[:16]} ({r.episodes}, seed {r.seed})", highlight=False)
     if results.weights:
         told = f"weights {results.weights.get('sha256', '')[:16]} {results.weights.get('path', '')}"
-        shown.print(told, highlight=False)
+        shown.print(visible(told), highlight=False)
 
 
 def _percent(share: float | None) -> str:

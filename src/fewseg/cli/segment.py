@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from fewseg.cli.options import Device
+from fewseg.cli.options import Device, finite
 from fewseg.errors import DataError, UsageError
-from fewseg.progress import Bars
+from fewseg.progress import Bars, visible
 
 if TYPE_CHECKING:
     from fewseg.data.decoding import PictureRule
@@ -69,7 +69,9 @@ def segment(
         list[str] | None, typer.Option("--format", help="png, coco, yolo, geojson; repeat for several [png].")
     ] = None,
     overlay: Annotated[bool, typer.Option(help="Also write the photo with the masks drawn on it.")] = True,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Foreground above this probability.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, callback=finite, help="Foreground above this probability.")
+    ] = 0.5,
     min_area: Annotated[int, typer.Option(min=0, help="Drop connected parts of fewer pixels.")] = 0,
     every: Annotated[int, typer.Option(min=1, help="Of a video, take every n-th frame.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out photos whose files are all there.")] = False,
@@ -104,7 +106,7 @@ def segment(
     found, labels, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots, rule=rule)
     if check:
         for path, told in draw_supports(found, labels, out, rule).items():
-            typer.echo(f"{told}; drawn in {path}")
+            typer.echo(visible(f"{told}; drawn in {path}"))
         return
     predictor = FewShotPredictor(open_target(model, [], device=device).model, flip=flip, pictures=rule)
     if None in found:
@@ -218,7 +220,7 @@ def _tell_supports(supports: Supports, markings: dict[str, tuple[Marking, ...]])
     for name, (images, masks) in supports.items():
         told = markings["support" if name is None else name]
         for image, mask, marking in zip(images, masks, told, strict=True):
-            typer.echo(understood(name, image, mask, marking))
+            typer.echo(visible(understood(name, image, mask, marking)))
 
 
 def _tell(summary: SegmentSummary, out: Path) -> None:

@@ -20,6 +20,7 @@ from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.sampling import NOVEL_RULES, epoch_order, training_images
 from fewseg.data.source import Fold, ImageSource, class_mask, mask_of
 from fewseg.data.transforms import Transform, sample_seed
+from fewseg.data.workers import follow_parent, starting_workers
 from fewseg.episode import IGNORE, Episode
 from fewseg.errors import DataError, FewsegError, UsageError, check_choice, first_line
 
@@ -266,12 +267,14 @@ def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers:
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=told.collate,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
         multiprocessing_context=context,
         generator=torch.Generator(),  # the seed that a loader draws must not come from the stream that models use
     )
     try:
-        for batch in loader:
+        with starting_workers():
+            batches_read = iter(loader)
+        for batch in batches_read:
             if isinstance(batch, FewsegError):
                 raise batch
             yield batch
@@ -283,5 +286,6 @@ def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers:
         ) from error
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
+    follow_parent()
     torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import shutil
@@ -13,16 +14,21 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.files import replacing
 from fewseg.progress import Silent
 
 _PIECE = 2**20
+_LONGEST = 16 * _PIECE
+"""Bytes that are read of a tar file at once."""
+_MOST_MEMBERS = 200_000
+"""Of a tar file; the largest data set here has 83,000 pictures."""
 _TRIES = 5
 """Connections in a row that bring nothing new before giving up."""
 _PAUSE = 2.0
@@ -124,17 +130,23 @@ def extract(archive: Path, directory: Path, *, limit: int | None = None, progres
     """
     # not by tarfile's data filter: it takes links, and moves absolute paths inside, which are refused here; it does not
     # know zip files and is missing before Python 3.11.4
-    opened = zipfile.ZipFile if archive.suffix == ".zip" else tarfile.open
     try:
-        with opened(archive) as package:
-            members = _members(package)
-            _check_members(archive, directory, members, limit)
+        with _open(archive) as package:
+            allowed = _free(directory) if limit is None else limit
+            members = _members(package, allowed)
+            _check_members(archive, directory, members)
+            if (total := sum(member.size for member in members)) > allowed:
+                most = "the disk has" if limit is None else "this data set has at most"
+                raise DataError(
+                    f"{archive} ({_size(archive)} bytes) would unpack to {total} bytes or more, but {most} {allowed}; "
+                    "nothing was unpacked"
+                )
             for member in (progress or Silent())(members, f"unpacking {archive.name}", len(members)):
                 path = directory / member.name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(path) as temporary, member.open() as source, open(temporary, "wb") as file:
                     _copy(source, file, member, archive)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, RuntimeError) as error:
         raise DataError(f"{archive} is damaged ({error}); delete it and fetch it again") from error
 
 
@@ -186,6 +198,33 @@ def _connect(url: str, offset: int) -> http.client.HTTPResponse:
     return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30)  # nosec B310: addresses are the package's own
 
 
+@contextmanager
+def _open(archive: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as package:
+            yield package
+        return
+    with open(archive, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        content = gzip.GzipFile(fileobj=file) if packed else file
+        with tarfile.open(fileobj=cast(IO[bytes], _InPieces(content)), mode="r:") as package:
+            yield package
+
+
+class _InPieces:
+    """A file of which no more than `_LONGEST` bytes are read at once: tarfile takes a header's word for its length."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.seek, self.tell, self.close = inner.seek, inner.tell, inner.close
+
+    def read(self, size: int) -> bytes:
+        if size > _LONGEST:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self.inner.read(size)
+
+
 class _Member(NamedTuple):
     """A file in an archive; links and devices have a name and a size but cannot be opened."""
 
@@ -195,17 +234,27 @@ class _Member(NamedTuple):
     open: Callable[[], IO[bytes]]
 
 
-def _members(package: zipfile.ZipFile | tarfile.TarFile) -> list[_Member]:
-    """All but the directories."""
+def _members(package: zipfile.ZipFile | tarfile.TarFile, allowed: int) -> list[_Member]:
+    """All but the directories; of a tar file, which must be unpacked to be listed, no more than `allowed` bytes."""
     if isinstance(package, tarfile.TarFile):
         extract_file = cast(Callable[..., IO[bytes]], package.extractfile)  # None only for what is not plain
-        return [_Member(i.name, i.size, i.isfile(), partial(extract_file, i)) for i in package if not i.isdir()]
+        listed: list[_Member] = []
+        left = allowed
+        for number, i in enumerate(package, 1):
+            if number > _MOST_MEMBERS:
+                raise tarfile.ReadError(f"more than {_MOST_MEMBERS} members")
+            if not i.isdir():
+                listed.append(_Member(i.name, i.size, i.isfile(), partial(extract_file, i)))
+                left -= i.size
+            if left < 0:
+                break
+        return listed
     files = [(info, stat.S_IFMT(info.external_attr >> 16)) for info in package.infolist() if not info.is_dir()]
     plain = (0, stat.S_IFREG)
     return [_Member(i.filename, i.file_size, kind in plain, partial(package.open, i)) for i, kind in files]
 
 
-def _check_members(archive: Path, directory: Path, members: list[_Member], limit: int | None) -> None:
+def _check_members(archive: Path, directory: Path, members: list[_Member]) -> None:
     root = directory.resolve()
     for member in members:
         path = PurePosixPath(member.name.replace("\\", "/"))
@@ -217,14 +266,12 @@ def _check_members(archive: Path, directory: Path, members: list[_Member], limit
             )
         if not member.plain:
             raise DataError(f"{archive}: member {member.name!r} is a link or a device; such archives are not unpacked")
-    total = sum(member.size for member in members)
-    there = next(path for path in (root, *root.parents) if path.exists())
-    allowed = shutil.disk_usage(there).free if limit is None else limit
-    if total > allowed:
-        raise DataError(
-            f"{archive} ({_size(archive)} bytes) would unpack to {total} bytes, but "
-            f"{'the disk has' if limit is None else 'this data set has at most'} {allowed}; nothing was unpacked"
-        )
+
+
+def _free(directory: Path) -> int:
+    """Free bytes on the disk of a directory that may not be there yet."""
+    root = directory.resolve()
+    return shutil.disk_usage(next(path for path in (root, *root.parents) if path.exists())).free
 
 
 def _part(target: Path) -> Path:

@@ -213,7 +213,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Table], list[Table]]:
         repeats = [[line for line in lines if int(line[0]) == r] for r in range(len(record["repeats"]))]
         tables = [np.array([list(map(int, line[2:-1])) for line in group]) for group in repeats]
         return record, tables, [np.stack([_pixels(line[-1], width) for line in group]) for group in repeats]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, csv.Error) as error:
         raise DataError(f"the saved evaluation {path} cannot be read ({error}); evaluate again") from error
 
 

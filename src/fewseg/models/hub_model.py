@@ -86,11 +86,11 @@ def write_files(
     info: dict[str, Any] | None = None,
     *,
     state: dict[str, Tensor] | None = None,
-    backbone: str | None = None,
+    backbone: dict[str, str] | None = None,
 ) -> None:
     """Write the three files into a folder that is there; `info` None keeps what the model was loaded with.
 
-    `state` are the tensors to write, by default all of them; `backbone` says where those left out come from.
+    `state` are the tensors to write, by default all of them; `backbone` is what `fewseg.json` says of those left out.
     """
     state = cpu_state(model) if state is None else state
     # not save_file: its files are readable by their owner alone
@@ -103,7 +103,7 @@ def write_files(
         "class": f"{type(plain_model(model)).__module__}:{type(plain_model(model)).__qualname__}",
         "sha256": file_sha256(folder / "model.safetensors"),
         "info": getattr(model, "info", {}) if info is None else info,
-    } | ({} if backbone is None else {"backbone": backbone})
+    } | (backbone or {})
     record["checksum"] = checksum(record, arguments)
     (folder / "fewseg.json").write_text(json.dumps(record, indent=2))
 

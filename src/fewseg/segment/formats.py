@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -20,6 +21,13 @@ from fewseg.segment.polygons import Ring, is_hole, joined, polygons
 FORMATS = ("png", "coco", "yolo", "geojson")
 ANNOTATIONS = "annotations.json"
 CLASSES = "classes.txt"
+FRAME = re.compile(r"frame_\d+(\.png|\.txt|\.geojson|_overlay\.jpg)")
+"""Names of the files that are written for a video's frames; see `frame_stem`."""
+
+
+def frame_stem(number: int) -> str:
+    """The stem of a frame's outputs in its video's folder."""
+    return f"frame_{number:06d}"
 
 
 def outputs(stem: str, out_dir: Path, *, formats: Sequence[str], overlay: bool) -> dict[str, Path]:
@@ -138,4 +146,5 @@ def coco_file(path: Path, classes: Sequence[str]) -> Iterator[Callable[[str, NDA
 def write_classes(path: Path, classes: Sequence[str]) -> None:
     """The class names of YOLO's numbers, one a line."""
     with replacing(path) as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+        # a name from a broken file or another encoding's terminal may have no UTF-8
+        temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8", errors="backslashreplace")

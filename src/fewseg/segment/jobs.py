@@ -32,11 +32,11 @@ class Job:
         return self.query.suffix.lower() in VIDEO_SUFFIXES
 
 
-def plan(queries: Iterable[str | os.PathLike[str]], out_dir: Path) -> list[Job]:
+def plan(queries: Iterable[str | os.PathLike[str]], out_dir: Path, *, reserved: Iterable[str] = ()) -> list[Job]:
     """The pictures and videos to segment, each once: files as given, those of folders sorted.
 
     What lies in `out_dir` is left out of a folder's pictures, so that a run can be repeated. Files in folders that are
-    no pictures by their names are left out with a DataWarning that counts them.
+    no pictures by their names are left out with a DataWarning that counts them. No output gets a `reserved` stem.
     """
     found: dict[Path, tuple[Path, Path, Path]] = {}
     others = Tally("the folders to segment")
@@ -57,7 +57,7 @@ def plan(queries: Iterable[str | os.PathLike[str]], out_dir: Path) -> list[Job]:
     folders = {parent.as_posix().casefold() for name in names for parent in name.parents}
     repeated = Counter(map(_key, names))
     jobs: list[Job] = []
-    taken: set[str] = set()
+    taken = {stem.casefold() for stem in reserved}
     for (path, _, _), name in zip(found.values(), names, strict=True):
         bare = name.with_suffix("")
         stem = bare.as_posix() + (f"_{name.suffix[1:].lower()}" if stems[_key(bare)] > 1 else "")

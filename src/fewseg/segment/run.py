@@ -15,6 +15,7 @@ from PIL import Image
 from fewseg.data import images
 from fewseg.data.decoding import PictureRule
 from fewseg.errors import DataError, UsageError
+from fewseg.files import leftovers
 from fewseg.predictor import FewShotPredictor, label_map
 from fewseg.progress import Silent
 from fewseg.segment import formats as files
@@ -31,7 +32,7 @@ class SegmentSummary:
     empty: tuple[Path, ...]
     """Pictures in which nothing was found (their masks are written, all background)."""
     failed: tuple[tuple[Path, str], ...]
-    """(picture, what is wrong with it): those that could not be read."""
+    """(picture, what is wrong with it): those that could not be read, and those whose files vanished meanwhile."""
     skipped: int
     """Pictures whose files were there already, with `resume`."""
     annotations: Path | None
@@ -62,14 +63,17 @@ def segment_folder(
     """
     out = Path(out_dir)
     _check_formats(formats, resume=resume)
-    jobs = plan([queries] if isinstance(queries, str | os.PathLike) else queries, out)
+    given = [queries] if isinstance(queries, str | os.PathLike) else queries
+    jobs = plan(given, out, reserved=[Path(files.CLASSES).stem] if "yolo" in formats else [])
     named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay)
     annotation_file = out / files.ANNOTATIONS if "coco" in formats else None
     class_file = out / files.CLASSES if "yolo" in formats else None
     targets = [path for job in jobs if not job.is_video for path in named(job.stem).values()]
     folders = [out / job.stem for job in jobs if job.is_video]
     inputs = {job.query.resolve() for job in jobs} | predictor.support_files
-    _protect(inputs, [*targets, *filter(None, (annotation_file, class_file))], folders)
+    targets += filter(None, (annotation_file, class_file))
+    _protect(inputs, targets, folders)
+    _clear_leftovers(targets, folders)
     written, empty, failed, skipped = [], [], [], 0
     classes = predictor.names or ("object",)
     if class_file:
@@ -97,6 +101,9 @@ def segment_folder(
                 empty.append(piece.query)
             if annotate:
                 annotate(piece.name, labels)
+    for query in dict.fromkeys(query for query, path in written if not path.exists()):
+        failed.append((query, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)"))
+    written = [(query, path) for query, path in written if path.exists()]
     return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file)
 
 
@@ -114,7 +121,7 @@ def _pieces(
         try:
             for number, frame in frames(job.query, every=every):
                 progress.note(f"frame {number} of {job.query.name}")
-                name = f"frame_{number:06d}"
+                name = files.frame_stem(number)
                 yield Job(job.query, f"{job.name}/{name}", f"{job.stem}/{name}"), partial(to_image, frame)
         except DataError as error:
             failed.append((job.query, str(error)))
@@ -135,3 +142,13 @@ def _protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> Non
     wrong += [path for path in folders if path.resolve() in parents]
     if wrong:
         raise UsageError(f"{wrong[0]} is an input and would be overwritten; give another output folder")
+
+
+def _clear_leftovers(targets: list[Path], folders: list[Path]) -> None:
+    """Remove what a killed process left of files of these names, and of frames in the folders of videos."""
+    names: dict[Path, set[str]] = {}
+    for path in targets:
+        names.setdefault(path.parent, set()).add(path.name)
+    left = [file for folder, known in names.items() for file in leftovers(folder, known.__contains__)]
+    for file in left + [file for folder in folders for file in leftovers(folder, files.FRAME.fullmatch)]:
+        file.unlink(missing_ok=True)

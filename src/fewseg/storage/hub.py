@@ -15,10 +15,7 @@ import huggingface_hub
 from fewseg.errors import DataError, first_line
 from fewseg.files import replacing_files
 from fewseg.models.base import FewShotSegmenter
-from fewseg.storage.saved import check_replaceable, load_model
-
-FILES = ("model.safetensors", "config.json", "fewseg.json")
-"""What is fetched of a repository: nothing that could be run."""
+from fewseg.storage.saved import FILES, check_replaceable, load_model
 
 
 def from_pretrained(
@@ -33,6 +30,7 @@ def from_pretrained(
     if Path(name).is_dir() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
         return load_model(name_or_folder, **overrides)
     try:
+        # what is fetched is nothing that could be run
         folder = huggingface_hub.snapshot_download(name, revision=revision, token=token, allow_patterns=list(FILES))
     except Exception as error:  # each version of the hub's library has its own errors
         raise DataError(

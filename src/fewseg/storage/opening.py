@@ -11,7 +11,7 @@ from fewseg import registry
 from fewseg.build import configured_model, create_source, pick_device
 from fewseg.config import Config, load_config
 from fewseg.data.source import Fold, ImageSource
-from fewseg.errors import UsageError
+from fewseg.errors import DataError, UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.storage.run_directory import RunDirectory
@@ -57,20 +57,28 @@ def open_target(
 def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict[str, Any]) -> Opened:
     folder = find_folder(path)
     record = read_record(folder)
+    run = RunDirectory.around(path)
+    # first: a word of the user's may name the class that the run's files name, and so allow it
+    config = load_config(*([str(run.configuration)] if run else []), *words)
     model = load_model(folder, **options)
     if not isinstance(model, FewShotSegmenter):
         raise UsageError(
             f"{path} holds a base learner, which segments base classes only; give a run of a few-shot method"
         )
-    run = RunDirectory.around(path)
-    config = load_config(*([str(run.configuration)] if run.exists else []), *words)
-    if not run.exists and not any(word.startswith("data.shots=") for word in words):
+    if run is None and not any(word.startswith("data.shots=") for word in words):
         config.data.shots = model.shots
-    trained = record["info"].get("fold")
-    fold = trained and Fold(trained["index"], *(tuple(trained[key]) for key in ("novel", "base", "held_out")))
+    try:
+        trained = record["info"].get("fold")
+        fold = trained and Fold(int(trained["index"]), *(_classes(trained[k]) for k in ("novel", "base", "held_out")))
+        trained_on = record["info"].get("data", {}).get("name")
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / 'fewseg.json'} is damaged: it tells no fold and data ({error})") from error
     weights = {"path": str(folder), "sha256": record["sha256"]}
-    trained_on = record["info"].get("data", {}).get("name")
     return Opened(model.to(pick_device(device)), config, fold, trained_on, weights)
+
+
+def _classes(ids: Any) -> tuple[int, ...]:
+    return tuple(int(c) for c in ids)
 
 
 def open_test_data(opened: Opened, *, progress: Silent | None = None) -> tuple[ImageSource, Fold]:

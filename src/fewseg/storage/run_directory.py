@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from fewseg.config import Config, load_config
 from fewseg.errors import DataError, UsageError
-from fewseg.storage.saved import BEST, LAST, read_record
+from fewseg.files import leftovers
+from fewseg.storage.saved import BEST, LAST, check_replaceable, clear_leftovers, read_record
 
 
 class RunDirectory:
@@ -34,9 +34,10 @@ class RunDirectory:
         self.failure = self.path / "failure"
 
     @classmethod
-    def around(cls, folder: Path) -> RunDirectory:
-        """The run that a folder is, or that a saved model's folder is part of."""
-        return next((run for run in (cls(folder), cls(folder.parent)) if run.exists), cls(folder))
+    def around(cls, folder: Path) -> RunDirectory | None:
+        """The run that a folder is, or that a saved model's folder is part of; a config.yaml alone makes none."""
+        runs = (cls(folder), cls(folder.absolute().parent))
+        return next((run for run in runs if run.exists and run.record.is_file()), None)
 
     @property
     def exists(self) -> bool:
@@ -59,6 +60,8 @@ class RunDirectory:
         if not self.exists:
             if resume:
                 raise DataError(f"{self.path} holds no run to resume (no config.yaml)")
+            for folder in (self.best, self.last):  # now, not after an epoch
+                check_replaceable(folder)
         elif not resume:
             raise UsageError(f"{self.path} already holds a run; give another --out, or --resume to go on with it")
         elif self.config().as_dict() != config.as_dict():
@@ -79,6 +82,9 @@ class RunDirectory:
             raise DataError(f"{self.record} is damaged ({type(error).__name__}: {error})") from error
 
     def clear_leftovers(self) -> None:
-        """Remove what a killed process had not moved into its place yet."""
-        for file in (*self.path.glob(".*.tmp"), *self.path.glob(".*.new")):
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        """Remove what a killed process had not moved into its place yet; a model that it moved away comes back."""
+        own = {path.name for path in (self.configuration, self.record, self.metrics, self.state)}
+        for file in leftovers(self.path, own.__contains__):
+            file.unlink()
+        for folder in (self.best, self.last):
+            clear_leftovers(folder)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import math
+import os
 import secrets
 import shutil
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
@@ -18,19 +23,29 @@ from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.files import file_sha256, sync
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.hub_model import FORMAT, checksum, cpu_state, model_options, write_files
-from fewseg.models.parts.backbone_weights import load_backbone_weights, load_strict, read_state_dict
+from fewseg.models.parts.backbone_weights import (
+    PACKAGED,
+    check_fits,
+    load_backbone_weights,
+    load_strict,
+    read_state_dict,
+)
 from fewseg.models.parts.backbones import LITE, create_backbone
 from fewseg.models.parts.base_learner import PSPNet
 
 BEST, LAST = "best", "last"
 """Folders of a run's saved models."""
+FILES = ("model.safetensors", "config.json", "fewseg.json")
+"""The files of a saved model; the last one says that the others are there."""
 _NEEDED = {"format", "method", "class", "sha256", "info"}
 """What `fewseg.json` says in any case."""
+_MORE = {"backbone", "backbone_sha256", "checksum"}
+"""What it may say besides: of a slim model where its back-end comes from, and the hash of that file."""
 
 
 def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = None, *, slim: bool = False) -> Path:
-    """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one
-    whole.
+    """Save a model as a folder that `load_model` and the class's `from_pretrained` read; it replaces an older one,
+    whose other files stay.
 
     `info` is kept as it is (JSON-able), under "info" in `fewseg.json`; None: what the model was loaded with. `slim`
     leaves the back-end to the package that brings its ImageNet weights, and keeps the rest as 16-bit floats; only
@@ -45,7 +60,11 @@ def save_model(model: nn.Module, folder: Path, info: dict[str, Any] | None = Non
         write_files(model, work, info, **_slim(model) if slim else {})
         for path in (*work.iterdir(), work):
             sync(path)
-        _swap(work, folder)
+        if folder.is_dir() and any(path.name not in FILES for path in folder.iterdir()):
+            for name in FILES:  # so that what else is there is never moved
+                os.replace(work / name, folder / name)
+        else:
+            _swap(work, folder)
         sync(folder.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -66,7 +85,7 @@ def _slim(model: nn.Module) -> dict[str, Any]:
         raise UsageError("this model's back-end was trained further, so it must be kept; save it whole")
     rest = {n: t for n, t in state.items() if not n.startswith("backbone.")}
     small = {n: t.half() if t.is_floating_point() else t for n, t in rest.items()}
-    return {"state": small, "backbone": "imagenet"}
+    return {"state": small, "backbone": {"backbone": "imagenet", "backbone_sha256": PACKAGED[name]}}
 
 
 def check_replaceable(folder: Path) -> None:
@@ -89,10 +108,9 @@ def shipped_folder(name: str) -> Path | None:
 
 
 def _swap(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`; the old one stays beside it until the new one is there."""
-    old = folder.with_name(f".{folder.name}.old")
+    """Put `new` in the place of a folder of a saved model's files alone; it stays beside until the new one is there."""
+    old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
     if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     try:
         new.rename(folder)
@@ -100,13 +118,37 @@ def _swap(new: Path, folder: Path) -> None:
         if old.exists():
             old.rename(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a saved model's files, and their folder unless there is more in it."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Bring back or remove what a process left that was killed while it saved a model as `folder`."""
+    for path in _beside(folder, "old"):
+        if folder.exists():
+            _remove(path)
+        else:
+            path.rename(folder)
+    for path in _beside(folder, "new"):
+        _remove(path)
+
+
+def _beside(folder: Path, kind: str) -> list[Path]:
+    """The folders that `save_model` made beside `folder`: "new" ones, and "old" ones that were in its place."""
+    return sorted(folder.parent.glob(f".{glob.escape(folder.name)}.{'[0-9a-f]' * 8}.{kind}"))
 
 
 def find_folder(path: Path) -> Path:
     """The saved folder that a path means: itself, or the best (else the last) model of a run directory."""
-    # the hidden ones are there if a run was killed between the two renames of `_swap`
-    for candidate in (path, *(path / name for name in (BEST, f".{BEST}.old", LAST, f".{LAST}.old"))):
+    # the old ones are there if a run was killed between the two renames of `_swap`
+    for candidate in (path, *(c for name in (BEST, LAST) for c in (path / name, *_beside(path / name, "old")))):
         if (candidate / "fewseg.json").is_file():
             return candidate
     raise DataError(
@@ -123,10 +165,15 @@ def read_record(path: Path) -> dict[str, Any]:
             raise DataError(f"{file} was written by a newer fewseg (format {record['format']}); upgrade fewseg")
         if absent := _NEEDED - record.keys():
             raise DataError(f"{file} is damaged (no {', '.join(sorted(absent))}); save the model again")
-        if unknown := record.keys() - _NEEDED - {"backbone", "checksum"}:  # a damaged "checksum" would check nothing
+        if unknown := record.keys() - _NEEDED - _MORE:  # a damaged "checksum" would check nothing
             raise DataError(f"{file} is damaged (what is {', '.join(sorted(unknown))}?); save the model again")
+        kinds = {"method": str, "class": str, "sha256": str, "info": dict}
+        if wrong := [key for key, kind in kinds.items() if not isinstance(record[key], kind)]:
+            raise TypeError(f"{wrong[0]} is {record[wrong[0]]!r}")
         return record
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except FewsegError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{file} is damaged ({error}); save the model again") from error
 
 
@@ -138,20 +185,22 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     """
     folder = find_folder(shipped_folder(str(name_or_path)) or Path(name_or_path))
     record = read_record(folder)
-    try:
-        text = (folder / "config.json").read_text()
-        arguments = json.loads(text)
-        if not isinstance(arguments, dict):
-            raise TypeError("no keyword arguments in it")
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise DataError(f"{folder / 'config.json'} is missing or damaged ({error}); save the model again") from error
-    # a file that was written by hand may have no checksum
-    if "checksum" in record and record["checksum"] != checksum(record, text):
-        raise DataError(f"{folder} is damaged: config.json or fewseg.json is not as it was saved; save the model again")
+    arguments = _read_arguments(folder, record)
     method = record["method"]
     if method != PSPNet.name and method not in registry.classes("model"):
         method = record["class"]
+        registry.check_trusted(method, named_by=folder / "fewseg.json")
+    weights = folder / "model.safetensors"
+    if weights.is_file() and file_sha256(weights) != record["sha256"]:
+        raise DataError(f"{weights} is damaged: its hash is not the one in fewseg.json; copy or save the model again")
+    state = read_state_dict(weights)
+    packaged = _packaged_backbone(folder, record, arguments)
     try:
+        _check_types(method, arguments)
+        with torch.device("meta"):  # its sizes alone: what does not fit the weights might not fit the memory either
+            own = construct(method, arguments | overrides, common={}).state_dict()
+        expected = {n: t for n, t in own.items() if not (packaged and n.startswith("backbone."))}
+        check_fits(expected, state, what=str(weights))
         model = construct(method, arguments | overrides, common={})
     except FewsegError:
         raise
@@ -160,19 +209,65 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
             f"{folder / 'config.json'} does not describe a {method} ({type(error).__name__}: {error}); "
             "copy or save the model again"
         ) from error
-    weights = folder / "model.safetensors"
-    if weights.is_file() and file_sha256(weights) != record["sha256"]:
-        raise DataError(f"{weights} is damaged: its hash is not the one in fewseg.json; copy or save the model again")
-    state = read_state_dict(weights)
-    if record.get("backbone") is not None:
-        name = str(arguments.get("backbone"))
-        if record["backbone"] != "imagenet" or name not in LITE:
-            raise DataError(f"{folder} lacks its back-end, which is none that comes with fewseg; save the model whole")
-        load_backbone_weights(model.backbone, name, "imagenet")
+    if packaged:
+        load_backbone_weights(model.backbone, packaged, "imagenet")
         state = {f"backbone.{n}": t for n, t in model.backbone.state_dict().items()} | state
     load_strict(model, state, what=str(weights))
     model.info = record["info"]
     return model.eval()
+
+
+def _read_arguments(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments that `config.json` holds, checked by the checksum of `fewseg.json`."""
+    file = folder / "config.json"
+    try:
+        text = file.read_text()
+        arguments = json.loads(text)
+        if not isinstance(arguments, dict):
+            raise TypeError("no keyword arguments in it")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"{file} is missing or damaged ({error}); save the model again") from error
+    # a file that was written by hand may have no checksum
+    if "checksum" in record and record["checksum"] != checksum(record, text):
+        raise DataError(f"{folder} is damaged: config.json or fewseg.json is not as it was saved; save the model again")
+    return arguments
+
+
+def _packaged_backbone(folder: Path, record: dict[str, Any], arguments: dict[str, Any]) -> str | None:
+    """The name of the back-end that a slim model leaves to a package; None for a whole model."""
+    if record.get("backbone") is None:
+        return None
+    name = str(arguments.get("backbone"))
+    if record["backbone"] != "imagenet" or name not in LITE:
+        raise DataError(f"{folder} lacks its back-end, which is none that comes with fewseg; save the model whole")
+    if record.get("backbone_sha256", PACKAGED[name]) != PACKAGED[name]:
+        raise DataError(
+            f"{folder} was saved with other ImageNet weights of {name} than those that this fewseg takes (their "
+            "hashes differ), so its masks would be others; use the version of fewseg that saved it"
+        )
+    return name
+
+
+def _check_types(method: str, arguments: dict[str, Any]) -> None:
+    """TypeError for an argument of another type than the constructor names."""
+    hints = get_type_hints(registry.method_class(method).__init__)
+    for name, value in arguments.items():
+        if not _is_of(value, hints.get(name, Any)):
+            raise TypeError(f"{name} is {value!r}")
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of a type; what else a type may be than JSON has is not judged."""
+    parts = get_args(hint)
+    if isinstance(hint, UnionType):
+        return any(_is_of(value, part) for part in parts)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_is_of(inner, parts[0]) for inner in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    if hint in (int, bool, str, NoneType):
+        return type(value) is hint
+    return True
 
 
 def load_base_learner(model: Any, run: Path, *, base: tuple[int, ...]) -> None:
@@ -182,7 +277,7 @@ def load_base_learner(model: Any, run: Path, *, base: tuple[int, ...]) -> None:
         raise UsageError(
             f"base.run={run} holds {read_record(run)['method']}, not a base learner; train one: fewseg train base"
         )
-    trained = tuple(read_record(run)["info"].get("fold", {}).get("base", base))
+    trained = _trained_base(run, read_record(run)["info"], base)
     if trained != base:
         raise UsageError(
             f"base.run={run} was trained on the base classes {list(trained)}, this fold's are {list(base)}; "
@@ -191,3 +286,10 @@ def load_base_learner(model: Any, run: Path, *, base: tuple[int, ...]) -> None:
     what = f"base learner {run}"
     load_strict(model.backbone, learner.backbone.state_dict(), what=f"{what} (back-end)")
     load_strict(model.base, learner.base.state_dict(), what=f"{what} (head)")
+
+
+def _trained_base(run: Path, info: dict[str, Any], default: tuple[int, ...]) -> tuple[int, ...]:
+    try:
+        return tuple(info.get("fold", {}).get("base", default))
+    except (AttributeError, TypeError) as error:
+        raise DataError(f"fewseg.json of {run} is damaged ({error}): it tells no fold; save the model again") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from fewseg.runtime.processes import (
     on_main,
     synchronise_batchnorm,
 )
+from fewseg.storage.owner import owned
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import load_base_learner, save_model
 from fewseg.training.log import Log
@@ -76,13 +77,15 @@ class Training:
 def train(config: Config, run: Path, *, resume: bool = False, progress: Silent | None = None) -> Path:
     """Train as configured into the directory `run`; returns it.
 
-    A directory that holds a run is refused unless `resume`; a finished run is left as it is. SIGINT and SIGTERM end
-    the run with a checkpoint. Raises UsageError for a configuration that differs from the one the run was started
-    with, DataError for data that is missing or a directory that cannot be written.
+    A directory that holds a run is refused unless `resume`, and one that another process trains into in any case; a
+    finished run is left as it is. SIGINT and SIGTERM end the run with a checkpoint. Raises UsageError for a
+    configuration that differs from the one the run was started with, DataError for data that is missing or a directory
+    that cannot be written.
     """
     fabric = start_processes(config)
     progress = (progress or Silent()) if fabric.is_global_zero else Silent()
-    with Stop() as stop, deterministic(config.train.deterministic, progress=progress):
+    with Stop() as stop, deterministic(config.train.deterministic, progress=progress), ExitStack() as held:
+        on_main(fabric, lambda: held.enter_context(owned(run)))
         training = prepare(config, RunDirectory(run), fabric, resume=resume, stop=stop, progress=progress)
         with told_where(training):
             loop(training)

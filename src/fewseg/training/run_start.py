@@ -54,9 +54,8 @@ def describe_run(config: Config, task: Task) -> dict[str, Any]:
 
 
 def start_directory(config: Config, run: RunDirectory, described: dict[str, Any], *, progress: Silent) -> None:
-    """Make the directory with its configuration and record, if they are not there yet."""
+    """Write the configuration and the record into the directory, if they are not there yet."""
     try:
-        run.path.mkdir(parents=True, exist_ok=True)
         run.clear_leftovers()
         if run.exists:
             if changed := differences(run.recorded(), described):

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from fewseg.errors import DataError
 from fewseg.files import replacing, sync
+from fewseg.models.parts.backbone_weights import check_packed
 from fewseg.storage.run_directory import RunDirectory
 
 _MARK = b"fewseg checkpoint 1 sha256 "
@@ -64,6 +65,7 @@ def read_checked(path: Path) -> Any:
     if head != _MARK + hashlib.sha256(body).hexdigest().encode() + b"\n":
         raise DataError(f"{path} is damaged: its content is not what its checksum was made of")
     try:
+        check_packed(io.BytesIO(body), len(body))
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as error:
         raise DataError(f"{path} is no checkpoint of fewseg ({type(error).__name__})") from error

@@ -411,5 +411,5 @@ def test_supervisely_bitmaps_holes_and_bombs(tmp_path: Path) -> None:
 def test_an_unknown_json_is_told_with_what_is_known(tmp_path: Path) -> None:
     for name in ("a.json", ""):
         write(tmp_path / "a.json", {"frames": [1, 2]})
-        with pytest.raises(UsageError, match=r"known annotation format; known: COCO.*VIA.*Supervisely.*YOLO"):
+        with pytest.raises(DataError, match=r"known annotation format; known: COCO.*VIA.*Supervisely.*YOLO"):
             load_supports(tmp_path / name)

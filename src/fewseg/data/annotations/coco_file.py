@@ -28,6 +28,7 @@ from fewseg.data.annotations.runs import checked_runs, outline_runs, paint
 from fewseg.data.index import VERSION, cached_arrays, cached_index, fingerprint, in_parallel
 from fewseg.data.source import SourceIndex
 from fewseg.data.text import Tally
+from fewseg.data.workers import follow_parent
 from fewseg.errors import DataError
 from fewseg.progress import Silent
 
@@ -106,7 +107,7 @@ class CocoFile:
         if len(chunks) <= 2:
             return np.concatenate(list(map(count, chunks)))
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context)
+        pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=follow_parent)
         return np.concatenate(list(in_parallel(count, chunks, progress, "drawing annotations", pool=pool)))
 
     def size(self, i: int) -> tuple[int, int]:

@@ -131,7 +131,7 @@ def _in_folder(folder: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
         return _ONE_FILE[kind](files[0], photos) if kind in _ONE_FILE else _FILE_PER_PHOTO[kind](files, photos)
     if is_yolo(folder):
         return read_yolo(folder, photos)
-    raise UsageError(f"{folder} holds no known annotation format; known: {KNOWN}")
+    raise DataError(f"{folder} holds no known annotation format; known: {KNOWN}")
 
 
 def json_format(file: Path) -> str | None:

@@ -75,6 +75,8 @@ class EpisodeList:
                 f" {source.name} ({source.subset})"
             )
         fold, shots, seed = (_number(f"{path}, line 1", key, header[key]) for key in ("fold", "shots", "seed"))
+        if not 1 <= shots <= len(source.index.ids):
+            raise DataError(f"{path} says {shots} shots; {source.name} has {len(source.index.ids)} images to take from")
         rows = [(n, row) for n, row in enumerate(lines, 1) if row.strip() and not row.startswith("#")]
         specs = tuple(_read_rows(path, rows, source, shots, lacking=is_generalised(header["protocol"])))
         if not specs:
@@ -104,11 +106,12 @@ def _read_rows(
 ) -> Iterable[EpisodeSpec]:
     """`lacking`: whether a query may lack the episode's class."""
     expected = [*_COLUMNS, *(f"support_{k + 1}" for k in range(shots))]
-    if not rows or next(csv.reader([rows[0][1]])) != expected:
+    if not rows or _cells(f"{path}, line {rows[0][0]}", rows[0][1]) != expected:
         raise DataError(f"{path}, line {rows[0][0] if rows else 1}: the columns must be {','.join(expected)}")
     position = {name: i for i, name in enumerate(source.index.ids)}
     for n, row in rows[1:]:
-        where, cells = f"{path}, line {n}", next(csv.reader([row]))
+        where = f"{path}, line {n}"
+        cells = _cells(where, row)
         if len(cells) != len(expected):
             raise DataError(f"{where}: {len(cells)} cells, but {len(expected)} columns")
         _, number, class_name, *names = cells
@@ -124,6 +127,13 @@ def _read_rows(
             raise DataError(f"{where}: the query {names[0]!r} is among its own supports")
         query, *support = (position[name] for name in names)
         yield EpisodeSpec(query, class_id, tuple(support))
+
+
+def _cells(where: str, row: str) -> list[str]:
+    try:
+        return next(csv.reader([row]))
+    except csv.Error as error:  # a cell of more than 131,072 characters
+        raise DataError(f"{where}: this is no row of an episode list ({error})") from error
 
 
 def _number(where: str, what: str, text: str) -> int:

