@@ -200,13 +200,8 @@ def evaluate(
     )
     if rank:  # one of several processes prints and writes
         return
-    variants = {
-        "flip": flip,
-        "no-support-mask": not support_mask,
-        f"tau{tau}": tau is not None,
-        str(merge): bool(merge),
-    }
-    name = results_name(benchmark, *(how for how, holds in variants.items() if holds))
+    hows = {"flip": flip, "no-support-mask": not support_mask, f"tau{tau}": tau is not None, str(merge): bool(merge)}
+    name = results_name(benchmark, *(how for how, holds in hows.items() if holds))
     # first: what took hours is kept, whatever becomes of the terminal
     saved = results.save(out or Path(target) / name) if out or Path(target).is_dir() else None
     (print_generalised if generalised else print_results)(results)

@@ -152,9 +152,10 @@ def page(
 
 def _picture_rule(limits: str | None, bands: str | None, page: int | None) -> PictureRule:
     from fewseg.data.decoding import PictureRule
+    from fewseg.segment.supports import numbers
 
-    low_high = _numbers("range", limits, "LOW,HIGH")
-    chosen = _numbers("bands", bands, "R,G,B")
+    low_high = numbers("range", limits, "LOW,HIGH") if limits is not None else ()
+    chosen = numbers("bands", bands, "R,G,B") if bands is not None else ()
     if chosen and any(band % 1 for band in chosen):
         raise UsageError(f"--bands {bands}: bands are whole numbers, from 1")
     return PictureRule(
@@ -162,18 +163,6 @@ def _picture_rule(limits: str | None, bands: str | None, page: int | None) -> Pi
         bands=(int(chosen[0]), int(chosen[1]), int(chosen[2])) if chosen else None,
         page=page,
     )
-
-
-def _numbers(option: str, text: str | None, form: str) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != len(form.split(",")):
-        raise UsageError(f"--{option} {text!r}: give {form}")
-    return numbers
 
 
 def _read_supports(

@@ -114,7 +114,8 @@ def grouped(options: Iterable[tuple[str, str]]) -> Groups:
         elif option == "scribble":
             group[-1].scribble = Path(value)
         else:
-            getattr(group[-1], option).append(_numbers(option, value))
+            form = "LEFT,TOP,RIGHT,BOTTOM" if option == "box" else "X,Y"
+            getattr(group[-1], option).append(numbers(option, value, f"{form} in pixels of the upright photo"))
     for name, group in photos.items():
         _check(group, name)
     without = [name for name, group in photos.items() if name is not None and not group]
@@ -137,15 +138,15 @@ def _of(name: str | None) -> str:
     return "" if name is None else f" for --class {name}"
 
 
-def _numbers(option: str, value: str) -> tuple[float, ...]:
-    form = "LEFT,TOP,RIGHT,BOTTOM" if option == "box" else "X,Y"
+def numbers(option: str, value: str, form: str) -> tuple[float, ...]:
+    """The numbers of an option such as `--box 1,2,3,4`; `form` is how it is written, as LEFT,TOP,RIGHT,BOTTOM."""
     try:
-        numbers = tuple(float(part) for part in value.split(","))
+        found = tuple(float(part) for part in value.split(","))
     except ValueError:
-        numbers = ()
-    if len(numbers) != len(form.split(",")):
-        raise UsageError(f"--{option} {value!r}: give {form} in pixels of the upright photo")
-    return numbers
+        found = ()
+    if len(found) != form.partition(" ")[0].count(",") + 1:
+        raise UsageError(f"--{option} {value!r}: give {form}")
+    return found
 
 
 def supports_of(groups: dict[str | None, list[MarkedPhoto]], pictures: PictureRule = AS_IT_IS) -> Supports:

@@ -21,7 +21,8 @@ from fewseg.data.annotations import shapes
 from fewseg.data.annotations.photos import Photos
 from fewseg.data.annotations.runs import OddShape
 from fewseg.data.annotations.shapes import AnnotatedPhoto, Mask, Shape, read_json
-from fewseg.data.images import SUFFIXES, read_mask
+from fewseg.data.images import SUFFIXES
+from fewseg.data.masks import read_mask
 from fewseg.errors import DataError
 
 _SEVERAL = "tasks have several annotations, of which the first is read"

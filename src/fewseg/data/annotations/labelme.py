@@ -20,7 +20,8 @@ from fewseg.data.annotations import shapes
 from fewseg.data.annotations.photos import Photos, photo_at
 from fewseg.data.annotations.runs import OddShape
 from fewseg.data.annotations.shapes import AnnotatedPhoto, Mask, Shape, decoded, read_json
-from fewseg.data.images import read_image, read_mask
+from fewseg.data.images import read_image
+from fewseg.data.masks import read_mask
 
 _OUTLINES = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
 
