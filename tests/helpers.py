@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typer.main import get_command
 
 from fewseg.build import create_model
 from fewseg.cli import main as cli
@@ -201,9 +204,14 @@ def iou(a, b):
 
 def tiny_model(name: str, *, seed: int = 0, **options: Any) -> nn.Module:
     """A method, or `base`, with random weights on a tiny back-end, in evaluation mode."""
-    torch.manual_seed(seed)
-    arguments = {"backbone": BACKBONE, "base_classes": 3, "image_size": 64} | options
-    return create_model(name, **arguments).eval()
+    return deepcopy(_built(name, seed, **options))
+
+
+@cache
+def _built(name: str, seed: int, **options: Any) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return create_model(name, **{"backbone": BACKBONE, "base_classes": 3, "image_size": 64} | options).eval()
 
 
 def answer(model: nn.Module) -> Tensor:
@@ -281,6 +289,9 @@ class Result:
 class Fewseg:
     """Runs a command in this process, as the installed script would."""
 
+    command = get_command(cli.app)
+    """Made once: Typer reads every command's signature whenever its app is called."""
+
     def __init__(self, capsys: pytest.CaptureFixture[str] | None = None) -> None:
         self.capsys = capsys
 
@@ -288,6 +299,7 @@ class Fewseg:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["fewseg", *map(str, words)])
             patch.setenv("COLUMNS", "200")
+            patch.setattr(cli, "app", self.command)
             try:
                 cli.main()
                 code = 0

@@ -229,6 +229,7 @@ ANY_KEY += ["data", "data.novel", "train.optimizer"]
     ),
 )
 @settings(max_examples=200)
+@pytest.mark.slow
 def test_any_value_of_any_type_is_read_or_refused_in_plain_words(key: str, value: str) -> None:
     said = ""
     try:
@@ -242,6 +243,7 @@ def test_any_value_of_any_type_is_read_or_refused_in_plain_words(key: str, value
 @given(
     st.lists(st.sampled_from(["cow", "yes", "no", "1", "null", "~", "1.50", "012", "2020-01-01", "1e3"]), min_size=1)
 )
+@pytest.mark.slow
 def test_names_that_yaml_would_read_as_something_else_stay_as_written(names: list[str]) -> None:
     assert load_config("folder", f"data.novel_classes=[{', '.join(names)}]").data.options["novel_classes"] == names
 
@@ -319,6 +321,7 @@ MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]
     ],
     ids=range(7),
 )
+@pytest.mark.slow
 def test_a_yaml_that_no_configuration_can_be_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(DataError, match=r"c\.yaml is no YAML that a configuration can be"):

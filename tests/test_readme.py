@@ -83,6 +83,7 @@ def test_a_model_is_exported(photos: Path, fewseg: Fewseg) -> None:
     assert (photos / "exported" / "match.onnx").is_file()
 
 
+@pytest.mark.slow
 def test_the_lines_of_python_give_a_mask(photos: Path) -> None:
     (code,) = (text for language, text in BLOCKS if language == "python")
     found: dict[str, np.ndarray] = {}

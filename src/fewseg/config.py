@@ -383,7 +383,7 @@ def _typed(merged: dict[str, Any]) -> Config:
     }
     values = {}
     for group, base in _GROUPS.items():
-        own = {f.name: get_type_hints(base)[f.name] for f in fields(base) if f.name != "options"}
+        own = {key: hint for key, hint in get_type_hints(base).items() if key != "options"}
         more = _options(classes[group], {*own, *_SET_BY_THE_RUN[group]}) if group in classes else {}
         given = {} if merged.get(group) is None else merged[group]
         _refuse_unknown(group, given, [*own, *more])

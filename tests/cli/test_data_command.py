@@ -21,6 +21,7 @@ def call(*words: str):
     return CliRunner().invoke(app, ["data", *words])
 
 
+@pytest.mark.slow
 def test_stats_as_json_and_as_a_table():
     done = call("stats", "scenes", *SMALL, "--json")
     folds = json.loads(done.stdout)
@@ -29,6 +30,7 @@ def test_stats_as_json_and_as_a_table():
     assert "novel" in call("stats", "scenes", *SMALL).stdout
 
 
+@pytest.mark.slow
 def test_show_and_check(tmp_path):
     assert call("show", "scenes", *SMALL, "--out", str(tmp_path / "a" / "sheet.png"), "--count", "6").exit_code == 0
     with Image.open(tmp_path / "a" / "sheet.png") as sheet:
@@ -48,6 +50,7 @@ def test_check_counts_an_image_once_and_names_small_classes(tmp_path):
     assert str(done.exception) == f"1 problems in 7 images of {tmp_path}"
 
 
+@pytest.mark.slow
 def test_an_episode_list_is_written_for_evaluate(tmp_path):
     out = ["--out", str(tmp_path / "list.csv"), "--episodes", "5"]
     done = call("episodes", "scenes", *SMALL, "data.fold=1", *out)

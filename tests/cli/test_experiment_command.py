@@ -22,6 +22,7 @@ def test_statistics_prints_its_tables_and_the_warning(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["support-mask", "temperature"])
+@pytest.mark.slow
 def test_the_table_alone_needs_no_training(name, tiny_recipe, tmp_path):
     words = ["experiment", name, "scenes", str(tiny_recipe), "--only-table", "--folds", "1", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, words)

@@ -90,6 +90,7 @@ def test_a_run_is_evaluated_by_its_directory_alone(run: Path, fewseg: Fewseg) ->
     ]
 
 
+@pytest.mark.slow
 def test_the_support_mask_can_be_left_out_and_the_report_put_elsewhere(
     run: Path, fewseg: Fewseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +181,7 @@ def test_what_a_released_file_holds_need_not_be_told(fewseg: Fewseg, tmp_path: P
     assert "(pfenet on vgg16_bn, 15 base classes, 1-shot, 473 px)" in " ".join(result.out.split())
 
 
+@pytest.mark.slow
 def test_base_and_novel_classes_are_measured_together(fewseg: Fewseg, tmp_path: Path) -> None:
     torch.manual_seed(0)
     classes = len(Scenes(subset="test", level="simple", images=60, size=64).fold(0).base)
@@ -210,6 +212,7 @@ def test_a_method_without_training_is_evaluated_on_saved_episodes(fewseg: Fewseg
     assert f"episodes {listed.sha256[:16]} (4, seed 9)" in result.out
 
 
+@pytest.mark.slow
 def test_the_configuration_is_shown_and_can_be_read_back(fewseg: Fewseg, tmp_path: Path) -> None:
     result = fewseg("train", "hdmnet", *SCENES, "train.epochs=7", "--show")
     (tmp_path / "shown.yaml").write_text(result.out)
@@ -269,6 +272,7 @@ def test_a_wrong_word_is_told_in_one_message(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
+@pytest.mark.slow
 def test_wrong_data_is_told_in_one_message(
     words: tuple[str, ...], says: str, fewseg: Fewseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

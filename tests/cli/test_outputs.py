@@ -41,6 +41,7 @@ def test_the_list_that_is_read_is_kept(words: tuple[str, ...], listed: Path, few
     assert listed.read_bytes() == text
 
 
+@pytest.mark.slow
 def test_every_evaluation_of_a_run_stays(fewseg: Fewseg, tmp_path: Path) -> None:
     torch.manual_seed(0)
     run = save_model(Prototype(backbone="timm/test_resnet", image_size=64), tmp_path / "run")
@@ -58,6 +59,7 @@ def test_a_list_of_another_number_of_shots_is_told(listed: Path, fewseg: Fewseg)
     assert fewseg(*words, "--shots", 1).code == 0
 
 
+@pytest.mark.slow
 def test_other_files_are_kept_too(fewseg: Fewseg, listed: Path, tmp_path: Path) -> None:
     photo = tmp_path / "data" / "images" / "a.png"
     photo.parent.mkdir(parents=True)

@@ -47,6 +47,7 @@ def oddly_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("oddly_named")
+@pytest.mark.slow
 def test_commands_show_such_names(fewseg: Fewseg, tmp_path: Path) -> None:
     folder = save_model(tiny_model("prototype"), tmp_path / "model")
     result = fewseg("evaluate", folder, *SCENES, "--episodes", 4, "--repeats", 1, "--workers", 0)

@@ -27,6 +27,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_label_map_is_asked_about_and_a_label_chooses(place: Path, fewseg: Fewseg) -> None:
     words = ("segment", *MODEL, "--support", place / "photo.png", "--mask", place / "labels.png")
     asked = fewseg(*words, "--out", place / "out", place / "photo.png")
@@ -96,6 +97,7 @@ def test_a_mask_of_everything_is_told(place: Path, fewseg: Fewseg) -> None:
     assert "leaves nothing as background (255: 255 is the object)" in result.err
 
 
+@pytest.mark.slow
 def test_one_range_serves_supports_and_queries(place: Path, fewseg: Fewseg) -> None:
     grey = np.asarray(Image.open(place / "photo.png").convert("L"))
     for name, factor in (("a.tif", 16), ("b.tif", 8)):

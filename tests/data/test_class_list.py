@@ -57,6 +57,7 @@ WORDS = st.sampled_from(["cow", "1", "yes", "null", "3d printer", "tête", "牛"
 
 
 @given(st.lists(WORDS, min_size=1, unique=True), st.booleans())
+@pytest.mark.slow
 def test_names_are_kept_as_they_are_written(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], first: bool
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_cache_that_would_fill_the_memory_is_not_unpacked(voc: Path, monkeypat
         source_index(voc)
 
 
+@pytest.mark.slow
 def test_no_change_of_a_cache_s_bytes_gives_another_index(voc: Path) -> None:
     right = source_index(voc).sha256
     cache = voc / ".fewseg" / "pascal5i-train-none.npz"

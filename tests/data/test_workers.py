@@ -47,6 +47,7 @@ def wait_for(what, seconds: float = 30) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.slow
 def test_no_process_of_an_index_outlives_the_one_that_builds_it(number: signal.Signals, tmp_path: Path) -> None:
     images = [{"id": i, "file_name": f"{i}.jpg", "height": 4, "width": 4} for i in range(1001)]
     (tmp_path / "a.json").write_text(json.dumps({"images": images, "categories": [{"id": 1, "name": "a"}]}))

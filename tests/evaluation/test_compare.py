@@ -43,6 +43,7 @@ def test_all_models_see_the_same_episodes_and_the_first_is_the_reference(entries
     assert all(e.peak_bytes is None or e.peak_bytes >= w for e, w in zip(entries, weights, strict=True))
 
 
+@pytest.mark.slow
 def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
     text = save_table(tmp_path / "t.csv", entries).read_text()
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
@@ -89,6 +90,7 @@ def test_published_numbers_are_refused_beside_anything_but_the_full_data():
     check_full(SimpleNamespace(name="pascal5i", index=SimpleNamespace(ids=("a",) * 1449)))
 
 
+@pytest.mark.slow
 def test_the_cost_of_an_episode_does_not_depend_on_what_else_is_in_memory():
     batch = SimpleNamespace(to=lambda device: None)
     before = measure_cost(Hungry(), [batch] * 4)
@@ -145,6 +147,7 @@ def test_wrong_targets_are_told():
         open_targets(["hdmnet"], WORDS)
 
 
+@pytest.mark.slow
 def test_peak_memory_sees_a_large_array():
     reset_peak_memory()
     before = peak_memory(torch.device("cpu"))

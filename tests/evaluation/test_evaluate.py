@@ -85,6 +85,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("hdmnet", "hsnet
 
 
 @pytest.mark.parametrize("name", [*SLOW, "dense"])
+@pytest.mark.slow
 def test_the_digits_depend_on_neither_workers_nor_cache_nor_lanes(name: str, source: Scenes, fold: Fold) -> None:
     torch.manual_seed(0)
     model = create_model(name, backbone="timm/test_resnet", base_classes=15, image_size=64)
@@ -106,6 +107,7 @@ def test_the_digits_depend_on_neither_workers_nor_cache_nor_lanes(name: str, sou
 
 
 @pytest.mark.parametrize("name", ["hdmnet", "bam", "hsnet", "prototype"])
+@pytest.mark.slow
 def test_batches_give_the_printed_digits(name: str, source: Scenes, fold: Fold) -> None:
     torch.manual_seed(0)
     model = create_model(name, backbone="timm/test_resnet", base_classes=15, image_size=64)
@@ -289,6 +291,7 @@ class Oblong(Marked):
 
 
 @pytest.mark.parametrize("paper", ["bam", "pfenet"])
+@pytest.mark.slow
 def test_cropping_the_padding_away_scores_a_perfect_prediction_that_the_papers_rule_does_not(
     paper: str, fold: Fold
 ) -> None:

@@ -115,6 +115,7 @@ def test_the_numbers_are_those_of_a_loop(source: Scenes, merge: Any) -> None:
     assert low <= report.all_miou <= high
 
 
+@pytest.mark.slow
 def test_the_paper_protocol_scores_the_padded_square_and_hdmnet_takes_part(source: Scenes) -> None:
     protocol = replace(get_protocol("bam-generalised", dataset="scenes"), input_size=64)
     assert (protocol.episodes, protocol.seeds) == (1000, (510, 365, 382, 322, 988))
@@ -129,6 +130,7 @@ def test_the_paper_protocol_scores_the_padded_square_and_hdmnet_takes_part(sourc
     assert 0 <= report.all_miou <= 1
 
 
+@pytest.mark.slow
 def test_the_report_is_json_and_says_how_sure_the_model_ever_was(source: Scenes, tmp_path) -> None:
     report = evaluate_generalised(
         model_for(source),

@@ -88,6 +88,7 @@ def test_another_configuration_is_refused_in_the_same_folder(found, out, tiny_pl
         run_support_mask(tiny_plan(out, "train.lr=1e-3"))
 
 
+@pytest.mark.slow
 def test_only_the_table_shows_what_is_missing(tiny_plan, tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "train", None)
     result = run_support_mask(tiny_plan(tmp_path, folds=(0, 1)), only_table=True)

@@ -261,6 +261,7 @@ def assert_same_batches(ours: list[Any], theirs: list[Any]) -> None:
         assert_equal(a.labels.as_dict(), b.labels.as_dict())
 
 
+@pytest.mark.slow
 def test_one_pass_over_an_image_serves_as_query_and_support(monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
     plain = Lite.extract_query

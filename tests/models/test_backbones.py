@@ -45,6 +45,7 @@ def run(backbone: Backbone, image: Tensor) -> dict[str, Tensor]:
         ("timm/test_resnet", (17, 9, 5)),
     ],
 )
+@pytest.mark.slow
 def test_levels_have_the_promised_sizes_and_channels(name: str, sides: tuple[int, ...]) -> None:
     backbone = make(name)
     levels = run(backbone, torch.rand(1, 3, 129, 129))
@@ -113,6 +114,7 @@ def test_any_image_size(name: str, h: int, w: int) -> None:
     assert all(f.isfinite().all() and f.ndim == 4 for f in levels.values())
 
 
+@pytest.mark.slow
 def test_deep_stem_dilates_every_block_and_keeps_stride_8() -> None:
     backbone: Any = make("resnet50-ds")
     for level, dilation in ((backbone.layer3, 2), (backbone.layer4, 4)):
@@ -121,6 +123,7 @@ def test_deep_stem_dilates_every_block_and_keeps_stride_8() -> None:
     assert backbone.layer0[6].weight.shape == (128, 64, 3, 3)
 
 
+@pytest.mark.slow
 def test_undilated_resnet_is_torchvisions() -> None:
     backbone: Any = make("resnet50", output_stride=32)
     theirs = torchvision.models.resnet50(weights=None).eval()
@@ -143,6 +146,7 @@ def test_undilated_resnet_is_torchvisions() -> None:
         torch.testing.assert_close(ours.relu(), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_hsnet_takes_vggs_convolutions_before_their_relu_and_the_last_pool() -> None:
     from fewseg.models.hsnet import HSNet
 
@@ -171,6 +175,7 @@ def test_lite0_gives_hsnet_all_blocks_of_its_three_strides() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet50-ds", "vgg16_bn"])
+@pytest.mark.slow
 def test_last_relu_off_gives_the_sums_before_it(name: str) -> None:
     on, off = make(name), make(name, last_relu=False)
     off.load_state_dict(on.state_dict())

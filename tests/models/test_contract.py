@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,13 +21,18 @@ SIZE = (65, 81)
 SHOTS = (1, 2)
 NAMES = [*sorted(registry.classes("model")), "nearest-mean"]
 """The last is the method of docs/add-a-method.md."""
-EVERY_MODEL = pytest.mark.parametrize(("name", "shots"), [(n, k) for n in NAMES for k in SHOTS])
+EVERY_MODEL = pytest.mark.parametrize(
+    ("name", "shots"), [pytest.param(n, k, marks=pytest.mark.slow if k == 1 else ()) for n in NAMES for k in SHOTS]
+)
 pytestmark = pytest.mark.usefixtures("nearest_mean")
 
 
-def build(name: str, shots: int, *, seed: int = 0) -> FewShotSegmenter:
-    torch.manual_seed(seed)
-    model = create_model(name, backbone="timm/test_resnet", base_classes=3, shots=shots, image_size=64)
+@cache
+def build(name: str, shots: int) -> FewShotSegmenter:
+    """In evaluation mode; for all tests, so one that trains it takes a copy."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = create_model(name, backbone="timm/test_resnet", base_classes=3, shots=shots, image_size=64)
     return model.eval()
 
 
@@ -97,7 +104,7 @@ def test_a_batch_of_two_equals_two_of_one(name: str, shots: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("order", [[1, 0], [2, 0, 1]])
 def test_the_order_of_the_supports_does_not_matter(name: str, order: list[int]) -> None:
-    model, batch = build(name, len(order)), episode(2, len(order))
+    model, batch = deepcopy(build(name, len(order))), episode(2, len(order))
     if hasattr(model, "ensemble"):
         torch.nn.init.constant_(model.ensemble.gram_merge.weight, 0.7)  # type: ignore[union-attr]  # as trained: psi matters
     shuffled = replace(
@@ -117,7 +124,7 @@ def test_labels_of_the_query_never_reach_the_prediction(name: str, shots: int) -
 
 @EVERY_MODEL
 def test_every_trainable_parameter_is_in_one_group_and_gets_a_finite_gradient(name: str, shots: int) -> None:
-    model, batch = build(name, shots).train(), episode(2, shots)
+    model, batch = deepcopy(build(name, shots)).train(), episode(2, shots)
     trainable = {id(p): n for n, p in model.named_parameters() if p.requires_grad}
     grouped = [id(p) for group in model.param_groups(1e-3) for p in group["params"]]
     if not model.trainable:
@@ -136,7 +143,7 @@ def test_every_trainable_parameter_is_in_one_group_and_gets_a_finite_gradient(na
 
 @EVERY_MODEL
 def test_frozen_weights_and_statistics_survive_a_step(name: str, shots: int) -> None:
-    model, batch = build(name, shots).train(), episode(2, shots)
+    model, batch = deepcopy(build(name, shots)).train(), episode(2, shots)
     if not model.trainable:
         return
     frozen = [n for n, p in model.named_parameters() if not p.requires_grad] + [n for n, _ in model.named_buffers()]
@@ -153,7 +160,7 @@ def test_frozen_weights_and_statistics_survive_a_step(name: str, shots: int) -> 
 
 @EVERY_MODEL
 def test_frozen_parts_stay_in_eval(name: str, shots: int) -> None:
-    model = build(name, shots).train()
+    model = deepcopy(build(name, shots)).train()
     for module_name, module in model.named_modules():
         frozen = [not p.requires_grad for p in module.parameters(recurse=False)]
         if frozen and all(frozen):
@@ -172,7 +179,7 @@ def test_a_saved_model_loads_the_same(name: str, shots: int, tmp_path: Path) -> 
 @EVERY_MODEL
 @pytest.mark.parametrize("value", [0, 1, 255])
 def test_one_sided_support_masks_give_finite_numbers(name: str, shots: int, value: int) -> None:
-    model, batch = build(name, shots), episode(2, shots)
+    model, batch = deepcopy(build(name, shots)), episode(2, shots)
     batch = replace(batch, support_masks=torch.full_like(batch.support_masks, value))
     assert all(v.isfinite().all() for v in everything(predict(model, batch)).values())
     terms = model.train().loss(model(batch), batch)

@@ -200,6 +200,7 @@ def test_convolution_by_tiles_takes_part_where_it_pays(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ["lite0", "timm/test_efficientnet", "timm/mobilenetv3_small_050"])
+@pytest.mark.slow
 def test_a_folded_copy_follows_its_network(name: str) -> None:
     torch.manual_seed(0)
     backbone: Any = create_backbone(name).eval()
@@ -272,6 +273,7 @@ def test_quick_dropout_keeps_the_mean_and_drops_the_share(share: float) -> None:
     assert view.eval()(ones).equal(ones)
 
 
+@pytest.mark.slow
 def test_several_models_see_an_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, dict[str, Any]] = {"prototype": {}, "lite": {"all_stages": True}, "hdmnet": {}}
     models = [create_model(name, backbone="lite0", image_size=64, **more).eval() for name, more in options.items()]
@@ -379,6 +381,7 @@ METHODS = [
 
 
 @pytest.mark.parametrize(("name", "backbone", "shots"), METHODS)
+@pytest.mark.slow
 def test_a_view_has_the_numbers_and_gradients_of_its_model(name: str, backbone: str, shots: int) -> None:
     model = without_dropout(name, backbone, shots)
     view = accelerate(model)
@@ -459,6 +462,7 @@ class Own(HDMNet):
     name = "own"
 
 
+@pytest.mark.slow
 def test_a_view_is_saved_pickled_and_copied_as_its_model(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Own(backbone="timm/test_resnet", base_learner=False, image_size=65).eval()
@@ -504,6 +508,7 @@ def test_bfloat16_keeps_losses_finite_and_close(view: Any) -> None:
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
+@pytest.mark.slow
 def test_compiling_that_fails_is_told_and_undone(view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, episode = view.eval(), small_episode(1, 1, 0.2)
     with torch.inference_mode():

@@ -40,6 +40,7 @@ def discs(seed: int, *, shots: int) -> tuple[Episode, Tensor]:
 
 @pytest.mark.parametrize("name", ["prototype", "dense"])
 @pytest.mark.parametrize("shots", [1, 3])
+@pytest.mark.slow
 def test_peers_without_training_find_a_plain_object(name: str, shots: int) -> None:
     model = create_model(name, weights="imagenet", shots=shots, levels=["layer2", "layer3"]).eval()
     for seed in range(3):

@@ -78,6 +78,7 @@ def test_page_loads_nothing_from_outside() -> None:
     assert all(reference and reference.startswith("data:image/jpeg;base64,") for reference in references)
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text() -> None:
     plain, hostile = read(render(full_page())), read(render(full_page(HOSTILE)))
     assert [name for name, _ in hostile.tags] == [name for name, _ in plain.tags]
@@ -87,6 +88,7 @@ def test_hostile_names_stay_text() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.text(max_size=30))
+@pytest.mark.slow
 def test_any_name_gives_a_readable_file(name: str) -> None:
     html = render(ReportPage(name, rows=(Row(name, 0.5),), sections=(Section("facts", name, rows=((name,),)),)))
     read(html)
@@ -200,11 +202,13 @@ def test_report_replaces_the_old_one_whole_or_not_at_all(tmp_path: Path, monkeyp
     assert [item.name for item in path.parent.iterdir()] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_same_data_give_the_same_file(tmp_path: Path) -> None:
     first, second = (write_report(tmp_path / name, full_page()) for name in ("a.html", "b.html"))
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.slow
 def test_twelve_large_panels_stay_small(tmp_path: Path) -> None:
     size = (500, 375)
     # Photo-like: noise would cost three times what any photo does.

@@ -122,12 +122,14 @@ def test_the_colours_of_a_judged_prediction_are_told(truth: bool) -> None:
     assert told == (["marked, correct", "wrongly marked", "missed"] if truth else [])
 
 
+@pytest.mark.slow
 def test_a_class_without_episodes_has_no_bar() -> None:
     figure = figures.classes_figure((ClassScores("cat", math.nan, episodes=0), ClassScores("dog", 0.5)))
     assert [bar.get_width() for bar in figure.axes[0].patches][1] == 50
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+@pytest.mark.slow
 def test_figures_are_saved_with_any_names(tmp_path: Path, ending: str) -> None:
     name = r"$\frac{a_b$ <i>&"
     rows = (Row(name, 0.5, (0.4, 0.6), highlight=True), Row("_hidden", 0.2))

@@ -214,6 +214,7 @@ def test_more_losses_than_a_chart_keeps_apart_go_into_a_second_one(tmp_path: Pat
     assert charts == ["IoU", *["loss"] * 4, *["loss (2)"] * 2]
 
 
+@pytest.mark.slow
 def test_figures_take_hostile_names(entries: list[Entry], tmp_path: Path) -> None:
     hostile = "<script>\x00\u202e$\\frac{" + "long" * 80
     entry = replace(entries[0], name=hostile)

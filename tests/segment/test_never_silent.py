@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -47,6 +48,7 @@ def saved(values: NDArray[np.uint8], path: Path, mode: str) -> None:
     st.sampled_from(["L", "P", "LA"]),
     st.sampled_from([None, "any", "1", "255", ">=128"]),
 )
+@pytest.mark.slow
 def test_a_mask_of_everything_or_nothing_is_never_silent(
     given_masks: list[NDArray[np.uint8]], layout: str, ending: str, mode: str, label: str | None
 ) -> None:

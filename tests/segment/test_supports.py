@@ -89,6 +89,7 @@ def test_a_folder_s_masks_may_have_any_picture_s_ending(tmp_path):
     assert [path.name for path in masks] == ["a_mask.tif", "b_mask.bmp", "c_label.gif"]
 
 
+@pytest.mark.slow
 def test_marks_become_the_object_s_mask():
     pixels, truth = scene(size=(300, 200), box=(60, 50, 180, 150))
     picture = Image.fromarray(pixels)

@@ -22,6 +22,7 @@ FILES = ["README.md", "config.json", "fewseg.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize("name", sorted(registry.classes("model")))
+@pytest.mark.slow
 def test_every_method_comes_back_from_its_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model: Any = tiny_model(name)
@@ -95,6 +96,7 @@ class Hub:
     content: dict[str, bytes]
 
 
+@pytest.mark.slow
 def test_pushing_hands_the_hub_the_whole_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_mixin, "HfApi", Hub)
     model: Any = tiny_model("pfenet")

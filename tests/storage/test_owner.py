@@ -39,6 +39,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_trains_is_refused_and_left_alone(
     toy: type[Toy], holder: subprocess.Popen[str], tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ def save(
 
 
 @pytest.mark.parametrize(("method", "backbone", "shots", "base_classes"), CASES)
+@pytest.mark.slow
 def test_every_released_file_loads_as_what_it_is(
     method: str, backbone: str, shots: int, base_classes: int, tmp_path: Path
 ) -> None:

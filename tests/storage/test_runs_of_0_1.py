@@ -46,5 +46,6 @@ def test_it_resumes_to_the_weights_of_the_undisturbed_run(tmp_path: Path) -> Non
     assert_equal(weights(run / "last"), weights(RUNS / "finished" / "last"))
 
 
+@pytest.mark.slow
 def test_the_model_that_comes_along_is_of_that_format() -> None:
     assert load_model("lite").image_size == 384

@@ -42,6 +42,7 @@ from helpers import BACKBONE, answer, tiny_model
 
 
 @pytest.mark.parametrize("name", ["base", *sorted(registry.classes("model"))])
+@pytest.mark.slow
 def test_a_saved_model_comes_back_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(name)
     folder = save_model(model, tmp_path / "deep" / "saved", {"note": [1, 2]})
@@ -55,6 +56,7 @@ def test_a_saved_model_comes_back_the_same(name: str, tmp_path: Path, monkeypatc
     assert torch.equal(answer(again), answer(model))
 
 
+@pytest.mark.slow
 def test_constructor_arguments_come_back_and_can_be_overridden(tmp_path: Path) -> None:
     folder = save_model(tiny_model("hdmnet", temperature=2.0, shots=2, base_learner=False), tmp_path / "saved")
     loaded: Any = load_model(folder)
@@ -227,6 +229,7 @@ def test_a_record_cannot_start_a_program(tmp_path: Path) -> None:
         ({"shots": [1]}, r"shots is \[1\]"),
     ],
 )
+@pytest.mark.slow
 def test_a_model_that_is_described_absurdly_is_refused_before_it_is_made(
     changed: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,6 +347,7 @@ def _released_name(name: str) -> str:
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
 @pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.slow
 def test_released_files_load_with_and_without_wrapper_and_prefix(
     wrapper: str | None, prefix: str, tmp_path: Path
 ) -> None:
@@ -357,6 +361,7 @@ def test_released_files_load_with_and_without_wrapper_and_prefix(
     ("options", "says"),
     [({"shots": 5}, "5-shot"), ({"base_classes": 4}, "4 base classes"), ({"backbone": "timm/test_vit"}, "test_vit")],
 )
+@pytest.mark.slow
 def test_a_released_file_for_something_else_lists_what_does_not_fit(
     options: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
@@ -428,6 +433,7 @@ def changed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "lite2.pth"
 
 
+@pytest.mark.slow
 def test_a_changed_back_end_is_noticed(changed_package: Path) -> None:
     with pytest.raises(DataError, match=rf"{changed_package} is not the file that its package brings.*force-reinstall"):
         load_model("lite")
@@ -496,6 +502,7 @@ def test_a_slim_model_is_small_and_gives_what_the_whole_one_gives(tmp_path: Path
     assert torch.equal(answer(load_model(again)), answer(load_model(slim)))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_slim_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="comes with a package"):
         save_model(tiny_model("lite"), tmp_path / "a", slim=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import multiprocessing
 import os
 import random
 import resource
@@ -126,6 +127,7 @@ def stopping(at: int, number: signal.Signals, owner: Any, name: str) -> Any:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("at", "where"), [(2, "step"), (3, "last step of an epoch"), (1, "validation")])
+@pytest.mark.slow
 def test_a_signal_ends_the_run_with_a_checkpoint_that_resumes_to_the_same_bits(
     toy: type[Toy],
     undisturbed: tuple[Path, Path],
@@ -190,6 +192,7 @@ def says_the_same(content: bytes, flipped: bytes) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_a_checkpoint_is_told_and_the_one_before_it_taken(whole: Path, tmp_path: Path) -> None:
     content, rng = (whole / "state.pt").read_bytes(), random.Random(1)
     for _ in range(FLIPS):
@@ -227,6 +230,7 @@ def test_a_damaged_log_is_told_not_cut(whole: Path) -> None:
         train(toy_config(*SAVING), whole, resume=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_keeps_the_last_good_checkpoint(
     toy: type[Toy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +289,7 @@ def test_a_run_directory_that_cannot_be_written(toy: type[Toy], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.slow
 def test_data_that_vanishes_ends_the_run(
     toy: type[Toy], workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +337,7 @@ def test_a_real_data_directory_that_vanishes(toy: type[Toy], tmp_path: Path, mon
     with pytest.raises(DataError, match=r"there is no such file; \d+ of \d+ batches were done") as caught:
         train(config, tmp_path / "run")
     assert "Traceback" not in str(caught.value)
+    assert not multiprocessing.active_children()
 
 
 def nan_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,6 +355,7 @@ def nan_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("train.cache_features=true",)], ids=["images", "features"])
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_can_be_replayed_without_the_data(
     toy: type[Toy], words: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -371,6 +378,7 @@ def test_a_loss_that_is_not_finite_can_be_replayed_without_the_data(
         replay(run)
 
 
+@pytest.mark.slow
 def test_a_replay_gives_the_loss_of_the_run_to_the_last_bit(toy: type[Toy], tmp_path: Path) -> None:
     """With dropout, from a loss that was only called infinite."""
     run, seen = tmp_path / "run", []
@@ -394,6 +402,7 @@ def test_nothing_to_replay(whole: Path) -> None:
         replay(whole)
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_from_its_directory(whole: Path, tmp_path: Path) -> None:
     found = rerun(whole, tmp_path / "again")
     assert found.same
@@ -436,6 +445,7 @@ def toy_noise() -> Any:
     return forward
 
 
+@pytest.mark.slow
 def test_determinism_on_request_is_switched_off_again(toy: type[Toy], tmp_path: Path) -> None:
     told = Told()
     train(toy_config("train.deterministic=true"), tmp_path / "run", progress=told)

@@ -129,6 +129,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(toy: type[Toy], name: str, tmp_p
         assert lines(run) == lines(whole)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_while_validating_validates_again(toy: type[Toy], tmp_path: Path) -> None:
     config = toy_config("train.validation=base", "train.held_out=2")
     whole = train(config, tmp_path / "whole")
@@ -214,6 +215,7 @@ def test_what_is_wrong_with_the_data_shows_before_the_base_learner_is_trained(
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.slow
 def test_gradient_accumulation_equals_a_larger_batch(toy: type[Toy], optimizer: str, tmp_path: Path) -> None:
     common = ("model.dropout=0", "train.epochs=2", "train.episodes_per_epoch=8", f"train.optimizer={optimizer}")
     large = train(toy_config("train.batch_size=4", *common), tmp_path / "large")
@@ -233,6 +235,7 @@ def test_every_optimiser_trains_what_is_to_be_trained(toy: type[Toy], optimizer:
     assert changed == {"embed.weight", "embed.bias", "head.weight", "head.bias"}
 
 
+@pytest.mark.slow
 def test_the_learning_rate_falls_as_the_papers_count(toy: type[Toy], tmp_path: Path) -> None:
     run = train(toy_config("train.save_every=1"), tmp_path / "run")
     rates = [line["lr"] for line in lines(run)]
@@ -284,6 +287,7 @@ def test_training_sees_base_classes_only(toy: type[Toy], tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("rule", ["novel", "none"])
+@pytest.mark.slow
 def test_what_selects_the_model(toy: type[Toy], rule: str, tmp_path: Path) -> None:
     run = train(toy_config(f"train.validation={rule}"), tmp_path / "run")
     assert (run / "best").exists() == (rule == "novel")
@@ -303,6 +307,7 @@ def test_the_best_model_is_that_of_the_best_validation(
     assert read_record(run / "last")["info"]["epoch"] == 3
 
 
+@pytest.mark.slow
 def test_training_on_cached_features_lowers_the_loss(toy: type[Toy], tmp_path: Path) -> None:
     words = ("train.epochs=12", "train.episodes_per_epoch=20", "train.batch_size=4", "train.cache_features=true")
     losses = [line["loss_final"] for line in lines(train(toy_config(*words), tmp_path / "run"))]
@@ -343,6 +348,7 @@ def test_a_method_of_another_package_trains(toy: type[Toy], tmp_path: Path) -> N
     assert load_model(run).shots == 2
 
 
+@pytest.mark.slow
 def test_a_last_batch_of_one_image_is_filled_up_for_batchnorm(tmp_path):
     config = load_config(
         "base",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -253,7 +253,7 @@ class _Told(Dataset[Any]):
         return next(errors, None) or getattr(self.inner, "collate", default_collate)(items)
 
 
-def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers: int = 0) -> Iterator[Any]:
+def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers: int = 0) -> Generator[Any]:
     """What a torch loader makes of lists of numbers, or of whatever items the data set takes.
 
     The output is the same for any number of workers; there are never more than processors. A FewsegError of one of them
@@ -272,9 +272,7 @@ def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers:
         generator=torch.Generator(),  # the seed that a loader draws must not come from the stream that models use
     )
     try:
-        with starting_workers():
-            batches_read = iter(loader)
-        for batch in batches_read:
+        for batch in _started(loader):  # without a name that a traceback would keep: its processes end with the loop
             if isinstance(batch, FewsegError):
                 raise batch
             yield batch
@@ -284,6 +282,11 @@ def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers:
         raise FewsegError(
             f"a loader process died, most often for lack of memory; give fewer workers ({first_line(error)})"
         ) from error
+
+
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    with starting_workers():
+        return iter(loader)
 
 
 def _start_worker(_: int) -> None:

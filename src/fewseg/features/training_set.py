@@ -84,9 +84,9 @@ class TrainingFeatures:
             for key, features in progress(extracted, "extracting features", total):
                 self._keep(key, features, total, folder)
 
-    def batches(self, sampler: GlobalSampler) -> Iterator[FeatureBatch]:
+    def batches(self, sampler: GlobalSampler) -> Generator[FeatureBatch]:
         """The sampler's batches from what was extracted."""
-        return map(self._batch, sampler)
+        yield from map(self._batch, sampler)
 
     def _wanted(self, sampler: GlobalSampler) -> dict[int, set[Key]]:
         """By image, so that each is loaded once."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -158,27 +158,27 @@ def loop(t: Training) -> None:
         rank=t.fabric.global_rank,
         world=t.fabric.world_size,
     )
-    batches = iter(t.task.batches(sampler, progress=t.stop.watch(t.progress), folder=t.run.path))
     started = time.perf_counter() - state.seconds
     title = f"training {t.config.model.name}"
-    for step in t.progress(range(state.batches, t.total), title, t.total, done=state.batches):
-        ends = step + 1 == t.total or _epoch_ends(step + 1, length, settings.batch_size)
-        save_now = ends or (step + 1) % settings.save_every == 0
-        line_due = save_now or (step + 1) % LOG_EVERY == 0
-        inputs = t.fabric.to_device(t.task.inputs(next(batches)))
-        out = training_step(t, step, inputs, watch=line_due)
-        state.batches, state.seconds, state.epoch_open = step + 1, time.perf_counter() - started, ends
-        log.add(out["losses"], out["counts"])
-        if line_due:
-            lr = t.optimizer.param_groups[0]["lr"]
-            t.progress.note(log.write(state.batches, t.total, lr=lr, watched=out["logged"]))
-        stopped = any_of(t.stop.signal is not None, device=t.fabric.device)
-        if state.epoch_open and not stopped:
-            end_epoch(t, log)
-        if save_now or stopped:
-            save(t, log)
-        if stopped:
-            raise StoppedError(f"stopped by {t.stop.signal or 'another process'}")
+    with closing(t.task.batches(sampler, progress=t.stop.watch(t.progress), folder=t.run.path)) as batches:
+        for step in t.progress(range(state.batches, t.total), title, t.total, done=state.batches):
+            ends = step + 1 == t.total or _epoch_ends(step + 1, length, settings.batch_size)
+            save_now = ends or (step + 1) % settings.save_every == 0
+            line_due = save_now or (step + 1) % LOG_EVERY == 0
+            inputs = t.fabric.to_device(t.task.inputs(next(batches)))
+            out = training_step(t, step, inputs, watch=line_due)
+            state.batches, state.seconds, state.epoch_open = step + 1, time.perf_counter() - started, ends
+            log.add(out["losses"], out["counts"])
+            if line_due:
+                lr = t.optimizer.param_groups[0]["lr"]
+                t.progress.note(log.write(state.batches, t.total, lr=lr, watched=out["logged"]))
+            stopped = any_of(t.stop.signal is not None, device=t.fabric.device)
+            if state.epoch_open and not stopped:
+                end_epoch(t, log)
+            if save_now or stopped:
+                save(t, log)
+            if stopped:
+                raise StoppedError(f"stopped by {t.stop.signal or 'another process'}")
 
 
 def training_step(t: Training, step: int, inputs: dict[str, Any], *, watch: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Task(ABC):
         self.model = model = configured_model(config, base_classes=len(self.fold.base))
         self.augment = Augment(config.augment, model.image_size, mean=model.backbone.pixel_mean.flatten().tolist())
 
-    def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
+    def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Generator[Any]:
         """The batches of a sampler's numbers; large temporary files go to `folder`."""
         return make_loader(self.dataset, sampler, workers=self.config.train.workers)
 
@@ -142,7 +142,7 @@ class EpisodeTask(Task):
         self.features: TrainingFeatures | None = None
         self.module = EpisodeObjective(self.model)
 
-    def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Iterable[Any]:
+    def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Generator[Any]:
         if self.config.train.cache_features:
             self.features = self.features or self._new_features(progress)
             self.features.fill(sampler, workers=self.config.train.workers, progress=progress, folder=folder)

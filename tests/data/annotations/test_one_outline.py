@@ -118,6 +118,7 @@ QUARTERS = st.integers(-40, 4 * WIDTH + 40).map(lambda n: n / 4)
 @given(corners=st.lists(st.tuples(QUARTERS, QUARTERS), min_size=3, max_size=9))
 @settings(max_examples=15, deadline=None)
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+@pytest.mark.slow
 def test_one_outline_is_one_mask_in_every_format(tmp_path_factory: pytest.TempPathFactory, corners: Corners) -> None:
     flat = [value for corner in corners for value in corner]
     expected = rle.decode(rle.merge(rle.frPyObjects([flat], HEIGHT, WIDTH)))  # type: ignore[arg-type]
@@ -311,6 +312,7 @@ def test_subsets_of_a_cvat_project(tmp_path: Path) -> None:
 
 
 @given(counts=st.lists(st.integers(-5, 2**63), max_size=9) | st.text(st.characters(max_codepoint=126), max_size=12))
+@pytest.mark.slow
 def test_run_lengths_cover_the_image_or_are_refused(counts: Any) -> None:
     try:
         runs = checked_runs(counts, 12)
@@ -387,6 +389,7 @@ def bitmap(mask: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(buffer.getvalue())).decode()
 
 
+@pytest.mark.slow
 def test_supervisely_bitmaps_holes_and_bombs(tmp_path: Path) -> None:
     part = np.zeros((6, 8), bool)
     part[1:, 2:] = True

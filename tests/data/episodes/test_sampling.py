@@ -125,6 +125,7 @@ def test_generalised_episodes_follow_bams_rule(name: str) -> None:
 
 @given(seed=st.integers(0, 1000), first=st.integers(1, 60), more=st.integers(0, 60))
 @settings(max_examples=20, deadline=None)
+@pytest.mark.slow
 def test_an_episode_depends_on_its_number_alone(seed: int, first: int, more: int) -> None:
     source = table()
     for name in PROTOCOLS:

@@ -96,6 +96,7 @@ def test_lists_by_the_2048_pixel_rule(coco: Path) -> None:
     )
 )
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_drawn_as_pycocotools_draws(tmp_path_factory: pytest.TempPathFactory, polygons: list[list[float]]) -> None:
     root = tmp_path_factory.mktemp("one")
     trees.write_coco(root / "a.json", {"x.jpg": [(1, polygons)]}, categories={1: "thing"}, photos=root)

@@ -30,6 +30,7 @@ def built(level: str, subset: str) -> Scenes:
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.slow
 def test_an_image_is_the_same_bytes_in_another_process(level):
     code = (
         "from fewseg.data.sets.scenes import Scenes; import hashlib;"
@@ -40,6 +41,7 @@ def test_an_image_is_the_same_bytes_in_another_process(level):
     assert printed == digest(Scenes(level=level, images=50, size=160, seed=3), 7)
 
 
+@pytest.mark.slow
 def test_order_of_loading_and_pickling_change_nothing():
     first = Scenes(images=6, size=96)
     forward = [digest(first, i) for i in range(6)]
@@ -91,6 +93,7 @@ def test_scenes_without_room_are_drawn_anew(monkeypatch):
         ("mixed", "8be52dc4ee8a0b7104c4343056429de6d6d8909e6454b1d5446665625e5145fa"),
     ],
 )
+@pytest.mark.slow
 def test_the_label_maps_stay_what_they_are(level, sha256):
     """Episode lists and published numbers on `scenes` rest on them."""
     assert Scenes(level=level, images=60, size=96).index.sha256 == sha256
