@@ -20,7 +20,7 @@ from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.sampling import NOVEL_RULES, epoch_order, training_images
 from fewseg.data.source import Fold, ImageSource, class_mask, mask_of
 from fewseg.data.transforms import Transform, sample_seed
-from fewseg.data.workers import follow_parent, starting_workers
+from fewseg.data.workers import START, follow_parent, starting_workers
 from fewseg.episode import IGNORE, Episode
 from fewseg.errors import DataError, FewsegError, UsageError, check_choice, first_line
 
@@ -260,7 +260,7 @@ def make_loader(dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers:
     is raised here unchanged, without the traceback that torch adds to its text.
     """
     workers = min(workers, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn") if workers else None
+    context = multiprocessing.get_context(START) if workers else None
     told = _Told(dataset)
     loader = DataLoader(
         told,

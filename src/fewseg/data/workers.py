@@ -9,14 +9,26 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
 _TIMED = hasattr(signal, "sigtimedwait")
 """Whether the system tells who sent a signal (Linux does; macOS ends the workers of a group, as ever)."""
 _EVERY = 0.5
 """Seconds between two looks for the parent."""
+
+
+START = "fork" if sys.platform == "linux" else "spawn"
+"""How processes are started: a fork shares what is kept in memory."""
+
+
+def worker_pool() -> ProcessPoolExecutor:
+    """A process per processor."""
+    context = multiprocessing.get_context(START)
+    return ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=follow_parent)
 
 
 def follow_parent() -> None:

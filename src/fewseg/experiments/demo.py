@@ -39,6 +39,8 @@ from fewseg.storage.saved import load_model
 from fewseg.training.loop import train
 
 EPISODES = 200
+BATCH_SIZE = 8
+"""Episodes that are measured at once; the numbers are the same with any."""
 RECIPES = {"HDMNet": "demo", "lite": "demo-lite"}
 """What is trained, the report's method first."""
 WITHOUT_MASK = "HDMNet, support mask taken away"
@@ -71,6 +73,7 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
             name: evaluate(
                 model,
                 benchmark,
+                batch_size=BATCH_SIZE,
                 weights=opened.get(name, opened["HDMNet"]).weights,
                 progress=progress,
                 title=name,

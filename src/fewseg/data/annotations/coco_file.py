@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import json
 import mmap
-import multiprocessing
-import os
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,7 +24,7 @@ from fewseg.data.annotations.runs import checked_runs, outline_runs, paint
 from fewseg.data.index import VERSION, cached_arrays, cached_index, fingerprint, in_parallel
 from fewseg.data.source import SourceIndex
 from fewseg.data.text import Tally
-from fewseg.data.workers import follow_parent
+from fewseg.data.workers import worker_pool
 from fewseg.errors import DataError
 from fewseg.progress import Silent
 
@@ -106,9 +102,7 @@ class CocoFile:
         count = partial(_count, self.path if self._utf8 else self._text, len(self.class_names), overlapping)
         if len(chunks) <= 2:
             return np.concatenate(list(map(count, chunks)))
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=follow_parent)
-        return np.concatenate(list(in_parallel(count, chunks, progress, "drawing annotations", pool=pool)))
+        return np.concatenate(list(in_parallel(count, chunks, progress, "drawing annotations", pool=worker_pool())))
 
     def size(self, i: int) -> tuple[int, int]:
         """Height and width of image `i`."""

@@ -6,6 +6,7 @@ that label maps and the index are made without painting.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
@@ -16,9 +17,12 @@ from fewseg.data.scenes.kept import KeptScenes, kept_scenes
 from fewseg.data.scenes.layout import KINDS, Scene, arrange, label_map
 from fewseg.data.scenes.render import render
 from fewseg.data.source import SUBSETS, Fold, SourceIndex, make_fold
+from fewseg.data.workers import START, worker_pool
 from fewseg.errors import UsageError, check_choice
 
 LEVELS = ("simple", "complex", "mixed")
+_MANY = 200
+"""Images whose index is worth processes."""
 _GEOMETRY, _PAINT, _ORDER = range(3)
 
 
@@ -75,11 +79,20 @@ class Scenes:
         """Counted on label maps drawn from the geometry alone."""
         if self._kept.index is None:
             ids = tuple(f"{self.level}-{self.subset}-{i:06d}" for i in range(self.images))
-            rows = [np.bincount(self.labels(i).ravel(), minlength=256)[: len(KINDS) + 1] for i in range(self.images)]
-            counts = np.stack(rows).astype(np.int64)
+            counts = np.stack(list(self._counts())).astype(np.int64)
             counts.setflags(write=False)  # all sources with these options have it
             self._kept.index = SourceIndex(ids, counts)
         return self._kept.index
+
+    def _counts(self) -> Iterable[NDArray[np.int64]]:
+        if self.images < _MANY or START != "fork":  # a process that is spawned runs the user's script once more
+            return map(self._pixels, range(self.images))
+        with worker_pool() as pool:
+            return pool.map(self._pixels, range(self.images), chunksize=25)
+
+    def _pixels(self, i: int) -> NDArray[np.int64]:
+        """(21,) of the background and every class in image `i`."""
+        return np.bincount(self.labels(i).ravel(), minlength=256)[: len(KINDS) + 1]
 
     def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
         """Image `i` as RGB and its (H, W) label map: 0 background, 1..20, 255 on every outline."""
