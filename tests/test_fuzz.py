@@ -8,7 +8,6 @@ import json
 import re
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.sax import saxutils
@@ -18,7 +17,7 @@ import pytest
 import scipy.io
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -31,70 +30,10 @@ from fewseg.data.episodes.sampling import sample_episodes
 from fewseg.data.sets.coco_json import CocoJson
 from fewseg.data.sets.pascal5i import _read_mat
 from fewseg.data.sets.scenes import Scenes
-from fewseg.errors import FewsegError
 from fewseg.storage.saved import load_model, save_model
+from fuzzing import FUZZ, VALUES, changes, swaps, taken_or_told
 
 pytestmark = pytest.mark.slow
-
-INPUTS = 100
-"""Per test; docs/reliability.md names their number."""
-FUZZ = settings(
-    max_examples=INPUTS, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-SIMPLE = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(2**70)
-VALUES = st.recursive(
-    SIMPLE, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-)
-
-
-@st.composite
-def changes(draw: st.DrawFn) -> Callable[[bytes], bytes]:
-    """Bytes put in, taken out, replaced; the end cut off."""
-    share = st.floats(0, 1)
-    edits = draw(st.lists(st.tuples(share, st.integers(0, 6), st.binary(max_size=6)), min_size=1, max_size=4))
-    cut = draw(st.none() | share)
-
-    def change(content: bytes) -> bytes:
-        for where, length, new in edits:
-            at = int(where * len(content))
-            content = content[:at] + new + content[at + length :]
-        return content if cut is None else content[: int(cut * len(content))]
-
-    return change
-
-
-@st.composite
-def swaps(draw: st.DrawFn) -> Callable[[Any], Any]:
-    """A value somewhere in a document replaced by any other, or left out."""
-    steps, new, absent = draw(st.lists(st.floats(0, 0.999), min_size=1, max_size=5)), draw(VALUES), draw(st.booleans())
-
-    def swap(document: Any) -> Any:
-        document = json.loads(json.dumps(document))
-        node, place = None, None
-        inner = document
-        for step in steps:
-            keys = (
-                list(inner) if isinstance(inner, dict) else list(range(len(inner))) if isinstance(inner, list) else []
-            )
-            if not keys:
-                break
-            node, place = inner, keys[int(step * len(keys))]
-            inner = node[place]
-        if node is None:
-            return new
-        if absent:
-            del node[place]
-        else:
-            node[place] = new
-        return document
-
-    return swap
-
-
-def taken_or_told(read: Callable[[], Any]) -> None:
-    """A FewsegError is the only one that may come out."""
-    with suppress(FewsegError):
-        read()
 
 
 @pytest.fixture(scope="module")

@@ -287,7 +287,7 @@ def test_features_that_another_run_stored_are_the_same_bits(tmp_path: Path, monk
     before = len(passes)
     lite_batches(stored, "data.fold=1", "train.seed=5")  # what another fold and seed need and is there is taken
     assert len(passes) - before < 48
-    damaged = next(tmp_path.rglob("query-*.safetensors"))
+    damaged = next(tmp_path.rglob("query-*.features"))
     damaged.write_bytes(damaged.read_bytes()[:100])
     assert_same_batches(fresh, lite_batches(stored))
     assert not list(tmp_path.rglob("*.tmp"))

@@ -25,7 +25,7 @@ from fewseg.errors import DataError, DataWarning, UsageError, check_choice, firs
 from fewseg.files import replacing
 from fewseg.progress import Silent
 
-VERSION = 1
+VERSION = 2
 """Of the cache file's layout; a cache of another version is rebuilt."""
 
 MOST_BYTES = 2**30
@@ -241,7 +241,10 @@ def _read(path: Path, mark: str) -> dict[str, NDArray[Any]] | None:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             if int(data["version"]) != VERSION or str(data["mark"]) != mark:
                 return None
-            return {name: data[name] for name in data.files}
+            arrays = {name: data[name] for name in data.files if name not in ("version", "mark", "sum")}
+            if str(data["sum"]) != _sum(arrays):
+                raise ValueError("its sum is wrong")
+            return arrays
     except OSError:
         return None
     except Exception as error:  # a damaged archive raises anything
@@ -253,8 +256,18 @@ def _write(path: Path, arrays: dict[str, NDArray[Any]], mark: str) -> bool:
     """Whether the cache could be written; a full or forbidden disk only costs the next run's time."""
     try:
         with replacing(path) as temporary, open(temporary, "wb") as file:
-            content: dict[str, Any] = {**arrays, "version": np.array(VERSION), "mark": np.array(mark)}
+            about = {"version": np.array(VERSION), "mark": np.array(mark), "sum": np.array(_sum(arrays))}
+            content: dict[str, Any] = {**arrays, **about}
             np.savez_compressed(file, **content)
     except OSError:
         return False
     return True
+
+
+def _sum(arrays: dict[str, NDArray[Any]]) -> str:
+    """Hash of the arrays' names, types, shapes and values."""
+    digest = hashlib.blake2b()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -16,7 +16,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from fewseg.data.dataset import ImageLabels
@@ -70,9 +69,12 @@ class FeatureStore:
     def get(self, key: tuple[Any, ...]) -> tuple[Features, ImageLabels] | None:
         """What was put under the key; None where nothing was, or the file is damaged."""
         try:
-            tensors = safetensors.torch.load(self._path(key).read_bytes())  # not load_file, whose mapping stays open
-        except (FileNotFoundError, SafetensorError):
+            content = self._path(key).read_bytes()
+        except FileNotFoundError:
             return None
+        if content[-_SUM:] != _sum(content[:-_SUM]):
+            return None
+        tensors = safetensors.torch.load(content[:-_SUM])
         labels = ImageLabels(tensors.pop("labels"), tuple(tensors.pop("class_ids").tolist()), tensors.pop("masks"))
         return dict(_unpacked(name, tensor) for name, tensor in tensors.items()), labels
 
@@ -82,21 +84,33 @@ class FeatureStore:
         ids = torch.tensor(labels.class_ids, dtype=torch.int64)
         tensors |= {"labels": labels.local.contiguous(), "class_ids": ids, "masks": labels.masks.contiguous()}
         with replacing(self._path(key)) as work:
-            work.write_bytes(safetensors.torch.save(tensors))
+            content = safetensors.torch.save(tensors)
+            work.write_bytes(content + _sum(content))
 
     def _path(self, key: tuple[Any, ...]) -> Path:
-        return self.folder / ("-".join(str(part) for part in key) + ".safetensors")
+        return self.folder / ("-".join(str(part) for part in key) + ".features")
 
 
 def _what_is_new(folder: Path, depends: dict[str, Any]) -> str:
     """What differs from the features in `folder` that fit best; empty where there are none."""
     found = []
     for file in folder.glob("*/depends.json"):
-        known = json.loads(file.read_text())
+        try:
+            known = dict(json.loads(file.read_text()))
+        except (ValueError, TypeError, RecursionError):  # it is damaged, and says nothing
+            continue
         found.append([key for key in depends if known.get(key) != depends[key]])
     if not found:
         return ""
     return f"{folder} holds features of other settings ({', '.join(min(found, key=len))}); they are extracted anew"
+
+
+_SUM = 16
+
+
+def _sum(content: bytes) -> bytes:
+    """What stands at a file's end: one that was changed gives other features in silence."""
+    return hashlib.blake2b(content, digest_size=_SUM).digest()
 
 
 _LAST = "@channels_last"

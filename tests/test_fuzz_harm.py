@@ -1,0 +1,207 @@
+"""Files made to do harm, by chance but in form: run lengths, polygons, YAML, caches and videos that lie."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewseg.config import load_config
+from fewseg.data.annotations.read import load_supports
+from fewseg.data.dataset import ImageLabels
+from fewseg.data.index import VERSION, cached_index
+from fewseg.data.sets.coco_json import CocoJson
+from fewseg.data.sets.scenes import Scenes
+from fewseg.data.transforms import AugmentConfig
+from fewseg.features.store import FeatureStore
+from fewseg.segment.video import frames, to_image
+from fuzzing import EXTREMES, FUZZ, VALUES, changes, swaps, taken_or_told, within
+from helpers import tiny_model
+from segment.test_video import clip
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")]
+
+NUMBERS = EXTREMES | st.integers(-2, 40) | st.floats(allow_nan=True)
+WHOLE = EXTREMES.map(int) | st.integers(-2, 800)
+SIDES = st.sampled_from([0, 1, 24, 32, 60_000, 2**31, -5, 10**9]) | st.just("24")
+COMPRESSED = st.text("0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmno~", max_size=60)
+
+
+def coco(segmentation: Any, height: Any = 24, width: Any = 32) -> dict[str, Any]:
+    return {
+        "images": [{"id": 1, "file_name": "0.jpg", "height": height, "width": width}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": segmentation, "iscrowd": 0}],
+    }
+
+
+def drawn(root: Path, document: dict[str, Any]) -> None:
+    """Both readers of COCO: the data set, and the supports of `segment`."""
+    (root / "a.json").write_text(json.dumps(document))
+
+    def labels() -> None:
+        source = CocoJson(root=str(root), folds=2)
+        source.labels(0)
+        _ = source.index
+
+    taken_or_told(labels)
+    taken_or_told(lambda: load_supports(root / "a.json"))
+
+
+def test_the_limits_are_watched() -> None:
+    with pytest.raises(AssertionError, match="600 MB"):
+        taken_or_told(lambda: np.ones(600_000_000, np.uint8))
+    with pytest.raises(AssertionError, match="not read"), within(0.01):
+        time.sleep(1)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    from PIL import Image
+
+    Image.new("RGB", (32, 24)).save(tmp_path / "0.jpg")
+    return tmp_path
+
+
+@FUZZ
+@given(counts=st.lists(WHOLE, max_size=12) | COMPRESSED, height=SIDES, width=SIDES, image=st.booleans())
+def test_coco_run_lengths(counts: Any, height: Any, width: Any, image: bool, root: Path) -> None:
+    sides = (height, width) if image else (24, 32)
+    drawn(root, coco({"size": [height, width], "counts": counts}, *sides))
+
+
+@FUZZ
+@given(
+    polygons=st.lists(st.lists(NUMBERS, max_size=12) | st.lists(NUMBERS, min_size=2000, max_size=2000), max_size=3),
+    height=SIDES,
+)
+def test_coco_polygons(polygons: Any, height: Any, root: Path) -> None:
+    drawn(root, coco(polygons, height))
+
+
+@FUZZ
+@given(levels=st.integers(1, 12), fan=st.integers(1, 40), leaf=VALUES, itself=st.booleans())
+def test_yaml_of_aliases(levels: int, fan: int, leaf: Any, itself: bool, tmp_path: Path) -> None:
+    lines = [f"a0: &a0 {json.dumps(leaf)}"]
+    for level in range(1, levels):
+        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * fan)}]")
+    lines += [f"data: &d {{root: *a{levels - 1}, fold: {'*d' if itself else '0'}}}"]
+    (tmp_path / "c.yaml").write_text("\n".join(lines))
+    taken_or_told(lambda: load_config(str(tmp_path / "c.yaml")))
+
+
+HEADERS = st.fixed_dictionaries(
+    {
+        "descr": st.sampled_from(["<i4", "<i8", "<f8", "|O", "<U9", "|V8", "<M8[s]", "<i4,<i4", "no", ""]),
+        "fortran_order": st.booleans(),
+        "shape": st.lists(WHOLE.map(abs), max_size=3).map(tuple) | st.just((2, 3)),
+    }
+)
+
+
+def npy(header: dict[str, Any], content: bytes) -> bytes:
+    text = repr(header).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + content
+
+
+@FUZZ
+@given(header=HEADERS, content=st.binary(max_size=64), zeros=st.sampled_from([0, 24, 10**6]), name=st.booleans())
+def test_indexes_in_cache(header: dict[str, Any], content: bytes, zeros: int, name: bool, tmp_path: Path) -> None:
+    counts = np.array([[5, 1, 0], [0, 2, 9]], np.int64)
+    (tmp_path / ".fewseg").mkdir(exist_ok=True)
+    with zipfile.ZipFile(tmp_path / ".fewseg" / "key.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        for member, value in {"version": np.array(VERSION), "mark": np.array("mark")}.items():
+            buffer = io.BytesIO()
+            np.save(buffer, value)
+            file.writestr(f"{member}.npy", buffer.getvalue())
+        file.writestr("counts.npy" if name else "other.npy", npy(header, content + bytes(zeros)))
+
+    def read() -> None:
+        index = cached_index(("a", "b"), lambda: counts, root=tmp_path, key="key", mark="mark")
+        assert index.counts.shape[0] == 2
+        assert index.counts.dtype == np.int64
+
+    taken_or_told(read)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    source = Scenes(level="simple", images=20, size=64)
+    return FeatureStore(tmp_path_factory.mktemp("cache"), tiny_model("prototype"), source, AugmentConfig())
+
+
+@FUZZ
+@given(change=changes())
+def test_features_in_cache(change: Callable[[bytes], bytes], store: FeatureStore) -> None:
+    """A changed file gives nothing, never other features."""
+    features = {"f": torch.arange(24.0).view(1, 2, 3, 4)}
+    labels = ImageLabels(torch.zeros(8, 8, dtype=torch.uint8), (3,), torch.zeros(0, 8, 8, dtype=torch.uint8))
+    store.put(("query", 0, 0), features, labels)
+    (file,) = store.folder.glob("query*")
+    content = file.read_bytes()
+    file.write_bytes(change(content))
+
+    def read() -> None:
+        found = store.get(("query", 0, 0))
+        assert (found is None) == (file.read_bytes() != content)
+
+    taken_or_told(read)
+
+
+@FUZZ
+@given(change=changes(), swap=swaps(), structured=st.booleans())
+def test_what_features_in_cache_depend_on(
+    change: Callable[[bytes], bytes], swap: Callable[[Any], Any], structured: bool, store: FeatureStore, tmp_path: Path
+) -> None:
+    content = (store.folder / "depends.json").read_bytes()
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    (tmp_path / "cache" / "other").mkdir(parents=True)
+    new = json.dumps(swap(json.loads(content))).encode() if structured else change(content)
+    (tmp_path / "cache" / "other" / "depends.json").write_bytes(new)
+    source = Scenes(level="simple", images=21, size=64)
+    taken_or_told(lambda: FeatureStore(tmp_path / "cache", tiny_model("prototype"), source, AugmentConfig()))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    clip(path)
+    return path.read_bytes()
+
+
+@st.composite
+def fields(draw: st.DrawFn) -> Callable[[bytes], bytes]:
+    """Numbers of an MP4 file's boxes (sizes, counts, offsets, durations, sides) replaced by others."""
+    edits = draw(st.lists(st.tuples(st.floats(0, 0.999), WHOLE, st.sampled_from([1, 2, 4, 8])), min_size=1, max_size=3))
+
+    def change(content: bytes) -> bytes:
+        start = content.index(b"moov")
+        for where, number, length in edits:
+            at = start + int(where * (len(content) - start - length))
+            content = content[:at] + (number % 256**length).to_bytes(length, "big") + content[at + length :]
+        return content
+
+    return change
+
+
+@FUZZ
+@given(change=changes() | fields())
+def test_videos(change: Callable[[bytes], bytes], video: bytes, tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(change(video))
+
+    def read() -> None:
+        for _, frame in frames(tmp_path / "clip.mp4"):
+            to_image(frame)
+
+    taken_or_told(read)
