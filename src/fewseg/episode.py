@@ -14,6 +14,8 @@ from torch import Tensor
 
 IGNORE = 255
 """The label of pixels that count nowhere: void in a query, background in a support."""
+MOST_CLASSES = IGNORE - 1
+"""Classes that a label map of bytes can hold, beside background and void."""
 
 
 @dataclass(frozen=True)

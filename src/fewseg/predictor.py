@@ -21,6 +21,7 @@ from fewseg.data.class_list import named_value
 from fewseg.data.decoding import AS_IT_IS, PictureRule, to_eight_bit, to_rgb
 from fewseg.data.images import align_mask, read_oriented
 from fewseg.data.masks import Label, Marking, marking_of, read_marking
+from fewseg.episode import MOST_CLASSES
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.fast import accelerate
@@ -36,9 +37,6 @@ Mask: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor |
 
 `fewseg.data.masks` says what its values mean, and asks where they may mean several things.
 """
-
-MAX_CLASSES = 254
-"""Classes in one label map: 0 is background, 255 ignore."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,8 @@ class FewShotPredictor:
             named = {str(name): value for name, value in images.items()}
         else:
             named = {"support": (images, masks)}
-        if not 1 <= len(named) <= MAX_CLASSES:
-            raise UsageError(f"{len(named)} classes were given; one predictor takes 1 to {MAX_CLASSES}")
+        if not 1 <= len(named) <= MOST_CLASSES:
+            raise UsageError(f"{len(named)} classes were given; one predictor takes 1 to {MOST_CLASSES}")
         lists = {name: _listed(name, value) for name, value in named.items()}
         labels = label if isinstance(label, Mapping) else dict.fromkeys(lists, label)
         if unknown := sorted(set(labels) - set(lists)):

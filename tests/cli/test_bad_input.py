@@ -17,7 +17,7 @@ from PIL import Image
 
 from fewseg.build import create_model
 from fewseg.data import images
-from fewseg.data.layout import TREES
+from fewseg.data.folder_layout import TREES
 from fewseg.errors import UsageError
 from fewseg.storage.saved import load_model, save_model
 from helpers import SCENES, TINY, Fewseg

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from fewseg.data.annotations.runs import MOST_PIXELS, OddShape, checked_runs, is_outline
 from fewseg.data.text import Tally, read_text
+from fewseg.episode import MOST_CLASSES
 from fewseg.errors import DataError
 
-MOST_CLASSES = 254
 VOID = 255
 """The class number of what is to be ignored."""
 BACKGROUND_NAMES = frozenset({"background", "_background_"})

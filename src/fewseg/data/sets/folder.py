@@ -14,19 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.division import Divided
+from fewseg.data.folder_layout import Found, Layout, find_layout, subsets
 from fewseg.data.images import align_mask, read_labels, read_oriented
 from fewseg.data.index import cached_index, count_labels, fingerprint, in_parallel
 from fewseg.data.label_maps import LabelMaps, one_name
-from fewseg.data.layout import Found, Layout, find_layout, subsets
 from fewseg.data.masks import read_marking, read_mask
 from fewseg.data.same_photos import same_content
 from fewseg.data.source import SourceIndex, class_mask
 from fewseg.data.text import Tally
-from fewseg.episode import IGNORE
+from fewseg.episode import IGNORE, MOST_CLASSES
 from fewseg.errors import DataError, FewsegError, UsageError
-
-MOST_CLASSES = 254
-"""What a label map of bytes can hold beside background and void."""
 
 
 class _Photo(NamedTuple):
@@ -39,7 +36,7 @@ class _Photo(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class Folder(Divided):
-    """Photos and masks below `root`, in one of the layouts that `fewseg.data.layout.TREES` shows.
+    """Photos and masks below `root`, in one of the layouts that `fewseg.data.folder_layout.TREES` shows.
 
     `images/CLASS/NAME.jpg` with `masks/CLASS/NAME.png` (`fewseg.data.masks` says what is foreground there);
     `images/NAME.jpg` with `masks/NAME.png`, masks of one class, which has the name `class_name` or that of the root; or
