@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fewseg.data.images import read_mask
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.results import Results, results_name
+from fewseg.experiments.demo import MEASURED_ON
 from fewseg.features.cache import FeatureCache
 from fewseg.report.chosen_episodes import middle_panels
 from fewseg.report.overlays import LEGEND, overlay_array, panel_pictures, resize_image, resize_mask
@@ -44,7 +45,7 @@ def side_by_side(rows: list[list[Image.Image]]) -> Image.Image:
 
 def episodes(demo: Path) -> Image.Image:
     """Support, query, truth and lite's prediction of three episodes."""
-    opened = open_target(str(demo / "lite"), ("data.level=complex",), device="cpu")
+    opened = open_target(str(demo / "lite"), MEASURED_ON, device="cpu")
     benchmark = Benchmark.of(opened, file=demo / "episodes.csv")
     table = Results.load(demo / "lite" / results_name(benchmark)).tables[0]
     rows = []

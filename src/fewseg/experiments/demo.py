@@ -38,6 +38,8 @@ from fewseg.storage.opening import Opened, open_target
 from fewseg.storage.saved import load_model
 from fewseg.training.loop import train
 
+MEASURED_ON = ("data.level=complex", "data.images=400")
+"""The test pictures, whatever a recipe trains on."""
 EPISODES = 200
 BATCH_SIZE = 8
 """Episodes that are measured at once; the numbers are the same with any."""
@@ -65,7 +67,7 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
             name: train(load_config(recipe, *overrides), out / name.lower(), progress=progress)
             for name, recipe in RECIPES.items()
         }
-        opened = {name: open_target(str(run), ("data.level=complex",), device="cpu") for name, run in runs.items()}
+        opened = {name: open_target(str(run), MEASURED_ON, device="cpu") for name, run in runs.items()}
         benchmark = Benchmark.of(opened["HDMNet"], episodes=episodes, repeats=1, progress=progress)
         benchmark.lists[0].save(out / "episodes.csv")
         models = demo_models(runs, opened)
@@ -182,7 +184,10 @@ def demo_page(
         panels=(*episode_panels(caches, benchmark, main.tables[0]), *photos),
         commands=(
             ("this page", f"fewseg demo --out {out}"),
-            ("the numbers again", f"fewseg evaluate {run} data.level=complex --episodes-file {out / 'episodes.csv'}"),
+            (
+                "the numbers again",
+                f"fewseg evaluate {run} {' '.join(MEASURED_ON)} --episodes-file {out / 'episodes.csv'}",
+            ),
             (
                 "the masks again",
                 f"fewseg segment --model {runs['lite']} --support {support} --mask {mask} --out masks {out / 'photos'}",
