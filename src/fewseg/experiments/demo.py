@@ -33,6 +33,7 @@ from fewseg.report.comparison import comparison_page
 from fewseg.report.contents import Panel, ReportPage, Row
 from fewseg.report.html import write_report
 from fewseg.report.training import run_curves
+from fewseg.runtime.beside import beside
 from fewseg.segment import segment_folder
 from fewseg.storage.opening import Opened, open_target
 from fewseg.storage.saved import load_model
@@ -62,11 +63,13 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
     """
     if out.exists():
         raise UsageError(f"{out} exists already; give another --out, or remove it")
+    runs = {name: out / name.lower() for name in RECIPES}
+    with beside(_train, "lite", overrides, runs["lite"]) as trained:
+        progress.log("HDMNet and lite are trained side by side, lite in a process of its own")
+        _train("HDMNet", overrides, runs["HDMNet"], progress=progress)
+        progress.log("HDMNet is trained, now lite to its end")
+        trained()
     with remember_images():
-        runs = {
-            name: train(load_config(recipe, *overrides), out / name.lower(), progress=progress)
-            for name, recipe in RECIPES.items()
-        }
         opened = {name: open_target(str(run), MEASURED_ON, device="cpu") for name, run in runs.items()}
         benchmark = Benchmark.of(opened["HDMNet"], episodes=episodes, repeats=1, progress=progress)
         benchmark.lists[0].save(out / "episodes.csv")
@@ -86,6 +89,10 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
             results[name].save(out / name.lower() / results_name(benchmark))
         photos = segment_some(models["lite"], benchmark, out, progress=progress)
         return write_report(out / "report.html", demo_page(out, runs, results, models, benchmark, photos))
+
+
+def _train(name: str, overrides: tuple[str, ...], run: Path, *, progress: Silent | None = None) -> None:
+    train(load_config(RECIPES[name], *overrides), run, progress=progress or Silent())
 
 
 def demo_models(runs: dict[str, Path], opened: dict[str, Opened]) -> dict[str, FewShotSegmenter]:
