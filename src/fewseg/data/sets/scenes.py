@@ -6,6 +6,7 @@ that label maps and the index are made without painting.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterable
 from functools import cached_property
 
@@ -85,7 +86,8 @@ class Scenes:
         return self._kept.index
 
     def _counts(self) -> Iterable[NDArray[np.int64]]:
-        if self.images < _MANY or START != "fork":  # a process that is spawned runs the user's script once more
+        # a process that is spawned runs the user's script once more, and a loader's may start none
+        if self.images < _MANY or START != "fork" or multiprocessing.current_process().daemon:
             return map(self._pixels, range(self.images))
         with worker_pool() as pool:
             return pool.map(self._pixels, range(self.images), chunksize=25)
