@@ -84,6 +84,24 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]], *, comments: Iterable[s
     return path
 
 
+def write_sealed(path: Path, body: bytes | memoryview, *, mark: bytes) -> None:
+    """Write a file that begins with a line of `mark` and the hash of the rest."""
+    with open(path, "wb") as file:
+        file.write(_seal(body, mark))
+        file.write(body)
+
+
+def read_sealed(path: Path, *, mark: bytes) -> bytes | None:
+    """The body that `write_sealed` wrote; None if a byte of the file changed."""
+    with open(path, "rb") as file:
+        head, body = file.readline(len(mark) + 65), file.read()
+    return body if head == _seal(body, mark) else None
+
+
+def _seal(body: bytes | memoryview, mark: bytes) -> bytes:
+    return mark + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

@@ -166,11 +166,7 @@ def evaluate(
     from fewseg.storage.opening import open_target
 
     generalised = is_generalised(protocol)
-    given: dict[str, Any] = {k: v for k, v in {"tau": tau, "merge": merge}.items() if v is not None}
-    if given and not generalised:
-        raise UsageError(f"--tau and --merge belong to the generalised protocols, not to {protocol}")
-    if flip and generalised:
-        raise UsageError(f"--flip is not made for protocol {protocol}; leave it out")
+    given = _generalised_options(protocol, {"tau": tau, "merge": merge}, flip=flip, generalised=generalised)
     if out is not None:
         check_outputs([out, out.with_suffix(".csv")], target, *(words or []), episodes_file)
         check_place(out, rows=not generalised)
@@ -207,6 +203,16 @@ def evaluate(
     (print_generalised if generalised else print_results)(results)
     if saved:
         typer.echo(f"results: {saved}")
+
+
+def _generalised_options(protocol: str, options: dict[str, Any], *, flip: bool, generalised: bool) -> dict[str, Any]:
+    """Those of the options that are given; UsageError for what the protocol cannot take."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if given and not generalised:
+        raise UsageError(f"--tau and --merge belong to the generalised protocols, not to {protocol}")
+    if flip and generalised:
+        raise UsageError(f"--flip is not made for protocol {protocol}; leave it out")
+    return given
 
 
 @app.command(name="compare")

@@ -19,8 +19,6 @@ _TIMED = hasattr(signal, "sigtimedwait")
 """Whether the system tells who sent a signal (Linux does; macOS ends the workers of a group, as ever)."""
 _EVERY = 0.5
 """Seconds between two looks for the parent."""
-
-
 START = "fork" if sys.platform == "linux" else "spawn"
 """How processes are started: a fork shares what is kept in memory."""
 

@@ -22,11 +22,12 @@ from fewseg.data.dataset import ImageLabels
 from fewseg.data.fingerprint import code_fingerprint, photos_fingerprint
 from fewseg.data.source import ImageSource
 from fewseg.data.transforms import AugmentConfig
-from fewseg.files import replacing
+from fewseg.files import read_sealed, replacing, write_sealed
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.hub_model import cpu_state, model_options
 
 PACKAGES = ("fewseg", "torch", "torchvision", "timm", "numpy", "pillow")
+_MARK = b"fewseg features 1 sha256 "
 
 
 class FeatureStore:
@@ -69,12 +70,12 @@ class FeatureStore:
     def get(self, key: tuple[Any, ...]) -> tuple[Features, ImageLabels] | None:
         """What was put under the key; None where nothing was, or the file is damaged."""
         try:
-            content = self._path(key).read_bytes()
+            content = read_sealed(self._path(key), mark=_MARK)
         except FileNotFoundError:
             return None
-        if content[-_SUM:] != _sum(content[:-_SUM]):
+        if content is None:  # another value would give other features in silence
             return None
-        tensors = safetensors.torch.load(content[:-_SUM])
+        tensors = safetensors.torch.load(content)
         labels = ImageLabels(tensors.pop("labels"), tuple(tensors.pop("class_ids").tolist()), tensors.pop("masks"))
         return dict(_unpacked(name, tensor) for name, tensor in tensors.items()), labels
 
@@ -84,8 +85,7 @@ class FeatureStore:
         ids = torch.tensor(labels.class_ids, dtype=torch.int64)
         tensors |= {"labels": labels.local.contiguous(), "class_ids": ids, "masks": labels.masks.contiguous()}
         with replacing(self._path(key)) as work:
-            content = safetensors.torch.save(tensors)
-            work.write_bytes(content + _sum(content))
+            write_sealed(work, safetensors.torch.save(tensors), mark=_MARK)
 
     def _path(self, key: tuple[Any, ...]) -> Path:
         return self.folder / ("-".join(str(part) for part in key) + ".features")
@@ -103,14 +103,6 @@ def _what_is_new(folder: Path, depends: dict[str, Any]) -> str:
     if not found:
         return ""
     return f"{folder} holds features of other settings ({', '.join(min(found, key=len))}); they are extracted anew"
-
-
-_SUM = 16
-
-
-def _sum(content: bytes) -> bytes:
-    """What stands at a file's end: one that was changed gives other features in silence."""
-    return hashlib.blake2b(content, digest_size=_SUM).digest()
 
 
 _LAST = "@channels_last"

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from fewseg.data.workers import follow_parent
+from fewseg.data.workers import follow_parent, starting_workers
 from fewseg.errors import FewsegError
 from fewseg.runtime.memory import keep_freed_memory
 
@@ -37,7 +37,8 @@ def beside(work: Callable[..., R], *arguments: Any) -> Iterator[Callable[[], R]]
     # not forked: a copy of a process whose threads compute has none of them, and waits for them for ever
     target = (theirs, threads // 2, work, arguments)
     process = multiprocessing.get_context("spawn").Process(target=_work, args=target)
-    process.start()
+    with starting_workers():
+        process.start()
     theirs.close()
 
     def result() -> R:

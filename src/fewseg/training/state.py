@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import os
@@ -15,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fewseg.errors import DataError
-from fewseg.files import replacing, sync
+from fewseg.files import read_sealed, replacing, sync, write_sealed
 from fewseg.models.parts.backbone_weights import check_packed
 from fewseg.storage.run_directory import RunDirectory
 
@@ -45,11 +44,8 @@ def write_checked(path: Path, content: Any, *, previous: Path | None = None) -> 
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    body = buffer.getbuffer()
     with replacing(path, durable=True) as temporary:
-        with open(temporary, "wb") as file:
-            file.write(_MARK + hashlib.sha256(body).hexdigest().encode() + b"\n")
-            file.write(body)
+        write_sealed(temporary, buffer.getbuffer(), mark=_MARK)
         if previous is not None and path.exists():
             sync(temporary)
             os.replace(path, previous)
@@ -58,11 +54,10 @@ def write_checked(path: Path, content: Any, *, previous: Path | None = None) -> 
 def read_checked(path: Path) -> Any:
     """What `write_checked` wrote; DataError if a byte of it changed. No pickled code is ever run (weights_only)."""
     try:
-        with open(path, "rb") as file:
-            head, body = file.readline(len(_MARK) + 65), file.read()
+        body = read_sealed(path, mark=_MARK)
     except OSError as error:
         raise DataError(f"cannot read the checkpoint {path}: {error.strerror}") from error
-    if head != _MARK + hashlib.sha256(body).hexdigest().encode() + b"\n":
+    if body is None:
         raise DataError(f"{path} is damaged: its content is not what its checksum was made of")
     try:
         check_packed(io.BytesIO(body), len(body))

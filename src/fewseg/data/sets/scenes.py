@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewseg.data.index import in_parallel
 from fewseg.data.scenes.kept import KeptScenes, kept_scenes
 from fewseg.data.scenes.layout import KINDS, Scene, arrange, label_map
 from fewseg.data.scenes.render import render
 from fewseg.data.source import SUBSETS, Fold, SourceIndex, make_fold
 from fewseg.data.workers import START, worker_pool
 from fewseg.errors import UsageError, check_choice
+from fewseg.progress import Silent
 
 LEVELS = ("simple", "complex", "mixed")
 _MANY = 200
@@ -89,8 +91,7 @@ class Scenes:
         # a process that is spawned runs the user's script once more, and a loader's may start none
         if self.images < _MANY or START != "fork" or multiprocessing.current_process().daemon:
             return map(self._pixels, range(self.images))
-        with worker_pool() as pool:
-            return pool.map(self._pixels, range(self.images), chunksize=25)
+        return in_parallel(self._pixels, range(self.images), Silent(), "counting", pool=worker_pool())
 
     def _pixels(self, i: int) -> NDArray[np.int64]:
         """(21,) of the background and every class in image `i`."""
