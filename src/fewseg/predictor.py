@@ -139,7 +139,7 @@ class FewShotPredictor:
         for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
             what = str(mask) if isinstance(mask, str | os.PathLike) else f"mask {number} of {name!r}"
             photo, marking = read_support(image, mask, label=label, name=what, pictures=self.pictures)
-            shrunk = resize_nearest(torch.tensor(marking.mask)[None, None].float(), self._side)
+            shrunk = resize_nearest(torch.tensor(marking.mask)[None, None], self._side)
             if not (shrunk == 1).any():
                 marked, side = int((marking.mask == 1).sum()), self._side[0]
                 vanish = f"{what} marks only {marked} pixels, which vanish at {side} x {side}"

@@ -177,11 +177,16 @@ def test_a_folded_convolution_follows_its_weights(bias: bool) -> None:
 @given(SEEDS, st.integers(1, 2), st.integers(1, 17), st.integers(1, 17), st.sampled_from([1, 2, 3, 4]), st.booleans())
 def test_convolution_by_tiles_is_the_convolution(seed: int, b: int, h: int, w: int, dilation: int, bias: bool) -> None:
     g = torch.Generator().manual_seed(seed)
-    x, weight = torch.randn(b, 7, h, w, generator=g), torch.randn(5, 7, 3, 3, generator=g)
-    added = torch.randn(5, generator=g) if bias else None
+    given = [torch.randn(shape, generator=g).requires_grad_() for shape in ((b, 7, h, w), (5, 7, 3, 3), (5,))]
+    x, weight, added = given if bias else (*given[:2], None)
+    upward = torch.randn(b, 5, h, w, generator=g)
     with patch.object(winograd, "KERNELS_AT_ONCE", 15), patch.object(winograd, "CHANNELS_AT_ONCE", 3):
         found = winograd.convolve(x, weight, added, dilation=dilation)
-    close(found, F.conv2d(x, weight, added, padding=dilation, dilation=dilation))
+        gradients = torch.autograd.grad(found, given[: 2 + bias], upward)
+    expected = F.conv2d(x, weight, added, padding=dilation, dilation=dilation)
+    close(found, expected)
+    for gradient, right in zip(gradients, torch.autograd.grad(expected, given[: 2 + bias], upward), strict=True):
+        close(gradient, right)
 
 
 def test_convolution_by_tiles_takes_part_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,9 +194,13 @@ def test_convolution_by_tiles_takes_part_where_it_pays(monkeypatch: pytest.Monke
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(128, 128, 3, padding=2, dilation=2, bias=False), fixed(nn.BatchNorm2d(128))
     x = torch.randn(1, 128, 25, 21)
-    assert winograd.suits(x, conv)
-    assert not winograd.suits(x[..., :9], conv)  # few positions: the kernel's evaluation would cost more
+    assert not winograd.suits(x, conv)  # to be trained, the kernel is evaluated three times
+    assert winograd.suits(x.repeat(2, 1, 1, 1), conv)
+    wide = nn.Conv2d(128, 128, 3, padding=12, dilation=12)
     with torch.no_grad():
+        assert winograd.suits(x, conv)
+        assert not winograd.suits(x[..., :9], conv)  # few positions: the kernel's evaluation would cost more
+        assert not winograd.suits(x, wide)  # most of its taps read beyond the border, and are left out as it is
         close(conv_norm(conv, norm, x), norm(conv(x)))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert not winograd.suits(x, conv)

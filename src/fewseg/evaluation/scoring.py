@@ -122,5 +122,5 @@ def at_labels(mask: Tensor, size: Sequence[int], protocol: EvaluationProtocol) -
     if protocol.scored_at == "input":
         side = max(height, width)
         shown = (side, side) if protocol.resize == "pad" else (height, width)
-        mask = resize_nearest(mask[None, None].float(), shown)[0, 0] == 1
+        mask = resize_nearest(mask[None, None], shown)[0, 0] == 1
     return mask[:height, :width]

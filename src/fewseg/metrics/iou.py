@@ -19,8 +19,8 @@ def episode_counts(prediction: Tensor, truth: Tensor, class_id: int) -> Tensor:
     """(5,) int64: class id, then foreground and background intersection and union, in pixels."""
     valid = truth != IGNORE
     predicted, true = prediction.bool() & valid, (truth == 1) & valid
-    fg_intersection, fg_union = (predicted & true).sum(), (predicted | true).sum()
-    pixels = valid.sum()
+    fg_intersection, fg_union = (predicted & true).count_nonzero(), (predicted | true).count_nonzero()
+    pixels = valid.count_nonzero()
     # what is not in the foreground's union is background in both
     counts = (fg_intersection, fg_union, pixels - fg_union, pixels - fg_intersection)
     return torch.stack([torch.as_tensor(class_id, device=pixels.device), *counts]).long()

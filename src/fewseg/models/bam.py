@@ -30,7 +30,8 @@ from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.base_learner import frozen_head
 from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights
 from fewseg.models.parts.matching import CosinePrior
-from fewseg.models.parts.ops import Resized, cross_entropy, gram, gram_distance, resize_ac, tile
+from fewseg.models.parts.merge import Merge
+from fewseg.models.parts.ops import Resized, cross_entropy, gram, gram_distance, resize_ac
 from fewseg.models.parts.prior_guided import (
     classifier,
     masked_support,
@@ -93,7 +94,7 @@ class BAM(FewShotSegmenter):
         self.base = frozen_head(self.backbone.channels["layer4"], base_classes)
         self.reduce_query, self.reduce_support = reduction(self.backbone), reduction(self.backbone)
         self.prior = CosinePrior()
-        self.merge = nn.Sequential(nn.Conv2d(513, 256, 1, bias=False), nn.ReLU())
+        self.merge = Merge(256, 1, 256, nn.ReLU())
         self.aspp = ASPP()
         self.join = nn.Sequential(nn.Conv2d(5 * 256, 256, 1, bias=False), nn.ReLU())
         self.refine = two_convolutions()
@@ -133,7 +134,7 @@ class BAM(FewShotSegmenter):
         prototype = (weights.unsqueeze(2) * s.prototype).sum(1)  # (B, 256)
         priors = resize_ac(shot_priors(self.prior, q.f4, s.f4, s.fg), q.maps.shape[-2:])  # (B, K, h, w)
         prior = (weights[:, :, None, None] * priors).sum(1, keepdim=True)
-        merged = self.merge(torch.cat([q.maps, tile(prototype, q.maps), prior], 1))
+        merged = self.merge(q.maps, prototype, prior)
         merged = self.join(self.aspp(merged))
         meta = self.classifier(merged + self.refine(merged))  # (B, 2, h, w)
         with torch.no_grad():

@@ -33,6 +33,7 @@ from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.base_learner import frozen_head
 from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights
 from fewseg.models.parts.matching import CosinePrior
+from fewseg.models.parts.merge import Merge
 from fewseg.models.parts.segformer import EncoderLayer, MixFFN, Projections
 
 STAGES = (1, 2, 3)
@@ -112,8 +113,8 @@ class HDMNet(FewShotSegmenter):
         self.reduce_query = nn.Sequential(nn.Conv2d(f23, 256, 1, bias=False), nn.ReLU(), nn.Dropout2d(0.5))
         self.reduce_support = nn.Sequential(nn.Conv2d(f23, 256, 1, bias=False), nn.ReLU(), nn.Dropout2d(0.5))
         self.prior = CosinePrior()
-        self.merge_query = nn.Sequential(nn.Conv2d(512 + priors, 64, 1, bias=False), nn.ReLU())
-        self.merge_support = nn.Sequential(nn.Conv2d(512, 64, 1, bias=False), nn.ReLU())
+        self.merge_query = Merge(256, priors, 64, nn.ReLU())
+        self.merge_support = Merge(256, 0, 64, nn.ReLU())
         self.encoder = HierarchicalEncoder()
         self.matching = nn.ModuleList(MatchingStage(priors) for _ in STAGES)
         self.decoder = Decoder()
@@ -154,7 +155,7 @@ class HDMNet(FewShotSegmenter):
         maps = self.reduce_support(e.f23.flatten(0, 1))  # (B*K, 256, h, w)
         fg = ops.resize_ac(e.fg.float().flatten(0, 1).unsqueeze(1), maps.shape[-2:])  # soft at the object's border
         prototype = ops.masked_average(maps, fg)  # (B*K, 256)
-        merged = self.merge_support(torch.cat([maps, ops.tile(prototype, maps)], 1))
+        merged = self.merge_support(maps, prototype)
         shots = e.fg.shape[:2]
         prototype, stage1, stage2, stage3 = (f.unflatten(0, shots) for f in (prototype, *self.encoder(merged)))
         return named(Support(prototype, stage1, stage2, stage3, e.fg, e.f4, e.f5, e.gram))
@@ -166,8 +167,7 @@ class HDMNet(FewShotSegmenter):
     ) -> Prediction:
         q, s = Query(**query), Support(**support)
         prior = self._prior(q, s)
-        prototype = ops.tile(s.prototype.mean(1), q.maps)  # (B, 256, h, w)
-        query_stages = self.encoder(self.merge_query(torch.cat([q.maps, prototype, 10 * prior], 1)))
+        query_stages = self.encoder(self.merge_query(q.maps, s.prototype.mean(1), 10 * prior))
         support_stages = (s.stage1, s.stage2, s.stage3)
         matched, correlations = [], []
         for i in (2, 1, 0):
@@ -183,7 +183,7 @@ class HDMNet(FewShotSegmenter):
         pairs = [(q.f4, s.f4)] if q.f5 is None or s.f5 is None else [(q.f5, s.f5), (q.f4, s.f4)]
         priors = []
         for high, support in pairs:
-            fg = ops.resize_nearest(s.fg.float(), support.shape[-2:])
+            fg = ops.resize_nearest(s.fg, support.shape[-2:])
             priors.append(self.prior(high, support, fg).mean(1, keepdim=True))
         return ops.resize_ac(torch.cat(priors, 1), q.maps.shape[-2:])
 
@@ -284,7 +284,7 @@ class MatchingStage(nn.Module):
         size and priors (B, P, h', w') to a map (B, C, h, w) and the correlation map (B, h, w).
         """
         h, w = query.shape[-2:]
-        fg = ops.resize_nearest(fg.float(), support.shape[-2:]).flatten(1)  # (B, K*L)
+        fg = ops.resize_nearest(fg, support.shape[-2:]).flatten(1)  # (B, K*L)
         tokens = rearrange(query, "b c h w -> b (h w) c")
         context = rearrange(support, "b k c h w -> b (k h w) c")
         # released: one LayerNorm for both

@@ -32,6 +32,7 @@ from fewseg.models.hdmnet import STAGES, CorrelationAttention, HierarchicalEncod
 from fewseg.models.parts import ops
 from fewseg.models.parts.backbones import Backbone, create_backbone
 from fewseg.models.parts.matching import NearestCosines
+from fewseg.models.parts.merge import Merge
 from fewseg.models.parts.segformer import MixFFN
 
 PRIORS = 5
@@ -76,8 +77,8 @@ class Lite(FewShotSegmenter):
         self.base_heads = BaseHeads(mid, base_classes, heads)
         self.drop = nn.Dropout2d(0.5)
         priors = PRIORS * len(channels) + BASE_MAPS
-        self.merge_query = _norm_relu(nn.Conv2d(2 * MID + priors, WIDTH, 1, bias=False))
-        self.merge_support = _norm_relu(nn.Conv2d(2 * MID + 1, WIDTH, 1, bias=False))
+        self.merge_query = Merge(MID, priors, WIDTH, nn.GroupNorm(8, WIDTH), nn.ReLU())
+        self.merge_support = Merge(MID, 1, WIDTH, nn.GroupNorm(8, WIDTH), nn.ReLU())
         self.reduce_priors = _norm_relu(nn.Conv2d(priors, PRIOR_WIDTH, 1, bias=False))
         self.encoder = HierarchicalEncoder(WIDTH, layers=1, dropout=0.0)
         self.matching = nn.ModuleList(LiteStage(WIDTH, PRIOR_WIDTH) for _ in STAGES)
@@ -107,7 +108,7 @@ class Lite(FewShotSegmenter):
         mid, fg = embedded["maps"], ops.foreground(features["mask"]).flatten(0, 1).unsqueeze(1)
         share = ops.average_to(fg, mid.shape[-2:])  # (B*K, 1, h, w)
         prototype = ops.masked_average(mid, share)
-        tokens = self.encoder(self.merge_support(torch.cat([self.drop(mid), ops.tile(prototype, mid), share], 1)))
+        tokens = self.encoder(self.merge_support(self.drop(mid), prototype, share))
         found = {f"stage{s}": t for s, t in zip(STAGES, tokens, strict=True)}
         found |= {name: f for name, f in embedded.items() if name.endswith("_unit")}
         found |= {"prototype": prototype, "held": _held(embedded["base"], share)}
@@ -119,8 +120,7 @@ class Lite(FewShotSegmenter):
         mid, fg = query["maps"], ops.foreground(support["mask"])
         base_maps = self.base_heads.compare(query["base"], support["held"], base_index)
         prior = torch.cat([self._priors(query, support, fg), base_maps], 1)
-        prototype = ops.tile(support["prototype"].mean(1), mid)
-        stages = self.encoder(self.merge_query(torch.cat([self.drop(mid), prototype, prior], 1)))
+        stages = self.encoder(self.merge_query(self.drop(mid), support["prototype"].mean(1), prior))
         prior = self.reduce_priors(prior)
         y, correlations = None, []
         for s in reversed(STAGES):
@@ -163,7 +163,7 @@ class Lite(FewShotSegmenter):
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         h, w = prediction.extra["final"].shape[-2:]
         # twice the fine grid: the whole image's pixels cost a quarter of a step, and say little more
-        labels = ops.resize_nearest(episode.truth.unsqueeze(1).float(), (2 * h, 2 * w))[:, 0]
+        labels = ops.resize_nearest(episode.truth.unsqueeze(1), (2 * h, 2 * w))[:, 0]
         terms = {}
         for name, weight in (("final", 1.0), ("coarse", 0.4)):
             logits = ops.resize(prediction.extra[name], (2 * h, 2 * w))

@@ -30,7 +30,8 @@ from fewseg.errors import UsageError
 from fewseg.models.base import Features, FewShotSegmenter, freeze, named
 from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.matching import CosinePrior
-from fewseg.models.parts.ops import cross_entropy, resize_ac, tile
+from fewseg.models.parts.merge import Merge
+from fewseg.models.parts.ops import cross_entropy, resize_ac
 from fewseg.models.parts.prior_guided import (
     classifier,
     masked_support,
@@ -158,8 +159,8 @@ class Enrichment(nn.Module):
         for level, b in zip(self.levels, self.bins, strict=True):
             side = int(b) if b > 1 else max(1, int(query.shape[-2] * b))
             pooled = F.adaptive_avg_pool2d(query, side)
-            given = torch.cat([pooled, tile(prototype, pooled), resize_ac(prior, (side, side))], 1)
-            maps, logits = level(given, resize_ac(enriched[-1], (side, side)) if enriched else None)
+            finer = resize_ac(enriched[-1], (side, side)) if enriched else None
+            maps, logits = level(pooled, prototype, resize_ac(prior, (side, side)), finer)
             enriched.append(resize_ac(maps, query.shape[-2:]))
             inner.append(logits)
         return enriched, inner
@@ -170,13 +171,13 @@ class EnrichmentLevel(nn.Module):
 
     def __init__(self, *, first: bool) -> None:
         super().__init__()
-        self.merge = nn.Sequential(nn.Conv2d(513, 256, 1, bias=False), nn.ReLU())
+        self.merge = Merge(256, 1, 256, nn.ReLU())
         self.receive = None if first else nn.Sequential(nn.Conv2d(512, 256, 1, bias=False), nn.ReLU())
         self.refine = two_convolutions()
         self.classifier = classifier()
 
-    def forward(self, given: Tensor, finer: Tensor | None) -> tuple[Tensor, Tensor]:
-        maps = self.merge(given)
+    def forward(self, query: Tensor, prototype: Tensor, prior: Tensor, finer: Tensor | None) -> tuple[Tensor, Tensor]:
+        maps = self.merge(query, prototype, prior)
         if self.receive is not None and finer is not None:
             maps = maps + self.receive(torch.cat([maps, finer], 1))
         maps = maps + self.refine(maps)

@@ -90,7 +90,8 @@ def _watch(module: nn.Module) -> list[str]:
 
     def look(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         if not found and not all(t.isfinite().all() for t in tree_leaves(output) if isinstance(t, Tensor)):
-            found.append(f"{name.removeprefix('model.')} ({type(module).__name__})")
+            plain = next(c for c in type(module).__mro__ if not c.__module__.startswith("fewseg.models.fast"))
+            found.append(f"{name.removeprefix('model.')} ({plain.__name__})")
 
     for name, part in module.named_modules():
         if name:

@@ -21,7 +21,7 @@ KNOWN = (nn.Conv2d, Conv2dSame)
 
 def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """norm(conv(x)); with one convolution if the statistics are fixed and no gradient is wanted."""
-    if norm.training or not _foldable(conv, norm) or is_trained(conv, x) or torch.compiler.is_compiling():
+    if norm.training or not _foldable(conv, norm) or winograd.is_trained(conv, x) or torch.compiler.is_compiling():
         return norm(conv(x))
     weight, bias = _fold(conv, norm)  # made anew each time: a pass over weights is nothing beside one over maps
     if winograd.suits(x, conv):
@@ -31,7 +31,11 @@ def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 def _foldable(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
     """Whether both are torch's own, as they are: a subclass, a hook or another padding may compute something else."""
-    plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and type(norm) is nn.BatchNorm2d
+    plain = (
+        type(conv) in (nn.Conv2d, winograd.QuickConv2d)
+        and conv.padding_mode == "zeros"
+        and type(norm) is nn.BatchNorm2d
+    )
     return plain and norm.affine and norm.running_mean is not None and not (_hooked(conv) or _hooked(norm))
 
 
@@ -129,11 +133,6 @@ def _folded(net: nn.Module) -> nn.Module:
                 conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
                 setattr(parent, name, getattr(norm, "act", nn.Identity()))  # timm's BatchNorms end with theirs
     return net.requires_grad_(False)
-
-
-def is_trained(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether a gradient will pass through a convolution."""
-    return torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
 
 
 def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewseg.models.fast import winograd
-from fewseg.models.fast.folding import is_trained
 from fewseg.models.parts.base_learner import BaseHead, nearest_foreground
 
 TAPS = (-1, 0, 1)
@@ -51,7 +50,7 @@ def own_convolution(f4: Tensor, conv: nn.Conv2d, *, where: Tensor | None = None)
     weight = conv.weight[:, : f4.shape[1]]
     if where is not None and not where.is_cuda and where.float().mean() < MANY:  # on a GPU, both would wait for it
         return _convolution_where(f4, weight, where)
-    if not is_trained(conv, f4) and winograd.suits(f4, conv):
+    if winograd.suits(f4, conv):
         return winograd.convolve(f4, weight)
     return F.conv2d(f4, weight, padding=1)
 

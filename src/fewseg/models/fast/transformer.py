@@ -35,6 +35,6 @@ class QuickDropout(nn.Dropout):
         if not (self.training and 0 < dropped < 2**16 and input.device.type == "cpu") or torch.compiler.is_compiling():
             return super().forward(input)
         words = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.int16)[: input.numel()] >= dropped - 2**15
-        mask = kept.to(input.dtype).mul_(2**16 / (2**16 - dropped))
+        above = words.view(torch.int16)[: input.numel()].to(input.dtype) + (2**15 + 1 - dropped)
+        mask = above.clamp_(0, 1).mul_(2**16 / (2**16 - dropped))  # faster than a comparison
         return input * mask.as_strided(input.shape, torch.empty_like(input).stride())

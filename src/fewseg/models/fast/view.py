@@ -17,9 +17,11 @@ from fewseg.models.base import FewShotSegmenter
 from fewseg.models.fast.backbones import FoldedResidualBlock, QuickResNet, QuickTimmPyramid, QuickTimmViT, QuickVGG
 from fewseg.models.fast.folding import FoldedSequential, MergedBottleneck
 from fewseg.models.fast.matching import ForegroundAttention, ForegroundNearest, ForegroundPrior
+from fewseg.models.fast.merge import SplitMerge
 from fewseg.models.fast.one_by_one import OneByOne, ShotByShotHSNet
 from fewseg.models.fast.pyramid import FoldedBaseHead
 from fewseg.models.fast.transformer import QuickDropout, QuickMixFFN
+from fewseg.models.fast.winograd import QuickConv2d
 from fewseg.models.hdmnet import Bottleneck, CorrelationAttention, HDMNet
 from fewseg.models.hsnet import HSNet
 from fewseg.models.hub_model import plain_model
@@ -27,14 +29,17 @@ from fewseg.models.lite import Lite
 from fewseg.models.parts.backbones import VGG, ResidualBlock, ResNet, TimmPyramid, TimmViT
 from fewseg.models.parts.base_learner import BaseHead, PSPNet
 from fewseg.models.parts.matching import CosinePrior, NearestCosines
+from fewseg.models.parts.merge import Merge
 from fewseg.models.parts.segformer import MixFFN
 
 Network = TypeVar("Network", bound=nn.Module)
 
 QUICKER: dict[type[nn.Module], type[nn.Module]] = {
     nn.Sequential: FoldedSequential,
+    nn.Conv2d: QuickConv2d,
     nn.Dropout: QuickDropout,
     MixFFN: QuickMixFFN,
+    Merge: SplitMerge,
     ResidualBlock: FoldedResidualBlock,
     ResNet: QuickResNet,
     VGG: QuickVGG,

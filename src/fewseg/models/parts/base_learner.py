@@ -89,7 +89,7 @@ class PyramidPooling(nn.Module):
 
 def nearest_foreground(maps: Tensor, fg: Tensor) -> Tensor:
     """Foreground (B, H, W) resized nearest to the size of maps (B, C, h, w): (B, 1, h, w) bool."""
-    return resize_nearest(fg.float().unsqueeze(1), maps.shape[-2:]) > 0
+    return resize_nearest(fg.unsqueeze(1), maps.shape[-2:]) > 0
 
 
 def frozen_head(channels: int, base_classes: int) -> BaseHead:
