@@ -65,9 +65,16 @@ class FewShotSegmenter(
 
     def forward(self, episode: Episode) -> Prediction:
         """Segment the queries of a batch of episodes. Labels of the query never reach the parts."""
-        query = self.encode_query(episode.query_image)
-        support = self.encode_support(episode.support_images, episode.support_masks)
-        return self.match(query, support, size=episode.size, base_index=episode.base_index)
+        query = self.extract_query(episode.query_image)
+        support = self.extract_support(episode.support_images, episode.support_masks)
+        return self.match_extracted(query, support, size=episode.size, base_index=episode.base_index)
+
+    def match_extracted(
+        self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
+    ) -> Prediction:
+        """`match` from what `extract_query` and `extract_support` gave: a training step without its frozen half."""
+        embedded = self.embed_query(query), self.embed_support(support)
+        return self.match(*embedded, size=size, base_index=base_index)
 
     def encode_query(self, image: Tensor) -> Features:
         """Everything that depends on the query image alone. `image`: (B, 3, H, W) in [0, 1]."""

@@ -151,14 +151,16 @@ class HDMNet(FewShotSegmenter):
 
     def embed_support(self, features: Features) -> Features:
         e = Extracted(**features)
+        prototype, merged = self.merged_support(e)
+        return named(encoded_support(e, prototype, self.encoder(merged)))
+
+    def merged_support(self, e: Extracted) -> tuple[Tensor, Tensor]:
+        """The supports' prototypes (B*K, 256), and what their encoder gets: (B*K, 64, h, w)."""
         assert e.fg is not None, "extract_support gives it"
         maps = self.reduce_support(e.f23.flatten(0, 1))  # (B*K, 256, h, w)
         fg = ops.resize_ac(e.fg.float().flatten(0, 1).unsqueeze(1), maps.shape[-2:])  # soft at the object's border
-        prototype = ops.masked_average(maps, fg)  # (B*K, 256)
-        merged = self.merge_support(maps, prototype)
-        shots = e.fg.shape[:2]
-        prototype, stage1, stage2, stage3 = (f.unflatten(0, shots) for f in (prototype, *self.encoder(merged)))
-        return named(Support(prototype, stage1, stage2, stage3, e.fg, e.f4, e.f5, e.gram))
+        prototype = ops.masked_average(maps, fg)
+        return prototype, self.merge_support(maps, prototype)
 
     # 3.3: matching, coarse to fine, and the decoder.
 
@@ -166,8 +168,21 @@ class HDMNet(FewShotSegmenter):
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
         q, s = Query(**query), Support(**support)
-        prior = self._prior(q, s)
-        query_stages = self.encoder(self.merge_query(q.maps, s.prototype.mean(1), 10 * prior))
+        prior = self.prior_of(q, s)
+        stages = self.encoder(self.merge_query(q.maps, s.prototype.mean(1), 10 * prior))
+        return self.match_stages(q, stages, s, prior, size=size, base_index=base_index)
+
+    def match_stages(
+        self,
+        q: Query,
+        query_stages: list[Tensor],
+        s: Support,
+        prior: Tensor,
+        *,
+        size: tuple[int, int],
+        base_index: Tensor | None,
+    ) -> Prediction:
+        """What follows the encoder of the query, whose stages are given fine to coarse."""
         support_stages = (s.stage1, s.stage2, s.stage3)
         matched, correlations = [], []
         for i in (2, 1, 0):
@@ -178,9 +193,10 @@ class HDMNet(FewShotSegmenter):
         final, aux = self._with_base(meta, q, s, base_index)
         return Prediction(ops.resize_ac(final, size), aux=ops.Resized(aux, size), correlations=tuple(correlations))
 
-    def _prior(self, q: Query, s: Support) -> Tensor:
+    def prior_of(self, q: Query, s: Support | Extracted) -> Tensor:
         """(B, 2, h, w): from f5 and from f4, the mean over shots; (B, 1, h, w), from f4, without a base learner."""
         pairs = [(q.f4, s.f4)] if q.f5 is None or s.f5 is None else [(q.f5, s.f5), (q.f4, s.f4)]
+        assert s.fg is not None, "extract_support gives it"
         priors = []
         for high, support in pairs:
             fg = ops.resize_nearest(s.fg, support.shape[-2:])
@@ -225,6 +241,13 @@ class HDMNet(FewShotSegmenter):
             {"name": "transformer", "params": transformer, "lr": lr},
             {"name": "others", "params": others, "lr": 10 * lr},
         ]
+
+
+def encoded_support(e: Extracted, prototype: Tensor, stages: list[Tensor]) -> Support:
+    """Supports from their prototypes (B*K, 256) and encoded maps (B*K, 64, h_s, w_s)."""
+    assert e.fg is not None, "extract_support gives it"
+    prototype, stage1, stage2, stage3 = (f.unflatten(0, e.fg.shape[:2]) for f in (prototype, *stages))
+    return Support(prototype, stage1, stage2, stage3, e.fg, e.f4, e.f5, e.gram)
 
 
 class HierarchicalEncoder(nn.Module):

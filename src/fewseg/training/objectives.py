@@ -39,9 +39,8 @@ class EpisodeObjective(nn.Module):
         if query is None or support is None:
             prediction = self.model(batch)
         else:
-            embedded = self.model.embed_query(query), self.model.embed_support(support)
             size = (batch.truth.shape[-2], batch.truth.shape[-1])
-            prediction = self.model.match(*embedded, size=size, base_index=batch.base_index)
+            prediction = self.model.match_extracted(query, support, size=size, base_index=batch.base_index)
         prediction, batch = _of_all_processes(prediction, batch)
         with torch.no_grad():
             counts = episode_counts(foreground_wins(prediction.logits), batch.truth, 0)[1:3]

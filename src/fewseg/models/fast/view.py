@@ -20,6 +20,7 @@ from fewseg.models.fast.matching import ForegroundAttention, ForegroundNearest, 
 from fewseg.models.fast.merge import SplitMerge
 from fewseg.models.fast.one_by_one import OneByOne, ShotByShotHSNet
 from fewseg.models.fast.pyramid import FoldedBaseHead
+from fewseg.models.fast.together import EncodedTogether
 from fewseg.models.fast.transformer import QuickDropout, QuickMixFFN
 from fewseg.models.fast.winograd import QuickConv2d
 from fewseg.models.hdmnet import Bottleneck, CorrelationAttention, HDMNet
@@ -50,6 +51,7 @@ QUICKER: dict[type[nn.Module], type[nn.Module]] = {
     NearestCosines: ForegroundNearest,
     CorrelationAttention: ForegroundAttention,
     Bottleneck: MergedBottleneck,
+    HDMNet: EncodedTogether,
     HSNet: ShotByShotHSNet,
 }
 
