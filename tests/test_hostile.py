@@ -17,6 +17,7 @@ from fewseg.data.annotations.runs import OddShape, checked_runs, paint
 from fewseg.data.images import read_image
 from fewseg.data.sets.coco_json import CocoJson
 from fewseg.data.sets.scenes import Scenes
+from fewseg.data.transforms import Augment, AugmentConfig
 from fewseg.errors import DataError, UsageError
 from fewseg.predictor import FewShotPredictor
 from fewseg.segment import segment_folder
@@ -263,3 +264,15 @@ def test_pictures_of_a_check_have_names_that_every_system_takes(predictor: FewSh
     drawn = draw_supports({name: ([tmp_path / "a.png"], [mask]) for name in names}, {}, tmp_path / "out")
     assert {path.parent for path in drawn} == {tmp_path / "out"}
     assert len(os.listdir(tmp_path / "out")) == 4
+
+
+@pytest.mark.parametrize("wrong", [{"flip_p": -5.0}, {"blur_p": 1.5}, {"rotate": -1.0}, {"keep_foreground": 2.0}])
+def test_shares_of_the_augmentation_are_shares(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=f"augment.{next(iter(wrong))}.* (give 0 to 1|are 0 or more)"):
+        Augment(AugmentConfig(**wrong), 64)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("command", ["show", "episodes"])
+def test_a_seed_is_not_below_zero(command: str, fewseg: Fewseg, tmp_path: Path) -> None:
+    result = fewseg("data", command, *SCENES, "--seed", -1, "--out", tmp_path / "o.png")
+    assert (result.code, "fault" in result.err) == (2, False)

@@ -93,7 +93,7 @@ def show(
     root: Root = None,
     subset: Subset = "train",
     count: Annotated[int, typer.Option(callback=finite, min=1, help="Images on the sheet.")] = 24,
-    seed: Annotated[int, typer.Option(callback=finite, help="Which images.")] = 0,
+    seed: Annotated[int, typer.Option(callback=finite, min=0, help="Which images.")] = 0,
 ) -> None:
     """Draw a contact sheet of images with their labels."""
     from fewseg.data.images import write_image
@@ -116,7 +116,7 @@ def episodes(
     ] = None,
     protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`; see docs/protocols.md.")] = "fewseg",
     count: Annotated[int | None, typer.Option("--episodes", callback=finite, min=1, help="[the protocol's]")] = None,
-    seed: Annotated[int | None, typer.Option(callback=finite, help="[the protocol's first]")] = None,
+    seed: Annotated[int | None, typer.Option(callback=finite, min=0, help="[the protocol's first]")] = None,
 ) -> None:
     """Draw a list of test episodes and save it as a CSV that a person can read."""
     from fewseg.evaluation.benchmark import Benchmark
