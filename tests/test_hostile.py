@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fewseg.config import load_config
+from fewseg.data.annotations.read import load_supports
 from fewseg.data.annotations.runs import OddShape, checked_runs, paint
 from fewseg.data.images import read_image
 from fewseg.data.sets.coco_json import CocoJson
@@ -276,3 +277,23 @@ def test_shares_of_the_augmentation_are_shares(wrong: dict[str, float]) -> None:
 def test_a_seed_is_not_below_zero(command: str, fewseg: Fewseg, tmp_path: Path) -> None:
     result = fewseg("data", command, *SCENES, "--seed", -1, "--out", tmp_path / "o.png")
     assert (result.code, "fault" in result.err) == (2, False)
+
+
+@pytest.mark.parametrize("kind", ["ICO", "ICNS", "PDF"])
+def test_a_picture_of_a_format_that_is_not_listed_is_refused_under_any_name(kind: str, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "a.jpg", kind)
+    with pytest.raises(DataError, match="is not a picture that can be read"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["point", "polygon"])
+def test_many_shapes_on_a_large_photo_take_one_mask_s_memory(kind: str, tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "a.jpg")
+    places = [[[10.0 * i, 9.0 * i]] if kind == "point" else [[i, i], [3999, i], [3999, 2999]] for i in range(300)]
+    shapes = [{"label": "cat", "shape_type": kind, "points": points} for points in places]
+    content = {"version": "5", "imagePath": "a.jpg", "imageData": None, "imageHeight": 3000, "imageWidth": 4000}
+    (tmp_path / "a.json").write_text(json.dumps(content | {"shapes": shapes}))
+    found: dict[str, Any] = {}
+    taken_or_told(lambda: found.update(load_supports(tmp_path / "a.json")))
+    assert found["cat"][1][0].any()
