@@ -15,7 +15,7 @@ from fewseg.models.base import FewShotSegmenter
 from fewseg.models.parts.backbone_weights import load_backbone_weights
 from fewseg.progress import Silent
 
-LIMITS = {"base_classes": (1, 65535), "image_size": (8, 8192), "shots": (1, 1000), "heads": (1, 100)}
+LIMITS = {"base_classes": (1, 65535), "image_size": (8, 2048), "shots": (1, 1000), "heads": (1, 100)}
 """Of a model's arguments, the smallest and the largest that are taken: beyond it is a slip, or meant to do harm."""
 
 

@@ -28,7 +28,7 @@ from fewseg import registry
 from fewseg.data.episodes.sampling import DRAWS, NOVEL_RULES
 from fewseg.data.text import read_text
 from fewseg.data.transforms import AugmentConfig
-from fewseg.errors import DataError, UsageError, first_line
+from fewseg.errors import MOST, DataError, UsageError, first_line
 from fewseg.registry import method_class
 
 
@@ -172,8 +172,10 @@ class Config:
 
 
 _GROUPS = get_type_hints(Config)
-_MOST_VALUES = 10_000
-"""Of a YAML file, its aliases written out."""
+_MOST_VALUES, _MOST_BYTES = 10_000, 500_000
+"""Of a YAML file, its aliases written out; its size, of which a second reads so many."""
+_MOST_NUMBER = 1e15
+"""Of numbers with a point: no option has use for larger ones, and sums and products of them are infinite."""
 _SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
 
 
@@ -334,6 +336,8 @@ def _read_recipe(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise DataError(f"{path} has more than {_MOST_BYTES} bytes; no configuration needs as many")
             text = read_text(path)
         except OSError as error:
             raise DataError(f"cannot read the configuration {path}: {error.strerror}") from error
@@ -468,7 +472,10 @@ def _bool(given: _Scalar) -> bool:
 def _whole(given: _Scalar) -> int:
     if isinstance(given.value, bool):
         raise ValueError
-    return given.value if isinstance(given.value, int) else int(given.text)
+    number = given.value if isinstance(given.value, int) else int(given.text)
+    if abs(number) > MOST:
+        raise OverflowError
+    return number
 
 
 def _number(given: _Scalar) -> float:
@@ -480,7 +487,7 @@ def _number(given: _Scalar) -> float:
 _READ: dict[Any, tuple[Callable[[_Scalar], Any], str]] = {
     str: (_text, "a text"),
     bool: (_bool, "true or false"),
-    int: (_whole, "a whole number"),
+    int: (_whole, f"a whole number (to {MOST})"),
     float: (_number, "a number"),
 }
 """How a type is read, and what it is called."""
@@ -488,11 +495,15 @@ _READ: dict[Any, tuple[Callable[[_Scalar], Any], str]] = {
 
 def _check_values(group: str, values: Any) -> None:
     for f in fields(_GROUPS[group]):
-        if not f.metadata or (value := getattr(values, f.name)) is None:
+        value: Any = getattr(values, f.name)
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not abs(number) <= _MOST_NUMBER:  # NaN is refused too
+                allowed = f.metadata.get("allowed") or "a number"
+                raise UsageError(f"{group}.{f.name} is {value}; give {allowed}, at most {_MOST_NUMBER:.0e}")
+        if not f.metadata or value is None:
             continue
         least, most, choices, allowed = (f.metadata[key] for key in ("least", "most", "choices", "allowed"))
         if choices and value not in choices:
-            raise UsageError(f"{group}.{f.name} is {value!r}; choose {allowed}.{registry.suggest(value, choices)}")
-        # written so that NaN is refused, as infinity is
-        if (least is not None and not least <= value < math.inf) or (most is not None and not value <= most):
+            raise UsageError(f"{group}.{f.name} is {value!r}; choose {allowed}.{registry.suggest(str(value), choices)}")
+        if (least is not None and value < least) or (most is not None and value > most):
             raise UsageError(f"{group}.{f.name} is {value}; give {allowed}")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST = 2**32 - 1
+"""Of a whole number that is given: what libraries take as a seed; no option has use for a larger one."""
+
 
 class FewsegError(Exception):
     """An error whose text says what was given, what is allowed and what to do."""
@@ -30,6 +33,13 @@ class DataWarning(UserWarning):
 def first_line(error: BaseException) -> str:
     """What an error of another library says, in one line; its type where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left: Python's, or torch's for a CPU or a GPU."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "out of memory", "Cannot allocate memory")
+    )
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

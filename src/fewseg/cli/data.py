@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fewseg.cli.options import finite
 from fewseg.cli.outputs import check_made_here, check_outputs, check_outside
-from fewseg.cli.printing import console, printable
+from fewseg.cli.printing import console, printable, say
 from fewseg.errors import DataError
-from fewseg.progress import Bars, visible
+from fewseg.progress import Bars
 
 if TYPE_CHECKING:
     from fewseg.config import Config
@@ -68,7 +69,7 @@ def check(name: Name, words: Words = None, root: Root = None) -> None:
     config = _config(name, words, root=root)
     sources = [_source(config, subset) for subset in ("train", "test")]
     if not all(hasattr(source, "image_path") for source in sources):
-        typer.echo(f"{name} has no files to check")
+        say(f"{name} has no files to check")
         return
     train, test = ([source.image_path(i) for i in range(len(source.ids))] for source in sources)
     left_out = [path for _, path, _ in getattr(sources[0], "left_out", ())]
@@ -76,12 +77,12 @@ def check(name: Name, words: Words = None, root: Root = None) -> None:
     problems += check_source(sources[1], but={*train, *left_out}, progress=Bars())
     images = len({*train, *test})
     for problem in problems:
-        typer.echo(visible(f"{problem.kind}: {problem.text}"))
+        say(f"{problem.kind}: {problem.text}")
     if problems:
         raise DataError(f"{len(problems)} problems in {images} images of {config.data.root}")
     for text in check_classes(sources, shots=config.data.shots):
-        typer.echo(f"note: {text}", err=True)
-    typer.echo(f"{images} images of {config.data.root}: nothing wrong")
+        say(f"note: {text}", err=True)
+    say(f"{images} images of {config.data.root}: nothing wrong")
 
 
 @data_app.command()
@@ -91,8 +92,8 @@ def show(
     words: Words = None,
     root: Root = None,
     subset: Subset = "train",
-    count: Annotated[int, typer.Option(min=1, help="Images on the sheet.")] = 24,
-    seed: Annotated[int, typer.Option(help="Which images.")] = 0,
+    count: Annotated[int, typer.Option(callback=finite, min=1, help="Images on the sheet.")] = 24,
+    seed: Annotated[int, typer.Option(callback=finite, min=0, help="Which images.")] = 0,
 ) -> None:
     """Draw a contact sheet of images with their labels."""
     from fewseg.data.images import write_image
@@ -100,7 +101,7 @@ def show(
 
     check_outside(out, [*(words or []), f"root={root}"])
     write_image(contact_sheet(_source(_config(name, words, root=root), subset), count=count, seed=seed), out)
-    typer.echo(f"contact sheet: {out}")
+    say(f"contact sheet: {out}")
 
 
 @data_app.command()
@@ -109,11 +110,13 @@ def episodes(
     out: Annotated[Path, typer.Option(help="CSV file to write; `fewseg evaluate --episodes-file` reads it.")],
     words: Words = None,
     root: Root = None,
-    fold: Annotated[int | None, typer.Option(hidden=True, help="0.1's word for data.fold=0.")] = None,
-    shots: Annotated[int | None, typer.Option(hidden=True, help="0.1's word for data.shots=1.")] = None,
+    fold: Annotated[int | None, typer.Option(callback=finite, hidden=True, help="0.1's word for data.fold=0.")] = None,
+    shots: Annotated[
+        int | None, typer.Option(callback=finite, hidden=True, help="0.1's word for data.shots=1.")
+    ] = None,
     protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`; see docs/protocols.md.")] = "fewseg",
-    count: Annotated[int | None, typer.Option("--episodes", min=1, help="[the protocol's]")] = None,
-    seed: Annotated[int | None, typer.Option(help="[the protocol's first]")] = None,
+    count: Annotated[int | None, typer.Option("--episodes", callback=finite, min=1, help="[the protocol's]")] = None,
+    seed: Annotated[int | None, typer.Option(callback=finite, min=0, help="[the protocol's first]")] = None,
 ) -> None:
     """Draw a list of test episodes and save it as a CSV that a person can read."""
     from fewseg.evaluation.benchmark import Benchmark
@@ -133,7 +136,7 @@ def episodes(
     )
     (listed,) = benchmark.lists
     listed.save(out)
-    typer.echo(f"{len(listed)} episodes, SHA-256 {listed.sha256}: {out}")
+    say(f"{len(listed)} episodes, SHA-256 {listed.sha256}: {out}")
 
 
 @data_app.command()
@@ -145,7 +148,7 @@ def download(
     from fewseg.data.download import download as fetch
 
     fetch(name, root, progress=Bars())
-    typer.echo(f"{name} is in {root}")
+    say(f"{name} is in {root}")
 
 
 def _config(name: str, words: list[str] | None, **formerly: Any) -> Config:
@@ -155,9 +158,7 @@ def _config(name: str, words: list[str] | None, **formerly: Any) -> Config:
     old = {word: f"data.{word}" for word in words or [] if re.match(r"\w+=", word)}
     old |= {f"--{key} {value}": f"data.{key}={value}" for key, value in formerly.items() if value is not None}
     for before, now in old.items():
-        typer.echo(
-            f"note: write {now} for {before}, as `fewseg train` does; the next release takes nothing else", err=True
-        )
+        say(f"note: write {now} for {before}, as `fewseg train` does; the next release takes nothing else", err=True)
     given = [word for word in words or [] if word not in old]
     return load_config(name if name in recipes() else f"data.name={name}", *given, *old.values())
 

@@ -11,7 +11,7 @@ import typer
 from fewseg import experiments
 from fewseg.cli.options import CacheGb, finite
 from fewseg.cli.outputs import check_made_here
-from fewseg.cli.printing import console, printable
+from fewseg.cli.printing import console, printable, say
 from fewseg.errors import UsageError
 from fewseg.progress import Bars, visible
 
@@ -41,15 +41,17 @@ def _plan(
     ] = None,
     folds: Annotated[str, typer.Option(help="Such as 0,1 [all].")] = "",
     protocol: Annotated[str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet.")] = "fewseg",
-    episodes: Annotated[int | None, typer.Option(min=1, help="Test episodes per repeat [the protocol's].")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Repeats, each with a seed of its own.")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="Loader processes while measuring.")] = 2,
+    episodes: Annotated[
+        int | None, typer.Option(callback=finite, min=1, help="Test episodes per repeat [the protocol's].")
+    ] = None,
+    repeats: Annotated[int, typer.Option(callback=finite, min=1, help="Repeats, each with a seed of its own.")] = 1,
+    workers: Annotated[int, typer.Option(callback=finite, min=0, help="Loader processes while measuring.")] = 2,
     cache_gb: CacheGb = 2.0,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto (to measure; train.accelerator to train).")
     ] = "auto",
     jobs: Annotated[
-        int, typer.Option(min=1, help="Cells trained at once; threads (and CUDA devices) are divided.")
+        int, typer.Option(callback=finite, min=1, help="Cells trained at once; threads (and CUDA devices) are divided.")
     ] = 1,
 ) -> Any:
     """The plan of an experiment from its command line: every option is one of its fields."""
@@ -119,10 +121,13 @@ def support_mask(
 @_command(
     *MEASURING,
     episodes=(
-        Annotated[int | None, typer.Option(min=1, help="n; ten times as many are drawn too [the protocol's].")],
+        Annotated[
+            int | None,
+            typer.Option(callback=finite, min=1, help="n; ten times as many are drawn too [the protocol's]."),
+        ],
         None,
     ),
-    repeats=(Annotated[int, typer.Option(min=2, help="R, each with a seed of its own.")], 10),
+    repeats=(Annotated[int, typer.Option(callback=finite, min=2, help="R, each with a seed of its own.")], 10),
 )
 def episodes(
     plan: Any,
@@ -170,12 +175,15 @@ def relu(
 @_command(
     *(name for name in MEASURING if name != "repeats"),
     "jobs",
-    episodes=(Annotated[int | None, typer.Option(min=1, help="Test episodes of the table [100].")], None),
+    episodes=(
+        Annotated[int | None, typer.Option(callback=finite, min=1, help="Test episodes of the table [100].")],
+        None,
+    ),
 )
 def correlation(
     plan: Any,
     run: Runs = None,
-    rows: Annotated[int, typer.Option(min=1, help="Episodes in the picture.")] = 4,
+    rows: Annotated[int, typer.Option(callback=finite, min=1, help="Episodes in the picture.")] = 4,
 ) -> list[Any]:
     """Correlation maps of all stages with and without distillation, one row per episode (Figs. 5 and 6).
 
@@ -207,4 +215,4 @@ def _show(table: Any, out: Path) -> None:
     screen.print(printable([table.columns, *table.rows], title=table.title))
     for note in table.notes:
         screen.print(visible(note), style="yellow" if note.startswith("warning") else None, highlight=False)
-    typer.echo(f"written: {out}")
+    say(f"written: {out}")

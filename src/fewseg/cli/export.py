@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fewseg.cli.options import Target
+from fewseg.cli.printing import say
 from fewseg.errors import UsageError
 
 
@@ -43,7 +44,7 @@ def export(
         if int8:
             raise UsageError("--int8 is for the graphs of --onnx; a slim folder's weights have 16 bits")
         file = save_model(load_model(target), slim, slim=True) / "model.safetensors"
-        typer.echo(f"exported: {slim} ({file.stat().st_size / 1e6:.1f} MB)")
+        say(f"exported: {slim} ({file.stat().st_size / 1e6:.1f} MB)")
         return
     assert onnx is not None
     measured = _pictures(support or [], mask or [], photos or []) if int8 else None
@@ -52,11 +53,11 @@ def export(
     size = sum(file.stat().st_size for file in out.glob("*.onnx")) / 1e6
     exported = OnnxSegmenter(str(out))
     shots = f"{exported.shots} shots" if exported.fixed_shots else "any number of shots"
-    typer.echo(f"exported: {out} ({size:.1f} MB, any size, {shots}); the float graphs agree with PyTorch")
+    say(f"exported: {out} ({size:.1f} MB, any size, {shots}); the float graphs agree with PyTorch")
     if measured is not None:
         where, pair, queries = measured
         cost = agreement(model, exported, pair, queries)
-        typer.echo(
+        say(
             f"int8 against PyTorch on {cost.photos} {where}: IoU of the masks {100 * cost.iou:.1f} %, "
             f"{100 * cost.pixels:.2f} % of the pixels alike"
         )

@@ -22,13 +22,16 @@ from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
 from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Target, Targets, Workers, finite
 from fewseg.cli.outputs import check_outputs
-from fewseg.cli.printing import console, print_generalised, print_results, printable
+from fewseg.cli.printing import console, print_generalised, print_results, printable, say
 from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import OrderedCommand, page, segment
-from fewseg.errors import DataWarning, FewsegError, UsageError
+from fewseg.errors import DataWarning, FewsegError, UsageError, first_line, lacks_memory
 from fewseg.progress import Bars, Silent, visible
 from fewseg.runtime.memory import keep_freed_memory
+
+_LONGEST = 2000
+"""Of a line of an error, in characters: a value that was given may have millions."""
 
 app = typer.Typer(
     name="fewseg",
@@ -53,7 +56,7 @@ app.command()(replay)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"fewseg {fewseg.__version__}")
+        say(f"fewseg {fewseg.__version__}")
         raise typer.Exit
 
 
@@ -105,7 +108,7 @@ def train(
     run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
     run_training(config, run, resume=resume, progress=Bars())
     if rank_and_world()[0] == 0:
-        typer.echo(f"trained: {run}  (evaluate it: fewseg evaluate {run})")
+        say(f"trained: {run}  (evaluate it: fewseg evaluate {run})")
 
 
 @app.command()
@@ -127,7 +130,9 @@ def evaluate(
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored episode: a little better, twice the time.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Episodes matched at once; worth it on a GPU.")] = 1,
+    batch_size: Annotated[
+        int, typer.Option(callback=finite, min=1, help="Episodes matched at once; worth it on a GPU.")
+    ] = 1,
     tau: Annotated[
         float | None,
         typer.Option(callback=finite, help="Generalised protocols: a pixel is novel above this probability [0.9]."),
@@ -202,7 +207,7 @@ def evaluate(
     saved = results.save(out or Path(target) / name) if out or Path(target).is_dir() else None
     (print_generalised if generalised else print_results)(results)
     if saved:
-        typer.echo(f"results: {saved}")
+        say(f"results: {saved}")
 
 
 def _generalised_options(protocol: str, options: dict[str, Any], *, flip: bool, generalised: bool) -> dict[str, Any]:
@@ -260,7 +265,7 @@ def compare_models(
     written = [write_table(path, entries) for path in out or []]
     console().print(printable(table(entries), title=describe(entries)))
     for path in written:
-        typer.echo(f"table: {path}")
+        say(f"table: {path}")
 
 
 @app.command()
@@ -275,7 +280,9 @@ def convert(
         int | None,
         typer.Option(help="15 on PASCAL-5i, 60 on COCO-20i [from the file; 15 for PFENet, whose file does not tell]."),
     ] = None,
-    shots: Annotated[int | None, typer.Option(min=1, help="Shots that they were trained for [from the file].")] = None,
+    shots: Annotated[
+        int | None, typer.Option(callback=finite, min=1, help="Shots that they were trained for [from the file].")
+    ] = None,
 ) -> None:
     """Turn released weights into a saved model of fewseg, strictly: every name must fit."""
     from fewseg.storage.released import load_released
@@ -285,7 +292,7 @@ def convert(
     model = load_released(method, file, backbone=backbone, base_classes=base_classes, shots=shots)
     save_model(model, outdir, {"released": file.name})
     arguments = getattr(model, "_hub_mixin_config", {})
-    typer.echo(
+    say(
         f"converted: {outdir} ({method} on {arguments['backbone']}, {arguments['base_classes']} base classes, "
         f"{arguments['shots']}-shot, {arguments['image_size']} px)"
     )
@@ -318,7 +325,7 @@ def demo(
     """The whole way on the built-in data set `scenes` in a few minutes: train, evaluate, segment, report."""
     from fewseg.experiments.demo import run_demo
 
-    typer.echo(f"report: {run_demo(out, progress=Bars()).resolve()}")
+    say(f"report: {run_demo(out, progress=Bars()).resolve()}")
 
 
 def main() -> None:
@@ -340,6 +347,10 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1, debug=debug)
     except Exception as error:
+        if lacks_memory(error):
+            _fail(f"there is too little memory ({first_line(error)}); give smaller or fewer pictures", 1, debug=debug)
+        if "Symlink loop" in str(error):  # Path.resolve's word for it
+            _fail(str(error), 1, debug=debug)
         _fail(f"{type(error).__name__}: {error} (this is a fault of fewseg; --debug shows where)", 1, debug=debug)
 
 
@@ -373,7 +384,8 @@ def _notes() -> Callable[..., None]:
 def _fail(message: str, code: int, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    _say(f"error: {message}", style="red")
+    lines = (line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..." for line in message.splitlines())
+    _say("error: " + "\n".join(lines), style="red")
     raise SystemExit(code)
 
 

@@ -1,18 +1,17 @@
 """Options that several commands have, with their help."""
 
-import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fewseg.errors import UsageError
+from fewseg.errors import MOST, UsageError
 
 
 def finite(param: typer.CallbackParam, value: float | None) -> float | None:
-    """The value of an option; UsageError for nan and inf, which `min` and `max` let pass."""
-    if value is not None and not math.isfinite(value):
-        raise UsageError(f"{param.opts[0]} {value}: give a number")
+    """The value of an option; UsageError for nan, inf and what no option means, which `min` lets pass."""
+    if value is not None and not abs(value) <= MOST:
+        raise UsageError(f"{param.opts[0]} {str(value)[:40]}: give a number up to {MOST}")
     return value
 
 
@@ -23,11 +22,13 @@ Targets = Annotated[
         help="Run directories, saved models, training-free methods; a data set, overrides such as `data.root=DIR`."
     ),
 ]
-Shots = Annotated[int | None, typer.Option(min=1, help="Supports per episode [the model's, or the first target's].")]
-Episodes = Annotated[int | None, typer.Option(min=1, help="Episodes per repeat [the protocol's].")]
-Repeats = Annotated[int | None, typer.Option(min=1, help="Repeats [the protocol's].")]
+Shots = Annotated[
+    int | None, typer.Option(callback=finite, min=1, help="Supports per episode [the model's, or the first target's].")
+]
+Episodes = Annotated[int | None, typer.Option(callback=finite, min=1, help="Episodes per repeat [the protocol's].")]
+Repeats = Annotated[int | None, typer.Option(callback=finite, min=1, help="Repeats [the protocol's].")]
 EpisodesFile = Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")]
-Workers = Annotated[int, typer.Option(min=0, help="Loader processes; the numbers never depend on it.")]
+Workers = Annotated[int, typer.Option(callback=finite, min=0, help="Loader processes; the numbers never depend on it.")]
 CacheGb = Annotated[
     float,
     typer.Option(min=0, callback=finite, help="Memory for encoded images; the numbers never depend on it."),

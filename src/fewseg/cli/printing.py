@@ -5,16 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from fewseg.progress import visible
 
 
+class _Plain(Console):
+    """Shows texts as they are: no markup, and nothing in them steers the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        shown = (visible(text) if isinstance(text, str) else text for text in objects)
+        super().print(*shown, **options)
+
+
 def console() -> Console:
     """Standard output; a pipe or a file gets lines wide enough for the tables. No text is taken for markup."""
-    shown = Console(markup=False, emoji=False)
-    return shown if shown.is_terminal else Console(width=160, markup=False, emoji=False)
+    shown = _Plain(markup=False, emoji=False)
+    return shown if shown.is_terminal else _Plain(width=160, markup=False, emoji=False)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """A line on standard output, or that of errors; nothing in it steers the terminal."""
+    typer.echo(visible(text), err=err)
 
 
 def printable(rows: Sequence[Sequence[str]], *, title: str | None = None) -> Table:
@@ -38,7 +52,7 @@ def print_results(results: Any) -> None:
     absent = ", ".join(results.base_without_truth)
     for told in (results.left_out, absent and f"base classes in no query, left out of their mean: {absent}"):
         if told:
-            shown.print(told, markup=False, highlight=False)
+            shown.print(told, highlight=False)
     interval = " to ".join(map(_percent, results.interval))
     shown.print(f"mIoU {_percent(results.miou)}, 95 % interval {interval} ({results.interval_kind})")
     _print_origin(shown, results)
@@ -57,7 +71,7 @@ def print_generalised(results: Any) -> None:
         rows.append((f"  {name}", mean, "", *values))
     shown.print(printable(rows, title=f"{_title(results)}, tau {results.tau}, merge {results.merge}"))
     if results.left_out:
-        shown.print(results.left_out, markup=False, highlight=False)
+        shown.print(results.left_out, highlight=False)
     if not any(r.novel_episodes for r in results.repeats):
         largest = max(r.largest for r in results.repeats)
         shown.print(f"no pixel was taken for the novel class: the largest value is {largest:.3f}; try a smaller --tau")
@@ -70,7 +84,7 @@ def _print_origin(shown: Console, results: Any) -> None:
         shown.print(f"episodes {r.episode_sha256[:16]} ({r.episodes}, seed {r.seed})", highlight=False)
     if results.weights:
         told = f"weights {results.weights.get('sha256', '')[:16]} {results.weights.get('path', '')}"
-        shown.print(visible(told), highlight=False)
+        shown.print(told, highlight=False)
 
 
 def _percent(share: float | None) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Targets, Workers
+from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Targets, Workers, finite
 from fewseg.cli.outputs import check_outputs
+from fewseg.cli.printing import say
 from fewseg.errors import UsageError
 from fewseg.progress import Bars
 
@@ -28,7 +29,9 @@ def report(
     episodes: Episodes = None,
     repeats: Repeats = None,
     episodes_file: EpisodesFile = None,
-    panels: Annotated[int, typer.Option(min=0, help="Episodes to draw of the best, the median and the worst.")] = 2,
+    panels: Annotated[
+        int, typer.Option(callback=finite, min=0, help="Episodes to draw of the best, the median and the worst.")
+    ] = 2,
     workers: Workers = 2,
     cache_gb: CacheGb = 2.0,
     device: Device = "auto",
@@ -58,8 +61,8 @@ def report(
         progress=Bars(),
     )
     if figures is not None:
-        typer.echo(f"figures: {len(save_figures(figures, page))} files in {figures}")
-    typer.echo(f"report: {write_report(out, page)}")
+        say(f"figures: {len(save_figures(figures, page))} files in {figures}")
+    say(f"report: {write_report(out, page)}")
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fewseg.cli.printing import say
 from fewseg.errors import DataError
 from fewseg.progress import Bars
 
@@ -27,12 +28,12 @@ def rerun(
     if rank_and_world()[0]:
         return
     for name, (before, now) in found.hashes.items():
-        typer.echo(f"{'same' if before == now else 'DIFFERENT'}  {name}  {before[:16]}  {now[:16]}")
+        say(f"{'same' if before == now else 'DIFFERENT'}  {name}  {before[:16]}  {now[:16]}")
     for text in found.changed:
-        typer.echo(f"changed: {text}")
+        say(f"changed: {text}")
     if not found.same:
         raise DataError(f"{found.out} is not the same as {run}, bit for bit")
-    typer.echo(f"{found.out} is the same as {run}, bit for bit")
+    say(f"{found.out} is the same as {run}, bit for bit")
 
 
 def replay(run: Annotated[Path, typer.Argument(help="A run directory whose loss was not finite.")]) -> None:
@@ -43,14 +44,14 @@ def replay(run: Annotated[Path, typer.Argument(help="A run directory whose loss 
     from fewseg.training.replay import replay as run_replay
 
     found = run_replay(run)
-    typer.echo(f"batch {found.step}: recorded {_terms(found.recorded)}")
+    say(f"batch {found.step}: recorded {_terms(found.recorded)}")
     for item in found.items:
-        typer.echo(f"  {item}")
+        say(f"  {item}")
     for rank, losses in enumerate(found.losses):
-        typer.echo(f"again, process {rank}: {_terms(losses)}")
+        say(f"again, process {rank}: {_terms(losses)}")
     if found.weights:
-        typer.echo(f"weights that were not finite before the batch: {', '.join(found.weights)}")
-    typer.echo(f"first part whose output is not finite: {found.first or 'none'}")
+        say(f"weights that were not finite before the batch: {', '.join(found.weights)}")
+    say(f"first part whose output is not finite: {found.first or 'none'}")
 
 
 def _terms(losses: dict[str, float]) -> str:

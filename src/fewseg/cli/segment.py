@@ -9,8 +9,9 @@ import typer
 from typer.core import TyperCommand
 
 from fewseg.cli.options import Device, finite
+from fewseg.cli.printing import say
 from fewseg.errors import DataError, UsageError
-from fewseg.progress import Bars, visible
+from fewseg.progress import Bars
 
 if TYPE_CHECKING:
     from fewseg.data.decoding import PictureRule
@@ -64,7 +65,9 @@ def segment(
         typer.Option(help="COCO, LabelMe, Label Studio or CVAT export; --class NAME chooses from it."),
     ] = None,
     photos: Annotated[Path | None, typer.Option(help="Folder of the photos that --annotations names.")] = None,
-    shots: Annotated[int, typer.Option(min=1, help="Most photos of a class to take from --annotations.")] = 10,
+    shots: Annotated[
+        int, typer.Option(callback=finite, min=1, help="Most photos of a class to take from --annotations.")
+    ] = 10,
     format_: Annotated[
         list[str] | None, typer.Option("--format", help="png, coco, yolo, geojson; repeat for several [png].")
     ] = None,
@@ -72,8 +75,8 @@ def segment(
     threshold: Annotated[
         float, typer.Option(min=0, max=1, callback=finite, help="Foreground above this probability.")
     ] = 0.5,
-    min_area: Annotated[int, typer.Option(min=0, help="Drop connected parts of fewer pixels.")] = 0,
-    every: Annotated[int, typer.Option(min=1, help="Of a video, take every n-th frame.")] = 1,
+    min_area: Annotated[int, typer.Option(callback=finite, min=0, help="Drop connected parts of fewer pixels.")] = 0,
+    every: Annotated[int, typer.Option(callback=finite, min=1, help="Of a video, take every n-th frame.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out photos whose files are all there.")] = False,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored photo: a little better, twice the time.")
@@ -83,7 +86,7 @@ def segment(
         typer.Option("--range", help="LOW,HIGH of pictures deeper than 8 bit [each one's 0.1 and 99.9 percentiles]."),
     ] = None,
     bands: Annotated[str | None, typer.Option(help="R,G,B: which bands of a TIFF, from 1 [1,2,3].")] = None,
-    page: Annotated[int | None, typer.Option(min=1, help="Which page of a TIFF [1].")] = None,
+    page: Annotated[int | None, typer.Option(callback=finite, min=1, help="Which page of a TIFF [1].")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write a picture of each support with its marking to --out, and end.")
     ] = False,
@@ -106,7 +109,7 @@ def segment(
     found, labels, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots, rule=rule)
     if check:
         for path, told in draw_supports(found, labels, out, rule).items():
-            typer.echo(visible(f"{told}; drawn in {path}"))
+            say(f"{told}; drawn in {path}")
         return
     predictor = FewShotPredictor(open_target(model, [], device=device).model, flip=flip, pictures=rule)
     if None in found:
@@ -146,7 +149,7 @@ def page(
 
     opened = open_target(model, [], device=device)
     served = serve(opened.model, host=host, port=port, browser=browser, wait=False)
-    typer.echo(f"page: {served.local_url}  (Ctrl-C ends it)")
+    say(f"page: {served.local_url}  (Ctrl-C ends it)")
     served.block_thread()
 
 
@@ -209,13 +212,13 @@ def _tell_supports(supports: Supports, markings: dict[str, tuple[Marking, ...]])
     for name, (images, masks) in supports.items():
         told = markings["support" if name is None else name]
         for image, mask, marking in zip(images, masks, told, strict=True):
-            typer.echo(visible(understood(name, image, mask, marking)))
+            say(understood(name, image, mask, marking))
 
 
 def _tell(summary: SegmentSummary, out: Path) -> None:
     empty = f", {len(summary.empty)} of them empty" if summary.empty else ""
     skipped = f", {summary.skipped} were there already" if summary.skipped else ""
-    typer.echo(f"{len(summary.written)} masks in {out}{empty}{skipped}")
+    say(f"{len(summary.written)} masks in {out}{empty}{skipped}")
     if summary.failed:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in summary.failed)
         raise DataError(f"{len(summary.failed)} photos could not be segmented:\n{listed}")

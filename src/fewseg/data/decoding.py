@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, Any, cast
 
 import numpy as np
@@ -37,6 +38,11 @@ UPRIGHT = {
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PERCENTILES = (0.1, 99.9)
+_MOST_PAGES = 10_000
+"""Of a TIFF that are looked at: a page may lead to an earlier one, and so on for ever."""
+_UNASKED, _DENSEST = 2**28, 1100
+"""Bytes of a TIFF page that are believed of any file, and those that a byte of a file may stand for (Deflate's most is
+1032)."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,6 @@ def decode(file: File, rule: PictureRule = AS_IT_IS) -> Raster:
     """A picture file's content; DataError where it is missing, broken, no picture, or beyond Pillow's limit of size."""
     with _said_plainly(name_of(file)):
         content = _head(file)
-        if content[4:8] == b"ftyp" and content[8:12] not in (b"avif", b"avis"):
-            _know_heif()
         if content.startswith(_TIFF):
             return _tiff(file, rule)
         image, orientation = _pillow(file)
@@ -195,17 +199,33 @@ def _head(file: File) -> bytes:
     return content
 
 
-def _pillow(file: File, *, page: int = 0) -> tuple[Image.Image, int]:
+def picture_size(file: File) -> tuple[int, int]:
+    """Width and height of a picture file, whose pixels are not decoded; DataError as of `decode`."""
+    with _said_plainly(name_of(file)), _opened(file) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(file: File) -> Iterator[Image.Image]:
+    head = _head(file)
+    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis"):
+        _know_heif()
     with warnings.catch_warnings():
         # large photos are fine, its error is the limit
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         Image.init()
         with Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-            if (frames := getattr(image, "n_frames", 1)) > 1 and image.format not in ("MPO", "TIFF"):
-                _tell(f"a {image.format} of {frames} frames: the first is read")
-            image.seek(page)
-            image.load()
-            return image, _orientation(image)
+            yield image
+
+
+def _pillow(file: File, *, page: int = 0) -> tuple[Image.Image, int]:
+    with _opened(file) as image:
+        # of a TIFF they were counted, and Pillow goes on for ever where its pages come back to the first
+        if image.format not in ("MPO", "TIFF") and (frames := getattr(image, "n_frames", 1)) > 1:
+            _tell(f"a {image.format} of {frames} frames: the first is read")
+        image.seek(page)
+        image.load()
+        return image, _orientation(image)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -231,8 +251,7 @@ def _tiff(file: File, rule: PictureRule) -> Raster:
     with TiffFile(cast(Any, file)) as opened:
         number = _page_number(opened, rule)
         page: Any = opened.pages[number]
-        if page.imagewidth * page.imagelength > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
-            raise Image.DecompressionBombError(f"{page.imagewidth} x {page.imagelength} pixels")
+        _check_size(page, opened.filehandle.size)
         bands, unread = page.samplesperpixel, ""
         if page.bitspersample > 8 or page.sampleformat != 1 or bands not in (1, 3, 4):
             try:
@@ -249,6 +268,18 @@ def _tiff(file: File, rule: PictureRule) -> Raster:
     return Raster(image, orientation)
 
 
+def _check_size(page: Any, file_bytes: int) -> None:
+    """Before memory is taken for what a page says of itself."""
+    pixels = page.imagewidth * page.imagelength
+    if pixels > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise Image.DecompressionBombError(f"{page.imagewidth} x {page.imagelength} pixels")
+    if pixels < 1 or page.nbytes > max(_UNASKED, _DENSEST * file_bytes):
+        raise DataError(
+            f"it is said to hold {page.imagewidth} x {page.imagelength} pixels of {page.samplesperpixel} bands, "
+            f"{page.nbytes / 1e6:.0f} MB, in a file of {file_bytes / 1e6:.1f} MB; export it again"
+        )
+
+
 def _tiff_values(page: Any) -> Raster:
     values = page.asarray()
     if page.samplesperpixel == 1:
@@ -263,12 +294,13 @@ def _tiff_values(page: Any) -> Raster:
 
 def _page_number(opened: Any, rule: PictureRule) -> int:
     """Where in a TIFF the wanted page lies; pages of another size than the first's are previews, and not counted."""
-    sizes = [(page.imagewidth, page.imagelength) for page in opened.pages]
+    sizes = [(page.imagewidth, page.imagelength) for page in islice(opened.pages, _MOST_PAGES)]
     pages = [number for number, size in enumerate(sizes) if size == sizes[0]]
     if (rule.page or 1) > len(pages):
         raise DataError(f"it has {len(pages)} pages; page {rule.page} was asked for")
     if len(pages) > 1 and rule.page is None:
-        _tell(f"a TIFF of {len(pages)} pages: the first is read; --page N chooses another")
+        more = " or more" if len(sizes) == _MOST_PAGES else ""
+        _tell(f"a TIFF of {len(pages)} pages{more}: the first is read; --page N chooses another")
     return pages[(rule.page or 1) - 1]
 
 

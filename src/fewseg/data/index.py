@@ -234,6 +234,8 @@ def _read(path: Path, mark: str) -> dict[str, NDArray[Any]] | None:
     """The cached arrays, or None where there are none, or those of other annotations or versions, or damaged ones,
     which a DataWarning tells.
     """
+    if not path.is_file():
+        return None
     try:
         with zipfile.ZipFile(path) as members:
             if sum(member.file_size for member in members.infolist()) > MOST_BYTES:

@@ -92,6 +92,12 @@ class Augment:
     """Random scale, rotation, blur, flip and colour of an image, then the square: squeezed or cropped."""
 
     def __init__(self, config: AugmentConfig, size: int, *, mean: Sequence[float] = IMAGENET_MEAN) -> None:
+        shares = {name: getattr(config, name) for name in ("rotate_p", "blur_p", "flip_p", "keep_foreground")}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise UsageError(f"augment.{name} is {share:g}; give 0 to 1")
+        if min(config.rotate, config.jitter) < 0:
+            raise UsageError("augment.rotate and augment.jitter are 0 or more")
         fill: dict[Any, Any] = {tv_tensors.Image: list(mean), tv_tensors.Mask: IGNORE}
         rotation = v2.RandomRotation([-config.rotate, config.rotate], v2.InterpolationMode.BILINEAR, fill=fill)
         steps: list[v2.Transform] = [

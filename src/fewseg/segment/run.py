@@ -14,7 +14,7 @@ from PIL import Image
 
 from fewseg.data import images
 from fewseg.data.decoding import PictureRule
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.files import leftovers
 from fewseg.predictor import FewShotPredictor, label_map
 from fewseg.progress import Silent
@@ -62,6 +62,8 @@ def segment_folder(
     written, where there is nothing to do or an output would replace a query or a support file.
     """
     out = Path(out_dir)
+    if os.path.lexists(out) and not out.is_dir():
+        raise UsageError(f"{out} is no folder; give one for the masks, it need not be there yet")
     _check_formats(formats, resume=resume)
     given = [queries] if isinstance(queries, str | os.PathLike) else queries
     jobs = plan(given, out, reserved=[Path(files.CLASSES).stem] if "yolo" in formats else [])
@@ -92,7 +94,15 @@ def segment_folder(
             except DataError as error:
                 failed.append((piece.query, str(error)))
                 continue
-            found = predictor.predict_proba(image)
+            try:
+                found = predictor.predict_proba(image)
+            except (MemoryError, RuntimeError) as error:
+                if not lacks_memory(error):
+                    raise
+                failed.append(
+                    (piece.query, f"its {image.width} x {image.height} pixels take more memory than there is")
+                )
+                continue
             maps = found.values() if isinstance(found, dict) else [found]
             labels = label_map(maps, threshold=threshold, min_area=min_area)
             files.write(outputs, image, labels, predictor.names)
@@ -142,6 +152,8 @@ def _protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> Non
     wrong += [path for path in folders if path.resolve() in parents]
     if wrong:
         raise UsageError(f"{wrong[0]} is an input and would be overwritten; give another output folder")
+    if folder := next((path for path in targets if path.is_dir()), None):
+        raise UsageError(f"{folder} is a folder, where a file is to be written; give another output folder")
 
 
 def _clear_leftovers(targets: list[Path], folders: list[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,7 +205,8 @@ def draw_supports(
             photo, marking = read_support(image, mask, label=label, name=what, pictures=pictures)
             shown = Image.fromarray((photo[0].permute(1, 2, 0) * 255).round().byte().numpy())
             stem = f"{name}_{Path(image).stem}" if isinstance(image, Path) and name else f"{name or 'support'}_{number}"
-            path = out / f"{free_name(Path(stem).name, taken)}.jpg"
+            safe = re.sub(r"[^\w .()-]", "_", Path(stem).name)[:80]  # a class may have any name
+            path = out / f"{free_name(safe, taken)}.jpg"
             taken.add(path.stem.casefold())
             write_image(overlay(shown, marking.mask), path, quality=90)
             told[path] = understood(name, image, mask, marking)

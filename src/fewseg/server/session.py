@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data import images
+from fewseg.data.decoding import picture_size
 from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing
 from fewseg.models.base import FewShotSegmenter
@@ -42,9 +43,8 @@ class Limits:
     def read(self, path: str | Path) -> Image.Image:
         """A photo as upright RGB; DataError, before its pixels are decoded, where it has too many."""
         try:
-            with Image.open(path) as picture:
-                width, height = picture.size
-        except Exception as error:  # Pillow's readers raise anything on broken files, and an error on bombs
+            width, height = picture_size(path)
+        except DataError as error:
             raise DataError(f"{Path(path).name} is not a picture that can be read; use JPEG or PNG") from error
         if width * height > self.megapixels * 10**6:
             raise DataError(

@@ -161,6 +161,8 @@ def read_record(path: Path) -> dict[str, Any]:
     file = find_folder(path) / "fewseg.json"
     try:
         record = json.loads(file.read_text())
+        if type(record["format"]) is not int or record["format"] < 1:
+            raise TypeError(f"format is {str(record['format'])[:80]}")
         if record["format"] > FORMAT:
             raise DataError(f"{file} was written by a newer fewseg (format {record['format']}); upgrade fewseg")
         if absent := _NEEDED - record.keys():

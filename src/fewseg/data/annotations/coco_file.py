@@ -30,6 +30,8 @@ from fewseg.progress import Silent
 
 _RULES = 2
 """Version of what is read and how: caches of others are made again."""
+_MOST_WORK = 4e9
+"""Pixels that one image's annotations may paint, as often as they lie over each other; a run counts for 200."""
 _CHUNK = 500
 """Images per task of the index's processes."""
 
@@ -73,8 +75,9 @@ class CocoFile:
         with self._drawing(i) as (text, (size, parts)):
             flat = np.zeros(size[0] * size[1], np.uint8)
             for value, number in ((VOID, VOID), (1, class_id)):
-                for runs in _by_class(text, (size, parts[parts[:, 0] == number])).get(number, []):
-                    paint(flat, runs, value)
+                for _, drawn in _instances(text, (size, parts[parts[:, 0] == number])):
+                    for runs in drawn:
+                        paint(flat, runs, value)
         return np.ascontiguousarray(flat.reshape(size[::-1]).T)
 
     def classes_of(self, i: int) -> list[int]:
@@ -100,9 +103,12 @@ class CocoFile:
         images = [self._task(i) for i in range(len(self.files))]
         chunks = [images[first : first + _CHUNK] for first in range(0, len(images), _CHUNK)]
         count = partial(_count, self.path if self._utf8 else self._text, len(self.class_names), overlapping)
-        if len(chunks) <= 2:
-            return np.concatenate(list(map(count, chunks)))
-        return np.concatenate(list(in_parallel(count, chunks, progress, "drawing annotations", pool=worker_pool())))
+        try:
+            if len(chunks) <= 2:
+                return np.concatenate(list(map(count, chunks)))
+            return np.concatenate(list(in_parallel(count, chunks, progress, "drawing annotations", pool=worker_pool())))
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from error
 
     def size(self, i: int) -> tuple[int, int]:
         """Height and width of image `i`."""
@@ -141,7 +147,10 @@ def _count(text: Path | bytes, classes: int, overlapping: bool, images: Sequence
     """(images, 1 + classes) pixel counts; runs in a process of its own."""
     with _opened(text) as opened:
         count = _count_masks if overlapping else _count_labels
-        counted = [count(opened, image, classes) for image in images]
+        counted = [
+            count(opened, image, classes) if len(image[1]) else [image[0][0] * image[0][1]] + [0] * classes
+            for image in images
+        ]
     return np.array(counted, np.int64).reshape(-1, 1 + classes)
 
 
@@ -153,7 +162,10 @@ def _count_labels(text: Any, image: Task, classes: int) -> list[int]:
 def _count_masks(text: Any, image: Task, classes: int) -> list[int]:
     (height, width), counts = image[0], [0] * (1 + classes)
     any_class = np.zeros(height * width, bool)
-    for class_id, drawn in _by_class(text, image).items():
+    by_class: dict[int, Runs] = {}
+    for class_id, drawn in _instances(text, image):
+        by_class.setdefault(class_id, []).extend(drawn)
+    for class_id, drawn in by_class.items():
         flat = np.zeros(height * width, bool)
         for runs in drawn:
             paint(flat, runs, True)
@@ -166,11 +178,9 @@ def _count_masks(text: Any, image: Task, classes: int) -> list[int]:
 
 def _draw(text: Any, image: Task, *, smaller_on_top: bool = False) -> NDArray[np.uint8]:
     """The (H, W) label map, void beneath all; its memory lies column by column, as run lengths do."""
-    (height, width), parts = image
+    height, width = image[0]
     flat = np.zeros(height * width, np.uint8)
-    drawn = [
-        (class_id, runs) for class_id, begin, end in parts.tolist() for runs in [_runs(text, begin, end, image[0])]
-    ]
+    drawn = _instances(text, image)
     if smaller_on_top:
         drawn.sort(key=lambda part: (-sum(int(runs[1::2].sum()) for runs in part[1]), part[0]))
     drawn.sort(key=lambda part: part[0] != VOID)
@@ -180,10 +190,22 @@ def _draw(text: Any, image: Task, *, smaller_on_top: bool = False) -> NDArray[np
     return flat.reshape(width, height).T
 
 
-def _by_class(text: Any, image: Task) -> dict[int, Runs]:
-    found: dict[int, Runs] = {}
-    for class_id, begin, end in image[1].tolist():
-        found.setdefault(class_id, []).extend(_runs(text, begin, end, image[0]))
+def _instances(text: Any, image: Task) -> list[tuple[int, Runs]]:
+    """Class number and run lengths of every annotation, in the file's order.
+
+    DataError, before the time and the memory are spent, for more than an image can have.
+    """
+    size, parts = image
+    found, work = [], 0.0
+    for class_id, begin, end in parts.tolist():
+        runs = _runs(text, begin, end, size)
+        work += sum(float(part[1:].sum()) + 200 * len(part) for part in runs)
+        if work > _MOST_WORK:
+            raise DataError(
+                f"the {len(parts)} annotations of an image of {size[1]} x {size[0]} pixels would paint more than "
+                f"{_MOST_WORK / 1e9:.0f}e9; are its size and outlines right?"
+            )
+        found.append((class_id, runs))
     return found
 
 

@@ -23,6 +23,9 @@ _LONGEST = 4e6
 _MOST_DIGITS = 7
 """Of a compressed number, five bits each: more than a run can be, too few to overflow when they are added."""
 
+_LONGEST_TEXT = 4_000_000
+"""Of compressed run lengths: to take them apart takes some 100 bytes a digit."""
+
 
 class OddShape(ValueError):
     """A shape that cannot be drawn; its text says why in words for the one who brought it."""
@@ -36,6 +39,8 @@ def checked_runs(counts: Any, pixels: int) -> NDArray[np.int64]:
     if isinstance(counts, str):
         if counts[:2] in ("b'", 'b"'):  # bytes that were written as they are printed
             counts = counts[2:-1].replace("\\\\", "\\")
+        if len(counts) > min(_LONGEST_TEXT, _MOST_DIGITS * (pixels + 2)):
+            raise OddShape("its compressed run lengths are longer than an image needs")
         runs = _decompressed(counts.encode())
     elif isinstance(counts, list) and all(type(n) in (int, float) and 0 <= n <= pixels and n % 1 == 0 for n in counts):
         runs = np.array(counts, np.int64)
@@ -107,9 +112,9 @@ def _clipped(places: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
 
 def paint(flat: NDArray[Any], runs: NDArray[np.int64], value: int) -> None:
     """Set the pixels of run lengths in a mask laid out column by column; the lengths must have been checked."""
-    ends, lengths = runs.cumsum(), runs[1::2]
-    starts = ends[: 2 * len(lengths) : 2]
-    flat[np.repeat(starts - lengths.cumsum() + lengths, lengths) + np.arange(lengths.sum())] = value
+    shown = runs[1 : len(runs) // 2 * 2]  # from the first run of foreground to the last: a byte a pixel
+    part = flat[runs[0] : runs[0] + shown.sum()]
+    part[np.repeat(np.arange(len(shown)) % 2 == 0, shown)] = value
 
 
 def is_outline(corners: Any) -> bool:
