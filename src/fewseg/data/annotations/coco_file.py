@@ -7,20 +7,20 @@ pixel: where annotations overlap, the later one wins (the papers' rule) or the s
 
 from __future__ import annotations
 
-import json
 import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fewseg.data.annotations.coco_catalogue import VOID, outlines, read_catalogue, utf8_text
-from fewseg.data.annotations.runs import checked_runs, outline_runs, paint
+from fewseg.data.annotations.coco_catalogue import VOID, outlines, parse, read_catalogue, utf8_text
+from fewseg.data.annotations.runs import Rle, area, as_rle, checked_runs, outline_rle, paint, runs_of, union
 from fewseg.data.index import VERSION, cached_arrays, cached_index, fingerprint, in_parallel
 from fewseg.data.source import SourceIndex
 from fewseg.data.text import Tally
@@ -35,7 +35,6 @@ _CHUNK = 500
 
 Task = tuple[tuple[int, int], NDArray[np.int64]]
 """(height, width) of an image, and (n, 3) of its annotations: class number, begin and end in the text."""
-Runs = list[NDArray[np.int64]]
 
 
 class CocoFile:
@@ -73,8 +72,8 @@ class CocoFile:
         with self._drawing(i) as (text, (size, parts)):
             flat = np.zeros(size[0] * size[1], np.uint8)
             for value, number in ((VOID, VOID), (1, class_id)):
-                for runs in _by_class(text, (size, parts[parts[:, 0] == number])).get(number, []):
-                    paint(flat, runs, value)
+                for shape in _by_class(text, (size, parts[parts[:, 0] == number])).get(number, []):
+                    paint(flat, runs_of(shape), value)
         return np.ascontiguousarray(flat.reshape(size[::-1]).T)
 
     def classes_of(self, i: int) -> list[int]:
@@ -146,21 +145,28 @@ def _count(text: Path | bytes, classes: int, overlapping: bool, images: Sequence
 
 
 def _count_labels(text: Any, image: Task, classes: int) -> list[int]:
-    # Pillow's histogram: four times as fast as numpy's bincount, which takes bytes for 64-bit numbers first
-    return Image.fromarray(_draw(text, image).T).histogram()[: 1 + classes]
+    """Of the label map: an annotation has what it adds to the union of those above it, void lies beneath all."""
+    size, parts = image
+    counts, above, covered = [0] * (1 + classes), [], 0
+    upwards = sorted(parts.tolist(), key=lambda part: part[0] != VOID)
+    for class_id, several in groupby(reversed(upwards), key=itemgetter(0)):
+        drawn = [shape for _, begin, end in several for shape in _shapes(text, begin, end, size)]
+        above = [union(above + drawn)]
+        before, covered = covered, area(above[0])
+        if class_id != VOID:
+            counts[class_id] += covered - before
+    counts[0] = size[0] * size[1] - covered
+    return counts
 
 
 def _count_masks(text: Any, image: Task, classes: int) -> list[int]:
+    """Of every class's mask, and what is in none."""
     (height, width), counts = image[0], [0] * (1 + classes)
-    any_class = np.zeros(height * width, bool)
-    for class_id, drawn in _by_class(text, image).items():
-        flat = np.zeros(height * width, bool)
-        for runs in drawn:
-            paint(flat, runs, True)
-        any_class |= flat
+    masks = {class_id: union(drawn) for class_id, drawn in _by_class(text, image).items()}
+    for class_id, mask in masks.items():
         if class_id != VOID:
-            counts[class_id] = int(np.count_nonzero(flat))
-    counts[0] = height * width - int(np.count_nonzero(any_class))
+            counts[class_id] = area(mask)
+    counts[0] = height * width - (area(union([*masks.values()])) if masks else 0)
     return counts
 
 
@@ -169,7 +175,8 @@ def _draw(text: Any, image: Task, *, smaller_on_top: bool = False) -> NDArray[np
     (height, width), parts = image
     flat = np.zeros(height * width, np.uint8)
     drawn = [
-        (class_id, runs) for class_id, begin, end in parts.tolist() for runs in [_runs(text, begin, end, image[0])]
+        (class_id, [runs_of(shape) for shape in _shapes(text, begin, end, image[0])])
+        for class_id, begin, end in parts.tolist()
     ]
     if smaller_on_top:
         drawn.sort(key=lambda part: (-sum(int(runs[1::2].sum()) for runs in part[1]), part[0]))
@@ -180,20 +187,20 @@ def _draw(text: Any, image: Task, *, smaller_on_top: bool = False) -> NDArray[np
     return flat.reshape(width, height).T
 
 
-def _by_class(text: Any, image: Task) -> dict[int, Runs]:
-    found: dict[int, Runs] = {}
+def _by_class(text: Any, image: Task) -> dict[int, list[Rle]]:
+    found: dict[int, list[Rle]] = {}
     for class_id, begin, end in image[1].tolist():
-        found.setdefault(class_id, []).extend(_runs(text, begin, end, image[0]))
+        found.setdefault(class_id, []).extend(_shapes(text, begin, end, image[0]))
     return found
 
 
-def _runs(text: Any, begin: int, end: int, size: tuple[int, int]) -> Runs:
-    """Run lengths, column by column, of every part of an instance."""
+def _shapes(text: Any, begin: int, end: int, size: tuple[int, int]) -> list[Rle]:
+    """Every part of an instance."""
     height, width = size
     try:
-        annotation = json.loads(text[begin:end])
+        annotation = parse(text[begin:end])
         if isinstance(segmentation := annotation.get("segmentation"), dict):
-            return [checked_runs(segmentation["counts"], height * width)]
-        return [outline_runs(part, height, width) for part in outlines(annotation)]
+            return [as_rle(checked_runs(segmentation["counts"], height * width), height, width)]
+        return [outline_rle(part, height, width) for part in outlines(annotation)]
     except ValueError as error:  # of the catalogue's checks only an outline's length is left
         raise DataError(f"the annotation at byte {begin} cannot be drawn ({error})") from error
