@@ -52,6 +52,7 @@ class Hook(MetaPathFinder):
             owner = module
             for part in owners:
                 owner = getattr(owner, part)
+            getattr(owner, last)  # what is not there any more would never be called
             setattr(owner, last, self.call)
 
         loader.exec_module = exec_module

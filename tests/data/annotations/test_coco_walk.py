@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import trees
 from fewseg.data.annotations.coco_catalogue import parse
 from fewseg.data.annotations.coco_file import CocoFile
-from fewseg.data.annotations.runs import as_rle, runs_of
+from fewseg.data.annotations.runs import OddShape, as_rle, outline_rle, runs_of
 from fewseg.errors import DataError
 from fewseg.progress import Silent
 
@@ -99,3 +99,10 @@ def test_runs_of_no_pixel_are_joined(ends: list[int]) -> None:
     painted = [np.repeat(np.arange(len(r)) % 2, r).tolist() for r in (runs, joined)]
     assert painted[0] == painted[1]
     assert (joined[1:] > 0).all()
+
+
+@pytest.mark.parametrize("odd", [[1.0, float("nan"), 5, 5, 9, 1], [1, 2, float("inf"), 5, 9, 1], [1, 2, 3e9, 5, 9, 1]])
+def test_a_corner_that_is_no_place_is_refused_wherever_it_stands(odd: list[float]) -> None:
+    for turn in range(0, 6, 2):
+        with pytest.raises(OddShape, match="no place on a photo"):
+            outline_rle(odd[turn:] + odd[:turn], 30, 20)

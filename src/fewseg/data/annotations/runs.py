@@ -95,7 +95,7 @@ def outline_rle(corners: Sequence[float] | NDArray[np.float64], height: int, wid
 
 def _is_near(corners: Any, margin: float) -> bool:
     """Whether nearly any outline needs no further look: a short one of three corners or more, none far away."""
-    if not isinstance(corners, list) or len(corners) < 6:
+    if not is_outline(corners):
         return False
     low, high = min(corners), max(corners)
     return -margin <= low and high <= margin and len(corners) * (high - low) < _LONGEST
