@@ -23,6 +23,7 @@ from typer.main import get_command
 from fewseg.build import create_model
 from fewseg.cli import main as cli
 from fewseg.config import Config, load_config
+from fewseg.data.sets.scenes import Scenes
 from fewseg.episode import Episode, Prediction
 from fewseg.evaluation.compare import Entry, compare, open_benchmark
 from fewseg.models.base import Features, FewShotSegmenter, freeze
@@ -115,6 +116,32 @@ class Toy(FewShotSegmenter):
         assert episode.query_mask is not None
         # over all pixels, void ones too: a mean over batches of one size is then the mean over their union
         return {"final": F.cross_entropy(prediction.logits, (episode.query_mask == 1).long())}
+
+
+class Counting(Toy):
+    """Counts what is encoded."""
+
+    def __init__(self) -> None:
+        super().__init__(image_size=64)
+        self.encoded: list[int] = [0, 0]
+
+    def encode_query(self, image: Tensor) -> Any:
+        self.encoded[0] += 1
+        return super().encode_query(image)
+
+    def encode_support(self, images: Tensor, masks: Tensor) -> Any:
+        self.encoded[1] += 1
+        return super().encode_support(images, masks)
+
+
+class CountedLoads(Scenes):
+    """Counts the images that are read."""
+
+    loads = 0
+
+    def load(self, i: int) -> Any:
+        self.loads += 1
+        return super().load(i)
 
 
 def page_block(page: str, language: str) -> str:

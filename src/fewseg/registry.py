@@ -46,6 +46,21 @@ def classes(kind: Kind) -> dict[str, type[Any]]:
     return found | _REGISTERED[kind]
 
 
+def _in_own_file(kind: Kind, name: str) -> type[Any] | None:
+    """The class of a name whose file is called like it, as most are: no other file is imported for it."""
+    package = _PACKAGES[kind]
+    if name in _REGISTERED[kind] or name not in {info.name for info in pkgutil.iter_modules(package.__path__)}:
+        return None
+    module = importlib.import_module(f"{package.__name__}.{name}")
+    own = (cls for cls in vars(module).values() if _is_kind(kind, cls) and cls.__module__ == module.__name__)
+    return next((cls for cls in own if cls.name == name), None)
+
+
+def is_known(kind: Kind, name: str) -> bool:
+    """Whether a class of the package, or a registered one, has that name."""
+    return _in_own_file(kind, name) is not None or name in classes(kind)
+
+
 def find(kind: Kind, name: str) -> type[Any]:
     """The class of that name or dotted path "pkg.mod:Class"."""
     if ":" in name:
@@ -58,6 +73,8 @@ def find(kind: Kind, name: str) -> type[Any]:
         if not _is_kind(kind, cls):
             raise UsageError(f"{name!r} is no {kind}; see docs/add-a-{'method' if kind == 'model' else 'dataset'}.md")
         return cls
+    if (own := _in_own_file(kind, name)) is not None:
+        return own
     known = classes(kind)
     if name not in known:
         raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}.{suggest(name, known)}")

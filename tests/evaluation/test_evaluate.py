@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from fewseg.build import create_model
 from fewseg.data.episodes.protocols import PROTOCOLS, EvaluationProtocol, get_protocol, is_generalised
@@ -36,7 +35,7 @@ from fewseg.metrics import bootstrap_interval
 from fewseg.models.parts.ops import resize_ac
 from fewseg.report.comparison import comparison_page
 from fewseg.report.html import render
-from helpers import Toy
+from helpers import CountedLoads, Counting, Toy
 
 
 @pytest.fixture(scope="module")
@@ -116,32 +115,6 @@ def test_batches_give_the_printed_digits(name: str, source: Scenes, fold: Fold) 
     assert f"{100 * one.miou:.2f} {100 * one.fb_iou:.2f}" == f"{100 * three.miou:.2f} {100 * three.fb_iou:.2f}"
     # a pixel on the edge may fall to the other side
     np.testing.assert_allclose(one.tables[0], three.tables[0], atol=2)
-
-
-class Counting(Toy):
-    """Counts what is encoded."""
-
-    def __init__(self) -> None:
-        super().__init__(image_size=64)
-        self.encoded: list[int] = [0, 0]
-
-    def encode_query(self, image: Tensor) -> Any:
-        self.encoded[0] += 1
-        return super().encode_query(image)
-
-    def encode_support(self, images: Tensor, masks: Tensor) -> Any:
-        self.encoded[1] += 1
-        return super().encode_support(images, masks)
-
-
-class CountedLoads(Scenes):
-    """Counts the images that are read."""
-
-    loads = 0
-
-    def load(self, i: int) -> Any:
-        self.loads += 1
-        return super().load(i)
 
 
 def test_every_image_is_read_and_encoded_once_over_all_repeats(fold: Fold) -> None:

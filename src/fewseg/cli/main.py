@@ -22,7 +22,7 @@ from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
 from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Target, Targets, Workers, finite
 from fewseg.cli.outputs import check_outputs
-from fewseg.cli.printing import console, print_generalised, print_results, printable, say
+from fewseg.cli.printing import console, print_generalised, print_plan, print_results, printable, say
 from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import OrderedCommand, page, segment
@@ -149,6 +149,10 @@ def evaluate(
         ),
     ] = 16.0,
     device: Device = "auto",
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Print what it will do and take, measured on a few of its episodes; then stop."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write them as JSON [RUN/results-PROTOCOL-foldF-Kshot-....json]."),
@@ -187,6 +191,18 @@ def evaluate(
         file=episodes_file,
         progress=progress,
     )
+    if plan:
+        _print_plan(
+            Mirrored(opened.model) if flip else opened.model,
+            benchmark,
+            given if generalised else None,
+            batch_size=batch_size,
+            workers=workers,
+            cache_gb=cache_gb,
+            file_gb=file_gb,
+            progress=progress,
+        )
+        return
     run: Any = evaluate_generalised if generalised else run_evaluation
     results = run(
         Mirrored(opened.model) if flip else opened.model,
@@ -208,6 +224,19 @@ def evaluate(
     (print_generalised if generalised else print_results)(results)
     if saved:
         say(f"results: {saved}")
+
+
+def _print_plan(model: Any, benchmark: Any, labels: dict[str, Any] | None, **how: Any) -> None:
+    """What the evaluation would do; `labels` are the options of a generalised protocol."""
+    from fewseg.evaluation.evaluate import episode_score
+    from fewseg.evaluation.generalised import label_score
+    from fewseg.evaluation.rehearsal import plan_evaluation
+    from fewseg.runtime.processes import launched
+
+    if launched() is not None:
+        raise UsageError("--plan plans for one process; run it without torchrun or srun")
+    score: Any = episode_score(benchmark) if labels is None else label_score(model, benchmark, **labels)
+    print_plan(plan_evaluation(model, benchmark, score=score, **how), workers=how["workers"], cache_gb=how["cache_gb"])
 
 
 def _generalised_options(protocol: str, options: dict[str, Any], *, flip: bool, generalised: bool) -> dict[str, Any]:

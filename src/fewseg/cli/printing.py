@@ -58,6 +58,34 @@ def print_results(results: Any) -> None:
     _print_origin(shown, results)
 
 
+def print_plan(plan: Any, *, workers: int, cache_gb: float) -> None:
+    """What an evaluation will do and take, each kind of work a row."""
+    shown, parts = console(), (plan.read, *plan.computed)
+    rows = [(p.what, f"{p.count:,}", f"{1000 * p.seconds:.2f} ms", duration(p.total)) for p in parts]
+    each = plan.episodes // plan.repeats
+    title = f"{plan.repeats} x {each:,} episodes of {plan.images:,} images: {duration(plan.seconds)}, {workers} workers"
+    shown.print(printable([("what", "how often", "one takes", "all take"), *rows], title=title))
+    budget = f"of --cache-gb {cache_gb:g}"
+    facts = [
+        f"features in memory: {plan.kept / 1e9:.2f} GB {budget}",
+        f"in a temporary file: {plan.filed / 1e9:.2f} GB",
+    ]
+    if plan.dropped:
+        facts.append("neither has room for all that is used again, so some is encoded anew: give more --cache-gb")
+    if plan.memory is not None:
+        facts.append(f"memory at most: about {plan.memory / 1e9:.2f} GB, and the loader processes")
+    for told in facts:
+        shown.print(told, highlight=False)
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
 def print_generalised(results: Any) -> None:
     """The numbers of an evaluation on base and novel classes together."""
     shown, parts = console(), (results, *results.repeats)

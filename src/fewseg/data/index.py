@@ -73,6 +73,14 @@ class Indexed:
         """Image `i` as RGB and its (H, W) label map."""
         return read_image(self.image_path(i)), self.labels(i)
 
+    def shape_of(self, i: int) -> tuple[int, int]:
+        """Height and width of image `i` as it is stored, from its file's head where Pillow reads that."""
+        try:
+            with Image.open(self.image_path(i)) as image:
+                return image.height, image.width
+        except (OSError, Image.DecompressionBombError):
+            return self.load(i)[1].shape  # type: ignore[return-value]
+
     def mask_of(self, i: int, class_id: int, labels: NDArray[Any] | None = None) -> NDArray[np.uint8]:
         """A class's mask (H, W) {0, 1, 255 void} of image `i`, whose label map is `labels` if that is at hand."""
         return class_mask(self.load(i)[1] if labels is None else labels, class_id)

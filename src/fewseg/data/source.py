@@ -123,6 +123,12 @@ def of_masks(source: ImageSource) -> ImageSource:
     return source if own is None else own()
 
 
+def shape_of(source: ImageSource, i: int) -> tuple[int, int]:
+    """Height and width of image `i`; as the source's own `shape_of(i)` says, which reads no pixels, if it has one."""
+    own = getattr(source, "shape_of", None)
+    return source.load(i)[1].shape if own is None else own(i)  # type: ignore[return-value]
+
+
 @runtime_checkable
 class ImageSource(Protocol):
     """A data set's images and label maps, for one subset ("train" or "test").

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -80,10 +80,6 @@ def evaluate(
     none of `workers`, `cache_gb`, `file_gb` and the number of processes (torchrun), which share the episodes; with a
     `batch_size` above 1 they agree to rounding.
     """
-    if benchmark.protocol.labels == "all":
-        raise UsageError(
-            f"protocol {benchmark.protocol.name} labels base classes too: fewseg evaluate RUN, evaluate_generalised"
-        )
     start = time.perf_counter()
     rows = count_episodes(
         FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
@@ -160,9 +156,17 @@ def repeat_fields(listed: EpisodeList, ious: Mapping[int, float]) -> dict[str, A
 
 def count_episodes(cache: FeatureCache, benchmark: Benchmark, **how: Any) -> list[Rows]:
     """The counts of every episode, per list; `how` as for `score_episodes`."""
+    return [_rows(found) for found in score_episodes(cache, benchmark, score=episode_score(benchmark), **how)]
+
+
+def episode_score(benchmark: Benchmark) -> Callable[[Matched], Rows]:
+    """What counts one episode; UsageError for a protocol that labels base classes too."""
+    if benchmark.protocol.labels == "all":
+        raise UsageError(
+            f"protocol {benchmark.protocol.name} labels base classes too: fewseg evaluate RUN, evaluate_generalised"
+        )
     classes = len(benchmark.source.class_names)
-    score = partial(count, base=len(benchmark.fold.base), classes=classes, protocol=benchmark.protocol)
-    return [_rows(found) for found in score_episodes(cache, benchmark, score=score, **how)]
+    return partial(count, base=len(benchmark.fold.base), classes=classes, protocol=benchmark.protocol)
 
 
 def count(matched: Matched, *, base: int, classes: int, protocol: EvaluationProtocol) -> Rows:

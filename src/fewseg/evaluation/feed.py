@@ -8,7 +8,7 @@ features are not kept yet.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Any
@@ -78,14 +78,22 @@ class Step:
 class Feed:
     """The steps of this process with their features and truths, computed once within the cache's budget."""
 
-    def __init__(self, cache: FeatureCache, benchmark: Benchmark, *, batch_size: int = 1) -> None:
+    def __init__(
+        self,
+        cache: FeatureCache,
+        benchmark: Benchmark,
+        *,
+        batch_size: int = 1,
+        images: Dataset[Any] | None = None,
+    ) -> None:
         self.cache, self.protocol = cache, benchmark.protocol
         self.image_size = benchmark.input_size(cache.model.image_size)
         self.base_index = benchmark.fold.base_index
-        self._images = _Images(benchmark.dataset(cache.model.image_size), benchmark.protocol)
+        self.images = images or _Images(benchmark.dataset(cache.model.image_size), benchmark.protocol)
+        """Need -> its (image, class) and what was loaded."""
         # the cache may serve other data, folds and protocols as well
-        images = (benchmark.source.index.sha256, self.protocol.resize, self.protocol.antialias, self.image_size)
-        self._input, self._scored = _mark(*images), _mark(*images, benchmark.fold, self.protocol.scored_at)
+        inputs = (benchmark.source.index.sha256, self.protocol.resize, self.protocol.antialias, self.image_size)
+        self._input, self._scored = _mark(*inputs), _mark(*inputs, benchmark.fold, self.protocol.scored_at)
         entries = [Entry(r, e, spec) for r, listed in enumerate(benchmark.lists) for e, spec in enumerate(listed.specs)]
         entries.sort(key=lambda e: (len(e.spec.support), e.spec.class_id, e.spec.query, e.repeat, e.place))
         # several processes share the steps, not the episodes: what is matched at once is the same in any number of them
@@ -96,7 +104,11 @@ class Feed:
 
     def load(self, *, workers: int) -> Iterator[Step]:
         """The steps, with what they need loaded; `done` is to be called after each."""
-        for step, loaded in zip(self.steps, make_loader(self._images, self._needs(), workers=workers), strict=True):
+        return self.with_loaded(make_loader(self.images, self.needs(), workers=workers))
+
+    def with_loaded(self, batches: Iterable[dict[tuple[int, int], Loaded]]) -> Iterator[Step]:
+        """The steps with what was loaded for each."""
+        for step, loaded in zip(self.steps, batches, strict=True):
             step.loaded = loaded
             self._arrived.update(loaded)
             yield step
@@ -108,18 +120,23 @@ class Feed:
 
     def features(self, step: Step) -> tuple[Features, Features]:
         """Encoded queries and supports of a step."""
+        queries, supports = self.parts(step)
+        return stack_queries(queries), stack_supports(supports)
+
+    def parts(self, step: Step) -> tuple[list[Features], list[list[Features]]]:
+        """The same one by one: of every episode its query, and its supports."""
         queries, supports = [], []
         for entry in step.entries:
             query, _, *shots = self._keys(entry.spec)
             queries.append(self._get(step, entry, query))
             supports.append([self._get(step, entry, shot) for shot in shots])
-        return stack_queries(queries), stack_supports(supports)
+        return queries, supports
 
     def truth(self, step: Step, entry: Entry) -> Features:
         """What an episode's query is scored against, on the model's device; see `Loaded`."""
         return self._get(step, entry, self._keys(entry.spec)[1])
 
-    def _needs(self) -> Iterator[list[Need]]:
+    def needs(self) -> Iterator[list[Need]]:
         """Per step what is not in the cache by then; the loader asks a few steps ahead."""
         for step in self.steps:
             keys = {key for entry in step.entries for key in self._keys(entry.spec)}
@@ -152,7 +169,7 @@ class Feed:
                 if found is not None and (features := self._made(kind, found)) is not None:
                     return features
             # what an earlier step was to leave in the cache is gone again: the budget is that small
-            features = self._made(kind, self._images[Need(*place, pixels=kind != "truth", truth=kind == "truth")][1])
+            features = self._made(kind, self.images[Need(*place, pixels=kind != "truth", truth=kind == "truth")][1])
             assert features is not None
             return features
 
@@ -178,7 +195,7 @@ class _Images(Dataset[Any]):
     def __getitem__(self, need: Need) -> tuple[tuple[int, int], Loaded]:
         image, labels, maps = self.dataset.read(need.image, need.class_id)
         pixels = None
-        scored = _at_scored_size(torch.from_numpy(maps), self.protocol)
+        scored = at_scored_size(torch.from_numpy(maps), self.protocol)
         if need.pixels or (need.truth and self.protocol.scored_at == "input"):
             shrunk, small = self.dataset.transform(image, maps, 0)
             pixels = shrunk[None], small[:1]
@@ -192,7 +209,7 @@ class _Images(Dataset[Any]):
     """All that a step needs."""
 
 
-def _at_scored_size(maps: Tensor, protocol: EvaluationProtocol) -> Tensor:
+def at_scored_size(maps: Tensor, protocol: EvaluationProtocol) -> Tensor:
     """Labels (n, H, W), padded where the protocol scores on a padded square."""
     if protocol.scored_at != "padded_square":
         return maps

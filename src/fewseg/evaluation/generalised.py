@@ -9,7 +9,7 @@ per class the sums of intersections and unions over all episodes --> mIoU over n
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,12 +87,12 @@ def evaluate_generalised(
 
     Raises UsageError for a model without a base learner and for a protocol that is no generalised one.
     """
-    _check(model, benchmark, tau=tau, merge=merge)
+    score = label_score(model, benchmark, tau=tau, merge=merge)
     start = time.perf_counter()
     scores = score_episodes(
         FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
         benchmark,
-        score=partial(count_labels, tau=tau, merge=merge),
+        score=score,
         title=f"{model.name}, {benchmark.shots}-shot, all classes, {len(benchmark.lists)} repeats",
         **how,
     )
@@ -108,7 +108,10 @@ def evaluate_generalised(
     )
 
 
-def _check(model: FewShotSegmenter, benchmark: Benchmark, *, tau: float, merge: str) -> None:
+def label_score(
+    model: FewShotSegmenter, benchmark: Benchmark, *, tau: float = 0.9, merge: Merge = "final"
+) -> Callable[[Matched], LabelCounts]:
+    """What counts one episode; UsageError as for `evaluate_generalised`."""
     if getattr(model, "base", None) is None:
         raise UsageError(
             f"{model.name} labels no base classes; a generalised protocol needs a method with a base learner: "
@@ -123,6 +126,7 @@ def _check(model: FewShotSegmenter, benchmark: Benchmark, *, tau: float, merge: 
         raise UsageError(f"merge={merge!r}; choose {' or '.join(get_args(Merge))}")
     if not 0 <= tau < 1:
         raise UsageError(f"tau={tau} is no probability; give 0 up to (not with) 1")
+    return partial(count_labels, tau=tau, merge=merge)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def score_episodes(
     feed = Feed(cache, benchmark, batch_size=batch_size)
 
     def scores() -> Generator[tuple[Entry, S], None, None]:
-        work = partial(_score_step, feed, score)
+        work = partial(score_step, feed, score)
         for step, scored in in_lanes(work, feed.load(workers=workers), lanes=lanes_for(model.device)):
             feed.done(step)
             yield from scored
@@ -74,7 +74,7 @@ def score_episodes(
 
 
 @torch.inference_mode()
-def _score_step(feed: Feed, score: Callable[[Matched], S], step: Step) -> tuple[Step, list[tuple[Entry, S]]]:
+def score_step(feed: Feed, score: Callable[[Matched], S], step: Step) -> tuple[Step, list[tuple[Entry, S]]]:
     """Match the episodes of a step at once, and score each."""
     query, support = feed.features(step)
     model, size = feed.cache.model, (feed.image_size, feed.image_size)

@@ -26,18 +26,30 @@ class FeatureCache:
     it. Several threads may use it.
     """
 
-    def __init__(self, model: FewShotSegmenter, *, gigabytes: float = 2.0, file_gigabytes: float = 16.0) -> None:
+    def __init__(
+        self,
+        model: FewShotSegmenter,
+        *,
+        gigabytes: float = 2.0,
+        file_gigabytes: float = 16.0,
+        file: Callable[..., FeatureFile] = FeatureFile,
+    ) -> None:
         self.model = accelerate(model)
         self.budget = int(gigabytes * 1e9)
         self.used = 0
         self.full = False
         """Whether something that is expected to be used again had to be dropped."""
         self._kept: OrderedDict[Hashable, Features] = OrderedDict()
-        self._file = FeatureFile(limit=file_gigabytes * 1e9 if self.budget else 0)
+        self._file = file(limit=file_gigabytes * 1e9 if self.budget else 0)
         self._filed: dict[Hashable, Features] = {}
         self._uses: Counter[Hashable] = Counter()
         self._lock = threading.Lock()
         self._computing: dict[Hashable, threading.Lock] = {}
+
+    @property
+    def filed(self) -> int:
+        """Bytes in the file."""
+        return self._file.used
 
     def query(self, key: Hashable, image: Tensor) -> Features:
         """Encoded query (1, 3, H, W)."""

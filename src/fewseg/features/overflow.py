@@ -15,6 +15,7 @@ from typing import IO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fewseg.models.base import Features
@@ -40,7 +41,7 @@ class FeatureFile:
     def put(self, features: Features) -> Features | None:
         """The features as views of the file; None where the limit is reached or the disk is full."""
         tensors = {name: dense(f).cpu() for name, f in features.items()}
-        offsets = np.cumsum([0, *(-(-t.numel() * t.element_size() // _ALIGNED) * _ALIGNED for t in tensors.values())])
+        offsets = _offsets(tensors)
         size = int(offsets[-1])
         if self.used + size > self.limit:
             return None
@@ -67,6 +68,23 @@ class FeatureFile:
             self._segment = file, mmap.mmap(file.fileno(), max(SEGMENT, size))
             self._end = 0
         return self._segment
+
+
+class CountedFile(FeatureFile):
+    """Takes what such a file would take, and writes nothing."""
+
+    def put(self, features: Features) -> Features | None:
+        """The features themselves; None where the limit is reached."""
+        size = int(_offsets(features)[-1])
+        if self.used + size > self.limit:
+            return None
+        self.used += size
+        return features
+
+
+def _offsets(tensors: Features) -> NDArray[np.int64]:
+    """Where each begins, and the last ends."""
+    return np.cumsum([0, *(-(-t.numel() * t.element_size() // _ALIGNED) * _ALIGNED for t in tensors.values())])
 
 
 def _write(file: IO[bytes], mapped: mmap.mmap, tensor: Tensor, start: int) -> Tensor:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.special
+import scipy  # its parts are imported when they are used
 from numpy.typing import NDArray
 
 

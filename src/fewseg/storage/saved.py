@@ -189,7 +189,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     record = read_record(folder)
     arguments = _read_arguments(folder, record)
     method = record["method"]
-    if method != PSPNet.name and method not in registry.classes("model"):
+    if method != PSPNet.name and not registry.is_known("model", method):
         method = record["class"]
         registry.check_trusted(method, named_by=folder / "fewseg.json")
     weights = folder / "model.safetensors"

@@ -7,20 +7,21 @@ pixel: where annotations overlap, the later one wins (the papers' rule) or the s
 
 from __future__ import annotations
 
-import json
+import math
 import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fewseg.data.annotations.coco_catalogue import VOID, outlines, read_catalogue, utf8_text
-from fewseg.data.annotations.runs import checked_runs, outline_runs, paint
+from fewseg.data.annotations.coco_catalogue import VOID, outlines, parse, read_catalogue, utf8_text
+from fewseg.data.annotations.runs import Rle, area, as_rle, checked_runs, outline_rle, paint, runs_of, union
 from fewseg.data.index import VERSION, cached_arrays, cached_index, fingerprint, in_parallel
 from fewseg.data.source import SourceIndex
 from fewseg.data.text import Tally
@@ -31,13 +32,12 @@ from fewseg.progress import Silent
 _RULES = 2
 """Version of what is read and how: caches of others are made again."""
 _MOST_WORK = 4e9
-"""Pixels that one image's annotations may paint, as often as they lie over each other; a run counts for 200."""
+"""Pixels that one image's annotations may paint, as often as they lie over each other; a byte of run lengths counts for 200."""
 _CHUNK = 500
 """Images per task of the index's processes."""
 
 Task = tuple[tuple[int, int], NDArray[np.int64]]
 """(height, width) of an image, and (n, 3) of its annotations: class number, begin and end in the text."""
-Runs = list[NDArray[np.int64]]
 
 
 class CocoFile:
@@ -75,9 +75,9 @@ class CocoFile:
         with self._drawing(i) as (text, (size, parts)):
             flat = np.zeros(size[0] * size[1], np.uint8)
             for value, number in ((VOID, VOID), (1, class_id)):
-                for _, drawn in _instances(text, (size, parts[parts[:, 0] == number])):
-                    for runs in drawn:
-                        paint(flat, runs, value)
+                for _, shapes in _instances(text, (size, parts[parts[:, 0] == number])):
+                    for shape in shapes:
+                        paint(flat, runs_of(shape), value)
         return np.ascontiguousarray(flat.reshape(size[::-1]).T)
 
     def classes_of(self, i: int) -> list[int]:
@@ -155,24 +155,29 @@ def _count(text: Path | bytes, classes: int, overlapping: bool, images: Sequence
 
 
 def _count_labels(text: Any, image: Task, classes: int) -> list[int]:
-    # Pillow's histogram: four times as fast as numpy's bincount, which takes bytes for 64-bit numbers first
-    return Image.fromarray(_draw(text, image).T).histogram()[: 1 + classes]
+    """Of the label map: an annotation has what it adds to the union of those above it, void lies beneath all."""
+    counts, above, covered = [0] * (1 + classes), [], 0
+    upwards = sorted(_instances(text, image), key=lambda part: part[0] != VOID)
+    for class_id, several in groupby(reversed(upwards), key=itemgetter(0)):
+        above = [union(above + [shape for _, shapes in several for shape in shapes])]
+        before, covered = covered, area(above[0])
+        if class_id != VOID:
+            counts[class_id] += covered - before
+    counts[0] = math.prod(image[0]) - covered
+    return counts
 
 
 def _count_masks(text: Any, image: Task, classes: int) -> list[int]:
+    """Of every class's mask, and what is in none."""
     (height, width), counts = image[0], [0] * (1 + classes)
-    any_class = np.zeros(height * width, bool)
-    by_class: dict[int, Runs] = {}
-    for class_id, drawn in _instances(text, image):
-        by_class.setdefault(class_id, []).extend(drawn)
-    for class_id, drawn in by_class.items():
-        flat = np.zeros(height * width, bool)
-        for runs in drawn:
-            paint(flat, runs, True)
-        any_class |= flat
+    by_class: dict[int, list[Rle]] = {}
+    for class_id, shapes in _instances(text, image):
+        by_class.setdefault(class_id, []).extend(shapes)
+    masks = {class_id: union(drawn) for class_id, drawn in by_class.items()}
+    for class_id, mask in masks.items():
         if class_id != VOID:
-            counts[class_id] = int(np.count_nonzero(flat))
-    counts[0] = height * width - int(np.count_nonzero(any_class))
+            counts[class_id] = area(mask)
+    counts[0] = height * width - (area(union([*masks.values()])) if masks else 0)
     return counts
 
 
@@ -182,40 +187,40 @@ def _draw(text: Any, image: Task, *, smaller_on_top: bool = False) -> NDArray[np
     flat = np.zeros(height * width, np.uint8)
     drawn = _instances(text, image)
     if smaller_on_top:
-        drawn.sort(key=lambda part: (-sum(int(runs[1::2].sum()) for runs in part[1]), part[0]))
+        drawn.sort(key=lambda part: (-sum(map(area, part[1])), part[0]))
     drawn.sort(key=lambda part: part[0] != VOID)
-    for class_id, several in drawn:
-        for runs in several:  # of an instance, which may overlap
-            paint(flat, runs, class_id)
+    for class_id, shapes in drawn:
+        for shape in shapes:  # of an instance, which may overlap
+            paint(flat, runs_of(shape), class_id)
     return flat.reshape(width, height).T
 
 
-def _instances(text: Any, image: Task) -> list[tuple[int, Runs]]:
-    """Class number and run lengths of every annotation, in the file's order.
+def _instances(text: Any, image: Task) -> list[tuple[int, list[Rle]]]:
+    """Class number and parts of every annotation, in the file's order.
 
     DataError, before the time and the memory are spent, for more than an image can have.
     """
     size, parts = image
     found, work = [], 0.0
     for class_id, begin, end in parts.tolist():
-        runs = _runs(text, begin, end, size)
-        work += sum(float(part[1:].sum()) + 200 * len(part) for part in runs)
+        shapes = _shapes(text, begin, end, size)
+        work += sum(area(shape) + 200 * len(shape["counts"]) for shape in shapes)
         if work > _MOST_WORK:
             raise DataError(
                 f"the {len(parts)} annotations of an image of {size[1]} x {size[0]} pixels would paint more than "
                 f"{_MOST_WORK / 1e9:.0f}e9; are its size and outlines right?"
             )
-        found.append((class_id, runs))
+        found.append((class_id, shapes))
     return found
 
 
-def _runs(text: Any, begin: int, end: int, size: tuple[int, int]) -> Runs:
-    """Run lengths, column by column, of every part of an instance."""
+def _shapes(text: Any, begin: int, end: int, size: tuple[int, int]) -> list[Rle]:
+    """Every part of an instance."""
     height, width = size
     try:
-        annotation = json.loads(text[begin:end])
+        annotation = parse(text[begin:end])
         if isinstance(segmentation := annotation.get("segmentation"), dict):
-            return [checked_runs(segmentation["counts"], height * width)]
-        return [outline_runs(part, height, width) for part in outlines(annotation)]
+            return [as_rle(checked_runs(segmentation["counts"], height * width), height, width)]
+        return [outline_rle(part, height, width) for part in outlines(annotation)]
     except ValueError as error:  # of the catalogue's checks only an outline's length is left
         raise DataError(f"the annotation at byte {begin} cannot be drawn ({error})") from error

@@ -20,11 +20,15 @@ _FARTHEST = 1e9
 """Pixels: what is farther away is no place on a photo."""
 _LONGEST = 4e6
 """Pixels of an outline within its photo's surroundings: drawing takes memory with its length."""
+_SOME_PIXELS = 2**24
+"""Of an image for whose size memory is surely there."""
 _MOST_DIGITS = 7
 """Of a compressed number, five bits each: more than a run can be, too few to overflow when they are added."""
 
 _LONGEST_TEXT = 4_000_000
 """Of compressed run lengths: to take them apart takes some 100 bytes a digit."""
+Rle = dict[str, Any]
+"""pycocotools' own: "size" (height, width) and "counts", its compressed run lengths in bytes."""
 
 
 class OddShape(ValueError):
@@ -78,18 +82,65 @@ def outline_runs(corners: Sequence[float] | NDArray[np.float64], height: int, wi
 
     OddShape where it has no place on an image.
     """
+    return runs_of(outline_rle(corners, height, width))
+
+
+def outline_rle(corners: Sequence[float] | NDArray[np.float64], height: int, width: int) -> Rle:
+    """The same as pycocotools has it."""
+    margin = 1000 + 2 * max(height, width)  # what is near is drawn exactly as pycocotools draws it
+    if not _is_near(corners, margin):
+        places = _places(corners, margin)
+        if len(places) < 3:
+            return as_rle(np.array([height * width]), height, width)
+        corners = places.ravel().tolist()
+    (part,) = rle.frPyObjects([corners], height, width)  # type: ignore
+    return part  # type: ignore[return-value]
+
+
+def _is_near(corners: Any, margin: float) -> bool:
+    """Whether nearly any outline needs no further look: a short one of three corners or more, none far away."""
+    if not is_outline(corners):
+        return False
+    low, high = min(corners), max(corners)
+    return -margin <= low and high <= margin and len(corners) * (high - low) < _LONGEST
+
+
+def _places(corners: Sequence[float] | NDArray[np.float64], margin: float) -> NDArray[np.float64]:
+    """(n, 2) corners that can be drawn; OddShape where there are none."""
     places = np.asarray(corners, float).reshape(-1, 2)
     if not (np.abs(places) < _FARTHEST).all():  # NaN is refused too
         raise OddShape("a corner is no place on a photo")
-    margin = 1000 + 2 * max(height, width)  # what is near is drawn exactly as pycocotools draws it
     if (places < -margin).any() or (places > margin).any():
         places = _clipped(places, margin)
-    if len(places) < 3:
-        return np.array([height * width])
     if np.abs(places - np.roll(places, 1, axis=0)).max(1).sum() > _LONGEST:
         raise OddShape(f"an outline is longer than {_LONGEST:.0f} pixels")
-    (part,) = rle.frPyObjects([places.ravel().tolist()], height, width)  # type: ignore
-    return _decompressed(bytes(part["counts"]))  # type: ignore[arg-type]
+    return places
+
+
+def as_rle(runs: NDArray[np.int64], height: int, width: int) -> Rle:
+    """Checked run lengths as pycocotools has them; those of no pixel, at which its unions stop, are joined."""
+    ends, times = np.unique(runs.cumsum(), return_counts=True)
+    turns = ends[(times % 2 == 1) & (ends < height * width)]
+    joined = np.diff(turns, prepend=0, append=height * width)
+    return rle.frPyObjects({"counts": joined.tolist(), "size": [height, width]}, height, width)  # type: ignore
+
+
+def runs_of(part: Rle) -> NDArray[np.int64]:
+    """Run lengths of what pycocotools has."""
+    return _decompressed(part["counts"])
+
+
+def union(parts: Sequence[Rle]) -> Rle:
+    """All the pixels of one shape or more of one size."""
+    height, width = parts[0]["size"]
+    if height * width > _SOME_PIXELS:
+        np.empty(1 + height * width, np.uint32)  # pycocotools takes that too, and does not look whether it got it
+    return rle.merge(list(parts))  # type: ignore
+
+
+def area(part: Rle) -> int:
+    """Number of pixels."""
+    return int(rle.area(part))  # type: ignore
 
 
 def _clipped(places: NDArray[np.float64], margin: float) -> NDArray[np.float64]:

@@ -97,6 +97,10 @@ class Scenes:
         """(21,) of the background and every class in image `i`."""
         return np.bincount(self.labels(i).ravel(), minlength=256)[: len(KINDS) + 1]
 
+    def shape_of(self, i: int) -> tuple[int, int]:
+        """Height and width of image `i`, which is not painted for it."""
+        return self.labels(i).shape  # type: ignore[return-value]
+
     def load(self, i: int) -> tuple[Image.Image, NDArray[np.uint8]]:
         """Image `i` as RGB and its (H, W) label map: 0 background, 1..20, 255 on every outline."""
         drawn = self._kept.get(i)
