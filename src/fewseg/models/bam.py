@@ -30,7 +30,7 @@ from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.base_learner import frozen_head
 from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights
 from fewseg.models.parts.matching import CosinePrior
-from fewseg.models.parts.ops import Resized, cross_entropy, gram, gram_distance, resize_ac, tile
+from fewseg.models.parts.ops import Resized, base_cross_entropy, cross_entropy, gram, gram_distance, resize_ac, tile
 from fewseg.models.parts.prior_guided import (
     classifier,
     masked_support,
@@ -151,7 +151,7 @@ class BAM(FewShotSegmenter):
     def logged(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         if episode.query_base_mask is None:
             return {}
-        return {"base": cross_entropy(prediction.aux["base"], episode.query_base_mask)}
+        return {"base": base_cross_entropy(prediction.aux["base"], episode)}
 
 
 class ASPP(nn.Module):

@@ -7,7 +7,7 @@ generator of its own, so that the number of workers changes nothing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
-from fewseg.data.source import Fold, ImageSource
+from fewseg.data.source import Fold, ImageSource, labelled
 from fewseg.errors import DataError, DataWarning, UsageError, check_choice
 
 NOVEL_RULES = ("drop", "background", "ignore")
@@ -51,7 +51,8 @@ class TrainingEpisodes:
     With `draw="image"`, the papers' rule, every training image is the query once per epoch, in an order shuffled anew,
     and the class is uniform among the base classes with at least `min_pixels` pixels in it. With `draw="class"` the
     class is uniform among all base classes and the query among its images, so that rare classes count as much.
-    A share of `negatives` has supports of a class that the query does not hold: nothing is to be found there.
+    A share of `negatives` has supports of a class that the query does not hold, as its labels tell (`labelled`):
+    nothing is to be found there.
     A class with fewer images than `shots` + 1 is left out; a DataWarning names it.
     """
 
@@ -97,9 +98,16 @@ class TrainingEpisodes:
             present = self.source.index.classes_in(query, min_pixels=self.source.min_pixels)
             class_id = int(rng.choice([c for c in present if c in self._pools]))
         if self.negatives and rng.random() < self.negatives:
-            absent = [c for c in self._pools if not self.source.index.counts[query, c]]
+            known = _known(self.source, query, self._pools)
+            absent = [c for c in known if not self.source.index.counts[query, c]]
             class_id = int(rng.choice(absent)) if absent else class_id
         return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots, False))
+
+
+def _known(source: ImageSource, image: int, classes: Iterable[int]) -> list[int]:
+    """Those of the classes of which an image's labels tell whether it holds them."""
+    known = labelled(source, image)
+    return [c for c in classes if known is None or known[c]]
 
 
 @lru_cache(maxsize=4)
@@ -188,16 +196,18 @@ def _uniform(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, se
 def _all_images(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
     """Every image with any class, as `query` orders them; the class as BAM's generalised evaluation draws it.
 
-    Where a class of no pool is present too, the class is any of the pools', whether the query holds it or not.
+    Where a class of no pool is present too, the class is any of the pools' of which the query's labels tell, whether
+    it holds it or not. An image whose labels tell of none is left out.
     """
-    images = np.flatnonzero(source.index.counts[:, 1:].any(1))
+    marked = np.flatnonzero(source.index.counts[:, 1:].any(1))
+    images = [i for i in marked.tolist() if _known(source, i, pools)]
 
     def draw(rng: Generator, e: int) -> tuple[int, int]:
         lap, place = divmod(e, len(images))
         shuffled = protocol.query == "all_shuffled"
         query = int(images[epoch_order(len(images), seed, lap)[place] if shuffled else place])
         present = source.index.classes_in(query).tolist()
-        return query, int(rng.choice(present if set(present) <= pools.keys() else list(pools)))
+        return query, int(rng.choice(present if set(present) <= pools.keys() else _known(source, query, pools)))
 
     return draw
 
