@@ -117,6 +117,11 @@ def mask_of(source: ImageSource, i: int, class_id: int, labels: NDArray[Any]) ->
     return class_mask(labels, class_id) if own is None else own(i, class_id, labels)
 
 
+def classes_hash(source: ImageSource) -> str:
+    """Of the class names in order: sources with the same one mean the same classes by their ids."""
+    return hashlib.sha256(json.dumps(source.class_names).encode()).hexdigest()[:16]
+
+
 def labelled(source: ImageSource, i: int) -> NDArray[np.bool_] | None:
     """Which classes' pixels would be marked in image `i`, (1 + N,) by class id; None: all of them.
 

@@ -52,7 +52,8 @@ class TrainingEpisodes:
     and the class is uniform among the base classes with at least `min_pixels` pixels in it. With `draw="class"` the
     class is uniform among all base classes and the query among its images, so that rare classes count as much.
     A share of `negatives` has supports of a class that the query does not hold, as its labels tell (`labelled`):
-    nothing is to be found there.
+    nothing is to be found there. A query whose labels tell of no class that it lacks is drawn with one that it holds,
+    which a DataWarning tells.
     A class with fewer images than `shots` + 1 is left out; a DataWarning names it.
     """
 
@@ -81,6 +82,8 @@ class TrainingEpisodes:
         pools = {c: np.intersect1d(images, source.index.images_of(c, min_pixels=least)) for c in fold.base}
         self._pools = _drawable(source, pools, self.shots, least=least, use="training", remedy=remedy)
         self.images = np.unique(np.concatenate(list(self._pools.values())))
+        if self.negatives and hasattr(source, "labelled"):
+            self._tell_of_images_without_negatives()
 
     def __len__(self) -> int:
         """Episodes per epoch: one for every training image."""
@@ -98,10 +101,19 @@ class TrainingEpisodes:
             present = self.source.index.classes_in(query, min_pixels=self.source.min_pixels)
             class_id = int(rng.choice([c for c in present if c in self._pools]))
         if self.negatives and rng.random() < self.negatives:
-            known = _known(self.source, query, self._pools)
-            absent = [c for c in known if not self.source.index.counts[query, c]]
+            absent = self._absent(query)
             class_id = int(rng.choice(absent)) if absent else class_id
         return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots, False))
+
+    def _tell_of_images_without_negatives(self) -> None:
+        if silent := sum(not self._absent(i) for i in self.images.tolist()):
+            told = f"the labels of {silent} of {len(self.images)} training images tell of no class that the image lacks"
+            text = f"{self.source.name}: {told}, so train.negatives={self.negatives} holds for the others"
+            warnings.warn(DataWarning(text), stacklevel=1)
+
+    def _absent(self, query: int) -> list[int]:
+        """The classes that an image does not hold, as its labels tell."""
+        return [c for c in _known(self.source, query, self._pools) if not self.source.index.counts[query, c]]
 
 
 def _known(source: ImageSource, image: int, classes: Iterable[int]) -> list[int]:
