@@ -35,7 +35,7 @@ def in_fp32(function: Callable[..., Result]) -> Callable[..., Result]:
 
 def resize_ac(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """(B, C, H, W) to another size, bilinear with align_corners=True: "resize-AC" in docs/networks."""
-    return _bilinear(maps, tuple(size), align_corners=True)
+    return F.interpolate(_planes(maps), size=tuple(size), mode="bilinear", align_corners=True)
 
 
 class Resized(Mapping[str, Tensor]):
@@ -47,9 +47,6 @@ class Resized(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         return resize_ac(self._maps[name], self._size)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._maps
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._maps)
 
@@ -59,24 +56,12 @@ class Resized(Mapping[str, Tensor]):
 
 def resize(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """(B, C, H, W) to another size, bilinear with align_corners=False."""
-    return _bilinear(maps, tuple(size), align_corners=False)
+    return F.interpolate(_planes(maps), size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _bilinear(maps: Tensor, size: tuple[int, ...], *, align_corners: bool) -> Tensor:
-    few = maps.shape[1] < 8
-    if few and maps.requires_grad and maps.device.type == "cpu" and not torch.compiler.is_compiling():
-        # logits that are trained: a product for each side, whose gradient takes a quarter of the time of torch's
-        down, across = (_side(n, m, align_corners).to(maps) for n, m in zip(maps.shape[-2:], size, strict=True))
-        return down @ (maps @ across.t())
-    # channel by channel in memory: torch's way for channels-last takes four times as long on two
-    given = maps.contiguous() if few else maps
-    return F.interpolate(given, size=size, mode="bilinear", align_corners=align_corners)
-
-
-@functools.lru_cache(maxsize=64)
-def _side(before: int, after: int, align_corners: bool) -> Tensor:
-    """What a side of `before` positions gives to one of `after`: (after, before)."""
-    return F.interpolate(torch.eye(before)[None], size=after, mode="linear", align_corners=align_corners)[0].t()
+def _planes(maps: Tensor) -> Tensor:
+    """Logits and masks channel by channel in memory: torch's way for channels-last takes four times as long on two."""
+    return maps.contiguous() if maps.shape[1] < 8 else maps
 
 
 def resize_nearest(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
