@@ -273,6 +273,8 @@ def test_a_file_says_it_and_roots_lie_below_the_root(tree: Path) -> None:
     (tree / "pets/images/cat/0.jpg").write_bytes((tree / "pets/images/cat/1.jpg").read_bytes())
     assert photos_fingerprint(source)["photos"] != photos["photos"]
     assert len(create_source(load_config(*words, "data.sources.park=null"), "train").index.ids) == 6
+    renamed = load_config(*words, "data.names={pets: {cat: yes, dog: 1}}", "data.absent={park: yes}")
+    assert create_source(renamed, "train").class_names == ("tree", "Dog", "yes", "1")  # names are text
 
 
 def test_a_source_s_faults_are_told_by_its_own_keys(tree: Path) -> None:
@@ -285,6 +287,7 @@ def test_a_source_s_faults_are_told_by_its_own_keys(tree: Path) -> None:
         ("data.sources.pets.name=foldr", "unknown source 'foldr'.*Did you mean 'folder'"),
         ("data.sources.zoo={root: zoo}", "data.sources.zoo is .* names no data set"),
         ("data.sources=pets", "give data sets by name"),
+        ("data.names={pets: {cat: [1]}}", "data.names is .*; give a text"),
     ):
         with pytest.raises((UsageError, DataError), match=text):
             create_source(load_config(*words, word), "train")
