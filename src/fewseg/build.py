@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ import torch
 from fewseg import registry
 from fewseg.config import Config
 from fewseg.data.source import ImageSource
-from fewseg.errors import UsageError, first_line
+from fewseg.errors import FewsegError, UsageError, first_line
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.parts.backbone_weights import load_backbone_weights
 from fewseg.progress import Silent
@@ -58,11 +60,34 @@ def construct(name: str, arguments: dict[str, Any], *, common: dict[str, Any]) -
 
 def create_source(config: Config, subset: str, *, progress: Silent | None = None) -> ImageSource:
     """The configured data set's train or test subset."""
-    arguments = {"root": config.data.root, **config.data.options}
-    source = registry.create("source", config.data.name, subset=subset, **arguments)
+    given = {"name": config.data.name, "root": config.data.root, **config.data.options}
+    return _source(given, subset=subset, progress=progress, within=None)
+
+
+def _source(given: dict[str, Any], *, subset: str, progress: Silent | None, within: str | None) -> ImageSource:
+    """The data set of a group of keys, with those that it is made of; a relative root lies below `within`."""
+    name, arguments = given["name"], {key: value for key, value in given.items() if key != "name"}
+    if within is not None and arguments.get("root") is not None:
+        arguments["root"] = str(Path(within) / arguments["root"])
+    for option, hint in registry.keyword_hints(registry.find("source", name)).items():
+        if registry.holds_sources(hint) and arguments.get(option):
+            arguments[option] = {
+                key: _part(part, key=f"{option}.{key}", subset=subset, progress=progress, within=arguments.get("root"))
+                for key, part in arguments[option].items()
+            }
+    source = registry.create("source", name, subset=subset, **arguments)
     if progress is not None and hasattr(source, "progress"):
         source.progress = progress
     return source
+
+
+def _part(given: dict[str, Any], *, key: str, **how: Any) -> ImageSource:
+    """A data set within another; what is wrong with it is told by the keys that it has there."""
+    try:
+        return _source(given, **how)
+    except FewsegError as error:
+        text = re.sub(rf"\bdata\.(?=({'|'.join(['root', *given])})\b)", f"data.{key}.", str(error))
+        raise type(error)(f"data.{key}: {text}") from error
 
 
 def pick_device(name: str) -> torch.device:

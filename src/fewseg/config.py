@@ -12,7 +12,7 @@ import inspect
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
@@ -198,14 +198,17 @@ def load_config(*names_and_overrides: str) -> Config:
     for name in names:
         recipe = _read_recipe(name)
         when = _merge(when, recipe.pop("when", {}))
+        if "data" in merged and _chosen(_merge(merged, recipe), "data") != _chosen(merged, "data"):
+            merged = merged | {"data": _of_any_data_set(merged["data"])}
         merged = _merge(merged, recipe)
     overrides = _parse([word for word in names_and_overrides if _is_override(word)])
     chosen = _chosen(_merge(merged, overrides), "data")
     whole = _merge(merged, when.get(chosen, {}), overrides)
     for group in ("model", "data"):
-        name, said = _chosen(whole, group), overrides.get(group)
-        if not isinstance(said, dict) or "name" not in said:  # a file says it
-            registry.check_trusted(name, named_by=", ".join(names))
+        said = dict(_named(overrides.get(group)))
+        for place, name in _named(whole.get(group)):
+            if said.get(place) != name:  # a file says it
+                registry.check_trusted(name, named_by=", ".join(names))
     return _typed(whole)
 
 
@@ -359,10 +362,25 @@ def _read_recipe(name: str) -> dict[str, Any]:
     return content
 
 
+def _of_any_data_set(group: Any) -> Any:
+    """The keys of a group `data` that hold for another data set as well."""
+    own = {f.name for f in fields(DataConfig)} - {"root"}
+    return {key: value for key, value in group.items() if key in own} if isinstance(group, dict) else group
+
+
 def _chosen(merged: dict[str, Any], group: str) -> str:
     section = merged.get(group)
     name = section.get("name") if isinstance(section, dict) else None
     return _GROUPS[group].name if name is None else _written(name)
+
+
+def _named(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The values of every key `name` in a group and the groups in it, by their places."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if isinstance(value, dict):
+            yield from _named(value, (*place, key))
+        elif key == "name":
+            yield place, _written(value)
 
 
 def _values(node: Any, counted: dict[int, float]) -> float:
@@ -403,11 +421,11 @@ def _typed(merged: dict[str, Any]) -> Config:
 
 def _options(cls: type[Any], left_out: set[str]) -> dict[str, tuple[Any, Any]]:
     """Type and default of the keyword arguments of a method's or data set's class, by name."""
-    hints, found = get_type_hints(cls.__init__), {}
+    hints, found = registry.keyword_hints(cls), {}
     for name, parameter in registry.options(cls).items():
         if name not in left_out:
             default = None if parameter.default is inspect.Parameter.empty else parameter.default
-            found[name] = hints.get(name, Any), list(default) if isinstance(default, tuple) else copy(default)
+            found[name] = hints[name], list(default) if isinstance(default, tuple) else copy(default)
     return found
 
 
@@ -423,10 +441,34 @@ def _refuse_unknown(group: str, given: Any, known: list[str]) -> None:
 
 def _checked(key: str, hint: Any, given: Any) -> Any:
     """A value as its type; UsageError says what it must be."""
+    if registry.holds_sources(hint):
+        return _sources(key, given)
     try:
         return _as_type(hint, given)
     except ValueError as error:
         raise UsageError(f"{key} is {_written(given)[:80]!r}; give {error}") from error
+
+
+def _sources(key: str, given: Any) -> dict[str, dict[str, Any]] | None:
+    """Data sets by name, each as its group of keys; null leaves one out that another file has."""
+    if _plain(given) is None:
+        return None
+    example = "{NAME: {name: folder, root: DIR}}"
+    if not isinstance(given, dict):
+        raise UsageError(f"{key} is {_written(given)[:80]!r}; give data sets by name: {example}")
+    found = {}
+    for part, keys in given.items():
+        place = f"{key}.{part}"
+        if _plain(keys) is None:
+            continue
+        if not isinstance(keys, dict) or "name" not in keys:
+            raise UsageError(f"{place} is {_written(keys)[:80]!r}, which names no data set; give {example}")
+        name = _checked(f"{place}.name", str, keys["name"])
+        known = _options(registry.find("source", name), set(_SET_BY_THE_RUN["data"]))
+        _refuse_unknown(place, keys, ["name", *known])
+        read = {k: _checked(f"{place}.{k}", known[k][0], v) for k, v in keys.items() if k != "name"}
+        found[part] = {"name": name} | {k: read.get(k, default) for k, (_, default) in known.items()}
+    return found
 
 
 def _as_type(hint: Any, given: Any) -> Any:
@@ -444,8 +486,10 @@ def _as_type(hint: Any, given: Any) -> Any:
             return [_as_type(inner[0] if inner else Any, item) for item in items]
         except ValueError as error:
             raise ValueError(f"{error}, or several in brackets with commas: [A,B]") from error
-    if kind is dict and not isinstance(given, dict):
-        raise ValueError("a group of keys: {key: value}")
+    if kind is dict:
+        if not isinstance(given, dict):
+            raise ValueError("a group of keys: {key: value}")
+        return {key: _as_type(inner[1] if inner else Any, value) for key, value in given.items()}
     if kind not in _READ:
         return _plain(given)
     read, wanted = _READ[kind]

@@ -14,6 +14,8 @@ from torch import Tensor
 
 IGNORE = 255
 """The label of pixels that count nowhere: void in a query, background in a support."""
+WIDE_IGNORE = 65535
+"""The same in base labels of more classes than a byte holds."""
 MOST_CLASSES = IGNORE - 1
 """Classes that a label map of bytes can hold, beside background and void."""
 
@@ -39,7 +41,15 @@ class Episode:
     query_mask: Tensor | None = None
     """(B, H, W) uint8 {0, 1, 255}; None where the truth is unknown."""
     query_base_mask: Tensor | None = None
-    """(B, H, W) uint8: 0 background, 1..N base classes, 255 ignore; None where it is not needed."""
+    """(B, H, W) uint8: 0 background, 1..N base classes, 255 ignore; None where it is not needed.
+
+    int32 where N > 254, in which 65535 is to be ignored.
+    """
+    base_known: Tensor | None = None
+    """(B, N) bool: the base classes whose pixels are marked in the query; None where all are.
+
+    A pixel with 0 in `query_base_mask` is background or of a base class that is not marked.
+    """
 
     @property
     def truth(self) -> Tensor:

@@ -12,10 +12,11 @@ import inspect
 import os
 import pkgutil
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import fewseg.data.sets
 import fewseg.models
+from fewseg.data.source import ImageSource
 from fewseg.errors import UsageError, suggest
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.parts.base_learner import PSPNet
@@ -109,6 +110,17 @@ def options(cls: type[Any]) -> dict[str, inspect.Parameter]:
     """The keyword arguments of a class's constructor by name."""
     parameters = inspect.signature(cls).parameters
     return {k: p for k, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+
+
+def keyword_hints(cls: type[Any]) -> dict[str, Any]:
+    """The types of the keyword arguments of a class's constructor by name."""
+    hints = get_type_hints(cls.__init__)
+    return {name: hints.get(name, Any) for name in options(cls)}
+
+
+def holds_sources(hint: Any) -> bool:
+    """Whether an argument of that type is several data sets by name, each written as the group `data` is."""
+    return any(part == dict[str, ImageSource] for part in (hint, *get_args(hint)))
 
 
 def create(kind: Kind, name: str, **arguments: Any) -> Any:

@@ -91,7 +91,7 @@ def test_a_batch_of_two_equals_two_of_one(name: str, shots: int) -> None:
     model, batch = build(name, shots), episode(2, shots)
     both = predict(model, batch)
     for b in range(2):
-        fields = {f: getattr(batch, f)[b : b + 1] for f in batch.__dataclass_fields__}
+        fields = {name: value[b : b + 1] for name, value in batch.as_dict().items()}
         alone = predict(model, Episode(**fields))
         part = Prediction(
             both.logits[b : b + 1],

@@ -18,6 +18,7 @@ from fewseg.models.parts.ops import (
     min_max,
     resize_ac,
     tile,
+    unmarked_as_background,
 )
 
 SEEDS = st.integers(0, 10_000)
@@ -96,6 +97,20 @@ def test_cross_entropy_leaves_255_out_and_is_0_without_any_label() -> None:
     logits, labels = normal(1, 2, 2, 2), torch.tensor([[[0, 1], [255, 1]]], dtype=torch.uint8)
     torch.testing.assert_close(cross_entropy(logits, labels), F.cross_entropy(logits, labels.long(), ignore_index=255))
     assert cross_entropy(logits, torch.full_like(labels, 255)) == 0
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_unmarked_classes_count_as_background(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 3, 6, 2, 2, generator=rng)  # of three heads and five classes
+    known = torch.rand(2, 5, generator=rng) < 0.5
+    merged, before = (x.softmax(2) for x in (unmarked_as_background(logits, known), logits))
+    for b in range(2):
+        marked = [1 + n for n, k in enumerate(known[b].tolist()) if k]
+        unmarked = [0, *(1 + n for n, k in enumerate(known[b].tolist()) if not k)]
+        assert torch.allclose(merged[b, :, 0], before[b, :, unmarked].sum(1), atol=1e-6)
+        assert torch.allclose(merged[b, :, marked], before[b, :, marked], atol=1e-6)
+    assert torch.equal(unmarked_as_background(logits, torch.ones(2, 5, dtype=torch.bool)), logits)
 
 
 def test_tile_repeats_a_vector_at_every_position() -> None:

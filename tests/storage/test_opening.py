@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from fewseg.build import pick_device
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.parts.base_learner import PSPNet
 from fewseg.storage.opening import open_target, open_test_data
 from fewseg.storage.saved import save_model
@@ -38,6 +39,13 @@ def test_a_model_is_not_evaluated_on_classes_that_it_was_trained_on(toy: type[To
     run = train(toy_config(), tmp_path / "run")
     with pytest.raises(UsageError, match=r"trained on classes that are novel in fold 1 .*evaluate with data\.fold=0"):
         open_test_data(open_target(str(run), ["data.fold=1"]))
+
+
+def test_class_ids_of_another_list_of_classes_are_not_compared(toy: type[Toy], tmp_path: Path) -> None:
+    opened = open_target(str(train(toy_config(), tmp_path / "run")), ["data.fold=1"])
+    assert opened.classes is not None
+    with pytest.warns(DataWarning, match="other classes than those of this scenes"):
+        assert open_test_data(replace(opened, classes="of others"))[1].index == 1
 
 
 def test_a_saved_model_without_a_run_takes_its_data_from_the_words(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ data_app = typer.Typer(
 )
 
 Name = Annotated[
-    str, typer.Argument(help="pascal5i, coco20i, fss1000, folder, coco_json, scenes, or package.module:Class.")
+    str, typer.Argument(help="pascal5i, coco20i, fss1000, folder, coco_json, mix, scenes, or package.module:Class.")
 ]
 Words = Annotated[
     list[str] | None, typer.Argument(help="Recipes and overrides, such as `data.root=DIR data.fold=0 data.sbd=all`.")
@@ -48,7 +48,8 @@ def stats(
     from fewseg.data.inspect.stats import fold_statistics
 
     config = _config(name, words, root=root)
-    found = fold_statistics(_source(config, "train"), _source(config, "test"))
+    train, test = (_source(config, subset) for subset in ("train", "test"))
+    found = fold_statistics(train, test)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -57,6 +58,11 @@ def stats(
         novel = ", ".join(f"{c} {n['test']}" for c, n in fold["classes"].items() if n["role"] == "novel")
         rows.append([*(str(fold[key]) for key in ("fold", "train_drop", "train_background", "test")), novel])
     console().print(printable(rows))
+    for key, part in getattr(train, "parts", {}).items():
+        images = f"{len(part.index.ids)} images to train on, {len(test.parts[key].index.ids)} to test on"
+        say(f"{key}: {images}, {len(part.class_names)} classes")
+    for joined, own in getattr(train, "joined", {}).items():
+        say(f"joined as {joined}: " + ", ".join(f"{key}/{class_name}" for key, class_name in own.items()))
 
 
 @data_app.command()
@@ -64,25 +70,30 @@ def check(name: Name, words: Words = None, root: Root = None) -> None:
     """List what would fail later: files that are missing, unreadable, of a wrong size or wrongly labelled, masks that
     mark nothing, classes with too few images; exit code 1 if there is anything.
     """
-    from fewseg.data.inspect.check import check_classes, check_source
+    from fewseg.data.inspect.check import Problem, check_classes, check_copies, check_source
 
     config = _config(name, words, root=root)
     sources = [_source(config, subset) for subset in ("train", "test")]
-    if not all(hasattr(source, "image_path") for source in sources):
+    parts = [list(getattr(source, "parts", {"": source}).values()) for source in sources]
+    pairs = [pair for pair in zip(*parts, strict=True) if all(hasattr(part, "image_path") for part in pair)]
+    if not pairs:
         say(f"{name} has no files to check")
         return
-    train, test = ([source.image_path(i) for i in range(len(source.ids))] for source in sources)
-    left_out = [path for _, path, _ in getattr(sources[0], "left_out", ())]
-    problems = check_source(sources[0], progress=Bars())
-    problems += check_source(sources[1], but={*train, *left_out}, progress=Bars())
-    images = len({*train, *test})
+    problems: list[Problem] = []
+    images = 0
+    for pair in pairs:
+        train, test = ([part.image_path(i) for i in range(len(part.ids))] for part in pair)
+        left_out = [path for _, path, _ in getattr(pair[0], "left_out", ())]
+        problems += check_source(pair[0], progress=Bars())
+        problems += check_source(pair[1], but={*train, *left_out}, progress=Bars())
+        images += len({*train, *test})
     for problem in problems:
         say(f"{problem.kind}: {problem.text}")
     if problems:
-        raise DataError(f"{len(problems)} problems in {images} images of {config.data.root}")
-    for text in check_classes(sources, shots=config.data.shots):
+        raise DataError(f"{len(problems)} problems in {images} images of {config.data.root or name}")
+    for text in [*check_classes(sources, shots=config.data.shots), *check_copies(sources, progress=Bars())]:
         say(f"note: {text}", err=True)
-    say(f"{images} images of {config.data.root}: nothing wrong")
+    say(f"{images} images of {config.data.root or name}: nothing wrong")
 
 
 @data_app.command()

@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.sampling import NOVEL_RULES, epoch_order, training_images
-from fewseg.data.source import Fold, ImageSource, class_mask, mask_of
+from fewseg.data.source import Fold, ImageSource, class_mask, labelled, mask_of
 from fewseg.data.transforms import Transform, sample_seed
 from fewseg.data.workers import START, follow_parent, starting_workers
-from fewseg.episode import IGNORE, Episode
+from fewseg.episode import IGNORE, MOST_CLASSES, WIDE_IGNORE, Episode
 from fewseg.errors import DataError, FewsegError, UsageError, check_choice, first_line
 
 
@@ -53,6 +53,7 @@ class EpisodeDataset(Dataset[Sample]):
 
     def __post_init__(self) -> None:
         self._lookup = base_lookup(self.source, self.fold, novel=self.novel)
+        self._wide = wide_lookup(self.source, self.fold, novel=self.novel)
         self._hidden = self.fold.unseen if self.novel == "ignore" else ()
 
     def __len__(self) -> int:
@@ -60,11 +61,15 @@ class EpisodeDataset(Dataset[Sample]):
 
     def __getitem__(self, g: int) -> Sample:
         spec = self.spec_of(g)
-        pairs = []
+        pairs, class_ids = [], ()
         for slot, i in enumerate((spec.query, *spec.support)):
-            photo, _, maps = self.read(i, spec.class_id)
+            photo, labels, maps = self.read(i, spec.class_id)
+            if slot == 0 and self._wide is not None:  # transforms take bytes, in which 255 is void
+                local, class_ids = _localise(labels, ())
+                maps = np.stack([maps[0], local])
             pairs.append(self.transform(photo, maps, sample_seed(self.seed, g, slot)))
         (image, mask), *supports = pairs
+        bases = mask[1:] if self._wide is None else torch.from_numpy(self._wide[self._full(mask[1:], class_ids)])
         episode = Episode(
             query_image=image[None],
             support_images=torch.stack([support for support, _ in supports])[None],
@@ -72,7 +77,8 @@ class EpisodeDataset(Dataset[Sample]):
             class_id=torch.tensor([spec.class_id]),
             base_index=torch.tensor([self.fold.base_index(spec.class_id)]),
             query_mask=mask[:1],
-            query_base_mask=mask[1:],
+            query_base_mask=bases,
+            base_known=None if (known := self.known_bases(spec.query)) is None else known[None],
         )
         return Sample(episode, (spec,))
 
@@ -112,25 +118,34 @@ class EpisodeDataset(Dataset[Sample]):
             found[1] = pixels.flip(-1), mapped.flip(-1)
         return {v: (pixels, ImageLabels(mapped[0], class_ids, mapped[1:])) for v, (pixels, mapped) in found.items()}
 
-    def class_maps(self, labels: ImageLabels, class_id: int) -> Tensor:
-        """Class mask and base labels (2, S, S) of a view's labels."""
-        dtype = np.dtype(np.uint8 if len(self.source.class_names) < IGNORE else np.uint16)
-        table = np.full(256, np.iinfo(dtype).max, dtype)
-        table[: 1 + len(labels.class_ids)] = (0, *labels.class_ids)
-        full = table[labels.local.numpy()]  # as the source gives it
+    def class_maps(self, labels: ImageLabels, class_id: int) -> tuple[Tensor, Tensor]:
+        """Class mask and base labels, each (S, S), of a view's labels."""
+        full = self._full(labels.local, labels.class_ids)
         own = (
             labels.masks[labels.class_ids.index(class_id)]
             if len(labels.masks) and class_id in labels.class_ids
             else None
         )
         mask = class_mask(full, class_id) if own is None else own.numpy()
-        return torch.from_numpy(np.stack([self._seen(mask, full, class_id), self._lookup[full]]))
+        bases = (self._lookup if self._wide is None else self._wide)[full]
+        return torch.from_numpy(self._seen(mask, full, class_id)), torch.from_numpy(bases)
+
+    def _full(self, local: Tensor, class_ids: Sequence[int]) -> NDArray[Any]:
+        """Labels as the source gives them, of those numbered by the classes of an image."""
+        dtype = np.dtype(np.uint8 if len(self.source.class_names) <= MOST_CLASSES else np.uint16)
+        table = np.full(256, np.iinfo(dtype).max, dtype)
+        table[: 1 + len(class_ids)] = (0, *class_ids)
+        return table[local.numpy()]
 
     def read(self, i: int, class_id: int) -> tuple[Image.Image, NDArray[Any], NDArray[np.uint8]]:
         """An image and its label map (H, W) as they are, and the class mask and base labels (2, H, W)."""
         image, labels = _load(self.source, i)
         mask = self._seen(mask_of(self.source, i, class_id, labels), labels, class_id)
         return image, labels, np.stack([mask, self._lookup[labels]])
+
+    def known_bases(self, i: int) -> Tensor | None:
+        """(N,) bool, as `known_bases`."""
+        return known_bases(self.source, self.fold, i)
 
     def _seen(self, mask: NDArray[np.uint8], labels: NDArray[Any], class_id: int) -> NDArray[np.uint8]:
         """A class's mask in which other classes that training must not see are 255."""
@@ -157,24 +172,25 @@ def _localise(labels: NDArray[Any], present: Sequence[int]) -> tuple[NDArray[np.
     return table[labels], tuple(ids)
 
 
-class BaseDataset(Dataset[tuple[Tensor, Tensor]]):
+class BaseDataset(Dataset[tuple[Tensor, ...]]):
     """Sample g of supervised training on the base classes, a function of g: image (3, S, S) and base labels (S, S).
 
+    Where the source's images have only some classes marked, `known_bases` (N,) comes third.
     Every training image occurs once per epoch (of `len` samples), in an order shuffled anew.
     """
 
     def __init__(
         self, source: ImageSource, fold: Fold, *, transform: Transform, seed: int = 0, novel: str = "background"
     ) -> None:
-        if len(source.class_names) >= IGNORE:
-            raise UsageError(f"{source.name} has {len(source.class_names)} classes; a base learner takes 254 at most")
+        if len(fold.base) > MOST_CLASSES:
+            raise UsageError(f"{source.name} has {len(fold.base)} base classes; a base learner takes 254 at most")
         self.source, self.seed = source, seed
         self.images = training_images(source, fold, novel=novel)
         if not len(self.images):
             raise DataError(
                 f"{source.name} has no image with a base class of fold {fold.index} to train on (novel={novel})"
             )
-        self.transform = transform
+        self.fold, self.transform = fold, transform
         self._lookup = base_lookup(source, fold, novel=novel)
 
     def __len__(self) -> int:
@@ -185,24 +201,51 @@ class BaseDataset(Dataset[tuple[Tensor, Tensor]]):
         epoch, position = divmod(g, len(self))
         return int(self.images[epoch_order(len(self), self.seed, epoch)[position]])
 
-    def __getitem__(self, g: int) -> tuple[Tensor, Tensor]:
-        image, labels = _load(self.source, self.image_of(g))
+    def __getitem__(self, g: int) -> tuple[Tensor, ...]:
+        i = self.image_of(g)
+        image, labels = _load(self.source, i)
         pixels, maps = self.transform(image, self._lookup[labels][None], sample_seed(self.seed, g, 0))
-        return pixels, maps[0]
+        known = known_bases(self.source, self.fold, i)
+        return (pixels, maps[0]) if known is None else (pixels, maps[0], known)
 
 
 def base_lookup(source: ImageSource, fold: Fold, *, novel: str) -> NDArray[np.uint8]:
     """The fold's table from label values to base labels: 1..N; unseen classes are background, or 255 with `ignore`.
 
-    More classes than a byte holds (FSS-1000) have no base labels: all of their table is 255.
+    More base classes than a byte holds have no labels here: all of their table is 255.
     """
+    table = _base_table(source, fold, novel=novel, void=IGNORE)
+    return (np.full_like(table, IGNORE) if len(fold.base) > MOST_CLASSES else table).astype(np.uint8)
+
+
+def wide_lookup(source: ImageSource, fold: Fold, *, novel: str) -> NDArray[np.int32] | None:
+    """The same with 65535 for 255 where there are more base classes than a byte holds, else None.
+
+    None too where nothing says which classes an image's labels tell of: with so many, not all are marked in every image
+    (in FSS-1000 one is), and the others' pixels are no background.
+    """
+    if len(fold.base) <= MOST_CLASSES or not hasattr(source, "labelled"):
+        return None
+    return _base_table(source, fold, novel=novel, void=WIDE_IGNORE)
+
+
+def _base_table(source: ImageSource, fold: Fold, *, novel: str, void: int) -> NDArray[np.int32]:
     check_choice("data.novel", novel, NOVEL_RULES)
-    if len(source.class_names) >= IGNORE:
-        return np.full(2**16, IGNORE, np.uint8)
-    table = np.zeros(256, np.uint8)
+    table = np.zeros(256 if len(source.class_names) <= MOST_CLASSES else 2**16, np.int32)
     table[list(fold.base)] = np.arange(1, len(fold.base) + 1)
-    table[[IGNORE, *(fold.unseen if novel == "ignore" else ())]] = IGNORE
+    table[[-1, *(fold.unseen if novel == "ignore" else ())]] = void
     return table
+
+
+def known_bases(source: ImageSource, fold: Fold, i: int) -> Tensor | None:
+    """(N,) bool: the base classes whose pixels are marked in image `i`; None where all are."""
+    known = labelled(source, i)
+    return None if known is None else torch.from_numpy(known[list(fold.base)])
+
+
+def certain(labels: NDArray[np.uint8], known: Tensor | None) -> NDArray[np.uint8]:
+    """Base labels (H, W) to score by: 255 for background that may be a base class which is not marked."""
+    return labels if known is None or known.all() else np.where(labels == 0, np.uint8(IGNORE), labels)
 
 
 def _load(source: ImageSource, i: int) -> tuple[Image.Image, NDArray[Any]]:

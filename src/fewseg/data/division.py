@@ -16,15 +16,11 @@ from fewseg.errors import UsageError, check_choice
 
 
 @dataclass(kw_only=True, eq=False)
-class Divided(Indexed):
-    """A source whose classes and images are divided by the user's options: what `folder` and `coco_json` share.
+class Folded(Indexed):
+    """A source whose classes are divided by the user's options: `folds` parts of them, or the given `novel_classes`."""
 
-    Folds: `folds` parts of the classes, or one with the given `novel_classes`. `val_fraction` is the share of images
-    kept for testing. A subclass opens its data in `_open`.
-    """
-
-    holds: ClassVar[str]
-    """What `root` has in it."""
+    holds: ClassVar[str | None] = None
+    """What `root` has in it; None where there need not be one."""
     subset: str = "train"
     root: Any = None
     """The directory; a Path once the source is made."""
@@ -33,11 +29,47 @@ class Divided(Indexed):
     fold_seed: int | None = 0
     """Shuffles the classes before they are divided; None divides them in order."""
     novel_classes: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__(self.subset, self.root, holds=self.holds)
+
+    def fold(self, index: int) -> Fold:
+        """One of the automatic folds, or the novel classes that were given as fold 0."""
+        count = len(self.class_names)
+        if self.novel_classes:
+            if index:
+                raise UsageError(f"data.novel_classes makes one fold, fold 0; fold {index} was asked for")
+            novel = [self.class_id(name, option="novel class") for name in self.novel_classes]
+            return Fold.of(0, novel, classes=count)
+        order = np.array(self.used)
+        fold = make_fold(index, classes=len(order), folds=min(4, len(order)) if self.folds is None else self.folds)
+        if self.fold_seed is not None:
+            order = np.random.default_rng(self.fold_seed).permutation(order)
+        return Fold.of(index, order[np.array(fold.novel) - 1].tolist(), classes=count)
+
+    def class_id(self, name: str, *, option: str) -> int:
+        """The class of that name; UsageError, which names the option, where there is none."""
+        check_choice(option, name, self.class_names)
+        return self.class_names.index(name) + 1
+
+    @property
+    def used(self) -> Sequence[int]:
+        """The ids of the classes that automatic folds divide; others are base classes in every fold."""
+        return range(1, 1 + len(self.class_names))
+
+
+@dataclass(kw_only=True, eq=False)
+class Divided(Folded):
+    """A source whose images are divided by the user's options too: what `folder` and `coco_json` share.
+
+    `val_fraction` is the share of images kept for testing. A subclass opens its data in `_open`.
+    """
+
     val_fraction: float = 0.0
     min_pixels: int = 64
 
     def __post_init__(self) -> None:
-        super().__init__(self.subset, self.root, holds=self.holds)
+        super().__post_init__()
         if not 0 <= self.val_fraction < 1:
             raise UsageError(
                 f"data.val_fraction={self.val_fraction} is no share of the images; give 0 up to (not with) 1"
@@ -56,27 +88,6 @@ class Divided(Indexed):
             return True
         share = int(hashlib.sha256(image_id.encode()).hexdigest()[:12], 16) / 16**12
         return (share < self.val_fraction) == (self.subset == "test")
-
-    def fold(self, index: int) -> Fold:
-        """One of the automatic folds, or the novel classes that were given as fold 0."""
-        count = len(self.class_names)
-        if self.novel_classes:
-            if index:
-                raise UsageError(f"data.novel_classes makes one fold, fold 0; fold {index} was asked for")
-            for name in self.novel_classes:
-                check_choice("novel class", name, self.class_names)
-            novel = (c for c, name in enumerate(self.class_names, 1) if name in self.novel_classes)
-            return Fold.of(0, novel, classes=count)
-        order = np.array(self.used)
-        fold = make_fold(index, classes=len(order), folds=min(4, len(order)) if self.folds is None else self.folds)
-        if self.fold_seed is not None:
-            order = np.random.default_rng(self.fold_seed).permutation(order)
-        return Fold.of(index, order[np.array(fold.novel) - 1].tolist(), classes=count)
-
-    @property
-    def used(self) -> Sequence[int]:
-        """The ids of the classes that automatic folds divide; others are base classes in every fold."""
-        return range(1, 1 + len(self.class_names))
 
     def _build_index(self) -> SourceIndex:
         return SourceIndex(tuple(self.ids), self._index_of_all.counts[self._chosen][:, : 1 + len(self.class_names)])

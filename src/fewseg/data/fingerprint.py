@@ -22,8 +22,14 @@ def photos_fingerprint(source: ImageSource) -> dict[str, str]:
     """Hashes of a source's photos: `photos` of their names, sizes and content, `dates` of when they were changed.
 
     A copy of the data has other dates. A source without files, which draws its images, has in their place `photos` of
-    its options and `code` of what draws.
+    its options and `code` of what draws. Of a mix of sources they are hashes of theirs.
     """
+    if parts := getattr(source, "parts", None):
+        each = {key: photos_fingerprint(part) for key, part in parts.items()}
+        kinds = sorted({kind for found in each.values() for kind in found})
+        return {
+            kind: _sha256([repr([(key, found.get(kind)) for key, found in each.items()]).encode()]) for kind in kinds
+        }
     path_of = getattr(source, "image_path", None)
     if path_of is None:
         options = {k: v for k, v in sorted(vars(source).items()) if isinstance(v, bool | int | float | str)}
@@ -37,6 +43,12 @@ def photos_fingerprint(source: ImageSource) -> dict[str, str]:
         named = (f"{str(p).removeprefix(root)}|{size}\n".encode() for p, (size, _) in zip(paths, stats, strict=True))
         photos = _sha256([*named, *contents])
     return {"photos": photos, "dates": _sha256(f"{time}\n".encode() for _, time in stats)}
+
+
+def source_classes(source: ImageSource) -> set[type]:
+    """The class of a source, and those of the sources that it is a mix of."""
+    parts = getattr(source, "parts", {}).values()
+    return {type(source)}.union(*map(source_classes, parts))
 
 
 def code_fingerprint(*classes: type) -> str:

@@ -117,6 +117,21 @@ def mask_of(source: ImageSource, i: int, class_id: int, labels: NDArray[Any]) ->
     return class_mask(labels, class_id) if own is None else own(i, class_id, labels)
 
 
+def classes_hash(source: ImageSource) -> str:
+    """Of the class names in order: sources with the same one mean the same classes by their ids."""
+    return hashlib.sha256(json.dumps(source.class_names).encode()).hexdigest()[:16]
+
+
+def labelled(source: ImageSource, i: int) -> NDArray[np.bool_] | None:
+    """Which classes' pixels would be marked in image `i`, (1 + N,) by class id; None: all of them.
+
+    It is the source's own `labelled(i)` where it has one. A class for which it is False may be there without a mark:
+    an image without that mark is no example of the class's absence.
+    """
+    own = getattr(source, "labelled", None)
+    return None if own is None else own(i)
+
+
 def of_masks(source: ImageSource) -> ImageSource:
     """The source whose index counts classes by their masks, where it has both (COCO-20i); else the source itself."""
     own = getattr(source, "of_masks", None)
@@ -135,7 +150,8 @@ class ImageSource(Protocol):
 
     A source is constructed as `Source(subset=..., root=..., **options)`; `options` are JSON-able keyword arguments with
     annotated types (they become the keys that `data.` accepts in a configuration). `fold(i)` is part of the data
-    set's rules. Where annotations overlap, a source also has `mask_of`, as the function of that name says.
+    set's rules. Where annotations overlap, a source also has `mask_of`, and where some classes are marked in
+    some images only, `labelled`, as the functions of these names say.
     """
 
     name: str

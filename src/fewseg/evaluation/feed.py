@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from fewseg.data.dataset import EpisodeDataset, make_loader
+from fewseg.data.dataset import EpisodeDataset, certain, make_loader
 from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
 from fewseg.episode import IGNORE
@@ -194,6 +194,7 @@ class _Images(Dataset[Any]):
 
     def __getitem__(self, need: Need) -> tuple[tuple[int, int], Loaded]:
         image, labels, maps = self.dataset.read(need.image, need.class_id)
+        maps[1] = certain(maps[1], self.dataset.known_bases(need.image))
         pixels = None
         scored = at_scored_size(torch.from_numpy(maps), self.protocol)
         if need.pixels or (need.truth and self.protocol.scored_at == "input"):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fewseg.data.dataset import ImageLabels
-from fewseg.data.fingerprint import code_fingerprint, photos_fingerprint
+from fewseg.data.fingerprint import code_fingerprint, photos_fingerprint, source_classes
 from fewseg.data.source import ImageSource
 from fewseg.data.transforms import AugmentConfig
 from fewseg.files import read_sealed, replacing, write_sealed
@@ -47,7 +47,7 @@ class FeatureStore:
     ) -> None:
         depends = {
             "versions": {name: version(name) for name in PACKAGES},
-            "code": code_fingerprint(type(model), type(source)),
+            "code": code_fingerprint(type(model), *source_classes(source)),
             "method": model.name,
             # what the number of base classes and shots changes besides is in the frozen tensors, which are hashed
             "options": {

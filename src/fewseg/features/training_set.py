@@ -149,7 +149,7 @@ class TrainingFeatures:
         self._kept[key] = filed
 
     def _batch(self, numbers: Iterable[int]) -> FeatureBatch:
-        queries, supports, maps, classes = [], [], [], []
+        queries, supports, maps, classes, known = [], [], [], [], []
         for g in numbers:
             spec, (view, *views) = self.episodes.spec(g), self._views(g)
             c = spec.class_id
@@ -157,15 +157,18 @@ class TrainingFeatures:
             supports.append([self._support(i, c, v) for i, v in zip(spec.support, views, strict=True)])
             maps.append(self.dataset.class_maps(self._labels[spec.query, view], c))
             classes.append(c)
-        labels, shots = torch.stack(maps), self.episodes.shots
+            known.append(self.dataset.known_bases(spec.query))
+        masks, bases = map(torch.stack, zip(*maps, strict=True))
+        shots = self.episodes.shots
         episode = Episode(
             query_image=torch.empty(len(classes), 3, 0, 0),
             support_images=torch.empty(len(classes), shots, 3, 0, 0),
             support_masks=torch.empty(len(classes), shots, 0, 0),
             class_id=torch.tensor(classes),
             base_index=torch.tensor([self.dataset.fold.base_index(c) for c in classes]),
-            query_mask=labels[:, 0],
-            query_base_mask=labels[:, 1],
+            query_mask=masks,
+            query_base_mask=bases,
+            base_known=None if known[0] is None else torch.stack(known),
         )
         return FeatureBatch(stack_queries(queries), stack_supports(supports), episode)
 

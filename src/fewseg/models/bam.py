@@ -31,7 +31,7 @@ from fewseg.models.parts.base_learner import frozen_head
 from fewseg.models.parts.ensemble import BaseEnsemble, ShotWeights
 from fewseg.models.parts.matching import CosinePrior
 from fewseg.models.parts.merge import Merge
-from fewseg.models.parts.ops import Resized, cross_entropy, gram, gram_distance, resize_ac
+from fewseg.models.parts.ops import Resized, base_cross_entropy, cross_entropy, gram, gram_distance, resize_ac
 from fewseg.models.parts.prior_guided import (
     classifier,
     masked_support,
@@ -152,7 +152,7 @@ class BAM(FewShotSegmenter):
     def logged(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         if episode.query_base_mask is None:
             return {}
-        return {"base": cross_entropy(prediction.aux["base"], episode.query_base_mask)}
+        return {"base": base_cross_entropy(prediction.aux["base"], episode)}
 
 
 class ASPP(nn.Module):

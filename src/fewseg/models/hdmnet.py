@@ -231,7 +231,7 @@ class HDMNet(FewShotSegmenter):
     def logged(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         if "base" not in prediction.aux or episode.query_base_mask is None:
             return {}
-        return {"base": ops.cross_entropy(prediction.aux["base"], episode.query_base_mask)}
+        return {"base": ops.base_cross_entropy(prediction.aux["base"], episode)}
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
         transformer = [p for part in (self.encoder, self.matching, self.decoder) for p in part.parameters()]

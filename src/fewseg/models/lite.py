@@ -25,7 +25,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewseg.episode import IGNORE, Episode, Prediction
+from fewseg.episode import IGNORE, WIDE_IGNORE, Episode, Prediction
 from fewseg.errors import UsageError
 from fewseg.models.base import Features, FewShotSegmenter, freeze
 from fewseg.models.hdmnet import STAGES, CorrelationAttention, HierarchicalEncoder, distillation
@@ -171,7 +171,9 @@ class Lite(FewShotSegmenter):
             terms[f"{name}_dice"] = weight * dice(logits, labels)
         terms["distill"] = 0.3 * distillation(prediction.correlations, episode.truth)
         if episode.query_base_mask is not None:
-            terms["base"] = 0.5 * self.base_heads.loss(prediction.extra["heads"], episode.query_base_mask)
+            terms["base"] = 0.5 * self.base_heads.loss(
+                prediction.extra["heads"], episode.query_base_mask, episode.base_known
+            )
         return terms
 
 
@@ -265,14 +267,17 @@ class BaseHeads(nn.Module):
         own = F.one_hot(base_index.clamp(min=0) % self.count, self.count).to(even)
         return torch.where((base_index >= 0).unsqueeze(1), own, even)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
         """Mean cross-entropy of the heads' logits (B, heads, 1 + N, h, w), each where the label (B, H, W) is none that
-        it leaves out.
+        it leaves out. Background may be any class that is not `known` (B, N); None: all are.
         """
+        if known is not None:
+            logits = ops.unmarked_as_background(logits, known)
+        ignore = WIDE_IGNORE if labels.dtype == torch.int32 else IGNORE
         small = ops.resize_nearest(labels.unsqueeze(1).float(), logits.shape[-2:])[:, 0].long()
-        unseen = self.excluded[:, small.clamp(max=self.excluded.shape[1] - 1)] & (small != IGNORE)  # (heads, B, h, w)
+        unseen = self.excluded[:, small.clamp(max=self.excluded.shape[1] - 1)] & (small != ignore)  # (heads, B, h, w)
         each = [
-            ops.cross_entropy(head, small.masked_fill(left_out, IGNORE))
+            ops.cross_entropy(head, small.masked_fill(left_out, ignore), ignore=ignore)
             for head, left_out in zip(logits.unbind(1), unseen, strict=True)
         ]
         return torch.stack(each).mean()

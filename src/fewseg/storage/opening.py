@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 from fewseg import registry
 from fewseg.build import configured_model, create_source, pick_device
 from fewseg.config import Config, load_config
-from fewseg.data.source import Fold, ImageSource
-from fewseg.errors import DataError, UsageError
+from fewseg.data.source import Fold, ImageSource, classes_hash
+from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.storage.run_directory import RunDirectory
@@ -30,6 +31,12 @@ class Opened:
     """The data set it was trained on; None where that is not known."""
     weights: dict[str, Any]
     """Path and hash of the weights."""
+    classes: str | None = None
+    """Hash of the class names that it was trained with; None where that is not known."""
+
+    def knows_ids_of(self, source: ImageSource) -> bool:
+        """Whether class ids mean the same here as in the data that it was trained on, as far as is known."""
+        return self.trained_on in (None, source.name) and self.classes in (None, classes_hash(source))
 
 
 def open_target(
@@ -71,10 +78,11 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
         trained = record["info"].get("fold")
         fold = trained and Fold(int(trained["index"]), *(_classes(trained[k]) for k in ("novel", "base", "held_out")))
         trained_on = record["info"].get("data", {}).get("name")
+        classes = record["info"].get("classes")
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / 'fewseg.json'} is damaged: it tells no fold and data ({error})") from error
     weights = {"path": str(folder), "sha256": record["sha256"]}
-    return Opened(model.to(pick_device(device)), config, fold, trained_on, weights)
+    return Opened(model.to(pick_device(device)), config, fold, trained_on, weights, classes)
 
 
 def _classes(ids: Any) -> tuple[int, ...]:
@@ -93,7 +101,10 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
     Raises UsageError if it was trained on classes that are novel there.
     """
     fold = source.fold(index)
-    if opened.fold is None or opened.trained_on not in (None, source.name):  # class ids are the data set's own
+    if opened.trained_on == source.name and not opened.knows_ids_of(source):
+        text = f"the model was trained on other classes than those of this {source.name}; whether it has seen the novel"
+        warnings.warn(DataWarning(f"{text} ones of fold {index} cannot be checked"), stacklevel=1)
+    if opened.fold is None or not opened.knows_ids_of(source):
         check_base_classes(opened.model, source, fold)
         return fold
     seen = set(opened.fold.base) & set(fold.novel)

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map_only
 
 from fewseg.config import Config, load_config
 from fewseg.data.dataset import GlobalSampler
+from fewseg.data.source import classes_hash
 from fewseg.data.transforms import sample_seed
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Silent
@@ -210,12 +211,17 @@ def end_epoch(t: Training, log: Log) -> None:
         raise
 
 
+def _without_roots(data: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's data without the paths on this machine, which are no one else's business."""
+    return {k: _without_roots(v) if isinstance(v, dict) else v for k, v in data.items() if k != "root"}
+
+
 def finish_epoch(t: Training, log: Log) -> None:
     """Validate, and save `last/` and, if it is the best so far, `best/`."""
     settings, state = t.config.train, t.state
     epoch = settings.epochs if state.batches == t.total else state.batches * settings.batch_size // t.task.epoch_length
-    data = {key: value for key, value in t.config.as_dict()["data"].items() if key != "root"}  # no one else's path
-    info = {"fold": asdict(t.task.fold), "data": data, "epoch": epoch, "batches": state.batches}
+    told = {"fold": asdict(t.task.fold), "classes": classes_hash(t.task.source)}
+    info = {**told, "data": _without_roots(t.config.as_dict()["data"]), "epoch": epoch, "batches": state.batches}
     if state.batches == t.total or epoch % settings.val_every == 0:
         # several processes validate together: one alone must not leave
         progress = t.stop.watch(t.progress) if t.fabric.world_size == 1 else t.progress

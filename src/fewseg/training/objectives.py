@@ -13,6 +13,7 @@ from fewseg.metrics.iou import base_confusion, episode_counts, foreground_wins, 
 from fewseg.models.base import Features, FewShotSegmenter, freeze
 from fewseg.models.fast import accelerate
 from fewseg.models.parts.base_learner import PSPNet
+from fewseg.models.parts.ops import unmarked_as_background
 from fewseg.runtime.processes import rank_and_world, whole_batch
 
 
@@ -57,9 +58,15 @@ class BaseObjective(nn.Module):
             freeze(model.backbone)
         self.model = accelerate(model)
 
-    def forward(self, image: Tensor, labels: Tensor, *, watch: bool = False) -> dict[str, Any]:
-        """Images (B, 3, H, W) and base labels (B, H, W) to "losses", "logged" (nothing) and "counts"."""
+    def forward(
+        self, image: Tensor, labels: Tensor, known: Tensor | None = None, *, watch: bool = False
+    ) -> dict[str, Any]:
+        """Images (B, 3, H, W), base labels (B, H, W) and which classes are `known` (B, N) to "losses", "logged"
+        (nothing) and "counts".
+        """
         logits, labels = whole_batch(self.model(image)), whole_batch(labels)
+        if known is not None:
+            logits = unmarked_as_background(logits, whole_batch(known))
         with torch.no_grad():
             counts = base_confusion(winners(logits), labels, logits.shape[1] - 1)[1:].sum(0)
         return {"losses": self.model.loss(logits, labels), "logged": {}, "counts": counts}
@@ -69,6 +76,6 @@ def _of_all_processes(prediction: Prediction, batch: Episode) -> tuple[Predictio
     """The prediction and the labels of the whole batch; the images, which no loss looks at, stay this process's."""
     if rank_and_world()[1] == 1:
         return prediction, batch
-    labels = ("class_id", "base_index", "query_mask", "query_base_mask")
+    labels = ("class_id", "base_index", "query_mask", "query_base_mask", "base_known")
     given = {name: whole_batch(value) for name, value in batch.as_dict().items() if name in labels}
     return prediction.map(whole_batch), replace(batch, **given)

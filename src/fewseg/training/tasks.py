@@ -14,7 +14,16 @@ from torch.utils.data import Dataset
 
 from fewseg.build import configured_model, create_source
 from fewseg.config import Config, TrainConfig
-from fewseg.data.dataset import BaseDataset, EpisodeDataset, GlobalSampler, Sample, base_lookup, make_loader
+from fewseg.data.dataset import (
+    BaseDataset,
+    EpisodeDataset,
+    GlobalSampler,
+    Sample,
+    base_lookup,
+    certain,
+    known_bases,
+    make_loader,
+)
 from fewseg.data.episodes.sampling import TrainingEpisodes
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Augment, Squeeze
@@ -214,7 +223,7 @@ class BaseTask(Task):
         self.epoch_length = config.train.episodes_per_epoch or len(self.dataset)
 
     def inputs(self, batch: Any) -> dict[str, Any]:
-        return {"image": batch[0], "labels": batch[1]}
+        return dict(zip(("image", "labels", "known"), batch, strict=False))
 
     def name_of(self, g: int) -> str:
         return str(self.source.index.ids[self.dataset.image_of(g)])
@@ -242,7 +251,7 @@ class BaseTask(Task):
         own = own_share(images.tolist())
         for i in progress(own, "validating the base learner", len(own)):
             image, labels = source.load(i)
-            truth = torch.from_numpy(lookup[labels])
+            truth = torch.from_numpy(certain(lookup[labels], known_bases(source, self.fold, i)))
             pixels, _ = squeeze(image, lookup[labels][None])
             logits = resize_ac(model(pixels[None].to(device)), truth.shape)
             total[:, :2] += base_confusion(winners(logits[0]).cpu(), truth, classes)

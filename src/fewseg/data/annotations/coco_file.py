@@ -32,7 +32,7 @@ from fewseg.progress import Silent
 _RULES = 2
 """Version of what is read and how: caches of others are made again."""
 _MOST_WORK = 4e9
-"""Pixels that one image's annotations may paint, as often as they lie over each other; a byte of run lengths counts for 200."""
+"""Pixels that one image's annotations may paint, however often; a byte of run lengths counts for 200."""
 _CHUNK = 500
 """Images per task of the index's processes."""
 

@@ -7,7 +7,7 @@ generator of its own, so that the number of workers changes nothing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
-from fewseg.data.source import Fold, ImageSource
+from fewseg.data.source import Fold, ImageSource, labelled
 from fewseg.errors import DataError, DataWarning, UsageError, check_choice
 
 NOVEL_RULES = ("drop", "background", "ignore")
@@ -51,7 +51,9 @@ class TrainingEpisodes:
     With `draw="image"`, the papers' rule, every training image is the query once per epoch, in an order shuffled anew,
     and the class is uniform among the base classes with at least `min_pixels` pixels in it. With `draw="class"` the
     class is uniform among all base classes and the query among its images, so that rare classes count as much.
-    A share of `negatives` has supports of a class that the query does not hold: nothing is to be found there.
+    A share of `negatives` has supports of a class that the query does not hold, as its labels tell (`labelled`):
+    nothing is to be found there. A query whose labels tell of no class that it lacks is drawn with one that it holds,
+    which a DataWarning tells.
     A class with fewer images than `shots` + 1 is left out; a DataWarning names it.
     """
 
@@ -80,6 +82,8 @@ class TrainingEpisodes:
         pools = {c: np.intersect1d(images, source.index.images_of(c, min_pixels=least)) for c in fold.base}
         self._pools = _drawable(source, pools, self.shots, least=least, use="training", remedy=remedy)
         self.images = np.unique(np.concatenate(list(self._pools.values())))
+        if self.negatives and hasattr(source, "labelled"):
+            self._tell_of_images_without_negatives()
 
     def __len__(self) -> int:
         """Episodes per epoch: one for every training image."""
@@ -97,9 +101,25 @@ class TrainingEpisodes:
             present = self.source.index.classes_in(query, min_pixels=self.source.min_pixels)
             class_id = int(rng.choice([c for c in present if c in self._pools]))
         if self.negatives and rng.random() < self.negatives:
-            absent = [c for c in self._pools if not self.source.index.counts[query, c]]
+            absent = self._absent(query)
             class_id = int(rng.choice(absent)) if absent else class_id
         return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots, False))
+
+    def _tell_of_images_without_negatives(self) -> None:
+        if silent := sum(not self._absent(i) for i in self.images.tolist()):
+            told = f"the labels of {silent} of {len(self.images)} training images tell of no class that the image lacks"
+            text = f"{self.source.name}: {told}, so train.negatives={self.negatives} holds for the others"
+            warnings.warn(DataWarning(text), stacklevel=1)
+
+    def _absent(self, query: int) -> list[int]:
+        """The classes that an image does not hold, as its labels tell."""
+        return [c for c in _known(self.source, query, self._pools) if not self.source.index.counts[query, c]]
+
+
+def _known(source: ImageSource, image: int, classes: Iterable[int]) -> list[int]:
+    """Those of the classes of which an image's labels tell whether it holds them."""
+    known = labelled(source, image)
+    return [c for c in classes if known is None or known[c]]
 
 
 @lru_cache(maxsize=4)
@@ -188,16 +208,18 @@ def _uniform(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, se
 def _all_images(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
     """Every image with any class, as `query` orders them; the class as BAM's generalised evaluation draws it.
 
-    Where a class of no pool is present too, the class is any of the pools', whether the query holds it or not.
+    Where a class of no pool is present too, the class is any of the pools' of which the query's labels tell, whether
+    it holds it or not. An image whose labels tell of none is left out.
     """
-    images = np.flatnonzero(source.index.counts[:, 1:].any(1))
+    marked = np.flatnonzero(source.index.counts[:, 1:].any(1))
+    images = [i for i in marked.tolist() if _known(source, i, pools)]
 
     def draw(rng: Generator, e: int) -> tuple[int, int]:
         lap, place = divmod(e, len(images))
         shuffled = protocol.query == "all_shuffled"
         query = int(images[epoch_order(len(images), seed, lap)[place] if shuffled else place])
         present = source.index.classes_in(query).tolist()
-        return query, int(rng.choice(present if set(present) <= pools.keys() else list(pools)))
+        return query, int(rng.choice(present if set(present) <= pools.keys() else _known(source, query, pools)))
 
     return draw
 

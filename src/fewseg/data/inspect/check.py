@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fewseg.data.images import read_image
 from fewseg.data.index import Indexed, in_parallel
+from fewseg.data.same_photos import same_content
+from fewseg.data.source import ImageSource
 from fewseg.errors import DataError
 from fewseg.progress import Silent
 
@@ -57,6 +61,41 @@ def check_classes(sources: Sequence[Indexed], *, shots: int) -> list[str]:
             raise DataError(text)
         found.append(f"{text}. These classes are left out")
     return found
+
+
+def check_copies(sources: Sequence[ImageSource], *, progress: Silent | None = None) -> list[str]:
+    """What is to be said of photos that several parts of a mix hold, by their bytes; `sources` are its subsets."""
+    places: dict[Path, tuple[str, dict[str, str]]] = {}
+    for source in sources:
+        for key, part in getattr(source, "parts", {}).items():
+            for i, image_id in enumerate(part.index.ids if hasattr(part, "image_path") else ()):
+                path = part.image_path(i)
+                if path.is_file():  # one that is missing is a problem of its own
+                    places.setdefault(path, (key, {}))[1][source.subset] = f"{key}/{image_id}"
+    paths = list(places)
+    if not paths:
+        return []
+    root: Any = getattr(sources[0], "root", None)
+    first = same_content(paths, root=root, key="mix-photos", progress=progress or Silent())
+    alike: dict[int, list[Path]] = defaultdict(list)
+    for n, path in zip(first, paths, strict=True):
+        alike[n].append(path)
+    several = [[places[p] for p in group] for group in alike.values() if len({places[p][0] for p in group}) > 1]
+    leaks = [group for group in several if _leaks(group)]
+    told = (
+        (several, "lie in several sources, where each may lack the other's labels"),
+        (leaks, "are training images of one source and test images of another, so a test may show what was trained on"),
+    )
+    return [f"{len(found)} photos {text}; the first is {_named(found[0])}" for found, text in told if found]
+
+
+def _leaks(group: Sequence[tuple[str, dict[str, str]]]) -> bool:
+    """Whether copies of a photo are training images of one part, and test images of another one alone."""
+    return any("train" in one and "test" in other and "train" not in other for _, one in group for _, other in group)
+
+
+def _named(group: Sequence[tuple[str, dict[str, str]]]) -> str:
+    return " = ".join(next(iter(ids.values())) for _, ids in group)
 
 
 def _check(source: Indexed, i: int) -> list[Problem]:

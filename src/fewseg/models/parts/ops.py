@@ -11,7 +11,7 @@ from einops import repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from fewseg.episode import IGNORE
+from fewseg.episode import IGNORE, Episode
 
 Result = TypeVar("Result")
 
@@ -133,9 +133,28 @@ def gram_distance(query: Tensor, support: Tensor) -> Tensor:
     return (query.unsqueeze(1) - support).flatten(2).norm(dim=2) / query.shape[-1]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy in fp32 over pixels that are not 255; 0 (not NaN) where all are."""
+def cross_entropy(logits: Tensor, labels: Tensor, *, ignore: int = IGNORE) -> Tensor:
+    """Mean cross-entropy in fp32 over pixels whose label is not `ignore`; 0 (not NaN) where all are."""
     # CUDA's own sum takes another order every time, which `train.deterministic` would not let pass
     reduction = "none" if logits.is_cuda else "sum"
-    losses = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORE, reduction=reduction)
-    return losses.sum() / (labels != IGNORE).count_nonzero().clamp(min=1)
+    losses = F.cross_entropy(logits.float(), labels.long(), ignore_index=ignore, reduction=reduction)
+    return losses.sum() / (labels != ignore).count_nonzero().clamp(min=1)
+
+
+def unmarked_as_background(logits: Tensor, known: Tensor) -> Tensor:
+    """Logits (B, ..., 1 + N, H, W) in which background stands for all classes that are not known, (B, N), too.
+
+    The probability of background becomes theirs together, so that a pixel without a mark says nothing of them.
+    """
+    unknown = F.pad(~known, (1, 0)).view(-1, *[1] * (logits.ndim - 4), known.shape[1] + 1, 1, 1)
+    either = unknown.index_fill(-3, torch.zeros(1, dtype=torch.long, device=known.device), True)
+    background = logits.float().masked_fill(~either, -1e4).logsumexp(-3, keepdim=True)
+    return torch.cat([background, logits[..., 1:, :, :].float().masked_fill(unknown[..., 1:, :, :], -1e4)], -3)
+
+
+def base_cross_entropy(logits: Tensor, episode: Episode) -> Tensor:
+    """Mean cross-entropy of logits (B, 1 + N, H, W) with the query's base labels, as far as they tell."""
+    assert episode.query_base_mask is not None
+    if episode.base_known is not None:
+        logits = unmarked_as_background(logits, episode.base_known)
+    return cross_entropy(logits, episode.query_base_mask)
