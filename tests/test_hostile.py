@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,11 @@ ZIGZAG = [float(n) for i in range(149) for n in (20 * i, 0, 20 * i + 10, SIDE)]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "segmentation", [{"size": [SIDE, SIDE], "counts": [0, SIDE**2]}, [ZIGZAG]], ids=["whole", "long outlines"]
+    ("segmentation", "counted"),
+    [({"size": [SIDE, SIDE], "counts": [0, SIDE**2]}, False), ([ZIGZAG], True)],
+    ids=["whole", "long outlines"],
 )
-def test_annotations_that_would_paint_without_end_are_refused(segmentation: Any, tmp_path: Path) -> None:
+def test_annotations_that_would_paint_without_end_are_refused(segmentation: Any, counted: bool, tmp_path: Path) -> None:
     Image.new("RGB", (32, 24)).save(tmp_path / "0.jpg")
     (tmp_path / "a.json").write_text(
         json.dumps(
@@ -119,7 +122,8 @@ def test_annotations_that_would_paint_without_end_are_refused(segmentation: Any,
     )
 
     def count() -> None:
-        with pytest.raises(DataError, match=r"a\.json: the 60 annotations of an image of 13000 x 13000 pixels"):
+        says = r"a\.json: the 60 annotations of an image of 13000 x 13000 pixels"
+        with nullcontext() if counted else pytest.raises(DataError, match=says):
             _ = CocoJson(root=str(tmp_path), folds=1).index
 
     taken_or_told(count)

@@ -51,8 +51,11 @@ class Colours(Toy):
         nn.init.constant_(self.base.classifier.bias[0], 5.0)  # enough background for the novel class to be let in
         nn.init.normal_(self.novel.weight, std=20)
 
-    def encode_query(self, image: Tensor) -> dict[str, Tensor]:
+    def extract_query(self, image: Tensor) -> dict[str, Tensor]:
         return {"image": image - image.mean((2, 3), keepdim=True)}
+
+    def embed_query(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return features
 
     def match(self, query: Any, support: Any, *, size: Any, base_index: Any = None) -> Prediction:
         final, base = self.novel(query["image"]), self.base.classifier(query["image"])

@@ -220,7 +220,7 @@ def test_a_record_cannot_start_a_program(tmp_path: Path) -> None:
     [
         ({"base_classes": 10**9}, "base_classes is 1000000000; give a whole number, 1 to 65535"),
         ({"base_classes": 60_000}, "wrong shape: "),
-        ({"image_size": 10**6}, "image_size is 1000000; give a whole number, 8 to 8192"),
+        ({"image_size": 10**6}, "image_size is 1000000; give a whole number, 8 to 2048"),
         ({"backbone": "timm/vit_giant_patch14_clip_224"}, r"missing: backbone\.net\.cls_token.*, and \d+ more"),
         ({"backbone": "timm/no_such_network"}, "timm has no model"),
         ({"temperature": "hot"}, "temperature is 'hot'"),

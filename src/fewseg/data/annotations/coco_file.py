@@ -74,10 +74,9 @@ class CocoFile:
         """Everything in image `i` that is annotated as a class, (H, W) uint8 {0, 1, 255 void}."""
         with self._drawing(i) as (text, (size, parts)):
             flat = np.zeros(size[0] * size[1], np.uint8)
-            for value, number in ((VOID, VOID), (1, class_id)):
-                for _, shapes in _instances(text, (size, parts[parts[:, 0] == number])):
-                    for shape in shapes:
-                        paint(flat, runs_of(shape), value)
+            chosen = size, parts[np.isin(parts[:, 0], (VOID, class_id))]
+            drawn = [(VOID if number == VOID else 1, shapes) for number, shapes in _instances(text, chosen)]
+            _paint_all(flat, sorted(drawn, key=lambda part: part[0] != VOID), chosen)
         return np.ascontiguousarray(flat.reshape(size[::-1]).T)
 
     def classes_of(self, i: int) -> list[int]:
@@ -189,10 +188,18 @@ def _draw(text: Any, image: Task, *, smaller_on_top: bool = False) -> NDArray[np
     if smaller_on_top:
         drawn.sort(key=lambda part: (-sum(map(area, part[1])), part[0]))
     drawn.sort(key=lambda part: part[0] != VOID)
-    for class_id, shapes in drawn:
-        for shape in shapes:  # of an instance, which may overlap
-            paint(flat, runs_of(shape), class_id)
+    _paint_all(flat, drawn, image)
     return flat.reshape(width, height).T
+
+
+def _paint_all(flat: NDArray[np.uint8], drawn: list[tuple[int, list[Rle]]], image: Task) -> None:
+    """One instance over the other; its parts may overlap too."""
+    work = 0
+    for value, shapes in drawn:
+        for runs in map(runs_of, shapes):
+            work += int(runs[1 : len(runs) // 2 * 2].sum())  # painting passes over what lies between the runs
+            _check_work(work, image)
+            paint(flat, runs, value)
 
 
 def _instances(text: Any, image: Task) -> list[tuple[int, list[Rle]]]:
@@ -201,17 +208,22 @@ def _instances(text: Any, image: Task) -> list[tuple[int, list[Rle]]]:
     DataError, before the time and the memory are spent, for more than an image can have.
     """
     size, parts = image
-    found, work = [], 0.0
+    found, work = [], 0
     for class_id, begin, end in parts.tolist():
         shapes = _shapes(text, begin, end, size)
         work += sum(area(shape) + 200 * len(shape["counts"]) for shape in shapes)
-        if work > _MOST_WORK:
-            raise DataError(
-                f"the {len(parts)} annotations of an image of {size[1]} x {size[0]} pixels would paint more than "
-                f"{_MOST_WORK / 1e9:.0f}e9; are its size and outlines right?"
-            )
+        _check_work(work, image)
         found.append((class_id, shapes))
     return found
+
+
+def _check_work(work: int, image: Task) -> None:
+    if work > _MOST_WORK:
+        (height, width), parts = image
+        raise DataError(
+            f"the {len(parts)} annotations of an image of {width} x {height} pixels would paint more than "
+            f"{_MOST_WORK / 1e9:.0f}e9; are its size and outlines right?"
+        )
 
 
 def _shapes(text: Any, begin: int, end: int, size: tuple[int, int]) -> list[Rle]:
