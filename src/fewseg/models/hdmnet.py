@@ -385,7 +385,8 @@ def distillation(correlations: tuple[Tensor, ...], query_mask: Tensor, *, temper
 
     `correlations` are (B, h, w), coarse to fine. Teachers are resized raw, before their softmax, and detached.
     """
-    teacher = torch.where(query_mask == 1, 1.0, -1e9)
+    fg = ops.foreground(query_mask)
+    teacher = fg + (fg - 1) * 1e9  # 1 and -1e9
     total = correlations[0].new_zeros((), dtype=torch.float32)
     for student in correlations:
         # resized raw, before its softmax: void and background stay without any share

@@ -83,6 +83,8 @@ class ForegroundNearest(NearestCosines):
     def forward(self, query: Tensor, support: Tensor, sides: Tensor) -> Tensor:
         flat, size = query.flatten(2).transpose(1, 2), query.shape[-2:]  # (B, L, C)
         positions, marks = support.transpose(1, 2).flatten(2), sides.flatten(2)  # (B, C, M), (B, S, M)
+        if marks.numel() * flat.shape[1] <= SMALL_TABLE:
+            return super().forward(query, support, sides)
         if keeps_background(query):
             whole = super().forward
             return _largest(

@@ -82,7 +82,7 @@ def _side(before: int, after: int, align_corners: bool) -> Tensor:
 def resize_nearest(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """(B, C, H, W) to another size, nearest neighbour; bool and uint8 as floats."""
     if maps.dtype in (torch.bool, torch.uint8):  # not all of it is looked at, so it is no float before
-        return F.interpolate(maps.view(torch.uint8), size=tuple(size), mode="nearest").float()
+        return F.interpolate(maps.byte(), size=tuple(size), mode="nearest").float()
     return F.interpolate(maps, size=tuple(size), mode="nearest")
 
 
@@ -93,7 +93,7 @@ def average_to(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
 
 def foreground(masks: Tensor) -> Tensor:
     """1.0 where a mask says 1; background and 255 are 0."""
-    return (masks == 1).float()
+    return (masks == 1).byte().float()  # from bool at once takes six times as long
 
 
 def most_foreground(share: Tensor) -> Tensor:
