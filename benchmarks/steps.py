@@ -3,7 +3,8 @@
 By turns, a method's plain network and what training takes, its view; `--against CHECKOUT` takes another checkout of
 fewseg in place of the plain network, such as a `git worktree` of an earlier commit. Each runs in a process of its own.
 A step is forward, losses, backward and the configured optimiser, on random images and weights, seed 0. Prints the
-quickest steps, the median ratio of all turns, and how far loss and gradient (dropout off) are from each other.
+quickest steps, the median ratio of all turns, multiplications and additions in products and convolutions, and how far
+loss and gradient (dropout off) are from each other.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def main() -> None:
     if options.serve:
         serve(options.methods[0], options)
         return
-    print("| method | before, ms | now, ms | ratio | loss | gradient |\n|---|---|---|---|---|---|")
+    print("| method | before, ms | now, ms | ratio | before, GFLOP | now, GFLOP | loss | gradient |")
+    print("|---|---|---|---|---|---|---|---|")
     for method in options.methods:
         print(compared(method, options), flush=True)
 
@@ -46,7 +48,7 @@ def compared(method: str, options: argparse.Namespace) -> str:
     own = Path(__file__).resolve().parents[1]
     before = started(method, options, options.against or own, "view" if options.against else "plain")
     now = started(method, options, own, "view")
-    digits = [json.loads(answer(process)) for process in (before, now)]
+    digits, work = zip(*(json.loads(answer(process)) for process in (before, now)), strict=True)
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(1 + options.rounds):
         for process, found in zip((before, now), seconds, strict=True):
@@ -54,9 +56,9 @@ def compared(method: str, options: argparse.Namespace) -> str:
     for process in (before, now):
         process.communicate()
     turns = [b / a for a, b in zip(*(found[1:] for found in seconds), strict=True)]  # the first is to warm up
-    ms = (f"{1000 * min(found[1:]):.1f}" for found in seconds)
-    far = (f"{abs(b / a - 1):.0e}" for a, b in zip(*digits, strict=True))
-    return f"| {method} | {' | '.join(ms)} | {statistics.median(turns):.2f} | {' | '.join(far)} |"
+    ms = [f"{1000 * min(found[1:]):.1f}" for found in seconds]
+    far = [f"{abs(b / a - 1):.0e}" for a, b in zip(*digits, strict=True)]
+    return f"| {' | '.join([method, *ms, f'{statistics.median(turns):.2f}', *(f'{w:.1f}' for w in work), *far])} |"
 
 
 def started(method: str, options: argparse.Namespace, checkout: Path, way: str) -> subprocess.Popen[str]:
@@ -80,9 +82,13 @@ def answer(process: subprocess.Popen[str], steps: int | None = None) -> str:
 
 
 def serve(method: str, options: argparse.Namespace) -> None:
-    """Prints loss and size of the gradient, then the quickest step of as many as every line asks for."""
+    """Prints loss, size of the gradient and GFLOP, then the quickest step of as many as every line asks for."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     step, digits = training(method, options)
-    print(json.dumps(digits), flush=True)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    print(json.dumps([digits, counter.get_total_flops() / 1e9]), flush=True)
     for line in sys.stdin:
         seconds = []
         for _ in range(int(line)):

@@ -48,6 +48,7 @@ RECIPES = {"HDMNet": "demo", "lite": "demo-lite"}
 """What is trained, the report's method first."""
 WITHOUT_MASK = "HDMNet, support mask taken away"
 NOTES = {
+    "HDMNet": "its seconds include the back-end's work on every picture, which the rows below take over",
     "lite": "HDMNet's matching for a laptop, trained on the same pictures",
     "dense matching": "same back-end, nothing trained: each position as its nearest one in the support",
     "masked-average prototype": "same back-end, nothing trained",
