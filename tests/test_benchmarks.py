@@ -53,3 +53,13 @@ def test_the_gpu_s_table_is_made_without_one_too_and_says_what_failed(tmp_path: 
     assert all(row["floor ms"] > 0 for row in whole if row["what"].startswith("hdmnet"))
     (graph,) = (row for row in content["rows"] if row not in whole)
     assert ("per second" in graph) is not graph.get("note", "").startswith("failed: ")
+
+
+@pytest.mark.slow
+def test_a_training_step_of_the_view_is_the_plain_network_s() -> None:
+    small = ("--size", "64", "--batch", "1", "--rounds", "1", "--steps", "1")
+    *_, row = run("hdmnet", *small, module="benchmarks.steps").splitlines()
+    method, *_, loss, gradient = [cell.strip() for cell in row.strip("|").split("|")]
+    assert method == "hdmnet"
+    assert float(loss) < 1e-5
+    assert float(gradient) < 1e-4
