@@ -191,30 +191,13 @@ def evaluate(
         file=episodes_file,
         progress=progress,
     )
+    model = Mirrored(opened.model) if flip else opened.model
+    how = {"batch_size": batch_size, "workers": workers, "cache_gb": cache_gb, "file_gb": file_gb, "progress": progress}
     if plan:
-        _print_plan(
-            Mirrored(opened.model) if flip else opened.model,
-            benchmark,
-            given if generalised else None,
-            batch_size=batch_size,
-            workers=workers,
-            cache_gb=cache_gb,
-            file_gb=file_gb,
-            progress=progress,
-        )
+        _print_plan(model, benchmark, given if generalised else None, **how)
         return
     run: Any = evaluate_generalised if generalised else run_evaluation
-    results = run(
-        Mirrored(opened.model) if flip else opened.model,
-        benchmark,
-        **given,
-        batch_size=batch_size,
-        workers=workers,
-        cache_gb=cache_gb,
-        file_gb=file_gb,
-        weights=opened.weights,
-        progress=progress,
-    )
+    results = run(model, benchmark, **given, **how, weights=opened.weights)
     if rank:  # one of several processes prints and writes
         return
     hows = {"flip": flip, "no-support-mask": not support_mask, f"tau{tau}": tau is not None, str(merge): bool(merge)}

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data import images
@@ -91,19 +92,10 @@ def segment_folder(
                 continue
             try:
                 image = read()
+                maps = _predicted(predictor, image)
             except DataError as error:
                 failed.append((piece.query, str(error)))
                 continue
-            try:
-                found = predictor.predict_proba(image)
-            except (MemoryError, RuntimeError) as error:
-                if not lacks_memory(error):
-                    raise
-                failed.append(
-                    (piece.query, f"its {image.width} x {image.height} pixels take more memory than there is")
-                )
-                continue
-            maps = found.values() if isinstance(found, dict) else [found]
             labels = label_map(maps, threshold=threshold, min_area=min_area)
             files.write(outputs, image, labels, predictor.names)
             written.append((piece.query, next(iter(outputs.values()), out / files.ANNOTATIONS)))
@@ -115,6 +107,17 @@ def segment_folder(
         failed.append((query, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)"))
     written = [(query, path) for query, path in written if path.exists()]
     return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file)
+
+
+def _predicted(predictor: FewShotPredictor, image: Image.Image) -> list[NDArray[np.float32]]:
+    """The probability of every class; DataError where there is not the memory for it."""
+    try:
+        found = predictor.predict_proba(image)
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        raise DataError(f"its {image.width} x {image.height} pixels take more memory than there is") from error
+    return [*found.values()] if isinstance(found, dict) else [found]
 
 
 def _pieces(

@@ -146,10 +146,7 @@ def _count(text: Path | bytes, classes: int, overlapping: bool, images: Sequence
     """(images, 1 + classes) pixel counts; runs in a process of its own."""
     with _opened(text) as opened:
         count = _count_masks if overlapping else _count_labels
-        counted = [
-            count(opened, image, classes) if len(image[1]) else [image[0][0] * image[0][1]] + [0] * classes
-            for image in images
-        ]
+        counted = [count(opened, image, classes) for image in images]
     return np.array(counted, np.int64).reshape(-1, 1 + classes)
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from fewseg.models.fast import winograd
 from fewseg.models.parts.base_learner import BaseHead, nearest_foreground
+from fewseg.models.parts.ops import side_weights
 
 TAPS = (-1, 0, 1)
 MANY = 0.25
@@ -71,9 +72,7 @@ def pooled_convolution(pooled: list[Tensor], conv: nn.Conv2d, size: tuple[int, i
 
 def _tap_resampling(bins: int, side: int, *, like: Tensor) -> Tensor:
     """(3, bins, side): how much every bin counts, resized-AC to `side`, one position before, at and after each one."""
-    basis = torch.eye(bins, dtype=like.dtype, device=like.device).unsqueeze(0)
-    resized = F.interpolate(basis, size=side, mode="linear", align_corners=True)[0]
-    padded = F.pad(resized, (1, 1))
+    padded = F.pad(side_weights(bins, side, align_corners=True, like=like), (1, 1))
     return torch.stack([padded[:, 1 + tap : 1 + tap + side] for tap in TAPS])
 
 
