@@ -39,6 +39,7 @@ _WINDOW = 2**16
 """Bytes that are first decoded to read what is no such object."""
 _EXPONENT = len("e+")
 """Of a number that is cut off behind it, the part before is a number as well."""
+_IDS = ("id", "image_id", "category_id")
 _EXACT = 2.0**53
 """From here on floats stand for more than one whole number."""
 
@@ -92,8 +93,7 @@ class _Reader:
         self.images: list[tuple[str, int, int]] = []
         self.place: dict[str, int] = {}  # of an image id among the images
         self.named: dict[str, int] = {}  # of an image's name
-        self.image_ids: dict[str, int] = {}  # as annotations mention them, numbered
-        self.category_ids: dict[str, int] = {}
+        self.image_ids, self.category_ids = _Numbers(), _Numbers()  # as annotations mention them
         self.rows = array("q")  # of an annotation: numbers of image id and category id, begin, end, height, width or 0
 
     def read(self, data: Any) -> Catalogue:
@@ -136,7 +136,7 @@ class _Reader:
 
     def _annotation(self, value: Any, begin: int, end: int) -> None:
         self.annotated += 1
-        image, category = _id(value["image_id"]), _id(value["category_id"])
+        image, category = self.image_ids.of(value["image_id"]), self.category_ids.of(value["category_id"])
         segmentation, height, width = value.get("segmentation"), 0, 0
         if isinstance(segmentation, dict):
             height, width = map(_whole, segmentation["size"])
@@ -149,12 +149,11 @@ class _Reader:
             self.tally.add(BOXES, f"at byte {begin}")
         elif drawn[0] is not segmentation and len(drawn) < len(segmentation):
             self.tally.add("parts of outlines have fewer than three points and are left out", f"at byte {begin}")
-        elif max(map(max, drawn)) <= 1:
+        elif drawn[0][0] <= 1 and max(map(max, drawn)) <= 1:
             self.tally.add(
                 "outlines lie within one pixel; are they shares of the sides, not pixels?", f"at byte {begin}"
             )
-        numbers = [ids.setdefault(i, len(ids)) for ids, i in ((self.image_ids, image), (self.category_ids, category))]
-        self.rows.extend((*numbers, begin, end, height, width))
+        self.rows.extend((image, category, begin, end, height, width))
 
     def _arrays(self) -> Catalogue:
         if not self.images or not self.categories:
@@ -163,8 +162,8 @@ class _Reader:
         classes = self._classes()
         sizes = np.array([image[1:] for image in self.images], np.int32)
         rows = np.array(self.rows, np.int64).reshape(-1, 6)
-        image_of = np.array([self.place.get(i, _UNLISTED) for i in self.image_ids], np.int64)[rows[:, 0]]
-        numbers = [classes[self.categories[c]] if c in self.categories else _UNLISTED for c in self.category_ids]
+        image_of = np.array([self.place.get(i, _UNLISTED) for i in self.image_ids.texts], np.int64)[rows[:, 0]]
+        numbers = [classes[self.categories[c]] if c in self.categories else _UNLISTED for c in self.category_ids.texts]
         class_of = np.array(numbers, np.int64)[rows[:, 1]]
         other_size = (rows[:, 4] > 0) & (rows[:, 4:] != sizes[image_of]).any(1)
         kept = self._without("are of images that are not listed", image_of == _UNLISTED, rows)
@@ -208,6 +207,22 @@ class _Reader:
         return f": {self.tally}" if self.tally.found else ""
 
 
+class _Numbers:
+    """Ids numbered in the order in which they come; `texts` are they."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, int] = {}
+        self._known: dict[int, int] = {}
+
+    def of(self, value: Any) -> int:
+        """The number of an id; OddShape for what is none."""
+        if type(value) is not int:  # also of True, which is as good as 1 for a dict
+            return self.texts.setdefault(_id(value), len(self.texts))
+        if (number := self._known.get(value)) is None:
+            number = self._known[value] = self.texts.setdefault(str(value), len(self.texts))
+        return number
+
+
 def in_words(error: Exception) -> str:
     """Why an entry cannot be read, without the words of the language that this is written in."""
     if isinstance(error, KeyError):
@@ -234,14 +249,15 @@ def _whole(value: Any) -> int:
     return number
 
 
-def parse(text: bytes) -> Any:
-    """A JSON value in UTF-8 as the standard library reads it, several times as fast."""
+def parse(text: bytes) -> dict[str, Any]:
+    """A JSON object in UTF-8 as the standard library reads it, several times as fast."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:  # also of what json alone takes: NaN, infinity, half of a surrogate pair
         return json.loads(str(text, "utf-8"))
-    if isinstance(value, dict) and any(type(v) is float and abs(v) >= _EXACT for v in value.values()):
-        return json.loads(text)  # of whole numbers beyond 64 bit orjson makes floats: two ids would be one
+    for key in _IDS:
+        if type(number := value.get(key)) is float and abs(number) >= _EXACT:
+            return json.loads(text)  # of whole numbers beyond 64 bit orjson makes floats: two ids would be one
     return value
 
 

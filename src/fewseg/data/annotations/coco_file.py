@@ -205,12 +205,16 @@ def _instances(text: Any, image: Task) -> list[tuple[int, list[Rle]]]:
     DataError, before the time and the memory are spent, for more than an image can have.
     """
     size, parts = image
-    found, work = [], 0
+    found, pixels, most, work, counted = [], math.prod(size), 0, 0, 0
     for class_id, begin, end in parts.tolist():
         shapes = _shapes(text, begin, end, size)
-        work += sum(area(shape) + 200 * len(shape["counts"]) for shape in shapes)
-        _check_work(work, image)
         found.append((class_id, shapes))
+        most += sum(pixels + 200 * len(shape["counts"]) for shape in shapes)
+        if most > _MOST_WORK:  # only now are their areas looked at
+            later = [shape for _, several in found[counted:] for shape in several]
+            work += sum(area(shape) + 200 * len(shape["counts"]) for shape in later)
+            _check_work(work, image)
+            counted, most = len(found), work
     return found
 
 
