@@ -86,6 +86,8 @@ class TrainConfig:
     often."""
     negatives: float = option(0.0, least=0, most=1)
     """Share of the episodes whose query does not hold the supports' class, so that an empty mask is learnt too."""
+    most_shots: int | None = option(None, least=1)
+    """Train with 1 to so many supports by turns, batch by batch; null: with data.shots always."""
     batch_size: int = option(4, least=1)
     """Over all devices."""
     accumulate: int = option(1, least=1)

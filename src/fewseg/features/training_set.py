@@ -159,7 +159,7 @@ class TrainingFeatures:
             classes.append(c)
             known.append(self.dataset.known_bases(spec.query))
         masks, bases = map(torch.stack, zip(*maps, strict=True))
-        shots = self.episodes.shots
+        shots = self.episodes.shots_of(g)
         episode = Episode(
             query_image=torch.empty(len(classes), 3, 0, 0),
             support_images=torch.empty(len(classes), shots, 3, 0, 0),
@@ -180,7 +180,7 @@ class TrainingFeatures:
 
     def _views(self, g: int) -> list[int]:
         rng = np.random.default_rng([self.dataset.seed, sample_seed(g)])
-        return rng.integers(0, self.views, 1 + self.episodes.shots).tolist()
+        return rng.integers(0, self.views, 1 + self.episodes.shots_of(g)).tolist()
 
 
 _Input = tuple[Key, Tensor | Features, ImageLabels]

@@ -135,6 +135,8 @@ class EpisodeTask(Task):
             novel=data.novel,
             draw=train.draw,
             negatives=train.negatives,
+            most_shots=train.most_shots,
+            batch=train.batch_size,
         )
         self.epoch_length = train.episodes_per_epoch or len(self.episodes)
         _check_views(config)

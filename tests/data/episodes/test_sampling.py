@@ -334,6 +334,29 @@ def test_training_episodes_with_negatives_keep_the_rules(seed: int, negatives: f
             assert counts[spec.query, spec.class_id] == 0 or len(held) == len(fold.base)
 
 
+def test_supports_by_turns_are_one_to_the_most_and_the_same_number_within_a_batch() -> None:
+    source = table()
+    episodes = TrainingEpisodes(source, source.fold(1), most_shots=3, batch=4)
+    shots = [len(episodes.spec(g).support) for g in range(24)]
+    assert shots == [1] * 4 + [2] * 4 + [3] * 4 + [1] * 4 + [2] * 4 + [3] * 4 == [*map(episodes.shots_of, range(24))]
+    for g in range(24):
+        spec = episodes.spec(g)
+        assert spec.query not in spec.support
+        assert len(set(spec.support)) == len(spec.support)
+
+
+def test_by_turns_a_class_with_too_few_images_gives_some_several_times() -> None:
+    counts = np.zeros((8, 9), np.int64)
+    counts[:2, 1], counts[2:, 2] = 500, 500  # two images of one class, six of another
+    source = Table(counts)
+    with pytest.warns(DataWarning, match="1-shot episodes need 2"):  # the other classes have none
+        episodes = TrainingEpisodes(source, source.fold(3), most_shots=5, draw="class")
+    drawn = {(spec.class_id, len(spec.support)): spec for spec in map(episodes.spec, range(100))}
+    assert drawn.keys() == {(c, k) for c in (1, 2) for k in range(1, 6)}
+    assert set(drawn[1, 5].support) == {0, 1} - {drawn[1, 5].query}
+    assert len(set(drawn[2, 5].support)) == 5
+
+
 def test_classes_drawn_alike_are_not_weighed_by_their_images() -> None:
     counts = np.zeros((103, 9), np.int64)
     counts[:100, 3] = 500  # one class in a hundred images, the others in three

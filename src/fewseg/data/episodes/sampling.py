@@ -54,7 +54,9 @@ class TrainingEpisodes:
     A share of `negatives` has supports of a class that the query does not hold, as its labels tell (`labelled`):
     nothing is to be found there. A query whose labels tell of no class that it lacks is drawn with one that it holds,
     which a DataWarning tells.
-    A class with fewer images than `shots` + 1 is left out; a DataWarning names it.
+    With `most_shots` the batches, of `batch` episodes each, have 1 to that many supports by turns, and `shots` is not
+    looked at; an image is the support several times where its class has too few.
+    A class with fewer images than `shots` + 1 (with `most_shots`: 2) is left out; a DataWarning names it.
     """
 
     source: ImageSource
@@ -65,6 +67,8 @@ class TrainingEpisodes:
     novel: str = "drop"
     draw: str = "image"
     negatives: float = 0.0
+    most_shots: int | None = None
+    batch: int = 1
 
     def __post_init__(self) -> None:
         check_choice("train.draw", self.draw, DRAWS)
@@ -80,7 +84,9 @@ class TrainingEpisodes:
                 f"base class{', and all of these hold a novel class as well' if kept else ''}; {remedy or 'add photos'}"
             )
         pools = {c: np.intersect1d(images, source.index.images_of(c, min_pixels=least)) for c in fold.base}
-        self._pools = _drawable(source, pools, self.shots, least=least, use="training", remedy=remedy)
+        self._pools = _drawable(
+            source, pools, self.shots if self.most_shots is None else 1, least=least, use="training", remedy=remedy
+        )
         self.images = np.unique(np.concatenate(list(self._pools.values())))
         if self.negatives and hasattr(source, "labelled"):
             self._tell_of_images_without_negatives()
@@ -88,6 +94,10 @@ class TrainingEpisodes:
     def __len__(self) -> int:
         """Episodes per epoch: one for every training image."""
         return len(self.images)
+
+    def shots_of(self, g: int) -> int:
+        """How many supports episode number `g` has."""
+        return self.shots if self.most_shots is None else 1 + g // self.batch % self.most_shots
 
     def spec(self, g: int) -> EpisodeSpec:
         """Episode number `g`, counted from the start of training over all epochs."""
@@ -103,7 +113,8 @@ class TrainingEpisodes:
         if self.negatives and rng.random() < self.negatives:
             absent = self._absent(query)
             class_id = int(rng.choice(absent)) if absent else class_id
-        return EpisodeSpec(query, class_id, _supports(rng, self._pools[class_id], query, self.shots, False))
+        pool, shots = self._pools[class_id], self.shots_of(g)
+        return EpisodeSpec(query, class_id, _supports(rng, pool, query, shots, len(pool) <= shots))
 
     def _tell_of_images_without_negatives(self) -> None:
         if silent := sum(not self._absent(i) for i in self.images.tolist()):
