@@ -203,7 +203,7 @@ def main_cases() -> list[Case]:
     """The table of the documentation."""
     return [
         WholeEpisode("episode", "one 1-shot episode, 473 px", time_target=0.60, memory_target=0.60, rounds=5),
-        WholeEpisode("episode-5", "one 5-shot episode, 473 px", shots=5, time_target=0.35, memory_target=0.30),
+        WholeEpisode("episode-5", "one 5-shot episode, 473 px", shots=5, time_target=0.33, memory_target=0.25),
         NextQuery("next-query", "next query, support kept, 1-shot", time_target=0.33, rounds=5),
         NextQuery("next-query-5", "next query, support kept, 5-shot", shots=5, time_target=0.08),
         WholeEpisode("episode-5-633", "5-shot, 633 px", side=633, shots=5, time_target=0.35, memory_target=0.25),

@@ -7,15 +7,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fewseg.episode import Episode, Prediction
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.hsnet import HSNet
 
 
 class OneByOne(FewShotSegmenter):
-    """HDMNet or lite whose frozen parts see one image at a time on a CPU.
+    """HDMNet or lite whose frozen parts see one image at a time on a CPU, as supports' whole encoding does in use.
 
     That is no slower there, and what an image met in a batch cannot change its numbers. Other devices get the batch.
     """
+
+    def forward(self, episode: Episode) -> Prediction:
+        if torch.is_grad_enabled():
+            return super().forward(episode)
+        query = self.encode_query(episode.query_image)
+        support = self.encode_support(episode.support_images, episode.support_masks)
+        return self.match(query, support, size=episode.size, base_index=episode.base_index)
 
     def extract_query(self, image: Tensor) -> Features:
         extract = super().extract_query
@@ -24,15 +32,12 @@ class OneByOne(FewShotSegmenter):
         return _one_by_one(lambda i: extract(image[i : i + 1]), len(image))
 
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
-        extract, (b, k) = super().extract_support, images.shape[:2]
-        if images.device.type != "cpu" or b * k == 1:
-            return extract(images, masks)
+        return _each_shot(super().extract_support, images, masks)
 
-        def shot(i: int) -> Features:
-            image, mask = (t.flatten(0, 1)[i : i + 1].unsqueeze(0) for t in (images, masks))
-            return {name: f.flatten(0, 1) for name, f in extract(image, mask).items()}
-
-        return {name: f.unflatten(0, (b, k)) for name, f in _one_by_one(shot, b * k).items()}
+    def encode_support(self, images: Tensor, masks: Tensor) -> Features:
+        """What a support is embedded from, twice the size of what is kept, is not there beside the next one's."""
+        encode = super().encode_support
+        return encode(images, masks) if torch.is_grad_enabled() else _each_shot(encode, images, masks)
 
 
 class ShotByShotHSNet(HSNet):
@@ -42,6 +47,19 @@ class ShotByShotHSNet(HSNet):
         shots = next(iter(support.values())).shape[1]
         apart = [self.match_one(query, {name: f[:, k] for name, f in support.items()}) for k in range(shots)]
         return tuple(torch.stack(found, 1) for found in zip(*apart, strict=True))
+
+
+def _each_shot(of: Callable[[Tensor, Tensor], Features], images: Tensor, masks: Tensor) -> Features:
+    """Features `of` supports (B, K, 3, H, W) and masks (B, K, H, W), on a CPU each on its own."""
+    b, k = images.shape[:2]
+    if images.device.type != "cpu" or b * k == 1:
+        return of(images, masks)
+
+    def shot(i: int) -> Features:
+        image, mask = (t.flatten(0, 1)[i : i + 1].unsqueeze(0) for t in (images, masks))
+        return {name: f.flatten(0, 1) for name, f in of(image, mask).items()}
+
+    return {name: f.unflatten(0, (b, k)) for name, f in _one_by_one(shot, b * k).items()}
 
 
 def _one_by_one(extract: Callable[[int], Features], count: int) -> Features:
