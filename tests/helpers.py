@@ -180,14 +180,17 @@ def compared(targets: Sequence[str], words: Sequence[str], **options: Any) -> li
 
 
 class ColorSegmenter(FewShotSegmenter):
-    """Foreground where a pixel is nearer to the support's mean foreground colour than to its mean background colour."""
+    """Foreground where a pixel is nearer to the support's mean foreground colour than to its mean background colour.
+
+    With `presence` it tells whether any pixel is near the foreground's.
+    """
 
     name = "color"
     shots = 1
 
-    def __init__(self, image_size: int = 32) -> None:
+    def __init__(self, image_size: int = 32, *, presence: bool = False) -> None:
         super().__init__()
-        self.image_size = image_size
+        self.image_size, self.tells_presence = image_size, presence
         self.sharpness = torch.nn.Parameter(torch.tensor(10.0))
         self.seen = []  # a list: the quicker view that predicts shares it
 
@@ -208,7 +211,8 @@ class ColorSegmenter(FewShotSegmenter):
         means = [pixels[support["masks"] == value].mean(0) for value in (0, 1)]
         far = torch.stack([(query["pixels"] - mean[:, None, None]).norm(dim=1) for mean in means], 1)
         logits = F.interpolate(-self.sharpness * far, size=size)
-        return Prediction(logits, correlations=(logits[:, 1, ::2, ::2], logits[:, 1]))
+        presence = 20 * (0.2 - far[:, 1].amin((1, 2))) if self.tells_presence else None
+        return Prediction(logits, correlations=(logits[:, 1, ::2, ::2], logits[:, 1]), presence=presence)
 
     def loss(self, prediction, episode):
         return {}

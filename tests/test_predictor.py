@@ -64,6 +64,22 @@ def test_the_answer_is_that_of_the_model_called_by_hand():
     assert iou(result.mask, truth) > 0.9
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_presence_is_told_beside_the_mask_and_changes_nothing_in_it(flip):
+    plain, telling = (FewShotPredictor(ColorSegmenter(presence=told), flip=flip) for told in (False, True))
+    (red, mask), (brown, _) = scene(), scene((168, 50, 50))
+    for predictor in (plain, telling):
+        predictor.set_support(red, mask)
+    assert plain.predict_full(red).presence is None
+    there, absent = telling.predict_full(red), telling.predict_full(brown)
+    assert absent.presence < 0.5 < there.presence
+    np.testing.assert_array_equal(absent.proba, plain.predict_full(brown).proba)
+    assert absent.mask.any()
+    assert not absent.proba_if(0.5).any()
+    assert absent.proba_if(0.0).any()
+    assert there.proba_if(0.5) is there.proba
+
+
 def test_flip_gives_mirrored_answers_for_mirrored_queries():
     predictor = FewShotPredictor(ColorSegmenter(), flip=True)
     predictor.set_support(*scene())

@@ -108,6 +108,8 @@ class TrainConfig:
     """Fabric's: 32-true, bf16-mixed, 16-mixed, ..."""
     seed: int = option(0, least=0)
     """Everything random follows from it."""
+    init: str | None = None
+    """A trained model of the same method to start from: lite, a run or a saved folder; null: random weights."""
     workers: int = option(2, least=0)
     """Loader processes; the numbers never depend on it."""
     validation: str = option("base", choices=("base", "novel", "none"))

@@ -99,7 +99,8 @@ class Prediction:
     """Further outputs by name: "meta" (B, 2, H, W), "base" (B, 1 + N, H, W), ..."""
     correlations: tuple[Tensor, ...] = ()
     """Correlation maps, coarse to fine, each (B, h, w)."""
-
+    presence: Tensor | None = None
+    """(B,): logit of the class being in the query at all; None where the method does not say."""
     extra: dict[str, Tensor] = field(default_factory=dict)
     """What only the loss needs, by name: B first, of any size."""
 
@@ -115,4 +116,5 @@ class Prediction:
             return {name: change(tensor) for name, tensor in part.items()}
 
         logits, aux = change(self.logits), changed(self.aux)
-        return Prediction(logits, aux, tuple(map(change, self.correlations)), changed(self.extra))
+        presence = None if self.presence is None else change(self.presence)
+        return Prediction(logits, aux, tuple(map(change, self.correlations)), presence, changed(self.extra))

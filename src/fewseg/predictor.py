@@ -49,6 +49,15 @@ class Result:
     """(H, W) foreground probability: the softmax of the model's logits, resized to the image."""
     correlations: tuple[NDArray[np.float32], ...]
     """Correlation maps of the squeezed image, coarse to fine, each (h, w)."""
+    presence: float | None
+    """Probability that the class is in the image at all, which `mask` and `proba` take no notice of; None where the
+    model does not tell.
+    """
+
+    def proba_if(self, presence: float) -> NDArray[np.float32]:
+        """`proba`, or 0 everywhere if the class is there with less than a probability of `presence`."""
+        absent = self.presence is not None and self.presence < presence
+        return np.zeros_like(self.proba) if absent else self.proba
 
 
 class FewShotPredictor:
@@ -163,7 +172,9 @@ class FewShotPredictor:
                 prediction = self.model.match(query, support, size=self._side)
                 proba = resize_ac(prediction.logits.float(), size).softmax(1)[0, 1].cpu().numpy()
                 correlations = tuple(correlation[0].float().cpu().numpy() for correlation in prediction.correlations)
-            yield Result(mask=proba > 0.5, proba=proba, correlations=correlations)
+                told = prediction.presence
+                presence = None if told is None else float(told.float().sigmoid())
+            yield Result(mask=proba > 0.5, proba=proba, correlations=correlations, presence=presence)
 
 
 def read_support(

@@ -43,6 +43,14 @@ def test_a_label_map_is_asked_about_and_a_label_chooses(place: Path, fewseg: Few
     assert (found & truth).sum() / (found | truth).sum() > 0.6
 
 
+def test_a_presence_that_the_model_does_not_tell_is_refused(place: Path, fewseg: Fewseg) -> None:
+    support = ("--support", place / "photo.png", "--mask", place / "one.png")
+    words = ("segment", *MODEL, *support, "--presence", 0.3, "--out", place / "out", place / "photo.png")
+    result = fewseg(*words)
+    assert result.code == 2
+    assert "dense does not tell whether a class is there at all" in result.err
+
+
 def test_classes_of_one_label_map_have_labels_of_their_own(place: Path, fewseg: Fewseg) -> None:
     words = [word for name, label in (("red", 1), ("green", 2)) for word in ("--class", name, *_support(place, label))]
     result = fewseg("segment", *MODEL, *words, "--out", place / "out", place / "photo.png")

@@ -147,7 +147,8 @@ def episode_of(batch: int, shots: int, *, side: int = 97, share: float = 0.2) ->
 
 def everything(prediction: Prediction) -> dict[str, Tensor]:
     maps = {f"correlation {i}": c for i, c in enumerate(prediction.correlations)}
-    return {"logits": prediction.logits, **prediction.aux, **maps}
+    told = {} if prediction.presence is None else {"presence": prediction.presence}
+    return {"logits": prediction.logits, **told, **prediction.aux, **maps}
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:

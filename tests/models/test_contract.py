@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,8 @@ def build(name: str, shots: int) -> FewShotSegmenter:
     """In evaluation mode; for all tests, so one that trains it takes a copy."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = create_model(name, backbone="timm/test_resnet", base_classes=3, shots=shots, image_size=64)
+        options: Any = {"presence": True} if name == "lite" else {}
+        model = create_model(name, backbone="timm/test_resnet", base_classes=3, shots=shots, image_size=64, **options)
     return model.eval()
 
 
@@ -65,7 +67,8 @@ def predict(model: FewShotSegmenter, batch: Episode) -> Prediction:
 
 def everything(prediction: Prediction) -> dict[str, Tensor]:
     maps = {f"correlation{i}": c for i, c in enumerate(prediction.correlations)}
-    return {"logits": prediction.logits, **prediction.aux, **maps}
+    told = {} if prediction.presence is None else {"presence": prediction.presence}
+    return {"logits": prediction.logits, **told, **prediction.aux, **maps}
 
 
 def assert_same(a: Prediction, b: Prediction, *, atol: float = 1e-4) -> None:
@@ -97,6 +100,7 @@ def test_a_batch_of_two_equals_two_of_one(name: str, shots: int) -> None:
             both.logits[b : b + 1],
             aux={n: v[b : b + 1] for n, v in both.aux.items()},
             correlations=tuple(c[b : b + 1] for c in both.correlations),
+            presence=None if both.presence is None else both.presence[b : b + 1],
         )
         assert_same(part, alone)
 
@@ -230,6 +234,24 @@ def test_hdmnet_works_without_its_base_learner() -> None:
         size=SIZE,
     )
     assert cached.logits.shape == (2, 2, *SIZE)
+
+
+def test_presence_is_learnt_from_queries_that_tell_and_teaches_the_masks_nothing() -> None:
+    model = deepcopy(build("lite", 1)).train()
+    assert model.tells_presence
+    batch = episode(3, 1)
+    assert batch.query_mask is not None
+    query_mask = batch.query_mask.clone()
+    query_mask[1][query_mask[1] == 1] = 0  # the class is not there
+    query_mask[2] = 255  # and here nobody knows
+    batch = replace(batch, query_mask=query_mask)
+    prediction = model(batch)
+    prediction.presence.retain_grad()
+    model.loss(prediction, batch)["presence"].backward()
+    pushed = prediction.presence.grad.sign().tolist()
+    assert pushed == [-1, 1, 0]
+    taught = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert taught == {"presence"}
 
 
 def test_lite_on_all_stages_takes_stored_features_in_any_order() -> None:

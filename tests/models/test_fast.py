@@ -359,8 +359,9 @@ def without_dropout(name: str, backbone: str, shots: int) -> Any:
     """A method whose back-end's BatchNorms are no identities: lite0's trained ones, or random ones."""
     torch.manual_seed(0)
     weights = "imagenet" if backbone == "lite0" else None
+    options: Any = {"presence": True} if name == "lite" else {}
     model: Any = create_model(
-        name, backbone=backbone, base_classes=3, shots=shots, image_size=65, weights=weights
+        name, backbone=backbone, base_classes=3, shots=shots, image_size=65, weights=weights, **options
     ).eval()
     for module in model.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
@@ -374,7 +375,8 @@ def without_dropout(name: str, backbone: str, shots: int) -> Any:
 
 def everything(prediction: Prediction) -> dict[str, Tensor]:
     maps = {f"correlation {i}": c for i, c in enumerate(prediction.correlations)}
-    return {"logits": prediction.logits, **prediction.aux, **maps}
+    told = {} if prediction.presence is None else {"presence": prediction.presence}
+    return {"logits": prediction.logits, **told, **prediction.aux, **maps}
 
 
 METHODS = [

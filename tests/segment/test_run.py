@@ -39,6 +39,19 @@ def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+def test_a_class_that_is_probably_not_there_is_left_out_of_the_photo(tmp_path):
+    predictor = FewShotPredictor(ColorSegmenter(presence=True))
+    predictor.set_support(*scene())
+    photo(tmp_path / "red.png")
+    photo(tmp_path / "brown.png", (168, 50, 50))
+    for presence, empty in ((0.5, ["brown.png"]), (0.0, [])):
+        out = tmp_path / f"out{presence}"
+        pictures = [tmp_path / "red.png", tmp_path / "brown.png"]
+        summary = segment_folder(predictor, pictures, out, overlay=False, presence=presence)
+        assert [path.name for path in summary.empty] == empty
+        assert read_labels(out / "red.png").any()
+
+
 def test_masks_and_overlays_of_the_photos_own_sizes_in_the_same_sub_folders(predictor, tmp_path):
     photos, out = tmp_path / "photos", tmp_path / "out"
     truth = photo(photos / "a.jpg")
@@ -129,7 +142,7 @@ def test_a_wrong_support_stops_the_run_and_leaves_no_half_written_file(predictor
     def refuse(image):
         raise UsageError("the model was trained for 5 shots")
 
-    monkeypatch.setattr(predictor, "predict_proba", refuse)
+    monkeypatch.setattr(predictor, "predict_full", refuse)
     with pytest.raises(UsageError, match="5 shots"):
         segment_folder(predictor, tmp_path, tmp_path / "out", formats=("png", "coco"))
     assert files(tmp_path) == ["a.jpg"]

@@ -34,20 +34,30 @@ def test_answers_follow_the_threshold_without_the_network(session, tmp_path):
     model = ColorSegmenter()
     assert list(session.answer(model, [("r.png", path), ("r.png", path)])) == [(1, ""), (2, "")]
     assert model.encoded == 2
-    with zipfile.ZipFile(session.zip_masks(threshold=0.5, min_area=0)) as archive:
+    with zipfile.ZipFile(session.zip_masks(threshold=0.5, presence=0.5, min_area=0)) as archive:
         assert archive.namelist() == ["r.png", "r_2.png", "classes.txt"]
         assert archive.read("classes.txt") == b"red\nblue\n"
         (tmp_path / "mask.png").write_bytes(archive.read("r.png"))
     labels = read_labels(tmp_path / "mask.png")
     assert labels.shape == red.shape
     assert iou(labels == 1, red) > 0.85
-    captions = [caption for _, caption in session.shown(threshold=0.5, min_area=0)]
+    captions = [caption for _, caption in session.shown(threshold=0.5, presence=0.5, min_area=0)]
     assert captions[0] == f"r.png: red {100 * (labels == 1).mean():.1f} %"
-    assert [c for _, c in session.shown(threshold=1.0, min_area=0)] == ["r.png: nothing found"] * 2
-    assert [c for _, c in session.shown(threshold=0.5, min_area=10**6)] == ["r.png: nothing found"] * 2
+    assert [c for _, c in session.shown(threshold=1.0, presence=0.5, min_area=0)] == ["r.png: nothing found"] * 2
+    assert [c for _, c in session.shown(threshold=0.5, presence=0.5, min_area=10**6)] == ["r.png: nothing found"] * 2
     assert model.encoded == 2
     session.close()
     assert not list(tmp_path.glob("session-*"))
+
+
+def test_a_class_that_is_probably_not_there_is_left_out_as_far_as_the_slider_says(session, tmp_path):
+    path, _ = saved(tmp_path / "brown.png", (168, 50, 50))
+    list(session.answer(ColorSegmenter(presence=True), [("brown.png", path)]))
+    (_, told), (_, all_told) = (
+        next(session.shown(threshold=0.5, presence=presence, min_area=0)) for presence in (0.5, 0.0)
+    )
+    assert told == "brown.png: nothing found"
+    assert all_told.startswith("brown.png: red ")
 
 
 def test_what_is_too_much_is_refused_and_the_rest_done(session, tmp_path):
@@ -72,7 +82,7 @@ def test_nothing_marked_is_said(tmp_path):
         session.add_support("cat", Image.new("RGB", (4, 4)), np.zeros((4, 4), np.uint8))
     with pytest.raises(UsageError, match="a name"):
         session.add_support(" ", Image.new("RGB", (4, 4)), np.ones((4, 4), np.uint8))
-    assert session.zip_masks(threshold=0.5, min_area=0) is None
+    assert session.zip_masks(threshold=0.5, presence=0.5, min_area=0) is None
 
 
 def test_what_is_painted_small_is_a_mask_of_the_photo(tmp_path):

@@ -87,6 +87,9 @@ def assert_alike(network, exported, *, shots):
     with torch.inference_mode():
         expected, found = (m(Episode(query, images, masks, *torch.tensor([[-1], [-1]]))) for m in (network, exported))
     torch.testing.assert_close(found.logits.softmax(1), expected.logits.softmax(1), atol=1e-3, rtol=0)
+    assert (found.presence is None) == (expected.presence is None) == (not network.tells_presence)
+    if found.presence is not None:
+        torch.testing.assert_close(found.presence, expected.presence, atol=1e-3, rtol=1e-3)
     assert len(found.correlations) == len(expected.correlations)
     for a, b in zip(found.correlations, expected.correlations, strict=True):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fewseg import build, registry
 from fewseg.build import create_model
+from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import DataError, UsageError
 from fewseg.models.hub_model import checksum
 from fewseg.models.parts.backbone_weights import PACKAGED
@@ -37,6 +38,7 @@ from fewseg.storage.saved import (
     save_model,
     shipped_folder,
     shipped_models,
+    start_from,
 )
 from helpers import BACKBONE, answer, tiny_model
 
@@ -406,6 +408,21 @@ def test_a_released_file_that_is_missing_or_of_an_unknown_method(tmp_path: Path)
         load_released("hdmnet", tmp_path / "nowhere.pth", backbone=BACKBONE)
     with pytest.raises(UsageError, match=", ".join(sorted(RELEASED))):
         load_released("prototype", tmp_path / "nowhere.pth", backbone=BACKBONE)
+
+
+def test_what_holds_for_the_classes_alone_is_not_taken_over(tmp_path: Path) -> None:
+    learnt, new = tiny_model("lite", seed=1), tiny_model("lite", base_classes=5, presence=True)
+    save_model(learnt, tmp_path / "learnt")
+    before, source = {n: t.clone() for n, t in new.state_dict().items()}, Scenes(images=2)
+    told = start_from(new, str(tmp_path / "learnt"), source, source.fold(0))
+    assert told == f"starts from {tmp_path / 'learnt'}; base_heads, presence new, in whole or in part"
+    for name, tensor in new.state_dict().items():
+        own = name.startswith(("base_heads.classify.", "presence."))
+        assert torch.equal(tensor, before[name] if own else learnt.state_dict()[name]), name
+    with pytest.raises(UsageError, match=r"tensors, as backbone.*trained with model\.backbone=timm/test_resnet"):
+        start_from(
+            tiny_model("lite", backbone="timm/test_efficientnet"), str(tmp_path / "learnt"), source, source.fold(0)
+        )
 
 
 @pytest.mark.parametrize("name", ["lite0", "lite2"])

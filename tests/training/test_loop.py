@@ -19,7 +19,7 @@ from fewseg.storage.saved import find_folder, load_model, read_record
 from fewseg.training.loop import set_learning_rate, train
 from fewseg.training.objectives import EpisodeObjective
 from fewseg.training.tasks import EpisodeTask
-from helpers import Toy, assert_equal, hdmnet_config, toy_config, weights
+from helpers import SCENES, SHORT, TINY, Toy, assert_equal, hdmnet_config, toy_config, weights
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -84,6 +84,23 @@ def test_the_same_command_gives_the_same_bits_whatever_the_workers(toy: type[Toy
         assert lines(run) == lines(runs[0])
     other = train(toy_config("train.seed=1"), tmp_path / "other")
     assert not torch.equal(weights(other / "last")["head.weight"], weights(runs[0] / "last")["head.weight"])
+
+
+def test_a_run_starts_from_another_s_weights_and_keeps_count_of_what_these_have_seen(
+    toy: type[Toy], tmp_path: Path
+) -> None:
+    start = train(toy_config("train.all_classes=true"), tmp_path / "start")
+    fold = "it was trained on classes that are to be unseen in fold 0"
+    with pytest.raises(UsageError, match=fold.removeprefix("it ")):
+        train(toy_config(f"train.init={start}"), tmp_path / "fold")
+    elsewhere = toy_config(f"train.init={start}", "train.all_classes=true", "train.lr=0")
+    run = train(elsewhere, tmp_path / "run")
+    assert_equal(weights(run / "last"), weights(start / "last"))
+    assert json.loads((run / "run.json").read_text())["init"] == read_record(start)["sha256"]
+    info = read_record(run)["info"]
+    assert info["seen_before"] == info["fold"]["base"]
+    with pytest.raises(UsageError, match=r"train\.init=.* is a toy; a lite can start from a lite only"):
+        train(load_config("lite", *SCENES, *TINY, *SHORT, f"train.init={start}"), tmp_path / "other")
 
 
 class _Stop:

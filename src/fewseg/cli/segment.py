@@ -75,6 +75,15 @@ def segment(
     threshold: Annotated[
         float, typer.Option(min=0, max=1, callback=finite, help="Foreground above this probability.")
     ] = 0.5,
+    presence: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            callback=finite,
+            help="Leave a class out of photos that hold it with less than this probability [0.5 if the model tells]",
+        ),
+    ] = None,
     min_area: Annotated[int, typer.Option(callback=finite, min=0, help="Drop connected parts of fewer pixels.")] = 0,
     every: Annotated[int, typer.Option(callback=finite, min=1, help="Of a video, take every n-th frame.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out photos whose files are all there.")] = False,
@@ -111,7 +120,10 @@ def segment(
         for path, told in draw_supports(found, labels, out, rule).items():
             say(f"{told}; drawn in {path}")
         return
-    predictor = FewShotPredictor(open_target(model, [], device=device).model, flip=flip, pictures=rule)
+    opened = open_target(model, [], device=device).model
+    if presence is not None and not opened.tells_presence:
+        raise UsageError(f"--presence {presence}: {model} does not tell whether a class is there at all; leave it out")
+    predictor = FewShotPredictor(opened, flip=flip, pictures=rule)
     if None in found:
         predictor.set_support(*found[None], label=labels.get(None))
     else:
@@ -125,6 +137,7 @@ def segment(
         formats=format_ or ["png"],
         overlay=overlay,
         threshold=threshold,
+        presence=0.5 if presence is None else presence,
         min_area=min_area,
         resume=resume,
         every=every,

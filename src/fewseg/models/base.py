@@ -59,6 +59,10 @@ class FewShotSegmenter(
     """Whether a support is extracted as a query is, and `as_support` adds its mask: an image's features then serve as
     both, and for every class."""
 
+    of_classes: ClassVar[tuple[str, ...]] = ()
+    """How the names of tensors begin that hold for the classes trained on alone; another data set trains them anew."""
+    tells_presence: bool = False
+    """Whether predictions say whether the class is in the query at all (`Prediction.presence`)."""
     shots: int
     image_size: int
     """The side of the square that the model was made for, in pixels; the predictor and the evaluator resize to it."""

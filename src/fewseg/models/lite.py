@@ -6,7 +6,8 @@
     base heads: what the photo holds of the classes trained on, each by a head that never saw the episode's class
     [features, prototype, priors] --> encoder, 3 stages --> correlation attention, coarse to fine  (HDMNet 3.2, 3.3)
     decoder --> coarse logits; with f2, at twice the grid --> final logits
-    losses: CE + Dice of both, correlation map distillation (HDMNet 3.4), CE of the base heads
+    [decoder's map, priors], where the coarse logits are highest --> presence: is the class there at all?
+    losses: CE + Dice of both, correlation map distillation (HDMNet 3.4), CE of the base heads and of presence
 
 Where it departs from HDMNet (hdmnet.py), and why:
 - The support is masked at the features, not the image: a photo's features serve every class, and can be kept.
@@ -46,11 +47,13 @@ WIDTH, MID, PRIOR_WIDTH, FINE = 64, 128, 16, 48
 class Lite(FewShotSegmenter):
     """Few-shot segmenter of about a million trained parameters on a frozen back-end.
 
-    `all_stages` takes what lies between the back-end's three levels too; `output_stride` 16 dilates the last level.
+    `all_stages` takes what lies between the back-end's three levels too; `output_stride` 16 dilates the last level;
+    `presence` adds a score that says whether the class is in the query at all.
     """
 
     name = "lite"
     masks_features = True
+    of_classes = ("base_heads.classify.",)
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Lite(FewShotSegmenter):
         image_size: int = 384,
         heads: int = 3,
         all_stages: bool = False,
+        presence: bool = False,
     ) -> None:
         super().__init__()
         if heads < 2:
@@ -86,6 +90,8 @@ class Lite(FewShotSegmenter):
         self.coarse_head = nn.Conv2d(WIDTH, 2, 1)
         self.reduce_fine = _norm_relu(nn.Conv2d(channels[FINEST], PRIOR_WIDTH, 1, bias=False))
         self.refine = Refinement(WIDTH + 2 * PRIOR_WIDTH, FINE)
+        self.presence = Presence(WIDTH + PRIOR_WIDTH) if presence else None
+        self.tells_presence = presence
 
     @torch.no_grad()
     def extract_query(self, image: Tensor) -> Features:
@@ -141,6 +147,7 @@ class Lite(FewShotSegmenter):
             ops.resize(final, size),
             aux={"coarse": ops.resize(coarse, size)},
             correlations=tuple(correlations),
+            presence=None if self.presence is None else self.presence(torch.cat([y, prior], 1), coarse),
             extra={"final": final, "coarse": coarse, "heads": query["base"]},
         )
 
@@ -170,6 +177,8 @@ class Lite(FewShotSegmenter):
             terms[name] = weight * ops.cross_entropy(logits, labels)
             terms[f"{name}_dice"] = weight * dice(logits, labels)
         terms["distill"] = 0.3 * distillation(prediction.correlations, episode.truth)
+        if prediction.presence is not None:
+            terms["presence"] = 0.5 * presence_loss(prediction.presence, episode.truth)
         if episode.query_base_mask is not None:
             terms["base"] = 0.5 * self.base_heads.loss(
                 prediction.extra["heads"], episode.query_base_mask, episode.base_known
@@ -220,6 +229,22 @@ class Refinement(nn.Module):
         """(B, C, h, w), (B, P, h, w) and (B, F, 2h, 2w) to (B, 2, 2h, 2w)."""
         size = fine.shape[-2:]
         return self.layers(torch.cat([ops.resize(maps, size), fine, ops.resize(prior, size)], 1))
+
+
+class Presence(nn.Module):
+    """Whether the class is in the query, from what the matching found; it teaches the maps nothing."""
+
+    def __init__(self, inputs: int, width: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2 * inputs + 2, width), nn.ReLU(), nn.Linear(width, 1))
+
+    def forward(self, maps: Tensor, coarse: Tensor) -> Tensor:
+        """Maps (B, C, h, w) and logits (B, 2, h, w) to a logit (B,)."""
+        lead = (coarse[:, 1] - coarse[:, 0]).detach().flatten(1)  # (B, h*w)
+        flat = maps.detach().flatten(2)
+        there = torch.einsum("bcl,bl->bc", flat, lead.softmax(1))
+        seen = [there, flat.mean(2), lead.amax(1, keepdim=True), lead.mean(1, keepdim=True)]
+        return self.layers(torch.cat(seen, 1)).squeeze(1)
 
 
 class BaseHeads(nn.Module):
@@ -295,6 +320,13 @@ def dice(logits: Tensor, labels: Tensor) -> Tensor:
     proba = logits.float().softmax(1)[:, 1] * counted
     overlap, total = (proba * truth).sum((1, 2)), proba.sum((1, 2)) + truth.sum((1, 2))
     return (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+
+def presence_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of (B,) with whether labels (B, H, W) have a 1, over those that are not all 255."""
+    there, told = (labels == 1).flatten(1).any(1), (labels != IGNORE).flatten(1).any(1)
+    each = F.binary_cross_entropy_with_logits(logits.float(), there.float(), reduction="none")
+    return (each * told).sum() / told.sum().clamp(min=1)
 
 
 def _stage_channels(backbone: Backbone) -> dict[str, int]:

@@ -20,7 +20,7 @@ class Mirrored(FewShotSegmenter):
         super().__init__()
         self.model = model
         self.name = model.name  # type: ignore[misc]  # it answers for the model that it holds
-        self.shots, self.image_size = model.shots, model.image_size
+        self.shots, self.image_size, self.tells_presence = model.shots, model.image_size, model.tells_presence
         self._hub_mixin_config = model_options(model) | {"flip": True}
 
     def extract_query(self, image: Tensor) -> Features:
@@ -47,6 +47,7 @@ class Mirrored(FewShotSegmenter):
             _mean(plain.logits, mirrored.logits),
             aux={name: _mean(value, mirrored.aux[name]) for name, value in plain.aux.items()},
             correlations=tuple(_mean(a, b) for a, b in zip(plain.correlations, mirrored.correlations, strict=True)),
+            presence=_mean_of_both(plain.presence, mirrored.presence),
         )
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
@@ -61,6 +62,10 @@ def _parts(features: Features) -> tuple[Features, Features]:
     """What `_both` joined."""
     mirrored = {n.removeprefix(_MIRRORED): f for n, f in features.items() if n.startswith(_MIRRORED)}
     return {n: f for n, f in features.items() if not n.startswith(_MIRRORED)}, mirrored
+
+
+def _mean_of_both(plain: Tensor | None, mirrored: Tensor | None) -> Tensor | None:
+    return None if plain is None or mirrored is None else (plain + mirrored) / 2
 
 
 def _mean(plain: Tensor, mirrored: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class OnnxSegmenter(FewShotSegmenter):
             self.image_size, self.shots = record["image_size"], record["shots"] or 1
             self.fixed_shots = record["shots"] is not None
             self.features: list[str] = record["features"]
+            self.tells_presence = record.get("presence", False)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} holds no exported model ({error}); fewseg export RUN --onnx {path}") from error
         options = ort.SessionOptions()
@@ -59,8 +60,9 @@ class OnnxSegmenter(FewShotSegmenter):
     ) -> Prediction:
         given = query | {f"support_{name}": support[name] for name in self.features}
         inputs = {entry.name: given[entry.name].numpy() for entry in self.matcher.get_inputs()}
-        logits, *correlations = (torch.from_numpy(value) for value in _run(self.matcher, inputs))
-        return Prediction(logits, correlations=tuple(correlations))
+        logits, *others = (torch.from_numpy(value) for value in _run(self.matcher, inputs))
+        presence = others.pop(0) if self.tells_presence else None
+        return Prediction(logits, correlations=tuple(others), presence=presence)
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         raise UsageError("an exported model cannot be trained; train the run that it was exported from")

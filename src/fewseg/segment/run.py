@@ -48,6 +48,7 @@ def segment_folder(
     formats: Sequence[str] = ("png",),
     overlay: bool = True,
     threshold: float = 0.5,
+    presence: float = 0.5,
     min_area: int = 0,
     resume: bool = False,
     every: int = 1,
@@ -58,9 +59,10 @@ def segment_folder(
     `formats`: png gives `STEM.png` (0/255, or a palette label map with named supports), yolo `STEM.txt` and
     `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`; `overlay` `STEM_overlay.jpg`. STEM is the
     path below the given folder, with the suffix added where two would be the same; a video's frames (every `every`-th)
-    are `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`. `resume` leaves out pictures whose files are
-    all there. Pictures that cannot be read are listed in the summary, the others done. UsageError, before anything is
-    written, where there is nothing to do or an output would replace a query or a support file.
+    are `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class that is there with less than the
+    probability `presence`, as far as the model tells, is left out of a picture. `resume` leaves out pictures whose
+    files are all there. Pictures that cannot be read are listed in the summary, the others done. UsageError, before
+    anything is written, where there is nothing to do or an output would replace a query or a support file.
     """
     out = Path(out_dir)
     if os.path.lexists(out) and not out.is_dir():
@@ -92,7 +94,7 @@ def segment_folder(
                 continue
             try:
                 image = read()
-                maps = _predicted(predictor, image)
+                maps = _predicted(predictor, image, presence)
             except DataError as error:
                 failed.append((piece.query, str(error)))
                 continue
@@ -109,15 +111,15 @@ def segment_folder(
     return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file)
 
 
-def _predicted(predictor: FewShotPredictor, image: Image.Image) -> list[NDArray[np.float32]]:
-    """The probability of every class; DataError where there is not the memory for it."""
+def _predicted(predictor: FewShotPredictor, image: Image.Image, presence: float) -> list[NDArray[np.float32]]:
+    """The probability of every class, 0 of those that are not there; DataError where there is not the memory for it."""
     try:
-        found = predictor.predict_proba(image)
+        found = predictor.predict_full(image)
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
         raise DataError(f"its {image.width} x {image.height} pixels take more memory than there is") from error
-    return [*found.values()] if isinstance(found, dict) else [found]
+    return [result.proba_if(presence) for result in (found.values() if isinstance(found, dict) else [found])]
 
 
 def _pieces(

@@ -37,11 +37,12 @@ def build(model: FewShotSegmenter, *, root: Path | None = None) -> gr.Blocks:
             with gr.Column(min_width=320):
                 mark = _marking()
             with gr.Column(min_width=320):
-                search = _finding()
+                search = _finding(model)
 
         one: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "network", "api_visibility": "private"}
         quick: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "pictures", "api_visibility": "private"}
-        settings = [session, search["threshold"], search["min_area"]]
+        choices = [search[name] for name in ("threshold", "presence", "min_area")]
+        settings = [session, *choices]
         mark["upload"].change(_told(_opened), [mark["upload"]], [photo, mark["editor"]], **quick)
         marked = [session, mark["name"], photo, mark["editor"], mark["how"], mark["mask_file"]]
         mark["add"].click(_told(partial(_add, root)), marked, [session, mark["supports"]], **one).success(
@@ -51,7 +52,7 @@ def build(model: FewShotSegmenter, *, root: Path | None = None) -> gr.Blocks:
         wanted = [session, search["queries"]]
         found = search["find"].click(_told(partial(_find, model)), wanted, [session, search["maps"]], **one)
         latest: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", **quick}
-        for event in (found.success, search["threshold"].change, search["min_area"].change):
+        for event in (found.success, *(choice.change for choice in choices)):
             shown = event(_told(_shown), settings, [search["masks"]], **latest)
             shown.success(_told(_zip), settings, [search["download"]], **latest)
     return page
@@ -84,7 +85,7 @@ def _marking() -> dict[str, Any]:
     return made | {"supports": _gallery("Marked photos", columns=3, height=240, elem_id="supports")}
 
 
-def _finding() -> dict[str, Any]:
+def _finding(model: FewShotSegmenter) -> dict[str, Any]:
     """The column in which photos are searched: its components by name."""
     gr.Markdown("## 2. Find it in other photos")
     label = f"Photos (up to {LIMITS.photos})"
@@ -99,6 +100,15 @@ def _finding() -> dict[str, Any]:
             made["maps"] = _gallery("Where the network sees a likeness", elem_id="maps")
     return made | {
         "threshold": gr.Slider(0, 1, 0.5, step=0.01, label="Threshold", elem_id="threshold"),
+        "presence": gr.Slider(
+            0,
+            1,
+            0.5,
+            step=0.01,
+            label="Leave out what is there with less than this probability",
+            visible=model.tells_presence,
+            elem_id="presence",
+        ),
         "min_area": gr.Slider(0, 5000, 0, step=10, label="Drop parts smaller than … pixels", elem_id="min-area"),
         "download": gr.DownloadButton("Download masks (zip)", interactive=False, elem_id="download"),
     }
@@ -178,10 +188,12 @@ def _find(
     return session, [picture for answer in session.answers for picture in answer.correlations]
 
 
-def _shown(session: Session | None, threshold: float, min_area: float) -> list[Any]:
-    return list(session.shown(threshold=threshold, min_area=int(min_area))) if session else []
+def _shown(session: Session | None, threshold: float, presence: float, min_area: float) -> list[Any]:
+    settings: dict[str, Any] = {"threshold": threshold, "presence": presence, "min_area": int(min_area)}
+    return list(session.shown(**settings)) if session else []
 
 
-def _zip(session: Session | None, threshold: float, min_area: float) -> Any:
-    path = session.zip_masks(threshold=threshold, min_area=int(min_area)) if session else None
+def _zip(session: Session | None, threshold: float, presence: float, min_area: float) -> Any:
+    settings: dict[str, Any] = {"threshold": threshold, "presence": presence, "min_area": int(min_area)}
+    path = session.zip_masks(**settings) if session else None
     return gr.update(value=None if path is None else str(path), interactive=path is not None)

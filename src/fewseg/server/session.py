@@ -75,12 +75,19 @@ class Answer:
     name: str
     photo: Path
     probabilities: list[Path]
+    presence: list[float | None]
+    """Of each class, as `Result.presence`."""
     correlations: list[tuple[Path, str]]
 
-    def labels(self, *, threshold: float, min_area: int, step: int = 1) -> NDArray[np.uint8]:
-        """The label map (H, W), or of every `step`-th pixel."""
+    def labels(self, *, threshold: float, presence: float, min_area: int, step: int = 1) -> NDArray[np.uint8]:
+        """The label map (H, W), or of every `step`-th pixel; classes that are there with less than `presence` are not
+        in it.
+        """
         maps = (np.load(path, mmap_mode="r")[::step, ::step].astype(np.float32) for path in self.probabilities)
-        return label_map(maps, threshold=threshold, min_area=min_area // step**2)
+        shown = (
+            m if there is None or there >= presence else 0 * m for m, there in zip(maps, self.presence, strict=True)
+        )
+        return label_map(shown, threshold=threshold, min_area=min_area // step**2)
 
 
 @dataclass
@@ -143,20 +150,20 @@ class Session:
                 path = folder / f"{number}-{index}-{stage}.jpg"
                 images.write_image(Image.fromarray(heat(correlation, small.shape[:2], image=small)), path, quality=85)
                 correlations.append((path, f"{name}: {label}, map {stage} of {len(result.correlations)}"))
-        return Answer(name, kept, probabilities, correlations)
+        return Answer(name, kept, probabilities, [result.presence for result in results.values()], correlations)
 
-    def shown(self, *, threshold: float, min_area: int) -> Iterator[tuple[Image.Image, str]]:
+    def shown(self, *, threshold: float, presence: float, min_area: int) -> Iterator[tuple[Image.Image, str]]:
         """Every photo with its masks drawn on it, small, and what covers how much of it."""
         for answer in self.answers:
             photo = images.read_image(answer.photo)
             step = max(1, -(-max(photo.size) // SHOWN))
-            labels = answer.labels(threshold=threshold, min_area=min_area, step=step)
+            labels = answer.labels(threshold=threshold, presence=presence, min_area=min_area, step=step)
             small = photo.resize((labels.shape[1], labels.shape[0]), Image.Resampling.BILINEAR)
             shares = [(name, 100 * (labels == i).mean()) for i, name in enumerate(self.names, start=1)]
             told = ", ".join(f"{name} {share:.1f} %" for name, share in shares if share) or "nothing found"
             yield formats.overlay(small, labels, several=len(self.names) > 1), f"{answer.name}: {told}"
 
-    def zip_masks(self, *, threshold: float, min_area: int) -> Path | None:
+    def zip_masks(self, *, threshold: float, presence: float, min_area: int) -> Path | None:
         """A zip of masks of full size: 0/255 for one class, else label maps, and `classes.txt`; None without any."""
         if self.folder is None or not self.answers:
             return None
@@ -164,7 +171,7 @@ class Session:
         taken: set[str] = set()
         with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for answer in self.answers:
-                labels = answer.labels(threshold=threshold, min_area=min_area)
+                labels = answer.labels(threshold=threshold, presence=presence, min_area=min_area)
                 mask = self.folder / "mask.png"
                 names = self.names if len(self.names) > 1 else None
                 formats.write({"png": mask}, Image.new("RGB", (1, 1)), labels, names)

@@ -1,7 +1,8 @@
 """Models written as ONNX: support encoder and query matcher, two graphs of any image size, checked against PyTorch.
 
     support.onnx  images (1, K, 3, H, W) in [0, 1], masks (1, K, H, W) uint8 {0, 1, 255} --> the support's features
-    match.onnx    image (1, 3, H, W) in [0, 1], the support's features --> logits (1, 2, H, W), correlation maps
+    match.onnx    image (1, 3, H, W) in [0, 1], the support's features --> logits (1, 2, H, W), correlation maps;
+                  where the model tells it, presence (1,) comes second: the logit of the class being there at all
 
 The support is encoded once and matched with as many queries as there are. `fewseg-onnx.json` names inputs and outputs.
 K is free but for a model with trained shot weights (BAM, HDMNet with K > 1), which hold for their own K alone.
@@ -52,7 +53,8 @@ class _QueryMatcher(nn.Module):
         support = dict(zip(self.names, features, strict=True))
         size = (image.shape[-2], image.shape[-1])
         prediction = self.model.match(self.model.encode_query(image), support, size=size)
-        return (prediction.logits, *prediction.correlations)
+        presence = () if prediction.presence is None else (prediction.presence,)
+        return (prediction.logits, *presence, *prediction.correlations)
 
 
 def export_onnx(model: FewShotSegmenter, folder: str | Path, *, int8: bool = False) -> Path:
@@ -97,11 +99,12 @@ def _export(model: FewShotSegmenter, out: Path, *, shots: int | None) -> None:
         (query, tuple(features.values())),
         out / MATCH,
         input_names=["image", *(f"support_{name}" for name in names)],
-        output_names=["logits"],
+        output_names=["logits", "presence"] if model.tells_presence else ["logits"],
         dynamic_shapes=({2: Dim.AUTO, 3: Dim.AUTO}, tuple(_free(features[n], others[n]) for n in names)),
         what=f"the query matcher of {what}",
     )
     record = {"method": model.name, "image_size": model.image_size, "shots": shots, "features": names}
+    record["presence"] = model.tells_presence
     (out / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     _check(model, OnnxSegmenter(str(out)), shots=shots)
 
@@ -149,14 +152,16 @@ def _quiet() -> Iterator[None]:
 
 
 def _check(model: FewShotSegmenter, exported: FewShotSegmenter, *, shots: int | None) -> None:
-    """DataError unless both give the same probabilities at the model's own size and at another one."""
+    """DataError unless both give the same probabilities, and presence, at the model's own size and at another one."""
     for larger, count in ((False, shots or 1), (True, shots or 3)):
         images, masks, query = _example(model, shots=count, larger=larger)
         none = torch.tensor([-1])
         episode = Episode(query, images, masks, none, none)
         with torch.inference_mode():
-            expected, found = (m(episode).logits.softmax(1) for m in (model, exported))
-        worst = float((expected - found).abs().max())
+            expected, found = (m(episode) for m in (model, exported))
+        worst = float((expected.logits.softmax(1) - found.logits.softmax(1)).abs().max())
+        if expected.presence is not None and found.presence is not None:
+            worst = max(worst, float((expected.presence.sigmoid() - found.presence.sigmoid()).abs().max()))
         if not worst <= _TOLERANCE:
             raise DataError(
                 f"the exported graphs differ from PyTorch by up to {worst:.2g} in probability at {tuple(query.shape)} "

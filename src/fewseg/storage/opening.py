@@ -31,6 +31,8 @@ class Opened:
     """The data set it was trained on; None where that is not known."""
     weights: dict[str, Any]
     """Path and hash of the weights."""
+    seen_before: frozenset[int] = frozenset()
+    """Class ids of that data set that the model which it started from was trained on."""
     classes: str | None = None
     """Hash of the class names that it was trained with; None where that is not known."""
 
@@ -79,10 +81,11 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
         fold = trained and Fold(int(trained["index"]), *(_classes(trained[k]) for k in ("novel", "base", "held_out")))
         trained_on = record["info"].get("data", {}).get("name")
         classes = record["info"].get("classes")
+        before = frozenset(_classes(record["info"].get("seen_before", ())))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / 'fewseg.json'} is damaged: it tells no fold and data ({error})") from error
     weights = {"path": str(folder), "sha256": record["sha256"]}
-    return Opened(model.to(pick_device(device)), config, fold, trained_on, weights, classes)
+    return Opened(model.to(pick_device(device)), config, fold, trained_on, weights, before, classes)
 
 
 def _classes(ids: Any) -> tuple[int, ...]:
@@ -107,7 +110,7 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
     if opened.fold is None or not opened.knows_ids_of(source):
         check_base_classes(opened.model, source, fold)
         return fold
-    seen = set(opened.fold.base) & set(fold.novel)
+    seen = (set(opened.fold.base) | opened.seen_before) & set(fold.novel)
     if seen and not opened.fold.novel:
         raise UsageError(
             f"the model was trained on every class of {source.name}, so nothing in it can measure the model; give "

@@ -19,6 +19,7 @@ from torch import nn
 
 from fewseg import registry
 from fewseg.build import construct
+from fewseg.data.source import Fold, ImageSource, classes_hash
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.files import file_sha256, sync
 from fewseg.models.base import FewShotSegmenter
@@ -270,6 +271,44 @@ def _is_of(value: Any, hint: Any) -> bool:
     if hint in (int, bool, str, NoneType):
         return type(value) is hint
     return True
+
+
+def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> str:
+    """Fill a network with what a trained one has learnt, all but what holds for that one's classes alone; tells it.
+
+    What the trained one lacks stays as it is. UsageError where it is of another method, its weights have other sizes,
+    or it has seen classes of `source` that are to be unseen in the fold.
+    """
+    given = load_model(target)
+    if type(given) is not type(model):
+        raise UsageError(f"train.init={target} is a {given.name}; a {model.name} can start from a {model.name} only")
+    if wrong := sorted(seen_classes(target, source) & set(fold.unseen)):
+        names = ", ".join(source.class_names[c - 1] for c in wrong)
+        raise UsageError(
+            f"train.init={target} was trained on classes that are to be unseen in fold {fold.index} ({names}), which "
+            "could not measure anything then; start from a model of that fold, or train.all_classes=true"
+        )
+    own, learnt = model.state_dict(), given.state_dict()
+    taken = {n: t for n, t in learnt.items() if not n.startswith(getattr(model, "of_classes", ()))}
+    if other := [n for n, t in taken.items() if n not in own or own[n].shape != t.shape]:
+        mine, theirs = model_options(model), model_options(given)
+        differ = [f"{k}={theirs.get(k)}" for k in mine if k in theirs and mine[k] != theirs[k] and k != "base_classes"]
+        raise UsageError(
+            f"train.init={target} does not fit ({len(other)} of its tensors, as {other[0]}); it was trained with "
+            + " ".join(f"model.{option}" for option in differ)
+        )
+    model.load_state_dict(taken, strict=False)
+    new = sorted({n.split(".")[0] for n in own.keys() - taken.keys()})
+    return f"starts from {target}" + (f"; {', '.join(new)} new, in whole or in part" if new else "")
+
+
+def seen_classes(target: str, source: ImageSource) -> set[int]:
+    """The classes of `source` that a model, or one that it started from, was trained on, as far as is known."""
+    path = shipped_folder(target) or Path(target)
+    info = read_record(path)["info"]
+    if info.get("data", {}).get("name") != source.name or info.get("classes") not in (None, classes_hash(source)):
+        return set()
+    return set(_trained_base(path, info, ())) | set(info.get("seen_before", ()))
 
 
 def load_base_learner(model: Any, run: Path, *, base: tuple[int, ...]) -> None:

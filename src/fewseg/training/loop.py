@@ -39,7 +39,7 @@ from fewseg.runtime.processes import (
 )
 from fewseg.storage.owner import owned
 from fewseg.storage.run_directory import RunDirectory
-from fewseg.storage.saved import load_base_learner, save_model
+from fewseg.storage.saved import load_base_learner, save_model, seen_classes, start_from
 from fewseg.training.log import Log
 from fewseg.training.replay import save_failure
 from fewseg.training.run_start import describe_run, deterministic, start_directory
@@ -104,6 +104,8 @@ def prepare(
     task = (BaseTask if config.model.name == "base" else EpisodeTask)(config, progress=progress)
     described = describe_run(config, task)
     on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
+    if config.train.init is not None:
+        progress.log(start_from(task.model, config.train.init, task.source, task.fold))
     base = ensure_base(config, run, resume=resume, progress=progress)
     if base is not None:
         load_base_learner(task.model, base, base=task.fold.base)
@@ -220,7 +222,9 @@ def finish_epoch(t: Training, log: Log) -> None:
     """Validate, and save `last/` and, if it is the best so far, `best/`."""
     settings, state = t.config.train, t.state
     epoch = settings.epochs if state.batches == t.total else state.batches * settings.batch_size // t.task.epoch_length
-    told = {"fold": asdict(t.task.fold), "classes": classes_hash(t.task.source)}
+    told: dict[str, Any] = {"fold": asdict(t.task.fold), "classes": classes_hash(t.task.source)}
+    if settings.init is not None:
+        told["seen_before"] = sorted(seen_classes(settings.init, t.task.source))
     info = {**told, "data": _without_roots(t.config.as_dict()["data"]), "epoch": epoch, "batches": state.batches}
     if state.batches == t.total or epoch % settings.val_every == 0:
         # several processes validate together: one alone must not leave

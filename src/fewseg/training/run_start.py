@@ -22,7 +22,7 @@ from fewseg.files import replacing, write_json
 from fewseg.progress import Silent
 from fewseg.runtime.processes import rank_and_world
 from fewseg.storage.run_directory import RunDirectory
-from fewseg.storage.saved import read_record
+from fewseg.storage.saved import read_record, shipped_folder
 from fewseg.training.tasks import Task
 
 _HASHED = 1000
@@ -49,8 +49,14 @@ def describe_run(config: Config, task: Task) -> dict[str, Any]:
             **photos_fingerprint(task.source),
         },
         "items": {"first": count, "sha256": hashlib.sha256(names.encode()).hexdigest()},
-        "base": None if config.base.run is None else read_record(Path(config.base.run))["sha256"],
+        "base": _hash_of(config.base.run),
+        "init": _hash_of(config.train.init),
     }
+
+
+def _hash_of(target: str | None) -> str | None:
+    """Of a trained model's weights."""
+    return target and read_record(shipped_folder(target) or Path(target))["sha256"]
 
 
 def start_directory(config: Config, run: RunDirectory, described: dict[str, Any], *, progress: Silent) -> None:
@@ -73,6 +79,7 @@ def start_directory(config: Config, run: RunDirectory, described: dict[str, Any]
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What bits may depend on and what is not the same, each as `threads 1, now 2`."""
     pairs = [(key, before[key], now[key]) for key in ("threads", "processes", "device", "base")]
+    pairs.append(("init", before.get("init"), now["init"]))
     pairs += [(f"{key} hash", before[key]["sha256"][:12], now[key]["sha256"][:12]) for key in ("data", "items")]
     for part in ("photos", "dates", "code"):
         if part in now["data"]:
