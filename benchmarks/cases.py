@@ -23,6 +23,7 @@ from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.scoring import at_truth
 from fewseg.metrics import FewShotIoU
 from fewseg.models.fast import accelerate
+from fewseg.models.half_precision import in_precision
 from fewseg.runtime.memory import keep_freed_memory
 
 WAYS = ("plain", "fewseg")
@@ -44,6 +45,8 @@ class Case:
     """Largest median ratio of seconds, fewseg by plain."""
     memory_target: float | None = None
     rounds: int = 3
+    precision: str = "fp32"
+    """In which fewseg computes; the plain way is always fp32."""
     measures_memory: ClassVar[bool] = True
     is_long: ClassVar[bool] = False
     """Whether a run warms itself up and is too long to be made once more for counting."""
@@ -58,12 +61,13 @@ class Case:
 
     def parameters(self) -> dict[str, Any]:
         """What is varied."""
-        return {"backbone": self.backbone, "side": self.side, "shots": self.shots, "foreground": self.share}
+        varied = {"backbone": self.backbone, "side": self.side, "shots": self.shots, "foreground": self.share}
+        return varied | {"precision": self.precision}
 
     def model(self, way: str) -> Any:
         """HDMNet as its file has it, or the view that fewseg uses, with the same weights."""
         model = make_model(self.backbone, shots=self.shots, side=self.side)
-        return accelerate(model) if way == "fewseg" else model
+        return accelerate(in_precision(model, self.precision)) if way == "fewseg" else model
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,8 @@ def main_cases() -> list[Case]:
         WholeEpisode("episode-5", "one 5-shot episode, 473 px", shots=5, time_target=0.33, memory_target=0.25),
         NextQuery("next-query", "next query, support kept, 1-shot", time_target=0.33, rounds=5),
         NextQuery("next-query-5", "next query, support kept, 5-shot", shots=5, time_target=0.08),
+        WholeEpisode("episode-5-bf16", "the same, fewseg in bf16", shots=5, precision="bf16", time_target=0.33),
+        NextQuery("next-query-5-bf16", "next query, 5-shot, bf16", shots=5, precision="bf16", time_target=0.08),
         WholeEpisode("episode-5-633", "5-shot, 633 px", side=633, shots=5, time_target=0.35, memory_target=0.25),
         TrainingStep("training-step", "training step, batch 4, 473 px", time_target=0.70, memory_target=0.60),
         Evaluation("evaluation", "100 episodes over 20 images and 5 classes, 473 px", time_target=0.22, rounds=1),

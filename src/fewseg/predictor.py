@@ -26,6 +26,7 @@ from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.fast import accelerate
 from fewseg.models.fast.compiling import compile_backbone
+from fewseg.models.half_precision import in_precision
 from fewseg.models.mirrored import Mirrored
 from fewseg.models.parts.ops import resize, resize_ac, resize_nearest
 
@@ -67,8 +68,8 @@ class FewShotPredictor:
     and logits are resized to the picture's own size with align_corners=True. The model is moved to `device` (as
     `pick_device` takes it; None leaves it where it is) and put into evaluation mode. `flip` averages the logits with
     those of the mirrored pictures, in twice the time. `compile` compiles the back-end with torch.compile; where no
-    compiler works it warns, and predicts without. `pictures` says how deep pictures are scaled, and which bands and
-    page are read, of supports and queries alike.
+    compiler works it warns, and predicts without. `precision` is fp32, bf16 or fp16 (for GPUs). `pictures` says how
+    deep pictures are scaled, and which bands and page are read, of supports and queries alike.
     """
 
     def __init__(
@@ -78,13 +79,14 @@ class FewShotPredictor:
         *,
         flip: bool = False,
         compile: bool = False,
+        precision: str = "fp32",
         pictures: PictureRule = AS_IT_IS,
     ) -> None:
         self.device = model.device if device is None else pick_device(str(device))
         model = accelerate(model.to(self.device).eval())
         if compile and (hindrance := compile_backbone(model)):
             warnings.warn(f"the back-end is not compiled: {hindrance}", stacklevel=2)
-        self.model = Mirrored(model).eval() if flip else model
+        self.model = in_precision(Mirrored(model) if flip else model, precision).eval()
         self._side = (model.image_size, model.image_size)
         self.names: tuple[str, ...] | None = None
         """Names of the classes, in order; None for the one class of a support without a name."""

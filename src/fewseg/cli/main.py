@@ -20,7 +20,19 @@ import fewseg
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
-from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Target, Targets, Workers, finite
+from fewseg.cli.options import (
+    CacheGb,
+    Device,
+    Episodes,
+    EpisodesFile,
+    Precision,
+    Repeats,
+    Shots,
+    Target,
+    Targets,
+    Workers,
+    finite,
+)
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import console, print_generalised, print_plan, print_results, printable, say
 from fewseg.cli.report import check_endings, report, split_words, write_table
@@ -130,6 +142,7 @@ def evaluate(
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored episode: a little better, twice the time.")
     ] = False,
+    precision: Precision = "fp32",
     batch_size: Annotated[
         int, typer.Option(callback=finite, min=1, help="Episodes matched at once; worth it on a GPU.")
     ] = 1,
@@ -170,6 +183,7 @@ def evaluate(
     from fewseg.evaluation.evaluate import evaluate as run_evaluation
     from fewseg.evaluation.generalised import evaluate_generalised
     from fewseg.evaluation.results import check_place, results_name
+    from fewseg.models.half_precision import in_precision
     from fewseg.models.mirrored import Mirrored
     from fewseg.runtime.processes import join_launched
     from fewseg.storage.opening import open_target
@@ -191,7 +205,7 @@ def evaluate(
         file=episodes_file,
         progress=progress,
     )
-    model = Mirrored(opened.model) if flip else opened.model
+    model = in_precision(Mirrored(opened.model) if flip else opened.model, precision)
     how = {"batch_size": batch_size, "workers": workers, "cache_gb": cache_gb, "file_gb": file_gb, "progress": progress}
     if plan:
         _print_plan(model, benchmark, given if generalised else None, **how)
@@ -200,7 +214,13 @@ def evaluate(
     results = run(model, benchmark, **given, **how, weights=opened.weights)
     if rank:  # one of several processes prints and writes
         return
-    hows = {"flip": flip, "no-support-mask": not support_mask, f"tau{tau}": tau is not None, str(merge): bool(merge)}
+    hows = {
+        "flip": flip,
+        precision: precision != "fp32",
+        "no-support-mask": not support_mask,
+        f"tau{tau}": tau is not None,
+        str(merge): bool(merge),
+    }
     name = results_name(benchmark, *(how for how, holds in hows.items() if holds))
     # first: what took hours is kept, whatever becomes of the terminal
     saved = results.save(out or Path(target) / name) if out or Path(target).is_dir() else None

@@ -15,6 +15,10 @@ def finite(param: typer.CallbackParam, value: float | None) -> float | None:
     return value
 
 
+Precision = Annotated[
+    str,
+    typer.Option(help="fp32; bf16 where the processor or the GPU has it, fp16 on a GPU: faster, other last digits."),
+]
 Target = Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")]
 Targets = Annotated[
     list[str],

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fewseg.episode import Episode, Prediction
+from fewseg.episode import Prediction
 from fewseg.models.base import Features, FewShotSegmenter
-from fewseg.models.hub_model import model_options
+from fewseg.models.wrapper import Wrapper
 
 _MIRRORED = "mirrored."
 
 
-class Mirrored(FewShotSegmenter):
+class Mirrored(Wrapper):
     """A trained model whose logits are the mean of an episode's and of the mirrored episode's, mirrored back."""
 
-    trainable = False
-
     def __init__(self, model: FewShotSegmenter) -> None:
-        super().__init__()
-        self.model = model
-        self.name = model.name  # type: ignore[misc]  # it answers for the model that it holds
-        self.shots, self.image_size, self.tells_presence = model.shots, model.image_size, model.tells_presence
-        self._hub_mixin_config = model_options(model) | {"flip": True}
+        super().__init__(model, flip=True)
 
     def extract_query(self, image: Tensor) -> Features:
         return _both(self.model.extract_query(image), self.model.extract_query(image.flip(-1)))
@@ -49,9 +43,6 @@ class Mirrored(FewShotSegmenter):
             correlations=tuple(_mean(a, b) for a, b in zip(plain.correlations, mirrored.correlations, strict=True)),
             presence=_mean_of_both(plain.presence, mirrored.presence),
         )
-
-    def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
-        raise ValueError("a mirrored model is for use alone; train the model itself")
 
 
 def _both(plain: Features, mirrored: Features) -> Features:
