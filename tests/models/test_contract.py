@@ -254,6 +254,20 @@ def test_presence_is_learnt_from_queries_that_tell_and_teaches_the_masks_nothing
     assert taught == {"presence"}
 
 
+def test_a_margin_is_added_in_use_and_not_in_training() -> None:
+    exact, batch = build("lite", 1), episode(1, 1)
+    ready = deepcopy(exact)
+    ready.margin = 0.7  # type: ignore[assignment]
+    difference = predict(ready, batch).logits - predict(exact, batch).logits
+    torch.testing.assert_close(difference, torch.tensor([0.0, 0.7]).view(1, 2, 1, 1).expand_as(difference))
+    ready.train()
+    torch.manual_seed(0)
+    trained = predict(ready, batch).logits
+    ready.margin = 0.0  # type: ignore[assignment]
+    torch.manual_seed(0)
+    assert torch.equal(predict(ready, batch).logits, trained)
+
+
 def test_lite_on_all_stages_takes_stored_features_in_any_order() -> None:
     torch.manual_seed(0)
     model = create_model("lite", backbone="lite0", base_classes=3, image_size=64, all_stages=True).eval()

@@ -48,7 +48,8 @@ class Lite(FewShotSegmenter):
     """Few-shot segmenter of about a million trained parameters on a frozen back-end.
 
     `all_stages` takes what lies between the back-end's three levels too; `output_stride` 16 dilates the last level;
-    `presence` adds a score that says whether the class is in the query at all.
+    `presence` adds a score that says whether the class is in the query at all. `margin` is added to the foreground's
+    logit in use: classes that were not trained on are found with less certainty than those that were.
     """
 
     name = "lite"
@@ -66,11 +67,12 @@ class Lite(FewShotSegmenter):
         heads: int = 3,
         all_stages: bool = False,
         presence: bool = False,
+        margin: float = 0.0,
     ) -> None:
         super().__init__()
         if heads < 2:
             raise UsageError(f"heads={heads}: one head would leave out every class; give 2 or more")
-        self.shots, self.image_size = shots, image_size
+        self.shots, self.image_size, self.margin = shots, image_size, margin
         self.backbone = create_backbone(backbone, output_stride=output_stride)
         freeze(self.backbone)
         self.nearest = NearestCosines()
@@ -143,8 +145,9 @@ class Lite(FewShotSegmenter):
         coarse = self.coarse_head(y)
         fine = self.reduce_fine(query["fine"])
         final = self.refine(y, prior, fine) + ops.resize(coarse, fine.shape[-2:])
+        sides = torch.tensor([0.0, 0.0 if self.training else self.margin], device=final.device)
         return Prediction(
-            ops.resize(final, size),
+            ops.resize(final, size) + sides.view(2, 1, 1),
             aux={"coarse": ops.resize(coarse, size)},
             correlations=tuple(correlations),
             presence=None if self.presence is None else self.presence(torch.cat([y, prior], 1), coarse),
