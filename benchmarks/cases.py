@@ -51,6 +51,11 @@ class Case:
     is_long: ClassVar[bool] = False
     """Whether a run warms itself up and is too long to be made once more for counting."""
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether both ways compute in fp32."""
+        return self.precision == "fp32"
+
     @abstractmethod
     def prepare(self, way: str) -> Run:
         """The run of one way, with its own model and inputs."""
