@@ -145,9 +145,11 @@ class Lite(FewShotSegmenter):
         coarse = self.coarse_head(y)
         fine = self.reduce_fine(query["fine"])
         final = self.refine(y, prior, fine) + ops.resize(coarse, fine.shape[-2:])
-        sides = torch.tensor([0.0, 0.0 if self.training else self.margin], device=final.device)
+        logits = ops.resize(final, size)
+        if self.margin and not self.training:
+            logits = logits + logits.new_tensor([0.0, self.margin]).view(2, 1, 1)
         return Prediction(
-            ops.resize(final, size) + sides.view(2, 1, 1),
+            logits,
             aux={"coarse": ops.resize(coarse, size)},
             correlations=tuple(correlations),
             presence=None if self.presence is None else self.presence(torch.cat([y, prior], 1), coarse),
