@@ -240,7 +240,7 @@ def test_eight_visitors_at_once_are_served_in_flat_memory(page, files, tmp_path)
         client.call("clear", "click", [None])
         client.call("add", "click", [None, "box", None, None, "the whole object, in red", mask_file])
         client.call("find", "click", [None, [client.upload(tmp_path / "one.png")]])
-        (gallery,) = client.call("threshold", "change", [None, 0.5, 0])
+        (gallery,) = client.call("threshold", "change", [None, 0.5, 0.5, 0])
         assert gallery[0]["caption"].startswith("one.png: box")
 
     def visit(number: int) -> None:

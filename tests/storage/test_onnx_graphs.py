@@ -32,6 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 
 def model(name, **options):
     torch.manual_seed(0)
+    options = {"presence": True} | options if name == "lite" else options
     return create_model(name, backbone="timm/test_resnet", image_size=64, **options).eval()
 
 
