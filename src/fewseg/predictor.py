@@ -57,8 +57,12 @@ class Result:
 
     def proba_if(self, presence: float) -> NDArray[np.float32]:
         """`proba`, or 0 everywhere if the class is there with less than a probability of `presence`."""
-        absent = self.presence is not None and self.presence < presence
-        return np.zeros_like(self.proba) if absent else self.proba
+        return unless_absent(self.proba, self.presence, presence)
+
+
+def unless_absent(proba: NDArray[np.float32], told: float | None, presence: float) -> NDArray[np.float32]:
+    """`proba`, or 0 everywhere where it is told that the class is there with less than a probability of `presence`."""
+    return np.zeros_like(proba) if told is not None and told < presence else proba
 
 
 class FewShotPredictor:

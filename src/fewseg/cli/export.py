@@ -34,12 +34,12 @@ def export(
     from fewseg.runtime.graphs import OnnxSegmenter
     from fewseg.storage.onnx_graphs import export_onnx
     from fewseg.storage.opening import open_target
-    from fewseg.storage.saved import find_folder, load_model, save_model, shipped_folder
+    from fewseg.storage.saved import find_folder, load_model, save_model
 
     if (onnx is None) == (slim is None):
         raise UsageError("say what to make: --onnx DIR or --slim DIR")
     if slim is not None:
-        if slim.resolve() == find_folder(shipped_folder(target) or Path(target)).resolve():
+        if slim.resolve() == find_folder(target).resolve():
             raise UsageError(f"{slim} is the model that is given; give a new folder, the full weights would be lost")
         if int8:
             raise UsageError("--int8 is for the graphs of --onnx; a slim folder's weights have 16 bits")

@@ -189,11 +189,11 @@ def _find(
 
 
 def _shown(session: Session | None, threshold: float, presence: float, min_area: float) -> list[Any]:
-    settings: dict[str, Any] = {"threshold": threshold, "presence": presence, "min_area": int(min_area)}
-    return list(session.shown(**settings)) if session else []
+    if not session:
+        return []
+    return list(session.shown(threshold=threshold, presence=presence, min_area=int(min_area)))
 
 
 def _zip(session: Session | None, threshold: float, presence: float, min_area: float) -> Any:
-    settings: dict[str, Any] = {"threshold": threshold, "presence": presence, "min_area": int(min_area)}
-    path = session.zip_masks(**settings) if session else None
+    path = session.zip_masks(threshold=threshold, presence=presence, min_area=int(min_area)) if session else None
     return gr.update(value=None if path is None else str(path), interactive=path is not None)

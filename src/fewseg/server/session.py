@@ -21,7 +21,7 @@ from fewseg.data.decoding import picture_size
 from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing
 from fewseg.models.base import FewShotSegmenter
-from fewseg.predictor import FewShotPredictor, label_map
+from fewseg.predictor import FewShotPredictor, label_map, unless_absent
 from fewseg.report.contents import gathered
 from fewseg.report.overlays import fit, heat, resize_mask
 from fewseg.segment import formats
@@ -84,9 +84,7 @@ class Answer:
         in it.
         """
         maps = (np.load(path, mmap_mode="r")[::step, ::step].astype(np.float32) for path in self.probabilities)
-        shown = (
-            m if there is None or there >= presence else 0 * m for m, there in zip(maps, self.presence, strict=True)
-        )
+        shown = (unless_absent(proba, told, presence) for proba, told in zip(maps, self.presence, strict=True))
         return label_map(shown, threshold=threshold, min_area=min_area // step**2)
 
 

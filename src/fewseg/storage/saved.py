@@ -146,8 +146,11 @@ def _beside(folder: Path, kind: str) -> list[Path]:
     return sorted(folder.parent.glob(f".{glob.escape(folder.name)}.{'[0-9a-f]' * 8}.{kind}"))
 
 
-def find_folder(path: Path) -> Path:
-    """The saved folder that a path means: itself, or the best (else the last) model of a run directory."""
+def find_folder(target: str | Path) -> Path:
+    """The saved folder that a name or path means: a model that comes with the package, the folder itself, or the best
+    (else the last) model of a run directory.
+    """
+    path = shipped_folder(str(target)) or Path(target)
     # the old ones are there if a run was killed between the two renames of `_swap`
     for candidate in (path, *(c for name in (BEST, LAST) for c in (path / name, *_beside(path / name, "old")))):
         if (candidate / "fewseg.json").is_file():
@@ -157,9 +160,9 @@ def find_folder(path: Path) -> Path:
     )
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """What `fewseg.json` of a saved folder or a run's model says."""
-    file = find_folder(path) / "fewseg.json"
+def read_record(target: str | Path) -> dict[str, Any]:
+    """What `fewseg.json` of the saved folder says that a name or path means."""
+    file = find_folder(target) / "fewseg.json"
     try:
         record = json.loads(file.read_text())
         if type(record["format"]) is not int or record["format"] < 1:
@@ -186,7 +189,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     `overrides` change constructor arguments that do not change weights, such as `support_mask=False`.
     Raises DataError where files are missing, damaged, or do not fit.
     """
-    folder = find_folder(shipped_folder(str(name_or_path)) or Path(name_or_path))
+    folder = find_folder(name_or_path)
     record = read_record(folder)
     arguments = _read_arguments(folder, record)
     method = record["method"]
@@ -304,11 +307,10 @@ def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> str:
 
 def seen_classes(target: str, source: ImageSource) -> set[int]:
     """The classes of `source` that a model, or one that it started from, was trained on, as far as is known."""
-    path = shipped_folder(target) or Path(target)
-    info = read_record(path)["info"]
+    info = read_record(target)["info"]
     if info.get("data", {}).get("name") != source.name or info.get("classes") not in (None, classes_hash(source)):
         return set()
-    return set(_trained_base(path, info, ())) | set(info.get("seen_before", ()))
+    return set(_trained_base(Path(target), info, ())) | set(info.get("seen_before", ()))
 
 
 def load_base_learner(model: Any, run: Path, *, base: tuple[int, ...]) -> None:

@@ -71,6 +71,8 @@ class Training:
     state: State
     total: int
     """Batches of the whole run."""
+    seen_before: list[int] | None
+    """Ids of the classes that the model was trained on from which the run started; None: it started from none."""
     stop: Stop
     progress: Silent
 
@@ -104,8 +106,10 @@ def prepare(
     task = (BaseTask if config.model.name == "base" else EpisodeTask)(config, progress=progress)
     described = describe_run(config, task)
     on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
+    seen_before = None
     if config.train.init is not None:
         progress.log(start_from(task.model, config.train.init, task.source, task.fold))
+        seen_before = sorted(seen_classes(config.train.init, task.source))
     base = ensure_base(config, run, resume=resume, progress=progress)
     if base is not None:
         load_base_learner(task.model, base, base=task.fold.base)
@@ -119,7 +123,7 @@ def prepare(
     state, damage = load_state(run, task.model, optimizer) if resume else (State(), "")
     if damage:
         progress.log(damage)
-    return Training(config, run, task, fabric, module, optimizer, rates, state, total, stop, progress)
+    return Training(config, run, task, fabric, module, optimizer, rates, state, total, seen_before, stop, progress)
 
 
 @contextmanager
@@ -223,8 +227,8 @@ def finish_epoch(t: Training, log: Log) -> None:
     settings, state = t.config.train, t.state
     epoch = settings.epochs if state.batches == t.total else state.batches * settings.batch_size // t.task.epoch_length
     told: dict[str, Any] = {"fold": asdict(t.task.fold), "classes": classes_hash(t.task.source)}
-    if settings.init is not None:
-        told["seen_before"] = sorted(seen_classes(settings.init, t.task.source))
+    if t.seen_before is not None:
+        told["seen_before"] = t.seen_before
     info = {**told, "data": _without_roots(t.config.as_dict()["data"]), "epoch": epoch, "batches": state.batches}
     if state.batches == t.total or epoch % settings.val_every == 0:
         # several processes validate together: one alone must not leave

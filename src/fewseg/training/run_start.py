@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from fewseg.files import replacing, write_json
 from fewseg.progress import Silent
 from fewseg.runtime.processes import rank_and_world
 from fewseg.storage.run_directory import RunDirectory
-from fewseg.storage.saved import read_record, shipped_folder
+from fewseg.storage.saved import read_record
 from fewseg.training.tasks import Task
 
 _HASHED = 1000
@@ -49,14 +48,9 @@ def describe_run(config: Config, task: Task) -> dict[str, Any]:
             **photos_fingerprint(task.source),
         },
         "items": {"first": count, "sha256": hashlib.sha256(names.encode()).hexdigest()},
-        "base": _hash_of(config.base.run),
-        "init": _hash_of(config.train.init),
+        "base": config.base.run and read_record(config.base.run)["sha256"],
+        "init": config.train.init and read_record(config.train.init)["sha256"],
     }
-
-
-def _hash_of(target: str | None) -> str | None:
-    """Of a trained model's weights."""
-    return target and read_record(shipped_folder(target) or Path(target))["sha256"]
 
 
 def start_directory(config: Config, run: RunDirectory, described: dict[str, Any], *, progress: Silent) -> None:
