@@ -60,7 +60,7 @@ def drawn(root: Path, document: dict[str, Any]) -> None:
 
 
 def test_the_limits_are_watched() -> None:
-    with pytest.raises(AssertionError, match="600 MB"):
+    with pytest.raises(AssertionError, match=r"\d+ MB for one file"):
         taken_or_told(lambda: np.ones(600_000_000, np.uint8))
     with pytest.raises(pytest.fail.Exception, match="not read"), within(0.01):
         time.sleep(1)
