@@ -384,7 +384,7 @@ def main() -> None:
     for n, case in enumerate(listed):
         # neither first, while nothing is warm, nor where no time may be left
         if n == len(listed) // 3 and not options.skip:
-            for batch, precision in ((1, "bf16"), (8, "bf16"), (1, "tf32")):
+            for batch, precision in ((1, "bf16"), (8, "bf16"), (32, "bf16"), (1, "tf32")):
                 row = {"what": "evaluation from disk", "precision": precision, "batch": batch, "shots": 1}
                 add(row, partial(evaluated, device, batch=batch, precision=precision, quick=options.quick))
         row = {"what": case.what} | {k: v for k, v in asdict(case).items() if k in HEAD}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -28,6 +29,7 @@ from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import Entry, describe
 from fewseg.evaluation.evaluate import base_miou, count_episodes, evaluate
+from fewseg.evaluation.feed import Feed
 from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
 from fewseg.features.overflow import FeatureFile
@@ -133,6 +135,26 @@ def test_every_image_is_read_and_encoded_once_over_all_repeats(fold: Fold) -> No
     again = count_episodes(cache, replace(benchmark, lists=benchmark.lists[:1]), workers=0)
     assert (model.encoded, source.loads) == ([len(queries), len(supports)], loads)
     assert len(again[0].table) == len(benchmark.lists[0])
+
+
+@pytest.mark.parametrize("gigabytes", [2.0, 0.0])
+def test_what_a_step_lacks_is_encoded_as_a_batch(gigabytes: float, source: Scenes, fold: Fold) -> None:
+    """As on a GPU; there test_episodes_in_batches_are_scored_the_same says the rest."""
+    benchmark, model = Benchmark.draw(source, fold, shots=2, episodes=30, repeats=1), Counting()
+    models = model, copy.deepcopy(model)
+    one_by_one, at_once = (Feed(FeatureCache(m.eval(), gigabytes=gigabytes), benchmark, batch_size=6) for m in models)
+    at_once.at_once = True
+    with torch.inference_mode():
+        for ours, theirs in zip(at_once.load(workers=0), one_by_one.load(workers=0), strict=True):
+            found, expected = at_once.features(ours), one_by_one.features(theirs)
+            assert found[0].keys() == expected[0].keys()
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+            at_once.done(ours)
+            one_by_one.done(theirs)
+    steps = len(at_once.steps)
+    assert models[1].encoded[0] <= steps
+    assert models[1].encoded[1] <= 2 * steps
+    assert sum(models[0].encoded) >= 3 * sum(models[1].encoded)
 
 
 def test_one_cache_serves_protocols_of_different_inputs(source: Scenes, fold: Fold) -> None:

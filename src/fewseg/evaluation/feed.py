@@ -8,7 +8,7 @@ features are not kept yet.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Any
@@ -89,6 +89,8 @@ class Feed:
         self.cache, self.protocol = cache, benchmark.protocol
         self.image_size = benchmark.input_size(cache.model.image_size)
         self.base_index = benchmark.fold.base_index
+        self.at_once = batch_size > 1 and cache.model.device.type not in ("cpu", "meta")
+        """Whether what a step lacks is encoded as a batch: no quicker on a CPU, and a plan (meta) counts one by one."""
         self.images = images or _Images(benchmark.dataset(cache.model.image_size), benchmark.protocol)
         """Need -> its (image, class) and what was loaded."""
         # the cache may serve other data, folds and protocols as well
@@ -125,16 +127,28 @@ class Feed:
 
     def parts(self, step: Step) -> tuple[list[Features], list[list[Features]]]:
         """The same one by one: of every episode its query, and its supports."""
+        made = self._made_at_once(step) if self.at_once else {}
+
+        def get(entry: Entry, key: Key) -> Features:
+            return self.cache.get(key, lambda: made.get(key) or self._made(step, [(entry, key)]))
+
         queries, supports = [], []
         for entry in step.entries:
             query, _, *shots = self._keys(entry.spec)
-            queries.append(self._get(step, entry, query))
-            supports.append([self._get(step, entry, shot) for shot in shots])
+            queries.append(get(entry, query))
+            supports.append([get(entry, shot) for shot in shots])
         return queries, supports
 
     def truth(self, step: Step, entry: Entry) -> Features:
         """What an episode's query is scored against, on the model's device; see `Loaded`."""
-        return self._get(step, entry, self._keys(entry.spec)[1])
+        key = self._keys(entry.spec)[1]
+
+        def compute() -> Features:
+            truth = self._found(step, entry.spec.class_id, key).truth
+            assert truth is not None
+            return {name: part.to(self.cache.model.device) for name, part in truth.items()}
+
+        return self.cache.get(key, compute)
 
     def needs(self) -> Iterator[list[Need]]:
         """Per step what is not in the cache by then; the loader asks a few steps ahead."""
@@ -160,30 +174,36 @@ class Feed:
         query, truth = ("query", spec.query, 0, self._input), ("truth", spec.query, c, self._scored)
         return [query, truth, *(("support", i, c, self._input) for i in spec.support)]
 
-    def _get(self, step: Step, entry: Entry, key: Key) -> Features:
+    def _found(self, step: Step, class_id: int, key: Key) -> Loaded:
+        """What was loaded for a key; anew where what an earlier step was to leave in the cache is gone again: the
+        budget is that small.
+        """
         kind, image, *_ = key
-        place = image, entry.spec.class_id
+        place = image, class_id
+        for found in (step.loaded.get(place), self._arrived.get(place)):
+            if found is not None and (found.truth if kind == "truth" else found.pixels) is not None:
+                return found
+        return self.images[Need(*place, pixels=kind != "truth", truth=kind == "truth")][1]
 
-        def compute() -> Features:
-            for found in (step.loaded.get(place), self._arrived.get(place)):
-                if found is not None and (features := self._made(kind, found)) is not None:
-                    return features
-            # what an earlier step was to leave in the cache is gone again: the budget is that small
-            features = self._made(kind, self.images[Need(*place, pixels=kind != "truth", truth=kind == "truth")][1])
-            assert features is not None
-            return features
+    def _made(self, step: Step, wanted: Sequence[tuple[Entry, Key]]) -> Features:
+        """Queries, or supports of one shot each, encoded as a batch."""
+        found = [self._found(step, entry.spec.class_id, key).pixels for entry, key in wanted]
+        model, (kind, *_) = self.cache.model, wanted[0][1]
+        images, masks = (torch.cat(parts).to(model.device) for parts in zip(*filter(None, found), strict=True))
+        return model.encode_query(images) if kind == "query" else model.encode_support(images[:, None], masks[:, None])
 
-        return self.cache.get(key, compute)
-
-    def _made(self, kind: str, loaded: Loaded) -> Features | None:
-        """The features, or the truth, of what was loaded; None where that lacks it."""
-        model = self.cache.model
-        if kind == "truth":
-            return loaded.truth and {name: part.to(model.device) for name, part in loaded.truth.items()}
-        if loaded.pixels is None:
-            return None
-        image, mask = (part.to(model.device) for part in loaded.pixels)
-        return model.encode_query(image) if kind == "query" else model.encode_support(image[None], mask[None])
+    def _made_at_once(self, step: Step) -> dict[Key, Features]:
+        """What the cache lacks of a step, encoded as many at once as are matched at once."""
+        owners = {key: entry for entry in step.entries for key in self._keys(entry.spec)}
+        made = {}
+        for kind in ("query", "support"):
+            missing = [(entry, key) for key, entry in owners.items() if key[0] == kind and not self.cache.holds(key)]
+            for start in range(0, len(missing), len(step.entries)):
+                some = missing[start : start + len(step.entries)]
+                batch = self._made(step, some)
+                # a part that is kept must not keep the whole batch
+                made |= {key: {n: f[i : i + 1].clone() for n, f in batch.items()} for i, (_, key) in enumerate(some)}
+        return made
 
 
 class _Images(Dataset[Any]):

@@ -214,13 +214,13 @@ class _Measured:
         self.labels = feed.truth(step, step.entries[0])["labels"].dtype
         self.row_bytes = sum(v.nbytes for v in vars(scored[0][1]).values() if isinstance(v, np.ndarray))
 
-    def timed(self, what: str, call: Callable[..., T], *given: Any, **named: Any) -> T:
-        """What a call gives; how long it took is kept."""
+    def timed(self, what: str, call: Callable[..., T], *given: Any, items: int = 1, **named: Any) -> T:
+        """What a call gives; how long it took for each of its items is kept."""
         start = time.perf_counter()
         result = call(*given, **named)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self._seconds[what].append(time.perf_counter() - start)
+        self._seconds[what] += [(time.perf_counter() - start) / items] * items
         return result
 
     def median(self, what: str) -> float:
@@ -238,7 +238,9 @@ class _Timed:
         found = getattr(self._model, name)
         if name not in ("encode_query", "encode_support", "match"):
             return found
-        return lambda *given, **named: self._timed(name, found, *given, **named)
+        if name == "match":
+            return lambda *given, **named: self._timed(name, found, *given, **named)
+        return lambda *images: self._timed(name, found, *images, items=len(images[0]))
 
 
 class _Counting(nn.Module):
