@@ -86,6 +86,11 @@ class TrainConfig:
     often."""
     negatives: float = option(0.0, least=0, most=1)
     """Share of the episodes whose query does not hold the supports' class, so that an empty mask is learnt too."""
+    regions: int = option(0, least=0, most=254)
+    """Further classes to train on with draw=class, made of what the labels leave unmarked: so many kinds of parts that
+    look alike to the back-end (surfaces, mostly)."""
+    region_share: float = option(0.35, least=0, most=1)
+    """Share of the episodes that are of regions."""
     most_shots: int | None = option(None, least=1)
     """Train with 1 to so many supports by turns, batch by batch; null: with data.shots always."""
     batch_size: int = option(4, least=1)

@@ -54,7 +54,7 @@ class FeatureStore:
                 key: value for key, value in model_options(model).items() if key not in ("base_classes", "shots")
             },
             "device": model.device.type,
-            "frozen": _frozen_hash(model),
+            "frozen": frozen_hash(model),
             "image_size": model.image_size,
             "augment": asdict(augment),
             "classes": classes,
@@ -118,7 +118,7 @@ def _unpacked(name: str, tensor: Tensor) -> tuple[str, Tensor]:
     return (name.removesuffix(_LAST), tensor.movedim(-1, -3)) if name.endswith(_LAST) else (name, tensor)
 
 
-def _frozen_hash(model: FewShotSegmenter) -> str:
+def frozen_hash(model: FewShotSegmenter) -> str:
     """Of all tensors that training does not change."""
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     frozen = {name: tensor for name, tensor in cpu_state(model).items() if name not in trained}

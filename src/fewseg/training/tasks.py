@@ -25,12 +25,14 @@ from fewseg.data.dataset import (
     make_loader,
 )
 from fewseg.data.episodes.sampling import TrainingEpisodes
+from fewseg.data.regions import WithRegions
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Augment, Squeeze
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import base_miou, count_episodes
 from fewseg.features.cache import FeatureCache
+from fewseg.features.regions import with_regions
 from fewseg.features.store import FeatureStore
 from fewseg.features.training_set import TrainingFeatures
 from fewseg.metrics.iou import base_confusion, label_pixels, miou, winners
@@ -59,8 +61,13 @@ class Task(ABC):
         self.config = config
         self.source = create_source(config, "train", progress=progress)
         self.fold = training_fold(config, self.source)
-        self.model = model = configured_model(config, base_classes=len(self.fold.base))
+        self.taught = self._taught(progress)
+        self.model = model = configured_model(config, base_classes=len(self.taught[1].base))
         self.augment = Augment(config.augment, model.image_size, mean=model.backbone.pixel_mean.flatten().tolist())
+
+    def _taught(self, progress: Silent) -> tuple[ImageSource, Fold]:
+        """The images and classes to train on: the data set's, if not more."""
+        return self.source, self.fold
 
     def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Generator[Any]:
         """The batches of a sampler's numbers; large temporary files go to `folder`."""
@@ -127,9 +134,10 @@ class EpisodeTask(Task):
         data, train = config.data, config.train
         if not self.model.trainable:
             raise UsageError(f"{config.model.name} has nothing to train; evaluate it as it is")
+        source, fold = self.taught
         self.episodes = TrainingEpisodes(
-            self.source,
-            self.fold,
+            source,
+            fold,
             shots=data.shots,
             seed=train.seed,
             novel=data.novel,
@@ -137,12 +145,13 @@ class EpisodeTask(Task):
             negatives=train.negatives,
             most_shots=train.most_shots,
             batch=train.batch_size,
+            apart=(source.regions, train.region_share) if isinstance(source, WithRegions) else ((), 0.0),
         )
         self.epoch_length = train.episodes_per_epoch or len(self.episodes)
         _check_views(config)
         self.dataset = EpisodeDataset(
-            self.source,
-            self.fold,
+            source,
+            fold,
             spec_of=self.episodes.spec,
             length=self.epoch_length * train.epochs,
             transform=Squeeze(self.model.image_size) if train.cache_features else self.augment,
@@ -152,6 +161,20 @@ class EpisodeTask(Task):
         )
         self.features: TrainingFeatures | None = None
         self.module = EpisodeObjective(self.model)
+
+    def _taught(self, progress: Silent) -> tuple[ImageSource, Fold]:
+        train = self.config.train
+        if not train.regions:
+            return self.source, self.fold
+        model = configured_model(self.config, base_classes=len(self.fold.base))
+        if model.needs_base_learner:
+            raise UsageError(
+                f"{model.name} takes a base learner of the data set's classes, so it cannot be trained on others; "
+                "train.regions is for methods without one, as lite"
+            )
+        return with_regions(
+            model, self.source, self.fold, count=train.regions, novel=self.config.data.novel, progress=progress
+        )
 
     def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Generator[Any]:
         if self.config.train.cache_features:
@@ -165,8 +188,9 @@ class EpisodeTask(Task):
         store = None
         if train.cache_dir is not None:
             # where training images hold novel classes, their views depend on the fold: no cut may show what it hides
-            classes = () if self.config.data.novel == "drop" else self.fold.base
-            store = FeatureStore(Path(train.cache_dir), self.model, self.source, self.config.augment, classes=classes)
+            source, fold = self.taught
+            classes = () if self.config.data.novel == "drop" else fold.base
+            store = FeatureStore(Path(train.cache_dir), self.model, source, self.config.augment, classes=classes)
             if store.news:
                 progress.log(store.news)
         return TrainingFeatures(
@@ -184,9 +208,10 @@ class EpisodeTask(Task):
         return {"episode": batch.labels.as_dict(), "query": batch.query, "support": batch.support}
 
     def name_of(self, g: int) -> str:
-        spec, ids = self.episodes.spec(g), self.source.index.ids
+        (source, _), spec = self.taught, self.episodes.spec(g)
+        ids = source.index.ids
         supports = ", ".join(str(ids[i]) for i in spec.support)
-        return f"{self.source.class_names[spec.class_id - 1]}: query {ids[spec.query]}, support {supports}"
+        return f"{source.class_names[spec.class_id - 1]}: query {ids[spec.query]}, support {supports}"
 
     def validate(self, *, progress: Silent) -> dict[str, float] | None:
         train, rule = self.config.train, self.config.train.validation

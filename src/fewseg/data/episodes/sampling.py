@@ -7,7 +7,7 @@ generator of its own, so that the number of workers changes nothing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 
@@ -56,6 +56,8 @@ class TrainingEpisodes:
     which a DataWarning tells.
     With `most_shots` the batches, of `batch` episodes each, have 1 to that many supports by turns, and `shots` is not
     looked at; an image is the support several times where its class has too few.
+    With `apart`, some of the classes and a share, that share of the episodes is of them; absent classes are drawn among
+    those that the drawn one belongs to. It needs `draw="class"`.
     A class with fewer images than `shots` + 1 (with `most_shots`: 2) is left out; a DataWarning names it.
     """
 
@@ -69,9 +71,12 @@ class TrainingEpisodes:
     negatives: float = 0.0
     most_shots: int | None = None
     batch: int = 1
+    apart: tuple[Collection[int], float] = ((), 0.0)
 
     def __post_init__(self) -> None:
         check_choice("train.draw", self.draw, DRAWS)
+        if self.apart[0] and self.draw != "class":
+            raise UsageError(f"train.regions are drawn with train.draw=class, not with {self.draw}")
         if not 0 <= self.negatives <= 1:
             raise UsageError(f"train.negatives={self.negatives} is a share of the episodes; give 0 to 1")
         source, fold, least = self.source, self.fold, self.source.min_pixels
@@ -103,7 +108,7 @@ class TrainingEpisodes:
         """Episode number `g`, counted from the start of training over all epochs."""
         rng = default_rng([self.seed, _DRAW, g])
         if self.draw == "class":
-            class_id = int(rng.choice(list(self._pools)))
+            class_id = int(rng.choice(self._group(rng)))
             query = int(rng.choice(self._pools[class_id]))
         else:
             epoch, position = divmod(g, len(self))
@@ -112,9 +117,18 @@ class TrainingEpisodes:
             class_id = int(rng.choice([c for c in present if c in self._pools]))
         if self.negatives and rng.random() < self.negatives:
             absent = self._absent(query)
-            class_id = int(rng.choice(absent)) if absent else class_id
+            like = [c for c in absent if (c in self.apart[0]) == (class_id in self.apart[0])] or absent
+            class_id = int(rng.choice(like)) if like else class_id
         pool, shots = self._pools[class_id], self.shots_of(g)
         return EpisodeSpec(query, class_id, _supports(rng, pool, query, shots, len(pool) <= shots))
+
+    def _group(self, rng: Generator) -> list[int]:
+        """The classes to draw one of: all, or those of one side of `apart`."""
+        apart, share = self.apart
+        if not apart:
+            return list(self._pools)
+        chosen = rng.random() < share
+        return [c for c in self._pools if (c in apart) == chosen] or list(self._pools)
 
     def _tell_of_images_without_negatives(self) -> None:
         if silent := sum(not self._absent(i) for i in self.images.tolist()):
