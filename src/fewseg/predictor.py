@@ -26,8 +26,7 @@ from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.fast import accelerate
 from fewseg.models.fast.compiling import compile_backbone
-from fewseg.models.half_precision import in_precision
-from fewseg.models.mirrored import Mirrored
+from fewseg.models.in_use import in_use
 from fewseg.models.parts.ops import resize, resize_ac, resize_nearest
 
 Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
@@ -71,9 +70,10 @@ class FewShotPredictor:
     Pictures are squeezed to the model's square (bilinear without antialiasing, as the papers evaluate; masks nearest),
     and logits are resized to the picture's own size with align_corners=True. The model is moved to `device` (as
     `pick_device` takes it; None leaves it where it is) and put into evaluation mode. `flip` averages the logits with
-    those of the mirrored pictures, in twice the time. `compile` compiles the back-end with torch.compile; where no
-    compiler works it warns, and predicts without. `precision` is fp32, bf16 or fp16 (for GPUs). `pictures` says how
-    deep pictures are scaled, and which bands and page are read, of supports and queries alike.
+    those of the mirrored pictures, in twice the time; `refine` "fast" looks at a picture twice, the second time with
+    what was found in it as a further support, and "best" does both. `compile` compiles the back-end with torch.compile;
+    where no compiler works it warns, and predicts without. `precision` is fp32, bf16 or fp16 (GPUs). `pictures` says
+    how deep pictures are scaled, and which bands and page are read, of supports and queries alike.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class FewShotPredictor:
         device: str | torch.device | None = None,
         *,
         flip: bool = False,
+        refine: str = "none",
         compile: bool = False,
         precision: str = "fp32",
         pictures: PictureRule = AS_IT_IS,
@@ -90,7 +91,7 @@ class FewShotPredictor:
         model = accelerate(model.to(self.device).eval())
         if compile and (hindrance := compile_backbone(model)):
             warnings.warn(f"the back-end is not compiled: {hindrance}", stacklevel=2)
-        self.model = in_precision(Mirrored(model) if flip else model, precision).eval()
+        self.model = in_use(model, flip=flip, refine=refine, precision=precision).eval()
         self._side = (model.image_size, model.image_size)
         self.names: tuple[str, ...] | None = None
         """Names of the classes, in order; None for the one class of a support without a name."""

@@ -26,6 +26,7 @@ from fewseg.cli.options import (
     Episodes,
     EpisodesFile,
     Precision,
+    Refine,
     Repeats,
     Shots,
     Target,
@@ -142,6 +143,7 @@ def evaluate(
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored episode: a little better, twice the time.")
     ] = False,
+    refine: Refine = "none",
     precision: Precision = "fp32",
     batch_size: Annotated[
         int, typer.Option(callback=finite, min=1, help="Episodes matched at once; worth it on a GPU.")
@@ -183,13 +185,14 @@ def evaluate(
     from fewseg.evaluation.evaluate import evaluate as run_evaluation
     from fewseg.evaluation.generalised import evaluate_generalised
     from fewseg.evaluation.results import check_place, results_name
-    from fewseg.models.half_precision import in_precision
-    from fewseg.models.mirrored import Mirrored
+    from fewseg.models.in_use import in_use
     from fewseg.runtime.processes import join_launched
     from fewseg.storage.opening import open_target
 
     generalised = is_generalised(protocol)
-    given = _generalised_options(protocol, {"tau": tau, "merge": merge}, flip=flip, generalised=generalised)
+    given = _generalised_options(protocol, {"tau": tau, "merge": merge}, generalised=generalised)
+    if generalised and (used := "--flip" * flip or f"--refine {refine}" * (refine != "none")):
+        raise UsageError(f"{used} is not made for protocol {protocol}; leave it out")
     if out is not None:
         check_outputs([out, out.with_suffix(".csv")], target, *(words or []), episodes_file)
         check_place(out, rows=not generalised)
@@ -205,7 +208,7 @@ def evaluate(
         file=episodes_file,
         progress=progress,
     )
-    model = in_precision(Mirrored(opened.model) if flip else opened.model, precision)
+    model = in_use(opened.model, flip=flip, refine=refine, precision=precision)
     how = {"batch_size": batch_size, "workers": workers, "cache_gb": cache_gb, "file_gb": file_gb, "progress": progress}
     if plan:
         _print_plan(model, benchmark, given if generalised else None, **how)
@@ -216,6 +219,7 @@ def evaluate(
         return
     hows = {
         "flip": flip,
+        f"refine-{refine}": refine != "none",
         precision: precision != "fp32",
         "no-support-mask": not support_mask,
         f"tau{tau}": tau is not None,
@@ -242,13 +246,11 @@ def _print_plan(model: Any, benchmark: Any, labels: dict[str, Any] | None, **how
     print_plan(plan_evaluation(model, benchmark, score=score, **how), workers=how["workers"], cache_gb=how["cache_gb"])
 
 
-def _generalised_options(protocol: str, options: dict[str, Any], *, flip: bool, generalised: bool) -> dict[str, Any]:
+def _generalised_options(protocol: str, options: dict[str, Any], *, generalised: bool) -> dict[str, Any]:
     """Those of the options that are given; UsageError for what the protocol cannot take."""
     given = {key: value for key, value in options.items() if value is not None}
     if given and not generalised:
         raise UsageError(f"--tau and --merge belong to the generalised protocols, not to {protocol}")
-    if flip and generalised:
-        raise UsageError(f"--flip is not made for protocol {protocol}; leave it out")
     return given
 
 

@@ -15,6 +15,12 @@ def finite(param: typer.CallbackParam, value: float | None) -> float | None:
     return value
 
 
+Refine = Annotated[
+    str,
+    typer.Option(
+        help="none; fast: look twice, with what was found as a further support; best: mirrored as well. For lite."
+    ),
+]
 Precision = Annotated[
     str,
     typer.Option(help="fp32; bf16 where the processor or the GPU has it, fp16 on a GPU: faster, other last digits."),

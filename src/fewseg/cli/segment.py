@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from fewseg.cli.options import Device, Precision, finite
+from fewseg.cli.options import Device, Precision, Refine, finite
 from fewseg.cli.printing import say
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars
@@ -90,6 +90,7 @@ def segment(
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored photo: a little better, twice the time.")
     ] = False,
+    refine: Refine = "none",
     precision: Precision = "fp32",
     range_: Annotated[
         str | None,
@@ -124,7 +125,7 @@ def segment(
     opened = open_target(model, [], device=device).model
     if presence is not None and not opened.tells_presence:
         raise UsageError(f"--presence {presence}: {model} does not tell whether a class is there at all; leave it out")
-    predictor = FewShotPredictor(opened, flip=flip, precision=precision, pictures=rule)
+    predictor = FewShotPredictor(opened, flip=flip, refine=refine, precision=precision, pictures=rule)
     if None in found:
         predictor.set_support(*found[None], label=labels.get(None))
     else:
