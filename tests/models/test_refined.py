@@ -93,6 +93,7 @@ def test_a_query_in_which_nothing_is_found_keeps_its_first_look() -> None:
     assert len(model.seen) == 3
 
 
+@pytest.mark.slow
 def test_lite_looks_twice_in_every_way_of_use() -> None:
     (image, mask), (query, _) = scene(size=(90, 70), box=(20, 10, 60, 50)), scene(size=(80, 90), box=(10, 20, 60, 70))
     masks = {}
@@ -119,6 +120,7 @@ def test_ways_of_use_are_told_and_what_cannot_be_is_refused() -> None:
         in_use(tiny_model("hdmnet"), refine="fast")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_told_apart_by_it(fewseg: Fewseg, tmp_path: Path) -> None:
     words = ("lite", "scenes", "data.images=40", "data.size=64", "--episodes", 4, "--repeats", 1, "--workers", 0)
     told = fewseg("evaluate", *words, "--refine", "fast", "--out", tmp_path / "r.json")
