@@ -18,7 +18,7 @@ from fewseg.config import load_config
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.episodes.sampling import TrainingEpisodes
 from fewseg.data.index import count_labels
-from fewseg.data.regions import UNSURE, WithRegions
+from fewseg.data.region_classes import UNSURE, WithRegions
 from fewseg.data.sets.folder import Folder
 from fewseg.data.source import Fold, SourceIndex, labelled, mask_of
 from fewseg.data.transforms import Squeeze

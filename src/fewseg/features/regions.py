@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from fewseg.data.episodes.sampling import training_images
 from fewseg.data.fingerprint import photos_fingerprint
 from fewseg.data.index import cached_arrays
-from fewseg.data.regions import UNSURE, WithRegions, enlarged
+from fewseg.data.region_classes import UNSURE, WithRegions, enlarged
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Squeeze
 from fewseg.errors import UsageError

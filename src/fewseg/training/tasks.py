@@ -25,7 +25,7 @@ from fewseg.data.dataset import (
     make_loader,
 )
 from fewseg.data.episodes.sampling import TrainingEpisodes
-from fewseg.data.regions import WithRegions
+from fewseg.data.region_classes import WithRegions
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Augment, Squeeze
 from fewseg.errors import UsageError
