@@ -157,19 +157,20 @@ class FewShotPredictor:
     def _encode(
         self, name: str, images: Sequence[Picture], masks: Sequence[Mask], label: Label | None
     ) -> tuple[Any, tuple[Marking, ...]]:
-        pixels, small, markings = [], [], []
-        side = self.engine.image_size
-        for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
-            what = str(mask) if isinstance(mask, str | os.PathLike) else f"mask {number} of {name!r}"
-            photo, marking = read_support(image, mask, label=label, name=what, pictures=self.pictures)
-            squeezed = _nearest(marking.mask, side)
-            if not (squeezed == 1).any():
-                vanish = f"{what} marks only {(marking.mask == 1).sum()} pixels, which vanish at {side} x {side}"
-                raise DataError(f"{vanish}; crop its image and mask closer")
-            pixels.append(photo)
-            small.append(squeezed)
-            markings.append(marking)
-        return self.engine.encode_support(pixels, small), tuple(markings)
+        side, markings = self.engine.image_size, list[Marking]()
+
+        def read() -> Iterator[tuple[Pixels, NDArray[np.uint8]]]:  # one photo at a time in memory
+            for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
+                what = str(mask) if isinstance(mask, str | os.PathLike) else f"mask {number} of {name!r}"
+                photo, marking = read_support(image, mask, label=label, name=what, pictures=self.pictures)
+                squeezed = _nearest(marking.mask, side)
+                if not (squeezed == 1).any():
+                    vanish = f"{what} marks only {(marking.mask == 1).sum()} pixels, which vanish at {side} x {side}"
+                    raise DataError(f"{vanish}; crop its image and mask closer")
+                markings.append(marking)
+                yield photo, squeezed
+
+        return self.engine.encode_support(read()), tuple(markings)
 
     def _results(self, image: Picture) -> Iterator[Result]:
         """One result per class; the query is encoded once for all of them."""

@@ -6,7 +6,7 @@ Two do: exported graphs in onnxruntime (`graphs.py`), and networks in torch (`to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -37,8 +37,8 @@ class Engine(Protocol):
     """The side of the square that it squeezes photos to."""
     tells_presence: bool
 
-    def encode_support(self, images: Sequence[Pixels], masks: Sequence[NDArray[np.uint8]]) -> Any:
-        """A class's photos and their masks {0, 1, 255 ignore}, squeezed already: (image_size, image_size)."""
+    def encode_support(self, supports: Iterable[tuple[Pixels, NDArray[np.uint8]]]) -> Any:
+        """A class's photos with their masks {0, 1, 255 ignore}, squeezed already: (image_size, image_size)."""
         ...
 
     def encode_query(self, image: Pixels) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -58,16 +58,16 @@ class OnnxSegmenter:
     def encode_query(self, image: Pixels) -> list[Arrays]:
         return [self._run(QUERY, {"image": view}) for view in self._views(_eight_bit(image))]
 
-    def encode_support(self, images: Sequence[Pixels], masks: Sequence[NDArray[np.uint8]]) -> list[Arrays]:
-        if self.shots not in (None, len(images)):
-            raise UsageError(
-                f"{self.folder} was exported for {self.shots} supports of a class, which its weights hold for; "
-                f"{len(images)} were given"
-            )
+    def encode_support(self, supports: Iterable[tuple[Pixels, NDArray[np.uint8]]]) -> list[Arrays]:
         shots = [
             [self._support(*both) for both in zip(self._views(_eight_bit(image)), self._views(mask), strict=True)]
-            for image, mask in zip(images, masks, strict=True)
+            for image, mask in supports
         ]
+        if self.shots not in (None, len(shots)):
+            raise UsageError(
+                f"{self.folder} was exported for {self.shots} supports of a class, which its weights hold for; "
+                f"{len(shots)} were given"
+            )
         each = zip(*shots, strict=True)  # of every view, what each support gave
         return [{name: np.concatenate([shot[name] for shot in view], 1) for name in view[0]} for view in each]
 

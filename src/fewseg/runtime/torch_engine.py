@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -47,9 +47,10 @@ class TorchEngine:
         self._side = (model.image_size, model.image_size)
 
     @torch.inference_mode()
-    def encode_support(self, images: Sequence[Pixels], masks: Sequence[NDArray[np.uint8]]) -> Features:
-        pixels = torch.cat([self._squeezed(image) for image in images])[None].to(self.device)
-        return self.model.encode_support(pixels, torch.tensor(np.stack(masks))[None].to(self.device))
+    def encode_support(self, supports: Iterable[tuple[Pixels, NDArray[np.uint8]]]) -> Features:
+        squeezed = [(self._squeezed(image)[0], torch.tensor(mask)) for image, mask in supports]
+        images, masks = (torch.stack(part)[None].to(self.device) for part in zip(*squeezed, strict=True))
+        return self.model.encode_support(images, masks)
 
     @torch.inference_mode()
     def encode_query(self, image: Pixels) -> Features:

@@ -307,8 +307,8 @@ def _check(expected: Engine, found: OnnxSegmenter, *, tolerance: float) -> None:
         (query, _), *supports = [(image.numpy(), mask.numpy()) for image, mask in _example(1 + count, larger=larger)]
         answers = []
         for engine in (expected, found):
-            squeezed = [_nearest(torch.from_numpy(mask), found.image_size).numpy() for _, mask in supports]
-            support = engine.encode_support([image for image, _ in supports], squeezed)
+            squeezed = [(image, _nearest(torch.from_numpy(mask), found.image_size).numpy()) for image, mask in supports]
+            support = engine.encode_support(squeezed)
             answers.append(engine.match(engine.encode_query(query), support, size=query.shape[:2]))
         worst = float(np.abs(answers[0].proba - answers[1].proba).max())
         if answers[0].presence is not None and answers[1].presence is not None:
