@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
@@ -186,6 +187,23 @@ def test_damaged_folders_and_those_of_former_versions_are_refused(dense, tmp_pat
         change(copy)
         with pytest.raises(DataError, match=told):
             OnnxSegmenter(copy)
+
+
+def test_the_command_takes_the_folder_as_a_model(dense, tmp_path, fewseg):
+    _, folder = dense
+    (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))
+    for name, pixels in (("a", image), ("a_mask", mask), ("b", query)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    words = ("segment", tmp_path / "b.png", "--support", tmp_path / "a.png", "--mask", tmp_path / "a_mask.png")
+    told = fewseg(*words, "--model", folder, "--flip", "--out", tmp_path / "out")
+    assert told.code == 0, told.err
+    assert "by graphs (onnxruntime" in told.out
+    predictor = FewShotPredictor(folder, flip=True)
+    predictor.set_support(image, mask)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/b.png")) > 0, predictor.predict(query))
+    refused = fewseg(*words, "--model", folder, "--runtime", "graphs", "--device", "cuda", "--out", tmp_path / "out")
+    assert refused.code == 2
+    assert "graphs run on the CPU in fp32; device cuda needs --runtime torch" in refused.err
 
 
 def test_the_rule_takes_graphs_unless_torch_alone_can(dense, tmp_path):

@@ -183,11 +183,11 @@ def _squeezed(image: Tensor, side: int) -> Tensor:
 
     def row(numbers: Tensor) -> Tensor:
         pixels = image.index_select(0, numbers)
-        one, other = (pixels.index_select(1, columns).float() for columns in (left, right))
-        return one * (1 - across.view(1, -1, 1)) + other * across.view(1, -1, 1)
+        one, other = (pixels.index_select(1, columns).permute(2, 0, 1).float() for columns in (left, right))
+        return one * (1 - across) + other * across
 
-    squeezed = row(top) * (1 - down.view(-1, 1, 1)) + row(bottom) * down.view(-1, 1, 1)
-    return squeezed.permute(2, 0, 1).unsqueeze(0) / 255
+    down = down.unsqueeze(1)
+    return (row(top) * (1 - down) + row(bottom) * down).unsqueeze(0) / 255
 
 
 def _between(length: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
