@@ -43,7 +43,8 @@ class OnnxSegmenter:
         self.runtime = f"graphs (onnxruntime {ort.__version__})"
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what fails is raised
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+        threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+        options.intra_op_num_threads = int(threads) if threads.isdigit() else 0
         # threads that wait in a loop take the processor from others; an arena keeps more than a photo needs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_cpu_mem_arena = False

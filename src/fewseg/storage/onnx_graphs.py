@@ -48,8 +48,8 @@ from fewseg.runtime.graphs import (
 )
 from fewseg.runtime.torch_engine import TorchEngine
 
-_TOLERANCE = {False: 1e-3, True: 2e-2}
-"""Most that a foreground probability may differ between onnxruntime and PyTorch; with weights in 16 bits, more."""
+_TOLERANCE, _TOLERANCE_HALF = 1e-3, 2e-2
+"""Most that a foreground probability may differ between onnxruntime and PyTorch, the latter with weights in 16 bits."""
 _LARGE = 1024
 """Values from which on a tensor lies in the file of weights: norms' stay in the graph."""
 _HALVED = 16384
@@ -134,12 +134,12 @@ def export_onnx(
         record = {"format": FORMAT, "method": model.name, "image_size": model.image_size, "shots": shots}
         record |= {"presence": model.tells_presence, "source_sha256": source}
         (work / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        _check(TorchEngine(model), OnnxSegmenter(work), tolerance=_TOLERANCE[False])
+        _check(TorchEngine(model), OnnxSegmenter(work), tolerance=_TOLERANCE)
         if int8:
             _quantise(work)
         _share_weights(work, half=half)
-        if half and not int8:
-            _check(TorchEngine(model), OnnxSegmenter(work), tolerance=_TOLERANCE[True])
+        if not int8:
+            _check(TorchEngine(model), OnnxSegmenter(work), tolerance=_TOLERANCE_HALF if half else _TOLERANCE)
     return out
 
 
@@ -270,9 +270,11 @@ def _share_weights(folder: Path, *, half: bool) -> None:
                 values = numpy_helper.to_array(tensor)
                 if values.size < _LARGE:
                     continue
+                stored, given = tensor.name, values
                 if half and values.dtype == np.float32 and values.size >= _HALVED:
-                    casts.append(helper.make_node("Cast", [f"{tensor.name}_16"], [tensor.name], to=TensorProto.FLOAT))
-                    tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_16"))
+                    stored, given = f"{tensor.name}_16", values.astype(np.float16)
+                    casts.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT))
+                tensor.CopyFrom(numpy_helper.from_array(given, stored))
                 if tensor.raw_data not in places:
                     file.write(bytes(-file.tell() % 64))
                     places[tensor.raw_data] = file.tell()
@@ -280,8 +282,9 @@ def _share_weights(folder: Path, *, half: bool) -> None:
                 place, length = places[tensor.raw_data], len(tensor.raw_data)
                 external_data_helper.set_external_data(tensor, WEIGHTS, place, length)
                 tensor.ClearField("raw_data")
-            for node in reversed(casts):
-                model.graph.node.insert(0, node)
+            nodes = [*casts, *model.graph.node]
+            del model.graph.node[:]
+            model.graph.node.extend(nodes)
             for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
                 part.ClearField("metadata_props")  # where in torch each came from: half of the file
             model.graph.ClearField("value_info")
