@@ -7,7 +7,10 @@ BIN := $(VENV)/bin
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q
 
-.PHONY: demo check test fast-tests lint types imports security audit clean
+# What a plain `pip install` is worth: masks of photos in an environment of its own, its size, seconds and memory.
+LIGHT := .venv-light
+
+.PHONY: light demo check test fast-tests lint types imports security audit clean
 
 demo: $(VENV)/.installed
 	@out=runs/demo; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-$$n; done; $(BIN)/fewseg demo --out $$out
@@ -43,13 +46,20 @@ audit: $(VENV)/.installed-dev
 	  echo "audit skipped: the service of known vulnerabilities was not reached"; \
 	else exit $$code; fi
 
+light:
+	rm -rf $(LIGHT)
+	$(PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/python -m pip install --quiet .
+	$(LIGHT)/bin/python benchmarks/light.py --runtimes graphs --rounds 1 --photos 5
+	du -sh $(LIGHT)
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@echo "installing fewseg into $(VENV) (PyTorch is large: this takes a few minutes)"
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[train]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
@@ -58,4 +68,4 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LIGHT) runs build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -58,4 +58,7 @@ def test_the_package_runs_as_a_module_and_tells_its_version_without_waiting_for_
         "except SystemExit as end: print(end.code, sorted({'torch', 'numpy'} & set(sys.modules)))"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed == f"fewseg {fewseg.__version__}\n0 []\n"
+    first, second, last = printed.splitlines()
+    assert (first, last) == (f"fewseg {fewseg.__version__}", "0 []")
+    assert second.startswith(f"segments with graphs (onnxruntime {version('onnxruntime')}) for shipped and exported")
+    assert second.endswith(f"torch {version('torch')} for all others")

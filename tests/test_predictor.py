@@ -16,7 +16,8 @@ from fewseg.data.decoding import PictureRule
 from fewseg.episode import Episode
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.mirrored import Mirrored
-from fewseg.predictor import FewShotPredictor
+from fewseg.models.parts.ops import resize_nearest
+from fewseg.predictor import FewShotPredictor, _nearest
 from helpers import BLUE, GREEN, RED, ColorSegmenter, iou, scene
 
 
@@ -39,6 +40,14 @@ def test_masks_have_the_query_s_own_size(width, height, flip):
     assert mask.all()
     assert proba.dtype == np.float32
     assert 0 <= proba.min() <= proba.max() <= 1
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(8, 500))
+def test_masks_are_squeezed_as_torch_squeezes_them(height, width, side):
+    mask = np.arange(height * width).reshape(height, width).astype(np.uint8)
+    expected = resize_nearest(torch.tensor(mask)[None, None], (side, side))[0, 0]
+    np.testing.assert_array_equal(_nearest(mask, side), expected.numpy())
 
 
 def test_the_answer_is_that_of_the_model_called_by_hand():

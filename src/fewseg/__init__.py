@@ -21,4 +21,11 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("fewseg")
-    return _public(_FORMERLY.get(name, name))
+    try:
+        return _public(_FORMERLY.get(name, name))
+    except ModuleNotFoundError as error:
+        from fewseg.errors import missing_extra
+
+        if told := missing_extra(error):
+            raise ModuleNotFoundError(f"fewseg.{name}: {told}", name=error.name) from error
+        raise

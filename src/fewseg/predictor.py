@@ -7,36 +7,41 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
-from torch import Tensor
 
-from fewseg.build import pick_device
 from fewseg.data.class_list import named_value
 from fewseg.data.decoding import AS_IT_IS, PictureRule, to_eight_bit, to_rgb
 from fewseg.data.images import align_mask, read_oriented
 from fewseg.data.masks import Label, Marking, marking_of, read_marking
-from fewseg.episode import MOST_CLASSES
+from fewseg.data.regions import connected
 from fewseg.errors import DataError, DataWarning, UsageError
-from fewseg.models.base import Features, FewShotSegmenter
-from fewseg.models.fast import accelerate
-from fewseg.models.fast.compiling import compile_backbone
-from fewseg.models.in_use import in_use
-from fewseg.models.parts.ops import resize, resize_ac, resize_nearest
+from fewseg.labels import MOST_CLASSES
+from fewseg.runtime.engine import Engine, Pixels
+from fewseg.storage.engines import open_engine
 
-Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+
+class TensorLike(Protocol):
+    """A tensor of torch, which need not be installed."""
+
+    def detach(self) -> Any: ...
+
+
+Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | TensorLike
 """A file (turned upright), or pixels as they stand: a Pillow image, an array (H, W), (H, W, 3) or (H, W, 4) of whole
 numbers or of floats in [0, 1], or a tensor (3, H, W), float in [0, 1] or uint8."""
-Mask: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Marking
+Mask: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | TensorLike | Marking
 """A file, a Pillow image, an array (H, W) of bool, whole numbers or floats, or a mask that was understood before.
 
 `fewseg.data.masks` says what its values mean, and asks where they may mean several things.
 """
+
+
+AS_IT_RUNS = {"device": None, "flip": False, "refine": "none", "compile": False, "precision": "fp32"}
+"""The options of an engine that was made elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -67,32 +72,40 @@ def unless_absent(proba: NDArray[np.float32], told: float | None, presence: floa
 class FewShotPredictor:
     """Segments images with a few-shot model: `set_support` once, `predict` many times.
 
-    Pictures are squeezed to the model's square (bilinear without antialiasing, as the papers evaluate; masks nearest),
-    and logits are resized to the picture's own size with align_corners=True. The model is moved to `device` (as
-    `pick_device` takes it; None leaves it where it is) and put into evaluation mode. `flip` averages the logits with
-    those of the mirrored pictures, in twice the time; `refine` "fast" looks at a picture twice, the second time with
-    what was found in it as a further support, and "best" does both. `compile` compiles the back-end with torch.compile;
-    where no compiler works it warns, and predicts without. `precision` is fp32, bf16 or fp16 (GPUs). `pictures` says
-    how deep pictures are scaled, and which bands and page are read, of supports and queries alike.
+    `model` is a name (`lite`, which comes with fewseg), the folder of a run, of a saved model or of exported graphs, a
+    model, or an engine. `runtime` graphs or torch overrides the rule of `fewseg.storage.engines`; `runtime` of the
+    predictor tells which one runs. Pictures are squeezed to the model's square and its answer is resized to the
+    picture's own size. `device` is as `pick_device` takes it; None leaves a model where it is. `flip` averages the
+    logits with those of the mirrored pictures, in twice the time; `refine` "fast" looks at a picture twice, the second
+    time with what was found in it as a further support, and "best" does both. `compile` compiles the back-end with
+    torch.compile; where no compiler works it warns, and predicts without. `precision` is fp32, bf16 or fp16 (GPUs).
+    `pictures` says how deep pictures are scaled, and which bands and page are read, of supports and queries alike.
     """
 
     def __init__(
         self,
-        model: FewShotSegmenter,
-        device: str | torch.device | None = None,
+        model: Any,
+        device: Any = None,
         *,
         flip: bool = False,
         refine: str = "none",
         compile: bool = False,
         precision: str = "fp32",
         pictures: PictureRule = AS_IT_IS,
+        runtime: str | None = None,
     ) -> None:
-        self.device = model.device if device is None else pick_device(str(device))
-        model = accelerate(model.to(self.device).eval())
-        if compile and (hindrance := compile_backbone(model)):
-            warnings.warn(f"the back-end is not compiled: {hindrance}", stacklevel=2)
-        self.model = in_use(model, flip=flip, refine=refine, precision=precision).eval()
-        self._side = (model.image_size, model.image_size)
+        device = None if device is None else str(device)
+        how = {"device": device, "flip": flip, "refine": refine, "compile": compile, "precision": precision}
+        if isinstance(model, Engine):
+            if runtime is not None or how != AS_IT_RUNS:
+                raise UsageError("an engine runs as it was made; give what it was made of, by its name or folder")
+            self.engine: Engine = model
+        else:
+            self.engine = open_engine(model, runtime=runtime, **how)
+        self.runtime = self.engine.runtime
+        self.model = getattr(self.engine, "model", self.engine)
+        """The network itself where torch runs it."""
+        self.device = getattr(self.engine, "device", "cpu")
         self.names: tuple[str, ...] | None = None
         """Names of the classes, in order; None for the one class of a support without a name."""
         self.support_files: frozenset[Path] = frozenset()
@@ -100,7 +113,7 @@ class FewShotPredictor:
         self.markings: dict[str, tuple[Marking, ...]] = {}
         """How each support's mask was understood, by class; `support` is the class without a name."""
         self.pictures = pictures
-        self._supports: list[Features] = []
+        self._supports: list[Any] = []
 
     def set_support(
         self, images: Any, masks: Any = None, *, label: Label | Mapping[str, Label | None] | None = None
@@ -147,54 +160,46 @@ class FewShotPredictor:
         results = list(self._results(image))
         return results[0] if self.names is None else dict(zip(self.names, results, strict=True))
 
-    @torch.inference_mode()
     def _encode(
         self, name: str, images: Sequence[Picture], masks: Sequence[Mask], label: Label | None
-    ) -> tuple[Features, tuple[Marking, ...]]:
-        pixels, small, markings = [], [], []
-        for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
-            what = str(mask) if isinstance(mask, str | os.PathLike) else f"mask {number} of {name!r}"
-            photo, marking = read_support(image, mask, label=label, name=what, pictures=self.pictures)
-            shrunk = resize_nearest(torch.tensor(marking.mask)[None, None], self._side)
-            if not (shrunk == 1).any():
-                marked, side = int((marking.mask == 1).sum()), self._side[0]
-                vanish = f"{what} marks only {marked} pixels, which vanish at {side} x {side}"
-                raise DataError(f"{vanish}; crop its image and mask closer")
-            pixels.append(resize(photo, self._side)[0])
-            small.append(shrunk[0, 0].to(torch.uint8))
-            markings.append(marking)
-        stacked = torch.stack(pixels)[None].to(self.device), torch.stack(small)[None].to(self.device)
-        return self.model.encode_support(*stacked), tuple(markings)
+    ) -> tuple[Any, tuple[Marking, ...]]:
+        side, markings = self.engine.image_size, list[Marking]()
+
+        def read() -> Iterator[tuple[Pixels, NDArray[np.uint8]]]:  # one photo at a time in memory
+            for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
+                what = str(mask) if isinstance(mask, str | os.PathLike) else f"mask {number} of {name!r}"
+                photo, marking = read_support(image, mask, label=label, name=what, pictures=self.pictures)
+                squeezed = _nearest(marking.mask, side)
+                if not (squeezed == 1).any():
+                    vanish = f"{what} marks only {(marking.mask == 1).sum()} pixels, which vanish at {side} x {side}"
+                    raise DataError(f"{vanish}; crop its image and mask closer")
+                markings.append(marking)
+                yield photo, squeezed
+
+        return self.engine.encode_support(read()), tuple(markings)
 
     def _results(self, image: Picture) -> Iterator[Result]:
         """One result per class; the query is encoded once for all of them."""
         if not self._supports:
             raise UsageError("there is no support yet; call set_support(images, masks) before predicting")
         photo, _ = _pixels(image, self.pictures)
-        size = (photo.shape[-2], photo.shape[-1])
-        with torch.inference_mode():
-            query = self.model.encode_query(resize(photo, self._side).to(self.device))
+        query = self.engine.encode_query(photo)
         for support in self._supports:
-            with torch.inference_mode():
-                prediction = self.model.match(query, support, size=self._side)
-                proba = resize_ac(prediction.logits.float(), size).softmax(1)[0, 1].cpu().numpy()
-                correlations = tuple(correlation[0].float().cpu().numpy() for correlation in prediction.correlations)
-                told = prediction.presence
-                presence = None if told is None else float(told.float().sigmoid())
+            proba, correlations, presence = self.engine.match(query, support, size=photo.shape[:2])
             yield Result(mask=proba > 0.5, proba=proba, correlations=correlations, presence=presence)
 
 
 def read_support(
     image: Picture, mask: Mask, *, label: Label | None = None, name: str, pictures: PictureRule = AS_IT_IS
-) -> tuple[Tensor, Marking]:
-    """A support's picture (1, 3, H, W), float in [0, 1], and what its mask marks on it, turned as the picture was.
+) -> tuple[Pixels, Marking]:
+    """A support's picture (H, W, 3), uint8 or float32 in [0, 1], and what its mask marks on it, turned as it was.
 
     `name` is for messages. DataError where nothing is marked or the sizes differ, UsageError where the mask may mean
     several things; a DataWarning where nothing is background.
     """
     photo, orientation = _pixels(image, pictures)
     marking = _marking(mask, label, name)
-    aligned = align_mask(marking.mask, (photo.shape[-1], photo.shape[-2]), orientation=orientation, name=name)
+    aligned = align_mask(marking.mask, (photo.shape[1], photo.shape[0]), orientation=orientation, name=name)
     marking = Marking(aligned, marking.meaning)
     if not marking.share:
         advice = "mark the object with 255 on a background of 0" if label is None else "give a label that it holds"
@@ -226,11 +231,19 @@ def label_map(
 
 def _without_specks(labels: NDArray[np.uint8], min_area: int) -> NDArray[np.uint8]:
     for label in np.unique(labels[labels > 0]):
-        parts: NDArray[np.int32] = ndimage.label(labels == label, structure=np.ones((3, 3)))[0]  # type: ignore
-        small = np.bincount(parts.ravel()) < min_area
-        small[0] = False  # everything else
-        labels[small[parts]] = 0
+        parts = connected(labels == label)
+        small = np.concatenate([[False], parts.pixels < min_area])  # 0 is everything else
+        labels[small[parts.labels]] = 0
     return labels
+
+
+def _nearest(mask: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A mask (H, W) squeezed to (side, side) by its nearest pixels, as torch chooses them."""
+    rows, columns = (
+        np.minimum(np.arange(side, dtype=np.float32) * (np.float32(n) / np.float32(side)), n - 1).astype(int)
+        for n in mask.shape
+    )
+    return mask[rows[:, None], columns]
 
 
 def _listed(name: str, value: Any) -> tuple[list[Picture], list[Mask]]:
@@ -246,34 +259,34 @@ def _listed(name: str, value: Any) -> tuple[list[Picture], list[Mask]]:
     return pictures, marks
 
 
-def _pixels(image: Picture, rule: PictureRule) -> tuple[Tensor, int]:
-    """(1, 3, H, W) float in [0, 1], and the EXIF orientation that was applied to a file."""
+def _pixels(image: Picture, rule: PictureRule) -> tuple[Pixels, int]:
+    """(H, W, 3) uint8, or float32 in [0, 1], and the EXIF orientation that was applied to a file."""
     if isinstance(image, str | os.PathLike):
         photo, orientation = read_oriented(image, rule)
-        return _tensor(np.asarray(photo)), orientation
+        return np.asarray(photo), orientation
     if isinstance(image, Image.Image):
-        return _tensor(np.asarray(to_rgb(image, rule))), 1
-    if isinstance(image, Tensor):
+        return np.asarray(to_rgb(image, rule)), 1
+    if hasattr(image, "detach"):
         image = _channels_last(image)
     if isinstance(image, np.ndarray):
-        return _tensor(_rgb(image, rule)), 1
+        return _rgb(image, rule), 1
     raise UsageError(f"a {type(image).__name__} is no image; give a path, a Pillow image, an array or a tensor")
 
 
-def _tensor(rgb: NDArray[Any]) -> Tensor:
-    """(1, 3, H, W) float in [0, 1] from (H, W, 3) uint8 or float."""
-    scale = 255.0 if rgb.dtype == np.uint8 else 1.0
-    return torch.tensor(rgb).permute(2, 0, 1)[None].float() / scale
-
-
-def _channels_last(image: Tensor) -> NDArray[Any]:
+def _channels_last(image: Any) -> NDArray[Any]:
     """(H, W, 3) uint8 or float from a tensor (3, H, W)."""
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
         raise UsageError(f"an image tensor of shape {tuple(image.shape)} was given; it must be (3, H, W)")
-    if image.dtype != torch.uint8 and not image.is_floating_point():
+    pixels = _array(image)
+    if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
         raise UsageError(f"an image tensor of {image.dtype} was given; use float in [0, 1] or uint8")
-    pixels = image.detach().cpu().permute(1, 2, 0)
-    return (pixels.float() if pixels.is_floating_point() else pixels).numpy()
+    return np.moveaxis(pixels, 0, -1)
+
+
+def _array(tensor: Any) -> NDArray[Any]:
+    """A tensor's values; 16-bit floats, which numpy may not have, as 32-bit ones."""
+    values = tensor.detach().cpu()
+    return (values.float() if values.is_floating_point() else values).numpy()
 
 
 def _rgb(image: NDArray[Any], rule: PictureRule) -> NDArray[Any]:
@@ -308,9 +321,8 @@ def _marking(mask: Mask, label: Label | None, name: str) -> Marking:
         return mask
     if isinstance(mask, str | os.PathLike):
         return read_marking(mask, named_value(Path(mask), label))
-    if isinstance(mask, Tensor):
-        mask = mask.detach().cpu()
-        mask = (mask.float() if mask.is_floating_point() else mask).numpy()
+    if hasattr(mask, "detach"):
+        mask = _array(mask)
     if not isinstance(mask, Image.Image | np.ndarray):
         raise UsageError(f"{name} is a {type(mask).__name__}; give a path, a Pillow image, or an array (H, W)")
     return marking_of(mask, label, name=name)

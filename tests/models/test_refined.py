@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -105,6 +106,20 @@ def test_lite_looks_twice_in_every_way_of_use() -> None:
         masks[refine] = predictor.predict_proba(query)["it"]
     assert abs(masks["none"] - masks["fast"]).max() > 0.01
     assert abs(masks["best"] - masks["fast"]).max() > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refine", ["fast", "best"])
+def test_graphs_look_twice_as_torch_does(refine: str) -> None:
+    (image, mask), (query, _) = scene(size=(90, 70), box=(20, 10, 60, 50)), scene(size=(80, 90), box=(10, 20, 60, 70))
+    found = []
+    for runtime in ("graphs", "torch"):
+        predictor = FewShotPredictor("lite", refine=refine, runtime=runtime)
+        predictor.set_support(image, mask)
+        found.append(predictor.predict_proba(query))
+    assert isinstance(found[0], np.ndarray)
+    assert isinstance(found[1], np.ndarray)
+    assert np.abs(found[0] - found[1]).max() < 0.02
 
 
 def test_ways_of_use_are_told_and_what_cannot_be_is_refused() -> None:

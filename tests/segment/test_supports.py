@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import DataError, UsageError
-from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
+from fewseg.segment.marks import Marks, _lab, _met_first, mask_from_marks, strokes_in
 from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
 from helpers import iou, scene
 
@@ -133,3 +134,22 @@ def test_an_error_in_marks_names_the_photo(tmp_path):
     found = grouped([("support", str(tmp_path / "a.jpg")), ("point", "99,3")])
     with pytest.raises(UsageError, match=r"a\.jpg: point 99,3 is outside"):
         supports_of(found.photos)
+
+
+@pytest.mark.slow
+def test_walks_are_scikit_image_s():
+    color = pytest.importorskip("skimage.color")
+    segmentation = pytest.importorskip("skimage.segmentation")
+    photo, labels = Scenes(subset="test", level="mixed", images=60, size=160).load(3)
+    seeds = np.zeros(labels.shape, np.int32)
+    seeds[0] = seeds[-1] = 2
+    row, column = np.argwhere(labels > 0)[len(np.argwhere(labels > 0)) // 2]
+    seeds[row - 2 : row + 3, column - 2 : column + 3] = 1
+    lab = color.rgb2lab(np.asarray(photo)) / 100
+    np.testing.assert_allclose(_lab(Image.fromarray(np.asarray(photo))), lab, atol=1e-4)
+    theirs = segmentation.random_walker(
+        lab, seeds, beta=130, mode="cg_j", channel_axis=-1, return_full_prob=True, prob_tol=1.0
+    )[0]
+    found = _met_first(lab, seeds, beta=130)
+    np.testing.assert_allclose(found, theirs, atol=0.02)
+    assert ((found > 0.5) == (theirs > 0.5)).mean() > 0.999

@@ -1,4 +1,4 @@
-"""Exported graphs give PyTorch's masks at any size and number of shots; what 8 bits cost is told."""
+"""Exported graphs give PyTorch's masks of photos of any size and number of shots; what fewer bits cost is told."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from fewseg import registry
 from fewseg.build import create_model
-from fewseg.episode import Episode
+from fewseg.data.masks import Marking
 from fewseg.errors import DataError, UsageError
 from fewseg.evaluation.agreement import Agreement, agreement
 from fewseg.models.fast.exporting import SizeFreeOperations
 from fewseg.predictor import FewShotPredictor
-from fewseg.runtime.graphs import OnnxSegmenter
-from fewseg.storage import onnx_graphs
+from fewseg.runtime.engine import Engine
+from fewseg.runtime.graphs import FILES, RECORD, WEIGHTS, OnnxSegmenter
+from fewseg.runtime.torch_engine import TorchEngine
 from fewseg.storage.onnx_graphs import export_onnx
+from fewseg.storage.saved import save_model
 from helpers import ColorSegmenter, scene
 
 pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
@@ -33,7 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 def model(name, **options):
     torch.manual_seed(0)
     options = {"presence": True} | options if name == "lite" else options
-    return create_model(name, backbone="timm/test_resnet", image_size=64, **options).eval()
+    return create_model(name, backbone="timm/test_resnet", image_size=160, **options).eval()
 
 
 class Undecided(ColorSegmenter):
@@ -53,8 +56,9 @@ def dense(tmp_path_factory):
 
 def test_the_predictor_runs_on_exported_graphs(dense):
     network, folder = dense
-    assert sorted(path.name for path in folder.iterdir()) == ["fewseg-onnx.json", "match.onnx", "support.onnx"]
-    exported = OnnxSegmenter(str(folder))
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    exported = OnnxSegmenter(folder)
+    assert isinstance(exported, Engine)
     (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))
     for shots in (1, 3):
         found = []
@@ -71,29 +75,34 @@ def test_the_predictor_runs_on_exported_graphs(dense):
 def test_eight_bit_weights_are_smaller_and_close(dense, tmp_path):
     network, whole = dense
     small = export_onnx(network, tmp_path / "int8", int8=True)
-    assert (small / "match.onnx").stat().st_size < 0.6 * (whole / "match.onnx").stat().st_size
+    assert sum(f.stat().st_size for f in small.iterdir()) < 0.8 * sum(f.stat().st_size for f in whole.iterdir())
     (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))
-    cost = agreement(network, OnnxSegmenter(str(small)), (image, mask), [query])
+    cost = agreement(network, OnnxSegmenter(small), (image, mask), [query])
     assert isinstance(cost, Agreement)
     assert cost.pixels > 0.7
 
 
-def assert_alike(network, exported, *, shots):
-    """Probabilities and correlation maps of noise at sizes that nothing was traced or checked with."""
-    generator = torch.Generator().manual_seed(1)
-    images, query = (torch.rand(*shape, generator=generator) for shape in ((1, shots, 3, 173, 131), (1, 3, 190, 141)))
-    masks = torch.zeros(1, shots, 173, 131, dtype=torch.uint8)
-    masks[:, :, 40:120, 30:100] = 1
-    masks[:, :, :9] = 255
-    with torch.inference_mode():
-        expected, found = (m(Episode(query, images, masks, *torch.tensor([[-1], [-1]]))) for m in (network, exported))
-    torch.testing.assert_close(found.logits.softmax(1), expected.logits.softmax(1), atol=1e-3, rtol=0)
-    assert (found.presence is None) == (expected.presence is None) == (not network.tells_presence)
-    if found.presence is not None:
-        torch.testing.assert_close(found.presence, expected.presence, atol=1e-3, rtol=1e-3)
-    assert len(found.correlations) == len(expected.correlations)
-    for a, b in zip(found.correlations, expected.correlations, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+def assert_alike(network, folder, *, shots):
+    """Probabilities, presence and correlation maps of noise at sizes that nothing was traced or checked with."""
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 256, (173, 131, 3), dtype=np.uint8) for _ in range(shots)]
+    query = rng.integers(0, 256, (190, 141, 3), dtype=np.uint8)
+    mask = np.zeros((173, 131), np.uint8)
+    mask[40:120, 30:100], mask[:9] = 1, 255
+    for flip in (False, True):
+        found = []
+        for engine in (TorchEngine(network, flip=flip), OnnxSegmenter(folder, flip=flip)):
+            predictor = FewShotPredictor(engine)
+            predictor.set_support(images, [Marking(mask, "drawn")] * shots)
+            found.append(predictor.predict_full(query))
+        expected, exported = found
+        np.testing.assert_allclose(exported.proba, expected.proba, atol=1e-3)
+        assert (exported.presence is None) == (expected.presence is None) == (not network.tells_presence)
+        if exported.presence is not None:
+            assert exported.presence == pytest.approx(expected.presence, abs=1e-3)
+        assert len(exported.correlations) == len(expected.correlations)
+        for a, b in zip(exported.correlations, expected.correlations, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-3, rtol=1e-3)
 
 
 minutes_of_tracing = pytest.mark.skipif(
@@ -112,25 +121,9 @@ def test_every_method_s_graphs_hold_for_other_sizes_and_numbers_of_shots(name, d
     if name != "dense":
         network = model(name)
         folder = export_onnx(network, tmp_path / "float")
-    exported = OnnxSegmenter(str(folder))
-    assert not exported.fixed_shots
+    assert OnnxSegmenter(folder).shots is None
     for shots in (1, 2, 5):
-        assert_alike(network, exported, shots=shots)
-    small = tmp_path / "int8"
-    shutil.copytree(folder, small)
-    onnx_graphs._quantise(small)
-    assert sum(f.stat().st_size for f in small.iterdir()) < sum(f.stat().st_size for f in folder.iterdir())
-    (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))
-    assert 0 <= agreement(network, OnnxSegmenter(str(small)), (image, mask), [query]).pixels <= 1
-
-
-@minutes_of_tracing
-def test_the_default_back_end_s_padding_follows_the_photo_s_sides(tmp_path):
-    torch.manual_seed(0)
-    network = create_model("prototype", backbone="lite0", image_size=64).eval()
-    exported = OnnxSegmenter(str(export_onnx(network, tmp_path / "out")))
-    assert_alike(network, exported, shots=2)
-    assert "forward" not in {name for m in network.modules() for name in vars(m)}
+        assert_alike(network, folder, shots=shots)
 
 
 @minutes_of_tracing
@@ -139,9 +132,11 @@ def test_trained_shot_weights_hold_for_their_own_number_of_shots(tmp_path):
     with torch.no_grad():
         for layer in (network.ensemble.gram_merge, network.shot_weights.mix[2]):
             nn.init.normal_(layer.weight)  # as trained: the weights matter
-    exported = OnnxSegmenter(str(export_onnx(network, tmp_path / "out")))
-    assert (exported.fixed_shots, exported.shots) == (True, 2)
-    assert_alike(network, exported, shots=2)
+    folder = export_onnx(network, tmp_path / "out")
+    assert OnnxSegmenter(folder).shots == 2
+    assert_alike(network, folder, shots=2)
+    with pytest.raises(UsageError, match="for 2 supports of a class"):
+        assert_alike(network, folder, shots=1)
 
 
 @pytest.mark.parametrize("size", [(17, 11), (6, 5), (3, 2)])
@@ -160,9 +155,75 @@ def test_a_method_that_cannot_be_exported_is_named_and_nothing_is_left(tmp_path)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+def test_sixteen_bit_weights_are_smaller_and_change_little(dense, tmp_path):
+    network, whole = dense
+    half = export_onnx(network, tmp_path / "half", half=True, source="abc")
+    assert (half / WEIGHTS).stat().st_size < 0.8 * (whole / WEIGHTS).stat().st_size
+    assert OnnxSegmenter(half).record["source_sha256"] == "abc"
+    (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))
+    assert agreement(network, half, (image, mask), [query]).iou > 0.97
+
+
+@pytest.mark.parametrize("pixels", [np.float32, torch.float32])
+def test_a_picture_of_floats_is_taken_as_its_8_bits(dense, pixels):
+    _, folder = dense
+    predictor = FewShotPredictor(folder)
+    (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))
+    predictor.set_support(image, mask)
+    torch_s = isinstance(pixels, torch.dtype)
+    given = torch.tensor(query).permute(2, 0, 1).to(pixels) / 255 if torch_s else query.astype(pixels) / 255
+    np.testing.assert_array_equal(predictor.predict_proba(given), predictor.predict_proba(query))
+
+
+def test_damaged_folders_and_those_of_former_versions_are_refused(dense, tmp_path):
+    _, folder = dense
+    for change, told in (
+        (lambda copy: (copy / WEIGHTS).unlink(), "is damaged"),
+        (lambda copy: (copy / "match.onnx").write_bytes(b"no graph"), "is damaged"),
+        (lambda copy: (copy / RECORD).write_text('{"image_size": 64, "shots": null}'), "another version of fewseg"),
+        (lambda copy: (copy / RECORD).write_text('{"format": 2, "image_size": "a"}'), "holds no exported model"),
+    ):
+        copy = shutil.copytree(folder, tmp_path / "copy", dirs_exist_ok=True)
+        change(copy)
+        with pytest.raises(DataError, match=told):
+            OnnxSegmenter(copy)
+
+
+def test_the_command_takes_the_folder_as_a_model(dense, tmp_path, fewseg):
+    _, folder = dense
+    (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))
+    for name, pixels in (("a", image), ("a_mask", mask), ("b", query)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    words = ("segment", tmp_path / "b.png", "--support", tmp_path / "a.png", "--mask", tmp_path / "a_mask.png")
+    told = fewseg(*words, "--model", folder, "--flip", "--out", tmp_path / "out")
+    assert told.code == 0, told.err
+    assert "by graphs (onnxruntime" in told.out
+    predictor = FewShotPredictor(folder, flip=True)
+    predictor.set_support(image, mask)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/b.png")) > 0, predictor.predict(query))
+    refused = fewseg(*words, "--model", folder, "--runtime", "graphs", "--device", "cuda", "--out", tmp_path / "out")
+    assert refused.code == 2
+    assert "graphs run on the CPU in fp32; device cuda needs --runtime torch" in refused.err
+
+
+def test_the_rule_takes_graphs_unless_torch_alone_can(dense, tmp_path):
+    network, folder = dense
+    saved = save_model(network, tmp_path / "saved")
+    assert FewShotPredictor(folder).runtime.startswith("graphs (onnxruntime")
+    assert FewShotPredictor(saved).runtime == FewShotPredictor(network).runtime == TorchEngine.runtime
+    with pytest.raises(UsageError, match=r"has no graphs; write them \(fewseg export"):
+        FewShotPredictor(saved, runtime="graphs")
+    with pytest.raises(UsageError, match="precision bf16 needs --runtime torch"):
+        FewShotPredictor(folder, precision="bf16", runtime="graphs")
+    with pytest.raises(UsageError, match="unknown runtime 'onnx'"):
+        FewShotPredictor(folder, runtime="onnx")
+    with pytest.raises(UsageError, match="an engine runs as it was made"):
+        FewShotPredictor(OnnxSegmenter(folder), flip=True)
+
+
 def test_what_is_missing_is_told(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="holds no exported model"):
-        OnnxSegmenter(str(tmp_path))
+        OnnxSegmenter(tmp_path)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(UsageError, match=r"pip install 'fewseg\[onnx\]'"):
         export_onnx(ColorSegmenter(), tmp_path)

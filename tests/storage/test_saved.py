@@ -36,10 +36,9 @@ from fewseg.storage.saved import (
     load_model,
     read_record,
     save_model,
-    shipped_folder,
-    shipped_models,
     start_from,
 )
+from fewseg.storage.shipped import shipped_folder, shipped_models
 from helpers import BACKBONE, answer, tiny_model
 
 

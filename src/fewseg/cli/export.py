@@ -14,24 +14,27 @@ from fewseg.errors import UsageError
 
 def export(
     target: Target,
-    onnx: Annotated[Path | None, typer.Option(help="Folder for support.onnx and match.onnx.")] = None,
+    onnx: Annotated[Path | None, typer.Option(help="Folder for the graphs, which `--model` takes.")] = None,
     slim: Annotated[
         Path | None, typer.Option(help="Folder for the trained weights alone, in 16 bits: fewseg brings the back-end.")
     ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Weights in 16 bits; prints what that changes.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Weights in 8 bits; prints what that changes.")] = False,
-    support: Annotated[list[Path] | None, typer.Option(help="With --int8: an annotated photo to measure on.")] = None,
-    mask: Annotated[list[Path] | None, typer.Option(help="With --int8: its mask, in the same order.")] = None,
-    photos: Annotated[list[Path] | None, typer.Option(help="With --int8: photos, or folders, to compare on.")] = None,
+    support: Annotated[
+        list[Path] | None, typer.Option(help="With --half or --int8: an annotated photo to measure on.")
+    ] = None,
+    mask: Annotated[list[Path] | None, typer.Option(help="With --support: its mask, in the same order.")] = None,
+    photos: Annotated[list[Path] | None, typer.Option(help="With --support: photos or folders to compare on.")] = None,
 ) -> None:
-    """Export a model to ONNX: support encoder and query matcher, checked against PyTorch in onnxruntime.
+    """Export a model to ONNX graphs, which run without torch; they are checked against PyTorch in onnxruntime.
 
     `fewseg export RUN --slim DIR` makes a small folder to pass on, which `--model DIR` takes, of a model on a frozen
-    lite0, lite1 or lite2. `fewseg export RUN --onnx DIR` needs the extra `onnx` (`pip install 'fewseg[onnx]'`).
-    `--int8` compares the masks of the 8-bit graphs with PyTorch's: on --support, --mask and --photos if given, else on
-    drawn scenes.
+    lite0, lite1 or lite2. `fewseg export RUN --onnx DIR` needs the extra `onnx` (`pip install 'fewseg[onnx]'`);
+    `fewseg segment --model DIR` takes what it writes. `--half` and `--int8` compare the masks of the graphs with
+    PyTorch's: on --support, --mask and --photos if given, else on drawn scenes.
     """
     from fewseg.evaluation.agreement import agreement
-    from fewseg.runtime.graphs import OnnxSegmenter
+    from fewseg.runtime.graphs import FILES, OnnxSegmenter
     from fewseg.storage.onnx_graphs import export_onnx
     from fewseg.storage.opening import open_target
     from fewseg.storage.saved import find_folder, load_model, save_model
@@ -41,25 +44,27 @@ def export(
     if slim is not None:
         if slim.resolve() == find_folder(target).resolve():
             raise UsageError(f"{slim} is the model that is given; give a new folder, the full weights would be lost")
-        if int8:
-            raise UsageError("--int8 is for the graphs of --onnx; a slim folder's weights have 16 bits")
+        if int8 or half:
+            raise UsageError("--half and --int8 are for the graphs of --onnx; a slim folder's weights have 16 bits")
         file = save_model(load_model(target), slim, slim=True) / "model.safetensors"
         say(f"exported: {slim} ({file.stat().st_size / 1e6:.1f} MB)")
         return
     assert onnx is not None
-    measured = _pictures(support or [], mask or [], photos or []) if int8 else None
-    model = open_target(target, [], device="cpu").model
-    out = export_onnx(model, onnx, int8=int8)
-    size = sum(file.stat().st_size for file in out.glob("*.onnx")) / 1e6
-    exported = OnnxSegmenter(str(out))
-    shots = f"{exported.shots} shots" if exported.fixed_shots else "any number of shots"
+    if half and int8:
+        raise UsageError("give --half or --int8, not both")
+    measured = _pictures(support or [], mask or [], photos or []) if half or int8 else None
+    opened = open_target(target, [], device="cpu")
+    out = export_onnx(opened.model, onnx, int8=int8, half=half, source=opened.weights.get("sha256", ""))
+    exported = OnnxSegmenter(out)
+    size = sum((out / name).stat().st_size for name in FILES) / 1e6
+    shots = f"{exported.shots} shots" if exported.shots else "any number of shots"
     say(f"exported: {out} ({size:.1f} MB, any size, {shots}); the float graphs agree with PyTorch")
     if measured is not None:
         where, pair, queries = measured
-        cost = agreement(model, exported, pair, queries)
+        cost = agreement(opened.model, exported, pair, queries)
         say(
-            f"int8 against PyTorch on {cost.photos} {where}: IoU of the masks {100 * cost.iou:.1f} %, "
-            f"{100 * cost.pixels:.2f} % of the pixels alike"
+            f"{'int8' if int8 else '16 bits'} against PyTorch on {cost.photos} {where}: IoU of the masks "
+            f"{100 * cost.iou:.2f} %, {100 * cost.pixels:.2f} % of the pixels alike"
         )
 
 

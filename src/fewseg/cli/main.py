@@ -10,6 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,11 +36,12 @@ from fewseg.cli.options import (
     finite,
 )
 from fewseg.cli.outputs import check_outputs
+from fewseg.cli.page import page
 from fewseg.cli.printing import console, print_generalised, print_plan, print_results, printable, say
 from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
-from fewseg.cli.segment import OrderedCommand, page, segment
-from fewseg.errors import DataWarning, FewsegError, UsageError, first_line, lacks_memory
+from fewseg.cli.segment import OrderedCommand, segment
+from fewseg.errors import DataWarning, FewsegError, UsageError, first_line, lacks_memory, missing_extra
 from fewseg.progress import Bars, Silent, visible
 from fewseg.runtime.memory import keep_freed_memory
 
@@ -69,14 +71,28 @@ app.command()(replay)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say(f"fewseg {fewseg.__version__}")
+        say(f"fewseg {fewseg.__version__}\nsegments with {_runtimes()}")
         raise typer.Exit
+
+
+def _runtimes() -> str:
+    """Which runtimes are installed, and which one runs what (`fewseg.storage.engines` has the rule)."""
+    found = {}
+    for name in ("onnxruntime", "torch"):
+        try:
+            found[name] = f"{name} {version(name)}"
+        except PackageNotFoundError:
+            found[name] = f"{name} (not installed)"
+    return f"graphs ({found['onnxruntime']}) for shipped and exported models, {found['torch']} for all others"
 
 
 @app.callback()
 def before_any_command(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version, what runs models, and stop."
+        ),
     ] = False,
 ) -> None:
     """What is said once, before a command's name."""
@@ -381,6 +397,8 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1, debug=debug)
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (missing := missing_extra(error)):
+            _fail(str(missing), missing.exit_code, debug=debug)
         if lacks_memory(error):
             _fail(f"there is too little memory ({first_line(error)}); give smaller or fewer pictures", 1, debug=debug)
         if "Symlink loop" in str(error):  # Path.resolve's word for it

@@ -25,6 +25,13 @@ Precision = Annotated[
     str,
     typer.Option(help="fp32; bf16 where the processor or the GPU has it, fp16 on a GPU: faster, other last digits."),
 ]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="lite, which comes with fewseg; a run directory, a saved or an exported model, or a method without "
+        "training."
+    ),
+]
 Target = Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")]
 Targets = Annotated[
     list[str],

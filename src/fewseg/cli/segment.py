@@ -1,4 +1,4 @@
-"""The commands `fewseg segment` and `fewseg app`: models on one's own photos."""
+"""The command `fewseg segment`: a model on one's own photos. It works without torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from fewseg.cli.options import Device, Precision, Refine, finite
+from fewseg.cli.options import Device, Model, Precision, Refine, finite
 from fewseg.cli.printing import say
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from fewseg.segment.supports import Supports
 
 _ORDER = "fewseg.order"
-Model = Annotated[
-    str,
-    typer.Option(help="lite, which comes with fewseg; a run directory, a saved model, or a method without training."),
-]
 
 
 class OrderedCommand(TyperCommand):
@@ -102,6 +98,10 @@ def segment(
         bool, typer.Option("--check", help="Write a picture of each support with its marking to --out, and end.")
     ] = False,
     device: Device = "auto",
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="graphs or torch [graphs for shipped and exported models on the CPU, torch otherwise]."),
+    ] = None,
 ) -> None:
     """Find the classes of annotated photos in other photos: masks of each photo's own size, and overlays.
 
@@ -114,7 +114,6 @@ def segment(
     from fewseg.predictor import FewShotPredictor
     from fewseg.segment import segment_folder
     from fewseg.segment.supports import draw_supports
-    from fewseg.storage.opening import open_target
 
     rule = _picture_rule(range_, bands, page)
     found, labels, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots, rule=rule)
@@ -122,10 +121,11 @@ def segment(
         for path, told in draw_supports(found, labels, out, rule).items():
             say(f"{told}; drawn in {path}")
         return
-    opened = open_target(model, [], device=device).model
-    if presence is not None and not opened.tells_presence:
+    predictor = FewShotPredictor(
+        model, device, flip=flip, refine=refine, precision=precision, pictures=rule, runtime=runtime
+    )
+    if presence is not None and not predictor.engine.tells_presence:
         raise UsageError(f"--presence {presence}: {model} does not tell whether a class is there at all; leave it out")
-    predictor = FewShotPredictor(opened, flip=flip, refine=refine, precision=precision, pictures=rule)
     if None in found:
         predictor.set_support(*found[None], label=labels.get(None))
     else:
@@ -146,26 +146,6 @@ def segment(
         progress=Bars(),
     )
     _tell(summary, out)
-
-
-def page(
-    model: Model = "lite",
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="[the first free one from 7860]")] = None,
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
-    device: Device = "auto",
-) -> None:
-    """Serve a page on this machine: mark objects in photos with the mouse, see and download masks of others.
-
-    `fewseg app --model RUN`. Needs the extra `app` (`pip install 'fewseg[app]'`); works without a network.
-    """
-    from fewseg.server.serve import serve
-    from fewseg.storage.opening import open_target
-
-    opened = open_target(model, [], device=device)
-    served = serve(opened.model, host=host, port=port, browser=browser, wait=False)
-    say(f"page: {served.local_url}  (Ctrl-C ends it)")
-    served.block_thread()
 
 
 def _picture_rule(limits: str | None, bands: str | None, page: int | None) -> PictureRule:
@@ -233,7 +213,7 @@ def _tell_supports(supports: Supports, markings: dict[str, tuple[Marking, ...]])
 def _tell(summary: SegmentSummary, out: Path) -> None:
     empty = f", {len(summary.empty)} of them empty" if summary.empty else ""
     skipped = f", {summary.skipped} were there already" if summary.skipped else ""
-    say(f"{len(summary.written)} masks in {out}{empty}{skipped}")
+    say(f"{len(summary.written)} masks in {out}{empty}{skipped}, by {summary.runtime}")
     if summary.failed:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in summary.failed)
         raise DataError(f"{len(summary.failed)} photos could not be segmented:\n{listed}")

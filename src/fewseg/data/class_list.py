@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from fewseg.data.images import read_image, read_labels
 from fewseg.data.masks import Label
 from fewseg.data.text import read_lines
-from fewseg.episode import IGNORE
 from fewseg.errors import DataError, UsageError
+from fewseg.labels import IGNORE
 
 NAMES = (
     "classes.txt",

@@ -21,8 +21,9 @@ from fewseg.data.episodes.sampling import NOVEL_RULES, epoch_order, training_ima
 from fewseg.data.source import Fold, ImageSource, class_mask, labelled, mask_of
 from fewseg.data.transforms import Transform, sample_seed
 from fewseg.data.workers import START, follow_parent, starting_workers
-from fewseg.episode import IGNORE, MOST_CLASSES, WIDE_IGNORE, Episode
+from fewseg.episode import Episode
 from fewseg.errors import DataError, FewsegError, UsageError, check_choice, first_line
+from fewseg.labels import IGNORE, MOST_CLASSES, WIDE_IGNORE
 
 
 @dataclass

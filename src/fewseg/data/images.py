@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy  # its parts are imported when they are used
 from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.decoding import AS_IT_IS, LOSSY, UPRIGHT, File, PictureRule, decode, name_of, to_rgb
 from fewseg.data.masks import read_mask  # noqa: F401  (read from here by older code)
-from fewseg.episode import IGNORE
+from fewseg.data.regions import grown, shrunk
 from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing
+from fewseg.labels import IGNORE
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2"}
@@ -136,8 +136,6 @@ def overlay(
     pixels = np.array(image.convert("RGB"))
     pixels[inside] = np.rint((1 - alpha) * pixels[inside] + alpha * np.array(color, np.float32)).astype(np.uint8)
     width = max(1, round(min(inside.shape) / 250))
-    core = np.asarray(scipy.ndimage.minimum_filter(inside, 2 * max(line, width) + 1, mode="constant", cval=0), bool)
-    halo = np.asarray(scipy.ndimage.maximum_filter(inside, 2 * width + 1, mode="constant", cval=0), bool)
-    pixels[halo & ~inside] = 255  # white around the line keeps it visible on objects of its own colour
-    pixels[inside & ~core] = color
+    pixels[grown(inside, width) & ~inside] = 255  # white around the line keeps it visible on objects of its own colour
+    pixels[inside & ~shrunk(inside, max(line, width))] = color
     return Image.fromarray(pixels)

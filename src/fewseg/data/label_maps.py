@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fewseg.data.class_list import ClassList
 from fewseg.data.images import read_labels
 from fewseg.data.index import cached_arrays, fingerprint, in_parallel
-from fewseg.episode import IGNORE
 from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.labels import IGNORE
 from fewseg.progress import Silent
 
 

@@ -23,13 +23,13 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-import scipy  # its parts are imported when they are used
 from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.decoding import DEEP, LOSSY, File, decode, name_of
-from fewseg.episode import IGNORE
+from fewseg.data.regions import grown, shrunk
 from fewseg.errors import UsageError
+from fewseg.labels import IGNORE
 
 Label: TypeAlias = int | str
 """Which value of a mask is the object: a number, `>=128` (from a number on), `any` (all but 0), a colour `#rrggbb`."""
@@ -301,13 +301,12 @@ def _is_soft(values: NDArray[Any], top: int, *, lossy: bool) -> bool:
 
 def _is_narrow(where: NDArray[np.bool_]) -> bool:
     """Whether hardly any of it is more than 2 pixels from what is not."""
-    inner = scipy.ndimage.minimum_filter(where, 5, mode="constant", cval=0)
-    return bool(20 * np.count_nonzero(inner) <= np.count_nonzero(where))
+    return bool(20 * np.count_nonzero(shrunk(where, 2)) <= np.count_nonzero(where))
 
 
 def _is_near(where: NDArray[np.bool_], what: NDArray[np.bool_]) -> bool:
     """Whether nearly all of it is within 16 pixels from something, as far as a JPEG's blocks of colour reach."""
-    far = where & ~np.asarray(scipy.ndimage.maximum_filter(what, 33), bool)
+    far = where & ~grown(what, 16)
     return bool(20 * np.count_nonzero(far) <= np.count_nonzero(where))
 
 

@@ -19,8 +19,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from fewseg.episode import IGNORE
 from fewseg.errors import UsageError
+from fewseg.labels import IGNORE
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor
 
 
@@ -23,10 +22,10 @@ class Agreement:
     """Mean over photos of the IoU of their two masks; two empty masks count as 1."""
 
 
-def agreement(
-    one: FewShotSegmenter, other: FewShotSegmenter, support: tuple[Any, Any], photos: Sequence[Any]
-) -> Agreement:
-    """Compare two models' masks of photos, with the same support (images, masks)."""
+def agreement(one: Any, other: Any, support: tuple[Any, Any], photos: Sequence[Any]) -> Agreement:
+    """Compare the masks that two models, as `FewShotPredictor` takes them, give photos, with the same support (images,
+    masks).
+    """
     predictors = [FewShotPredictor(model) for model in (one, other)]
     for predictor in predictors:
         predictor.set_support(*support)

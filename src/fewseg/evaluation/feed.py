@@ -23,9 +23,9 @@ from torch.utils.data import Dataset
 from fewseg.data.dataset import EpisodeDataset, certain, make_loader
 from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
-from fewseg.episode import IGNORE
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.features.cache import FeatureCache, stack_queries, stack_supports
+from fewseg.labels import IGNORE
 from fewseg.models.base import Features
 from fewseg.runtime.processes import own_share
 

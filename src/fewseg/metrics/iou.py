@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewseg.episode import IGNORE
+from fewseg.labels import IGNORE
 
 COLUMNS = ("class_id", "fg_intersection", "fg_union", "bg_intersection", "bg_union")
 """Columns of a table of counts: a row is an episode."""

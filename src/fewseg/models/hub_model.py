@@ -25,7 +25,7 @@ CARD = """---
 Given a few photos of a class with masks, it segments that class in other photos, whether it was trained on it or not.
 
 ```
-pip install fewseg
+pip install 'fewseg[train]'
 ```
 ```python
 from fewseg import FewShotPredictor, from_pretrained

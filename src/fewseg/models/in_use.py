@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from fewseg.errors import check_choice
+from fewseg.labels import REFINE
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.half_precision import in_precision
 from fewseg.models.mirrored import Mirrored
 from fewseg.models.refined import Refined
-
-REFINE = ("none", "fast", "best")
 
 
 def in_use(

@@ -26,8 +26,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewseg.episode import IGNORE, WIDE_IGNORE, Episode, Prediction
+from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
+from fewseg.labels import IGNORE, WIDE_IGNORE
 from fewseg.models.base import Features, FewShotSegmenter, freeze
 from fewseg.models.hdmnet import STAGES, CorrelationAttention, HierarchicalEncoder, distillation
 from fewseg.models.parts import ops

@@ -13,14 +13,11 @@ from torch import Tensor
 
 from fewseg.episode import IGNORE, Prediction
 from fewseg.errors import UsageError
+from fewseg.labels import LEAST_FOUND, SURE
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.wrapper import Wrapper
 
 _OWN = "own."
-SURE = 0.7
-"""The probability from which a pixel counts as found, or as background."""
-LEAST = 1 / 1024
-"""Share of the query that must be found; a smaller one is no example to go by."""
 
 
 class Refined(Wrapper):
@@ -56,7 +53,7 @@ class Refined(Wrapper):
         proba = first.logits.float().softmax(1)[:, 1]
         mask = torch.full_like(proba, IGNORE, dtype=torch.uint8)
         mask[proba > SURE], mask[proba < 1 - SURE] = 1, 0
-        enough = (mask == 1).flatten(1).float().mean(1) >= LEAST
+        enough = (mask == 1).flatten(1).float().mean(1) >= LEAST_FOUND
         if not enough.any():
             return first
         own = self.model.embed_support(self.model.as_support(own, mask.unsqueeze(1)))

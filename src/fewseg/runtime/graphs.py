@@ -1,79 +1,142 @@
-"""Exported graphs as a model, run by onnxruntime (`fewseg.storage.onnx_graphs` writes them)."""
+"""Exported graphs as an engine, run by onnxruntime (`fewseg.storage.onnx_graphs` writes them)."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from fewseg.episode import Episode, Prediction
-from fewseg.errors import DataError, UsageError, first_line
-from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.errors import DataError, UsageError, check_choice, first_line, lacks_memory
+from fewseg.labels import IGNORE, LEAST_FOUND, REFINE, SURE
+from fewseg.runtime.engine import Answer, Pixels
 
-SUPPORT, MATCH, RECORD = "support.onnx", "match.onnx", "fewseg-onnx.json"
+QUERY, SUPPORT, MATCH, DRAW = GRAPHS = ("query.onnx", "support.onnx", "match.onnx", "draw.onnx")
+WEIGHTS, RECORD = "weights.bin", "fewseg-onnx.json"
+FILES = (*GRAPHS, WEIGHTS, RECORD)
 """The files of an exported model's folder."""
+FORMAT = 2
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
-class OnnxSegmenter(FewShotSegmenter):
-    """Exported graphs as a model: `FewShotPredictor(OnnxSegmenter(folder))` segments photos through onnxruntime."""
+class OnnxSegmenter:
+    """Exported graphs as an engine: `FewShotPredictor(folder)` segments photos through onnxruntime, on the CPU.
 
-    name = "onnx"
-    trainable = False
+    Photos are taken as 8-bit pixels. `flip` and `refine` as for `FewShotPredictor`. It takes as many threads as
+    OMP_NUM_THREADS says, else the machine's cores. DataError where the folder holds no exported model; UsageError for
+    `refine` where a support is encoded from its masked photo, or was exported for a number of supports.
+    """
 
-    def __init__(self, folder: str) -> None:
-        super().__init__()
+    device = "cpu"
+
+    def __init__(self, folder: str | os.PathLike[str], *, flip: bool = False, refine: str = "none") -> None:
+        check_choice("refine", refine, REFINE)
         ort: Any = needed_library("onnxruntime")
-        path = Path(folder)
-        try:
-            record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-            self.image_size, self.shots = record["image_size"], record["shots"] or 1
-            self.fixed_shots = record["shots"] is not None
-            self.features: list[str] = record["features"]
-            self.tells_presence = record.get("presence", False)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} holds no exported model ({error}); fewseg export RUN --onnx {path}") from error
+        self.folder, self.flip, self.twice = Path(folder), flip or refine == "best", refine != "none"
+        self.record = read_record(self.folder)
+        self.image_size: int = self.record["image_size"]
+        self.shots: int | None = self.record["shots"]
+        """The number of supports that it takes; None: any."""
+        self.tells_presence: bool = self.record["presence"]
+        self.runtime = f"graphs (onnxruntime {ort.__version__})"
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what fails is raised
-        self.encoder, self.matcher = (
-            ort.InferenceSession(str(path / name), options, providers=["CPUExecutionProvider"])
-            for name in (SUPPORT, MATCH)
-        )
+        threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+        options.intra_op_num_threads = int(threads) if threads.isdigit() else 0
+        # threads that wait in a loop take the processor from others; an arena keeps more than a photo needs
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_cpu_mem_arena = False
+        try:
+            self._sessions = {
+                name: ort.InferenceSession(str(self.folder / name), options, providers=["CPUExecutionProvider"])
+                for name in GRAPHS
+            }
+        except Exception as error:  # onnxruntime's own exceptions
+            raise DataError(f"{self.folder} is damaged ({first_line(error)}); export the model again") from error
+        if self.twice and (self.shots is not None or self._takes(SUPPORT, "image")):
+            raise UsageError(f"{self.folder}: its method cannot look twice (refine {refine}); lite can")
 
-    @property
-    def device(self) -> torch.device:
-        """The CPU: that is where these graphs run."""
-        return torch.device("cpu")
+    def encode_query(self, image: Pixels) -> list[Arrays]:
+        return [self._run(QUERY, {"image": view}) for view in self._views(_eight_bit(image))]
 
-    def extract_query(self, image: Tensor) -> Features:
-        return {"image": image}
+    def encode_support(self, supports: Iterable[tuple[Pixels, NDArray[np.uint8]]]) -> list[Arrays]:
+        shots = [
+            [self._support(*both) for both in zip(self._views(_eight_bit(image)), self._views(mask), strict=True)]
+            for image, mask in supports
+        ]
+        if self.shots not in (None, len(shots)):
+            raise UsageError(
+                f"{self.folder} was exported for {self.shots} supports of a class, which its weights hold for; "
+                f"{len(shots)} were given"
+            )
+        each = zip(*shots, strict=True)  # of every view, what each support gave
+        return [{name: np.concatenate([shot[name] for shot in view], 1) for name in view[0]} for view in each]
 
-    def extract_support(self, images: Tensor, masks: Tensor) -> Features:
-        found = _run(self.encoder, {"images": images.numpy(), "masks": masks.numpy()})
-        return {name: torch.from_numpy(np.asarray(value)) for name, value in zip(self.features, found, strict=True)}
+    def match(self, query: list[Arrays], support: list[Arrays], *, size: tuple[int, int]) -> Answer:
+        found = [self._found(q, s) for q, s in zip(query, support, strict=True)]
+        for mirrored in found[1:]:
+            mirrored |= {name: value[..., ::-1] for name, value in mirrored.items() if name != "presence"}
+        lead, *others = (np.mean([one[name] for one in found], 0) for name in found[0])
+        presence = float(1 / (1 + np.exp(-others.pop(0).item()))) if self.tells_presence else None
+        drawn = self._run(DRAW, {"lead": lead, "size": np.array(size)})["proba"]
+        return Answer(drawn, tuple(others), presence)
 
-    def match(
-        self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
-    ) -> Prediction:
-        given = query | {f"support_{name}": support[name] for name in self.features}
-        inputs = {entry.name: given[entry.name].numpy() for entry in self.matcher.get_inputs()}
-        logits, *others = (torch.from_numpy(value) for value in _run(self.matcher, inputs))
-        presence = others.pop(0) if self.tells_presence else None
-        return Prediction(logits, correlations=tuple(others), presence=presence)
+    def _found(self, query: Arrays, support: Arrays) -> Arrays:
+        """What one view gives; looked at twice, as `fewseg.models.refined` does."""
+        first = self._run(MATCH, query | support)
+        if not self.twice:
+            return first
+        # a probability is above SURE where the lead is above its logit
+        sure = np.log(SURE / (1 - SURE))
+        mask = np.full(first["lead"].shape, IGNORE, np.uint8)
+        mask[first["lead"] > sure], mask[first["lead"] < -sure] = 1, 0
+        if (mask == 1).mean() < LEAST_FOUND:
+            return first
+        own = self._run(SUPPORT, query | {"mask": mask})
+        second = self._run(MATCH, query | {name: np.concatenate([support[name], own[name]], 1) for name in own})
+        return first | {"lead": (first["lead"] + second["lead"]) / 2}
 
-    def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
-        raise UsageError("an exported model cannot be trained; train the run that it was exported from")
+    def _support(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Arrays:
+        given = {"image": image, "mask": mask}
+        return self._run(SUPPORT, given if self._takes(SUPPORT, "image") else given | self._run(QUERY, given))
+
+    def _views(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        return [pixels, np.ascontiguousarray(pixels[:, ::-1])] if self.flip else [pixels]
+
+    def _takes(self, graph: str, name: str) -> bool:
+        return any(entry.name == name for entry in self._sessions[graph].get_inputs())
+
+    def _run(self, graph: str, given: Arrays) -> Arrays:
+        """A graph's outputs by name; what it has no input for is left out."""
+        session = self._sessions[graph]
+        inputs = {entry.name: given[entry.name] for entry in session.get_inputs()}
+        try:
+            found = session.run(None, inputs)
+        except Exception as error:  # onnxruntime's own exceptions
+            if lacks_memory(error):
+                raise MemoryError(str(error)) from error
+            shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
+            raise DataError(f"the exported graph cannot take {shapes} ({first_line(error)})") from error
+        return {entry.name: value for entry, value in zip(session.get_outputs(), found, strict=True)}
 
 
-def _run(session: Any, inputs: dict[str, Any]) -> list[Any]:
+def read_record(folder: Path) -> dict[str, Any]:
+    """What an exported model's folder says of it; DataError where it is none."""
     try:
-        return session.run(None, inputs)
-    except Exception as error:  # onnxruntime's own exceptions
-        shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
-        raise DataError(f"the exported graph cannot take {shapes} ({first_line(error)})") from error
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        if record.get("format", 1) != FORMAT:
+            raise ValueError("another version of fewseg wrote it")
+        size, shots, presence = record["image_size"], record["shots"], record["presence"]
+        if type(size) is not int or type(shots) not in (int, type(None)) or type(presence) is not bool:
+            raise TypeError(f"image_size {size!r}, shots {shots!r}, presence {presence!r}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{folder} holds no exported model ({error}); fewseg export RUN --onnx {folder}") from error
+    return record
 
 
 def needed_library(name: str) -> Any:
@@ -82,3 +145,8 @@ def needed_library(name: str) -> Any:
         return __import__(name)
     except ImportError as error:
         raise UsageError(f"exporting needs {name} ({error}); install it with: pip install 'fewseg[onnx]'") from error
+
+
+def _eight_bit(image: Pixels) -> NDArray[np.uint8]:
+    whole = image if image.dtype == np.uint8 else np.rint(255 * image.clip(0, 1)).astype(np.uint8)
+    return np.ascontiguousarray(whole)

@@ -107,8 +107,12 @@ def _geometry(rings: list[Ring]) -> dict[str, Any]:
 
 
 @contextmanager
-def coco_file(path: Path, classes: Sequence[str]) -> Iterator[Callable[[str, NDArray[np.uint8]], None]]:
+def coco_file(
+    path: Path, classes: Sequence[str], *, runtime: str
+) -> Iterator[Callable[[str, NDArray[np.uint8]], None]]:
     """A COCO file that is whole at the end, or absent: what adds a picture by its name and its labels (H, W).
+
+    `runtime`, what ran the model, stands in its "info".
 
     Annotations are written as they come, so that memory does not grow with their number.
     """
@@ -137,7 +141,8 @@ def coco_file(path: Path, classes: Sequence[str]) -> Iterator[Callable[[str, NDA
             file.write(("," if number > 1 else "") + "\n" + json.dumps(entry))
 
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        head = f'"info": {{"description": "fewseg segment"}}, "categories": {json.dumps(categories)}'
+        info = {"description": "fewseg segment", "runtime": runtime}
+        head = f'"info": {json.dumps(info)}, "categories": {json.dumps(categories)}'
         file.write(f'{{{head},\n"annotations": [')
         yield add
         file.write(f'],\n"images": {json.dumps(pictures)}}}\n')

@@ -8,8 +8,8 @@ from typing import Any
 import contourpy
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import KDTree
+
+from fewseg.data.regions import connected
 
 Ring = NDArray[np.float64]
 """(n, 2) corners x, y in pixels, the first again at the end; pixel (0, 0) reaches from 0 to 1."""
@@ -22,11 +22,10 @@ def polygons(mask: NDArray[Any]) -> Iterator[tuple[list[Ring], int]]:
     (x, y), holes clockwise, as GeoJSON wants it. Lines run midway between the centres of inner and outer pixels, so
     that drawing a polygon by pixel centres gives the mask back exactly.
     """
-    parts, _ = ndimage.label(np.asarray(mask, bool), structure=np.ones((3, 3)))  # type: ignore[misc]
-    for number, place in enumerate(ndimage.find_objects(parts), start=1):
-        inside = parts[place] == number
-        top, left = place[0].start, place[1].start
-        yield [ring + np.array([left, top]) for ring in _rings(inside)], int(inside.sum())
+    parts = connected(np.asarray(mask, bool))
+    for number, (top, left, bottom, right) in enumerate(parts.boxes.tolist(), start=1):
+        inside = parts.labels[top:bottom, left:right] == number
+        yield [ring + np.array([left, top]) for ring in _rings(inside)], int(parts.pixels[number - 1])
 
 
 def _rings(inside: NDArray[np.bool_]) -> list[Ring]:
@@ -67,9 +66,20 @@ def joined(rings: list[Ring]) -> Ring:
     """
     whole = rings[0]
     for ring in rings[1:]:
-        distances, nearest = KDTree(whole).query(ring[:-1])
-        start = int(np.argmin(distances))
-        at = int(np.asarray(nearest)[start])
+        start, at = _nearest(ring[:-1], whole)
         turned = np.roll(ring[:-1], -start, 0)
         whole = np.concatenate([whole[: at + 1], turned, turned[:1], whole[at:]])
     return whole
+
+
+def _nearest(some: Ring, others: Ring) -> tuple[int, int]:
+    """Which corner of some is nearest to which of the others, the first of equals."""
+    to_box = (np.maximum(0, np.maximum(some.min(0) - others, others - some.max(0))) ** 2).sum(1)
+    reach = ((some - others[to_box.argmin()]) ** 2).sum(1).min()
+    near = np.flatnonzero(to_box <= reach)  # the rest are farther from the box around some than that
+    found = []
+    for start in range(0, len(some), 256):  # not all at once: products of two long outlines fill the memory
+        far = ((some[start : start + 256, None] - others[near]) ** 2).sum(2)
+        place, at = divmod(int(far.argmin()), len(near))
+        found.append((far[place, at], start + place, int(near[at])))
+    return min(found)[1:]

@@ -38,6 +38,8 @@ class SegmentSummary:
     """Pictures whose files were there already, with `resume`."""
     annotations: Path | None
     """The COCO file, if one was asked for."""
+    runtime: str
+    """What ran the model, in words."""
 
 
 def segment_folder(
@@ -83,7 +85,8 @@ def segment_folder(
     classes = predictor.names or ("object",)
     if class_file:
         files.write_classes(class_file, classes)
-    with files.coco_file(annotation_file, classes) if annotation_file else nullcontext() as annotate:
+    coco = files.coco_file(annotation_file, classes, runtime=predictor.runtime) if annotation_file else nullcontext()
+    with coco as annotate:
         for piece, read in _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent()):
             outputs = named(piece.stem)
             if resume and all(path.is_file() for path in outputs.values()):
@@ -108,7 +111,7 @@ def segment_folder(
     for query in dict.fromkeys(query for query, path in written if not path.exists()):
         failed.append((query, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)"))
     written = [(query, path) for query, path in written if path.exists()]
-    return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file)
+    return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file, predictor.runtime)
 
 
 def _predicted(predictor: FewShotPredictor, image: Image.Image, presence: float) -> list[NDArray[np.float32]]:

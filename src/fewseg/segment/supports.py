@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 from PIL import Image
 
 from fewseg.data.decoding import AS_IT_IS, PictureRule
@@ -203,7 +204,7 @@ def draw_supports(
             what = str(mask) if isinstance(mask, Path) else f"mask {number} of {name or 'the support'}"
             label = labels.get(name, labels.get(None))
             photo, marking = read_support(image, mask, label=label, name=what, pictures=pictures)
-            shown = Image.fromarray((photo[0].permute(1, 2, 0) * 255).round().byte().numpy())
+            shown = Image.fromarray(photo if photo.dtype == np.uint8 else np.rint(photo * 255).astype(np.uint8))
             stem = f"{name}_{Path(image).stem}" if isinstance(image, Path) and name else f"{name or 'support'}_{number}"
             safe = re.sub(r"[^\w .()-]", "_", Path(stem).name)[:80]  # a class may have any name
             path = out / f"{free_name(safe, taken)}.jpg"

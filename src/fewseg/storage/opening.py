@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from fewseg.data.source import Fold, ImageSource, classes_hash
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
+from fewseg.runtime.torch_engine import TorchEngine
 from fewseg.storage.run_directory import RunDirectory
-from fewseg.storage.saved import find_folder, load_model, read_record, shipped_folder
+from fewseg.storage.saved import find_folder, load_model, read_record
+from fewseg.storage.shipped import shipped_folder
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,13 @@ def open_target(
             f"{config.model.name} must be trained first (fewseg train {target} ...); then give its run directory"
         )
     return Opened(configured_model(config).eval().to(pick_device(device)), config, None, None, {})
+
+
+def open_on_torch(model: Any, *, device: str | None = None, **how: Any) -> TorchEngine:
+    """A network, or one by its name as `open_target` takes it, on torch; `how` as for `TorchEngine`."""
+    if isinstance(model, str | os.PathLike):
+        model = open_target(os.fspath(model), [], device=device or "auto").model
+    return TorchEngine(model, device=device, **how)
 
 
 def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict[str, Any]) -> Opened:

@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 from contextlib import suppress
-from importlib import resources
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -33,6 +32,7 @@ from fewseg.models.parts.backbone_weights import (
 )
 from fewseg.models.parts.backbones import LITE, create_backbone
 from fewseg.models.parts.base_learner import PSPNet
+from fewseg.storage.shipped import shipped_folder
 
 BEST, LAST = "best", "last"
 """Folders of a run's saved models."""
@@ -93,19 +93,6 @@ def check_replaceable(folder: Path) -> None:
     """Raise UsageError for a folder that holds anything but a saved model: it would be lost."""
     if folder.exists() and not (folder / "fewseg.json").is_file() and (folder.is_file() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already and is no saved model; give the name of a new folder")
-
-
-def shipped_models() -> list[str]:
-    """Names of the models that come with the package."""
-    folder = Path(str(resources.files("fewseg") / "shipped"))
-    return sorted(file.parent.name for file in folder.glob("*/fewseg.json"))
-
-
-def shipped_folder(name: str) -> Path | None:
-    """The folder of a model that comes with the package; None for another name, or where a directory has this one."""
-    if name not in shipped_models() or Path(name).is_dir():
-        return None
-    return Path(str(resources.files("fewseg") / "shipped" / name))
 
 
 def _swap(new: Path, folder: Path) -> None:

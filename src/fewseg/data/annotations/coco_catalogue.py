@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from fewseg.data.annotations.runs import MOST_PIXELS, OddShape, checked_runs, is_outline
 from fewseg.data.text import Tally, read_text
-from fewseg.episode import MOST_CLASSES
 from fewseg.errors import DataError
+from fewseg.labels import MOST_CLASSES
 
 VOID = 255
 """The class number of what is to be ignored."""

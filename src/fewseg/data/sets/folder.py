@@ -22,8 +22,8 @@ from fewseg.data.masks import read_marking, read_mask
 from fewseg.data.same_photos import same_content
 from fewseg.data.source import SourceIndex, class_mask
 from fewseg.data.text import Tally
-from fewseg.episode import IGNORE, MOST_CLASSES
 from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.labels import IGNORE, MOST_CLASSES
 
 
 class _Photo(NamedTuple):

@@ -19,8 +19,8 @@ from PIL import Image
 
 from fewseg.data.division import Folded
 from fewseg.data.source import Fold, ImageSource, SourceIndex, class_mask, labelled, mask_of, of_masks
-from fewseg.episode import MOST_CLASSES
 from fewseg.errors import DataError, UsageError, check_choice, suggest
+from fewseg.labels import MOST_CLASSES
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "airplane": ("aeroplane",),

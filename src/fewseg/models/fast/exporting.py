@@ -1,19 +1,12 @@
-"""Operations as an exported graph of any size needs them.
-
-torch's tracer writes adaptive pooling down for the very size that it sees, not for any; and the padding of lite0,
-which depends on whether a side is even, as a formula that grows with every layer until no end is in sight.
-"""
+"""Operations as an exported graph needs them: torch's exporter writes adaptive pooling down only where sides divide."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from timm.layers.conv2d_same import Conv2dSame
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -31,33 +24,6 @@ class SizeFreeOperations(TorchFunctionMode):
         if func is F.adaptive_avg_pool2d:
             return adaptive_average(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def onnx_padding(module: nn.Module) -> Iterator[None]:
-    """Within it, timm's convolutions with TensorFlow's padding are ONNX's own, which know it: for exporting alone."""
-    convolutions: list[Any] = [m for m in module.modules() if isinstance(m, Conv2dSame)]
-    for convolution in convolutions:
-        convolution.forward = functools.partial(_same_convolution, convolution)
-    try:
-        yield
-    finally:
-        for convolution in convolutions:
-            del convolution.forward
-
-
-def _same_convolution(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    stride = [int(s) for s in convolution.stride]
-    given = (x, convolution.weight) if convolution.bias is None else (x, convolution.weight, convolution.bias)
-    options = {
-        "auto_pad": "SAME_UPPER",
-        "strides": stride,
-        "dilations": [int(d) for d in convolution.dilation],
-        "group": convolution.groups,
-    }
-    sides = [(side - 1) // step + 1 for side, step in zip(x.shape[-2:], stride, strict=True)]
-    shape = (x.shape[0], convolution.out_channels, *sides)
-    return torch.onnx.ops.symbolic("Conv", given, options, dtype=x.dtype, shape=shape)
 
 
 def adaptive_average(input: Tensor, output_size: Any) -> Tensor:

@@ -11,7 +11,8 @@ from einops import repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from fewseg.episode import IGNORE, Episode
+from fewseg.episode import Episode
+from fewseg.labels import IGNORE
 
 Result = TypeVar("Result")
 

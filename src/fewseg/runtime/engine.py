@@ -1,0 +1,50 @@
+"""What runs a model on photos: arrays in, arrays out.
+
+Two do: exported graphs in onnxruntime (`graphs.py`), and networks in torch (`torch_engine.py`, with the extra `train`).
+`fewseg.storage.engines` says which, and imports it by its name: nothing leads from the graphs to torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels: TypeAlias = NDArray[Any]
+"""A photo of any size: (H, W, 3) uint8, or float32 in [0, 1]."""
+
+
+class Answer(NamedTuple):
+    """What a model says about one class in one photo of (H, W) pixels."""
+
+    proba: NDArray[np.float32]
+    """(H, W) foreground probability."""
+    correlations: tuple[NDArray[np.float32], ...]
+    """Correlation maps of the squeezed photo, coarse to fine, each (h, w)."""
+    presence: float | None
+    """Probability that the class is there at all; None where the model does not tell."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A model that is ready for photos. What it makes of them is its own business, and may be kept."""
+
+    runtime: str
+    """In words: results tell it."""
+    image_size: int
+    """The side of the square that it squeezes photos to."""
+    tells_presence: bool
+
+    def encode_support(self, supports: Iterable[tuple[Pixels, NDArray[np.uint8]]]) -> Any:
+        """A class's photos with their masks {0, 1, 255 ignore}, squeezed already: (image_size, image_size)."""
+        ...
+
+    def encode_query(self, image: Pixels) -> Any:
+        """A photo, for all classes."""
+        ...
+
+    def match(self, query: Any, support: Any, *, size: tuple[int, int]) -> Answer:
+        """Find a class in a photo, both encoded; the answer has the photo's `size` (H, W)."""
+        ...

@@ -1,0 +1,70 @@
+"""A network in torch as an engine."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fewseg.build import pick_device
+from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.fast import accelerate
+from fewseg.models.fast.compiling import compile_backbone
+from fewseg.models.in_use import in_use
+from fewseg.models.parts.ops import resize, resize_ac
+from fewseg.runtime.engine import Answer, Pixels
+
+
+class TorchEngine:
+    """A few-shot model, moved to `device` (None leaves it where it is) and put into evaluation mode.
+
+    Photos are squeezed to its square (bilinear without antialiasing, as the papers evaluate), and logits resized to the
+    photo's own size with align_corners=True. The options are those of `FewShotPredictor`.
+    """
+
+    runtime = f"torch {torch.__version__}"
+
+    def __init__(
+        self,
+        model: FewShotSegmenter,
+        *,
+        device: str | None = None,
+        flip: bool = False,
+        refine: str = "none",
+        compile: bool = False,
+        precision: str = "fp32",
+    ) -> None:
+        self.device = model.device if device is None else pick_device(device)
+        model = accelerate(model.to(self.device).eval())
+        if compile and (hindrance := compile_backbone(model)):
+            warnings.warn(f"the back-end is not compiled: {hindrance}", stacklevel=2)
+        self.model = in_use(model, flip=flip, refine=refine, precision=precision).eval()
+        self.image_size, self.tells_presence = model.image_size, model.tells_presence
+        self._side = (model.image_size, model.image_size)
+
+    @torch.inference_mode()
+    def encode_support(self, supports: Iterable[tuple[Pixels, NDArray[np.uint8]]]) -> Features:
+        squeezed = [(self._squeezed(image)[0], torch.tensor(mask)) for image, mask in supports]
+        images, masks = (torch.stack(part)[None].to(self.device) for part in zip(*squeezed, strict=True))
+        return self.model.encode_support(images, masks)
+
+    @torch.inference_mode()
+    def encode_query(self, image: Pixels) -> Features:
+        return self.model.encode_query(self._squeezed(image).to(self.device))
+
+    @torch.inference_mode()
+    def match(self, query: Features, support: Features, *, size: tuple[int, int]) -> Answer:
+        prediction = self.model.match(query, support, size=self._side)
+        proba = resize_ac(prediction.logits.float(), size).softmax(1)[0, 1].cpu().numpy()
+        correlations = tuple(correlation[0].float().cpu().numpy() for correlation in prediction.correlations)
+        told = prediction.presence
+        return Answer(proba, correlations, None if told is None else float(told.float().sigmoid()))
+
+    def _squeezed(self, image: Pixels) -> Tensor:
+        """(1, 3, image_size, image_size)."""
+        scale = 255.0 if image.dtype == np.uint8 else 1.0
+        return resize(torch.tensor(image).permute(2, 0, 1)[None].float() / scale, self._side)

@@ -1,0 +1,73 @@
+"""Which engine runs a model on photos: one rule, and the engines by their names, so that no import leads to torch.
+
+Graphs run the models that come with fewseg and those that `fewseg export` wrote; torch runs all others, and those too
+where it alone can do what is asked: another device than the CPU, another precision, compiling.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fewseg.errors import UsageError, check_choice, missing_extra
+from fewseg.runtime.engine import Engine
+from fewseg.storage.shipped import shipped_folder
+
+RUNTIMES = {"graphs": "fewseg.runtime.graphs:OnnxSegmenter", "torch": "fewseg.storage.opening:open_on_torch"}
+GRAPHS = "graphs"
+"""Folder of a shipped model's graphs, in its own."""
+
+
+def open_engine(
+    model: Any,
+    *,
+    runtime: str | None = None,
+    device: str | None = None,
+    flip: bool = False,
+    refine: str = "none",
+    compile: bool = False,
+    precision: str = "fp32",
+) -> Engine:
+    """What runs a model: one that comes with fewseg, a folder, a method without training, or a network in torch.
+
+    `runtime` graphs or torch overrides the rule of this module; the other options are those of `FewShotPredictor`.
+    UsageError where the runtime cannot do what is asked, or is not installed.
+    """
+    graphs = graphs_of(model) if isinstance(model, str | os.PathLike) else None
+    alone = _torch_alone(device, compile=compile, precision=precision)
+    if runtime is not None:
+        check_choice("runtime", runtime, RUNTIMES)
+    chosen = runtime or ("graphs" if graphs and not alone else "torch")
+    if chosen == "torch":
+        return _entry(chosen)(model, device=device, flip=flip, refine=refine, compile=compile, precision=precision)
+    if graphs is None:
+        raise UsageError(f"{model} has no graphs; write them (fewseg export {model} --onnx DIR) and give that folder")
+    if alone:
+        raise UsageError(f"graphs run on the CPU in fp32; {alone} needs --runtime torch (runtime='torch' in Python)")
+    return _entry(chosen)(graphs, flip=flip, refine=refine)
+
+
+def graphs_of(model: str | os.PathLike[str]) -> Path | None:
+    """The folder of the graphs that a name or path means; None where there are none."""
+    folder = shipped_folder(str(model))
+    places = [Path(model), *([folder / GRAPHS] if folder else [])]
+    return next((place for place in places if (place / "fewseg-onnx.json").is_file()), None)
+
+
+def _torch_alone(device: str | None, *, compile: bool, precision: str) -> str:
+    """What of the options no graph can do, in words."""
+    if device not in (None, "auto", "cpu"):
+        return f"device {device}"
+    return f"precision {precision}" if precision != "fp32" else "compile" if compile else ""
+
+
+def _entry(runtime: str) -> Any:
+    module, _, name = RUNTIMES[runtime].partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if told := missing_extra(error):
+            raise told from error
+        raise
