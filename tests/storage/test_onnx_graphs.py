@@ -215,6 +215,8 @@ def test_the_rule_takes_graphs_unless_torch_alone_can(dense, tmp_path):
         FewShotPredictor(saved, runtime="graphs")
     with pytest.raises(UsageError, match="precision bf16 needs --runtime torch"):
         FewShotPredictor(folder, precision="bf16", runtime="graphs")
+    with pytest.raises(UsageError, match="holds exported graphs, which torch does not run: leave out device cuda"):
+        FewShotPredictor(folder, "cuda")
     with pytest.raises(UsageError, match="unknown runtime 'onnx'"):
         FewShotPredictor(folder, runtime="onnx")
     with pytest.raises(UsageError, match="an engine runs as it was made"):

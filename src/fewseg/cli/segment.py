@@ -173,7 +173,6 @@ def _read_supports(
     rule: PictureRule,
 ) -> tuple[Supports, dict[str | None, Label], list[Path]]:
     """Supports of all three sources, their labels, and the files that must not be overwritten besides them."""
-    from fewseg.data.annotations.read import load_supports
     from fewseg.data.masks import Marking
     from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
 
@@ -182,6 +181,8 @@ def _read_supports(
         raise UsageError(f"--class {names[0]} has no --support; give its photos after it, or --annotations FILE")
     listed: Supports = {}
     if annotations:
+        from fewseg.data.annotations.read import load_supports  # its readers take a tenth of a photo's time to import
+
         for name, (images, masks) in load_supports(
             annotations, classes=names or None, photos=photos, shots=shots
         ).items():

@@ -35,11 +35,17 @@ def open_engine(
     `runtime` graphs or torch overrides the rule of this module; the other options are those of `FewShotPredictor`.
     UsageError where the runtime cannot do what is asked, or is not installed.
     """
-    graphs = graphs_of(model) if isinstance(model, str | os.PathLike) else None
+    named = isinstance(model, str | os.PathLike)
+    graphs = graphs_of(model) if named else None
     alone = _torch_alone(device, compile=compile, precision=precision)
     if runtime is not None:
         check_choice("runtime", runtime, RUNTIMES)
     chosen = runtime or ("graphs" if graphs and not alone else "torch")
+    if chosen == "torch" and named and graphs == Path(model):
+        raise UsageError(
+            f"{model} holds exported graphs, which torch does not run: leave out {alone or '--runtime torch'}, or give "
+            "the model that they were made of"
+        )
     if chosen == "torch":
         return _entry(chosen)(model, device=device, flip=flip, refine=refine, compile=compile, precision=precision)
     if graphs is None:
