@@ -179,7 +179,8 @@ def test_like_parts_of_photos_become_one_region_and_are_found_once(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_run_with_regions_is_measured_on_the_data_set_itself(tmp_path: Path) -> None:
+def test_a_run_with_regions_is_measured_on_the_data_set_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     options = (*SCENES, *SHORT, *TINY, "train.draw=class", "train.negatives=0.5", "train.validation=base")
     config = load_config("lite", *options, "train.regions=4", "train.held_out=2", "train.cache_views=2")
     run = train(config, tmp_path / "run")

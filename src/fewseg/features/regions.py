@@ -53,7 +53,8 @@ def with_regions(
     images = training_images(source, fold, novel=novel)
     depends = VERSION, torch.__version__, count, source.index.sha256, photos_fingerprint(source), frozen_hash(model)
     mark = hashlib.sha256(repr((depends, model.image_size, images.tolist())).encode()).hexdigest()
-    root = Path(getattr(source, "root", None) or platformdirs.user_cache_path("fewseg"))
+    # a source without a folder has none in the cache either, so that they lie among the indices there
+    root = Path(getattr(source, "root", None) or platformdirs.user_cache_path("fewseg") / source.name)
     key = f"regions{count}-fold{fold.index}-{source.subset}"
     found = cached_arrays(
         lambda: _find(model, source, images, count=count, progress=progress), root=root, key=key, mark=mark
