@@ -25,7 +25,7 @@ from fewseg.data.transforms import Squeeze
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
-from fewseg.features.regions import with_regions
+from fewseg.features.region_classes import with_regions
 from fewseg.progress import Silent
 from fewseg.storage.opening import open_target, open_test_data
 from fewseg.storage.saved import load_model

@@ -206,9 +206,8 @@ def evaluate(
     from fewseg.storage.opening import open_target
 
     generalised = is_generalised(protocol)
-    given = _generalised_options(protocol, {"tau": tau, "merge": merge}, generalised=generalised)
-    if generalised and (used := "--flip" * flip or f"--refine {refine}" * (refine != "none")):
-        raise UsageError(f"{used} is not made for protocol {protocol}; leave it out")
+    used = "--flip" * flip or f"--refine {refine}" * (refine != "none")
+    given = _generalised_options(protocol, {"tau": tau, "merge": merge}, used=used, generalised=generalised)
     if out is not None:
         check_outputs([out, out.with_suffix(".csv")], target, *(words or []), episodes_file)
         check_place(out, rows=not generalised)
@@ -262,11 +261,13 @@ def _print_plan(model: Any, benchmark: Any, labels: dict[str, Any] | None, **how
     print_plan(plan_evaluation(model, benchmark, score=score, **how), workers=how["workers"], cache_gb=how["cache_gb"])
 
 
-def _generalised_options(protocol: str, options: dict[str, Any], *, generalised: bool) -> dict[str, Any]:
-    """Those of the options that are given; UsageError for what the protocol cannot take."""
+def _generalised_options(protocol: str, options: dict[str, Any], *, used: str, generalised: bool) -> dict[str, Any]:
+    """Those of the options that are given; UsageError for what the protocol cannot take, or how it is `used`."""
     given = {key: value for key, value in options.items() if value is not None}
     if given and not generalised:
         raise UsageError(f"--tau and --merge belong to the generalised protocols, not to {protocol}")
+    if used and generalised:
+        raise UsageError(f"{used} is not made for protocol {protocol}; leave it out")
     return given
 
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.sampling import NOVEL_RULES, epoch_order, training_images
-from fewseg.data.source import Fold, ImageSource, class_mask, labelled, mask_of
+from fewseg.data.source import Fold, ImageSource, class_mask, labelled, map_type, mask_of
 from fewseg.data.transforms import Transform, sample_seed
 from fewseg.data.workers import START, follow_parent, starting_workers
 from fewseg.episode import Episode
@@ -133,7 +133,7 @@ class EpisodeDataset(Dataset[Sample]):
 
     def _full(self, local: Tensor, class_ids: Sequence[int]) -> NDArray[Any]:
         """Labels as the source gives them, of those numbered by the classes of an image."""
-        dtype = np.dtype(np.uint8 if len(self.source.class_names) <= MOST_CLASSES else np.uint16)
+        dtype = map_type(len(self.source.class_names))
         table = np.full(256, np.iinfo(dtype).max, dtype)
         table[: 1 + len(class_ids)] = (0, *class_ids)
         return table[local.numpy()]

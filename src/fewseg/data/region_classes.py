@@ -1,4 +1,4 @@
-"""Photos whose unmarked parts are classes too: regions that look alike, by maps of `fewseg.features.regions`."""
+"""Photos whose unmarked parts are classes too: regions that look alike, by maps of `fewseg.features.region_classes`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewseg.data.source import Fold, ImageSource, SourceIndex, labelled, mask_of
-from fewseg.episode import MOST_CLASSES
+from fewseg.data.source import Fold, ImageSource, SourceIndex, class_mask, labelled, map_type, mask_of
 
 UNSURE = 255
 """In a map: no region."""
@@ -74,7 +73,7 @@ class WithRegions:
         return self._with_regions(i, self.inner.load(i)[1] if own is None else own(i))
 
     def _with_regions(self, i: int, labels: NDArray[Any]) -> NDArray[Any]:
-        kind = np.uint8 if len(self.class_names) <= MOST_CLASSES else np.uint16
+        kind = map_type(len(self.class_names))
         void, wide = np.iinfo(kind).max, labels.astype(np.uint16)
         wide[labels == np.iinfo(labels.dtype).max] = void
         if (row := self._rows.get(i)) is not None:
@@ -86,12 +85,11 @@ class WithRegions:
 
     def mask_of(self, i: int, class_id: int, labels: NDArray[Any]) -> NDArray[np.uint8]:
         """A class's mask (H, W) {0, 1, 255 void}: a region's by the label map, another's as the source has it."""
-        void = np.iinfo(labels.dtype).max
         if class_id >= self._first:
-            return np.where(labels == void, 255, labels == class_id).astype(np.uint8)
-        own = np.where((labels >= self._first) & (labels != void), 0, labels)
-        small = len(self.inner.class_names) <= MOST_CLASSES
-        own = np.where(labels == void, 255 if small else 65535, own).astype(np.uint8 if small else np.uint16)
+            return class_mask(labels, class_id)
+        kind, void = map_type(len(self.inner.class_names)), np.iinfo(labels.dtype).max
+        own = np.where(labels >= self._first, 0, labels).astype(kind)
+        own[labels == void] = np.iinfo(kind).max
         return mask_of(self.inner, i, class_id, own)
 
     def labelled(self, i: int) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.errors import UsageError, check_choice
+from fewseg.labels import MOST_CLASSES
 
 SUBSETS = ("train", "test")
 SCHEMES = ("interleaved", "contiguous")
@@ -100,6 +101,11 @@ class SourceIndex:
         digest = hashlib.sha256(json.dumps(list(self.ids)).encode())
         digest.update(np.ascontiguousarray(self.counts, dtype="<i8").tobytes())
         return digest.hexdigest()
+
+
+def map_type(classes: int) -> type[np.uint8 | np.uint16]:
+    """What label maps of so many classes are made of; its highest value is void."""
+    return np.uint8 if classes <= MOST_CLASSES else np.uint16
 
 
 def class_mask(labels: NDArray[Any], class_id: int) -> NDArray[np.uint8]:

@@ -32,7 +32,7 @@ from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import base_miou, count_episodes
 from fewseg.features.cache import FeatureCache
-from fewseg.features.regions import with_regions
+from fewseg.features.region_classes import with_regions
 from fewseg.features.store import FeatureStore
 from fewseg.features.training_set import TrainingFeatures
 from fewseg.metrics.iou import base_confusion, label_pixels, miou, winners

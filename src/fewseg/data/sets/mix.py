@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.division import Folded
-from fewseg.data.source import Fold, ImageSource, SourceIndex, class_mask, labelled, mask_of, of_masks
+from fewseg.data.source import Fold, ImageSource, SourceIndex, class_mask, labelled, map_type, mask_of, of_masks
 from fewseg.errors import DataError, UsageError, check_choice, suggest
-from fewseg.labels import MOST_CLASSES
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "airplane": ("aeroplane",),
@@ -212,7 +211,7 @@ class Mix(Folded):
 
     def _mapped(self, key: str, labels: NDArray[Any], image_id: str) -> NDArray[Any]:
         """A source's label map with the mix's class ids."""
-        kind, void = _map_type(len(self.class_names)), int(np.iinfo(labels.dtype).max)
+        kind, void = map_type(len(self.class_names)), int(np.iinfo(labels.dtype).max)
         table = np.full(1 + void, -1, np.int32)
         table[void] = np.iinfo(kind).max
         table[: 1 + len(self._joined[1][key])] = (0, *self._joined[1][key])
@@ -230,7 +229,7 @@ class Mix(Folded):
         ids, labels = self._joined[1][key], self.load(i)[1] if labels is None else labels
         if class_id not in ids:
             return class_mask(labels, class_id)
-        kind, own = _map_type(len(self.class_names)), _map_type(len(ids))
+        kind, own = map_type(len(self.class_names)), map_type(len(ids))
         table = np.zeros(1 + np.iinfo(kind).max, own)
         table[list(ids)] = np.arange(1, 1 + len(ids))
         table[-1] = np.iinfo(own).max
@@ -306,7 +305,3 @@ def _check_apart(key: str, part: ImageSource, names: list[str]) -> None:
                 f"data.sources.{key} has the classes {other!r} and {own!r}, which would both be {name!r}; give one "
                 f"another name: data.names.{key}={{{own}: NAME}}"
             )
-
-
-def _map_type(classes: int) -> type[np.uint8 | np.uint16]:
-    return np.uint8 if classes <= MOST_CLASSES else np.uint16
