@@ -1,7 +1,8 @@
 """Regions of photos that look alike to a frozen back-end: what labels leave unmarked becomes classes to train on.
 
 sampled photos --> the back-end's last stages at every position --> 64 principal components --> K means
-every photo: distances to the means, on its superpixels --> the nearest mean, where no second one is as near
+every photo: distances to the means, on its superpixels --> the nearest mean, where no second one is as near, and
+nothing along the edge between two
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.cluster.vq import kmeans2
+from scipy.ndimage import maximum_filter, minimum_filter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,12 +32,14 @@ from fewseg.features.store import frozen_hash
 from fewseg.models.fast import accelerate
 from fewseg.progress import Silent
 
-VERSION = 1
+VERSION = 2
 """Of the way that regions are found; others' maps are made anew."""
 STAGES = 3
 """The last ones of the back-end: a region is to look alike, whatever its colour."""
 SAMPLED, POSITIONS, COMPONENTS = 600, 60, 64
 SIDE, FINE, SUPERPIXELS = 96, 192, 250
+BAND = 5
+"""Of the fine map's pixels, the width of what is void between two regions."""
 LEAST, LEAD = 0.015, 0.02
 """Of a photo that a region covers at least; by which share the nearest mean must be nearer than the next."""
 
@@ -130,4 +134,6 @@ def _on_superpixels(scores: NDArray[Any], image: Image.Image) -> NDArray[np.uint
     ordered = np.sort(means, 0)
     sure = ordered[-1] - ordered[-2] > -LEAD * ordered[-1] if len(means) > 1 else np.ones(len(sizes), np.bool_)
     best = np.where(sure, means.argmax(0), UNSURE).astype(np.uint8)[parts].reshape(FINE, FINE)
-    return best[1 :: FINE // SIDE, 1 :: FINE // SIDE]
+    # a superpixel's edge is a guess, and taught as it is it would teach coarse edges
+    inside = maximum_filter(best, BAND, mode="nearest") == minimum_filter(best, BAND, mode="nearest")
+    return np.where(inside, best, UNSURE)[1 :: FINE // SIDE, 1 :: FINE // SIDE]
