@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from fewseg import registry
 from fewseg.config import load_config
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.storage.opening import open_target
 from fewseg.training.loop import train
-from helpers import SHORT, TINY, compared, page_block
+from helpers import SHORT, TINY, Fewseg, Result, compared, page_block
 
 WORDS = ("scenes", "data.images=40", "data.size=64", *TINY)
 BRIEF = (*SHORT, "train.epochs=1", "train.validation=none")
@@ -44,3 +46,40 @@ def test_a_method_added_as_the_page_says_trains_evaluates_and_is_compared(page: 
 def test_a_method_is_found_by_its_path_too(page: Path) -> None:
     config = load_config(*WORDS, *BRIEF, "model.name=nearest_mean:NearestMean", "model.width=8")
     assert config.model.options["width"] == 8
+
+
+@pytest.mark.slow
+def test_a_method_in_a_folder_of_one_s_own(tmp_path: Path, fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(registry.PLUGINS, "")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "nearest_mean_of_mine.py").write_text(page_block("add-a-method.md", "python"))
+    (mine / "nearest-mean.yaml").write_text(page_block("add-a-method.md", "yaml"))
+    plugin = ("--plugin", mine / "nearest_mean_of_mine.py")
+
+    def alone(*words: object) -> Result:
+        """A command as if it were the first of its process."""
+        monkeypatch.setattr(registry, "_LOADED", {})
+        monkeypatch.setattr(registry, "_REGISTERED", {"model": {}, "source": {}})
+        monkeypatch.setenv(registry.PLUGINS, "")
+        monkeypatch.delitem(sys.modules, "nearest_mean_of_mine", raising=False)
+        return fewseg(*words)
+
+    run = tmp_path / "run"
+    trained = alone("train", "nearest-mean", *WORDS, *BRIEF, "--out", run, *plugin)
+    assert trained.code == 0, trained.err
+    assert "nearest-mean" in alone("models", *plugin).out
+    for words in (("evaluate", run), ("rerun", run), ("export", run, "--onnx", "graphs")):
+        result = alone(*words)
+        assert (result.code, f"--plugin {mine / 'nearest_mean_of_mine.py'}" in result.err) == (2, True), result.err
+    short = ("--episodes", 2, "--repeats", 1, "--workers", 0)
+    first = alone("evaluate", run, *short, *plugin)
+    assert (first.code, "is not what it was" in first.err) == (0, False), first.err
+    assert alone("rerun", run, *plugin).code == 0
+    with plugin[1].open("a") as file:
+        file.write("# another day\n")
+    second = alone("evaluate", run, *short, *plugin)
+    assert (second.code, "is not what it was when" in second.err) == (0, True), second.err
+    again = alone("rerun", run, "--out", tmp_path / "again", *plugin)
+    assert "nearest_mean_of_mine.py" in again.out + again.err

@@ -252,7 +252,7 @@ def test_no_name_in_a_sentence_steers_the_terminal(
 
 
 def test_a_long_value_is_cut_in_an_error_and_a_long_list_is_not(fewseg: Fewseg) -> None:
-    result = fewseg("models", "--trust", "x" * 5000 + "!")
+    result = fewseg("models", "--plugin", "x" * 5000 + "!")
     assert result.code == 2
     result = fewseg("segment", "no.jpg", "--support", "no.jpg", "--box", "9" * 50_000, "--out", "o")
     assert result.code == 2

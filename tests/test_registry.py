@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,7 +106,9 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delenv(registry.TRUST, raising=False)
+    monkeypatch.setenv(registry.PLUGINS, "")  # so that what is loaded now is forgotten after the test
+    monkeypatch.setattr(registry, "_LOADED", {})
+    monkeypatch.setattr(registry, "_REGISTERED", {"model": {}, "source": {}})
     yield "fewseg_stranger.extra"
     for name in [name for name in sys.modules if name.startswith("fewseg_stranger")]:
         del sys.modules[name]
@@ -121,7 +125,7 @@ def shared_model(folder: Path, **said: str) -> Path:
 
 def test_a_saved_model_runs_no_code_of_its_own(stranger: str, tmp_path: Path, fewseg: Fewseg) -> None:
     folder = shared_model(tmp_path / "shared", method="strange", **{"class": f"{stranger}:Method"})
-    with pytest.raises(UsageError, match=f"fewseg.json names the class {stranger}:Method.*--trust {stranger}"):
+    with pytest.raises(UsageError, match=f"fewseg.json names the class {stranger}:Method.*--plugin {stranger}"):
         from_pretrained(folder)
     shared_model(tmp_path / "other", method=f"{stranger}:Method", **{"class": f"{stranger}:Method"})
     result = fewseg("evaluate", tmp_path / "other", "scenes")
@@ -146,12 +150,9 @@ def test_a_recipe_runs_no_code(text: str, stranger: str, tmp_path: Path, fewseg:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_recipe_s_class_is_taken_where_its_module_is_trusted(
-    stranger: str, tmp_path: Path, fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recipe_s_class_is_taken_where_its_module_is_a_plugin(stranger: str, tmp_path: Path, fewseg: Fewseg) -> None:
     (tmp_path / "recipe.yaml").write_text(f"model: {{name: '{stranger}:Method'}}")
-    monkeypatch.setenv(registry.TRUST, "")  # so that what is trusted now is forgotten after the test
-    assert fewseg("train", "recipe.yaml", "--show", "--trust", "fewseg_stranger").code == 0
+    assert fewseg("train", "recipe.yaml", "--show", "--plugin", stranger).code == 0
     assert (tmp_path / "ran").exists()
 
 
@@ -160,10 +161,33 @@ def test_a_class_that_the_user_names_needs_no_more_words(stranger: str, tmp_path
     assert load_config("recipe.yaml", "scenes", f"model.name={stranger}:Method").model.name == f"{stranger}:Method"
 
 
-def test_trust_takes_a_module(fewseg: Fewseg) -> None:
-    for words in (["models", "--trust"], ["models", "--trust", "a:B"]):
-        result = fewseg(*words)
-        assert (result.code, "--trust needs the name of a module" in result.err) == (2, True)
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("", "", "--plugin needs a Python file"),
+        ("a:B", "", "'a:B' is no plugin"),
+        ("no.such.module", "", "cannot import the plugin no.such.module: ModuleNotFoundError"),
+        ("absent.py", "", "there is no file"),
+        ("my-method.py", "", "'.*my-method.py' is no plugin"),
+        ("json.py", "", "has the name of another module"),
+        ("bare.py", "x = 1", "holds neither a method nor a data set"),
+        ("ends.py", "raise SystemExit(0)", "cannot import the plugin .*ends.py: SystemExit"),
+        (
+            "twin.py",
+            "from fewseg.models.prototype import Prototype\nclass T(Prototype):\n    name = 'lite'",
+            "a model 'lite'",
+        ),
+        ("nothing.py", "from fewseg.models.prototype import Prototype", "holds neither"),
+    ],
+)
+def test_what_is_no_plugin_is_refused(
+    name: str, text: str, said: str, stranger: str, tmp_path: Path, fewseg: Fewseg
+) -> None:
+    if name.endswith(".py") and name != "absent.py":
+        (tmp_path / name).write_text(text)
+    result = fewseg("models", "--plugin", *filter(None, [name]))
+    assert (result.code, bool(re.search(said, result.err.replace("\n", " ")))) == (2, True), result.err
+    assert os.environ[registry.PLUGINS] == ""
 
 
 def test_a_module_that_ends_the_process_is_told() -> None:

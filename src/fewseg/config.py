@@ -189,17 +189,23 @@ _SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
 
 
 def recipes() -> list[str]:
-    """Names of the packaged recipes."""
-    folder = resources.files("fewseg") / "configs"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    """Names of the packaged recipes, and of those beside a plugin's file."""
+    return sorted(_recipe_files())
+
+
+def _recipe_files() -> dict[str, Any]:
+    """The files of the recipes by name; what comes with fewseg keeps its name."""
+    folders: list[Any] = [*registry.plugin_folders(), resources.files("fewseg") / "configs"]
+    files = [entry for folder in folders for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    return {entry.name.removesuffix(".yaml"): entry for entry in files}
 
 
 def load_config(*names_and_overrides: str) -> Config:
     """Merge packaged recipes or YAML files in order, then overrides `group.key=value`.
 
     A recipe's `when: {DATASET: {...}}` is merged if that data set is chosen. Raises UsageError with a suggestion for an
-    unknown name or key and for a value of a wrong type, and where a file names a class whose code is not trusted
-    (`fewseg.registry.trust`); DataError for a file that is no YAML.
+    unknown name or key and for a value of a wrong type, and where a file names a class whose code nobody
+    asked for (`fewseg.registry.check_trusted`); DataError for a file that is no YAML.
     """
     names = [word for word in names_and_overrides if not _is_override(word)]
     merged: dict[str, Any] = {}
@@ -353,11 +359,11 @@ def _read_recipe(name: str) -> dict[str, Any]:
             text = read_text(path)
         except OSError as error:
             raise DataError(f"cannot read the configuration {path}: {error.strerror}") from error
-    elif name in recipes():
-        text = (resources.files("fewseg") / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
+    elif file := (known := _recipe_files()).get(name):
+        text = file.read_text(encoding="utf-8")
     else:
-        hint = registry.suggest(name, recipes())
-        raise UsageError(f"unknown recipe {name!r}; give a YAML file or one of {', '.join(recipes())}.{hint}")
+        hint = registry.suggest(name, known)
+        raise UsageError(f"unknown recipe {name!r}; give a YAML file or one of {', '.join(sorted(known))}.{hint}")
     try:
         content = _read_yaml(text) or {}
     except ValueError as error:

@@ -1,31 +1,38 @@
 """Models and data sets by name.
 
 Every module of `fewseg.models` and `fewseg.data.sets` is searched for classes that have a `name`: a new file there is
-enough. Code outside the package registers a class with `register`, or is named by its dotted path "pkg.mod:Class".
-A file that names one (a saved model, a YAML) is believed only where `check_trusted` says so.
+enough. Code outside the package is a plugin (`load_plugin`, --plugin), registers a class with `register`, or is named
+by its dotted path "pkg.mod:Class". No code is run because a file names it (a saved model, a YAML): `check_trusted`.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
 import sys
+import warnings
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, get_args, get_type_hints
 
 import fewseg.data.sets
 import fewseg.models
 from fewseg.data.source import ImageSource
-from fewseg.errors import UsageError, suggest
+from fewseg.errors import DataWarning, UsageError, first_line, suggest
+from fewseg.files import file_sha256
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.parts.base_learner import PSPNet
 
 Kind = Literal["model", "source"]
 _PACKAGES = {"model": fewseg.models, "source": fewseg.data.sets}
-TRUST = "FEWSEG_TRUST"
-"""Environment variable: modules, with commas between them, that files may name; processes that are started inherit
+PLUGINS = "FEWSEG_PLUGINS"
+"""Environment variable: plugins, with what parts paths (":" or ";") between them; processes that are started inherit
 it."""
+_LOADED: dict[str, ModuleType] = {}
+"""Plugins by what they were called."""
 _REGISTERED: dict[str, dict[str, type[Any]]] = {"model": {}, "source": {}}
 
 
@@ -35,8 +42,100 @@ def register(kind: Kind, cls: type[Any]) -> type[Any]:
     return cls
 
 
+def load_plugin(what: str) -> None:
+    """Import a Python file, or a module by its dotted name, and make its methods and data sets known by their names.
+
+    Processes that are started after it load it too. UsageError where it cannot be imported, holds neither a method nor
+    a data set, or one of a name that fewseg has.
+    """
+    file = Path(what).resolve() if what.endswith(".py") else None
+    what = str(file or what)
+    if what in _LOADED:
+        return
+    module = _import_plugin(what, file)
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    found = [(kind, cls) for kind in kinds for cls in vars(module).values() if _is_kind(kind, cls)]
+    found = [(kind, cls) for kind, cls in found if f"{cls.__module__}.".startswith(f"{module.__name__}.")]
+    if not found:
+        raise UsageError(
+            f"the plugin {what} holds neither a method nor a data set; see docs/add-a-method.md and add-a-dataset.md"
+        )
+    for kind, cls in found:
+        if cls.name in _packaged(kind):
+            raise UsageError(f"the plugin {what} has a {kind} {cls.name!r}, as fewseg itself; give it another name")
+        register(kind, cls)
+    _LOADED[what] = module
+    said = [*filter(None, os.environ.get(PLUGINS, "").split(os.pathsep))]
+    os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys([*said, what]))
+
+
+def _import_plugin(what: str, file: Path | None) -> ModuleType:
+    """The module of a plugin's file, whose folder is found by Python from now on, or of its dotted name."""
+    name = file.stem if file else what
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(
+            f"{what!r} is no plugin; give a Python file (my_method.py), or a module (my_package.my_module)"
+        )
+    if file and not file.is_file():
+        raise UsageError(f"there is no file {file}; a plugin is a Python file, or a module by its dotted name")
+    if file and str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))  # the last place: it hides no other module
+    try:
+        spec = importlib.util.find_spec(name)
+        other = file and spec is not None and Path(str(spec.origin)).resolve() != file
+        if not other:
+            return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+        raise UsageError(f"cannot import the plugin {what}: {type(error).__name__}: {first_line(error)}") from error
+    raise UsageError(f"{file} has the name of another module, {spec and spec.origin}; call the file otherwise")
+
+
+def _load_what_was_named() -> None:
+    """Load the plugins that the environment names."""
+    for what in filter(None, os.environ.get(PLUGINS, "").split(os.pathsep)):
+        load_plugin(what)
+
+
+def plugin_folders() -> list[Path]:
+    """The folders of the plugins' files: their recipes lie beside them."""
+    _load_what_was_named()
+    return list(dict.fromkeys(_file_of(module).parent for module in _LOADED.values()))
+
+
+def plugins_of(*used: type[Any]) -> list[dict[str, str]]:
+    """Which plugins classes come from: module, file and its hash, for a record of what was run."""
+    names = {cls.__module__ for cls in used}
+    modules = [m for m in _LOADED.values() if any(f"{name}.".startswith(f"{m.__name__}.") for name in names)]
+    return [{"module": m.__name__, "file": str(_file_of(m)), "sha256": file_sha256(_file_of(m))} for m in modules]
+
+
+def check_plugins(recorded: Any, *, named_by: object) -> None:
+    """UsageError where a plugin of a record by `plugins_of` was not loaded; a DataWarning where its file is another."""
+    _load_what_was_named()
+    loaded = {module.__name__: module for module in _LOADED.values()}
+    for said in recorded if isinstance(recorded, list) else ():
+        name, file = (str(said.get(key)) for key in ("module", "file"))
+        if name not in loaded and name not in sys.modules:
+            raise UsageError(
+                f"{named_by} was made with the plugin {file}; no code is run because a file names it, so give it "
+                f"again: --plugin {file}"
+            )
+        if name in loaded and file_sha256(_file_of(loaded[name])) != said.get("sha256"):
+            text = f"{_file_of(loaded[name])} is not what it was when {named_by} was made; what it computes may differ"
+            warnings.warn(DataWarning(text), stacklevel=1)
+
+
+def _file_of(module: ModuleType) -> Path:
+    return Path(str(module.__file__))
+
+
 def classes(kind: Kind) -> dict[str, type[Any]]:
     """All known classes of a kind by name: those of the package, then those registered."""
+    _load_what_was_named()
+    return _packaged(kind) | _REGISTERED[kind]
+
+
+def _packaged(kind: Kind) -> dict[str, type[Any]]:
     package = _PACKAGES[kind]
     found: dict[str, type[Any]] = {}
     for info in pkgutil.iter_modules(package.__path__):
@@ -44,7 +143,7 @@ def classes(kind: Kind) -> dict[str, type[Any]]:
         for cls in vars(module).values():
             if _is_kind(kind, cls) and cls.__module__ == module.__name__:
                 found[cls.name] = cls
-    return found | _REGISTERED[kind]
+    return found
 
 
 def _in_own_file(kind: Kind, name: str) -> type[Any] | None:
@@ -78,26 +177,22 @@ def find(kind: Kind, name: str) -> type[Any]:
         return own
     known = classes(kind)
     if name not in known:
-        raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}.{suggest(name, known)}")
+        own = "" if _LOADED else " Code of your own: --plugin FILE.py."
+        raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}.{suggest(name, known)}{own}")
     return known[name]
-
-
-def trust(module: str) -> None:
-    """Let files name classes of a module and of those below it: their code is then imported."""
-    os.environ[TRUST] = ",".join(filter(None, (os.environ.get(TRUST), module)))
 
 
 def check_trusted(name: str, *, named_by: object) -> None:
     """UsageError where a file names a class by a dotted path whose code nobody but the file asks for.
 
-    Asked for are modules that the program has imported already, and those of `trust`.
+    Asked for are plugins, and modules that the program has imported already.
     """
+    _load_what_was_named()
     module, path, _ = name.partition(":")
-    known = os.environ.get(TRUST, "").split(",")
-    if path and module not in sys.modules and not any(m and f"{module}.".startswith(f"{m}.") for m in known):
+    if path and module not in sys.modules:
         raise UsageError(
             f"{named_by} names the class {name}, so that its code would be run, which may do anything. If you know "
-            f"and trust it, give --trust {module} (or set {TRUST}={module}; in Python, import {module} first)"
+            f"and trust it, give --plugin {module} or its file (or set {PLUGINS}; in Python, import {module} first)"
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,13 @@ from fewseg.data.transforms import Squeeze
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
-from fewseg.features.region_classes import with_regions
+from fewseg.features import region_classes
+from fewseg.features.region_classes import SIDE, with_regions
 from fewseg.progress import Silent
 from fewseg.storage.opening import open_target, open_test_data
 from fewseg.storage.saved import load_model
 from fewseg.training.loop import train
+from fewseg.training.stop import StoppedError
 from helpers import SCENES, SHORT, TINY
 
 REGIONS = 3
@@ -203,3 +207,15 @@ def test_regions_that_cannot_be_trained_on_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=told):
         train(load_config(recipe, *SCENES, *SHORT, *TINY, "train.regions=4", *options), tmp_path / "run")
+
+
+def test_a_signal_ends_the_search_for_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(*_: object) -> NDArray[np.uint8]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return np.full((SIDE, SIDE), UNSURE, np.uint8)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(region_classes, "_on_superpixels", ends)
+    config = load_config("lite", *SCENES, *TINY, *SHORT, "train.regions=3", "train.draw=class")
+    with pytest.raises(StoppedError, match="finding regions was stopped by SIGTERM"):
+        train(config, tmp_path / "run")

@@ -5,7 +5,6 @@ experiment | demo`, and `rerun` and `replay` for a run that is there.
 from __future__ import annotations
 
 import io
-import re
 import sys
 import traceback
 import warnings
@@ -56,8 +55,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`--debug` anywhere shows the traceback of an error. `--trust MODULE` anywhere lets a model's or "
-    "recipe's file name a class of that module: its code is run. Exit codes: 0 done, 1 data, 2 usage.",
+    epilog="`--debug` anywhere shows the traceback of an error. `--plugin FILE.py` (or a module's "
+    "name) anywhere brings methods and data sets of your own: its code is run. Exit codes: 0 done, 1 data, 2 usage.",
 )
 app.add_typer(data_app)
 app.add_typer(experiment_app)
@@ -391,7 +390,7 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     try:
-        _take_trusted()
+        _take_plugins()
         app()
     except FewsegError as error:
         _fail(str(error), error.exit_code, debug=debug)
@@ -407,16 +406,15 @@ def main() -> None:
         _fail(f"{type(error).__name__}: {error} (this is a fault of fewseg; --debug shows where)", 1, debug=debug)
 
 
-def _take_trusted() -> None:
-    """Take `--trust MODULE` out of the words, wherever it stands."""
-    while "--trust" in sys.argv:
-        from fewseg.registry import trust
+def _take_plugins() -> None:
+    """Take `--plugin FILE.py` out of the words, wherever it stands."""
+    while "--plugin" in sys.argv:
+        from fewseg.registry import load_plugin
 
-        at = sys.argv.index("--trust")
-        module = sys.argv[at + 1 : at + 2]
-        if not module or not re.fullmatch(r"\w+(\.\w+)*", module[0]):
-            raise UsageError("--trust needs the name of a module, such as my_package.my_module")
-        trust(module[0])
+        at = sys.argv.index("--plugin")
+        if not (what := sys.argv[at + 1 : at + 2]):
+            raise UsageError("--plugin needs a Python file, or the name of a module, such as my_package.my_module")
+        load_plugin(what[0])
         del sys.argv[at : at + 2]
 
 

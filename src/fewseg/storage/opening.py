@@ -77,6 +77,8 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
     folder = find_folder(path)
     record = read_record(folder)
     run = RunDirectory.around(path)
+    if run:
+        run.check_plugins()
     # first: a word of the user's may name the class that the run's files name, and so allow it
     config = load_config(*([str(run.configuration)] if run else []), *words)
     model = load_model(folder, **options)

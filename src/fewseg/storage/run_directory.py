@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fewseg import registry
 from fewseg.config import Config, load_config
 from fewseg.errors import DataError, UsageError
 from fewseg.files import leftovers
@@ -46,7 +47,16 @@ class RunDirectory:
 
     def config(self) -> Config:
         """The configuration that the run was started with."""
+        self.check_plugins()
         return load_config(str(self.configuration))
+
+    def check_plugins(self) -> None:
+        """UsageError where the run's method or data set comes from a plugin that was not given."""
+        try:
+            recorded = json.loads(self.record.read_text())
+        except (OSError, ValueError):  # whoever needs the record says so
+            return
+        registry.check_plugins(isinstance(recorded, dict) and recorded.get("plugins"), named_by=self.path)
 
     def is_finished(self, config: Config) -> bool:
         """Whether the training came to the end of its last epoch."""

@@ -179,6 +179,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     folder = find_folder(name_or_path)
     record = read_record(folder)
     arguments = _read_arguments(folder, record)
+    registry.check_plugins(record["info"].get("plugins"), named_by=folder)
     method = record["method"]
     if method != PSPNet.name and not registry.is_known("model", method):
         method = record["class"]

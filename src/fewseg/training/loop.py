@@ -103,7 +103,7 @@ def prepare(
     torch.manual_seed(config.train.seed)
     # first: what is wrong with the data shows before a base learner is trained, and the model's random start does not
     # depend on whether one is trained in this run
-    task = (BaseTask if config.model.name == "base" else EpisodeTask)(config, progress=progress)
+    task = (BaseTask if config.model.name == "base" else EpisodeTask)(config, progress=stop.watch(progress))
     described = describe_run(config, task)
     on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
     seen_before = None
@@ -229,6 +229,8 @@ def finish_epoch(t: Training, log: Log) -> None:
     told: dict[str, Any] = {"fold": asdict(t.task.fold), "classes": classes_hash(t.task.source)}
     if t.seen_before is not None:
         told["seen_before"] = t.seen_before
+    if plugins := t.task.plugins():
+        told["plugins"] = plugins
     info = {**told, "data": _without_roots(t.config.as_dict()["data"]), "epoch": epoch, "batches": state.batches}
     if state.batches == t.total or epoch % settings.val_every == 0:
         # several processes validate together: one alone must not leave

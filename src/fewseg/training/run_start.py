@@ -47,6 +47,7 @@ def describe_run(config: Config, task: Task) -> dict[str, Any]:
             "sha256": task.source.index.sha256,
             **photos_fingerprint(task.source),
         },
+        "plugins": task.plugins(),
         "items": {"first": count, "sha256": hashlib.sha256(names.encode()).hexdigest()},
         "base": config.base.run and read_record(config.base.run)["sha256"],
         "init": config.train.init and read_record(config.train.init)["sha256"],
@@ -75,6 +76,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     pairs = [(key, before[key], now[key]) for key in ("threads", "processes", "device", "base")]
     pairs.append(("init", before.get("init"), now["init"]))
     pairs += [(f"{key} hash", before[key]["sha256"][:12], now[key]["sha256"][:12]) for key in ("data", "items")]
+    code = {plugin["file"]: plugin["sha256"][:12] for plugin in before.get("plugins", ())}
+    pairs += [(one["file"], code.get(one["file"], "not used"), one["sha256"][:12]) for one in now["plugins"]]
     for part in ("photos", "dates", "code"):
         if part in now["data"]:
             old = before["data"].get(part, "not recorded")[:12]

@@ -25,6 +25,7 @@ from fewseg.data.dataset import (
     make_loader,
 )
 from fewseg.data.episodes.sampling import TrainingEpisodes
+from fewseg.data.fingerprint import source_classes
 from fewseg.data.region_classes import WithRegions
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Augment, Squeeze
@@ -40,6 +41,7 @@ from fewseg.models.fast import accelerate
 from fewseg.models.parts.base_learner import PSPNet
 from fewseg.models.parts.ops import resize_ac
 from fewseg.progress import Silent
+from fewseg.registry import plugins_of
 from fewseg.runtime.processes import of_all, own_share
 from fewseg.training.objectives import BaseObjective, EpisodeObjective
 
@@ -68,6 +70,10 @@ class Task(ABC):
     def _taught(self, progress: Silent) -> tuple[ImageSource, Fold]:
         """The images and classes to train on: the data set's, if not more."""
         return self.source, self.fold
+
+    def plugins(self) -> list[dict[str, str]]:
+        """The plugins that the method and the data set come from, for the record."""
+        return plugins_of(type(self.model), *source_classes(self.source))
 
     def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Generator[Any]:
         """The batches of a sampler's numbers; large temporary files go to `folder`."""

@@ -295,7 +295,7 @@ def test_a_source_s_faults_are_told_by_its_own_keys(tree: Path) -> None:
 
 def test_a_file_s_source_of_unknown_code_is_refused(tree: Path) -> None:
     (tree / "bad.yaml").write_text("data: {name: mix, sources: {a: {name: 'stranger.code:Source'}}}\n")
-    with pytest.raises(UsageError, match=r"bad.yaml names the class stranger.code:Source.*--trust stranger"):
+    with pytest.raises(UsageError, match=r"bad.yaml names the class stranger.code:Source.*--plugin stranger"):
         load_config(str(tree / "bad.yaml"))
     with pytest.raises(UsageError, match=r"cannot import source 'stranger.code:Source'"):
         load_config(str(tree / "mine.yaml"), "data.sources.pets.name='stranger.code:Source'")
