@@ -20,7 +20,8 @@ class Episode:
     """A batch of episodes: K annotated support images and one query image each.
 
     Images are float RGB in [0, 1]; the model itself normalises, and never clamps. Masks hold 0 background, 1
-    foreground, 255 ignore.
+    foreground, 255 ignore. What a loss gets may have images of 0 by 0 pixels (training on kept features, or by several
+    processes), but masks and labels are always whole.
     """
 
     query_image: Tensor

@@ -54,8 +54,12 @@ def load_plugin(what: str) -> None:
         return
     module = _import_plugin(what, file)
     kinds: tuple[Kind, ...] = get_args(Kind)
-    found = [(kind, cls) for kind in kinds for cls in vars(module).values() if _is_kind(kind, cls)]
-    found = [(kind, cls) for kind, cls in found if f"{cls.__module__}.".startswith(f"{module.__name__}.")]
+    own = [
+        cls
+        for cls in vars(module).values()
+        if isinstance(cls, type) and f"{cls.__module__}.".startswith(f"{module.__name__}.")
+    ]
+    found: list[tuple[Kind, Any]] = [(kind, cls) for kind in kinds for cls in own if _is_kind(kind, cls)]
     if not found:
         raise UsageError(
             f"the plugin {what} holds neither a method nor a data set; see docs/add-a-method.md and add-a-dataset.md"

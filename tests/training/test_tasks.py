@@ -1,12 +1,16 @@
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 import trees
 from fewseg.build import create_source
 from fewseg.config import load_config
+from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
+from fewseg.training.loop import train
 from fewseg.training.tasks import training_fold
+from helpers import Toy, toy_config
 
 
 def test_what_to_do_where_a_fold_leaves_no_base_class_is_said(tmp_path: Path) -> None:
@@ -25,3 +29,25 @@ def test_what_to_do_where_a_fold_leaves_no_base_class_is_said(tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"all 2 classes are novel in fold 0.*data.folds=2 or more"):
         fold("lite", "data.folds=1")
     assert fold("lite", "data.novel_classes=crack").base == (2,)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_loss_gets_whole_masks_with_kept_features_too(
+    toy: type[Toy], cached: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Episode] = []
+    plain = toy.loss
+
+    def loss(self: Toy, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
+        seen.append(episode)
+        return plain(self, prediction, episode)
+
+    monkeypatch.setattr(toy, "loss", loss)
+    words = (f"train.cache_features={cached}", "train.epochs=1", "train.validation=none", "data.shots=2")
+    train(toy_config(*words), tmp_path / "run")
+    for episode in seen:
+        assert episode.query_mask is not None
+        count, side = len(episode.class_id), episode.query_mask.shape[-1]
+        assert episode.support_masks.shape == (count, 2, side, side)
+        assert (episode.support_masks == 1).flatten(2).any(2).all()
+        assert episode.support_images.shape[:3] == (count, 2, 3)

@@ -39,7 +39,7 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """A batch of episodes as extracted features; `labels` is an Episode whose images are empty."""
+    """A batch of episodes as extracted features; `labels` is an Episode whose images have no pixels."""
 
     query: Features
     support: Features
@@ -149,12 +149,15 @@ class TrainingFeatures:
         self._kept[key] = filed
 
     def _batch(self, numbers: Iterable[int]) -> FeatureBatch:
-        queries, supports, maps, classes, known = [], [], [], [], []
+        queries, supports, marked, maps, classes, known = [], [], [], [], [], []
         for g in numbers:
             spec, (view, *views) = self.episodes.spec(g), self._views(g)
             c = spec.class_id
             queries.append(self._kept["query", spec.query, view])
-            supports.append([self._support(i, c, v) for i, v in zip(spec.support, views, strict=True)])
+            shown = list(zip(spec.support, views, strict=True))
+            masks = [self.dataset.class_maps(self._labels[one], c)[0] for one in shown]
+            supports.append([self._support(*one, c, mask) for one, mask in zip(shown, masks, strict=True)])
+            marked.append(torch.stack(masks))
             maps.append(self.dataset.class_maps(self._labels[spec.query, view], c))
             classes.append(c)
             known.append(self.dataset.known_bases(spec.query))
@@ -163,7 +166,7 @@ class TrainingFeatures:
         episode = Episode(
             query_image=torch.empty(len(classes), 3, 0, 0),
             support_images=torch.empty(len(classes), shots, 3, 0, 0),
-            support_masks=torch.empty(len(classes), shots, 0, 0),
+            support_masks=torch.stack(marked),
             class_id=torch.tensor(classes),
             base_index=torch.tensor([self.dataset.fold.base_index(c) for c in classes]),
             query_mask=masks,
@@ -172,10 +175,9 @@ class TrainingFeatures:
         )
         return FeatureBatch(stack_queries(queries), stack_supports(supports), episode)
 
-    def _support(self, i: int, class_id: int, view: int) -> Features:
+    def _support(self, i: int, view: int, class_id: int, mask: Tensor) -> Features:
         if not self.model.masks_features:
             return self._kept["support", i, class_id, view]
-        mask = self.dataset.class_maps(self._labels[i, view], class_id)[0]
         return self.model.as_support(self._kept["query", i, view], mask[None, None])
 
     def _views(self, g: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,9 +72,10 @@ class BaseObjective(nn.Module):
 
 
 def _of_all_processes(prediction: Prediction, batch: Episode) -> tuple[Prediction, Episode]:
-    """The prediction and the labels of the whole batch; the images, which no loss looks at, stay this process's."""
+    """The prediction and the labels of the whole batch; its images would have to be sent, so they have no pixels."""
     if rank_and_world()[1] == 1:
         return prediction, batch
-    labels = ("class_id", "base_index", "query_mask", "query_base_mask", "base_known")
-    given = {name: whole_batch(value) for name, value in batch.as_dict().items() if name in labels}
-    return prediction.map(whole_batch), replace(batch, **given)
+    given = {name: whole_batch(value) for name, value in batch.as_dict().items() if "image" not in name}
+    count, shots = given["support_masks"].shape[:2]
+    images = {"query_image": torch.empty(count, 3, 0, 0), "support_images": torch.empty(count, shots, 3, 0, 0)}
+    return prediction.map(whole_batch), Episode(**images, **given)
