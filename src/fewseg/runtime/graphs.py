@@ -21,6 +21,8 @@ WEIGHTS, RECORD = "weights.bin", "fewseg-onnx.json"
 FILES = (*GRAPHS, WEIGHTS, RECORD)
 """The files of every exported model's folder; a method without training on the model's features has its own besides."""
 FORMAT = 2
+LANES = 2
+"""Photos at once at most: the small maps of one leave several cores idle, and so do reading and writing it."""
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
@@ -56,6 +58,7 @@ class OnnxSegmenter:
         options.log_severity_level = 4  # what fails is raised
         threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
         options.intra_op_num_threads = int(threads) if threads.isdigit() else 0
+        self.lanes = min(LANES, options.intra_op_num_threads or os.cpu_count() or 1)
         # threads that wait in a loop take the processor from others; an arena keeps more than a photo needs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_cpu_mem_arena = False
