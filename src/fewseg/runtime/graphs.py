@@ -152,9 +152,8 @@ class OnnxSegmenter:
             except Exception as error:  # onnxruntime's own exceptions
                 raise DataError(f"{self.folder} is damaged ({first_line(error)}); export the model again") from error
             if session.get_providers()[0] != self._provider:  # onnxruntime takes the CPU then
-                raise UsageError(
-                    f"provider {self.device} did not start; onnxruntime has it, but its drivers or libraries are missing"
-                )
+                told = "onnxruntime has it, but its drivers or libraries are missing"
+                raise UsageError(f"provider {self.device} did not start: {told}")
             self._sessions[graph] = session
         return self._sessions[graph]
 
