@@ -102,6 +102,10 @@ def segment(
         str | None,
         typer.Option(help="graphs or torch [graphs for shipped and exported models on the CPU, torch otherwise]."),
     ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="What onnxruntime runs graphs by: cpu, cuda, coreml, directml, openvino [cpu]."),
+    ] = None,
 ) -> None:
     """Find the classes of annotated photos in other photos: masks of each photo's own size, and overlays.
 
@@ -121,9 +125,8 @@ def segment(
         for path, told in draw_supports(found, labels, out, rule).items():
             say(f"{told}; drawn in {path}")
         return
-    predictor = FewShotPredictor(
-        model, device, flip=flip, refine=refine, precision=precision, pictures=rule, runtime=runtime
-    )
+    how: dict[str, Any] = {"flip": flip, "refine": refine, "precision": precision}
+    predictor = FewShotPredictor(model, device, pictures=rule, runtime=runtime, provider=provider, **how)
     if presence is not None and not predictor.engine.tells_presence:
         raise UsageError(f"--presence {presence}: {model} does not tell whether a class is there at all; leave it out")
     if None in found:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +20,14 @@ from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.files import leftovers
 from fewseg.predictor import FewShotPredictor, label_map
 from fewseg.progress import Silent
+from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.jobs import Job, plan
 from fewseg.segment.video import frames, to_image
+
+_LARGE = 4_000_000
+"""Pixels of a picture from which on one at a time is segmented: two would take twice the memory."""
+_ONE_LARGE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -87,22 +93,20 @@ def segment_folder(
         files.write_classes(class_file, classes)
     coco = files.coco_file(annotation_file, classes, runtime=predictor.runtime) if annotation_file else nullcontext()
     with coco as annotate:
-        for piece, read in _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent()):
+        pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
+        done = named if resume else None
+        segmented = partial(_segmented, predictor, named, presence=presence, threshold=threshold, min_area=min_area)
+        for piece, labels in side_by_side(segmented, _read(pieces, done), lanes=predictor.engine.lanes):
             outputs = named(piece.stem)
-            if resume and all(path.is_file() for path in outputs.values()):
+            if labels is None:
                 skipped += 1
                 if annotate:
-                    labels = images.read_labels(outputs["png"])
-                    annotate(piece.name, labels if predictor.names else (labels > 0).astype(np.uint8))
+                    there = images.read_labels(outputs["png"])
+                    annotate(piece.name, there if predictor.names else (there > 0).astype(np.uint8))
                 continue
-            try:
-                image = read()
-                maps = _predicted(predictor, image, presence)
-            except DataError as error:
-                failed.append((piece.query, str(error)))
+            if isinstance(labels, DataError):
+                failed.append((piece.query, str(labels)))
                 continue
-            labels = label_map(maps, threshold=threshold, min_area=min_area)
-            files.write(outputs, image, labels, predictor.names)
             written.append((piece.query, next(iter(outputs.values()), out / files.ANNOTATIONS)))
             if not labels.any():
                 empty.append(piece.query)
@@ -112,6 +116,46 @@ def segment_folder(
         failed.append((query, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)"))
     written = [(query, path) for query, path in written if path.exists()]
     return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file, predictor.runtime)
+
+
+def _read(
+    pieces: Iterable[tuple[Job, Callable[[], Image.Image]]], named: Callable[[str], dict[str, Path]] | None
+) -> Iterator[tuple[Job, Image.Image | DataError | None]]:
+    """Pieces with their pictures, or with what is wrong with them; with None where all files that `named` tells are
+    there.
+    """
+    for piece, read in pieces:
+        if named and all(path.is_file() for path in named(piece.stem).values()):
+            yield piece, None
+            continue
+        try:
+            image: Image.Image | DataError = read()
+        except DataError as error:
+            image = error
+        yield piece, image
+
+
+def _segmented(
+    predictor: FewShotPredictor,
+    named: Callable[[str], dict[str, Path]],
+    given: tuple[Job, Image.Image | DataError | None],
+    *,
+    presence: float,
+    threshold: float,
+    min_area: int,
+) -> tuple[Job, NDArray[np.uint8] | DataError | None]:
+    """A piece's labels, once its files are written; what is no picture is passed on."""
+    piece, image = given
+    if not isinstance(image, Image.Image):
+        return piece, image
+    with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
+        try:
+            maps = _predicted(predictor, image, presence)
+        except DataError as error:
+            return piece, error
+        labels = label_map(maps, threshold=threshold, min_area=min_area)
+        files.write(named(piece.stem), image, labels, predictor.names)
+    return piece, labels
 
 
 def _predicted(predictor: FewShotPredictor, image: Image.Image, presence: float) -> list[NDArray[np.float32]]:
