@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.errors import DataError, UsageError, check_choice, first_line, lacks_memory
+from fewseg.files import file_sha256
 from fewseg.labels import IGNORE, LEAST_FOUND, REFINE, SURE
 from fewseg.runtime.engine import Answer, Pixels
 
@@ -20,6 +21,8 @@ WEIGHTS, RECORD = "weights.bin", "fewseg-onnx.json"
 FILES = (*GRAPHS, WEIGHTS, RECORD)
 """The files of an exported model's folder."""
 FORMAT = 2
+_KEPT = "support_"
+"""How the graphs' names of an encoded support begin."""
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
@@ -43,6 +46,7 @@ class OnnxSegmenter:
         self.shots: int | None = self.record["shots"]
         """The number of supports that it takes; None: any."""
         self.tells_presence: bool = self.record["presence"]
+        self.weights: str = self.record.get("source_sha256") or file_sha256(self.folder / WEIGHTS)
         self.runtime = f"graphs (onnxruntime {ort.__version__})"
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what fails is raised
@@ -74,8 +78,17 @@ class OnnxSegmenter:
                 f"{self.folder} was exported for {self.shots} supports of a class, which its weights hold for; "
                 f"{len(shots)} were given"
             )
-        each = zip(*shots, strict=True)  # of every view, what each support gave
+        return self.joined(shots)
+
+    def joined(self, supports: Sequence[list[Arrays]]) -> list[Arrays]:
+        each = zip(*supports, strict=True)  # of every view, what each support gave
         return [{name: np.concatenate([shot[name] for shot in view], 1) for name in view[0]} for view in each]
+
+    def kept(self, support: list[Arrays]) -> Arrays:
+        return {name.removeprefix(_KEPT): value for name, value in support[0].items()}
+
+    def restored(self, arrays: Arrays) -> list[Arrays]:
+        return [{_KEPT + name: value for name, value in arrays.items()}]
 
     def match(self, query: list[Arrays], support: list[Arrays], *, size: tuple[int, int]) -> Answer:
         found = [self._found(q, s) for q, s in zip(query, support, strict=True)]
