@@ -16,10 +16,10 @@ from PIL import Image
 
 from fewseg.data.images import read_image
 from fewseg.data.sets.scenes import Scenes
-from fewseg.errors import TRAIN
+from fewseg.errors import TRAIN, UsageError
 from fewseg.predictor import FewShotPredictor
 from fewseg.segment.marks import Marks, mask_from_marks
-from fewseg.storage.engines import GRAPHS
+from fewseg.storage.engines import GRAPHS, UNTRAINED, open_engine
 from fewseg.storage.saved import read_record
 from fewseg.storage.shipped import shipped_folder, shipped_models
 from helpers import iou, scene
@@ -78,7 +78,7 @@ def test_photos_are_segmented_without_torch_as_with_it(photos, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [("train", "lite", "scenes"), ("segment", "--model", "dense"), ("evaluate", "lite")])
+@pytest.mark.parametrize("words", [("train", "lite", "scenes"), ("segment", "--model", "hdmnet"), ("evaluate", "lite")])
 def test_what_needs_torch_says_what_to_install(words, photos, tmp_path):
     if words[0] == "segment":
         words += (photos, "--support", photos / "0.png", "--point", "60,50", "--out", tmp_path / "out")
@@ -102,6 +102,34 @@ def test_shipped_graphs_are_made_of_the_shipped_weights_and_small(name):
     told = json.loads((graphs / "fewseg-onnx.json").read_text())["source_sha256"]
     assert told == read_record(folder)["sha256"], f"make them anew, as {folder / 'README.md'} says"
     assert sum(file.stat().st_size for file in folder.parent.rglob("*") if file.is_file()) < 16e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("runtime", ["graphs", "torch"])
+def test_one_encoding_serves_lite_and_the_methods_without_training(runtime, flip):
+    (image, mask), (query, _) = scene(), scene(size=(120, 90), box=(20, 10, 70, 60))
+    engine = open_engine("lite", runtime=runtime, flip=flip, refine="fast")
+    assert engine.methods == ("lite", *UNTRAINED)
+    predictor = FewShotPredictor(engine)
+    predictor.set_support([image, image], [mask, mask])
+    (support,), encoded = predictor._supports, engine.encode_query(query)
+    for method in UNTRAINED:
+        found = engine.match(encoded, support, size=(90, 120), method=method)
+        alone = FewShotPredictor(method, runtime=runtime, flip=flip)
+        alone.set_support([image, image], [mask, mask])
+        np.testing.assert_allclose(found.proba, alone.predict_proba(query), atol=1e-5)
+        assert found.presence is None
+        assert not alone.engine.tells_presence
+    with pytest.raises(UsageError, match="unknown method 'hsnet'; choose lite, dense, prototype"):
+        engine.match(encoded, support, size=(90, 120), method="hsnet")
+
+
+@pytest.mark.parametrize("runtime", ["graphs", "torch"])
+@pytest.mark.parametrize("name", UNTRAINED)
+def test_methods_without_training_look_once(name, runtime):
+    with pytest.raises(UsageError, match=f"{name} cannot look twice"):
+        FewShotPredictor(name, runtime=runtime, refine="fast")
 
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -132,7 +160,7 @@ def in_turn(pairs: Mapping[int, list[Pair]], count: int) -> Iterator[tuple[Pair,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", shipped_models())
+@pytest.mark.parametrize("name", [*shipped_models(), *UNTRAINED])
 def test_shipped_graphs_give_torch_s_masks_of_drawn_scenes(name):
     count = int(os.environ.get("FEWSEG_AGREEMENT", "12"))  # 200 before a release: a minute
     source = Scenes(subset="test", level="mixed", images=max(60, 2 * count), size=320)
@@ -147,7 +175,7 @@ def test_shipped_graphs_give_torch_s_masks_of_drawn_scenes(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", shipped_models())
+@pytest.mark.parametrize("name", [*shipped_models(), *UNTRAINED])
 def test_shipped_graphs_give_torch_s_masks_of_photos(name, voc_mini):
     pairs = defaultdict(list)
     for file in sorted((voc_mini / "VOC2012/SegmentationClass").glob("*.png"))[::40]:

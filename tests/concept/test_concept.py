@@ -206,7 +206,7 @@ def test_tiles_cover_a_photo_of_any_size(size):
     photo = photo[: size[1], : size[0]]
     support = net.encode_support([scene(size=(32, 32))])
     for tiles in (1, 2, 3):
-        answer = found(net, views(net, photo, tiles), support, "lite")
+        answer = found(net, views(net, photo, tiles), support, net.method)
         assert answer.proba.shape == (size[1], size[0])
         assert np.isfinite(answer.proba).all()
     assert mask.any()

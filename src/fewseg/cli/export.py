@@ -34,7 +34,7 @@ def export(
     PyTorch's: on --support, --mask and --photos if given, else on drawn scenes.
     """
     from fewseg.evaluation.agreement import agreement
-    from fewseg.runtime.graphs import FILES, OnnxSegmenter
+    from fewseg.runtime.graphs import FILES, OnnxSegmenter, graph_of
     from fewseg.storage.onnx_graphs import export_onnx
     from fewseg.storage.opening import open_target
     from fewseg.storage.saved import find_folder, load_model, save_model
@@ -56,7 +56,8 @@ def export(
     opened = open_target(target, [], device="cpu")
     out = export_onnx(opened.model, onnx, int8=int8, half=half, source=opened.weights.get("sha256", ""))
     exported = OnnxSegmenter(out)
-    size = sum((out / name).stat().st_size for name in FILES) / 1e6
+    files = [*FILES, *map(graph_of, exported.methods[1:])]
+    size = sum((out / name).stat().st_size for name in files) / 1e6
     shots = f"{exported.shots} shots" if exported.shots else "any number of shots"
     say(f"exported: {out} ({size:.1f} MB, any size, {shots}); the float graphs agree with PyTorch")
     if measured is not None:

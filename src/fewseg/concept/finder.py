@@ -79,7 +79,7 @@ class Finder:
 
     def _support(self, concept: Taught) -> Any:
         """A concept's supports, encoded."""
-        weights = getattr(self.engine, "weights", "")
+        weights = self.engine.weights
         if concept.choice.method not in ways_to_match(self.engine):
             raise UsageError(
                 f"{concept.title} is looked for by {concept.choice.method}, which this model does not offer; take the "

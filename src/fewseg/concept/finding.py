@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fewseg.concept.taught import Example, Presence, reduced
 from fewseg.errors import DataError
 from fewseg.predictor import nearest
-from fewseg.runtime.engine import Answer, Engine, Pixels
+from fewseg.runtime.engine import Engine, Pixels
 
 DETAIL = 2
 """Photos of supports are kept, and photos looked at, with at most this many pixels for each of the model's, a side."""
@@ -72,7 +72,7 @@ def encoded(engine: Engine, example: Example) -> Any:
 def found(engine: Engine, parts: Sequence[View], support: Any, method: str) -> Found:
     """What of a class is found in a photo's parts; where they overlap, the mean, weighted towards their middles."""
     height, width = max(v.top + v.height for v in parts), max(v.left + v.width for v in parts)
-    answers = [_match(engine, v, support, method) for v in parts]
+    answers = [engine.match(v.query, support, size=(v.height, v.width), method=method) for v in parts]
     if len(parts) == 1:
         proba = answers[0].proba
     else:
@@ -89,14 +89,7 @@ def found(engine: Engine, parts: Sequence[View], support: Any, method: str) -> F
 
 def ways_to_match(engine: Engine) -> tuple[str, ...]:
     """The methods among which to choose: those of the engine, its own first, or the one that was asked for."""
-    methods = getattr(engine, "methods", ("lite",))
-    asked = getattr(engine, "method", methods[0])
-    return methods if asked == methods[0] else (asked,)
-
-
-def _match(engine: Engine, view: View, support: Any, method: str) -> Answer:
-    how = {"method": method} if hasattr(engine, "methods") else {}
-    return engine.match(view.query, support, size=(view.height, view.width), **how)
+    return engine.methods if engine.method == engine.methods[0] else (engine.method,)
 
 
 def probability(presence: Presence, sign: float) -> float:

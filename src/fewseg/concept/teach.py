@@ -82,7 +82,7 @@ def teach(
         raise DataError("no photo has the object: give at least one whose mask marks something")
     if len(examples) > MOST_EXAMPLES:
         raise UsageError(f"{len(examples)} photos were given; a concept takes {MOST_EXAMPLES}")
-    used = UsedModel(_name_of(model), getattr(engine, "weights", ""), engine.image_size)
+    used = UsedModel(_name_of(model), engine.weights, engine.image_size)
     lesson = Lesson(engine, supports, without, progress or Silent())
     choice, expectation, presence = lesson.chosen()
     features = {} if keep_photos else _features(engine, lesson.encoded)

@@ -59,6 +59,8 @@ class FewShotSegmenter(
     """Whether a support is extracted as a query is, and `as_support` adds its mask: an image's features then serve as
     both, and for every class."""
 
+    serves_untrained: ClassVar[bool] = False
+    """Whether `dense` and `prototype` can be asked of its encoded photos too (untrained.py)."""
     of_classes: ClassVar[tuple[str, ...]] = ()
     """How the names of tensors begin that hold for the classes trained on alone; another data set trains them anew."""
     tells_presence: bool = False

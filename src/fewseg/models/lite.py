@@ -55,6 +55,7 @@ class Lite(FewShotSegmenter):
 
     name = "lite"
     masks_features = True
+    serves_untrained = True
     of_classes = ("base_heads.classify.",)
 
     def __init__(

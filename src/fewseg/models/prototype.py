@@ -33,8 +33,49 @@ SCALE = 20.0
 """PANet's factor on cosines; it changes probabilities, never the mask."""
 
 
-class _FrozenMatcher(FewShotSegmenter):
-    """Frozen features of `levels` (None: layer3 and layer4); a subclass says how near they are to both sides."""
+class NearerSide:
+    """What is nearer to the supports' foreground than to their background; a subclass says what near means."""
+
+    nearest: NearestCosines
+
+    @abstractmethod
+    def describe(self, maps: Tensor, share: Tensor) -> Features:
+        """Support features (B, K, C, h, w) and shares of foreground (B, K, h, w) to what matching needs."""
+
+    @abstractmethod
+    def nearness(self, query: Tensor, support: Features) -> Tensor:
+        """Cosines of query features (B, C, h, w) with background and foreground: (B, 2, h, w)."""
+
+    def answer(self, query: Tensor, support: Features, size: tuple[int, int]) -> Prediction:
+        """Query features (B, C, h, w) and described supports to logits of `size`."""
+        cosines = self.nearness(query, support)
+        return Prediction(resize_ac(SCALE * cosines, size), correlations=(cosines[:, 1] - cosines[:, 0],))
+
+
+class NearerPrototype(NearerSide):
+    """Two prototypes: mean foreground and mean background feature of the support, averaged over shots."""
+
+    def describe(self, maps: Tensor, share: Tensor) -> Features:
+        return {"background": _mean_feature(maps, 1 - share), "foreground": _mean_feature(maps, share)}
+
+    def nearness(self, query: Tensor, support: Features) -> Tensor:
+        prototypes = torch.stack([support["background"].mean(1), support["foreground"].mean(1)], 1)  # (B, 2, C)
+        return torch.einsum("bchw,bpc->bphw", query, F.normalize(prototypes, dim=2))
+
+
+class NearerPosition(NearerSide):
+    """The nearest support position of all shots: foreground or background, whichever holds more of the position."""
+
+    def describe(self, maps: Tensor, share: Tensor) -> Features:
+        return {"features": maps, "fg": most_foreground(share)}
+
+    def nearness(self, query: Tensor, support: Features) -> Tensor:
+        sides = torch.stack([~support["fg"], support["fg"]], 1)  # (B, 2, K, h, w)
+        return self.nearest(query, support["features"], sides)
+
+
+class _FrozenMatcher(NearerSide, FewShotSegmenter):
+    """Frozen features of `levels` (None: layer3 and layer4), matched."""
 
     trainable = False
 
@@ -71,21 +112,11 @@ class _FrozenMatcher(FewShotSegmenter):
         h, w = maps.shape[-2:]
         return self.describe(maps, F.adaptive_avg_pool2d(foreground(masks), (h, w)))
 
-    @abstractmethod
-    def describe(self, maps: Tensor, share: Tensor) -> Features:
-        """Support features (B, K, C, h, w) and shares of foreground (B, K, h, w) to what matching needs."""
-
-    @abstractmethod
-    def nearness(self, query: Tensor, support: Features) -> Tensor:
-        """Cosines of query features (B, C, h, w) with background and foreground: (B, 2, h, w)."""
-
     @torch.no_grad()
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        cosines = self.nearness(query["features"], support)
-        correlation = cosines[:, 1] - cosines[:, 0]
-        return Prediction(resize_ac(SCALE * cosines, size), correlations=(correlation,))
+        return self.answer(query["features"], support, size)
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         return {"final": cross_entropy(prediction.logits, episode.truth)}
@@ -94,30 +125,16 @@ class _FrozenMatcher(FewShotSegmenter):
         return []
 
 
-class Prototype(_FrozenMatcher):
-    """Nearest of two prototypes: mean foreground and mean background feature of the support, averaged over shots."""
+class Prototype(NearerPrototype, _FrozenMatcher):
+    """Nearest of two prototypes of a frozen back-end's features."""
 
     name = "prototype"
 
-    def describe(self, maps: Tensor, share: Tensor) -> Features:
-        return {"background": _mean_feature(maps, 1 - share), "foreground": _mean_feature(maps, share)}
 
-    def nearness(self, query: Tensor, support: Features) -> Tensor:
-        prototypes = torch.stack([support["background"].mean(1), support["foreground"].mean(1)], 1)  # (B, 2, C)
-        return torch.einsum("bchw,bpc->bphw", query, F.normalize(prototypes, dim=2))
-
-
-class DenseMatching(_FrozenMatcher):
-    """Nearest support position of all shots: foreground or background, whichever holds more of the position."""
+class DenseMatching(NearerPosition, _FrozenMatcher):
+    """Nearest support position by a frozen back-end's features."""
 
     name = "dense"
-
-    def describe(self, maps: Tensor, share: Tensor) -> Features:
-        return {"features": maps, "fg": most_foreground(share)}
-
-    def nearness(self, query: Tensor, support: Features) -> Tensor:
-        sides = torch.stack([~support["fg"], support["fg"]], 1)  # (B, 2, K, h, w)
-        return self.nearest(query, support["features"], sides)
 
 
 def _mean_feature(maps: Tensor, weight: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from fewseg.errors import UsageError
+
 Pixels: TypeAlias = NDArray[Any]
 """A photo of any size: (H, W, 3) uint8, or float32 in [0, 1]."""
 
@@ -24,7 +26,7 @@ class Answer(NamedTuple):
     correlations: tuple[NDArray[np.float32], ...]
     """Correlation maps of the squeezed photo, coarse to fine, each (h, w)."""
     presence: float | None
-    """Probability that the class is there at all; None where the model does not tell."""
+    """Probability that the class is there at all; None where the method does not tell."""
 
 
 @runtime_checkable
@@ -35,7 +37,12 @@ class Engine(Protocol):
     """In words: results tell it."""
     image_size: int
     """The side of the square that it squeezes photos to."""
+    methods: tuple[str, ...]
+    """How it can match, of the same encoded photos and supports: its own method first."""
+    method: str
+    """The one that `match` takes unless told otherwise."""
     tells_presence: bool
+    """Whether that one tells presence."""
     weights: str
     """SHA-256 of the weights' file; empty where they come from none."""
 
@@ -59,6 +66,15 @@ class Engine(Protocol):
         """A photo, for all classes."""
         ...
 
-    def match(self, query: Any, support: Any, *, size: tuple[int, int]) -> Answer:
-        """Find a class in a photo, both encoded; the answer has the photo's `size` (H, W)."""
+    def match(self, query: Any, support: Any, *, size: tuple[int, int], method: str | None = None) -> Answer:
+        """Find a class in a photo, both encoded; the answer has the photo's `size` (H, W).
+
+        `method` is one of `methods`; UsageError for another.
+        """
         ...
+
+
+def check_looks_once(method: str, refine: str, *, own: str) -> None:
+    """UsageError where another method than the model's own is to look twice: to it, what is unsure is background."""
+    if method != own and refine != "none":
+        raise UsageError(f"{method} cannot look twice (refine {refine}); {own} can")

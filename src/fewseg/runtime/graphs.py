@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from fewseg.errors import DataError, UsageError, check_choice, first_line, lacks_memory
 from fewseg.files import file_sha256
 from fewseg.labels import IGNORE, LEAST_FOUND, REFINE, SURE
-from fewseg.runtime.engine import Answer, Pixels
+from fewseg.runtime.engine import Answer, Pixels, check_looks_once
 
 QUERY, SUPPORT, MATCH, DRAW = GRAPHS = ("query.onnx", "support.onnx", "match.onnx", "draw.onnx")
 WEIGHTS, RECORD = "weights.bin", "fewseg-onnx.json"
 FILES = (*GRAPHS, WEIGHTS, RECORD)
-"""The files of an exported model's folder."""
+"""The files of every exported model's folder; a method without training on the model's features has its own besides."""
 FORMAT = 2
 _KEPT = "support_"
 """How the graphs' names of an encoded support begin."""
@@ -30,14 +31,17 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 class OnnxSegmenter:
     """Exported graphs as an engine: `FewShotPredictor(folder)` segments photos through onnxruntime, on the CPU.
 
-    Photos are taken as 8-bit pixels. `flip` and `refine` as for `FewShotPredictor`. It takes as many threads as
-    OMP_NUM_THREADS says, else the machine's cores. DataError where the folder holds no exported model; UsageError for
-    `refine` where a support is encoded from its masked photo, or was exported for a number of supports.
+    Photos are taken as 8-bit pixels. `flip` and `refine` as for `FewShotPredictor`; `method` is one of the folder's
+    (None: the model's own). It takes as many threads as OMP_NUM_THREADS says, else the machine's cores. DataError where
+    the folder holds no exported model; UsageError for `refine` where a support is encoded from its masked photo, or was
+    exported for a number of supports, and for another method than the model's own.
     """
 
     device = "cpu"
 
-    def __init__(self, folder: str | os.PathLike[str], *, flip: bool = False, refine: str = "none") -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], *, flip: bool = False, refine: str = "none", method: str | None = None
+    ) -> None:
         check_choice("refine", refine, REFINE)
         ort: Any = needed_library("onnxruntime")
         self.folder, self.flip, self.twice = Path(folder), flip or refine == "best", refine != "none"
@@ -45,8 +49,12 @@ class OnnxSegmenter:
         self.image_size: int = self.record["image_size"]
         self.shots: int | None = self.record["shots"]
         """The number of supports that it takes; None: any."""
-        self.tells_presence: bool = self.record["presence"]
         self.weights: str = self.record.get("source_sha256") or file_sha256(self.folder / WEIGHTS)
+        own, *_ = self.methods = tuple(self.record["methods"])
+        self.method: str = method or own
+        check_choice("method", self.method, self.methods)
+        check_looks_once(self.method, refine, own=own)
+        self.tells_presence: bool = self.record["presence"] and self.method == own
         self.runtime = f"graphs (onnxruntime {ort.__version__})"
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what fails is raised
@@ -55,13 +63,10 @@ class OnnxSegmenter:
         # threads that wait in a loop take the processor from others; an arena keeps more than a photo needs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_cpu_mem_arena = False
-        try:
-            self._sessions = {
-                name: ort.InferenceSession(str(self.folder / name), options, providers=["CPUExecutionProvider"])
-                for name in GRAPHS
-            }
-        except Exception as error:  # onnxruntime's own exceptions
-            raise DataError(f"{self.folder} is damaged ({first_line(error)}); export the model again") from error
+        self._start = partial(ort.InferenceSession, sess_options=options, providers=["CPUExecutionProvider"])
+        self._sessions: dict[str, Any] = {}
+        for name in (QUERY, SUPPORT, self._matcher(self.method), DRAW):
+            self._session(name)
         if self.twice and (self.shots is not None or self._takes(SUPPORT, "image")):
             raise UsageError(f"{self.folder}: its method cannot look twice (refine {refine}); lite can")
 
@@ -90,19 +95,23 @@ class OnnxSegmenter:
     def restored(self, arrays: Arrays) -> list[Arrays]:
         return [{_KEPT + name: value for name, value in arrays.items()}]
 
-    def match(self, query: list[Arrays], support: list[Arrays], *, size: tuple[int, int]) -> Answer:
-        found = [self._found(q, s) for q, s in zip(query, support, strict=True)]
+    def match(
+        self, query: list[Arrays], support: list[Arrays], *, size: tuple[int, int], method: str | None = None
+    ) -> Answer:
+        method = method or self.method
+        check_choice("method", method, self.methods)
+        found = [self._found(q, s, method) for q, s in zip(query, support, strict=True)]
         for mirrored in found[1:]:
             mirrored |= {name: value[..., ::-1] for name, value in mirrored.items() if name != "presence"}
-        lead, *others = (np.mean([one[name] for one in found], 0) for name in found[0])
-        presence = float(1 / (1 + np.exp(-others.pop(0).item()))) if self.tells_presence else None
-        drawn = self._run(DRAW, {"lead": lead, "size": np.array(size)})["proba"]
-        return Answer(drawn, tuple(others), presence)
+        mean = {name: np.mean([one[name] for one in found], 0) for name in found[0]}
+        drawn = self._run(DRAW, {"lead": mean.pop("lead"), "size": np.array(size)})["proba"]
+        told = mean.pop("presence", None)
+        return Answer(drawn, tuple(mean.values()), None if told is None else float(1 / (1 + np.exp(-told.item()))))
 
-    def _found(self, query: Arrays, support: Arrays) -> Arrays:
+    def _found(self, query: Arrays, support: Arrays, method: str) -> Arrays:
         """What one view gives; looked at twice, as `fewseg.models.refined` does."""
-        first = self._run(MATCH, query | support)
-        if not self.twice:
+        first = self._run(self._matcher(method), query | support)
+        if not self.twice or method != self.methods[0]:
             return first
         # a probability is above SURE where the lead is above its logit
         sure = np.log(SURE / (1 - SURE))
@@ -122,11 +131,23 @@ class OnnxSegmenter:
         return [pixels, np.ascontiguousarray(pixels[:, ::-1])] if self.flip else [pixels]
 
     def _takes(self, graph: str, name: str) -> bool:
-        return any(entry.name == name for entry in self._sessions[graph].get_inputs())
+        return any(entry.name == name for entry in self._session(graph).get_inputs())
+
+    def _matcher(self, method: str) -> str:
+        return MATCH if method == self.methods[0] else graph_of(method)
+
+    def _session(self, graph: str) -> Any:
+        """A graph ready to run; DataError where it is damaged."""
+        if graph not in self._sessions:
+            try:
+                self._sessions[graph] = self._start(str(self.folder / graph))
+            except Exception as error:  # onnxruntime's own exceptions
+                raise DataError(f"{self.folder} is damaged ({first_line(error)}); export the model again") from error
+        return self._sessions[graph]
 
     def _run(self, graph: str, given: Arrays) -> Arrays:
         """A graph's outputs by name; what it has no input for is left out."""
-        session = self._sessions[graph]
+        session = self._session(graph)
         inputs = {entry.name: given[entry.name] for entry in session.get_inputs()}
         try:
             found = session.run(None, inputs)
@@ -138,6 +159,11 @@ class OnnxSegmenter:
         return {entry.name: value for entry, value in zip(session.get_outputs(), found, strict=True)}
 
 
+def graph_of(method: str) -> str:
+    """The file in which a method without training matches an exported model's features."""
+    return f"{method}.onnx"
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """What an exported model's folder says of it; DataError where it is none."""
     try:
@@ -147,6 +173,9 @@ def read_record(folder: Path) -> dict[str, Any]:
         size, shots, presence = record["image_size"], record["shots"], record["presence"]
         if type(size) is not int or type(shots) not in (int, type(None)) or type(presence) is not bool:
             raise TypeError(f"image_size {size!r}, shots {shots!r}, presence {presence!r}")
+        methods = record.setdefault("methods", [record["method"]])
+        if not methods or not all(isinstance(name, str) and name.isidentifier() for name in methods):
+            raise TypeError(f"methods {methods!r}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{folder} holds no exported model ({error}); fewseg export RUN --onnx {folder}") from error
     return record

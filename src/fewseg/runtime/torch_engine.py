@@ -12,19 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewseg.build import pick_device
+from fewseg.errors import check_choice
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.fast import accelerate
 from fewseg.models.fast.compiling import compile_backbone
 from fewseg.models.in_use import in_use
 from fewseg.models.parts.ops import resize, resize_ac
-from fewseg.runtime.engine import Answer, Pixels
+from fewseg.models.untrained import as_method, methods_of
+from fewseg.runtime.engine import Answer, Pixels, check_looks_once
 
 
 class TorchEngine:
     """A few-shot model, moved to `device` (None leaves it where it is) and put into evaluation mode.
 
     Photos are squeezed to its square (bilinear without antialiasing, as the papers evaluate), and logits resized to the
-    photo's own size with align_corners=True. The options are those of `FewShotPredictor`.
+    photo's own size with align_corners=True. `method` dense or prototype matches a lite model's features without what
+    was trained (`fewseg.models.untrained`), and looks once; the other options are those of `FewShotPredictor`.
     """
 
     runtime = f"torch {torch.__version__}"
@@ -39,14 +42,22 @@ class TorchEngine:
         compile: bool = False,
         precision: str = "fp32",
         weights: str = "",
+        method: str | None = None,
     ) -> None:
         self.weights = weights
         self.device = model.device if device is None else pick_device(device)
         model = accelerate(model.to(self.device).eval())
         if compile and (hindrance := compile_backbone(model)):
             warnings.warn(f"the back-end is not compiled: {hindrance}", stacklevel=2)
-        self.model = in_use(model, flip=flip, refine=refine, precision=precision).eval()
-        self.image_size, self.tells_presence = model.image_size, model.tells_presence
+        self.methods = methods_of(model)
+        self.method = method or model.name
+        check_choice("method", self.method, self.methods)
+        check_looks_once(self.method, refine, own=model.name)
+        own, flip = in_use(model, flip=flip, refine=refine, precision=precision).eval(), flip or refine == "best"
+        others = {name: in_use(as_method(model, name), flip=flip, precision=precision) for name in self.methods[1:]}
+        self._by_method = {model.name: own} | {name: other.eval() for name, other in others.items()}
+        self.model = self._by_method[self.method]
+        self.image_size, self.tells_presence = model.image_size, self.model.tells_presence
         self._side = (model.image_size, model.image_size)
 
     @torch.inference_mode()
@@ -70,8 +81,9 @@ class TorchEngine:
         return self.model.encode_query(self._squeezed(image).to(self.device))
 
     @torch.inference_mode()
-    def match(self, query: Features, support: Features, *, size: tuple[int, int]) -> Answer:
-        prediction = self.model.match(query, support, size=self._side)
+    def match(self, query: Features, support: Features, *, size: tuple[int, int], method: str | None = None) -> Answer:
+        check_choice("method", method or self.method, self.methods)
+        prediction = self._by_method[method or self.method].match(query, support, size=self._side)
         proba = resize_ac(prediction.logits.float(), size).softmax(1)[0, 1].cpu().numpy()
         correlations = tuple(correlation[0].float().cpu().numpy() for correlation in prediction.correlations)
         told = prediction.presence

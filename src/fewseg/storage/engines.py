@@ -1,7 +1,8 @@
 """Which engine runs a model on photos: one rule, and the engines by their names, so that no import leads to torch.
 
 Graphs run the models that come with fewseg and those that `fewseg export` wrote; torch runs all others, and those too
-where it alone can do what is asked: another device than the CPU, another precision, compiling.
+where it alone can do what is asked: another device than the CPU, another precision, compiling. `dense` and `prototype`
+match the features of the shipped lite, on either runtime.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from fewseg.runtime.engine import Engine
 from fewseg.storage.shipped import shipped_folder
 
 RUNTIMES = {"graphs": "fewseg.runtime.graphs:OnnxSegmenter", "torch": "fewseg.storage.opening:open_on_torch"}
+UNTRAINED, THEIR_MODEL = ("dense", "prototype"), "lite"
+"""Methods without training, and the shipped model whose features they match."""
 GRAPHS = "graphs"
 """Folder of a shipped model's graphs, in its own."""
 
@@ -30,12 +33,14 @@ def open_engine(
     compile: bool = False,
     precision: str = "fp32",
 ) -> Engine:
-    """What runs a model: one that comes with fewseg, a folder, a method without training, or a network in torch.
+    """What runs a model: one that comes with fewseg, a folder, `dense` or `prototype`, or a network in torch.
 
     `runtime` graphs or torch overrides the rule of this module; the other options are those of `FewShotPredictor`.
     UsageError where the runtime cannot do what is asked, or is not installed.
     """
-    named = isinstance(model, str | os.PathLike)
+    named, method = isinstance(model, str | os.PathLike), None
+    if named and str(model) in UNTRAINED and not Path(model).is_dir():
+        model, method = THEIR_MODEL, str(model)
     graphs = graphs_of(model) if named else None
     alone = _torch_alone(device, compile=compile, precision=precision)
     if runtime is not None:
@@ -47,12 +52,13 @@ def open_engine(
             "the model that they were made of"
         )
     if chosen == "torch":
-        return _entry(chosen)(model, device=device, flip=flip, refine=refine, compile=compile, precision=precision)
+        how = {"flip": flip, "refine": refine, "compile": compile, "precision": precision, "method": method}
+        return _entry(chosen)(model, device=device, **how)
     if graphs is None:
         raise UsageError(f"{model} has no graphs; write them (fewseg export {model} --onnx DIR) and give that folder")
     if alone:
         raise UsageError(f"graphs run on the CPU in fp32; {alone} needs --runtime torch (runtime='torch' in Python)")
-    return _entry(chosen)(graphs, flip=flip, refine=refine)
+    return _entry(chosen)(graphs, flip=flip, refine=refine, method=method)
 
 
 def graphs_of(model: str | os.PathLike[str]) -> Path | None:

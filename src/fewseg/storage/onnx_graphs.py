@@ -5,6 +5,7 @@
     match.onnx    a photo's features, those of K supports side by side --> lead (S, S): how far the foreground's logit
                   is above the background's; presence (1,), the logit of the class being there at all, where the model
                   tells it; correlation maps, coarse to fine
+    dense.onnx, prototype.onnx  of a lite model: the same from the same features, without what was trained
     draw.onnx     lead, size: H and W --> proba (H, W), the foreground's probability
 
 The weights lie in `weights.bin`, each once, whichever graphs need it; `half` stores large ones in 16 bits, from which
@@ -33,7 +34,8 @@ from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.fast.exporting import SizeFreeOperations
 from fewseg.models.hub_model import plain_model
 from fewseg.models.parts.ensemble import ShotWeights
-from fewseg.runtime.engine import Engine
+from fewseg.models.untrained import as_method, methods_of
+from fewseg.runtime.engine import Answer, Engine
 from fewseg.runtime.graphs import (
     DRAW,
     FORMAT,
@@ -44,6 +46,7 @@ from fewseg.runtime.graphs import (
     SUPPORT,
     WEIGHTS,
     OnnxSegmenter,
+    graph_of,
     needed_library,
 )
 from fewseg.runtime.torch_engine import TorchEngine
@@ -132,7 +135,7 @@ def export_onnx(
     with replacing_files(out, last=RECORD) as work:
         _export(model, work, shots=shots)
         record = {"format": FORMAT, "method": model.name, "image_size": model.image_size, "shots": shots}
-        record |= {"presence": model.tells_presence, "source_sha256": source}
+        record |= {"methods": methods_of(model), "presence": model.tells_presence, "source_sha256": source}
         (work / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         _check(TorchEngine(model), OnnxSegmenter(work), tolerance=_TOLERANCE)
         if int8:
@@ -164,13 +167,19 @@ def _export(model: FewShotSegmenter, out: Path, *, shots: int | None) -> None:
     inputs = ["mask", *(list(extracted) or ["image"])]
     _write(support, (mask, given), out / SUPPORT, inputs, support.names, (sides, free), what=f"the support's of {what}")
     several = {name: torch.cat([value] * (shots or 2), 1) for name, value in of_support.items()}
-    match = _Match(model, [*of_query, *several])
-    k = {} if shots else {1: Dim.DYNAMIC}
-    free = (*({} for _ in of_query), *(k for _ in several))
-    told = ["lead", "presence"] if model.tells_presence else ["lead"]
-    everything = (*of_query.values(), *several.values())
-    _write(match, (everything,), out / MATCH, list(match.names), told, (free,), what=f"the matcher of {what}")
+    for method in methods_of(model):
+        path = out / (MATCH if method == model.name else graph_of(method))
+        _write_match(as_method(model, method), path, of_query, several, any_shots=shots is None)
     _write_draw(out / DRAW)
+
+
+def _write_match(model: FewShotSegmenter, path: Path, query: Features, support: Features, *, any_shots: bool) -> None:
+    match = _Match(model, [*query, *support])
+    k = {1: Dim.DYNAMIC} if any_shots else {}
+    free = (*({} for _ in query), *(k for _ in support))
+    told = ["lead", "presence"] if model.tells_presence else ["lead"]
+    given = ((*query.values(), *support.values()),)
+    _write(match, given, path, list(match.names), told, (free,), what=f"matching by {model.name}")
 
 
 def _prefixed(prefix: str, features: Features) -> Features:
@@ -263,8 +272,8 @@ def _share_weights(folder: Path, *, half: bool) -> None:
 
     places: dict[bytes, int] = {}
     with (folder / WEIGHTS).open("wb") as file:
-        for name in GRAPHS:
-            model = onnx.load(folder / name)
+        for path in sorted(folder.glob("*.onnx"), key=lambda path: (path.name not in GRAPHS, path.name)):
+            model = onnx.load(path)
             casts = []
             for tensor in model.graph.initializer:
                 values = numpy_helper.to_array(tensor)
@@ -288,7 +297,11 @@ def _share_weights(folder: Path, *, half: bool) -> None:
             for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
                 part.ClearField("metadata_props")  # where in torch each came from: half of the file
             model.graph.ClearField("value_info")
-            onnx.save(model, folder / name)
+            used = {name for node in model.graph.node for name in node.input}
+            inputs = [entry for entry in model.graph.input if entry.name in used]
+            del model.graph.input[:]
+            model.graph.input.extend(inputs)  # a method without training takes a few of the model's features
+            onnx.save(model, path)
 
 
 @contextmanager
@@ -311,11 +324,9 @@ def _check(expected: Engine, found: OnnxSegmenter, *, tolerance: float) -> None:
         answers = []
         for engine in (expected, found):
             squeezed = [(image, _nearest(torch.from_numpy(mask), found.image_size).numpy()) for image, mask in supports]
-            support = engine.encode_support(squeezed)
-            answers.append(engine.match(engine.encode_query(query), support, size=query.shape[:2]))
-        worst = float(np.abs(answers[0].proba - answers[1].proba).max())
-        if answers[0].presence is not None and answers[1].presence is not None:
-            worst = max(worst, abs(answers[0].presence - answers[1].presence))
+            both = engine.encode_query(query), engine.encode_support(squeezed)
+            answers.append([engine.match(*both, size=query.shape[:2], method=method) for method in engine.methods])
+        worst = max(_furthest(*pair) for pair in zip(*answers, strict=True))
         if not worst <= tolerance:
             raise DataError(
                 f"the exported graphs differ from PyTorch by up to {worst:.2g} in probability at {query.shape[:2]} "
@@ -323,11 +334,17 @@ def _check(expected: Engine, found: OnnxSegmenter, *, tolerance: float) -> None:
             )
 
 
+def _furthest(one: Answer, other: Answer) -> float:
+    """The largest difference of two answers in probability or presence."""
+    there = [0.0 if answer.presence is None else answer.presence for answer in (one, other)]
+    return max(float(np.abs(one.proba - other.proba).max()), abs(there[0] - there[1]))
+
+
 def _quantise(folder: Path) -> None:
     """Replace the graphs that hold weights by ones with 8-bit weights."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    for name in (QUERY, SUPPORT, MATCH):
+    for name in (QUERY, SUPPORT, MATCH):  # no others hold any
         with replacing(folder / name) as temporary, _quiet():
             # unsigned: onnxruntime has no convolution with signed 8-bit weights on the CPU
             quantize_dynamic(folder / name, temporary, weight_type=QuantType.QUInt8)
