@@ -1,6 +1,6 @@
 """What `fewseg teach` chooses and expects on sets far from everyday photos: `python -m benchmarks.domains DIR/*`.
 
-Each folder holds `images/` and `masks/` of one class. The photos that a seed draws first are the supports of the shipped
+Each folder holds `images/` and `masks/` of one class. Photos that a seed draws first are the supports of the shipped
 `lite` as it is (threshold 0.5), and of a concept; both are measured on those that it draws next: the IoU in % of all
 their pixels together. Nothing about the choice was settled on such sets.
 """

@@ -53,6 +53,8 @@ class Finder:
             else open_engine(model or self._taught_model(), runtime=runtime, device=device)
         )
         self.runtime = self.engine.runtime
+        self.calibrated = any(concept.presence is not None for concept in concepts)
+        """Whether any concept tells presence, by photos without its class."""
         self.support_files: frozenset[Path] = frozenset()
         """Files that must not be overwritten."""
         self._thresholds = [c.choice.threshold if threshold is None else threshold for c in self._concepts]

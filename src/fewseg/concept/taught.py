@@ -87,6 +87,10 @@ class Choice:
         _check_number(self.threshold, 0, 1, "the threshold")
         _check_count(self.tiles, MOST_TILES, "the number of tiles")
 
+    def __str__(self) -> str:
+        tiles = f", {self.tiles} x {self.tiles} tiles" if self.tiles > 1 else ""
+        return f"{self.method} above {self.threshold:g}{tiles}"
+
 
 @dataclass(frozen=True)
 class Expected:

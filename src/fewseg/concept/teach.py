@@ -56,9 +56,9 @@ def teach(
     `name` is the class's. `absent` are photos without it; so are supports whose masks mark nothing. `label` is the
     value of the masks that is the object. `model` is what `FewShotPredictor` takes, by default `lite`, and so are
     `pictures`, `runtime` and `device`. `former` is a concept whose photos are learnt along, and whose name, model and
-    pictures are taken where none are given; a photo of the same name is replaced. `keep_photos=False` keeps features
-    alone: nobody sees the photos, and another model cannot take them. UsageError or DataError where photos or masks
-    cannot be used, or none has the object.
+    pictures are taken where none are given; of a photo that it has already, the mask given now holds.
+    `keep_photos=False` keeps features alone: nobody sees the photos, and another model cannot take them. UsageError or
+    DataError where photos or masks cannot be used, or none has the object.
     """
     if former is not None and former.features:
         raise UsageError("that concept keeps no photos, so nothing can be added to it; teach a new one")
@@ -72,11 +72,12 @@ def teach(
     number = count(1 + (len(former.supports) + len(former.absent) if former else 0))
     given = [_example(image, mask, next(number), label=label, rule=rule, side=side) for image, mask in pairs]
     given += [_absent(image, next(number), rule=rule, side=side) for image in absent]
-    names = {example.name for example in given}
     before = (*former.supports, *former.absent) if former else ()
-    if replaced := sorted({example.name for example in before} & names):
-        warnings.warn(DataWarning(f"{', '.join(replaced)} in the concept: replaced by what is given now"), stacklevel=2)
-    examples = [example for example in before if example.name not in names] + given
+    stay = [example for example in before if not any(_same_photo(example, other) for other in given)]
+    if replaced := [example.name for example in before if example not in stay]:
+        told = f"{', '.join(replaced)} in the concept: its mask is replaced by the one given now"
+        warnings.warn(DataWarning(told), stacklevel=2)
+    examples = stay + given
     supports, without = [e for e in examples if e.marks], [e for e in examples if not e.marks]
     if not supports:
         raise DataError("no photo has the object: give at least one whose mask marks something")
@@ -163,6 +164,13 @@ def _absent(image: Picture, number: int, *, rule: PictureRule, side: int) -> Exa
     photo = eight_bit(pixels_of(image, rule))
     empty = np.zeros(photo.shape[:2], np.uint8)
     return Example.of(photo, empty, side=side, name=_photo_name(image, number), meaning="without the class")
+
+
+def _same_photo(one: Example, other: Example) -> bool:
+    """Whether two kept photos are of the same one; another version of Pillow may have written other bytes."""
+    if one.jpeg == other.jpeg or one.photo.shape != other.photo.shape:
+        return one.jpeg == other.jpeg
+    return float(np.abs(one.photo.astype(np.float32) - other.photo).mean()) < 1
 
 
 def _photo_name(image: Any, number: int) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,24 @@ from fewseg.data import images
 from fewseg.data.decoding import PictureRule
 from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.files import leftovers
-from fewseg.predictor import FewShotPredictor, label_map
+from fewseg.predictor import Result, label_map
 from fewseg.progress import Silent
 from fewseg.segment import formats as files
 from fewseg.segment.jobs import Job, plan
+from fewseg.segment.table import NAME as TABLE
+from fewseg.segment.table import table_file
 from fewseg.segment.video import frames, to_image
+
+
+class Predictor(Protocol):
+    """What finds classes in a photo: a `FewShotPredictor` with its support, or a `Finder` of concepts."""
+
+    names: tuple[str, ...] | None
+    runtime: str
+    pictures: PictureRule
+    support_files: frozenset[Path]
+
+    def predict_full(self, image: Any) -> Result | dict[str, Result]: ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,7 @@ class SegmentSummary:
 
 
 def segment_folder(
-    predictor: FewShotPredictor,
+    predictor: Predictor,
     queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out_dir: str | os.PathLike[str],
     *,
@@ -58,8 +72,9 @@ def segment_folder(
 ) -> SegmentSummary:
     """Segment files and folders of pictures and videos (with their sub-folders), one at a time, into `out_dir`.
 
-    `formats`: png gives `STEM.png` (0/255, or a palette label map with named supports), yolo `STEM.txt` and
-    `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`; `overlay` `STEM_overlay.jpg`. STEM is the
+    `formats`: png gives `STEM.png` (0/255, or a palette label map of several classes), yolo `STEM.txt` and
+    `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`, csv lines in `results.csv`; `overlay`
+    `STEM_overlay.jpg`. STEM is the
     path below the given folder, with the suffix added where two would be the same; a video's frames (every `every`-th)
     are `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class that is there with less than the
     probability `presence`, as far as the model tells, is left out of a picture. `resume` leaves out pictures whose
@@ -78,51 +93,78 @@ def segment_folder(
     targets = [path for job in jobs if not job.is_video for path in named(job.stem).values()]
     folders = [out / job.stem for job in jobs if job.is_video]
     inputs = {job.query.resolve() for job in jobs} | predictor.support_files
-    targets += filter(None, (annotation_file, class_file))
+    table = out / TABLE if "csv" in formats else None
+    targets += filter(None, (annotation_file, class_file, table))
     _protect(inputs, targets, folders)
     _clear_leftovers(targets, folders)
     written, empty, failed, skipped = [], [], [], 0
     classes = predictor.names or ("object",)
     if class_file:
         files.write_classes(class_file, classes)
-    coco = files.coco_file(annotation_file, classes, runtime=predictor.runtime) if annotation_file else nullcontext()
-    with coco as annotate:
+    several = files.is_label_map(predictor.names)
+    with _records(annotation_file, table, classes, predictor.runtime, several=several, resume=resume) as record:
         for piece, read in _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent()):
             outputs = named(piece.stem)
             if resume and all(path.is_file() for path in outputs.values()):
                 skipped += 1
-                if annotate:
+                if record:
                     labels = images.read_labels(outputs["png"])
-                    annotate(piece.name, labels if predictor.names else (labels > 0).astype(np.uint8))
+                    labels = labels if several else (labels > 0).astype(np.uint8)
+                    record(piece, outputs["png"], labels, [None] * len(classes))
                 continue
             try:
                 image = read()
-                maps = _predicted(predictor, image, presence)
+                results = _predicted(predictor, image)
             except DataError as error:
                 failed.append((piece.query, str(error)))
                 continue
+            maps = (result.proba_if(presence) for result in results)
             labels = label_map(maps, threshold=threshold, min_area=min_area)
             files.write(outputs, image, labels, predictor.names)
             written.append((piece.query, next(iter(outputs.values()), out / files.ANNOTATIONS)))
             if not labels.any():
                 empty.append(piece.query)
-            if annotate:
-                annotate(piece.name, labels)
+            if record:
+                record(piece, outputs.get("png"), labels, results)
     for query in dict.fromkeys(query for query, path in written if not path.exists()):
         failed.append((query, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)"))
     written = [(query, path) for query, path in written if path.exists()]
     return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file, predictor.runtime)
 
 
-def _predicted(predictor: FewShotPredictor, image: Image.Image, presence: float) -> list[NDArray[np.float32]]:
-    """The probability of every class, 0 of those that are not there; DataError where there is not the memory for it."""
+@contextmanager
+def _records(
+    annotation_file: Path | None,
+    table: Path | None,
+    classes: Sequence[str],
+    runtime: str,
+    *,
+    several: bool,
+    resume: bool,
+) -> Iterator[Callable[[Job, Path | None, NDArray[np.uint8], Sequence[Result | None]], None] | None]:
+    """The files that tell of all pictures: what adds one to them, None where there is none."""
+    coco = files.coco_file(annotation_file, classes, runtime=runtime) if annotation_file else nullcontext()
+    lines = table_file(table, classes, several=several, resume=resume) if table else nullcontext()
+    with coco as annotate, lines as tabulate:
+
+        def add(piece: Job, mask: Path | None, labels: NDArray[np.uint8], results: Sequence[Result | None]) -> None:
+            if annotate:
+                annotate(piece.name, labels)
+            if tabulate:
+                tabulate(piece.query, mask, labels, results)
+
+        yield add if annotate or tabulate else None
+
+
+def _predicted(predictor: Predictor, image: Image.Image) -> list[Result]:
+    """What is found of every class; DataError where there is not the memory for it."""
     try:
         found = predictor.predict_full(image)
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
         raise DataError(f"its {image.width} x {image.height} pixels take more memory than there is") from error
-    return [result.proba_if(presence) for result in (found.values() if isinstance(found, dict) else [found])]
+    return list(found.values()) if isinstance(found, dict) else [found]
 
 
 def _pieces(
@@ -149,8 +191,8 @@ def _check_formats(formats: Sequence[str], *, resume: bool) -> None:
     if not formats or (unknown := [name for name in formats if name not in files.FORMATS]):
         given = ", ".join(unknown) if formats else "none"
         raise UsageError(f"format {given}: choose one or several of {', '.join(files.FORMATS)}")
-    if resume and "coco" in formats and "png" not in formats:
-        raise UsageError("--resume reads finished masks back for the COCO file: add --format png")
+    if resume and {"coco", "csv"} & set(formats) and "png" not in formats:
+        raise UsageError("--resume reads finished masks back for the COCO file and the table: add --format png")
 
 
 def _protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> None:
