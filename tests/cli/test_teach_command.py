@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from PIL import Image
 
 from fewseg.concept import Concept
 from fewseg.data.images import read_image
-from helpers import BLUE, RED, Fewseg, iou, scene
+from fewseg.storage.saved import save_model
+from helpers import BLUE, RED, Fewseg, Result, iou, scene, tiny_model
 
 SIZE = (120, 90)
 
@@ -38,6 +40,18 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is quick."""
+    return save_model(tiny_model("dense"), tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def quick(fewseg: Fewseg, tiny: Path) -> Callable[..., Result]:
+    """The command line, with that model."""
+    return lambda *given: fewseg(*given, "--model", tiny)
+
+
 def words(place: Path, count: int = 3) -> list[object]:
     """Supports as options."""
     return [w for i in range(count) for w in ("--support", place / f"s{i}.png", "--mask", place / f"m{i}.png")]
@@ -49,9 +63,9 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_class_is_taught_once_and_found_everywhere(place: Path, fewseg: Fewseg) -> None:
+def test_a_class_is_taught_once_and_found_everywhere(place: Path, quick: Callable[..., Result]) -> None:
     target = place / "box.concept"
-    done = fewseg("teach", "--class", "box", *words(place), "--absent", place / "none.png", "--out", target)
+    done = quick("teach", "--class", "box", *words(place), "--absent", place / "none.png", "--out", target)
     assert done.code == 0, done.err
     assert "support: s0.png: 0 and 255: 255 is the object; " in done.out
     assert "without the class: none.png" in done.out
@@ -61,7 +75,7 @@ def test_a_class_is_taught_once_and_found_everywhere(place: Path, fewseg: Fewseg
     assert concept.presence is not None
     assert concept.presence.absent == 1
     assert read_image(place / "box_supports.png").width > 500
-    found = fewseg("segment", "--concept", target, place / "photos", place / "none.png", "--out", place / "out")
+    found = quick("segment", "--concept", target, place / "photos", place / "none.png", "--out", place / "out")
     assert found.code == 0, found.err
     assert f"{concept.choice}" in found.out
     truth = scene(size=SIZE, box=(30, 20, 90, 70))[1]
@@ -81,7 +95,7 @@ def test_a_class_is_taught_once_and_found_everywhere(place: Path, fewseg: Fewseg
 @pytest.mark.slow
 def test_another_process_and_torch_give_the_same_masks(place: Path, fewseg: Fewseg) -> None:
     target = place / "box.concept"
-    assert fewseg("teach", "--class", "box", *words(place), "--out", target).code == 0
+    assert fewseg("teach", "--class", "box", *words(place, 1), "--out", target).code == 0
     ways = {"a": (), "b": (), "torch": ("--runtime", "torch")}
     for out, more in ways.items():
         command = ("segment", "--concept", target, *more, place / "photos", "--out", place / out, "--no-overlay")
@@ -97,59 +111,61 @@ def test_another_process_and_torch_give_the_same_masks(place: Path, fewseg: Fews
 
 
 @pytest.mark.slow
-def test_corrected_masks_come_back_as_supports(place: Path, fewseg: Fewseg) -> None:
+def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[..., Result]) -> None:
     target, out = place / "box.concept", place / "out"
-    assert fewseg("teach", "--class", "box", *words(place, 2), "--out", target).code == 0
-    assert fewseg("segment", "--concept", target, place / "photos", "--out", out).code == 0
+    assert quick("teach", "--class", "box", *words(place, 2), "--out", target).code == 0
+    assert quick("segment", "--concept", target, place / "photos", "--out", out).code == 0
     command = ("teach", "--concept", target, "--correct", out)
-    asked = fewseg(*command)
+    asked = quick(*command)
     assert asked.code == 1
     assert "all 2 masks" in asked.err
     truth = scene(size=SIZE, box=(30, 20, 90, 70))[1]
     Image.fromarray(truth.astype(np.uint8) * 255).convert("RGB").save(out / "0.png")
-    done = fewseg(*command)
+    done = quick(*command)
     assert done.code == 0, done.err
     assert "1 corrected masks; 1 as they were written, left out" in done.out
     assert "3 supports, expect" in done.out
     concept = Concept.load(target)
     assert [example.name for example in concept.supports] == ["s0.png", "s1.png", "0.png"]
     assert concept.supports[2].mask.mean() == pytest.approx(truth.mean(), abs=0.01)
-    again = fewseg(*command)
+    again = quick(*command)
     assert "0.png in the concept: its mask is replaced by the one given now" in again.out + again.err
     assert len(Concept.load(target).supports) == 3
     (place / "photos").rename(place / "moved")
-    absent = fewseg(*command)
+    absent = quick(*command)
     assert absent.code == 1
     assert "--photos DIR" in absent.err
-    assert fewseg(*command, "--photos", place / "moved").code == 0
+    assert quick(*command, "--photos", place / "moved").code == 0
 
 
 @pytest.mark.slow
-def test_several_concepts_make_a_label_map_whose_corrections_are_told_apart(place: Path, fewseg: Fewseg) -> None:
+def test_several_concepts_make_a_label_map_whose_corrections_are_told_apart(
+    place: Path, quick: Callable[..., Result]
+) -> None:
     for name, color in (("red", RED), ("blue", BLUE)):
         photo(place / f"{name}.png", color)
         Image.fromarray(scene(size=SIZE, box=(20, 15, 70, 60))[1].astype(np.uint8)).save(place / f"{name}_mask.png")
         given = ("--support", place / f"{name}.png", "--mask", place / f"{name}_mask.png")
-        assert fewseg("teach", "--class", name, *given, "--out", place / f"{name}.concept").code == 0
+        assert quick("teach", "--class", name, *given, "--out", place / f"{name}.concept").code == 0
     concepts = ("--concept", place / "red.concept", "--concept", place / "blue.concept")
-    assert fewseg("segment", *concepts, place / "photos", "--out", place / "out").code == 0
+    assert quick("segment", *concepts, place / "photos", "--out", place / "out").code == 0
     rows = table(place / "out")
     assert [(row["class"], row["value"]) for row in rows] == [("red", "1"), ("blue", "2")] * 2
     labels = np.zeros((90, 120), np.uint8)
     labels[20:40, 20:40], labels[50:70, 60:90] = 1, 2
     Image.fromarray(labels).save(place / "out/0.png")
-    assert fewseg("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png").code == 0
+    assert quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png").code == 0
     assert Concept.load(place / "blue.concept").supports[1].mask.sum() == 600
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_keeps_what_its_table_said(place: Path, fewseg: Fewseg) -> None:
+def test_a_run_that_goes_on_keeps_what_its_table_said(place: Path, quick: Callable[..., Result]) -> None:
     target, out = place / "box.concept", place / "out"
-    assert fewseg("teach", *words(place, 2), "--absent", place / "none.png", "--out", target).code == 0
-    assert fewseg("segment", "--concept", target, place / "photos", "--out", out).code == 0
+    assert quick("teach", *words(place, 2), "--absent", place / "none.png", "--out", target).code == 0
+    assert quick("segment", "--concept", target, place / "photos", "--out", out).code == 0
     before = table(out)
     (out / "1.png").unlink()
-    assert fewseg("segment", "--concept", target, place / "photos", "--out", out, "--resume").code == 0
+    assert quick("segment", "--concept", target, place / "photos", "--out", out, "--resume").code == 0
     assert table(out) == before
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -138,7 +138,7 @@ def nothing_to_find() -> UsageError:
     )
 
 
-def tell_supports(supports: Supports, markings: dict[str, Iterable[Marking]]) -> None:
+def tell_supports(supports: Supports, markings: Mapping[str, Iterable[Marking]]) -> None:
     """One line a support: how its mask was understood, and how much of the picture is marked."""
     from fewseg.segment.supports import understood
 

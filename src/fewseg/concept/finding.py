@@ -100,7 +100,7 @@ def probability(presence: Presence, sign: float) -> float:
 def moved(proba: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     """Probabilities of which those above `threshold` are above 0.5, so that classes of other thresholds compare."""
     threshold = min(max(threshold, 1e-6), 1 - 1e-6)
-    for_it, against = proba * (1 - threshold), (1 - proba) * threshold
+    for_it, against = proba * np.float32(1 - threshold), (1 - proba) * np.float32(threshold)
     return for_it / (for_it + against)
 
 
@@ -126,7 +126,7 @@ def _cuts(length: int, tiles: int) -> list[tuple[int, int]]:
 def _ramp(begin: int, length: int, whole: int) -> NDArray[np.float32]:
     """Weights of a part's rows: less towards an edge inside the photo."""
     edge = max(1, round(OVERLAP / (1 + OVERLAP) * length))
-    slope = (np.arange(length, dtype=np.float32) + 1) / (edge + 1)
-    up = slope if begin > 0 else np.ones(length, np.float32)
-    down = slope[::-1] if begin + length < whole else np.ones(length, np.float32)
-    return np.minimum(np.minimum(up, down), 1).astype(np.float32)
+    weights = np.ones(length, np.float32)
+    slope = np.minimum((np.arange(length, dtype=np.float32) + 1) / (edge + 1), 1)
+    weights[:] = np.minimum(slope if begin > 0 else 1, slope[::-1] if begin + length < whole else 1)
+    return weights
