@@ -100,8 +100,8 @@ def probability(presence: Presence, sign: float) -> float:
 def moved(proba: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     """Probabilities of which those above `threshold` are above 0.5, so that classes of other thresholds compare."""
     threshold = min(max(threshold, 1e-6), 1 - 1e-6)
-    for_it, against = proba * np.float32(1 - threshold), (1 - proba) * np.float32(threshold)
-    return for_it / (for_it + against)
+    for_it, against = proba * (1 - threshold), (1 - proba) * threshold
+    return np.divide(for_it, for_it + against, dtype=np.float32)
 
 
 def logit(share: float) -> float:
