@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fewseg
+from fewseg.concept.file import hash_of
 from fewseg.config import load_config
 from fewseg.data.annotations.read import load_supports
 from fewseg.data.dataset import ImageLabels
@@ -25,9 +28,10 @@ from fewseg.data.sets.coco_json import CocoJson
 from fewseg.data.sets.scenes import Scenes
 from fewseg.data.transforms import AugmentConfig
 from fewseg.features.store import FeatureStore
+from fewseg.runtime.torch_engine import TorchEngine
 from fewseg.segment.video import frames, to_image
 from fuzzing import EXTREMES, FUZZ, VALUES, changes, swaps, taken_or_told, within
-from helpers import tiny_model
+from helpers import ColorSegmenter, scene, tiny_model
 from segment.test_video import clip
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")]
@@ -171,6 +175,44 @@ def test_what_features_in_cache_depend_on(
     (tmp_path / "cache" / "other" / "depends.json").write_bytes(new)
     source = Scenes(level="simple", images=21, size=64)
     taken_or_told(lambda: FeatureStore(tmp_path / "cache", tiny_model("prototype"), source, AugmentConfig()))
+
+
+@pytest.fixture(scope="module")
+def concept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("concept") / "c.concept"
+    photo, mask = scene(size=(48, 36))
+    fewseg.teach([photo] * 2, [mask] * 2, name="box", absent=[photo], model=TorchEngine(ColorSegmenter())).save(path)
+    return path
+
+
+@FUZZ
+@given(change=changes())
+def test_bytes_of_concepts(change: Callable[[bytes], bytes], concept: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.concept").write_bytes(change(concept.read_bytes()))
+    taken_or_told(lambda: fewseg.Concept.load(tmp_path / "c.concept"))
+
+
+PICTURES = st.binary(max_size=64) | st.sampled_from(
+    [b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\0\0\0\0"]
+)
+
+
+@FUZZ
+@given(swap=swaps(), name=st.integers(0, 99), content=st.none() | PICTURES, wide=st.booleans())
+def test_concepts_whose_hash_fits(
+    swap: Callable[[Any], Any], name: int, content: bytes | None, wide: bool, concept: Path, tmp_path: Path
+) -> None:
+    """Whatever the JSON and the tensors say is checked: their hash may be anybody's."""
+    with safetensors.safe_open(concept, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    if content is not None:
+        value = np.frombuffer(content, np.uint8)
+        tensors[sorted(tensors)[name % len(tensors)]] = value.astype(np.float16) if wide else value
+    text = json.dumps(swap(json.loads(metadata["concept"])))
+    metadata |= {"concept": text, "sha256": hash_of(text, tensors)}
+    safetensors.numpy.save_file(tensors, tmp_path / "c.concept", metadata)
+    taken_or_told(lambda: fewseg.Concept.load(tmp_path / "c.concept"))
 
 
 @pytest.fixture(scope="module")

@@ -186,3 +186,14 @@ def test_shipped_graphs_give_torch_s_masks_of_photos(name, voc_mini):
     ious, presence = differences(name, in_turn(pairs, 12))
     assert np.mean(ious) > 0.999
     assert presence < PRESENCE
+
+
+@pytest.mark.slow
+def test_a_class_is_taught_and_found_without_torch(photos, tmp_path):
+    words = ["--class", "box", "--support", photos / "0.png", "--mask", photos.parent / "mask0.png"]
+    done = without_torch("teach", *words, "--out", tmp_path / "box.concept")
+    assert done.returncode == 0, done.stderr
+    assert "1 support, expect" in done.stdout
+    done = without_torch("segment", "--concept", tmp_path / "box.concept", photos, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/results.csv").read_text().count("\n") == 3

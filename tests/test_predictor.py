@@ -17,7 +17,7 @@ from fewseg.episode import Episode
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.mirrored import Mirrored
 from fewseg.models.parts.ops import resize_nearest
-from fewseg.predictor import FewShotPredictor, _nearest
+from fewseg.predictor import FewShotPredictor, nearest
 from helpers import BLUE, GREEN, RED, ColorSegmenter, iou, scene
 
 
@@ -47,7 +47,7 @@ def test_masks_have_the_query_s_own_size(width, height, flip):
 def test_masks_are_squeezed_as_torch_squeezes_them(height, width, side):
     mask = np.arange(height * width).reshape(height, width).astype(np.uint8)
     expected = resize_nearest(torch.tensor(mask)[None, None], (side, side))[0, 0]
-    np.testing.assert_array_equal(_nearest(mask, side), expected.numpy())
+    np.testing.assert_array_equal(nearest(mask, side), expected.numpy())
 
 
 def test_the_answer_is_that_of_the_model_called_by_hand():

@@ -27,6 +27,7 @@ SIZES = {
     "report": (*SMALL, *FEW),
     "experiment": (*SMALL, *SHORT, "base.recipe=base.yaml", "--folds=0", "--episodes=4"),
     "segment": (),
+    "teach": (),
 }
 """What is added to a command by its name; the others are looked at apart."""
 

@@ -1,4 +1,6 @@
 from .build import create_model as create_model
+from .concept.concept import Concept as Concept
+from .concept.teach import teach as teach
 from .config import Config as Config
 from .config import load_config as load_config
 from .data.episodes.protocols import get_protocol as get_protocol

@@ -73,12 +73,13 @@ def write_json(path: Path, content: Any) -> Path:
     return path
 
 
-_CSV: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+"""How a text file of a table is opened."""
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[Any]], *, comments: Iterable[str] = ()) -> Path:
     """Write CSV whole or not at all; `comments` become lines with # before it."""
-    with replacing(path) as temporary, open(temporary, "w", **_CSV) as file:
+    with replacing(path) as temporary, open(temporary, "w", **CSV_TEXT) as file:
         file.writelines(f"# {line}\n" for line in comments)
         csv.writer(file, lineterminator="\n").writerows(rows)
     return path

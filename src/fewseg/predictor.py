@@ -66,6 +66,8 @@ class Result:
     """Probability that the class is in the image at all, which `mask` and `proba` take no notice of; None where the
     model does not tell.
     """
+    quality: float | None = None
+    """The IoU to expect of the mask, where a concept found it: by what it expects, and by how sure it is here."""
 
     def proba_if(self, presence: float) -> NDArray[np.float32]:
         """`proba`, or 0 everywhere if the class is there with less than a probability of `presence`."""
@@ -142,7 +144,7 @@ class FewShotPredictor:
             named = {"support": (images, masks)}
         if not 1 <= len(named) <= MOST_CLASSES:
             raise UsageError(f"{len(named)} classes were given; one predictor takes 1 to {MOST_CLASSES}")
-        lists = {name: _listed(name, value) for name, value in named.items()}
+        lists = {name: listed(name, value) for name, value in named.items()}
         labels = label if isinstance(label, Mapping) else dict.fromkeys(lists, label)
         if unknown := sorted(set(labels) - set(lists)):
             raise UsageError(f"a label is given for {unknown[0]!r}, which has no support; there is {', '.join(lists)}")
@@ -180,7 +182,7 @@ class FewShotPredictor:
             for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
                 what = str(mask) if isinstance(mask, str | os.PathLike) else f"mask {number} of {name!r}"
                 photo, marking = read_support(image, mask, label=label, name=what, pictures=self.pictures)
-                squeezed = _nearest(marking.mask, side)
+                squeezed = nearest(marking.mask, side)
                 if not (squeezed == 1).any():
                     vanish = f"{what} marks only {(marking.mask == 1).sum()} pixels, which vanish at {side} x {side}"
                     raise DataError(f"{vanish}; crop its image and mask closer")
@@ -193,7 +195,7 @@ class FewShotPredictor:
         """One result per class; the query is encoded once for all of them."""
         if not self._supports:
             raise UsageError("there is no support yet; call set_support(images, masks) before predicting")
-        photo, _ = _pixels(image, self.pictures)
+        photo = pixels_of(image, self.pictures)
         query = self.engine.encode_query(photo)
         for support in self._supports:
             proba, correlations, presence = self.engine.match(query, support, size=photo.shape[:2])
@@ -201,18 +203,24 @@ class FewShotPredictor:
 
 
 def read_support(
-    image: Picture, mask: Mask, *, label: Label | None = None, name: str, pictures: PictureRule = AS_IT_IS
+    image: Picture,
+    mask: Mask,
+    *,
+    label: Label | None = None,
+    name: str,
+    pictures: PictureRule = AS_IT_IS,
+    may_be_empty: bool = False,
 ) -> tuple[Pixels, Marking]:
     """A support's picture (H, W, 3), uint8 or float32 in [0, 1], and what its mask marks on it, turned as it was.
 
     `name` is for messages. DataError where nothing is marked or the sizes differ, UsageError where the mask may mean
-    several things; a DataWarning where nothing is background.
+    several things; a DataWarning where nothing is background. With `may_be_empty` a mask may mark nothing.
     """
     photo, orientation = _pixels(image, pictures)
     marking = _marking(mask, label, name)
     aligned = align_mask(marking.mask, (photo.shape[1], photo.shape[0]), orientation=orientation, name=name)
     marking = Marking(aligned, marking.meaning)
-    if not marking.share:
+    if not marking.share and not may_be_empty:
         advice = "mark the object with 255 on a background of 0" if label is None else "give a label that it holds"
         raise DataError(f"{name} marks nothing ({marking.meaning}): no pixel is foreground; {advice}")
     if aligned.all():
@@ -248,7 +256,7 @@ def _without_specks(labels: NDArray[np.uint8], min_area: int) -> NDArray[np.uint
     return labels
 
 
-def _nearest(mask: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def nearest(mask: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """A mask (H, W) squeezed to (side, side) by its nearest pixels, as torch chooses them."""
     rows, columns = (
         np.minimum(np.arange(side, dtype=np.float32) * (np.float32(n) / np.float32(side)), n - 1).astype(int)
@@ -257,7 +265,8 @@ def _nearest(mask: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return mask[rows[:, None], columns]
 
 
-def _listed(name: str, value: Any) -> tuple[list[Picture], list[Mask]]:
+def listed(name: str, value: Any) -> tuple[list[Picture], list[Mask]]:
+    """A class's supports as equal lists of pictures and masks; UsageError where they are not."""
     if not (isinstance(value, tuple | list) and len(value) == 2):
         raise UsageError(f"the support of {name!r} is not a pair; give {{{name!r}: (images, masks)}}")
     images, masks = value
@@ -268,6 +277,11 @@ def _listed(name: str, value: Any) -> tuple[list[Picture], list[Mask]]:
             f"{name!r} has {len(pictures)} images and {len(marks)} masks; give one mask for each image, at least one"
         )
     return pictures, marks
+
+
+def pixels_of(image: Picture, rule: PictureRule) -> Pixels:
+    """(H, W, 3) uint8, or float32 in [0, 1]; UsageError or DataError where it is no picture."""
+    return _pixels(image, rule)[0]
 
 
 def _pixels(image: Picture, rule: PictureRule) -> tuple[Pixels, int]:

@@ -115,7 +115,7 @@ def test_all_formats_of_a_run_agree(predictor, tmp_path, capsys):
     photo(tmp_path / "in/r.png", RED)
     photo(tmp_path / "in/sub/b.png", BLUE)
     summary = segment_folder(predictor, tmp_path / "in", tmp_path / "out", formats=formats.FORMATS, overlay=False)
-    beside = ["annotations.json", "classes.txt"]
+    beside = ["annotations.json", "classes.txt", "results.csv"]
     stems = [f"{stem}.{ending}" for stem in ("r", "sub/b") for ending in ("geojson", "png", "txt")]
     assert files(tmp_path / "out") == sorted(beside + stems)
     assert (tmp_path / "out/classes.txt").read_text() == "red\nblue\n"

@@ -6,71 +6,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from click.core import ParameterSource
 
+from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
 from fewseg.cli.printing import say
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars
 
 if TYPE_CHECKING:
-    from fewseg.data.decoding import PictureRule
-    from fewseg.data.masks import Label, Marking
+    from fewseg.concept.finder import Finder
+    from fewseg.predictor import FewShotPredictor
     from fewseg.segment import SegmentSummary
-    from fewseg.segment.supports import Supports
-
-_ORDER = "fewseg.order"
-
-
-class OrderedCommand(TyperCommand):
-    """Keeps the words of the command line, since `--class`, `--support` and their like mean what their order says."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta[_ORDER] = list(args)
-        return super().parse_args(ctx, args)
 
 
 def segment(
     ctx: typer.Context,
     queries: Annotated[list[Path], typer.Argument(help="Photos, videos, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for masks and overlays.")],
-    model: Model = "lite",
-    class_: Annotated[
-        list[str] | None, typer.Option("--class", help="Name of the class that the options after it describe.")
-    ] = None,
-    support: Annotated[list[Path] | None, typer.Option(help="An annotated photo; repeat for several.")] = None,
-    mask: Annotated[
-        list[Path] | None, typer.Option(help="Mask of the class's first photo without one: the object is not 0.")
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="Value of the class's masks that is the object: 2, a name, any (all but 0), >=128, #ff0000."),
-    ] = None,
-    scribble: Annotated[
+    concept: Annotated[
         list[Path] | None,
-        typer.Option(help="Instead of a mask of the last --support: red strokes object, blue background."),
+        typer.Option(help="What fewseg teach wrote, instead of supports; repeat for several classes."),
     ] = None,
-    box: Annotated[list[str] | None, typer.Option(help="Instead of a mask: LEFT,TOP,RIGHT,BOTTOM around it.")] = None,
-    point: Annotated[list[str] | None, typer.Option(help="Instead of a mask: X,Y on the object.")] = None,
-    background: Annotated[list[str] | None, typer.Option(help="X,Y beside the object, with the three above.")] = None,
-    supports: Annotated[
-        Path | None, typer.Option(help="Folder of CLASS/NAME.jpg with CLASS/NAME_mask.png (or NAME.png).")
-    ] = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(help="COCO, LabelMe, Label Studio or CVAT export; --class NAME chooses from it."),
-    ] = None,
+    model: Model = "lite",
+    class_: given.Class = None,
+    support: given.Support = None,
+    mask: given.Mask = None,
+    label: given.LabelOption = None,
+    scribble: given.Scribble = None,
+    box: given.Box = None,
+    point: given.Point = None,
+    background: given.Background = None,
+    supports: given.SupportsFolder = None,
+    annotations: given.Annotations = None,
     photos: Annotated[Path | None, typer.Option(help="Folder of the photos that --annotations names.")] = None,
-    shots: Annotated[
-        int, typer.Option(callback=finite, min=1, help="Most photos of a class to take from --annotations.")
-    ] = 10,
+    shots: given.MostShots = 10,
     format_: Annotated[
-        list[str] | None, typer.Option("--format", help="png, coco, yolo, geojson; repeat for several [png].")
+        list[str] | None, typer.Option("--format", help="png, coco, yolo, geojson, csv; repeat for several [png].")
     ] = None,
     overlay: Annotated[bool, typer.Option(help="Also write the photo with the masks drawn on it.")] = True,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, callback=finite, help="Foreground above this probability.")
-    ] = 0.5,
+        float | None,
+        typer.Option(min=0, max=1, callback=finite, help="Foreground above this probability [0.5, or the concept's]."),
+    ] = None,
     presence: Annotated[
         float | None,
         typer.Option(
@@ -88,20 +66,14 @@ def segment(
     ] = False,
     refine: Refine = "none",
     precision: Precision = "fp32",
-    range_: Annotated[
-        str | None,
-        typer.Option("--range", help="LOW,HIGH of pictures deeper than 8 bit [each one's 0.1 and 99.9 percentiles]."),
-    ] = None,
-    bands: Annotated[str | None, typer.Option(help="R,G,B: which bands of a TIFF, from 1 [1,2,3].")] = None,
-    page: Annotated[int | None, typer.Option(callback=finite, min=1, help="Which page of a TIFF [1].")] = None,
+    range_: given.Range = None,
+    bands: given.Bands = None,
+    page: given.Page = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write a picture of each support with its marking to --out, and end.")
     ] = False,
     device: Device = "auto",
-    runtime: Annotated[
-        str | None,
-        typer.Option(help="graphs or torch [graphs for shipped and exported models on the CPU, torch otherwise]."),
-    ] = None,
+    runtime: given.Runtime = None,
     provider: Annotated[
         str | None,
         typer.Option(help="What onnxruntime runs graphs by: cpu, cuda, coreml, directml, openvino [cpu]."),
@@ -114,34 +86,58 @@ def segment(
     Several: `--class cat --support a.jpg --mask a.png --class dog --support b.jpg --box 10,20,200,180 ...`; each
     `--class` begins a group. `docs/own-photos.md` tells the rest. A line says how each support was understood;
     `--check` draws them. Photos that cannot be read are listed at the end, and the exit code is 1; the others are done.
+
+    What `fewseg teach` learnt: `fewseg segment --concept rust.concept --out masks photos/`; `results.csv` comes along.
     """
-    from fewseg.predictor import FewShotPredictor
     from fewseg.segment import segment_folder
     from fewseg.segment.supports import draw_supports
 
-    rule = _picture_rule(range_, bands, page)
-    found, labels, read = _read_supports(ctx.meta[_ORDER], supports, annotations, photos=photos, shots=shots, rule=rule)
+    rule = given.picture_rule(range_, bands, page)
+    found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
+    if concept and (found.supports or check):
+        raise UsageError("--concept brings its own supports; give it alone, or add to it: fewseg teach --concept FILE")
+    if not concept and not found.supports:
+        raise given.nothing_to_find()
     if check:
-        for path, told in draw_supports(found, labels, out, rule).items():
+        for path, told in draw_supports(found.supports, found.labels, out, rule).items():
             say(f"{told}; drawn in {path}")
         return
-    how: dict[str, Any] = {"flip": flip, "refine": refine, "precision": precision}
-    predictor = FewShotPredictor(model, device, pictures=rule, runtime=runtime, provider=provider, **how)
-    if presence is not None and not predictor.engine.tells_presence:
-        raise UsageError(f"--presence {presence}: {model} does not tell whether a class is there at all; leave it out")
-    if None in found:
-        predictor.set_support(*found[None], label=labels.get(None))
+    formats = format_ or ["png"]
+    if concept:
+        if flip or refine != "none" or precision != "fp32":
+            raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
+        chosen = ctx.get_parameter_source("model") is ParameterSource.COMMANDLINE
+        own_rule = rule if (range_, bands, page) != (None, None, None) else None
+        how = {"runtime": runtime, "device": device, "provider": provider, "threshold": threshold, "pictures": own_rule}
+        predictor = _finder(concept, model if chosen else None, **how)
+        formats, threshold = [*dict.fromkeys([*formats, "csv"])], 0.5
     else:
-        predictor.set_support(found, label={str(name): labels.get(name, labels.get(None)) for name in found})
-    _tell_supports(found, predictor.markings)
-    predictor.support_files |= {path.resolve() for path in read}
+        from fewseg.predictor import FewShotPredictor
+
+        predictor = _taught_by_photos(
+            found,
+            FewShotPredictor(
+                model,
+                device,
+                flip=flip,
+                refine=refine,
+                precision=precision,
+                pictures=rule,
+                runtime=runtime,
+                provider=provider,
+            ),
+        )
+    told_at_all = predictor.engine.tells_presence or getattr(predictor, "calibrated", False)
+    if presence is not None and not told_at_all:
+        what = "the concept was taught without photos of its absence" if concept else model
+        raise UsageError(f"--presence {presence}: {what} does not tell whether a class is there at all; leave it out")
     summary = segment_folder(
         predictor,
         queries,
         out,
-        formats=format_ or ["png"],
+        formats=formats,
         overlay=overlay,
-        threshold=threshold,
+        threshold=0.5 if threshold is None else threshold,
         presence=0.5 if presence is None else presence,
         min_area=min_area,
         resume=resume,
@@ -151,67 +147,28 @@ def segment(
     _tell(summary, out)
 
 
-def _picture_rule(limits: str | None, bands: str | None, page: int | None) -> PictureRule:
-    from fewseg.data.decoding import PictureRule
-    from fewseg.segment.supports import numbers
+def _finder(paths: list[Path], model: str | None, **how: Any) -> Finder:
+    """The concepts, ready; a line says how each is looked for."""
+    from fewseg.concept import Concept
+    from fewseg.concept.finder import Finder
 
-    low_high = numbers("range", limits, "LOW,HIGH") if limits is not None else ()
-    chosen = numbers("bands", bands, "R,G,B") if bands is not None else ()
-    if chosen and any(band % 1 for band in chosen):
-        raise UsageError(f"--bands {bands}: bands are whole numbers, from 1")
-    return PictureRule(
-        range=(low_high[0], low_high[1]) if low_high else None,
-        bands=(int(chosen[0]), int(chosen[1]), int(chosen[2])) if chosen else None,
-        page=page,
-    )
+    concepts = [Concept.load(path) for path in paths]
+    finder = Finder(concepts, model, **how)
+    for path, concept in zip(paths, concepts, strict=True):
+        say(f"{path}: {concept.title}, by {concept.choice}; expect {concept.expected}")
+    finder.support_files = frozenset(path.resolve() for path in paths)
+    return finder
 
 
-def _read_supports(
-    words: list[str],
-    folder: Path | None,
-    annotations: Path | None,
-    *,
-    photos: Path | None,
-    shots: int,
-    rule: PictureRule,
-) -> tuple[Supports, dict[str | None, Label], list[Path]]:
-    """Supports of all three sources, their labels, and the files that must not be overwritten besides them."""
-    from fewseg.data.masks import Marking
-    from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
-
-    groups, names, labels = grouped(ordered(words))
-    if names and annotations is None:
-        raise UsageError(f"--class {names[0]} has no --support; give its photos after it, or --annotations FILE")
-    listed: Supports = {}
-    if annotations:
-        from fewseg.data.annotations.read import load_supports  # its readers take a tenth of a photo's time to import
-
-        for name, (images, masks) in load_supports(
-            annotations, classes=names or None, photos=photos, shots=shots
-        ).items():
-            listed[name] = images, [Marking(mask, f"from {annotations.name}") for mask in masks]
-    found = merged(supports_of(groups, rule), folder_supports(folder, rule) if folder else {}, listed)
-    if not found:
-        raise UsageError(
-            "nothing says what to find: give --support PHOTO --mask FILE (or --box, --point, --scribble), --supports "
-            "FOLDER, or --annotations FILE"
-        )
-    for name in labels:
-        masks = [mask for n in found for mask in found[n][1] if name in (n, None)]
-        if not any(isinstance(mask, Path) for mask in masks):
-            raise UsageError(f"--label {labels[name]} says which value of a --mask is the object, but there is no mask")
-    scribbles = [photo.scribble for group in groups.values() for photo in group]
-    return found, labels, [path for path in (*scribbles, annotations) if path]
-
-
-def _tell_supports(supports: Supports, markings: dict[str, tuple[Marking, ...]]) -> None:
-    """One line a support: how its mask was understood, and how much of the picture is marked."""
-    from fewseg.segment.supports import understood
-
-    for name, (images, masks) in supports.items():
-        told = markings["support" if name is None else name]
-        for image, mask, marking in zip(images, masks, told, strict=True):
-            say(understood(name, image, mask, marking))
+def _taught_by_photos(found: given.Given, predictor: FewShotPredictor) -> FewShotPredictor:
+    """The predictor with its supports; a line says how each was understood."""
+    if None in found.supports:
+        predictor.set_support(*found.supports[None], label=found.labels.get(None))
+    else:
+        predictor.set_support(found.supports, label=found.labels_by_name())
+    given.tell_supports(found.supports, predictor.markings)
+    predictor.support_files |= {path.resolve() for path in found.files}
+    return predictor
 
 
 def _tell(summary: SegmentSummary, out: Path) -> None:

@@ -6,7 +6,7 @@ Two do: exported graphs in onnxruntime (`graphs.py`), and networks in torch (`to
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -45,9 +45,23 @@ class Engine(Protocol):
     """How many photos at once it is quickest with, from as many threads."""
     tells_presence: bool
     """Whether that one tells presence."""
+    weights: str
+    """SHA-256 of the weights' file; empty where they come from none."""
 
     def encode_support(self, supports: Iterable[tuple[Pixels, NDArray[np.uint8]]]) -> Any:
         """A class's photos with their masks {0, 1, 255 ignore}, squeezed already: (image_size, image_size)."""
+        ...
+
+    def joined(self, supports: Sequence[Any]) -> Any:
+        """Supports that were encoded one by one, as if they had been encoded together."""
+        ...
+
+    def kept(self, support: Any) -> dict[str, NDArray[Any]]:
+        """Encoded supports as arrays (1, K, ...) that every engine of these weights can restore."""
+        ...
+
+    def restored(self, arrays: dict[str, NDArray[Any]]) -> Any:
+        """Encoded supports of what `kept` gave."""
         ...
 
     def encode_query(self, image: Pixels) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.errors import DataError, UsageError, check_choice, first_line, lacks_memory
+from fewseg.files import file_sha256
 from fewseg.labels import IGNORE, LEAST_FOUND, REFINE, SURE
 from fewseg.runtime.engine import Answer, Pixels, check_looks_once
 
@@ -31,6 +32,8 @@ PROVIDERS = {
 """What can run graphs: onnxruntime's name of it, and the package that has it, one of which can be installed."""
 LANES = 2
 """Photos at once at most: the small maps of one leave several cores idle, and so do reading and writing it."""
+_KEPT = "support_"
+"""How the graphs' names of an encoded support begin."""
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
@@ -61,6 +64,7 @@ class OnnxSegmenter:
         self.image_size: int = self.record["image_size"]
         self.shots: int | None = self.record["shots"]
         """The number of supports that it takes; None: any."""
+        self.weights: str = self.record.get("source_sha256") or file_sha256(self.folder / WEIGHTS)
         own, *_ = self.methods = tuple(self.record["methods"])
         self.method: str = method or own
         check_choice("method", self.method, self.methods)
@@ -100,8 +104,17 @@ class OnnxSegmenter:
                 f"{self.folder} was exported for {self.shots} supports of a class, which its weights hold for; "
                 f"{len(shots)} were given"
             )
-        each = zip(*shots, strict=True)  # of every view, what each support gave
+        return self.joined(shots)
+
+    def joined(self, supports: Sequence[list[Arrays]]) -> list[Arrays]:
+        each = zip(*supports, strict=True)  # of every view, what each support gave
         return [{name: np.concatenate([shot[name] for shot in view], 1) for name in view[0]} for view in each]
+
+    def kept(self, support: list[Arrays]) -> Arrays:
+        return {name.removeprefix(_KEPT): value for name, value in support[0].items()}
+
+    def restored(self, arrays: Arrays) -> list[Arrays]:
+        return [{_KEPT + name: value for name, value in arrays.items()}]
 
     def match(
         self, query: list[Arrays], support: list[Arrays], *, size: tuple[int, int], method: str | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,8 +42,10 @@ class TorchEngine:
         refine: str = "none",
         compile: bool = False,
         precision: str = "fp32",
+        weights: str = "",
         method: str | None = None,
     ) -> None:
+        self.weights = weights
         self.device = model.device if device is None else pick_device(device)
         model = accelerate(model.to(self.device).eval())
         if compile and (hindrance := compile_backbone(model)):
@@ -63,6 +66,16 @@ class TorchEngine:
         squeezed = [(self._squeezed(image)[0], torch.tensor(mask)) for image, mask in supports]
         images, masks = (torch.stack(part)[None].to(self.device) for part in zip(*squeezed, strict=True))
         return self.model.encode_support(images, masks)
+
+    def joined(self, supports: Sequence[Features]) -> Features:
+        # the contract of features: the batch is their first dimension, the supports their second
+        return {name: torch.cat([support[name] for support in supports], 1) for name in supports[0]}
+
+    def kept(self, support: Features) -> dict[str, NDArray[Any]]:
+        return {name: value.cpu().numpy() for name, value in support.items()}
+
+    def restored(self, arrays: dict[str, NDArray[Any]]) -> Features:
+        return {name: torch.from_numpy(value).to(self.device) for name, value in arrays.items()}
 
     @torch.inference_mode()
     def encode_query(self, image: Pixels) -> Features:

@@ -18,7 +18,7 @@ from fewseg.data import images
 from fewseg.files import replacing
 from fewseg.segment.polygons import Ring, is_hole, joined, polygons
 
-FORMATS = ("png", "coco", "yolo", "geojson")
+FORMATS = ("png", "coco", "yolo", "geojson", "csv")
 ANNOTATIONS = "annotations.json"
 CLASSES = "classes.txt"
 FRAME = re.compile(r"frame_\d+(\.png|\.txt|\.geojson|_overlay\.jpg)")
@@ -40,16 +40,21 @@ def outputs(stem: str, out_dir: Path, *, formats: Sequence[str], overlay: bool) 
 def write(files: dict[str, Path], image: Image.Image, labels: NDArray[np.uint8], names: Sequence[str] | None) -> None:
     """Write one picture's files; `labels` (H, W) hold 1.. for `names` in order, or 1 where there are none."""
     for kind, path in files.items():
-        if kind == "png" and names is not None:
+        if kind == "png" and is_label_map(names):
             images.write_labels(labels, path)
         elif kind == "png":
             images.write_image(Image.fromarray(labels * np.uint8(255)), path)
         elif kind == "overlay":
-            images.write_image(overlay(image, labels, several=names is not None), path, quality=90)
+            images.write_image(overlay(image, labels, several=is_label_map(names)), path, quality=90)
         else:
             text = yolo(labels) if kind == "yolo" else geojson(labels, names or ("object",))
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
+
+
+def is_label_map(names: Sequence[str] | None) -> bool:
+    """Whether masks hold the numbers of classes; those of one class are 0 and 255, which every viewer shows."""
+    return names is not None and len(names) > 1
 
 
 def overlay(image: Image.Image, labels: NDArray[np.uint8], *, several: bool) -> Image.Image:

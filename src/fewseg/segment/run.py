@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,31 @@ from fewseg.data import images
 from fewseg.data.decoding import PictureRule
 from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.files import leftovers
-from fewseg.predictor import FewShotPredictor, label_map
+from fewseg.predictor import Result, label_map
 from fewseg.progress import Silent
+from fewseg.runtime.engine import Engine
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.jobs import Job, plan
+from fewseg.segment.table import NAME as TABLE
+from fewseg.segment.table import table_file
 from fewseg.segment.video import frames, to_image
 
 _LARGE = 4_000_000
 """Pixels of a picture from which on one at a time is segmented: two would take twice the memory."""
 _ONE_LARGE = threading.Lock()
+
+
+class Predictor(Protocol):
+    """What finds classes in a photo: a `FewShotPredictor` with its support, or a `Finder` of concepts."""
+
+    names: tuple[str, ...] | None
+    engine: Engine
+    runtime: str
+    pictures: PictureRule
+    support_files: frozenset[Path]
+
+    def predict_full(self, image: Any) -> Result | dict[str, Result]: ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,7 @@ class SegmentSummary:
 
 
 def segment_folder(
-    predictor: FewShotPredictor,
+    predictor: Predictor,
     queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out_dir: str | os.PathLike[str],
     *,
@@ -64,8 +80,9 @@ def segment_folder(
 ) -> SegmentSummary:
     """Segment files and folders of pictures and videos (with their sub-folders), one at a time, into `out_dir`.
 
-    `formats`: png gives `STEM.png` (0/255, or a palette label map with named supports), yolo `STEM.txt` and
-    `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`; `overlay` `STEM_overlay.jpg`. STEM is the
+    `formats`: png gives `STEM.png` (0/255, or a palette label map of several classes), yolo `STEM.txt` and
+    `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`, csv lines in `results.csv`; `overlay`
+    `STEM_overlay.jpg`. STEM is the
     path below the given folder, with the suffix added where two would be the same; a video's frames (every `every`-th)
     are `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class that is there with less than the
     probability `presence`, as far as the model tells, is left out of a picture. `resume` leaves out pictures whose
@@ -84,34 +101,37 @@ def segment_folder(
     targets = [path for job in jobs if not job.is_video for path in named(job.stem).values()]
     folders = [out / job.stem for job in jobs if job.is_video]
     inputs = {job.query.resolve() for job in jobs} | predictor.support_files
-    targets += filter(None, (annotation_file, class_file))
+    table = out / TABLE if "csv" in formats else None
+    targets += filter(None, (annotation_file, class_file, table))
     _protect(inputs, targets, folders)
     _clear_leftovers(targets, folders)
     written, empty, failed, skipped = [], [], [], 0
     classes = predictor.names or ("object",)
     if class_file:
         files.write_classes(class_file, classes)
-    coco = files.coco_file(annotation_file, classes, runtime=predictor.runtime) if annotation_file else nullcontext()
-    with coco as annotate:
+    several = files.is_label_map(predictor.names)
+    with _records(annotation_file, table, classes, predictor.runtime, several=several, resume=resume) as record:
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
         done = named if resume else None
         segmented = partial(_segmented, predictor, named, presence=presence, threshold=threshold, min_area=min_area)
-        for piece, labels in side_by_side(segmented, _read(pieces, done), lanes=predictor.engine.lanes):
+        for piece, found in side_by_side(segmented, _read(pieces, done), lanes=predictor.engine.lanes):
             outputs = named(piece.stem)
-            if labels is None:
+            if found is None:
                 skipped += 1
-                if annotate:
-                    there = images.read_labels(outputs["png"])
-                    annotate(piece.name, there if predictor.names else (there > 0).astype(np.uint8))
+                if record:
+                    labels = images.read_labels(outputs["png"])
+                    labels = labels if several else (labels > 0).astype(np.uint8)
+                    record(piece, outputs["png"], labels, [None] * len(classes))
                 continue
-            if isinstance(labels, DataError):
-                failed.append((piece.query, str(labels)))
+            if isinstance(found, DataError):
+                failed.append((piece.query, str(found)))
                 continue
+            labels, results = found
             written.append((piece.query, next(iter(outputs.values()), out / files.ANNOTATIONS)))
             if not labels.any():
                 empty.append(piece.query)
-            if annotate:
-                annotate(piece.name, labels)
+            if record:
+                record(piece, outputs.get("png"), labels, results)
     for query in dict.fromkeys(query for query, path in written if not path.exists()):
         failed.append((query, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)"))
     written = [(query, path) for query, path in written if path.exists()]
@@ -136,37 +156,62 @@ def _read(
 
 
 def _segmented(
-    predictor: FewShotPredictor,
+    predictor: Predictor,
     named: Callable[[str], dict[str, Path]],
     given: tuple[Job, Image.Image | DataError | None],
     *,
     presence: float,
     threshold: float,
     min_area: int,
-) -> tuple[Job, NDArray[np.uint8] | DataError | None]:
-    """A piece's labels, once its files are written; what is no picture is passed on."""
+) -> tuple[Job, tuple[NDArray[np.uint8], list[Result]] | DataError | None]:
+    """A piece's labels and what was found, once its files are written; what is no picture is passed on."""
     piece, image = given
     if not isinstance(image, Image.Image):
         return piece, image
     with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
         try:
-            maps = _predicted(predictor, image, presence)
+            results = _predicted(predictor, image)
         except DataError as error:
             return piece, error
+        maps = (result.proba_if(presence) for result in results)
         labels = label_map(maps, threshold=threshold, min_area=min_area)
         files.write(named(piece.stem), image, labels, predictor.names)
-    return piece, labels
+    return piece, (labels, results)
 
 
-def _predicted(predictor: FewShotPredictor, image: Image.Image, presence: float) -> list[NDArray[np.float32]]:
-    """The probability of every class, 0 of those that are not there; DataError where there is not the memory for it."""
+@contextmanager
+def _records(
+    annotation_file: Path | None,
+    table: Path | None,
+    classes: Sequence[str],
+    runtime: str,
+    *,
+    several: bool,
+    resume: bool,
+) -> Iterator[Callable[[Job, Path | None, NDArray[np.uint8], Sequence[Result | None]], None] | None]:
+    """The files that tell of all pictures: what adds one to them, None where there is none."""
+    coco = files.coco_file(annotation_file, classes, runtime=runtime) if annotation_file else nullcontext()
+    lines = table_file(table, classes, several=several, resume=resume) if table else nullcontext()
+    with coco as annotate, lines as tabulate:
+
+        def add(piece: Job, mask: Path | None, labels: NDArray[np.uint8], results: Sequence[Result | None]) -> None:
+            if annotate:
+                annotate(piece.name, labels)
+            if tabulate:
+                tabulate(piece.query, mask, labels, results)
+
+        yield add if annotate or tabulate else None
+
+
+def _predicted(predictor: Predictor, image: Image.Image) -> list[Result]:
+    """What is found of every class; DataError where there is not the memory for it."""
     try:
         found = predictor.predict_full(image)
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
         raise DataError(f"its {image.width} x {image.height} pixels take more memory than there is") from error
-    return [result.proba_if(presence) for result in (found.values() if isinstance(found, dict) else [found])]
+    return list(found.values()) if isinstance(found, dict) else [found]
 
 
 def _pieces(
@@ -193,8 +238,8 @@ def _check_formats(formats: Sequence[str], *, resume: bool) -> None:
     if not formats or (unknown := [name for name in formats if name not in files.FORMATS]):
         given = ", ".join(unknown) if formats else "none"
         raise UsageError(f"format {given}: choose one or several of {', '.join(files.FORMATS)}")
-    if resume and "coco" in formats and "png" not in formats:
-        raise UsageError("--resume reads finished masks back for the COCO file: add --format png")
+    if resume and {"coco", "csv"} & set(formats) and "png" not in formats:
+        raise UsageError("--resume reads finished masks back for the COCO file and the table: add --format png")
 
 
 def _protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> None:

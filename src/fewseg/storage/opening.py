@@ -68,9 +68,11 @@ def open_target(
 
 def open_on_torch(model: Any, *, device: str | None = None, **how: Any) -> TorchEngine:
     """A network, or one by its name as `open_target` takes it, on torch; `how` as for `TorchEngine`."""
+    weights = ""
     if isinstance(model, str | os.PathLike):
-        model = open_target(os.fspath(model), [], device=device or "auto").model
-    return TorchEngine(model, device=device, **how)
+        opened = open_target(os.fspath(model), [], device=device or "auto")
+        model, weights = opened.model, opened.weights.get("sha256", "")
+    return TorchEngine(model, device=device, weights=weights, **how)
 
 
 def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict[str, Any]) -> Opened:

@@ -1,0 +1,148 @@
+"""The options of `segment` and `teach` that say what to find, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand
+
+from fewseg.cli.options import finite
+from fewseg.cli.printing import say
+from fewseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from fewseg.data.decoding import PictureRule
+    from fewseg.data.masks import Label, Marking
+    from fewseg.segment.supports import Supports
+
+_ORDER = "fewseg.order"
+
+
+class OrderedCommand(TyperCommand):
+    """Keeps the words of the command line, since `--class`, `--support` and their like mean what their order says."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_ORDER] = list(args)
+        return super().parse_args(ctx, args)
+
+
+Class = Annotated[
+    list[str] | None, typer.Option("--class", help="Name of the class that the options after it describe.")
+]
+Support = Annotated[list[Path] | None, typer.Option(help="An annotated photo; repeat for several.")]
+Mask = Annotated[
+    list[Path] | None, typer.Option(help="Mask of the class's first photo without one: the object is not 0.")
+]
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Value of the class's masks that is the object: 2, a name, any (all but 0), >=128, #ff0000."),
+]
+Scribble = Annotated[
+    list[Path] | None,
+    typer.Option(help="Instead of a mask of the last --support: red strokes object, blue background."),
+]
+Box = Annotated[list[str] | None, typer.Option(help="Instead of a mask: LEFT,TOP,RIGHT,BOTTOM around it.")]
+Point = Annotated[list[str] | None, typer.Option(help="Instead of a mask: X,Y on the object.")]
+Background = Annotated[list[str] | None, typer.Option(help="X,Y beside the object, with the three above.")]
+SupportsFolder = Annotated[
+    Path | None, typer.Option(help="Folder of CLASS/NAME.jpg with CLASS/NAME_mask.png (or NAME.png).")
+]
+Annotations = Annotated[
+    Path | None, typer.Option(help="COCO, LabelMe, Label Studio or CVAT export; --class NAME chooses from it.")
+]
+MostShots = Annotated[
+    int, typer.Option(callback=finite, min=1, help="Most photos of a class to take from --annotations.")
+]
+Range = Annotated[
+    str | None,
+    typer.Option("--range", help="LOW,HIGH of pictures deeper than 8 bit [each one's 0.1 and 99.9 percentiles]."),
+]
+Bands = Annotated[str | None, typer.Option(help="R,G,B: which bands of a TIFF, from 1 [1,2,3].")]
+Page = Annotated[int | None, typer.Option(callback=finite, min=1, help="Which page of a TIFF [1].")]
+Runtime = Annotated[
+    str | None,
+    typer.Option(help="graphs or torch [graphs for shipped and exported models on the CPU, torch otherwise]."),
+]
+
+
+class Given(NamedTuple):
+    """What the options say, by class; None is the class without a name."""
+
+    supports: Supports
+    labels: dict[str | None, Label]
+    files: list[Path]
+    """Those that must not be overwritten besides photos and masks."""
+
+    def labels_by_name(self) -> dict[str, Label | None]:
+        """The label of every named class."""
+        return {str(name): self.labels.get(name, self.labels.get(None)) for name in self.supports}
+
+
+def picture_rule(limits: str | None, bands: str | None, page: int | None) -> PictureRule:
+    """The rule that --range, --bands and --page say."""
+    from fewseg.data.decoding import PictureRule
+    from fewseg.segment.supports import numbers
+
+    low_high = numbers("range", limits, "LOW,HIGH") if limits is not None else ()
+    chosen = numbers("bands", bands, "R,G,B") if bands is not None else ()
+    if chosen and any(band % 1 for band in chosen):
+        raise UsageError(f"--bands {bands}: bands are whole numbers, from 1")
+    return PictureRule(
+        range=(low_high[0], low_high[1]) if low_high else None,
+        bands=(int(chosen[0]), int(chosen[1]), int(chosen[2])) if chosen else None,
+        page=page,
+    )
+
+
+def read_supports(
+    ctx: typer.Context,
+    folder: Path | None,
+    annotations: Path | None,
+    *,
+    photos: Path | None,
+    shots: int,
+    rule: PictureRule,
+) -> Given:
+    """Supports of all three sources: the options in their order, --supports and --annotations."""
+    from fewseg.data.masks import Marking
+    from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
+
+    groups, names, labels = grouped(ordered(ctx.meta[_ORDER]))
+    if names and annotations is None:
+        raise UsageError(f"--class {names[0]} has no --support; give its photos after it, or --annotations FILE")
+    listed: Supports = {}
+    if annotations:
+        from fewseg.data.annotations.read import load_supports  # its readers take a tenth of a photo's time to import
+
+        for name, (images, masks) in load_supports(
+            annotations, classes=names or None, photos=photos, shots=shots
+        ).items():
+            listed[name] = images, [Marking(mask, f"from {annotations.name}") for mask in masks]
+    found = merged(supports_of(groups, rule), folder_supports(folder, rule) if folder else {}, listed)
+    for name in labels:
+        masks = [mask for n in found for mask in found[n][1] if name in (n, None)]
+        if not any(isinstance(mask, Path) for mask in masks):
+            raise UsageError(f"--label {labels[name]} says which value of a --mask is the object, but there is no mask")
+    scribbles = [photo.scribble for group in groups.values() for photo in group]
+    return Given(found, labels, [path for path in (*scribbles, annotations) if path])
+
+
+def nothing_to_find() -> UsageError:
+    """What is said where no option says what to find."""
+    return UsageError(
+        "nothing says what to find: give --support PHOTO --mask FILE (or --box, --point, --scribble), --supports "
+        "FOLDER, or --annotations FILE"
+    )
+
+
+def tell_supports(supports: Supports, markings: Mapping[str, Iterable[Marking]]) -> None:
+    """One line a support: how its mask was understood, and how much of the picture is marked."""
+    from fewseg.segment.supports import understood
+
+    for name, (images, masks) in supports.items():
+        told = markings["support" if name is None else name]
+        for image, mask, marking in zip(images, masks, told, strict=True):
+            say(understood(name, image, mask, marking))

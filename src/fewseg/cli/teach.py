@@ -1,0 +1,193 @@
+"""The command `fewseg teach`: supports in, a concept out. It works without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from click.core import ParameterSource
+
+from fewseg.cli import supports as given
+from fewseg.cli.options import Device, Model
+from fewseg.cli.printing import say
+from fewseg.errors import UsageError
+from fewseg.progress import Bars
+
+if TYPE_CHECKING:
+    from fewseg.concept import Concept
+
+_SUFFIX = ".concept"
+_LOW = 0.5
+"""An expected IoU below which it is said what would help."""
+
+
+def teach(
+    ctx: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option(help="The concept's file, NAME.concept [that of --concept, which is replaced].")
+    ] = None,
+    concept: Annotated[Path | None, typer.Option(help="A concept to go on from: its photos are learnt along.")] = None,
+    correct: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder that segment --concept wrote: masks corrected there are supports; or such masks."),
+    ] = None,
+    absent: Annotated[list[Path] | None, typer.Option(help="A photo without the class, or a folder of them.")] = None,
+    model: Model = "lite",
+    class_: given.Class = None,
+    support: given.Support = None,
+    mask: given.Mask = None,
+    label: given.LabelOption = None,
+    scribble: given.Scribble = None,
+    box: given.Box = None,
+    point: given.Point = None,
+    background: given.Background = None,
+    supports: given.SupportsFolder = None,
+    annotations: given.Annotations = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of the photos that --annotations or --correct name.")
+    ] = None,
+    shots: given.MostShots = 10,
+    keep_photos: Annotated[
+        bool, typer.Option("--photos-inside/--no-photos", help="Keep the photos in the file, or features alone.")
+    ] = True,
+    range_: given.Range = None,
+    bands: given.Bands = None,
+    page: given.Page = None,
+    device: Device = "auto",
+    runtime: given.Runtime = None,
+) -> None:
+    """Learn a class from annotated photos: a concept, one file that `fewseg segment --concept` takes.
+
+    `fewseg teach --class rust --support a.jpg --mask a.png --support b.jpg --box 10,20,200,180 --out rust.concept`.
+    Supports are given as to `fewseg segment`; a mask that marks nothing says that its photo does not have the class.
+
+    Every support is looked for by means of the others, with each method, threshold, and whole or in tiles: the best
+    setting is kept, and the IoU to expect is told. A picture beside the file shows how each support was understood.
+
+    `fewseg teach --concept rust.concept --correct masks/` takes masks that were corrected, and tells it anew.
+    """
+    from fewseg.concept import Concept, teach
+    from fewseg.concept.sheet import contact_sheet
+    from fewseg.data.images import write_image
+
+    former = None if concept is None else Concept.load(concept)
+    target = _target(out, concept)
+    asked = (range_, bands, page) != (None, None, None)
+    rule = given.picture_rule(range_, bands, page) if asked or former is None else former.pictures
+    found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
+    name, images, masks = _one_class(found, former)
+    if correct:
+        (more, marked), unchanged = _corrected(correct, name, former, photos)
+        images, masks = [*images, *more], [*masks, *marked]
+        left = f"; {unchanged} as they were written, left out" if unchanged else ""
+        say(f"{len(more)} corrected masks{left}")
+    without = _pictures(absent or [])
+    if not images and not without and former is None:
+        raise given.nothing_to_find()
+    sheet = target.with_name(f"{target.stem}_supports.png")
+    _protect([target, sheet], [*images, *masks, *without, *found.files])
+    chosen = ctx.get_parameter_source("model") is ParameterSource.COMMANDLINE
+    taught = teach(
+        images,
+        masks,
+        name=name,
+        absent=without,
+        label=found.labels.get(name, found.labels.get(None)),
+        model=model if chosen else None,
+        former=former,
+        keep_photos=keep_photos,
+        pictures=rule,
+        runtime=runtime,
+        device=device,
+        progress=Bars(),
+    )
+    taught.save(target)
+    _tell(taught, target)
+    if taught.supports:
+        write_image(contact_sheet(taught), sheet)
+        say(f"how each support was understood: {sheet}")
+
+
+def _target(out: Path | None, concept: Path | None) -> Path:
+    target = out or concept
+    if target is None:
+        raise UsageError(f"give the file to write: --out NAME{_SUFFIX}")
+    if target.suffix != _SUFFIX or target.is_dir():
+        raise UsageError(f"--out {target}: a concept's file is called NAME{_SUFFIX}")
+    return target
+
+
+def _one_class(found: given.Given, former: Concept | None) -> tuple[str | None, list[Any], list[Any]]:
+    """The class's name, its photos and masks."""
+    if len(found.supports) > 1:
+        names = ", ".join(map(str, found.supports))
+        raise UsageError(f"a concept is one class, and {names} were given; teach each, --class NAME, into its own file")
+    if not found.supports:
+        return (former.name if former else None), [], []
+    ((name, (images, masks)),) = found.supports.items()
+    if former is not None and None not in (name, former.name) and name != former.name:
+        raise UsageError(f"the concept is {former.name}, and --class {name} was given; teach it into a file of its own")
+    return name or (former.name if former else None), list(images), list(masks)
+
+
+def _corrected(
+    masks: list[Path], name: str | None, former: Concept | None, photos: Path | None
+) -> tuple[tuple[list[Any], list[Any]], int]:
+    from fewseg.segment.corrected import corrected
+
+    if former is None:
+        raise UsageError("--correct takes masks of a concept: give it, --concept NAME.concept")
+    return corrected(masks, name or former.title, photos=photos)
+
+
+def _pictures(paths: list[Path]) -> list[Path]:
+    """Photos, and those of folders."""
+    from fewseg.data.images import SUFFIXES
+
+    found: list[Path] = []
+    for path in paths:
+        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        if path.is_dir() and not inside:
+            raise UsageError(f"--absent {path}: there are no pictures in this folder")
+        found += inside if path.is_dir() else [path]
+    return found
+
+
+def _protect(outputs: list[Path], inputs: list[Any]) -> None:
+    taken = {path.resolve() for path in inputs if isinstance(path, Path)}
+    if wrong := next((path for path in outputs if path.resolve() in taken), None):
+        raise UsageError(f"{wrong} is an input and would be overwritten; give another --out")
+
+
+def _tell(concept: Concept, path: Path) -> None:
+    """What was taught, what to expect, and what would help."""
+    for example in (*concept.supports, *concept.absent):
+        say(f"{'support' if example.marks else 'without the class'}: {example.name}: {example.meaning}")
+    count = len(concept.supports)
+    told = f"{count} support{'s' * (count != 1)}, " if count else ""
+    say(f"{told}expect {concept.expected}, by {concept.choice}: {path}")
+    for advice in advices(concept):
+        say(advice)
+
+
+def advices(concept: Concept) -> list[str]:
+    """What would make a concept better, where little is to be expected of it."""
+    found, expected = [], concept.expected
+    if count := len(concept.supports):
+        if count == 1:
+            found.append(
+                "one support: nothing could be chosen on it, and the estimate is rough; two or more are better"
+            )
+        elif count == len(expected.each) and min(expected.each) < expected.iou / 3:
+            worst = concept.supports[expected.each.index(min(expected.each))]
+            found.append(
+                f"{worst.name} is hardly found by the others ({100 * min(expected.each):.0f}): is its mask right?"
+            )
+    if expected.iou >= _LOW:
+        return found
+    grown = [example.name for example in concept.supports if example.meaning.startswith("grown from")]
+    ways = [f"a mask instead of the marks of {grown[0]}"] if grown else []
+    ways += ["more supports"] * (count < 10)
+    ways += ["a few minutes of training on them (fewseg train lite-adapt; docs/own-photos.md)"] * (count >= 5)
+    return [*found, f"that is low; what would help: {', '.join(ways) or 'other photos'}"]

@@ -1,0 +1,108 @@
+"""Leave-one-out over the supports: which setting to take, and the IoU to expect of it.
+
+Each support's object is looked for with the others as supports, in every way that is offered. The way is chosen by
+the IoU of all their pixels together, each photo counting for as much as any other; what is marked in photos without the
+class counts against it. What to expect is the mean IoU of the single photos, which choosing flatters less.
+
+A single support has nothing to be tried on but its own changed copies. Choosing by these was seen to be worse than not
+choosing (20 classes of everyday sets), so they only tell what to expect.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewseg.concept.finding import moved
+from fewseg.concept.taught import Expected
+from fewseg.labels import IGNORE
+
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+AS_IT_IS = THRESHOLDS.index(0.5)
+"""Where nothing is chosen."""
+Way: TypeAlias = tuple[str, int]
+"""A method and a number of tiles."""
+
+FOR_TWICE = 0.02
+"""By how much a way's IoU must be higher for each doubling of what it costs."""
+_SPREAD, _MORE, _FOUR_OF_FIVE = 0.2, 0.06, 1.28
+_OF_COPIES = (0.08, 0.66, 0.15)
+"""The IoU on other photos by that on copies of the support: offset, slope and spread (20 classes of everyday sets)."""
+SMOOTH = (0.25, 0.5, 0.25)
+"""Weights of neighbouring thresholds: a peak at one of them is chance."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of every photo that was looked at (N) and every threshold (T), shares of the photo's pixels."""
+
+    right: NDArray[np.float64]
+    """(N, T): marked, and of the object."""
+    union: NDArray[np.float64]
+    """(N, T): marked or of the object."""
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """(T,): IoU of all pixels together."""
+        return self.right.sum(0) / np.maximum(self.union.sum(0), 1e-9)
+
+
+def counted(proba: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(2, T): of every threshold the shares of pixels that are marked rightly, and that are in either; see `Counts`."""
+    known = mask != IGNORE
+    inside = mask == 1
+    above = [_above(proba[where]) for where in (inside, known & ~inside)]
+    return np.stack([above[0], np.count_nonzero(inside) + above[1]]) / max(np.count_nonzero(known), 1)
+
+
+def best(counts: Mapping[Way, Counts]) -> tuple[Way, int]:
+    """The way to take, and the number of the threshold; of equals the first."""
+    chosen, value = None, -1.0
+    for way, found in counts.items():
+        smooth = np.convolve(np.pad(found.iou, 1, mode="edge"), SMOOTH, mode="valid")
+        at = int(smooth.argmax())
+        worth = smooth[at] - FOR_TWICE * 2 * math.log2(way[1])
+        if worth > value:
+            chosen, value = (way, at), worth
+    assert chosen is not None
+    return chosen
+
+
+def expected(each: NDArray[np.float64], sureness: float) -> Expected:
+    """What to expect of a photo, by the IoUs of those that were tried (N).
+
+    The interval is meant to hold what many photos would give in four of five cases. So few photos say little of how
+    much photos differ: two more are added that differ by `_SPREAD`; `_MORE` is for what choosing adds.
+    """
+    mean = float(each.mean())
+    variance = (float(((each - mean) ** 2).sum()) + 2 * _SPREAD**2) / (len(each) + 1)
+    half = _FOUR_OF_FIVE * math.sqrt(variance / len(each) + _MORE**2)
+    return Expected(mean, max(mean - half, 0.0), min(mean + half, 1.0), tuple(each.tolist()), sureness)
+
+
+def expected_of_one(each: NDArray[np.float64], sureness: float) -> Expected:
+    """What to expect by the IoUs of changed copies of the one support: they say little of other photos."""
+    mean = _OF_COPIES[0] + _OF_COPIES[1] * float(each.mean())
+    half = _FOUR_OF_FIVE * _OF_COPIES[2]
+    return Expected(mean, max(mean - half, 0.0), min(mean + half, 1.0), tuple(each.tolist()), sureness)
+
+
+def sureness(proba: NDArray[np.float32], threshold: float) -> float:
+    """The IoU with the object that a mask would have if `moved` probabilities were true: which photos are in doubt."""
+    likely = moved(proba, threshold)
+    inside = likely > 0.5
+    area = np.count_nonzero(inside)
+    return float(likely[inside].sum() / max(area + likely[~inside].sum(), 1e-9)) if area else 0.0
+
+
+def _above(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(T,): how many values are above each threshold."""
+    ordered = np.sort(values.ravel())
+    return (ordered.size - np.searchsorted(ordered, np.asarray(THRESHOLDS, np.float32), side="right")).astype(
+        np.float64
+    )

@@ -1,0 +1,137 @@
+"""`Finder`: concepts on photos, with the interface of `FewShotPredictor`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewseg.concept.choosing import sureness
+from fewseg.concept.finding import Found, eight_bit, encoded, found, moved, probability, views, ways_to_match
+from fewseg.concept.taught import Taught
+from fewseg.data.decoding import PictureRule
+from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.labels import MOST_CLASSES
+from fewseg.predictor import Picture, Result, pixels_of
+from fewseg.runtime.engine import Engine
+from fewseg.storage.engines import open_engine
+from fewseg.storage.shipped import shipped_models
+
+
+class Finder:
+    """Finds the classes of concepts in photos, each as its concept chose.
+
+    `model` is what `FewShotPredictor` takes, or None for the one that was taught, if it comes with fewseg; so are
+    `runtime`, `device` and `provider`. `threshold` and `pictures` override the concepts'. UsageError where concepts of one name, of
+    several models or of several rules for pictures come together; DataError where a concept of features alone was
+    taught with other weights.
+    """
+
+    def __init__(
+        self,
+        concepts: Sequence[Taught],
+        model: Any = None,
+        *,
+        runtime: str | None = None,
+        device: str | None = None,
+        provider: str | None = None,
+        threshold: float | None = None,
+        pictures: PictureRule | None = None,
+    ) -> None:
+        self._concepts = list(concepts)
+        self.names = _names(self._concepts)
+        """Names of the classes, in order; None for one class without a name."""
+        self.pictures = pictures or _same(
+            [c.pictures for c in concepts], "rules for pictures", "--range, --bands, --page"
+        )
+        self.engine: Engine = (
+            model
+            if isinstance(model, Engine)
+            else open_engine(model or self._taught_model(), runtime=runtime, device=device, provider=provider)
+        )
+        self.runtime = self.engine.runtime
+        self.calibrated = any(concept.presence is not None for concept in concepts)
+        """Whether any concept tells presence, by photos without its class."""
+        self.support_files: frozenset[Path] = frozenset()
+        """Files that must not be overwritten."""
+        self._thresholds = [c.choice.threshold if threshold is None else threshold for c in self._concepts]
+        self._supports = [self._support(concept) for concept in self._concepts]
+
+    def predict_full(self, image: Picture) -> Result | dict[str, Result]:
+        """Mask, probability, presence and quality of each class, by name unless there is one without; see
+        `Concept.segment`.
+        """
+        photo = eight_bit(pixels_of(image, self.pictures))
+        parts = {tiles: views(self.engine, photo, tiles) for tiles in {c.choice.tiles for c in self._concepts}}
+        each = zip(self._concepts, self._supports, self._thresholds, strict=True)
+        results = [
+            _result(found(self.engine, parts[c.choice.tiles], support, c.choice.method), c, threshold)
+            for c, support, threshold in each
+        ]
+        return results[0] if self.names is None else dict(zip(self.names, results, strict=True))
+
+    def _taught_model(self) -> str:
+        name = _same([c.model.name for c in self._concepts], "models", "--model")
+        if name not in shipped_models():
+            raise UsageError(f"the concept was taught with the model {name}; give it: --model DIR (model= in Python)")
+        return name
+
+    def _support(self, concept: Taught) -> Any:
+        """A concept's supports, encoded."""
+        weights = self.engine.weights
+        if concept.choice.method not in ways_to_match(self.engine):
+            raise UsageError(
+                f"{concept.title} is looked for by {concept.choice.method}, which this model does not offer; take the "
+                f"model that was taught ({concept.model.name}), or teach it anew"
+            )
+        if concept.features:
+            if weights != concept.model.sha256:
+                raise DataError(f"{concept.title} keeps features of another model ({concept.model.name}) and no photos")
+            return restored(self.engine, concept.features)
+        if weights != concept.model.sha256:
+            told = f"{concept.title} was taught with other weights ({concept.model.name}): what it expects may not hold"
+            warnings.warn(DataWarning(f"{told}; fewseg teach --concept FILE chooses anew"), stacklevel=3)
+        return self.engine.joined([encoded(self.engine, example) for example in concept.supports])
+
+
+def restored(engine: Engine, features: dict[str, NDArray[Any]]) -> Any:
+    """Encoded supports of what a concept kept; DataError where they are not such as this model's."""
+    side = engine.image_size
+    mask = np.zeros((side, side), np.uint8)
+    mask[side // 4 : side // 2, side // 4 : side // 2] = 1
+    like = engine.kept(engine.encode_support([(np.zeros((side, side, 3), np.uint8), mask)]))
+    if _form(like) != _form(features) or len({value.shape[1] for value in features.values()}) != 1:
+        raise DataError("what the concept keeps are no features of this model; teach it anew")
+    return engine.restored({name: features[name].astype(value.dtype) for name, value in like.items()})
+
+
+def _form(features: dict[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
+    return {name: value.shape[2:] for name, value in features.items()}
+
+
+def _result(answer: Found, concept: Taught, threshold: float) -> Result:
+    sure = sureness(answer.proba, threshold)
+    proba = moved(answer.proba, threshold)
+    told = None if concept.presence is None else probability(concept.presence, answer.sign)
+    quality = concept.expected.iou * sure / max(concept.expected.sureness, 1e-3)
+    return Result(proba > 0.5, proba, (), answer.told if told is None else told, min(quality, 1.0))
+
+
+def _names(concepts: list[Taught]) -> tuple[str, ...] | None:
+    if not 1 <= len(concepts) <= MOST_CLASSES:
+        raise UsageError(f"{len(concepts)} concepts were given; give 1 to {MOST_CLASSES}")
+    names = tuple(concept.title for concept in concepts)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"two concepts have the name {twice}; teach one with another --class")
+    return None if len(concepts) == 1 and concepts[0].name is None else names
+
+
+def _same(values: Sequence[Any], what: str, option: str) -> Any:
+    if any(value != values[0] for value in values):
+        told = " and ".join(dict.fromkeys(map(str, values)))
+        raise UsageError(f"the concepts were taught with several {what} ({told}); run them apart, or give {option}")
+    return values[0]

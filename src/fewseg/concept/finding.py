@@ -1,0 +1,132 @@
+"""Finding a class in a photo, as a whole or in tiles that overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewseg.concept.taught import Example, Presence, reduced
+from fewseg.errors import DataError
+from fewseg.predictor import nearest
+from fewseg.runtime.engine import Engine, Pixels
+
+DETAIL = 2
+"""Photos of supports are kept, and photos looked at, with at most this many pixels for each of the model's, a side."""
+OVERLAP = 0.2
+"""Of neighbouring tiles, as a share of a photo's side cut into as many parts."""
+_SUREST = 100
+"""One pixel in so many is looked at to tell whether the class is there."""
+
+
+class View(NamedTuple):
+    """A part of a photo, encoded."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    query: Any
+
+
+class Found(NamedTuple):
+    """What was found of a class in a photo of (H, W) pixels."""
+
+    proba: NDArray[np.float32]
+    """(H, W) foreground probability."""
+    sign: float
+    """Of the class being there, a logit: see `Presence`."""
+    told: float | None
+    """The probability of it that the model tells, if it does."""
+
+
+def eight_bit(photo: Pixels) -> NDArray[np.uint8]:
+    """A photo (H, W, 3) of uint8 or of float in [0, 1] as uint8."""
+    return photo if photo.dtype == np.uint8 else np.rint(255 * photo.clip(0, 1)).astype(np.uint8)
+
+
+def views(engine: Engine, photo: NDArray[np.uint8], tiles: int) -> list[View]:
+    """A photo encoded as a whole, or in `tiles` x `tiles` parts."""
+    side = DETAIL * engine.image_size
+    rows, columns = (_cuts(length, tiles) for length in photo.shape[:2])
+    return [
+        View(
+            top, left, height, width, engine.encode_query(reduced(photo[top : top + height, left : left + width], side))
+        )
+        for top, height in rows
+        for left, width in columns
+    ]
+
+
+def encoded(engine: Engine, example: Example) -> Any:
+    """A support, encoded; DataError where nothing of its object is left at the model's size."""
+    mask = nearest(example.mask, engine.image_size)
+    if not (mask == 1).any():
+        side = engine.image_size
+        raise DataError(f"{example.name} marks so few pixels that they vanish at {side} x {side}; crop it closer")
+    return engine.encode_support([(example.photo, mask)])
+
+
+def found(engine: Engine, parts: Sequence[View], support: Any, method: str) -> Found:
+    """What of a class is found in a photo's parts; where they overlap, the mean, weighted towards their middles."""
+    height, width = max(v.top + v.height for v in parts), max(v.left + v.width for v in parts)
+    answers = [engine.match(v.query, support, size=(v.height, v.width), method=method) for v in parts]
+    if len(parts) == 1:
+        proba = answers[0].proba
+    else:
+        proba, weight = np.zeros((2, height, width), np.float32)
+        for view, answer in zip(parts, answers, strict=True):
+            rows, columns = slice(view.top, view.top + view.height), slice(view.left, view.left + view.width)
+            share = _ramp(view.top, view.height, height)[:, None] * _ramp(view.left, view.width, width)
+            proba[rows, columns] += share * answer.proba
+            weight[rows, columns] += share
+        proba /= weight
+    told = max((answer.presence for answer in answers if answer.presence is not None), default=None)
+    return Found(proba, logit(_surest(proba) if told is None else told), told)
+
+
+def ways_to_match(engine: Engine) -> tuple[str, ...]:
+    """The methods among which to choose: those of the engine, its own first, or the one that was asked for."""
+    return engine.methods if engine.method == engine.methods[0] else (engine.method,)
+
+
+def probability(presence: Presence, sign: float) -> float:
+    """The probability that the class is there, of a `Found.sign`."""
+    return 1 / (1 + float(np.exp(-np.clip(presence.slope * sign + presence.offset, -30, 30))))
+
+
+def moved(proba: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """Probabilities of which those above `threshold` are above 0.5, so that classes of other thresholds compare."""
+    threshold = min(max(threshold, 1e-6), 1 - 1e-6)
+    for_it, against = proba * (1 - threshold), (1 - proba) * threshold
+    return np.divide(for_it, for_it + against, dtype=np.float32)
+
+
+def logit(share: float) -> float:
+    """Of a probability, kept finite."""
+    bounded = min(max(share, 1e-6), 1 - 1e-6)
+    return float(np.log(bounded / (1 - bounded)))
+
+
+def _surest(proba: NDArray[np.float32]) -> float:
+    """The mean probability of the surest pixels."""
+    count = max(1, proba.size // _SUREST)
+    return float(np.partition(proba.ravel(), proba.size - count)[-count:].mean())
+
+
+def _cuts(length: int, tiles: int) -> list[tuple[int, int]]:
+    """Begin and length of each of `tiles` parts that overlap."""
+    tiles = min(tiles, length)
+    part = min(length, -(-int(length * (1 + OVERLAP * (tiles - 1))) // tiles))
+    return [(round(i * (length - part) / max(tiles - 1, 1)), part) for i in range(tiles)]
+
+
+def _ramp(begin: int, length: int, whole: int) -> NDArray[np.float32]:
+    """Weights of a part's rows: less towards an edge inside the photo."""
+    edge = max(1, round(OVERLAP / (1 + OVERLAP) * length))
+    weights = np.ones(length, np.float32)
+    slope = np.minimum((np.arange(length, dtype=np.float32) + 1) / (edge + 1), 1)
+    weights[:] = np.minimum(slope if begin > 0 else 1, slope[::-1] if begin + length < whole else 1)
+    return weights

@@ -1,0 +1,198 @@
+"""`teach`: supports in, a concept out, with the setting that leave-one-out chose and what to expect of it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewseg.concept.choosing import AS_IT_IS as UNCHOSEN
+from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, counted, expected, expected_of_one, sureness
+from fewseg.concept.concept import Concept
+from fewseg.concept.copies import copies
+from fewseg.concept.finding import DETAIL, Found, eight_bit, encoded, found, views, ways_to_match
+from fewseg.concept.presence import calibrated
+from fewseg.concept.taught import MOST_EXAMPLES, Choice, Example, Expected, Taught, UsedModel, check_class_name
+from fewseg.data.decoding import AS_IT_IS, PictureRule
+from fewseg.data.masks import Label
+from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.predictor import Picture, listed, pixels_of, read_support
+from fewseg.progress import Silent
+from fewseg.runtime.engine import Engine
+from fewseg.storage.engines import open_engine
+from fewseg.storage.shipped import shipped_folder
+
+TILES = (1, 2)
+"""Photos as a whole, and in so many parts along each side."""
+_COARSE = 4
+"""One pixel in so many of a row and of a column tells how sure an answer is."""
+MOST_TRIED = 12
+"""Supports that are held out in turn, and photos without the class that are looked at, evenly spread."""
+
+
+def teach(
+    images: Any = (),
+    masks: Any = None,
+    *,
+    name: str | None = None,
+    absent: Sequence[Picture] = (),
+    label: Label | None = None,
+    model: Any = None,
+    former: Taught | None = None,
+    keep_photos: bool = True,
+    pictures: PictureRule | None = None,
+    runtime: str | None = None,
+    device: str | None = None,
+    progress: Silent | None = None,
+) -> Concept:
+    """Learn a class from annotated photos, as `FewShotPredictor.set_support` takes them, and choose how to look for it.
+
+    `name` is the class's. `absent` are photos without it; so are supports whose masks mark nothing. `label` is the
+    value of the masks that is the object. `model` is what `FewShotPredictor` takes, by default `lite`, and so are
+    `pictures`, `runtime` and `device`. `former` is a concept whose photos are learnt along, and whose name, model and
+    pictures are taken where none are given; of a photo that it has already, the mask given now holds.
+    `keep_photos=False` keeps features alone: nobody sees the photos, and another model cannot take them. UsageError or
+    DataError where photos or masks cannot be used, or none has the object.
+    """
+    if former is not None and former.features:
+        raise UsageError("that concept keeps no photos, so nothing can be added to it; teach a new one")
+    if name is not None:
+        check_class_name(name)
+    rule = pictures or (former.pictures if former else AS_IT_IS)
+    model = model or (former.model.name if former else "lite")
+    engine = model if isinstance(model, Engine) else open_engine(model, runtime=runtime, device=device)
+    side = DETAIL * engine.image_size
+    pairs = zip(*listed(name or "support", (images, masks)), strict=True) if _any(images) else ()
+    number = count(1 + (len(former.supports) + len(former.absent) if former else 0))
+    given = [_example(image, mask, next(number), label=label, rule=rule, side=side) for image, mask in pairs]
+    given += [_absent(image, next(number), rule=rule, side=side) for image in absent]
+    before = (*former.supports, *former.absent) if former else ()
+    stay = [example for example in before if not any(_same_photo(example, other) for other in given)]
+    if replaced := [example.name for example in before if example not in stay]:
+        told = f"{', '.join(replaced)} in the concept: its mask is replaced by the one given now"
+        warnings.warn(DataWarning(told), stacklevel=2)
+    examples = stay + given
+    supports, without = [e for e in examples if e.marks], [e for e in examples if not e.marks]
+    if not supports:
+        raise DataError("no photo has the object: give at least one whose mask marks something")
+    if len(examples) > MOST_EXAMPLES:
+        raise UsageError(f"{len(examples)} photos were given; a concept takes {MOST_EXAMPLES}")
+    used = UsedModel(_name_of(model), engine.weights, engine.image_size)
+    lesson = Lesson(engine, supports, without, progress or Silent())
+    choice, expectation, presence = lesson.chosen()
+    features = {} if keep_photos else _features(engine, lesson.encoded)
+    return Concept(
+        name or (former.name if former else None),
+        tuple(supports) if keep_photos else (),
+        tuple(without) if keep_photos else (),
+        used,
+        choice,
+        expectation,
+        presence,
+        rule,
+        features,
+    )
+
+
+class Lesson:
+    """Supports and photos without the class, looked at in every way by leave-one-out."""
+
+    def __init__(self, engine: Engine, supports: list[Example], without: list[Example], progress: Silent) -> None:
+        self.engine, self.supports, self.without = engine, supports, without
+        self.encoded = [encoded(engine, example) for example in supports]
+        self._progress = progress
+        ways = [(method, tiles) for tiles in TILES for method in ways_to_match(engine)]
+        self._ways = ways if len(supports) > 1 else ways[:1]
+
+    def chosen(self) -> tuple[Choice, Expected, Any]:
+        """The setting to take, what to expect of it, and the calibration of presence."""
+        tried = list(self._tried())
+        answers: dict[Way, list[tuple[Example, Found]]] = {way: [] for way in self._ways}
+        counts: dict[Way, list[NDArray[np.float64]]] = {way: [] for way in self._ways}
+        for example, support in self._progress(tried, "trying the supports", len(tried)):
+            parts = {tiles: views(self.engine, example.photo, tiles) for tiles in {tiles for _, tiles in self._ways}}
+            for method, tiles in self._ways:
+                answer = found(self.engine, parts[tiles], support, method)
+                counts[method, tiles].append(counted(answer.proba, example.mask))
+                answers[method, tiles].append(
+                    (example, answer._replace(proba=answer.proba[::_COARSE, ::_COARSE].copy()))
+                )
+        way, at = self._ways[0], UNCHOSEN
+        if len(self.supports) > 1:
+            way, at = best({way: Counts(*np.stack(each, 1)) for way, each in counts.items()})
+        choice = Choice(way[0], THRESHOLDS[at], way[1])
+        right, union = np.stack(counts[way], 1)[:, :, at]
+        marked = np.array([example.marks for example, _ in answers[way]])
+        each = right[marked] / np.maximum(union[marked], 1e-9)
+        sure = [sureness(answer.proba, choice.threshold) for e, answer in answers[way] if e.marks]
+        tell = expected if len(self.supports) > 1 else expected_of_one
+        signs = [answer.sign for _, answer in answers[way]]
+        return choice, tell(each, float(np.mean(sure))), calibrated(np.array(signs), marked)
+
+    def _tried(self) -> Iterator[tuple[Example, Any]]:
+        """Photos with what to look for in them: supports that are held out and the others, then photos without the
+        class and all supports. Of a single support its own copies.
+        """
+        if len(self.supports) == 1:
+            yield from ((copy, self.encoded[0]) for copy in copies(self.supports[0]))
+        else:
+            for i in _spread(len(self.supports)):
+                yield self.supports[i], self.engine.joined(self.encoded[:i] + self.encoded[i + 1 :])
+        if self.without:
+            everything = self.engine.joined(self.encoded)
+            yield from ((self.without[i], everything) for i in _spread(len(self.without)))
+
+
+def _example(image: Any, mask: Any, number: int, *, label: Label | None, rule: PictureRule, side: int) -> Example:
+    """A support as it is kept."""
+    name = _photo_name(image, number)
+    what = str(mask) if isinstance(mask, str | os.PathLike) else f"the mask of {name}"
+    photo, marking = read_support(image, mask, label=label, name=what, pictures=rule, may_be_empty=True)
+    example = Example.of(eight_bit(photo), marking.mask, side=side, name=name, meaning=str(marking))
+    if marking.share and not example.marks:
+        raise DataError(f"{what} marks only {(marking.mask == 1).sum()} pixels, which vanish at {side}; crop it closer")
+    return example
+
+
+def _absent(image: Picture, number: int, *, rule: PictureRule, side: int) -> Example:
+    photo = eight_bit(pixels_of(image, rule))
+    empty = np.zeros(photo.shape[:2], np.uint8)
+    return Example.of(photo, empty, side=side, name=_photo_name(image, number), meaning="without the class")
+
+
+def _same_photo(one: Example, other: Example) -> bool:
+    """Whether two kept photos are of the same one; another version of Pillow may have written other bytes."""
+    if one.jpeg == other.jpeg or one.photo.shape != other.photo.shape:
+        return one.jpeg == other.jpeg
+    return float(np.abs(one.photo.astype(np.float32) - other.photo).mean()) < 1
+
+
+def _photo_name(image: Any, number: int) -> str:
+    return Path(image).name if isinstance(image, str | os.PathLike) else f"photo {number}"
+
+
+def _any(images: Any) -> bool:
+    return not isinstance(images, list | tuple) or bool(images)
+
+
+def _name_of(model: Any) -> str:
+    if isinstance(model, str | os.PathLike):
+        return str(model) if shipped_folder(str(model)) else Path(model).resolve().name
+    return type(model).__name__
+
+
+def _features(engine: Engine, supports: list[Any]) -> dict[str, NDArray[Any]]:
+    kept = engine.kept(engine.joined(supports))
+    return {name: value if value.dtype == np.uint8 else value.astype(np.float16) for name, value in kept.items()}
+
+
+def _spread(length: int) -> list[int]:
+    """At most `MOST_TRIED` of so many, evenly spread."""
+    tried = min(length, MOST_TRIED)
+    return [i * length // tried for i in range(tried)]

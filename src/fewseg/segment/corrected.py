@@ -1,0 +1,95 @@
+"""Masks that `fewseg segment` wrote and people corrected, as supports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewseg.data.images import SUFFIXES, read_labels
+from fewseg.data.masks import Marking, read_marking
+from fewseg.errors import DataError, UsageError
+from fewseg.labels import IGNORE
+from fewseg.segment.table import NAME, Row, pixels_hash, read_rows
+
+
+def corrected(
+    masks: Sequence[Path], name: str, *, photos: Path | None = None
+) -> tuple[tuple[list[Any], list[Any]], int]:
+    """Photos and masks of the class `name`, and how many masks of folders are as they were written, and left out.
+
+    `masks` are folders that `fewseg segment` wrote, with their `results.csv`, or masks in them, which are taken as they
+    are. Photos are looked for where they were, then in `photos`. UsageError or DataError where there is no table, no
+    such class, no corrected mask, or no photo.
+    """
+    found: tuple[list[Any], list[Any]] = ([], [])
+    unchanged = 0
+    for given in masks:
+        folder = _folder(given)
+        rows = read_rows(folder / NAME)
+        own = [row for row in rows if row.name == name and row.mask]
+        if not own:
+            classes = ", ".join(dict.fromkeys(row.name for row in rows)) or "none"
+            raise DataError(f"{folder / NAME} has no masks of the class {name!r}; its classes are {classes}")
+        chosen = own if given.is_dir() else [row for row in own if (folder / row.mask).resolve() == given.resolve()]
+        if not chosen:
+            raise DataError(f"{folder / NAME} does not name {given}; give a mask that fewseg segment wrote")
+        for row in chosen:
+            if given.is_dir() and _as_written(folder / row.mask, row):
+                unchanged += 1
+                continue
+            found[0].append(_photo(row, photos))
+            found[1].append(_marking(folder / row.mask, row))
+    if not found[0]:
+        told = ", ".join(map(str, masks))
+        raise DataError(
+            f"all {unchanged} masks of {told} are as they were written; correct some, or name those to take"
+        )
+    return found, unchanged
+
+
+def _folder(given: Path) -> Path:
+    """Where the table of a mask, or of a folder of them, lies."""
+    if not given.exists():
+        raise UsageError(f"--correct {given}: there is no such file or folder")
+    for folder in (given, *given.absolute().parents):
+        if (folder / NAME).is_file():
+            return folder
+    raise DataError(f"{given} has no {NAME}; give a folder that fewseg segment --concept (or --format csv) wrote")
+
+
+def _as_written(mask: Path, row: Row) -> bool:
+    """Whether a mask is there with the pixels that were written, or is not there at all."""
+    if not mask.is_file():
+        return True
+    try:
+        return pixels_hash(read_labels(mask)) == row.written
+    except DataError:
+        return False  # other colours
+
+
+def _marking(mask: Path, row: Row) -> Marking:
+    if row.value == IGNORE:  # the only class
+        return read_marking(mask)
+    labels = read_labels(mask)
+    inside = np.where(labels == IGNORE, np.uint8(IGNORE), (labels == row.value).astype(np.uint8))
+    return Marking(inside, f"{mask.name}: {row.value} is the object")
+
+
+def _photo(row: Row, photos: Path | None) -> Path:
+    """The photo where it was, or by the longest end of its path in another folder."""
+    path = Path(row.photo)
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(
+            f"{row.mask} is of a frame of {path}; save the frame as a picture, and give --support and --mask"
+        )
+    if path.is_file():
+        return path
+    parts = [part for part in path.parts if part not in ("..", path.anchor)]
+    ends = [photos.joinpath(*parts[i:]) for i in range(len(parts))] if photos else []
+    if found := next((end for end in ends if end.is_file()), None):
+        return found
+    where = f"nor below {photos}" if photos else "give the folder that it is in: --photos DIR"
+    raise DataError(f"{path}, the photo of {row.mask}, is not there; {where}")

@@ -1,0 +1,102 @@
+"""`results.csv`: what was found in each photo, a line a class."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewseg.data.regions import connected
+from fewseg.errors import DataError
+from fewseg.files import CSV_TEXT, replacing
+from fewseg.predictor import Result
+
+NAME = "results.csv"
+COLUMNS = ("photo", "mask", "class", "value", "presence", "expected_iou", "share", "parts", "sizes", "boxes", "written")
+_MOST_PARTS = 100
+"""Largest parts that are listed; all are counted."""
+
+
+class Row(NamedTuple):
+    """A line of the table, as far as it is read again."""
+
+    photo: str
+    """Path as it was given."""
+    mask: str
+    """Path below the table's folder."""
+    name: str
+    """Of the class."""
+    value: int
+    """Of the class in the mask."""
+    written: str
+    """Hash of the mask's pixels as they were written."""
+
+
+@contextmanager
+def table_file(
+    path: Path, classes: Sequence[str], *, several: bool, resume: bool
+) -> Iterator[Callable[[Path, Path | None, NDArray[np.uint8], Sequence[Result | None]], None]]:
+    """A table that is whole at the end, or absent: what adds a photo by its path, its mask's, labels and results.
+
+    None for a result takes what the table that is there says of that mask, with `resume`.
+    """
+    former = {(line["mask"], line["class"]): line for line in _lines(path)} if resume and path.is_file() else {}
+
+    def add(photo: Path, mask: Path | None, labels: NDArray[np.uint8], results: Sequence[Result | None]) -> None:
+        name = "" if mask is None else mask.relative_to(path.parent).as_posix()
+        written = pixels_hash(labels if several else labels * np.uint8(255))
+        for value, (title, result) in enumerate(zip(classes, results, strict=True), start=1):
+            known = former.get((name, title), {})
+            told = (
+                [known.get(column, "") for column in ("presence", "expected_iou")] if result is None else _told(result)
+            )
+            shown = value if several else 255
+            writer.writerow([photo, name, title, shown, *told, *_parts(labels == value), written])
+
+    with replacing(path) as temporary, open(temporary, "w", **CSV_TEXT) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        yield add
+
+
+def read_rows(path: Path) -> list[Row]:
+    """A table's lines; DataError where it is none."""
+    try:
+        return [
+            Row(line["photo"], line["mask"], line["class"], int(line["value"]), line["written"])
+            for line in _lines(path)
+        ]
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is no table of fewseg segment ({error})") from error
+
+
+def pixels_hash(pixels: NDArray[np.uint8]) -> str:
+    """What a mask's pixels (H, W) are told by, however they are stored."""
+    return hashlib.sha256(f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
+
+
+def _lines(path: Path) -> Iterator[dict[str, str]]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(file)
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a table ({error})") from error
+
+
+def _told(result: Result) -> list[str]:
+    return ["" if value is None else f"{value:.3f}" for value in (result.presence, result.quality)]
+
+
+def _parts(mask: NDArray[np.bool_]) -> list[str]:
+    """Share of the photo, number of connected parts, and the largest ones' pixels and LEFT,TOP,RIGHT,BOTTOM."""
+    parts = connected(mask)
+    largest = np.argsort(-parts.pixels, kind="stable")[:_MOST_PARTS]
+    boxes = [f"{left},{top},{right},{bottom}" for top, left, bottom, right in parts.boxes[largest].tolist()]
+    sizes = " ".join(map(str, parts.pixels[largest].tolist()))
+    return [f"{mask.mean():.6f}", str(len(parts.pixels)), sizes, " ".join(boxes)]

@@ -1,0 +1,202 @@
+"""`fewseg teach`, and what `fewseg segment` does with what it wrote."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewseg.concept import Concept
+from fewseg.data.images import read_image
+from fewseg.storage.saved import save_model
+from helpers import BLUE, RED, Fewseg, Result, iou, scene, tiny_model
+
+SIZE = (120, 90)
+
+
+def photo(path: Path, color=RED, *, box=(20, 15, 70, 60)) -> np.ndarray:
+    """A photo on disk; returns where its box is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels, mask = scene(color, size=SIZE, box=box)
+    Image.fromarray(pixels).save(path)
+    return mask
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Three annotated photos, one without the object, and two others."""
+    for i in range(3):
+        mask = photo(tmp_path / f"s{i}.png", box=(15 + 8 * i, 15, 60 + 8 * i, 60))
+        Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / f"m{i}.png")
+    Image.fromarray(np.full((90, 120, 3), 90, np.uint8)).save(tmp_path / "none.png")
+    for i in range(2):
+        photo(tmp_path / f"photos/{i}.png", box=(30, 20 + 5 * i, 90, 70))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is quick."""
+    return save_model(tiny_model("dense"), tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def quick(fewseg: Fewseg, tiny: Path) -> Callable[..., Result]:
+    """The command line, with that model."""
+    return lambda *given: fewseg(*given, "--model", tiny)
+
+
+def words(place: Path, count: int = 3) -> list[object]:
+    """Supports as options."""
+    return [w for i in range(count) for w in ("--support", place / f"s{i}.png", "--mask", place / f"m{i}.png")]
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_a_class_is_taught_once_and_found_everywhere(place: Path, quick: Callable[..., Result]) -> None:
+    target = place / "box.concept"
+    done = quick("teach", "--class", "box", *words(place), "--absent", place / "none.png", "--out", target)
+    assert done.code == 0, done.err
+    assert "support: s0.png: 0 and 255: 255 is the object; " in done.out
+    assert "without the class: none.png" in done.out
+    assert "3 supports, expect " in done.out
+    concept = Concept.load(target)
+    assert f"expect {concept.expected}" in done.out
+    assert concept.presence is not None
+    assert concept.presence.absent == 1
+    assert read_image(place / "box_supports.png").width > 500
+    found = quick("segment", "--concept", target, place / "photos", place / "none.png", "--out", place / "out")
+    assert found.code == 0, found.err
+    assert f"{concept.choice}" in found.out
+    truth = scene(size=SIZE, box=(30, 20, 90, 70))[1]
+    assert iou(np.asarray(Image.open(place / "out/0.png")) == 255, truth) > 0.7
+    rows = {Path(row["photo"]).name: row for row in table(place / "out")}
+    assert float(rows["0.png"]["presence"]) > 0.5 > float(rows["none.png"]["presence"])
+    assert rows["none.png"]["parts"] == "0"
+    assert rows["0.png"]["class"] == "box"
+    assert int(rows["0.png"]["parts"]) >= 1
+    left, top, right, bottom = map(int, rows["0.png"]["boxes"].split()[0].split(","))
+    assert abs(left - 30) < 12
+    assert abs(bottom - 70) < 12
+    assert (right - left) * (bottom - top) >= int(rows["0.png"]["sizes"].split()[0])
+    assert 0 < float(rows["0.png"]["expected_iou"]) <= 1
+
+
+@pytest.mark.slow
+def test_another_process_and_torch_give_the_same_masks(place: Path, fewseg: Fewseg) -> None:
+    target = place / "box.concept"
+    assert fewseg("teach", "--class", "box", *words(place, 1), "--out", target).code == 0
+    ways = {"a": (), "b": (), "torch": ("--runtime", "torch")}
+    for out, more in ways.items():
+        command = ("segment", "--concept", target, *more, place / "photos", "--out", place / out, "--no-overlay")
+        if out == "b":
+            process = [sys.executable, "-m", "fewseg", *map(str, command)]
+            assert subprocess.run(process, check=False, capture_output=True).returncode == 0
+        else:
+            assert fewseg(*command).code == 0
+    for name in ("0.png", "1.png"):
+        one, again, other = (np.asarray(Image.open(place / out / name)) for out in ways)
+        np.testing.assert_array_equal(one, again)
+        assert iou(one == 255, other == 255) > 0.999
+
+
+@pytest.mark.slow
+def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[..., Result]) -> None:
+    target, out = place / "box.concept", place / "out"
+    assert quick("teach", "--class", "box", *words(place, 2), "--out", target).code == 0
+    assert quick("segment", "--concept", target, place / "photos", "--out", out).code == 0
+    command = ("teach", "--concept", target, "--correct", out)
+    asked = quick(*command)
+    assert asked.code == 1
+    assert "all 2 masks" in asked.err
+    truth = scene(size=SIZE, box=(30, 20, 90, 70))[1]
+    Image.fromarray(truth.astype(np.uint8) * 255).convert("RGB").save(out / "0.png")
+    done = quick(*command)
+    assert done.code == 0, done.err
+    assert "1 corrected masks; 1 as they were written, left out" in done.out
+    assert "3 supports, expect" in done.out
+    concept = Concept.load(target)
+    assert [example.name for example in concept.supports] == ["s0.png", "s1.png", "0.png"]
+    assert concept.supports[2].mask.mean() == pytest.approx(truth.mean(), abs=0.01)
+    again = quick(*command)
+    assert "0.png in the concept: its mask is replaced by the one given now" in again.out + again.err
+    assert len(Concept.load(target).supports) == 3
+    (place / "photos").rename(place / "moved")
+    absent = quick(*command)
+    assert absent.code == 1
+    assert "--photos DIR" in absent.err
+    assert quick(*command, "--photos", place / "moved").code == 0
+
+
+@pytest.mark.slow
+def test_several_concepts_make_a_label_map_whose_corrections_are_told_apart(
+    place: Path, quick: Callable[..., Result]
+) -> None:
+    for name, color in (("red", RED), ("blue", BLUE)):
+        photo(place / f"{name}.png", color)
+        Image.fromarray(scene(size=SIZE, box=(20, 15, 70, 60))[1].astype(np.uint8)).save(place / f"{name}_mask.png")
+        given = ("--support", place / f"{name}.png", "--mask", place / f"{name}_mask.png")
+        assert quick("teach", "--class", name, *given, "--out", place / f"{name}.concept").code == 0
+    concepts = ("--concept", place / "red.concept", "--concept", place / "blue.concept")
+    assert quick("segment", *concepts, place / "photos", "--out", place / "out").code == 0
+    rows = table(place / "out")
+    assert [(row["class"], row["value"]) for row in rows] == [("red", "1"), ("blue", "2")] * 2
+    labels = np.zeros((90, 120), np.uint8)
+    labels[20:40, 20:40], labels[50:70, 60:90] = 1, 2
+    Image.fromarray(labels).save(place / "out/0.png")
+    assert quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png").code == 0
+    assert Concept.load(place / "blue.concept").supports[1].mask.sum() == 600
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_keeps_what_its_table_said(place: Path, quick: Callable[..., Result]) -> None:
+    target, out = place / "box.concept", place / "out"
+    assert quick("teach", *words(place, 2), "--absent", place / "none.png", "--out", target).code == 0
+    assert quick("segment", "--concept", target, place / "photos", "--out", out).code == 0
+    before = table(out)
+    (out / "1.png").unlink()
+    assert quick("segment", "--concept", target, place / "photos", "--out", out, "--resume").code == 0
+    assert table(out) == before
+
+
+def test_what_cannot_be_taught_is_refused(place: Path, fewseg: Fewseg) -> None:
+    two = ("--class", "a", *words(place, 1), "--class", "b", "--support", place / "s1.png", "--mask", place / "m1.png")
+    target = ("--out", place / "x.concept")
+    (place / "wrong.concept").write_text("no concept")
+    for given, reason in [
+        ((), "give the file to write: --out NAME.concept"),
+        (("--out", place / "x.png"), "is called NAME.concept"),
+        (target, "nothing says what to find"),
+        ((*two, *target), "a concept is one class, and a, b were given"),
+        ((*words(place), *target, "--correct", place), "--correct takes masks of a concept"),
+        ((*words(place), *target, "--absent", place / "empty"), "empty"),
+        (("--concept", place / "wrong.concept"), "it is no concept"),
+    ]:
+        result = fewseg("teach", *given)
+        assert result.code in (1, 2)
+        assert reason in result.err
+    assert not (place / "x.concept").exists()
+
+
+def test_a_concept_comes_without_supports_and_without_what_it_was_not_tried_with(place: Path, fewseg: Fewseg) -> None:
+    (place / "wrong.concept").write_text("no concept")
+    start = ("segment", "--concept", place / "wrong.concept", place / "photos", "--out", place / "out")
+    for given, reason in [
+        (words(place, 1), "--concept brings its own supports"),
+        (["--flip"], "leave out --flip"),
+        ([], "it is no concept"),
+    ]:
+        result = fewseg(*start, *given)
+        assert result.code in (1, 2)
+        assert reason in result.err
+    assert not (place / "out").exists()

@@ -1,0 +1,297 @@
+"""A concept: taught by drawn photos, kept in a file, and found in others."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import fewseg
+from fewseg.concept.choosing import THRESHOLDS, Counts, best, counted, expected
+from fewseg.concept.file import MOST_HEADER, hash_of
+from fewseg.concept.finder import Finder
+from fewseg.concept.finding import found, moved, probability, views
+from fewseg.concept.presence import calibrated
+from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.runtime.torch_engine import TorchEngine
+from helpers import BLUE, RED, ColorSegmenter, iou, scene
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def pairs(count: int, color: Any = RED) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Photos of a coloured box, and its masks."""
+    made = [scene(color, box=(8 + i, 5, 26 + i, 20), size=(48, 36)) for i in range(count)]
+    return [photo for photo, _ in made], [mask for _, mask in made]
+
+
+def taught(count: int = 3, **options: Any) -> fewseg.Concept:
+    return fewseg.teach(*pairs(count), **{"name": "box", "model": engine()} | options)
+
+
+def engine(**options: Any) -> TorchEngine:
+    return TorchEngine(ColorSegmenter(**options))
+
+
+@pytest.fixture
+def concept() -> fewseg.Concept:
+    return taught()
+
+
+@pytest.fixture
+def file(concept: fewseg.Concept, tmp_path: Path) -> Path:
+    concept.save(tmp_path / "box.concept")
+    return tmp_path / "box.concept"
+
+
+def test_what_was_taught_is_found_with_what_was_expected(concept):
+    query, truth = scene(size=(61, 37), box=(7, 9, 33, 30))
+    result = Finder([concept], engine()).predict_full(query)["box"]
+    assert result.mask.shape == truth.shape
+    assert iou(result.mask, truth) > concept.expected.low > 0.5
+    np.testing.assert_array_equal(result.mask, result.proba > 0.5)
+    assert result.quality is not None
+    assert 0.5 < result.quality <= 1
+
+
+def test_a_file_gives_the_concept_back_and_the_same_masks(concept, file):
+    again = fewseg.Concept.load(file)
+    assert again == concept
+    query, _ = scene(size=(61, 37), box=(7, 9, 33, 30))
+    masks = [Finder([each], engine()).predict_full(query)["box"].proba for each in (concept, again)]
+    np.testing.assert_array_equal(*masks)
+    again.save(file)
+    assert fewseg.Concept.load(file) == concept, "saving again changes no photo"
+
+
+def test_photos_of_any_size_are_kept_at_twice_the_model_s(tmp_path):
+    photo, mask = scene(size=(900, 700), box=(300, 200, 700, 500))
+    concept = fewseg.teach(photo, mask, model=engine())
+    assert concept.supports[0].photo.shape == (50, 64, 3)
+    assert concept.supports[0].mask.mean() == pytest.approx(mask.mean(), abs=0.02)
+    concept.save(tmp_path / "c.concept")
+    assert (tmp_path / "c.concept").stat().st_size < 20_000
+
+
+def test_features_alone_hold_no_photo_and_give_the_same_mask(concept, tmp_path):
+    alone = taught(keep_photos=False)
+    assert alone.supports == alone.absent == ()
+    alone.save(tmp_path / "c.concept")
+    assert b"JFIF" not in (tmp_path / "c.concept").read_bytes()
+    query, _ = scene(size=(61, 37), box=(7, 9, 33, 30))
+    one, other = (
+        Finder([each], engine()).predict_full(query)["box"].mask
+        for each in (concept, fewseg.Concept.load(tmp_path / "c.concept"))
+    )
+    assert iou(one, other) > 0.99
+    with pytest.raises(UsageError, match="keeps no photos"):
+        fewseg.teach(*pairs(1), former=alone, model=engine())
+
+
+def test_features_of_other_weights_or_another_form_are_refused(concept):
+    alone = taught(keep_photos=False)
+    with pytest.raises(DataError, match="no features of this model"):
+        Finder([alone], engine(image_size=16))
+    other = engine()
+    other.weights = "another"
+    with pytest.raises(DataError, match="features of another model"):
+        Finder([alone], other)
+    with pytest.warns(DataWarning, match="taught with other weights"):
+        Finder([concept], other)
+
+
+def test_a_support_whose_mask_is_empty_is_a_photo_without_the_class():
+    photos, masks = pairs(3)
+    empty = scene(BLUE, size=(48, 36))[0]
+    concept = fewseg.teach([*photos, empty], [*masks, np.zeros((36, 48), np.uint8)], model=engine(presence=True))
+    same = fewseg.teach(photos, masks, absent=[empty], model=engine(presence=True))
+    assert len(concept.supports) == 3
+    assert len(concept.absent) == 1
+    assert concept.presence == same.presence is not None
+    finder = Finder([concept], engine(presence=True))
+    there, absent = (finder.predict_full(photo).presence for photo in (scene(size=(48, 36))[0], empty))
+    assert there > 0.5 > absent
+    with pytest.raises(DataError, match="no photo has the object"):
+        fewseg.teach(empty, np.zeros((36, 48), np.uint8), model=engine())
+
+
+def test_several_concepts_are_several_classes():
+    red, blue = taught(), fewseg.teach(*pairs(3, BLUE), name="sea", model=engine())
+    results = Finder([red, blue], engine()).predict_full(scene(BLUE, size=(48, 36))[0])
+    assert list(results) == ["box", "sea"]
+    assert results["sea"].mask.any()
+    with pytest.raises(UsageError, match="two concepts have the name box"):
+        Finder([red, red], engine())
+
+
+def test_what_was_taught_can_be_added_to(concept):
+    photos, masks = pairs(5)
+    more = fewseg.teach(photos[3:], masks[3:], former=concept, model=engine())
+    assert more.name == "box"
+    assert [example.name for example in more.supports] == [f"photo {n}" for n in (1, 2, 3, 4, 5)]
+
+
+@pytest.mark.slow
+@settings(max_examples=30)
+@given(st.floats(0.01, 0.99), st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20))
+def test_moved_probabilities_keep_their_order_and_cut_at_a_half(threshold, values):
+    proba = np.sort(np.array(values, np.float32))
+    shown = moved(proba, threshold)
+    assert (np.diff(shown) >= -1e-6).all()
+    clear = abs(proba - threshold) > 1e-4
+    np.testing.assert_array_equal((shown > 0.5)[clear], (proba > threshold)[clear])
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1))
+def test_counts_are_those_of_masks(seed):
+    rng = np.random.default_rng(seed)
+    proba, mask = rng.random((9, 7), np.float32), rng.choice(np.array([0, 1, 255], np.uint8), (9, 7))
+    right, union = counted(proba, mask)
+    known = max((mask != 255).sum(), 1)
+    for i, threshold in enumerate(THRESHOLDS):
+        above = (proba > np.float32(threshold)) & (mask != 255)
+        assert right[i] == pytest.approx((above & (mask == 1)).sum() / known)
+        assert union[i] == pytest.approx((above | (mask == 1)).sum() / known)
+
+
+def test_a_way_that_costs_more_must_be_worth_it():
+    count = len(THRESHOLDS)
+    plain = Counts(np.full((3, count), 0.50), np.ones((3, count)))
+    for better, way in ((0.52, ("lite", 1)), (0.58, ("lite", 2))):
+        tiled = Counts(np.full((3, count), better), np.ones((3, count)))
+        assert best({("lite", 1): plain, ("lite", 2): tiled})[0] == way
+    dense = Counts(np.full((3, count), 0.51), np.ones((3, count)))
+    assert best({("lite", 1): plain, ("dense", 1): dense})[0] == ("dense", 1)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
+def test_the_interval_holds_the_mean_and_narrows_with_more_photos(each):
+    one, more = (expected(np.array(each * times), 0.5) for times in (1, 4))
+    assert 0 <= one.low <= one.iou <= one.high <= 1
+    assert more.iou == pytest.approx(one.iou)
+    assert more.low >= one.low - 1e-9
+    assert more.high <= one.high + 1e-9
+
+
+@pytest.mark.slow
+@settings(max_examples=50)
+@given(
+    st.lists(st.floats(-14, 14), min_size=1, max_size=8),
+    st.lists(st.floats(-14, 14), min_size=1, max_size=8),
+)
+def test_presence_rises_with_its_sign_and_tells_apart_what_is_far_apart(present, absent):
+    found = calibrated(np.array(present + absent), np.array([True] * len(present) + [False] * len(absent)))
+    assert found is not None
+    told = [probability(found, sign) for sign in sorted(present + absent)]
+    assert told == sorted(told)
+    if min(present) > max(absent) + 3:
+        assert probability(found, min(present)) > 0.5 or min(present) < np.mean(present) - 2
+        assert probability(found, max(present)) > 0.5 > probability(found, min(absent))
+
+
+@pytest.mark.parametrize("size", [(31, 17), (64, 64), (1, 1), (3, 200)])
+def test_tiles_cover_a_photo_of_any_size(size):
+    net = engine()
+    photo, mask = scene(size=(max(size[0], 4), max(size[1], 4)), box=(1, 1, 3, 3))
+    photo = photo[: size[1], : size[0]]
+    support = net.encode_support([scene(size=(32, 32))])
+    for tiles in (1, 2, 3):
+        answer = found(net, views(net, photo, tiles), support, net.method)
+        assert answer.proba.shape == (size[1], size[0])
+        assert np.isfinite(answer.proba).all()
+    assert mask.any()
+
+
+def rewritten(file: Path, change: Any) -> None:
+    """The file with a change to its JSON and tensors, and a hash that fits."""
+    with safetensors.safe_open(file, framework="numpy") as opened:
+        metadata = opened.metadata()
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    document = json.loads(metadata["concept"])
+    change(document, tensors, metadata)
+    metadata["concept"] = json.dumps(document)
+    metadata["sha256"] = hash_of(metadata["concept"], tensors)
+    safetensors.numpy.save_file(tensors, file, metadata)
+
+
+def _set(*path: Any, to: Any) -> Any:
+    def change(document: Any, *_: Any) -> None:
+        for step in path[:-1]:
+            document = document[step]
+        document[path[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_set("choice", "threshold", to=float("nan")), "threshold is nan"),
+        (_set("choice", "threshold", to="0.5"), "threshold is 0.5"),
+        (_set("choice", "tiles", to=10**9), "tiles is 1000000000"),
+        (_set("choice", "tiles", to=True), "tiles is True"),
+        (_set("expected", "iou", to=2), "expected IoU is 2"),
+        (_set("presence", to={"slope": 1e300, "offset": 0, "absent": 1}), "calibration of presence"),
+        (_set("model", "name", to=["lite"]), "model's name is no text"),
+        (_set("name", to="a\nb"), "name of the class"),
+        (_set("supports", to=[]), "more than a concept does"),
+        (_set("extra", to=1), "extra"),
+        (_set("pictures", "bands", to=[1, 2]), "no rule for pictures"),
+        (lambda d, t, m: t.update({"supports.0.jpeg": np.frombuffer(b"GIF89a", np.uint8)}), "cannot be read"),
+        (lambda d, t, m: t.update({"supports.0.png": t["supports.0.jpeg"]}), "cannot be read"),
+        (lambda d, t, m: t.update({"more": np.zeros(3, np.uint8)}), "more than a concept does"),
+        (lambda d, t, m: t.update({"features.x": np.full((1, 1, 2), np.nan, np.float16)}), "not finite"),
+        (lambda d, t, m: t.update({"features.x": np.zeros((1, 1, 2), np.float64)}), "is of F64"),
+        (lambda d, t, m: m.update({"format": "2"}), "a newer fewseg wrote it"),
+        (lambda d, t, m: m.update({"kind": "model"}), "is no concept"),
+    ],
+)
+def test_a_file_that_lies_is_refused_with_the_reason(file, change, reason):
+    rewritten(file, change)
+    with pytest.raises(DataError, match=reason):
+        fewseg.Concept.load(file)
+
+
+def test_a_picture_larger_than_any_concept_keeps_is_refused_before_it_is_read(file):
+    png = io.BytesIO()
+    Image.new("L", (5_000, 8)).save(png, "PNG")
+    rewritten(file, lambda d, t, m: t.update({"supports.0.png": np.frombuffer(png.getvalue(), np.uint8)}))
+    with pytest.raises(DataError, match="5000 x 8"):
+        fewseg.Concept.load(file)
+
+
+def test_a_flipped_bit_anywhere_is_told(file):
+    content = file.read_bytes()
+    for place in np.linspace(0, len(content) - 1, 40).astype(int):
+        changed = bytearray(content)
+        changed[place] ^= 4
+        file.write_bytes(changed)
+        with pytest.raises(DataError):
+            fewseg.Concept.load(file)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"abc", b"\xff" * 200, (MOST_HEADER + 1).to_bytes(8, "little") + bytes(10**7)]
+)
+def test_what_is_no_concept_is_said_to_be_none(content, tmp_path):
+    (tmp_path / "c.concept").write_bytes(content)
+    with pytest.raises(DataError, match=r"is no concept|at most"):
+        fewseg.Concept.load(tmp_path / "c.concept")
+    with pytest.raises(DataError, match="cannot be read"):
+        fewseg.Concept.load(tmp_path / "absent.concept")
+
+
+def test_a_model_that_a_file_names_is_never_looked_for_on_the_disk(file):
+    rewritten(file, _set("model", "name", to="../../somewhere"))
+    with pytest.raises(UsageError, match="give it: --model DIR"):
+        Finder([fewseg.Concept.load(file)])
