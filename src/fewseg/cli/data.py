@@ -28,7 +28,11 @@ data_app = typer.Typer(
 )
 
 Name = Annotated[
-    str, typer.Argument(help="pascal5i, coco20i, fss1000, folder, coco_json, mix, scenes, or package.module:Class.")
+    str,
+    typer.Argument(
+        help="pascal5i, coco20i, fss1000, lvis92i, isaid5i, pascal_part, paco_part, deepglobe, isic2018, chest_xray, "
+        "suim, folder, coco_json, mix, scenes, or package.module:Class."
+    ),
 ]
 Words = Annotated[
     list[str] | None, typer.Argument(help="Recipes and overrides, such as `data.root=DIR data.fold=0 data.sbd=all`.")
