@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,103 @@ def write_isaid(root: Path, *, by_kind: bool = False) -> None:
                 name = f"P{c:04d}_{n}_256_0_256"
                 trees.photo(labels, seed=10 * c + n).save(made(root / photos / f"{name}.png"))
                 write_png(labels, root / maps / f"{name}_instance_color_RGB.png", palette=False)
+
+
+def _listed(root: Path, name: str, images: list[dict], annotations: list[dict], categories: list[dict]) -> None:
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    made(root / name).write_text(json.dumps(content))
+
+
+def write_lvis(root: Path) -> None:
+    """300 categories, of which 21 (those of ids 3, 13, 23, ...) have two images in train and in val, and 255 two in val
+    alone; two squares of each class a photo. Val's photos lie in train2017 and val2017 by turns.
+    """
+    categories = [{"id": c, "name": f"thing_{c:04d}", "frequency": "c"} for c in range(1, 301)]
+    often = range(3, 204, 10)
+    for part, extra in (("train", []), ("val", [255, 255])):
+        images, annotations = [], []
+        for c in [*often, *often, *extra]:
+            number = len(images) + (1000 if part == "val" else 1)
+            folder = "train2017" if part == "train" or number % 2 else "val2017"
+            name = f"{number:012d}.jpg"
+            trees.photo(label_map({c % 80 + 1: 100}), seed=number).save(made(root / folder / name))
+            url = f"http://images.cocodataset.org/{folder}/{name}"
+            images.append({"id": number, "height": 64, "width": 64, "coco_url": url, "neg_category_ids": [1]})
+            for x in (4, 30):
+                entry = {"image_id": number, "category_id": c, "segmentation": trees.square(x, 8, 20), "area": 400}
+                annotations.append(entry | {"id": len(annotations) + 1, "bbox": [x, 8, 20, 20]})
+        _listed(root, f"lvis_v1_{part}.json", images, annotations, categories)
+
+
+def write_paco(root: Path) -> None:
+    """Five parts of a mug and one of a lamp; every photo has two mugs, the second without its first part, but for its
+    first photo, which has one. The lamp's part is in train alone.
+    """
+    categories = [
+        {"id": 1, "name": "mug", "supercategory": "OBJECT"},
+        {"id": 2, "name": "lamp", "supercategory": "OBJECT"},
+    ]
+    categories += [{"id": 230 + p, "name": f"mug:part{p}", "supercategory": "PART"} for p in range(1, 6)]
+    categories.append({"id": 400, "name": "lamp:shade", "supercategory": "PART"})
+    for part in ("train", "val"):
+        images, annotations = [], []
+        for number in range(1, 5):
+            name = f"{part}2017/{number + (100 if part == 'val' else 0):012d}.jpg"
+            trees.photo(label_map({number: 100}), seed=number).save(made(root / "coco" / name))
+            images.append({"id": number, "height": 64, "width": 64, "file_name": name})
+
+            for mug, (x, first) in enumerate(((2, 1), (30, 2))[: 2 if number > 1 else 1]):
+                thing = _paco_entry(annotations, number, 1, (x, 2, 30))
+                for p in range(first, 6):
+                    _paco_entry(annotations, number, 230 + p, (x + 5 * p, 4 + 4 * mug, 4), thing)
+            if part == "train":
+                _paco_entry(annotations, number, 400, (40, 40, 9), _paco_entry(annotations, number, 2, (38, 38, 20)))
+        _listed(root / "paco", f"paco_lvis_v1_{part}.json", images, annotations, categories)
+
+
+def _paco_entry(annotations: list[dict], photo: int, category: int, box: tuple[int, ...], thing: int = 0) -> int:
+    """The id of a square's new annotation: of an object, or of a part of object `thing`."""
+    own, (x, y, side) = len(annotations) + 1, box
+    entry = {"id": own, "image_id": photo, "category_id": category, "obj_ann_id": thing or own}
+    annotations.append(entry | {"segmentation": trees.square(x, y, side), "bbox": [x, y, side, side], "area": side**2})
+    return own
+
+
+PASCAL_PARTS = {
+    "animals": {"bird": ("FACE", "WING"), "cat": ("FACE",)},
+    "indoor": {"bottle": ("BODY",)},
+    "person": {"person": ("ARM",)},
+    "vehicles": {"aeroplane": ("BODY", "TAIL")},
+}
+
+
+def write_pascal_part(root: Path) -> None:
+    """Three photos of every object for each subset, with two such objects; the first photo's second has no part."""
+    voc, listed = root / "VOCdevkit" / "VOC2010", {}
+    for group, things in PASCAL_PARTS.items():
+        listed[group] = {"object": {thing: {"part": {p: {} for p in parts}} for thing, parts in things.items()}}
+        for thing, parts in things.items():
+            for subset in ("train", "val"):
+                photos = [f"2008_{subset}_{thing}_{n}" for n in range(3)]
+                for part in parts:
+                    listed[group]["object"][thing]["part"][part][subset] = photos
+                for n, photo in enumerate(photos):
+                    trees.photo(label_map({1: 100}), seed=n).save(made(voc / "JPEGImages" / f"{photo}.jpg"))
+                    found = [_pascal_object(thing, parts, 2), _pascal_object(thing, parts if n else (), 30)]
+                    path = voc / "Annotations_Part_json_merged_part_classes" / f"{photo}.json"
+                    made(path).write_text(json.dumps({"object": found}))
+    (voc / "all_obj_part_to_image.json").write_text(json.dumps(listed))
+
+
+def _pascal_object(thing: str, parts: tuple[str, ...], x: int) -> dict:
+    """Of 30 x 40 pixels; every part has two shapes of 5 x 6 pixels."""
+    found = []
+    for p, part in enumerate(parts):
+        shapes = []
+        for y in (10, 30):
+            mask = np.zeros((64, 64), np.uint8)
+            mask[y : y + 6, x + 6 * p : x + 6 * p + 5] = 1
+            shapes.append(trees.compressed(mask))
+        found.append({"name": part, "mask": shapes})
+    box = {"xmin": str(x), "ymin": "5", "xmax": str(x + 30), "ymax": "45"}
+    return {"name": thing, "bndbox": box, "parts": found}

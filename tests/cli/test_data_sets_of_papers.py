@@ -17,6 +17,9 @@ SETS = {
     "chest_xray": (target_trees.write_chest_xray, "patnet"),
     "suim": (lambda root: target_trees.write_suim(root, merged=False), "patnet"),
     "isaid5i": (target_trees.write_isaid, "hsnet"),
+    "lvis92i": (target_trees.write_lvis, "matcher"),
+    "pascal_part": (target_trees.write_pascal_part, "matcher"),
+    "paco_part": (target_trees.write_paco, "matcher"),
 }
 
 

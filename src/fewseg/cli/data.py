@@ -156,7 +156,9 @@ def episodes(
 
 @data_app.command()
 def download(
-    name: Annotated[str, typer.Argument(help="voc2012, sbd or coco2014 (fss1000: says where to find it).")],
+    name: Annotated[
+        str, typer.Argument(help="voc2012, sbd, coco2014, coco2017, lvis or paco; of others, where to find them.")
+    ],
     root: Annotated[Path, typer.Option(help="Directory to unpack into.")],
 ) -> None:
     """Fetch a data set from its own host, with checksums; a broken download goes on where it stopped."""

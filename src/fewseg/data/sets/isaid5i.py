@@ -35,6 +35,10 @@ class Isaid5i(Indexed):
     )
     holds = "train/ and val/ with images/ and semantic_png/ in each, or img_dir/ and ann_dir/ with train/ and val/"
 
+    fetched = (
+        "Fetch iSAID-5i by way of https://github.com/caoql98/SDM, or the patches of https://github.com/chunbolang/R2Net"
+    )
+
     def __init__(self, *, subset: str = "train", root: str | None = None) -> None:
         super().__init__(subset, root, holds=self.holds)
         self._photos, self._maps = self._folders("train" if subset == "train" else "val")
@@ -77,6 +81,5 @@ class Isaid5i(Indexed):
                     return photos, maps
         raise DataError(
             f"isaid5i expects {self.holds} in {self.root} (or in iSAID_patches/ or iSAID/); {found_in(self.root)}."
-            " Fetch iSAID-5i by way of https://github.com/caoql98/SDM, or the patches of"
-            " https://github.com/chunbolang/R2Net"
+            f" {self.fetched}"
         )
