@@ -28,7 +28,7 @@ class PacoPart(Crops):
 
     A class is a category of an object's part (`mug:handle`) of which train has an annotation. Fold f has of them, in
     the order of their ids, f, f + 4, ... as novel, if val has more than one photo of them. An image is an object, cut
-    out by its box. Matcher's own list has fewer parts: it leaves out small ones, by a rule that is not published.
+    out by its box. Matcher's own file has 448 classes; how they were chosen and ordered is not published.
     """
 
     name = "paco_part"
