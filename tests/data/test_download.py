@@ -112,6 +112,10 @@ def test_a_server_that_promises_more_than_it_sends_is_given_up(server: Server, t
 
 
 def test_a_file_that_is_too_short_or_other_than_published_is_deleted(server: Server, tmp_path: Path) -> None:
+    fetch(server.url("good"), tmp_path / "file.bin", sha256=hashlib.sha256(CONTENT).hexdigest())
+    (tmp_path / "file.bin").unlink()
+    with pytest.raises(DataError, match=f"not {'1' * 64}; it was deleted"):
+        fetch(server.url("good"), tmp_path / "file.bin", sha256="1" * 64)
     for behaviour, md5 in (("shorter", MD5), ("good", "0" * 32)):
         with pytest.raises(DataError, match=f"has the checksum .*, not {md5}; it was deleted"):
             fetch(server.url(behaviour), tmp_path / "file.bin", md5=md5)

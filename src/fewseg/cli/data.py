@@ -28,7 +28,11 @@ data_app = typer.Typer(
 )
 
 Name = Annotated[
-    str, typer.Argument(help="pascal5i, coco20i, fss1000, folder, coco_json, mix, scenes, or package.module:Class.")
+    str,
+    typer.Argument(
+        help="pascal5i, coco20i, fss1000, lvis92i, isaid5i, pascal_part, paco_part, deepglobe, isic2018, chest_xray, "
+        "suim, folder, coco_json, mix, scenes, or package.module:Class."
+    ),
 ]
 Words = Annotated[
     list[str] | None, typer.Argument(help="Recipes and overrides, such as `data.root=DIR data.fold=0 data.sbd=all`.")
@@ -152,7 +156,9 @@ def episodes(
 
 @data_app.command()
 def download(
-    name: Annotated[str, typer.Argument(help="voc2012, sbd or coco2014 (fss1000: says where to find it).")],
+    name: Annotated[
+        str, typer.Argument(help="voc2012, sbd, coco2014, coco2017, lvis or paco; of others, where to find them.")
+    ],
     root: Annotated[Path, typer.Option(help="Directory to unpack into.")],
 ) -> None:
     """Fetch a data set from its own host, with checksums; a broken download goes on where it stopped."""

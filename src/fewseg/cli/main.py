@@ -149,8 +149,8 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="fewseg, or a paper's: hdmnet, bam, pfenet, hsnet; bam-cropped, pfenet-cropped; with base classes: "
-            "fewseg-generalised, bam-generalised. See docs/protocols.md."
+            help="fewseg, or a paper's: hdmnet, bam, pfenet, hsnet, patnet, matcher; bam-cropped, pfenet-cropped; "
+            "with base classes: fewseg-generalised, bam-generalised. See docs/protocols.md."
         ),
     ] = "fewseg",
     shots: Shots = None,

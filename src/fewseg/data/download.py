@@ -20,6 +20,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
+from fewseg.data.sets.chest_xray import ChestXray
+from fewseg.data.sets.deepglobe import DeepGlobe
+from fewseg.data.sets.isaid5i import Isaid5i
+from fewseg.data.sets.isic2018 import Isic2018
+from fewseg.data.sets.pascal_part import PascalPart
+from fewseg.data.sets.suim import Suim
 from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.files import replacing
 from fewseg.progress import Silent
@@ -28,7 +34,7 @@ _PIECE = 2**20
 _LONGEST = 16 * _PIECE
 """Bytes that are read of a tar file at once."""
 _MOST_MEMBERS = 200_000
-"""Of a tar file; the largest data set here has 83,000 pictures."""
+"""Of a tar file; the largest archive here has 118,000 pictures."""
 _TRIES = 5
 """Connections in a row that bring nothing new before giving up."""
 _PAUSE = 2.0
@@ -44,6 +50,8 @@ class Archive:
     """Bytes to fetch, for the check of free space."""
     unpacked: int
     md5: str | None = None
+    sha256: str | None = None
+    """For a host that publishes this one."""
     into: str = "."
     """Where to unpack it below the data set's directory."""
 
@@ -57,6 +65,9 @@ _VOC = "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.
 _SBD = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
 _COCO = "http://images.cocodataset.org"  # its certificate is not for this name; the checksums stand in for it
 _COCO_LABELS = f"{_COCO}/annotations/annotations_trainval2014.zip"
+_LVIS = "https://dl.fbaipublicfiles.com/LVIS"
+_PACO = "https://dl.fbaipublicfiles.com/paco/annotations/paco_lvis_v1.zip"
+_PACO_SHA256 = "02ac4edb22c251e07853e6231d69aec3fad0a180f03de2f8c880650322debc80"
 ARCHIVES: Mapping[str, tuple[Archive, ...]] = {
     "voc2012": (Archive(_VOC, 1_999_639_040, 2_000_000_000, "6cd6e144f989b92b3379bac3b3de84fd"),),
     "sbd": (Archive(_SBD, 1_419_539_633, 1_600_000_000, "82b4d87ceb2ed10f6038a1cba92111cb", into="SBD"),),
@@ -65,7 +76,18 @@ ARCHIVES: Mapping[str, tuple[Archive, ...]] = {
         Archive(f"{_COCO}/zips/val2014.zip", 6_645_013_297, 6_700_000_000, "a3d79f5ed8d289b7a7554ce06a5782b3"),
         Archive(f"{_COCO}/zips/train2014.zip", 13_510_573_713, 13_600_000_000, "0da8c0bd3d6becc4dcb32757491aca88"),
     ),
+    "coco2017": (
+        Archive(f"{_COCO}/zips/val2017.zip", 815_585_330, 830_000_000, "442b8da7639aecaf257c1dceb8ba8c80"),
+        Archive(f"{_COCO}/zips/train2017.zip", 19_336_861_798, 19_500_000_000, "cced6f7f71b7629ddf16f17bbcfab6b2"),
+    ),
+    "lvis": (
+        Archive(f"{_LVIS}/lvis_v1_val.json.zip", 64_000_000, 201_235_232, "87734a7f895990b9552075d7ce723e27"),
+        Archive(f"{_LVIS}/lvis_v1_train.json.zip", 350_264_821, 1_200_000_000, "4410d837f71203af226950447ef9d422"),
+    ),
+    "paco": (Archive(_PACO, 135_000_000, 1_500_000_000, sha256=_PACO_SHA256),),
 }
+BY_HAND = {source.name: source for source in (ChestXray, DeepGlobe, Isaid5i, Isic2018, PascalPart, Suim)}
+"""Data sets whose hosts ask for a login, or give no checksum: a person fetches them."""
 
 
 def download(name: str, root: str | Path, *, progress: Silent | None = None) -> None:
@@ -79,6 +101,8 @@ def download(name: str, root: str | Path, *, progress: Silent | None = None) -> 
             f" it into {root} (CLASS/1.jpg, CLASS/1.png, ...), and put train.txt, val.txt and test.txt there,"
             " a class a line"
         )
+    if source := BY_HAND.get(name):
+        raise UsageError(f"{name} is not fetched from here. {source.fetched}; then have {source.holds} in {root}")
     check_choice("download", name, ARCHIVES)
     root = Path(root)
     (root / ".fewseg").mkdir(parents=True, exist_ok=True)
@@ -87,10 +111,11 @@ def download(name: str, root: str | Path, *, progress: Silent | None = None) -> 
     for archive in open_ones:
         fetched = root / archive.file
         if not fetched.exists():
-            fetch(archive.url, fetched, md5=archive.md5, size=archive.size, progress=progress)
+            sums = {"md5": archive.md5, "sha256": archive.sha256}
+            fetch(archive.url, fetched, **sums, size=archive.size, progress=progress)
         # what was published is known well enough: an archive that unpacks to twice as much is another one
         extract(fetched, root / archive.into, limit=2 * archive.unpacked, progress=progress)
-        _done(root, archive).write_text(f"{archive.url} {archive.md5}\n")
+        _done(root, archive).write_text(f"{archive.url} {archive.md5 or archive.sha256}\n")
         fetched.unlink()
 
 
@@ -106,7 +131,15 @@ def check_space(root: Path, archives: list[Archive]) -> None:
         )
 
 
-def fetch(url: str, target: Path, *, md5: str | None = None, size: int = 0, progress: Silent | None = None) -> None:
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    md5: str | None = None,
+    sha256: str | None = None,
+    size: int = 0,
+    progress: Silent | None = None,
+) -> None:
     """Fetch a file of about `size` bytes; what an earlier call left in `target`.part is continued.
 
     The file appears at `target` only when it is whole and its checksum right; DataError otherwise.
@@ -116,9 +149,10 @@ def fetch(url: str, target: Path, *, md5: str | None = None, size: int = 0, prog
     show = progress or Silent()
     for _ in show(_pieces(url, part), f"fetching {target.name} (MiB)", -(-missing // _PIECE)):
         pass
-    if md5 is not None and (found := _md5(part)) != md5:
-        part.unlink()
-        raise DataError(f"{url}: what was fetched has the checksum {found}, not {md5}; it was deleted, try again")
+    for kind, right in (("md5", md5), ("sha256", sha256)):
+        if right is not None and (found := _checksum(part, kind)) != right:
+            part.unlink()
+            raise DataError(f"{url}: what was fetched has the checksum {found}, not {right}; it was deleted, try again")
     part.replace(target)
 
 
@@ -286,6 +320,6 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _md5(path: Path) -> str:
+def _checksum(path: Path, kind: str) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()

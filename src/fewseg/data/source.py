@@ -138,6 +138,14 @@ def labelled(source: ImageSource, i: int) -> NDArray[np.bool_] | None:
     return None if own is None else own(i)
 
 
+def cut_from(source: ImageSource) -> NDArray[np.int64] | None:
+    """The number of the photo that every image is cut from, (images,); None: each is a photo of its own.
+
+    It is the source's own `cut_from` where it has one. Images of one photo are never in one episode.
+    """
+    return getattr(source, "cut_from", None)
+
+
 def of_masks(source: ImageSource) -> ImageSource:
     """The source whose index counts classes by their masks, where it has both (COCO-20i); else the source itself."""
     own = getattr(source, "of_masks", None)
@@ -157,7 +165,7 @@ class ImageSource(Protocol):
     A source is constructed as `Source(subset=..., root=..., **options)`; `options` are JSON-able keyword arguments with
     annotated types (they become the keys that `data.` accepts in a configuration). `fold(i)` is part of the data
     set's rules. Where annotations overlap, a source also has `mask_of`, and where some classes are marked in
-    some images only, `labelled`, as the functions of these names say.
+    some images only, `labelled`, and where images are parts of photos, `cut_from`, as the functions of these names say.
     """
 
     name: str

@@ -75,3 +75,13 @@ class Tally:
 
     def __str__(self) -> str:
         return "; ".join(f"{count} {what} (the first: {example})" for what, (count, example) in self.found.items())
+
+
+def found_in(folder: Path, *, most: int = 8) -> str:
+    """What a folder holds, in words for an error that says what was expected there."""
+    if not folder.is_dir():
+        return f"{folder} is no folder"
+    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
+    shown = [name for name in names if not name.startswith(".")]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return f"{folder} holds {', '.join(shown[:most]) or 'nothing'}{more}"

@@ -13,6 +13,8 @@ from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes, tra
 from fewseg.data.source import Fold, SourceIndex, make_fold
 from fewseg.errors import DataError, DataWarning, UsageError
 
+LIKE_HSNET = ("hsnet", "patnet", "matcher")
+
 
 class Table:
     """A source that is its index alone."""
@@ -55,10 +57,10 @@ def test_every_protocol_keeps_the_rules_of_an_episode(seed: int, shots: int, nam
         assert len(spec.support) == shots
         assert spec.query not in spec.support
         generalised = name.endswith("-generalised")
-        least = 0 if generalised else source.min_pixels if name in ("fewseg", "hsnet") else 1
+        least = 0 if generalised else source.min_pixels if name in ("fewseg", *LIKE_HSNET) else 1
         assert counts[spec.query, spec.class_id] >= least
         assert (counts[list(spec.support), spec.class_id] >= (1 if generalised else source.min_pixels)).all()
-        if name != "hsnet":
+        if name not in LIKE_HSNET:
             assert len(set(spec.support)) == shots
 
 
@@ -97,6 +99,42 @@ def test_hsnet_pairs_in_order_and_supports_with_repeats() -> None:
     episodes = draw("hsnet", source, episodes=300, shots=5)
     assert [(s.query, s.class_id) for s in episodes.specs] == [pairs[e % len(pairs)] for e in range(300)]
     assert any(len(set(spec.support)) < 5 for spec in episodes.specs)
+
+
+def test_patnet_takes_classes_in_turn() -> None:
+    source = table()
+    specs = draw("patnet", source, episodes=100, dataset="deepglobe").specs
+    assert [spec.class_id for spec in specs] == [source.fold(1).novel[e % 2] for e in range(100)]
+    assert len({spec.query for spec in specs}) > 20
+
+
+@given(seed=st.integers(0, 2**32), shots=st.integers(1, 3), name=st.sampled_from(PROTOCOLS))
+@settings(max_examples=30, deadline=None)
+def test_images_cut_from_one_photo_are_never_in_one_episode(seed: int, shots: int, name: str) -> None:
+    source = table()
+    source.cut_from = np.arange(120) // 3
+    for dataset in ("pascal_part", "paco_part"):
+        for spec in draw(name, source, seed=seed, shots=shots, episodes=30, dataset=dataset).specs:
+            assert spec.query // 3 not in {i // 3 for i in spec.support}
+    episodes = TrainingEpisodes(source, source.fold(1), shots=shots, seed=seed)
+    for spec in map(episodes.spec, range(30)):
+        photos = [i // 3 for i in (spec.query, *spec.support)]
+        assert len(set(photos)) == len(photos)
+
+
+def test_a_class_whose_images_are_all_cut_from_one_photo_is_not_drawn() -> None:
+    counts = np.zeros((8, 3), np.int64)
+    counts[:4, 1] = counts[4:, 2] = 500
+    source = Table(counts)
+    source.cut_from = np.array([0, 0, 0, 0, 1, 2, 2, 2])
+    protocol = get_protocol("matcher", dataset="paco_part")
+    with pytest.warns(DataWarning, match="class 'class 1' has 1 image; 1-shot episodes need 2"):
+        specs = sample_episodes(
+            source, Fold.of(0, [1, 2], classes=2), protocol=protocol, seed=0, shots=1, episodes=300
+        ).specs
+    queries = Counter(spec.query for spec in specs)
+    assert set(queries) == {4, 5, 6, 7}
+    assert 0.4 < queries[4] / len(specs) < 0.6  # a photo first, then what is cut from it
 
 
 @pytest.mark.parametrize("name", ["bam-generalised", "fewseg-generalised"])

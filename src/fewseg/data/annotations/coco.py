@@ -10,6 +10,7 @@ from fewseg.data.annotations.coco_catalogue import VOID
 from fewseg.data.annotations.coco_file import CocoFile
 from fewseg.data.annotations.photos import Photos
 from fewseg.data.annotations.shapes import AnnotatedPhoto, Mask, Shape
+from fewseg.labels import IGNORE
 
 
 def read_coco(path: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
@@ -23,4 +24,4 @@ def read_coco(path: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
 
 
 def _draw(file: CocoFile, i: int, class_id: int, mask: Mask) -> None:
-    mask |= file.mask(i, class_id) == (1 if class_id != VOID else VOID)
+    mask |= file.mask(i, class_id) == (1 if class_id != VOID else IGNORE)

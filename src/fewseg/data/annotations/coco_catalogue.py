@@ -23,7 +23,7 @@ from fewseg.data.text import Tally, read_text
 from fewseg.errors import DataError
 from fewseg.labels import MOST_CLASSES
 
-VOID = 255
+VOID = 65535
 """The class number of what is to be ignored."""
 BACKGROUND_NAMES = frozenset({"background", "_background_"})
 VOID_NAMES = frozenset({"__ignore__"})
@@ -46,8 +46,10 @@ _EXACT = 2.0**53
 Catalogue = dict[str, NDArray[Any]]
 
 
-def read_catalogue(path: Path) -> Catalogue:
+def read_catalogue(path: Path, *, most: int = MOST_CLASSES) -> Catalogue:
     """Names, files, sizes, and every annotation's class and place, grouped by image in the file's order.
+
+    DataError for more than `most` categories.
 
     `names`, `files`, `sizes` (images, 2); `parts` (annotations, 3): class number, begin and end in the text; `first`:
     where each image's begin; `utf8`: whether the places are the file's, or those of its text in UTF-8; `what`, `count`
@@ -56,10 +58,10 @@ def read_catalogue(path: Path) -> Catalogue:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             try:
-                return _Reader(path).read(data) | {"utf8": np.array(True)}
+                return _Reader(path, most).read(data) | {"utf8": np.array(True)}
             except UnicodeDecodeError:
                 pass  # it is in another encoding
-    return _Reader(path).read(utf8_text(path)) | {"utf8": np.array(False)}
+    return _Reader(path, most).read(utf8_text(path)) | {"utf8": np.array(False)}
 
 
 def utf8_text(path: Path) -> bytes:
@@ -87,8 +89,8 @@ def _box(sides: Any) -> list[list[float]]:
 class _Reader:
     """The lists of one file while it is walked."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.tally, self.annotated = path, Tally(path), 0
+    def __init__(self, path: Path, most: int) -> None:
+        self.path, self.most, self.tally, self.annotated = path, most, Tally(path), 0
         self.categories: dict[str, str] = {}  # names by id
         self.images: list[tuple[str, int, int]] = []
         self.place: dict[str, int] = {}  # of an image id among the images
@@ -193,8 +195,8 @@ class _Reader:
             special = 0 if name.lower() in BACKGROUND_NAMES else VOID if name.lower() in VOID_NAMES else None
             regular = sum(0 < number < VOID for number in found.values())
             found.setdefault(name, 1 + regular if special is None else special)
-            if len(self.categories) > 4 * VOID or regular > MOST_CLASSES:
-                raise DataError(f"{self.path} has more than {MOST_CLASSES} categories, which is the most that can be")
+            if len(self.categories) > 4 * self.most or regular > self.most:
+                raise DataError(f"{self.path} has more than {self.most} categories, which is the most that can be")
         return found
 
     def _without(self, what: str, wrong: NDArray[np.bool_], rows: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from fewseg.data.annotations.coco_catalogue import VOID, outlines, parse, read_catalogue, utf8_text
 from fewseg.data.annotations.runs import Rle, area, as_rle, checked_runs, outline_rle, paint, runs_of, union
 from fewseg.data.index import VERSION, cached_arrays, cached_index, fingerprint, in_parallel
-from fewseg.data.source import SourceIndex
+from fewseg.data.source import SourceIndex, map_type
 from fewseg.data.text import Tally
 from fewseg.data.workers import worker_pool
 from fewseg.errors import DataError
+from fewseg.labels import IGNORE, MOST_CLASSES
 from fewseg.progress import Silent
 
-_RULES = 2
+_RULES = 3
 """Version of what is read and how: caches of others are made again."""
 _MOST_WORK = 4e9
 """Pixels that one image's annotations may paint, however often; a byte of run lengths counts for 200."""
@@ -46,7 +47,7 @@ class CocoFile:
     `tally` counts the entries that were passed over; whoever opens the file has it told.
     """
 
-    def __init__(self, path: Path, *, root: Path, key: str) -> None:
+    def __init__(self, path: Path, *, root: Path, key: str, most: int = MOST_CLASSES) -> None:
         self.path, self.root, self.key = path, root, key
         if not path.is_file():
             raise DataError(f"the annotation file {path} is missing")
@@ -54,7 +55,9 @@ class CocoFile:
             raise DataError(f"the annotation file {path} is empty")
         self.mark = fingerprint([path], VERSION, _RULES, root=root)
         """Fingerprint of the annotation file."""
-        found = cached_arrays(lambda: read_catalogue(path), root=root, key=f"{key}-catalogue", mark=self.mark)
+        found = cached_arrays(
+            lambda: read_catalogue(path, most=most), root=root, key=f"{key}-catalogue", mark=self.mark
+        )
         self.class_names: tuple[str, ...] = tuple(found["names"].tolist())
         """Names of class ids 1..N."""
         self.files: tuple[str, ...] = tuple(found["files"].tolist())
@@ -65,28 +68,49 @@ class CocoFile:
         told = zip(*(found[name].tolist() for name in ("what", "count", "example")), strict=True)
         self.tally.found = {what: (count, example) for what, count, example in told}
 
-    def labels(self, i: int, *, smaller_on_top: bool = False) -> NDArray[np.uint8]:
-        """The (H, W) label map of image `i`, crowds included, 255 void: later annotations on top, or smaller ones."""
+    def labels(self, i: int, *, smaller_on_top: bool = False) -> NDArray[Any]:
+        """The (H, W) label map of image `i`, crowds included: later annotations on top, or smaller ones.
+
+        It is of `map_type`, whose highest value is void.
+        """
         with self._drawing(i) as (text, task):
-            return np.ascontiguousarray(_draw(text, task, smaller_on_top=smaller_on_top))
+            dtype = map_type(len(self.class_names))
+            return np.ascontiguousarray(_draw(text, task, dtype, smaller_on_top=smaller_on_top))
 
     def mask(self, i: int, class_id: int) -> NDArray[np.uint8]:
         """Everything in image `i` that is annotated as a class, (H, W) uint8 {0, 1, 255 void}."""
         with self._drawing(i) as (text, (size, parts)):
             flat = np.zeros(size[0] * size[1], np.uint8)
             chosen = size, parts[np.isin(parts[:, 0], (VOID, class_id))]
-            drawn = [(VOID if number == VOID else 1, shapes) for number, shapes in _instances(text, chosen)]
-            _paint_all(flat, sorted(drawn, key=lambda part: part[0] != VOID), chosen)
+            drawn = [(IGNORE if number == VOID else 1, shapes) for number, shapes in _instances(text, chosen)]
+            _paint_all(flat, sorted(drawn, key=lambda part: part[0] != IGNORE), chosen)
         return np.ascontiguousarray(flat.reshape(size[::-1]).T)
 
     def classes_of(self, i: int) -> list[int]:
-        """The class numbers of image `i`'s annotations, each once, in their order; 255 is void."""
+        """The class numbers of image `i`'s annotations, each once, in their order; `VOID` is among them."""
         return list(dict.fromkeys(self._task(i)[1][:, 0].tolist()))
 
     @cached_property
     def used(self) -> tuple[int, ...]:
         """Ascending ids of the classes that have annotations."""
         return tuple(c for c in np.unique(self._parts[:, 0]).tolist() if c != VOID)
+
+    def images_of(self) -> NDArray[np.int64]:
+        """(1 + N,) how many images have annotations of each class."""
+        image = np.repeat(np.arange(len(self.files)), np.diff(self._first))
+        pairs = np.unique(np.column_stack([self._parts[:, 0], image])[self._parts[:, 0] != VOID], axis=0)
+        return np.bincount(pairs[:, 0], minlength=1 + len(self.class_names))
+
+    def entries(self, i: int) -> Iterator[tuple[list[int], dict[str, Any]]]:
+        """Every annotation of image `i`: its class number, begin and end in the text, and what it says."""
+        with self._drawing(i) as (text, (_, parts)):
+            for place in parts.tolist():
+                yield place, parse(text[place[1] : place[2]])
+
+    def shapes(self, i: int, parts: NDArray[np.int64]) -> list[tuple[int, Rle]]:
+        """Class number and shape of some of image `i`'s annotations (n, 3), in their order; one may have several."""
+        with self._drawing(i) as (text, (size, _)):
+            return [(number, shape) for number, shapes in _instances(text, (size, parts)) for shape in shapes]
 
     def index(self, ids: Sequence[str], progress: Silent, *, overlapping: bool = False) -> SourceIndex:
         """How many pixels of which class every image holds, counted by one process per processor.
@@ -177,19 +201,22 @@ def _count_masks(text: Any, image: Task, classes: int) -> list[int]:
     return counts
 
 
-def _draw(text: Any, image: Task, *, smaller_on_top: bool = False) -> NDArray[np.uint8]:
+def _draw(
+    text: Any, image: Task, dtype: type[np.uint8 | np.uint16], *, smaller_on_top: bool = False
+) -> NDArray[np.uint8 | np.uint16]:
     """The (H, W) label map, void beneath all; its memory lies column by column, as run lengths do."""
     height, width = image[0]
-    flat = np.zeros(height * width, np.uint8)
+    flat = np.zeros(height * width, dtype)
     drawn = _instances(text, image)
     if smaller_on_top:
         drawn.sort(key=lambda part: (-sum(map(area, part[1])), part[0]))
     drawn.sort(key=lambda part: part[0] != VOID)
-    _paint_all(flat, drawn, image)
+    void = int(np.iinfo(dtype).max)
+    _paint_all(flat, [(void if number == VOID else number, shapes) for number, shapes in drawn], image)
     return flat.reshape(width, height).T
 
 
-def _paint_all(flat: NDArray[np.uint8], drawn: list[tuple[int, list[Rle]]], image: Task) -> None:
+def _paint_all(flat: NDArray[Any], drawn: list[tuple[int, list[Rle]]], image: Task) -> None:
     """One instance over the other; its parts may overlap too."""
     work = 0
     for value, shapes in drawn:

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fewseg.data.annotations.coco_catalogue import BACKGROUND_NAMES, VOID, VOID_NAMES
+from fewseg.data.annotations.coco_catalogue import BACKGROUND_NAMES, VOID_NAMES
 from fewseg.data.annotations.photos import Photos
 from fewseg.data.annotations.runs import MOST_PIXELS, OddShape, outline_runs, paint
 from fewseg.data.images import read_oriented
 from fewseg.data.text import read_text
 from fewseg.errors import DataError
+from fewseg.labels import IGNORE
 
 Size = tuple[int, int]
 """(H, W) in pixels."""
@@ -83,7 +84,7 @@ class AnnotatedPhoto:
             if target is not None:
                 with photos.passing_over("regions that cannot be drawn", f"{shape.label!r} on {self._name}"):
                     shape.draw(target)
-        return np.ascontiguousarray(np.where(whole, np.uint8(1), np.where(void, np.uint8(VOID), np.uint8(0))))
+        return np.ascontiguousarray(np.where(whole, np.uint8(1), np.where(void, np.uint8(IGNORE), np.uint8(0))))
 
     @property
     def _name(self) -> str:

@@ -1,9 +1,10 @@
 """Evaluation protocols as records: which episodes are drawn, at which size they are seen, and how they are scored.
 
 `fewseg` is the sound one. `hdmnet`, `bam`, `pfenet` and `hsnet` are the papers' rules, with their faults, which
-docs/protocols.md names. `NAME-cropped` is NAME without the fault of its padding. `NAME-generalised` is BAM's
-generalised few-shot evaluation at NAME's sizes. The released code draws other episodes with another number of workers:
-its rules can be reproduced, its episodes cannot.
+docs/protocols.md names; `patnet` and `matcher` are those of papers on other data sets, whose code is built on HSNet's.
+`NAME-cropped` is NAME without the fault of its padding. `NAME-generalised` is BAM's generalised few-shot evaluation at
+NAME's sizes. The released code draws other episodes with another number of workers: its rules can be reproduced, its
+episodes cannot.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class EvaluationProtocol:
     """One per repeat."""
     query: str = "in_order"
     """`stratified`: classes in rounds, shuffled, each class's images in turn, shuffled; `in_order`: the listed images
-    in order, cycled; `pairs`: (image, class) pairs in order, cycled; `uniform`: a class, then an image of it;
+    in order, cycled; `pairs`: (image, class) pairs in order, cycled; `uniform`: a class, then an image of it; `turns`:
+    the classes in turn, then an image of it;
     `all_in_order`, `all_shuffled`: every test image that holds any class, in order or in shuffled laps."""
     query_class: str = "any_pixel"
     """`eligible`: of at least the data set's min_pixels in the query; `any_pixel` (in_order): any of the fold there;
@@ -74,11 +76,34 @@ PROTOCOLS = (
     "bam",
     "pfenet",
     "hsnet",
+    "patnet",
+    "matcher",
     "bam-cropped",
     "pfenet-cropped",
     "fewseg-generalised",
     "bam-generalised",
 )
+
+_SIDES = {"patnet": 400, "matcher": 518}
+"""Input sizes of the protocols that are HSNet's but for what `_DRAWN` says."""
+_TURNS: dict[str, Any] = {"query": "turns", "episodes": 600}
+_EVERY_IMAGE: dict[str, Any] = {"query": "pairs", "episodes": 2400}
+_DRAWN: dict[str, dict[str, dict[str, Any]]] = {
+    "patnet": {
+        "deepglobe": _TURNS,
+        "isic2018": _TURNS,
+        "chest_xray": _TURNS,
+        "fss1000": _EVERY_IMAGE,
+        "suim": {"query": "turns", "episodes": 3859},
+    },
+    "matcher": {
+        "lvis92i": {"query": "turns", "episodes": 2300},
+        "pascal_part": {"query": "turns", "episodes": 2500, "support": "without_repeats"},
+        "paco_part": {"query": "uniform", "episodes": 2500},
+        "fss1000": _EVERY_IMAGE,
+    },
+}
+"""What their code draws on the data sets that the papers report, where it is not what HSNet's draws on PASCAL."""
 
 
 def get_protocol(name: str, *, dataset: str) -> EvaluationProtocol:
@@ -127,6 +152,9 @@ def _paper(name: str, dataset: str) -> EvaluationProtocol:
                 scored_at="input",
                 novel_in_training="background",
             )
+        case "patnet" | "matcher":
+            rules = _DRAWN[name].get(dataset, {})
+            return replace(_paper("hsnet", dataset), name=name, input_size=_SIDES[name], **rules)
     rounds: dict[str, Any] = {"query": "stratified", "query_class": "eligible"}
     return EvaluationProtocol(name, 1000, tuple(range(5)), undrawn="left out", **rounds)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
-from fewseg.data.source import Fold, ImageSource, labelled
+from fewseg.data.source import Fold, ImageSource, cut_from, labelled
 from fewseg.errors import DataError, DataWarning, UsageError, check_choice
 
 NOVEL_RULES = ("drop", "background", "ignore")
@@ -120,7 +120,8 @@ class TrainingEpisodes:
             like = [c for c in absent if (c in self.apart[0]) == (class_id in self.apart[0])] or absent
             class_id = int(rng.choice(like)) if like else class_id
         pool, shots = self._pools[class_id], self.shots_of(g)
-        return EpisodeSpec(query, class_id, _supports(rng, pool, query, shots, len(pool) <= shots))
+        few = _photos(self.source, pool) <= shots
+        return EpisodeSpec(query, class_id, _supports(rng, self.source, pool, query, shots, few))
 
     def _group(self, rng: Generator) -> list[int]:
         """The classes to draw one of: all, or those of one side of `apart`."""
@@ -180,7 +181,7 @@ def sample_episodes(
     for e in range(protocol.episodes if episodes is None else episodes):
         rng = default_rng([seed, _DRAW, e])
         query, class_id = draw(rng, e)
-        specs.append(EpisodeSpec(query, class_id, _supports(rng, pools[class_id], query, shots, repeats)))
+        specs.append(EpisodeSpec(query, class_id, _supports(rng, source, pools[class_id], query, shots, repeats)))
     drawn = fold.index, shots, protocol.name, seed
     return EpisodeList(source.name, source.subset, *drawn, tuple(specs), source.index.ids, source.class_names)
 
@@ -225,7 +226,18 @@ def _uniform(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, se
 
     def draw(rng: Generator, e: int) -> tuple[int, int]:
         class_id = int(rng.choice(list(pools)))
-        return int(rng.choice(pools[class_id])), class_id
+        return _one(rng, source, pools[class_id]), class_id
+
+    return draw
+
+
+def _turns(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
+    """The classes in turn, then the image uniform among the class's."""
+    classes = list(pools)
+
+    def draw(rng: Generator, e: int) -> tuple[int, int]:
+        class_id = classes[e % len(classes)]
+        return _one(rng, source, pools[class_id]), class_id
 
     return draw
 
@@ -254,13 +266,36 @@ _DRAWS: dict[str, Callable[[ImageSource, Pools, EvaluationProtocol, int], Draw]]
     "in_order": _in_order,
     "pairs": _pairs,
     "uniform": _uniform,
+    "turns": _turns,
     "all_in_order": _all_images,
     "all_shuffled": _all_images,
 }
 
 
-def _supports(rng: Generator, pool: NDArray[np.int64], query: int, shots: int, repeats: bool) -> tuple[int, ...]:
-    return tuple(rng.choice(pool[pool != query], shots, replace=repeats).tolist())
+def _one(rng: Generator, source: ImageSource, pool: NDArray[np.int64]) -> int:
+    """An image of the pool; where images are cut from photos, a photo first, then an image of it."""
+    cut = cut_from(source)
+    if cut is not None:
+        pool = pool[cut[pool] == rng.choice(np.unique(cut[pool]))]
+    return int(rng.choice(pool))
+
+
+def _supports(
+    rng: Generator, source: ImageSource, pool: NDArray[np.int64], query: int, shots: int, repeats: bool
+) -> tuple[int, ...]:
+    """Images of the pool, never the query; where images are cut from photos, of other photos than the query's."""
+    cut = cut_from(source)
+    if cut is None:
+        return tuple(rng.choice(pool[pool != query], shots, replace=repeats).tolist())
+    others = pool[cut[pool] != cut[query]]
+    photos = rng.choice(np.unique(cut[others]), shots, replace=repeats)
+    return tuple(int(rng.choice(others[cut[others] == photo])) for photo in photos)
+
+
+def _photos(source: ImageSource, pool: NDArray[np.int64]) -> int:
+    """How many photos the images of a pool are of."""
+    cut = cut_from(source)
+    return len(pool) if cut is None else len(np.unique(cut[pool]))
 
 
 def _drawable(source: ImageSource, pools: Pools, shots: int, *, least: int, use: str, remedy: str = "") -> Pools:
@@ -270,12 +305,13 @@ def _drawable(source: ImageSource, pools: Pools, shots: int, *, least: int, use:
     """
     if shots < 1:
         raise UsageError(f"an episode needs at least one support image; shots={shots} was given")
-    enough = {c: pool for c, pool in pools.items() if len(pool) > shots}
+    counts = {c: _photos(source, pool) for c, pool in pools.items()}
+    enough = {c: pool for c, pool in pools.items() if counts[c] > shots}
     if len(enough) == len(pools):
         return enough
     few = [
-        f"class {source.class_names[c - 1]!r} has {len(pool)} image{'s' * (len(pool) != 1)}"
-        for c, pool in pools.items()
+        f"class {source.class_names[c - 1]!r} has {counts[c]} image{'s' * (counts[c] != 1)}"
+        for c in pools
         if c not in enough
     ]
     named = ", ".join(few[:20]) + f" and {len(few) - 20} more" * (len(few) > 20)
@@ -284,6 +320,6 @@ def _drawable(source: ImageSource, pools: Pools, shots: int, *, least: int, use:
         told = f"{source.name}: left out of {use}: {reason}"
         warnings.warn(DataWarning("; ".join(filter(None, (told, remedy)))), stacklevel=1)
         return enough
-    most = max(map(len, pools.values())) - 1
+    most = max(counts.values()) - 1
     fewer = f"give {most} shot{'s' * (most > 1)}" if most > 0 else ""
     raise DataError(f"{reason}. What helps: {', or '.join(filter(None, ('add photos of the class', fewer, remedy)))}")

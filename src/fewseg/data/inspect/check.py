@@ -106,7 +106,11 @@ def _check(source: Indexed, i: int) -> list[Problem]:
     except DataError as error:
         problems.append(Problem(name, path, "unreadable" if path.is_file() else "missing", str(error)))
     try:
-        labels = source.labels(i) if size is None else np.asarray(source.load(i)[1])
+        if size is None:
+            labels = source.labels(i)
+        else:  # an image may be a part of its photo
+            image, labels = source.load(i)
+            size = image.size
     except DataError as error:
         of_size = size is not None and "image's size" in str(error)
         kind = "missing" if "no such file" in str(error) else "size" if of_size else "labels"
