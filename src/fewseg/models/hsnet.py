@@ -53,8 +53,7 @@ class HSNet(FewShotSegmenter):
             if isinstance(module, nn.MaxPool2d):
                 module.ceil_mode = False  # torchvision's own VGG, unlike the other papers'
         freeze(self.backbone)
-        with torch.no_grad():
-            names = [name for name, _ in self.backbone.blocks(torch.zeros(1, 3, 64, 64))]
+        names = self.backbone.block_channels(image_size=image_size)
         self.blocks = {level: sum(name.startswith(level) for name in names) for level in LEVELS}
         self.learner = HypercorrelationLearner(self.blocks)
 

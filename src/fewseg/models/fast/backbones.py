@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
 from fewseg.models.fast.seen import seen_levels
-from fewseg.models.parts.backbones import LEVELS, VGG, Backbone, ResidualBlock, ResNet, TimmPyramid, TimmViT
+from fewseg.models.parts.backbones import LEVELS, VGG, Backbone, ResidualBlock, ResNet, TimmPyramid, TimmSwin, TimmViT
 
 
 class ChannelsLast(Backbone):
@@ -71,6 +71,10 @@ class QuickTimmPyramid(ChannelsLast, TimmPyramid):
         if not self.has_stages:
             return super().stages(image)
         return seen_levels(self, image, lambda one: super(QuickTimmPyramid, self).stages(_channels_last(one)))
+
+
+class QuickTimmSwin(QuickTimmPyramid, TimmSwin):
+    """A Swin transformer."""
 
 
 class QuickTimmViT(ChannelsLast, TimmViT):

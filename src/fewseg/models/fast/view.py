@@ -14,7 +14,14 @@ from typing import Any, TypeVar
 from torch import nn
 
 from fewseg.models.base import FewShotSegmenter
-from fewseg.models.fast.backbones import FoldedResidualBlock, QuickResNet, QuickTimmPyramid, QuickTimmViT, QuickVGG
+from fewseg.models.fast.backbones import (
+    FoldedResidualBlock,
+    QuickResNet,
+    QuickTimmPyramid,
+    QuickTimmSwin,
+    QuickTimmViT,
+    QuickVGG,
+)
 from fewseg.models.fast.folding import FoldedSequential, MergedBottleneck
 from fewseg.models.fast.matching import ForegroundAttention, ForegroundNearest, ForegroundPrior
 from fewseg.models.fast.merge import SplitMerge
@@ -27,7 +34,7 @@ from fewseg.models.hdmnet import Bottleneck, CorrelationAttention, HDMNet
 from fewseg.models.hsnet import HSNet
 from fewseg.models.hub_model import plain_model
 from fewseg.models.lite import Lite
-from fewseg.models.parts.backbones import VGG, ResidualBlock, ResNet, TimmPyramid, TimmViT
+from fewseg.models.parts.backbones import VGG, ResidualBlock, ResNet, TimmPyramid, TimmSwin, TimmViT
 from fewseg.models.parts.base_learner import BaseHead, PSPNet
 from fewseg.models.parts.matching import CosinePrior, NearestCosines
 from fewseg.models.parts.merge import Merge
@@ -45,6 +52,7 @@ QUICKER: dict[type[nn.Module], type[nn.Module]] = {
     ResNet: QuickResNet,
     VGG: QuickVGG,
     TimmPyramid: QuickTimmPyramid,
+    TimmSwin: QuickTimmSwin,
     TimmViT: QuickTimmViT,
     BaseHead: FoldedBaseHead,
     CosinePrior: ForegroundPrior,
