@@ -294,6 +294,12 @@ def test_space_is_looked_at_first(server: Server, tmp_path: Path, monkeypatch: p
 def test_what_cannot_be_downloaded_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="FSS-1000 has no stable host: fetch"):
         download("fss1000", tmp_path)
-    with pytest.raises(UsageError, match=r"unknown download 'voc'; choose voc2012, sbd, coco2014\..* mean 'voc2012'"):
+    with pytest.raises(UsageError, match=r"unknown download 'voc'; choose voc2012, sbd, coco2014, .* mean 'voc2012'"):
         download("voc", tmp_path)
-    assert all(archive.md5 and archive.url.startswith("http") for files in ARCHIVES.values() for archive in files)
+    with pytest.raises(UsageError, match=rf"suim is not fetched from here. Fetch it .* in {tmp_path}"):
+        download("suim", tmp_path)
+    assert all(
+        (archive.md5 or archive.sha256) and archive.url.startswith("http")
+        for files in ARCHIVES.values()
+        for archive in files
+    )

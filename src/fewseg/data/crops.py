@@ -31,7 +31,7 @@ class Crop(NamedTuple):
 
 
 class Crops(Indexed):
-    """Objects as images. A subclass gives `crops`, `photo_path`, `parts`, and the `files` that they are read from.
+    """Objects as images. A subclass gives `crops`, `photo_path`, `shapes`, and the `files` that they are read from.
 
     A class of an image is the union of the object's own parts of that name: what lies in the box of other objects is
     not marked.
@@ -46,7 +46,7 @@ class Crops(Indexed):
         """The file of a photo by its number."""
         raise NotImplementedError
 
-    def parts(self, i: int) -> list[tuple[int, Rle]]:
+    def shapes(self, i: int) -> list[tuple[int, Rle]]:
         """Class and shape, in the whole photo, of the parts of object `i`."""
         raise NotImplementedError
 
@@ -99,7 +99,7 @@ class Crops(Indexed):
         """(H, W) by class."""
         drawn: dict[int, NDArray[np.uint8]] = {}
         left, top, right, bottom = self.crops[i].box
-        for class_id, shape in self.parts(i):
+        for class_id, shape in self.shapes(i):
             if only in (None, class_id):
                 height, width = shape["size"]
                 mask = drawn.setdefault(class_id, np.zeros((width, height), np.uint8))  # column by column

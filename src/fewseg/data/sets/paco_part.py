@@ -80,7 +80,7 @@ class PacoPart(Crops):
         tally.warn()
         return found
 
-    def parts(self, i: int) -> list[tuple[int, Rle]]:
+    def shapes(self, i: int) -> list[tuple[int, Rle]]:
         """Class and shape, in the whole photo, of the parts of object `i`."""
         first, last = self._objects["first"][self._chosen[i] : self._chosen[i] + 2]
         drawn = self._file.shapes(self.crops[i].photo, self._objects["parts"][first:last])

@@ -88,7 +88,7 @@ class PascalPart(Crops):
         tally.warn()
         return found
 
-    def parts(self, i: int) -> list[tuple[int, Rle]]:
+    def shapes(self, i: int) -> list[tuple[int, Rle]]:
         """Class and shape, in the whole photo, of the parts of object `i`."""
         crop = self.crops[i]
         file = self.files[crop.photo]
