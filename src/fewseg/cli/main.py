@@ -1,5 +1,5 @@
-"""The command line: `fewseg train | evaluate | compare | report | segment | app | export | convert | models | data |
-experiment | demo`, and `rerun` and `replay` for a run that is there.
+"""The command line: `fewseg train | evaluate | compare | report | segment | app | web | export | convert | models |
+data | experiment | demo`, and `rerun` and `replay` for a run that is there.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from fewseg.cli.printing import console, print_generalised, print_plan, print_re
 from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import OrderedCommand, segment
+from fewseg.cli.web import web
 from fewseg.errors import DataWarning, FewsegError, UsageError, first_line, lacks_memory, missing_extra
 from fewseg.progress import Bars, Silent, visible
 from fewseg.runtime.memory import keep_freed_memory
@@ -63,6 +64,7 @@ app.add_typer(data_app)
 app.add_typer(experiment_app)
 app.command(cls=OrderedCommand)(segment)
 app.command(name="app")(page)
+app.command()(web)
 app.command()(export)
 app.command()(report)
 app.command()(rerun)
