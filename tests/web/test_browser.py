@@ -19,6 +19,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 SUPPORT, QUERIES = 17, (43, 66)
 READY = "#status.ready"
+FETCHED = """async () => {
+  const listed = JSON.parse((await (await fetch("files.js")).text()).slice("self.FEWSEG = ".length, -2));
+  return (await Promise.all(listed.large.map((name) => caches.match(name)))).every(Boolean);
+}"""
+"""Whether the service worker keeps all that the model and its runtime need."""
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +42,14 @@ def view(browser, host, axe_or_none):
     if axe_or_none:
         context.add_init_script(axe_or_none)
     view = context.new_page()
-    view.set_default_timeout(120_000)
+    view.set_default_timeout(300_000)
     url = f"http://127.0.0.1:{host.server_port}/"
     view.told, asked = [], []
     view.on("pageerror", lambda error: view.told.append(str(error)))
     context.on("request", lambda request: asked.append(request.url))
     view.goto(url)
-    view.locator(READY).wait_for()
-    assert view.evaluate("() => crossOriginIsolated")  # the host sent no header
+    view.wait_for_function("() => crossOriginIsolated")  # the host sent no header
+    view.wait_for_function(FETCHED, polling=500)
     host.shutdown()
     host.server_close()
     context.set_offline(True)
