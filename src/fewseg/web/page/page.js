@@ -223,7 +223,9 @@ button("add").addEventListener("click", async () => {
     return;
   }
   button("add").disabled = true;
+  at("waiting").textContent = "It is being read …";
   const done = await teach(file, photo, editor.mask, name, support);
+  tellWaiting();
   if (done) await openNext();
   else editor.onchange();
 });
@@ -259,9 +261,8 @@ function changed() {
   taught++;
   at("supports").replaceChildren(...supports.map(supportCard));
   at("names").replaceChildren(...classes().map((value) => made("option", { value })));
+  if (supports.length) again(found.filter((one) => !one.answers.length && !one.error)); // they waited for it
   showStale();
-  if (supports.length && found.some((one) => !one.answers.length && !one.error && !toSearch.includes(one)))
-    again(found.filter((one) => !one.answers.length && !one.error && !toSearch.includes(one)));
 }
 
 /** @param {Support} support */
@@ -340,6 +341,7 @@ function search(files) {
 function again(these) {
   toSearch.push(...these.filter((one) => !toSearch.includes(one)));
   if (!searching) work();
+  showStale();
 }
 
 async function work() {
@@ -363,7 +365,9 @@ function tellWork() {
   at("work").hidden = !searching;
   by("bar", HTMLProgressElement).value = all ? searched / all : 0;
   at("done").textContent = `${searched} of ${all}`;
-  if (!searching && searched) tell("find-told", `${searched} ${searched === 1 ? "photo" : "photos"} done.`);
+  if (searching || !searched) return;
+  const photos = searched === 1 ? "1 photo" : `${searched} photos`;
+  tell("find-told", supports.length ? `${photos} done.` : "Show what to find first: these photos are searched then.");
 }
 
 /** @param {Found} one */
@@ -447,16 +451,17 @@ function remover(one) {
   return remove;
 }
 
-/** Masks of what was taught before are told as such. */
+/** Masks of what was taught before, and photos that were not searched, are told as such. */
 function showStale() {
-  const old = found.some((one) => one.answers.length && one.of !== taught && !toSearch.includes(one));
-  at("stale").hidden = !old;
+  const open = found.filter((one) => one.of !== taught && !one.error && !toSearch.includes(one));
+  at("stale").hidden = !open.some((one) => one.answers.length || supports.length);
   button("again").disabled = !supports.length;
 }
 
-button("again").addEventListener("click", () => again(found));
+button("again").addEventListener("click", () => again(found.filter((one) => one.of !== taught)));
 button("stop").addEventListener("click", () => {
   toSearch = toSearch.slice(0, 1);
+  showStale();
 });
 button("empty").addEventListener("click", () => {
   found = toSearch = [];
