@@ -49,7 +49,8 @@ def view(browser, host, axe_or_none):
     context.on("request", lambda request: asked.append(request.url))
     view.goto(url)
     view.wait_for_function("() => crossOriginIsolated")  # the host sent no header
-    view.wait_for_function(FETCHED, polling=500)
+    while not view.evaluate(FETCHED):
+        view.wait_for_timeout(200)
     host.shutdown()
     host.server_close()
     context.set_offline(True)

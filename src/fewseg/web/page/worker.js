@@ -80,8 +80,8 @@ const address = (path) => new URL(config.hashes[path] ? `${path}?${config.hashes
 
 /** @param {string} path */
 async function bytes(path) {
-  const response = await fetch(address(path));
-  if (!response.ok) throw new Error(`${path} cannot be fetched (${response.status})`);
+  const response = await fetch(address(path)).catch(() => null);
+  if (!response?.ok) throw new Error(`${path} cannot be fetched (${response?.status ?? "no answer"}); open the page with a network once`);
   return response.blob();
 }
 
