@@ -1,5 +1,5 @@
-"""The command line: `fewseg train | evaluate | compare | report | segment | teach | app | export | convert | models |
-data | experiment | demo`, and `rerun` and `replay` for a run that is there.
+"""The command line: `fewseg train | evaluate | compare | report | segment | teach | app | web | export | convert |
+models | data | experiment | demo`, and `rerun` and `replay` for a run that is there.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import segment
 from fewseg.cli.supports import OrderedCommand
 from fewseg.cli.teach import teach
+from fewseg.cli.web import web
 from fewseg.errors import DataWarning, FewsegError, UsageError, first_line, lacks_memory, missing_extra
 from fewseg.progress import Bars, Silent, visible
 from fewseg.runtime.memory import keep_freed_memory
@@ -65,6 +66,7 @@ app.add_typer(experiment_app)
 app.command(cls=OrderedCommand)(segment)
 app.command(cls=OrderedCommand)(teach)
 app.command(name="app")(page)
+app.command()(web)
 app.command()(export)
 app.command()(report)
 app.command()(rerun)

@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 from fewseg.data.scenes import texture
 from fewseg.data.scenes.kinds import KINDS
@@ -113,9 +112,13 @@ def label_map(scene: Scene, size: int) -> NDArray[np.uint8]:
 
 def _edges(ids: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
     """Where a pixel differs from one of the `width` pixels before or after it in its row or column."""
-    side = 2 * width + 1
-    rows, columns = (ndimage.maximum_filter1d(ids, side, a) != ndimage.minimum_filter1d(ids, side, a) for a in (0, 1))
-    return rows | columns
+    edges = np.zeros(ids.shape, bool)
+    for numbers, near in ((ids, edges), (ids.T, edges.T)):
+        changes = numbers[:, 1:] != numbers[:, :-1]
+        for away in range(min(width, changes.shape[1])):
+            near[:, 1 + away :] |= changes[:, : changes.shape[1] - away]
+            near[:, : changes.shape[1] - away] |= changes[:, away:]
+    return edges
 
 
 def _individual(rng: Rng, class_id: int, diameter: float) -> Thing:

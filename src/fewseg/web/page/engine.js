@@ -1,0 +1,73 @@
+// @ts-check
+/** What the page asks of a model, answered by a worker beside it. A server could answer the same calls. */
+
+/** @typedef {import("./graphs.js").Answer} Answer */
+/** @typedef {import("./graphs.js").Pixels} Pixels */
+/** @typedef {{shown: ImageBitmap, width: number, height: number}} Photo */
+
+export class Engine {
+  constructor() {
+    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    /** @type {Map<number, {resolve: (value: any) => void, reject: (error: Error) => void}>} */
+    this.waiting = new Map();
+    this.calls = 0;
+    this.worker.onmessage = ({ data: { id, value, error } }) => {
+      const call = this.waiting.get(id);
+      this.waiting.delete(id);
+      if (error === undefined) call?.resolve(value);
+      else call?.reject(new Error(error));
+    };
+    this.worker.onerror = (event) => {
+      const error = new Error(`the part of the page that computes ended (${event.message ?? "no reason given"}); load the page again`);
+      for (const call of this.waiting.values()) call.reject(error);
+      this.waiting.clear();
+    };
+  }
+
+  /** Start; what runs. @param {object} config @param {string | null} want @returns {Promise<{runs: string, note: string}>} */
+  open(config, want) {
+    return this.#call("open", config, want);
+  }
+
+  /** A photo to show. @param {Blob} file @returns {Promise<Photo>} */
+  read(file) {
+    return this.#call("read", file);
+  }
+
+  /** @param {Blob} file of black and white @returns {Promise<Pixels>} */
+  readMask(file) {
+    return this.#call("readMask", file);
+  }
+
+  /** Learn a support under a number. @param {number} key @param {Blob} file @param {Pixels} mask @returns {Promise<void>} */
+  teach(key, file, mask) {
+    return this.#call("teach", key, file, mask);
+  }
+
+  /** @param {number} key @returns {Promise<void>} */
+  forget(key) {
+    return this.#call("forget", key);
+  }
+
+  /** @param {Blob} file @param {number[][]} classes the numbers of each one's supports
+   * @returns {Promise<{answers: Answer[]}>} */
+  find(file, classes) {
+    return this.#call("find", file, classes);
+  }
+
+  /** Answers at a size: the most probable class of every pixel, and its probability in hundredths, rounded up.
+   * @param {Answer[]} answers @param {number} width @param {number} height @param {number} presence
+   * @returns {Promise<{labels: Uint8Array<ArrayBuffer>, levels: Uint8Array<ArrayBuffer>}>} */
+  draw(answers, width, height, presence) {
+    return this.#call("draw", answers, width, height, presence);
+  }
+
+  /** @param {string} name @param {any[]} args @returns {Promise<any>} */
+  #call(name, ...args) {
+    const id = ++this.calls;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      this.worker.postMessage({ id, name, args });
+    });
+  }
+}

@@ -1,0 +1,68 @@
+// @ts-check
+/** Picture files as pixels, as Python reads them: upright, 8 bit, transparent parts on white, colour profiles left out. */
+
+export const MOST_MEGAPIXELS = 50;
+const SHOWN = 1024;
+const STRIP = 2 ** 22;
+
+/** @param {Blob} file @returns {Promise<ImageBitmap>} */
+export async function open(file) {
+  await refuseDeep(file);
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file, {
+      imageOrientation: "from-image",
+      colorSpaceConversion: "none",
+      premultiplyAlpha: "none",
+    });
+  } catch {
+    throw new Error("is no picture that this browser can read; use JPEG, PNG or WebP");
+  }
+  const { width, height } = bitmap;
+  if (width * height <= MOST_MEGAPIXELS * 1e6) return bitmap;
+  bitmap.close();
+  throw new Error(`has ${width} x ${height} pixels; at most ${MOST_MEGAPIXELS} megapixels are taken here: scale it down`);
+}
+
+/** A browser would cut 16 bits to 8 and show some photos nearly black; fewseg segment stretches them.
+ * @param {Blob} file */
+async function refuseDeep(file) {
+  const head = new Uint8Array(await file.slice(0, 26).arrayBuffer());
+  const png = String.fromCharCode(...head.slice(1, 4)) === "PNG";
+  if (png && head[24] === 16) throw new Error("has 16 bits a channel, which browsers do not read whole; use fewseg segment");
+}
+
+/** @param {ImageBitmap} bitmap @returns {import("./graphs.js").Pixels} */
+export function pixels(bitmap) {
+  const { width, height } = bitmap;
+  const data = new Uint8Array(width * height * 3);
+  const rows = Math.max(1, Math.min(height, Math.floor(STRIP / width))); // some browsers' canvases end at 16 megapixels
+  const canvas = new OffscreenCanvas(width, rows);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  if (!context) throw new Error("cannot be drawn here: the browser has no canvas for it");
+  for (let top = 0, to = 0; top < height; top += rows) {
+    context.fillStyle = "white";
+    context.fillRect(0, 0, width, rows);
+    context.drawImage(bitmap, 0, -top);
+    const { data: rgba } = context.getImageData(0, 0, width, Math.min(rows, height - top));
+    for (let from = 0; from < rgba.length; from += 4) {
+      data[to++] = rgba[from];
+      data[to++] = rgba[from + 1];
+      data[to++] = rgba[from + 2];
+    }
+  }
+  return { data, width, height };
+}
+
+/** A small copy to show and to mark on. @param {ImageBitmap} bitmap */
+export function shown(bitmap) {
+  const scale = Math.min(1, SHOWN / Math.max(bitmap.width, bitmap.height));
+  const canvas = new OffscreenCanvas(Math.max(1, Math.round(bitmap.width * scale)), Math.max(1, Math.round(bitmap.height * scale)));
+  const context = canvas.getContext("2d");
+  if (!context) throw new Error("cannot be drawn here: the browser has no canvas for it");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  return canvas.transferToImageBitmap();
+}

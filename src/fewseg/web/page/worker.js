@@ -1,0 +1,194 @@
+// @ts-check
+/** Runs the graphs beside the page, which stays free. Answers one call at a time. */
+
+import { Graphs } from "./graphs.js";
+import * as photos from "./photo.js";
+
+/** @typedef {import("./graphs.js").Answer} Answer */
+/** @typedef {import("./graphs.js").Tensors} Tensors */
+/** @typedef {{record: {image_size: number, shots: number | null, presence: boolean}, graphs: Record<string, string>,
+ *   weights: {path: string, file: string}, ort: {webgpu: boolean}, hashes: Record<string, string>,
+ *   example: {supports: {photo: string, mask: string}[], queries: string[],
+ *             check: {supports: number, side: number, proba: number[]}}}} Config */
+
+const FURTHEST = 0.02; // most that a probability may be from Python's
+const PATIENCE = 90_000; // milliseconds that a graphics processor has to prove itself
+const MOST_THREADS = 8;
+
+/** @type {any} */
+const worker = self;
+/** @type {Config} */
+let config;
+/** @type {Graphs} */
+let graphs;
+/** @type {Map<number, Tensors>} */
+const taught = new Map();
+
+const calls = { open, read, readMask, teach, forget, find, draw };
+
+let before = Promise.resolve();
+worker.onmessage = (/** @type {MessageEvent} */ { data: { id, name, args } }) => {
+  const answer = async () => {
+    try {
+      const value = await /** @type {any} */ (calls)[name](...args);
+      const given = Object.values(value ?? {}).map((one) => one?.buffer ?? one);
+      worker.postMessage({ id, value }, given.filter((one) => one instanceof ArrayBuffer || one instanceof ImageBitmap));
+    } catch (error) {
+      worker.postMessage({ id, error: error instanceof Error ? error.message : String(error) });
+    }
+  };
+  if (name.startsWith("read")) answer();
+  else before = before.then(answer);
+};
+
+/** Start the runtime; what runs, in words. @param {Config} given @param {string | null} want webgpu, wasm, or either */
+async function open(given, want) {
+  config = given;
+  let note = "";
+  if (want !== "wasm" && config.ort.webgpu && (want === "webgpu" || (await hasGraphicsProcessor()))) {
+    try {
+      const off = await inTime(start("webgpu").then(difference));
+      if (off <= FURTHEST) return { runs: "WebGPU", note };
+      note = `WebGPU's answers are wrong here (by ${off.toFixed(2)})`;
+    } catch (error) {
+      note = `WebGPU does not work here (${error instanceof Error ? error.message.split("\n")[0].slice(0, 160) : error})`;
+    }
+    await graphs?.release();
+  }
+  const threads = worker.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS) : 1;
+  await start("wasm", threads);
+  const off = await difference();
+  if (off > FURTHEST) throw new Error(`this browser computes something else than Python does (by ${off.toFixed(2)}); use another one`);
+  if (!worker.crossOriginIsolated) note ||= "the host's headers and the service worker allow no threads";
+  return { runs: `WebAssembly, ${threads} ${threads === 1 ? "thread" : "threads"}`, note };
+}
+
+/** Whether there is one, and not a program that plays it. */
+async function hasGraphicsProcessor() {
+  const adapter = await /** @type {any} */ (navigator).gpu?.requestAdapter().catch(() => null);
+  if (!adapter || adapter.isFallbackAdapter || adapter.info?.isFallbackAdapter) return false;
+  return !/swiftshader|llvmpipe|basic render/i.test(`${adapter.info?.architecture} ${adapter.info?.description}`);
+}
+
+/** @template T @param {Promise<T>} work @returns {Promise<T>} */
+function inTime(work) {
+  return Promise.race([work, new Promise((_, fail) => setTimeout(() => fail(new Error("it takes too long")), PATIENCE))]);
+}
+
+/** @param {string} path */
+const address = (path) => new URL(config.hashes[path] ? `${path}?${config.hashes[path]}` : path, import.meta.url).href;
+
+/** @param {string} path */
+async function bytes(path) {
+  const response = await fetch(address(path)).catch(() => null);
+  if (!response?.ok) throw new Error(`${path} cannot be fetched (${response?.status ?? "no answer"}); open the page with a network once`);
+  return response.blob();
+}
+
+/** @param {"webgpu" | "wasm"} provider @param {number} threads */
+async function start(provider, threads = 1) {
+  const ort = await import(address(`ort/ort.${provider}.min.mjs`));
+  const binary = provider === "webgpu" ? "ort-wasm-simd-threaded.asyncify" : "ort-wasm-simd-threaded";
+  ort.env.wasm.wasmPaths = { mjs: address(`ort/${binary}.mjs`), wasm: address(`ort/${binary}.wasm`) };
+  ort.env.wasm.numThreads = threads;
+  ort.env.logLevel = "error";
+  const data = new Uint8Array(await (await bytes(config.weights.file)).arrayBuffer());
+  /** @type {any} */
+  const sessions = {};
+  for (const [name, path] of Object.entries(config.graphs)) {
+    const graph = new Uint8Array(await (await bytes(path)).arrayBuffer());
+    const externalData = [{ path: config.weights.path, data }];
+    // threads that wait in a loop take the processor from others
+    const extra = { session: { intra_op: { allow_spinning: "0" } } };
+    sessions[name] = await ort.InferenceSession.create(graph, { executionProviders: [provider], externalData, extra });
+  }
+  graphs = new Graphs(ort, sessions);
+}
+
+/** How far probabilities are from those that Python's graphs gave when the page was made. */
+async function difference() {
+  const { supports, queries, check } = config.example;
+  const several = [];
+  for (let i = 0; i < check.supports; i++) {
+    const { photo, mask } = supports[i % supports.length];
+    several.push(await graphs.support(await pixelsOf(await bytes(photo)), await readMask(await bytes(mask))));
+  }
+  const answer = await graphs.match(await graphs.query(await pixelsOf(await bytes(queries[0]))), several);
+  const found = await graphs.draw(answer, check.side, check.side);
+  return check.proba.reduce((most, value, i) => {
+    const off = Math.abs(value - found[i]);
+    return off > most || Number.isNaN(off) ? (Number.isNaN(off) ? Infinity : off) : most;
+  }, 0);
+}
+
+/** @param {Blob} file */
+async function pixelsOf(file) {
+  const bitmap = await photos.open(file);
+  const found = photos.pixels(bitmap);
+  bitmap.close();
+  return found;
+}
+
+/** A photo to show, and its own size. @param {Blob} file */
+async function read(file) {
+  const bitmap = await photos.open(file);
+  const { width, height } = bitmap;
+  const shown = photos.shown(bitmap);
+  bitmap.close();
+  return { shown, width, height };
+}
+
+/** A mask of black and white: what is white is the object. @param {Blob} file */
+async function readMask(file) {
+  const { data, width, height } = await pixelsOf(file);
+  return { data: Uint8Array.from({ length: width * height }, (_, i) => (data[3 * i] > 127 ? 1 : 0)), width, height };
+}
+
+/** Learn a support under a number. @param {number} key @param {Blob} file @param {import("./graphs.js").Pixels} mask */
+async function teach(key, file, mask) {
+  const side = config.record.image_size;
+  if (vanishes(mask, side)) throw new Error(`what is marked is so small that it vanishes at ${side} x ${side} pixels; crop the photo closer`);
+  taught.set(key, await graphs.support(await pixelsOf(file), mask));
+}
+
+/** Whether no marked pixel is left when a mask is squeezed as the graph does it.
+ * @param {import("./graphs.js").Pixels} mask @param {number} side */
+function vanishes({ data, width, height }, side) {
+  const [down, across] = [height, width].map((n) =>
+    Array.from({ length: side }, (_, i) => Math.min(n - 1, Math.floor(Math.fround(i * Math.fround(n / side))))));
+  return !down.some((y) => across.some((x) => data[y * width + x] === 1));
+}
+
+/** @param {number} key */
+function forget(key) {
+  taught.delete(key);
+}
+
+/** What is found of classes, each a list of supports' numbers. @param {Blob} file @param {number[][]} classes */
+async function find(file, classes) {
+  const query = await graphs.query(await pixelsOf(file));
+  const answers = [];
+  for (const keys of classes) {
+    const supports = keys.flatMap((key) => [taught.get(key) ?? []].flat());
+    answers.push(await graphs.match(query, supports));
+  }
+  return { answers };
+}
+
+/** Of every pixel its most probable class (1.., the first of equals), and that probability in hundredths, rounded up:
+ * it is above T / 100 where this is above T. Classes that are there with less than `presence` are left out.
+ * @param {Answer[]} answers @param {number} width @param {number} height @param {number} presence */
+async function draw(answers, width, height, presence) {
+  const best = new Float32Array(width * height);
+  const labels = new Uint8Array(width * height).fill(1);
+  for (const [index, answer] of answers.entries()) {
+    if (answer.presence !== null && answer.presence < presence) continue;
+    const proba = await graphs.draw(answer, width, height);
+    for (let i = 0; i < proba.length; i++)
+      if (proba[i] > best[i]) {
+        best[i] = proba[i];
+        labels[i] = index + 1;
+      }
+  }
+  return { labels, levels: Uint8Array.from(best, (proba) => Math.ceil(100 * proba)) };
+}

@@ -1,0 +1,164 @@
+"""Writes the page into a folder: its own files, a model's graphs, an example to try, and the browser's runtime.
+
+index.html, *.js, page.css   as they are in the package (`page/`)
+sw.js, files.js              the service worker, and what it keeps: written last but for index.html
+config.json                  what page.js needs to know of the rest
+graphs/                      the model's graphs and weights
+ort/                         onnxruntime-web
+example/                     drawn scenes, and what the graphs say of one of them: the browser must say the same
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fewseg import __version__
+from fewseg.data.images import write_image
+from fewseg.data.sets.scenes import Scenes
+from fewseg.errors import DataError, UsageError, suggest
+from fewseg.files import file_sha256, replacing
+from fewseg.runtime.graphs import DRAW, GRAPHS, MATCH, QUERY, SUPPORT, WEIGHTS, OnnxSegmenter, read_record
+from fewseg.storage.engines import graphs_of
+from fewseg.storage.shipped import shipped_models
+from fewseg.web.ort_web import VERSION, WASM, WEBGPU, ort_files
+
+PAGE = Path(str(resources.files("fewseg") / "web" / "page"))
+LISTED = "files.js"
+"""Of the page, what it consists of; by it a folder is known as one that holds a page."""
+_MARK = "self.FEWSEG = "
+_CHECKED = 32
+"""Side of the map by which browser and Python are compared."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Scenes of `Scenes` by number, all with one object of the same class."""
+
+    class_id: int = 5
+    supports: tuple[int, ...] = (17, 25)
+    queries: tuple[int, ...] = (43, 66, 86)
+    size: int = 480
+
+    @property
+    def scenes(self) -> Scenes:
+        return Scenes(subset="test", level="simple", images=100, size=self.size)
+
+    @property
+    def name(self) -> str:
+        return Scenes.class_names[self.class_id - 1]
+
+
+def write_page(folder: Path, *, model: str = "lite", runtime: Path | None = None, webgpu: bool = True) -> int:
+    """Write the page for a shipped or exported model; the number of bytes written.
+
+    `runtime` as `ort_files` takes it; `webgpu` False leaves out what only graphics processors need. UsageError where
+    the model has no graphs, or the folder holds something else than such a page.
+    """
+    graphs = graphs_of(model)
+    if graphs is None:
+        known = shipped_models()
+        raise UsageError(
+            f"{model} has no graphs, which are all that a browser can run; choose {', '.join(known)}, or the folder "
+            f"that fewseg export MODEL --onnx writes.{suggest(model, known)}"
+        )
+    _check_folder(folder)
+    ort = ort_files(runtime)
+    record = read_record(graphs)
+    parts = {f"ort/{name}": ort / name for name in (*WASM, *(WEBGPU if webgpu else ()))}
+    parts |= {f"graphs/{name}": graphs / name for name in (*GRAPHS, WEIGHTS)}
+    parts |= {f"ort/{name}": file for name, file in _licences().items()}
+    parts |= {file.name: file for file in PAGE.iterdir() if file.suffix in (".html", ".css", ".js", ".svg")}
+    for name, source in parts.items():
+        if name not in ("index.html", "sw.js"):
+            _copy(source, folder / name)
+    example = _write_example(graphs, folder / "example", shots=record["shots"])
+    names = {"query": QUERY, "support": SUPPORT, "match": MATCH, "draw": DRAW}
+    large = [name for name in parts if name.endswith((".wasm", ".onnx", ".bin"))]
+    config = {
+        "fewseg": __version__,
+        "model": model if model in shipped_models() else Path(model).name,
+        "record": record,
+        "graphs": {key: f"graphs/{name}" for key, name in names.items()},
+        "weights": {"path": WEIGHTS, "file": f"graphs/{WEIGHTS}"},
+        "ort": {"version": VERSION, "webgpu": webgpu},
+        "hashes": {name: file_sha256(folder / name)[:16] for name in large},
+        "example": example,
+    }
+    _write(folder / "config.json", json.dumps(config, indent=1) + "\n")
+    small = sorted({*parts, "config.json", *example["files"]} - {*large, "index.html", "sw.js"})
+    hashed = [f"{name}?{config['hashes'][name]}" for name in large]
+    whole = hashlib.sha256("".join([*hashed, *(file_sha256(folder / name) for name in small)]).encode())
+    listed = {"version": whole.hexdigest()[:16], "page": ["./", *small], "large": hashed}
+    _write(folder / LISTED, f"{_MARK}{json.dumps(listed, indent=1)};\n")
+    for name in ("sw.js", "index.html"):
+        _copy(parts[name], folder / name)
+    return sum((folder / name).stat().st_size for name in (*small, *large, LISTED, "index.html", "sw.js"))
+
+
+def _check_folder(folder: Path) -> None:
+    """UsageError where something would be overwritten that is not such a page."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder for the page")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    listed = folder / LISTED
+    if not listed.is_file() or not listed.read_text(encoding="utf-8", errors="replace").startswith(_MARK):
+        raise UsageError(f"{folder} holds other files, and none of this page's; give a new or an empty folder")
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _write(target: Path, text: str) -> None:
+    with replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _licences() -> dict[str, Path]:
+    """The licence of onnxruntime, which its Python package has in it and its browser's does not."""
+    package = metadata.distribution("onnxruntime").locate_file("onnxruntime")
+    file = Path(str(package)) / "LICENSE"
+    return {"LICENSE.txt": file} if file.is_file() else {}
+
+
+def _write_example(graphs: Path, folder: Path, *, shots: int | None) -> dict[str, Any]:
+    """Write the example's pictures; what the page is told of it: files, class, and what the graphs find."""
+    example = Example()
+    engine = OnnxSegmenter(graphs)
+    taught, supports, queries = [], [], []
+    for number in example.supports:
+        image, labels = example.scenes.load(number)
+        mask = (labels == example.class_id).astype(np.uint8)
+        taught.append((np.asarray(image), mask))
+        photo, drawn = f"{example.name}-{number}.png", f"{example.name}-{number}-mask.png"
+        write_image(image, folder / photo)
+        write_image(Image.fromarray(255 * mask), folder / drawn)
+        supports.append({"photo": f"example/{photo}", "mask": f"example/{drawn}"})
+    for number in example.queries:
+        write_image(example.scenes.load(number)[0], folder / f"{example.name}-{number}.png")
+        queries.append(f"example/{example.name}-{number}.png")
+    first = np.asarray(example.scenes.load(example.queries[0])[0])
+    several = [taught[number % len(taught)] for number in range(shots or 1)]
+    found = engine.match(engine.encode_query(first), engine.encode_support(several), size=(_CHECKED, _CHECKED))
+    if not np.isfinite(found.proba).all():
+        raise DataError(f"{graphs}: its answer to a drawn scene holds values that are no numbers")
+    files = [*(name for support in supports for name in support.values()), *queries]
+    expected = [round(float(value), 4) for value in found.proba.ravel()]
+    return {
+        "name": example.name,
+        "files": files,
+        "supports": supports,
+        "queries": queries,
+        "check": {"supports": len(several), "side": _CHECKED, "proba": expected},
+    }

@@ -1,0 +1,77 @@
+"""A page written once, and the browser that shows it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewseg.errors import FewsegError
+from fewseg.web.ort_web import ort_files
+from fewseg.web.site import write_page
+from npm_packages import run_npm
+
+CHROMIUM = Path(os.environ.get("FEWSEG_CHROMIUM", "/usr/bin/chromium"))
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+FLAGS += " --disable-component-update --disable-sync"
+
+
+@pytest.fixture(scope="session")
+def ort() -> Path:
+    """The folder of onnxruntime-web's files."""
+    try:
+        return ort_files()
+    except FewsegError as error:
+        pytest.skip(f"needs onnxruntime-web: {error}")
+
+
+@pytest.fixture(scope="module")
+def site(ort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("web") / "page"
+    write_page(folder, runtime=ort, webgpu=False)
+    return folder
+
+
+class Plain(SimpleHTTPRequestHandler):
+    """Any static host: no header of its own."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def host(site: Path) -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Plain, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"needs a browser: there is no {CHROMIUM} (set FEWSEG_CHROMIUM)")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script of axe-core, which finds what bars people from a page."""
+    folder = tmp_path_factory.mktemp("axe")
+    run_npm(["pack", "axe-core@4.11.0", "--silent", "--prefer-offline"], folder)
+    with tarfile.open(folder / "axe-core-4.11.0.tgz") as packed:
+        script = packed.extractfile("package/axe.min.js")
+        assert script is not None
+        return script.read().decode()

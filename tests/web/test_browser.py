@@ -1,0 +1,176 @@
+"""The page in Chromium, its host gone after the first visit: it teaches and finds as Python does."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewseg.data.sets.scenes import Scenes
+from fewseg.predictor import FewShotPredictor
+from fewseg.segment.marks import Marks, mask_from_marks
+from helpers import iou
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+SUPPORT, QUERIES = 17, (43, 66)
+READY = "#status.ready"
+FETCHED = """async () => {
+  const listed = JSON.parse((await (await fetch("files.js")).text()).slice("self.FEWSEG = ".length, -2));
+  return (await Promise.all(listed.large.map((name) => caches.match(name)))).every(Boolean);
+}"""
+"""Whether the service worker keeps all that the model and its runtime need."""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    source = Scenes(subset="test", level="simple", images=100, size=320)
+    for number in (SUPPORT, *QUERIES):
+        source.load(number)[0].crop((0, 0, 320, 300)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def view(browser, host, axe_or_none):
+    """The page of the second visit, without a network."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+    if axe_or_none:
+        context.add_init_script(axe_or_none)
+    view = context.new_page()
+    view.set_default_timeout(300_000)
+    url = f"http://127.0.0.1:{host.server_port}/"
+    view.told, asked = [], []
+    view.on("pageerror", lambda error: view.told.append(str(error)))
+    context.on("request", lambda request: asked.append(request.url))
+    view.goto(url)
+    view.wait_for_function("() => crossOriginIsolated")  # the host sent no header
+    while not view.evaluate(FETCHED):
+        view.wait_for_timeout(200)
+    host.shutdown()
+    host.server_close()
+    context.set_offline(True)
+    view.reload()
+    view.locator(READY).wait_for()
+    yield view
+    assert not view.told
+    assert all(address.startswith((url, "blob:")) for address in asked)
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def axe_or_none(request) -> str | None:
+    try:
+        return request.getfixturevalue("axe")
+    except pytest.skip.Exception:
+        return None
+
+
+def found(view, count: int) -> None:
+    view.wait_for_function(f"() => document.querySelectorAll('#found .take:not([disabled])').length === {count}")
+
+
+def downloaded(view, selector: str) -> bytes:
+    with view.expect_download() as download:
+        view.locator(selector).click()
+    return Path(download.value.path()).read_bytes()
+
+
+def mask_in(png: bytes) -> np.ndarray:
+    image = Image.open(io.BytesIO(png))
+    assert image.mode == "L"
+    return np.asarray(image)
+
+
+def test_a_box_is_taught_and_found_offline_as_in_python_and_by_the_keyboard_a_second_class(view, photos):
+    view.set_input_files("#teach-files", str(photos / f"{SUPPORT}.png"))
+    canvas = view.locator("#editor")
+    canvas.wait_for()
+    canvas.scroll_into_view_if_needed()
+    area, scale = canvas.bounding_box(), 320 / canvas.bounding_box()["width"]
+    box = [90, 40, 280, 250]
+    (left, top), (right, bottom) = ((area["x"] + x / scale, area["y"] + y / scale) for x, y in (box[:2], box[2:]))
+    view.mouse.move(left, top)
+    view.mouse.down()
+    view.mouse.move(right, bottom, steps=3)
+    view.mouse.up()
+    view.locator("#name").fill("owl")
+    view.locator("#add").click()
+    view.locator("#supports li").wait_for()
+    view.set_input_files("#find-files", [str(photos / f"{number}.png") for number in QUERIES])
+    found(view, 2)
+    photo = Image.open(photos / f"{SUPPORT}.png").convert("RGB")
+    mask = mask_from_marks(photo, Marks(boxes=[(box[0], box[1], box[2], box[3])]))
+    predictor = FewShotPredictor("lite")
+    predictor.set_support(photo, mask)
+    given = mask_in(downloaded(view, "#found .take >> nth=0"))
+    expected = predictor.predict(photos / f"{QUERIES[0]}.png")
+    assert set(np.unique(given)) == {0, 255}
+    assert iou(given > 0, expected) >= 0.99
+    assert expected.mean() > 0.03
+
+    # another threshold needs no second run, and is Python's too
+    view.locator("#threshold").fill("80")
+    proba = predictor.predict_proba(photos / f"{QUERIES[1]}.png")
+    with zipfile.ZipFile(io.BytesIO(downloaded(view, "#all"))) as archive:
+        assert archive.testzip() is None
+        assert sorted(archive.namelist()) == sorted(f"{number}.png" for number in QUERIES)
+        assert iou(mask_in(archive.read(f"{QUERIES[1]}.png")) > 0, proba > 0.8) >= 0.99
+    view.locator("#threshold").fill("100")
+    view.get_by_text("not found").first.wait_for()
+    view.locator("#threshold").fill("50")
+
+    # the ground, marked with the keyboard: a stroke along the left side
+    view.set_input_files("#teach-files", str(photos / f"{SUPPORT}.png"))
+    view.locator("#marking").wait_for()
+    view.locator("#name").fill("the ground")
+    view.get_by_label("Box").focus()
+    view.keyboard.press("ArrowRight")  # to the brush
+    canvas.focus()
+    for key in [*["Shift+ArrowLeft"] * 9, " ", *["Shift+ArrowDown"] * 5, " "]:
+        view.keyboard.press(key)
+    for key in ("Tab", "Enter"):
+        view.keyboard.press(key)
+    view.locator("#supports li").nth(1).wait_for()
+    view.get_by_text("Not all photos were searched for what is taught now.").wait_for()
+    view.locator("#again").press("Enter")
+    view.locator("#stale").wait_for(state="hidden")
+    view.locator("#work").wait_for(state="hidden")
+    view.locator("#kind").select_option("labels")
+    stroke = np.zeros((300, 320), np.uint8)
+    stroke[130:251, 2:43] = 1  # about what the keys drew: what both find is large
+    predictor.set_support({"owl": (photo, mask), "the ground": (photo, stroke)})
+    with zipfile.ZipFile(io.BytesIO(downloaded(view, "#all"))) as archive:
+        labels = mask_in(archive.read(f"{QUERIES[0]}.png"))
+        assert archive.read(f"{QUERIES[0]}.txt").decode() == "0 background\n1 owl\n2 the ground\n"
+    expected = predictor.predict(photos / f"{QUERIES[0]}.png")
+    assert (labels == expected).mean() > 0.9
+    assert {1, 2} <= set(np.unique(labels))
+
+
+def test_what_cannot_be_read_is_told_and_the_others_are_done(view, photos, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    Image.fromarray(np.full((40, 40), 40000, np.uint16)).save(tmp_path / "deep.png")
+    before = view.locator("#found .take:not([disabled])").count()
+    names = [tmp_path / "broken.jpg", tmp_path / "deep.png", photos / f"{QUERIES[0]}.png"]
+    view.set_input_files("#find-files", [str(name) for name in names])
+    view.get_by_text("broken.jpg is no picture that this browser can read").wait_for()
+    view.get_by_text("deep.png has 16 bits a channel").wait_for()
+    found(view, before + 1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)], ids=["desktop", "phone"])
+def test_nobody_is_barred_from_it_and_nothing_is_cut_off(view, axe, photos, width, height, scheme):
+    view.set_viewport_size({"width": width, "height": height})
+    view.emulate_media(color_scheme=scheme)
+    if view.locator("#marking").is_hidden():
+        view.set_input_files("#teach-files", str(photos / f"{SUPPORT}.png"))
+        view.locator("#marking").wait_for()
+    assert view.evaluate("() => document.documentElement.scrollWidth") <= width
+    violations = view.evaluate("async () => (await axe.run()).violations.map((one) => [one.id, one.nodes[0].html])")
+    assert not violations
