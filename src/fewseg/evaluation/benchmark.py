@@ -16,7 +16,8 @@ from fewseg.data.source import Fold, ImageSource, of_masks
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.errors import UsageError
 from fewseg.progress import Silent
-from fewseg.storage.opening import Opened, evaluation_fold, open_test_data
+from fewseg.storage.learnt import Learnt
+from fewseg.storage.opening import Matching, Opened, evaluation_fold, open_test_data
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Benchmark:
     protocol: EvaluationProtocol
     lists: tuple[EpisodeList, ...]
     """The episodes, one list per repeat."""
+    learnt: Learnt | None = None
+    """What the model was trained on that is to be measured; None for a method without training, or where nothing tells.
+    """
+    matching: Matching | None = None
+    """How its base learner's classes are the fold's base classes; None: they are the same ones, in their order."""
 
     @classmethod
     def draw(
@@ -77,14 +83,15 @@ class Benchmark:
         drawn = cls.draw(source, fold, shots=shots or opened.config.data.shots, **choices)
         if shots not in (None, drawn.shots):
             raise UsageError(f"{choices['file']} lists {drawn.shots}-shot episodes, but {shots} shots were asked for")
-        return drawn
+        return drawn.known_to(opened)
 
     def known_to(self, opened: Opened) -> Benchmark:
-        """The same episodes, with the base classes that a model was trained on.
+        """The same episodes, with the base classes that a model was trained on, and what that was.
 
         Raises UsageError if it was trained on what is novel here.
         """
-        return replace(self, fold=evaluation_fold(opened, self.source, self.fold.index))
+        fold, matching = evaluation_fold(opened, self.source, self.fold.index)
+        return replace(self, fold=fold, matching=matching, learnt=opened.learnt)
 
     @property
     def shots(self) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,10 @@ from fewseg.data.episodes.protocols import EvaluationProtocol
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.results import Repeat, Results
+from fewseg.evaluation.saved_masks import saving, write_index
 from fewseg.evaluation.scoring import Matched, at_labels, score_episodes
 from fewseg.features.cache import FeatureCache
-from fewseg.metrics.intervals import bootstrap_interval, t_interval
+from fewseg.metrics.intervals import miou_interval
 from fewseg.metrics.iou import (
     COLUMNS,
     base_confusion,
@@ -40,6 +42,7 @@ from fewseg.metrics.iou import (
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.hub_model import model_options
 from fewseg.progress import Silent
+from fewseg.runtime.processes import rank_and_world
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,13 @@ def evaluate(
     file_gb: float = 16.0,
     weights: dict[str, Any] | None = None,
     title: str | None = None,
+    masks: Path | None = None,
     progress: Silent | None = None,
 ) -> Results:
     """Evaluate a model on a benchmark's episodes.
 
-    `title` names the model on the progress bar; `weights` (their path and hash) are kept in the results.
+    `title` names the model on the progress bar; `weights` (their path and hash) are kept in the results. `masks` is a
+    folder for the predicted masks (`saved_masks`).
 
     Encoded images are kept in `cache_gb` of memory, then in a temporary file of at most `file_gb`. The digits depend on
     none of `workers`, `cache_gb`, `file_gb` and the number of processes (torchrun), which share the episodes; with a
@@ -87,16 +92,13 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
         progress=progress,
+        masks=masks,
         title=f"{title or model.name}, {benchmark.shots}-shot, {len(benchmark.lists)} repeats",
     )
     seconds = time.perf_counter() - start
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(rows, benchmark.lists, strict=True)]
     tables, mious = [found.table for found in rows], np.array([r.miou for r in repeats])
-    if len(rows) == 1:
-        scored = benchmark.protocol.scored(benchmark.fold.novel, tables[0][:, 0])
-        interval, kind = bootstrap_interval(tables[0], scored), "bootstrap over episodes"
-    else:
-        interval, kind = t_interval(mious), f"Student's t over {len(rows)} repeats"
+    interval, kind = miou_interval(tables, mious, benchmark.protocol.scored(benchmark.fold.novel, tables[0][:, 0]))
     return Results(
         options=model_options(model),
         source_sha256=benchmark.source.index.sha256,
@@ -141,6 +143,24 @@ def common_fields(
         "seconds_per_episode": seconds / max(1, sum(map(len, benchmark.lists))),
         "weights": weights or {},
         "versions": versions(),
+        **origin_fields(benchmark, repeats),
+    }
+
+
+def origin_fields(benchmark: Benchmark, repeats: Sequence[Any]) -> dict[str, Any]:
+    """What the model was trained on, and which test classes it has seen there, by their names."""
+    learnt, matching = benchmark.learnt, benchmark.matching
+    if learnt is None:
+        return {}
+    names = [benchmark.source.class_names[c - 1] for c in benchmark.fold.novel]
+    seen = learnt.seen(names)
+    unseen = [n for n in names if n not in (seen or ()) and any(n in r.class_iou for r in repeats)]
+    means = [np.mean([r.class_iou[n] for n in unseen if n in r.class_iou]) for r in repeats] if seen and unseen else []
+    return {
+        "trained_on": learnt.as_dict(),
+        "base_matched": {} if matching is None else asdict(matching),
+        "seen": seen,
+        "unseen_miou": float(np.mean(means)) if means else None,
     }
 
 
@@ -154,9 +174,15 @@ def repeat_fields(listed: EpisodeList, ious: Mapping[int, float]) -> dict[str, A
     }
 
 
-def count_episodes(cache: FeatureCache, benchmark: Benchmark, **how: Any) -> list[Rows]:
-    """The counts of every episode, per list; `how` as for `score_episodes`."""
-    return [_rows(found) for found in score_episodes(cache, benchmark, score=episode_score(benchmark), **how)]
+def count_episodes(cache: FeatureCache, benchmark: Benchmark, *, masks: Path | None = None, **how: Any) -> list[Rows]:
+    """The counts of every episode, per list; `masks` as for `evaluate`, `how` as for `score_episodes`."""
+    score = episode_score(benchmark)
+    if masks is not None:
+        score = saving(score, masks, benchmark)
+    rows = [_rows(found) for found in score_episodes(cache, benchmark, score=score, **how)]
+    if masks is not None and rank_and_world()[0] == 0:
+        write_index(masks, benchmark, [one.table for one in rows])
+    return rows
 
 
 def episode_score(benchmark: Benchmark) -> Callable[[Matched], Rows]:
@@ -201,7 +227,7 @@ def _repeat(rows: Rows, listed: EpisodeList, benchmark: Benchmark) -> Repeat:
         miou=miou(rows.table, scored),
         fb_iou=fb_iou(rows.table),
         meta_miou=None if rows.meta is None else miou(rows.meta, scored),
-        base_miou=None if rows.base is None else base_miou(rows.base),
+        base_miou=None if rows.base is None or len(rows.base) == 1 else base_miou(rows.base),
         **repeat_fields(listed, class_iou(rows.table, scored)),
     )
 

@@ -88,7 +88,7 @@ class Feed:
     ) -> None:
         self.cache, self.protocol = cache, benchmark.protocol
         self.image_size = benchmark.input_size(cache.model.image_size)
-        self.base_index = benchmark.fold.base_index
+        self.base_index, self.matching = benchmark.fold.base_index, benchmark.matching
         self.at_once = batch_size > 1 and cache.model.device.type not in ("cpu", "meta")
         """Whether what a step lacks is encoded as a batch: no quicker on a CPU, and a plan (meta) counts one by one."""
         self.images = images or _Images(benchmark.dataset(cache.model.image_size), benchmark.protocol)
