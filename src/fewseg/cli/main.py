@@ -23,6 +23,7 @@ from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
 from fewseg.cli.options import (
+    Absent,
     CacheGb,
     Device,
     Episodes,
@@ -31,6 +32,7 @@ from fewseg.cli.options import (
     Refine,
     Repeats,
     Shots,
+    Supports,
     Target,
     Targets,
     Workers,
@@ -157,6 +159,8 @@ def evaluate(
     episodes: Episodes = None,
     repeats: Repeats = None,
     episodes_file: EpisodesFile = None,
+    absent: Absent = 0.0,
+    supports: Supports = "mask",
     support_mask: Annotated[bool, typer.Option(help="HDMNet: use the support mask at test time.")] = True,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored episode: a little better, twice the time.")
@@ -232,6 +236,8 @@ def evaluate(
         episodes=episodes,
         repeats=repeats,
         file=episodes_file,
+        absent=absent,
+        supports=supports,
         progress=progress,
     )
     hows = {

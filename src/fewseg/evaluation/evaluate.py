@@ -5,6 +5,7 @@ Every episode's intersections and unions are kept, so that any number in the res
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from fewseg.data.episodes.lists import EpisodeList
-from fewseg.data.episodes.protocols import EvaluationProtocol
+from fewseg.data.episodes.protocols import EvaluationProtocol, may_lack
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.results import Repeat, Results
@@ -39,10 +40,14 @@ from fewseg.metrics.iou import (
     miou,
     winners,
 )
+from fewseg.metrics.presence import false_at_recall, presence_auc
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.hub_model import model_options
 from fewseg.progress import Silent
 from fewseg.runtime.processes import rank_and_world
+
+RECALLS = (0.9, 0.95)
+"""Shares of the queries with the class that are to be said to hold it, where false ones are counted."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ class Rows:
     foreground_on: NDArray[np.int64]
     """(episodes, 1 + classes) pixels predicted as foreground by what is there, in the query's own size; column 0 is
     background.
+    """
+    presence: NDArray[np.float64]
+    """(episodes, 3) whether the query holds the class, what the model says of that (NaN where it does not), and the
+    share of the pixels that it marks.
     """
 
 
@@ -110,6 +119,7 @@ def evaluate(
         meta_miou=_mean([r.meta_miou for r in repeats]),
         base_miou=_mean([r.base_miou for r in repeats]),
         base_without_truth=_base_without_truth(rows, benchmark),
+        presence=presence_found(rows, benchmark) if may_lack(benchmark.lists[0].protocol) else {},
         parameters=count_parameters(model),
         tables=tables,
         foreground_on=[found.foreground_on for found in rows],
@@ -206,7 +216,9 @@ def count(matched: Matched, *, base: int, classes: int, protocol: EvaluationProt
         found = base_confusion(winners(labels)[0], matched.base_labels, base).cpu().numpy()
         pooled = np.column_stack([found, label_pixels(matched.base_labels, base)])
     on = foreground_by_class(at_labels(masks["final"], matched.labels.shape, protocol), matched.labels, classes)
-    return Rows(counts["final"], counts.get("meta"), pooled, on)
+    said = np.nan if matched.presence is None else matched.presence
+    holds, marked = (matched.mask == 1).any(), masks["final"].float().mean()
+    return Rows(counts["final"], counts.get("meta"), pooled, on, np.array([float(holds), said, float(marked)]))
 
 
 def _rows(found: list[Rows]) -> Rows:
@@ -218,6 +230,7 @@ def _rows(found: list[Rows]) -> Rows:
         np.stack(meta) if meta else None,
         np.sum(base, axis=0) if base else None,
         np.stack([c.foreground_on for c in found]) if found else np.zeros((0, 1), np.int64),
+        np.stack([c.presence for c in found]) if found else np.zeros((0, 3)),
     )
 
 
@@ -245,6 +258,25 @@ def _base_without_truth(rows: Sequence[Rows], benchmark: Benchmark) -> list[str]
     absent = [found.base[1:, 2] == 0 for found in rows if found.base is not None]
     names = [benchmark.source.class_names[c - 1] for c in benchmark.fold.base]
     return [name for n, name in enumerate(names) if any(one[n] for one in absent)]
+
+
+def presence_found(rows: Sequence[Rows], benchmark: Benchmark) -> dict[str, Any]:
+    """How well a model tells queries that hold the class from those that do not, all repeats together.
+
+    By what it says of that where it does, else by the share of pixels that it marks.
+    """
+    found, table = np.concatenate([one.presence for one in rows]), np.concatenate([one.table for one in rows])
+    present, said = found[:, 0] == 1, found[:, 1]
+    told = bool(len(said)) and not np.isnan(said).any()
+    scores, holding = (said if told else found[:, 2]), table[present]
+    shares = {
+        "auc": presence_auc(scores, present),
+        "marked": float((found[~present, 2] > 0).mean()) if (~present).any() else math.nan,
+        "miou_holding": miou(holding, benchmark.protocol.scored(benchmark.fold.novel, holding[:, 0])),
+        **{f"false_at_{round(100 * r)}": false_at_recall(scores, present, r) for r in RECALLS},
+    }
+    counts = {"by": "presence" if told else "mask", "holding": int(present.sum()), "lacking": int((~present).sum())}
+    return counts | {key: None if math.isnan(value) else value for key, value in shares.items()}
 
 
 def _mean(values: list[float | None]) -> float | None:

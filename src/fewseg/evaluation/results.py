@@ -153,6 +153,8 @@ class Results(Evaluation):
     base_miou: float | None
     base_without_truth: list[str] = field(default_factory=list)
     """Base classes that no query of some repeat holds, which are left out of `base_miou` there."""
+    presence: dict[str, Any] = field(default_factory=dict)
+    """Where queries may lack the class: how many do, and how well that is told; shares of 1."""
     parameters: dict[str, int]
     tables: list[Table] = field(repr=False, default_factory=list)
     """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
@@ -162,6 +164,24 @@ class Results(Evaluation):
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; without the rows."""
         return {k: v for k, v in super().as_dict().items() if k not in ("tables", "foreground_on")}
+
+    @property
+    def presence_told(self) -> list[str]:
+        """The same in lines; none where every query holds its class."""
+        if not (p := self.presence):
+            return []
+        auc, marked, at_90, at_95, holding = (
+            "-" if p[key] is None else f"{100 * p[key]:.2f}"
+            for key in ("auc", "marked", "false_at_90", "false_at_95", "miou_holding")
+        )
+        by = "the model's presence" if p["by"] == "presence" else "the size of its mask"
+        lacking, queries = p["lacking"], p["lacking"] + p["holding"]
+        return [
+            f"{lacking} of {queries} queries lack the class; what is marked there counts in the unions above; mIoU of "
+            f"the others alone {holding}",
+            f"is it there? by {by}: AUC {auc}; of queries without it {at_90} % are taken to hold it where 90 % of "
+            f"those with it are, {at_95} % where 95 % are; any pixel is marked in {marked} % of them",
+        ]
 
     def save(self, path: Path) -> Path:
         """Write the numbers as JSON, and the rows beside it as CSV; the JSON comes last and holds the CSV's hash.
@@ -204,7 +224,7 @@ def results_names(benchmark: Benchmark, *how: str) -> tuple[str, str]:
     first, *_ = benchmark.lists
     drawn = f"{benchmark.shots}shot-{len(benchmark.lists)}x{len(first)}-{first.sha256[:8]}"
     told = (benchmark.protocol.name, f"fold{benchmark.fold.index}", drawn, *how)
-    data = re.sub(r"[^\w.]+", "_", benchmark.source.name)
+    data = re.sub(r"[^\w.+]+", "_", benchmark.source.name)
     return "-".join(("results", data, *told)) + ".json", "-".join(("results", *told)) + ".json"
 
 

@@ -40,6 +40,8 @@ class Matched:
     """(H, W): 0 background, 1..N base classes, 255."""
     labels: Tensor
     """(H, W) at the query's own size: all classes, as the source gives them."""
+    presence: float | None = None
+    """Logit of the class being there at all, where the model says."""
 
 
 def score_episodes(
@@ -89,7 +91,8 @@ def score_step(feed: Feed, score: Callable[[Matched], S], step: Step) -> tuple[S
         if "base" in logits and feed.matching is not None:
             logits["base"] = matched_logits(logits["base"], feed.matching.channels)
         mask, base_labels = truth["scored"]
-        scored.append((entry, score(Matched(entry, logits, mask, base_labels, truth["labels"]))))
+        there = None if prediction.presence is None else float(prediction.presence[b])
+        scored.append((entry, score(Matched(entry, logits, mask, base_labels, truth["labels"], there))))
     return step, scored
 
 
