@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from fewseg.data.images import read_image
+from fewseg.data.marks import Marks, mask_from_marks
 from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import TRAIN, UsageError
 from fewseg.predictor import FewShotPredictor
-from fewseg.segment.marks import Marks, mask_from_marks
 from fewseg.storage.engines import GRAPHS, UNTRAINED, open_engine
 from fewseg.storage.saved import read_record
 from fewseg.storage.shipped import shipped_folder, shipped_models

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from fewseg.metrics import (
     miou,
     winners,
 )
+from fewseg.metrics.intervals import miou_interval, seeds_p_value
 
 CLASSES = (2, 5, 9)
 Drawn = tuple[NDArray[np.bool_], NDArray[np.uint8], int]
@@ -166,3 +168,23 @@ def test_the_fast_argmax_is_argmax_with_ties_too() -> None:
     assert torch.equal(winners(logits).long(), logits.argmax(1))
     assert torch.equal(winners(logits[0]).long(), logits[0].argmax(0))
     assert torch.equal(foreground_wins(logits[:, :2]), logits[:, :2].argmax(1) == 1)
+
+
+def test_an_interval_of_miou_is_within_what_an_iou_can_be_or_said_to_be_none() -> None:
+    table = random_table(60)
+    assert miou_interval([table], np.array([0.5]), CLASSES) == (
+        bootstrap_interval(table, CLASSES),
+        "bootstrap over episodes",
+    )
+    one_each, kind = miou_interval([table[: len(CLASSES)]], np.array([0.5]), CLASSES)
+    assert one_each is None
+    assert kind == "too few episodes: 1 of a class, an interval needs 5, or several repeats"
+    assert miou_interval([table, table], np.array([0.01, 0.03]), CLASSES)[0] == (0.0, pytest.approx(0.147, abs=1e-3))
+    assert miou_interval([table, table], np.array([0.99, 0.97]), CLASSES)[0] == (pytest.approx(0.853, abs=1e-3), 1.0)
+
+
+def test_a_test_over_seeds_is_the_paired_t_test() -> None:
+    ours, theirs = [0.62, 0.60, 0.66, 0.61], [0.55, 0.58, 0.57, 0.60]
+    assert seeds_p_value(ours, theirs) == pytest.approx(float(scipy.stats.ttest_rel(ours, theirs).pvalue))
+    assert seeds_p_value(ours[:1], theirs[:1]) is None
+    assert seeds_p_value(ours, ours) is None

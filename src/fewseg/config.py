@@ -213,10 +213,9 @@ def load_config(*names_and_overrides: str) -> Config:
     for name in names:
         recipe = _read_recipe(name)
         when = _merge(when, recipe.pop("when", {}))
-        if "data" in merged and _chosen(_merge(merged, recipe), "data") != _chosen(merged, "data"):
-            merged = merged | {"data": _of_any_data_set(merged["data"])}
-        merged = _merge(merged, recipe)
+        merged = _merge(_without_options(merged, recipe), recipe)
     overrides = _parse([word for word in names_and_overrides if _is_override(word)])
+    merged = _without_options(merged, overrides)
     chosen = _chosen(_merge(merged, overrides), "data")
     whole = _merge(merged, when.get(chosen, {}), overrides)
     for group in ("model", "data"):
@@ -377,10 +376,14 @@ def _read_recipe(name: str) -> dict[str, Any]:
     return content
 
 
-def _of_any_data_set(group: Any) -> Any:
-    """The keys of a group `data` that hold for another data set as well."""
-    own = {f.name for f in fields(DataConfig)} - {"root"}
-    return {key: value for key, value in group.items() if key in own} if isinstance(group, dict) else group
+def _without_options(merged: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
+    """What is merged so far, of its data what holds for any data set, where `then` names another one."""
+    if not isinstance(merged.get("data"), dict) or _chosen(_merge(merged, then), "data") == _chosen(merged, "data"):
+        return merged
+    kept = {f.name for f in fields(DataConfig)} - {"root"}
+    if "name" in merged["data"]:  # a fold of that one is none of another
+        kept -= {"name", "fold"}
+    return merged | {"data": {key: value for key, value in merged["data"].items() if key in kept}}
 
 
 def _chosen(merged: dict[str, Any], group: str) -> str:

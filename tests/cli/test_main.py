@@ -75,7 +75,7 @@ def test_without_a_command_the_help_is_shown(fewseg: Fewseg) -> None:
 def test_a_run_is_evaluated_by_its_directory_alone(run: Path, fewseg: Fewseg) -> None:
     result = fewseg("evaluate", run, "--episodes", 5, "--repeats", 2, "--workers", 0)
     assert result.code == 0
-    (file,) = run.glob("results-fewseg-fold*-1shot-2x5-*.json")
+    (file,) = run.glob("results-scenes-fewseg-fold*-1shot-2x5-*.json")
     report = json.loads(file.read_text())
     assert f"mIoU {100 * report['miou']:.2f}, 95 % interval" in result.out
     for repeat in report["repeats"]:
@@ -192,7 +192,7 @@ def test_base_and_novel_classes_are_measured_together(fewseg: Fewseg, tmp_path: 
     assert result.code == 0, result.err
     assert all(f"mIoU, {which} classes" in result.out for which in ("novel", "base", "all"))
     assert "try a smaller --tau" in " ".join(result.out.split())  # the ensemble is untrained
-    (file,) = bam.glob("results-fewseg-generalised-*-base.json")
+    (file,) = bam.glob("results-scenes-fewseg-generalised-*-base.json")
     saved = json.loads(file.read_text())
     assert (saved["merge"], saved["tau"], len(saved["repeats"])) == ("base", 0.9, 2)
 

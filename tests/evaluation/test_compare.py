@@ -37,7 +37,7 @@ def test_all_models_see_the_same_episodes_and_the_first_is_the_reference(entries
     hashes = [[r.episode_sha256 for r in e.results.repeats] for e in entries]
     assert hashes[0] == hashes[1]
     assert entries[0].p_value is None
-    assert 0 <= entries[1].p_value <= 1
+    assert entries[1].p_value is None  # three episodes a class are too few for a test
     assert all(e.seconds > 0 for e in entries)
     weights = [4 * e.results.parameters["all"] for e in entries]
     assert all(e.peak_bytes is None or e.peak_bytes >= w for e, w in zip(entries, weights, strict=True))
@@ -130,9 +130,11 @@ def test_released_files_of_any_back_end_are_compared(tmp_path):
 
 
 def test_p_value_is_small_only_where_the_difference_is_sure(entries):
-    report = entries[0].results
+    few = entries[0].results
+    assert paired_p_value(few, few) is None
+    table = np.concatenate(2 * few.tables)
+    report = replace(few, tables=[table])
     assert paired_p_value(report, report) == 1
-    table = np.concatenate(report.tables)
     perfect = table.copy()
     perfect[:, 1] = perfect[:, 2]
     assert paired_p_value(replace(report, tables=[perfect]), replace(report, tables=[table])) < 0.01

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.results import Results, results_name
+from fewseg.evaluation.saved_masks import masks_folder
 from helpers import Toy
 
 
@@ -67,3 +71,26 @@ def test_results_from_before_classes_without_episodes_were_named_are_read(result
     del record["not_drawn"], record["base_without_truth"]
     file.write_text(json.dumps(record))
     assert Results.load(file).not_drawn == []
+
+
+def test_saved_masks_are_those_that_were_counted(source: Scenes, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    drawn = Benchmark.draw(source, source.fold(0), episodes=3, repeats=2)
+    place = masks_folder(tmp_path, results_name(drawn))
+    evaluate(Toy().eval(), drawn, workers=0, masks=place)
+    assert place.name.startswith("scenes-fewseg-fold0-1shot-2x3-")
+    lines = (place / "index.csv").read_text().splitlines()
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    assert [(int(row["repeat"]), int(row["episode"])) for row in rows] == [(r, e) for r in range(2) for e in range(3)]
+    for row in rows:
+        spec = drawn.lists[int(row["repeat"])].specs[int(row["episode"])]
+        mask = np.asarray(Image.open(place / row["file"]))
+        truth = source.load(spec.query)[1]
+        assert set(np.unique(mask)) <= {0, 255}
+        found, true = (mask == 255) & (truth != 255), truth == spec.class_id
+        assert ((found & true).sum(), (found | true).sum()) == (int(row["intersection"]), int(row["union"]))
+        assert (row["query"], row["class"]) == (source.index.ids[spec.query], source.class_names[spec.class_id - 1])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds no masks of an evaluation"):
+        masks_folder(tmp_path, "results-other.json")

@@ -38,7 +38,7 @@ def test_the_report_compares_the_model_with_its_ablation_and_baselines_on_the_sa
         assert f'scope="row">{row}<' in page
     assert "support mask taken away" in page
     for name in ("hdmnet", "lite"):
-        (file,) = (out / name).glob("results-fewseg-*.json")
+        (file,) = (out / name).glob("results-scenes-fewseg-*.json")
         results = json.loads(file.read_text())
         assert results["repeats"][0]["episode_sha256"] in page
         assert results["repeats"][0]["episodes"] == 10

@@ -37,7 +37,7 @@ def test_both_ways_are_trained_and_measured_on_simple_and_complex_scenes(found, 
         one = found.drop(level)
         ways = {line.setting[1]: line.miou for line in found.lines if line.setting[0] == level}
         assert one.miou == pytest.approx(ways["with"] - ways["without"])
-        assert one.interval[0] <= one.miou <= one.interval[1]
+        assert one.interval is None  # six episodes
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def saved(run: Path) -> Path:
     """Its file: protocol, fold, shots, repeats and episodes, and the hash of the first episodes name it."""
     (file,) = run.glob("results-*.json")
-    assert re.fullmatch(r"results-fewseg-fold0-1shot-2x8-[0-9a-f]{8}\.json", file.name)
+    assert re.fullmatch(r"results-scenes-fewseg-fold0-1shot-2x8-[0-9a-f]{8}\.json", file.name)
     return file
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from fewseg.data.marks import Marks, _lab, _met_first, mask_from_marks, strokes_in
 from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import DataError, UsageError
-from fewseg.segment.marks import Marks, _lab, _met_first, mask_from_marks, strokes_in
 from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
 from helpers import iou, scene
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewseg.data.marks import Marks, mask_from_marks
 from fewseg.data.sets.scenes import Scenes
 from fewseg.predictor import FewShotPredictor
-from fewseg.segment.marks import Marks, mask_from_marks
 from helpers import iou
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]

@@ -1,5 +1,5 @@
-"""The command line: `fewseg train | evaluate | compare | report | segment | teach | app | web | export | convert |
-models | data | experiment | demo`, and `rerun` and `replay` for a run that is there.
+"""The command line: `fewseg train | evaluate | compare | cross-validate | report | segment | teach | app | web |
+export | convert | models | data | experiment | demo`, and `rerun` and `replay` for a run that is there.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import typer
 from rich.console import Console
 
 import fewseg
+from fewseg.cli.cross_validate import cross_validate
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
 from fewseg.cli.options import (
+    Absent,
     CacheGb,
     Device,
     Episodes,
@@ -29,6 +31,7 @@ from fewseg.cli.options import (
     Refine,
     Repeats,
     Shots,
+    Supports,
     Target,
     Targets,
     Workers,
@@ -68,6 +71,7 @@ app.command(cls=OrderedCommand)(teach)
 app.command(name="app")(page)
 app.command()(web)
 app.command()(export)
+app.command(name="cross-validate")(cross_validate)
 app.command()(report)
 app.command()(rerun)
 app.command()(replay)
@@ -159,6 +163,8 @@ def evaluate(
     episodes: Episodes = None,
     repeats: Repeats = None,
     episodes_file: EpisodesFile = None,
+    absent: Absent = 0.0,
+    supports: Supports = "mask",
     support_mask: Annotated[bool, typer.Option(help="HDMNet: use the support mask at test time.")] = True,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored episode: a little better, twice the time.")
@@ -188,14 +194,20 @@ def evaluate(
         bool,
         typer.Option("--plan", help="Print what it will do and take, measured on a few of its episodes; then stop."),
     ] = False,
+    save_masks: Annotated[
+        Path | None,
+        typer.Option(help="Folder for every predicted mask as PNG, with an index of the episodes as CSV."),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write them as JSON [RUN/results-PROTOCOL-foldF-Kshot-....json]."),
+        typer.Option(help="Where to write them as JSON [RUN/results-DATA-PROTOCOL-foldF-Kshot-....json]."),
     ] = None,
 ) -> None:
     """Measure a model on a fold's novel classes: mIoU, FB-IoU, per class, meta and base learner alone, with intervals.
 
-    `fewseg evaluate RUN` takes data set and fold from the run; overrides such as `data.root=DIR` change them.
+    `fewseg evaluate RUN` takes data set and fold from the run; overrides such as `data.root=DIR` change them, and
+    `fewseg evaluate RUN folder data.root=DIR` takes another data set. What the model was trained on is told,
+    and which test classes it has seen there.
     `fewseg evaluate prototype pascal5i data.root=DIR data.fold=0` measures a method that needs no training. Under
     torchrun or srun the processes share the episodes; the digits are the same.
     With `--protocol bam-generalised`, a method with a base learner labels base and novel classes in one map.
@@ -205,6 +217,7 @@ def evaluate(
     from fewseg.evaluation.evaluate import evaluate as run_evaluation
     from fewseg.evaluation.generalised import evaluate_generalised
     from fewseg.evaluation.results import check_place, results_name
+    from fewseg.evaluation.saved_masks import INDEX, masks_folder
     from fewseg.models.in_use import in_use
     from fewseg.runtime.processes import join_launched
     from fewseg.storage.opening import open_target
@@ -212,6 +225,8 @@ def evaluate(
     generalised = is_generalised(protocol)
     used = "--flip" * flip or f"--refine {refine}" * (refine != "none")
     given = _generalised_options(protocol, {"tau": tau, "merge": merge}, used=used, generalised=generalised)
+    if save_masks is not None and generalised:
+        raise UsageError(f"--save-masks writes masks of one class, not the maps of protocol {protocol}; leave it out")
     if out is not None:
         check_outputs([out, out.with_suffix(".csv")], target, *(words or []), episodes_file)
         check_place(out, rows=not generalised)
@@ -225,17 +240,10 @@ def evaluate(
         episodes=episodes,
         repeats=repeats,
         file=episodes_file,
+        absent=absent,
+        supports=supports,
         progress=progress,
     )
-    model = in_use(opened.model, flip=flip, refine=refine, precision=precision)
-    how = {"batch_size": batch_size, "workers": workers, "cache_gb": cache_gb, "file_gb": file_gb, "progress": progress}
-    if plan:
-        _print_plan(model, benchmark, given if generalised else None, **how)
-        return
-    run: Any = evaluate_generalised if generalised else run_evaluation
-    results = run(model, benchmark, **given, **how, weights=opened.weights)
-    if rank:  # one of several processes prints and writes
-        return
     hows = {
         "flip": flip,
         f"refine-{refine}": refine != "none",
@@ -245,11 +253,24 @@ def evaluate(
         str(merge): bool(merge),
     }
     name = results_name(benchmark, *(how for how, holds in hows.items() if holds))
+    model = in_use(opened.model, flip=flip, refine=refine, precision=precision)
+    how = {"batch_size": batch_size, "workers": workers, "cache_gb": cache_gb, "file_gb": file_gb, "progress": progress}
+    if plan:
+        _print_plan(model, benchmark, given if generalised else None, **how)
+        return
+    run: Any = evaluate_generalised if generalised else run_evaluation
+    masks = None if save_masks is None else masks_folder(save_masks, name)
+    given |= {} if masks is None else {"masks": masks}
+    results = run(model, benchmark, **given, **how, weights=opened.weights)
+    if rank:  # one of several processes prints and writes
+        return
     # first: what took hours is kept, whatever becomes of the terminal
     saved = results.save(out or Path(target) / name) if out or Path(target).is_dir() else None
     (print_generalised if generalised else print_results)(results)
     if saved:
         say(f"results: {saved}")
+    if masks:
+        say(f"masks: {masks} (which is which: {masks / INDEX})")
 
 
 def _print_plan(model: Any, benchmark: Any, labels: dict[str, Any] | None, **how: Any) -> None:

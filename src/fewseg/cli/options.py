@@ -44,6 +44,14 @@ Shots = Annotated[
 ]
 Episodes = Annotated[int | None, typer.Option(callback=finite, min=1, help="Episodes per repeat [the protocol's].")]
 Repeats = Annotated[int | None, typer.Option(callback=finite, min=1, help="Repeats [the protocol's].")]
+Absent = Annotated[
+    float,
+    typer.Option(callback=finite, min=0, max=0.99, help="Share of queries without the class: is that told?"),
+]
+Supports = Annotated[
+    str,
+    typer.Option(help="mask; or box, scribble, point: made from the masks, and read as `fewseg segment` reads them."),
+]
 EpisodesFile = Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")]
 Workers = Annotated[int, typer.Option(callback=finite, min=0, help="Loader processes; the numbers never depend on it.")]
 CacheGb = Annotated[

@@ -44,7 +44,7 @@ def print_results(results: Any) -> None:
     """The numbers as a table, with what is needed to repeat them."""
     shown, parts = console(), (results, *results.repeats)
     shares = {"mIoU": [p.miou for p in parts], "FB-IoU": [p.fb_iou for p in parts]}
-    shares |= {f"  {name}": [p.class_iou.get(name) for p in parts] for name in results.class_iou}
+    shares |= {f"  {results.shown_name(n)}": [p.class_iou.get(n) for p in parts] for n in results.class_iou}
     shares["meta learner alone"] = [p.meta_miou for p in parts]
     shares["base learner, base classes"] = [p.base_miou for p in parts]
     rows = [(name, *map(_percent, values)) for name, values in shares.items() if values[0] is not None]
@@ -53,7 +53,9 @@ def print_results(results: Any) -> None:
     for told in (results.left_out, absent and f"base classes in no query, left out of their mean: {absent}"):
         if told:
             shown.print(told, highlight=False)
-    interval = " to ".join(map(_percent, results.interval))
+    for told in results.presence_told:
+        shown.print(told, highlight=False)
+    interval = " to ".join(map(_percent, results.interval)) if results.interval else "none"
     shown.print(f"mIoU {_percent(results.miou)}, 95 % interval {interval} ({results.interval_kind})")
     _print_origin(shown, results)
 
@@ -96,7 +98,7 @@ def print_generalised(results: Any) -> None:
         rows.append((f"mIoU, {name} classes", mean, interval, *values))
     for name in results.class_iou:
         mean, *values = (_percent(part.class_iou.get(name)) for part in parts)
-        rows.append((f"  {name}", mean, "", *values))
+        rows.append((f"  {results.shown_name(name)}", mean, "", *values))
     shown.print(printable(rows, title=f"{_title(results)}, tau {results.tau}, merge {results.merge}"))
     if results.left_out:
         shown.print(results.left_out, highlight=False)
@@ -107,7 +109,9 @@ def print_generalised(results: Any) -> None:
 
 
 def _print_origin(shown: Console, results: Any) -> None:
-    """Hashes of episodes and weights."""
+    """What the model was trained on, and hashes of episodes and weights."""
+    for told in results.origin:
+        shown.print(told, highlight=False)
     for r in results.repeats:
         shown.print(f"episodes {r.episode_sha256[:16]} ({r.episodes}, seed {r.seed})", highlight=False)
     if results.weights:

@@ -26,9 +26,9 @@ class Finder:
     """Finds the classes of concepts in photos, each as its concept chose.
 
     `model` is what `FewShotPredictor` takes, or None for the one that was taught, if it comes with fewseg; so are
-    `runtime`, `device` and `provider`. `threshold` and `pictures` override the concepts'. UsageError where concepts of one name, of
-    several models or of several rules for pictures come together; DataError where a concept of features alone was
-    taught with other weights.
+    `runtime`, `device` and `provider`. `threshold` and `pictures` override the concepts'. UsageError where concepts of
+    one name, of several models or of several rules for pictures come together; DataError where a concept of features
+    alone was taught with other weights.
     """
 
     def __init__(

@@ -20,6 +20,7 @@ from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.sampling import NOVEL_RULES, epoch_order, training_images
 from fewseg.data.source import Fold, ImageSource, class_mask, labelled, map_type, mask_of
 from fewseg.data.transforms import Transform, sample_seed
+from fewseg.data.weak_supports import weak_mask
 from fewseg.data.workers import START, follow_parent, starting_workers
 from fewseg.episode import Episode
 from fewseg.errors import DataError, FewsegError, UsageError, check_choice, first_line
@@ -51,6 +52,8 @@ class EpisodeDataset(Dataset[Sample]):
     further_views: Transform | None = None
     seed: int = 0
     novel: str = "background"
+    supports: str = "mask"
+    """What supports are marked by, of `weak_supports.MARKS`."""
 
     def __post_init__(self) -> None:
         self._lookup = base_lookup(self.source, self.fold, novel=self.novel)
@@ -68,6 +71,8 @@ class EpisodeDataset(Dataset[Sample]):
             if slot == 0 and self._wide is not None:  # transforms take bytes, in which 255 is void
                 local, class_ids = _localise(labels, ())
                 maps = np.stack([maps[0], local])
+            if slot:
+                maps = self.as_marked(photo, maps)
             pairs.append(self.transform(photo, maps, sample_seed(self.seed, g, slot)))
         (image, mask), *supports = pairs
         bases = mask[1:] if self._wide is None else torch.from_numpy(self._wide[self._full(mask[1:], class_ids)])
@@ -143,6 +148,10 @@ class EpisodeDataset(Dataset[Sample]):
         image, labels = _load(self.source, i)
         mask = self._seen(mask_of(self.source, i, class_id, labels), labels, class_id)
         return image, labels, np.stack([mask, self._lookup[labels]])
+
+    def as_marked(self, photo: Image.Image, maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What `read` gives, with the class mask that the marks of a support mean."""
+        return maps if self.supports == "mask" else np.stack([weak_mask(photo, maps[0], self.supports), *maps[1:]])
 
     def known_bases(self, i: int) -> Tensor | None:
         """(N,) bool, as `known_bases`."""

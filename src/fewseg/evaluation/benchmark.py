@@ -16,7 +16,8 @@ from fewseg.data.source import Fold, ImageSource, of_masks
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.errors import UsageError
 from fewseg.progress import Silent
-from fewseg.storage.opening import Opened, evaluation_fold, open_test_data
+from fewseg.storage.learnt import Learnt
+from fewseg.storage.opening import Matching, Opened, evaluation_fold, open_test_data
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Benchmark:
     protocol: EvaluationProtocol
     lists: tuple[EpisodeList, ...]
     """The episodes, one list per repeat."""
+    learnt: Learnt | None = None
+    """What the model was trained on that is to be measured; None for a method without training, or where nothing tells.
+    """
+    matching: Matching | None = None
+    """How its base learner's classes are the fold's base classes; None: they are the same ones, in their order."""
 
     @classmethod
     def draw(
@@ -44,21 +50,27 @@ class Benchmark:
         seeds: Sequence[int] | None = None,
         classes: tuple[int, ...] | None = None,
         file: str | Path | None = None,
+        absent: float = 0.0,
+        supports: str = "mask",
     ) -> Benchmark:
         """Draw the episodes by the protocol's rules, or read them from a saved list (`file`).
 
         `shots` is 1, whatever a model was trained for. `episodes` per repeat, and the first `repeats` of the protocol's
-        seeds or `seeds` of one's own, replace the protocol's numbers; `classes` replace the fold's novel ones. Raises
+        seeds or `seeds` of one's own, replace the protocol's numbers; `classes` replace the fold's novel ones.
+        `absent` is the share of queries without the class, `supports` what is made of the supports' masks, as
+        `EvaluationProtocol.varied` has them. Raises
         UsageError for an unknown protocol, for more repeats than it has seeds, and for a list of other classes.
         """
         protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
         if protocol.name == "fewseg":  # the papers' rules, and all classes in one map, take what lies on top
             source = of_masks(source)
+        if absent or supports != "mask":
+            protocol = protocol.varied(absent=absent, supports=supports)
         if file is not None:
             listed = EpisodeList.load(file, source)
-            if episodes not in (None, len(listed)) or repeats not in (None, 1) or seeds is not None:
+            if episodes not in (None, len(listed)) or repeats not in (None, 1) or seeds is not None or absent:
                 raise UsageError(
-                    f"{file} lists {len(listed)} episodes, once; leave out how many, how often and the seeds"
+                    f"{file} lists {len(listed)} episodes, once; leave out how many, how often, the seeds and absent"
                 )
             _check_classes(listed, file, source, fold.novel if classes is None else classes, fold)
             return cls(source, fold, protocol, (listed,))
@@ -77,14 +89,15 @@ class Benchmark:
         drawn = cls.draw(source, fold, shots=shots or opened.config.data.shots, **choices)
         if shots not in (None, drawn.shots):
             raise UsageError(f"{choices['file']} lists {drawn.shots}-shot episodes, but {shots} shots were asked for")
-        return drawn
+        return drawn.known_to(opened)
 
     def known_to(self, opened: Opened) -> Benchmark:
-        """The same episodes, with the base classes that a model was trained on.
+        """The same episodes, with the base classes that a model was trained on, and what that was.
 
         Raises UsageError if it was trained on what is novel here.
         """
-        return replace(self, fold=evaluation_fold(opened, self.source, self.fold.index))
+        fold, matching = evaluation_fold(opened, self.source, self.fold.index)
+        return replace(self, fold=fold, matching=matching, learnt=opened.learnt)
 
     @property
     def shots(self) -> int:
@@ -98,7 +111,8 @@ class Benchmark:
     def dataset(self, image_size: int) -> EpisodeDataset:
         """The first repeat's episodes as a model with that `image_size` sees them."""
         specs, transform = self.lists[0].specs, input_transform(self.protocol, image_size)
-        return EpisodeDataset(self.source, self.fold, spec_of=specs.__getitem__, length=len(specs), transform=transform)
+        how = {"length": len(specs), "transform": transform, "supports": self.protocol.supports}
+        return EpisodeDataset(self.source, self.fold, spec_of=specs.__getitem__, **how)
 
 
 def _check_classes(

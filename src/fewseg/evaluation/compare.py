@@ -22,7 +22,7 @@ from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.published import CAPTION, check_full, published_miou
 from fewseg.evaluation.results import Results, saved_results
 from fewseg.files import replacing, write_csv
-from fewseg.metrics.intervals import bootstrap_miou
+from fewseg.metrics.intervals import LEAST, bootstrap_miou, fewest_episodes
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.storage.opening import Opened, open_target
@@ -38,7 +38,9 @@ class Entry:
     name: str
     results: Results
     p_value: float | None
-    """Two-sided, from a paired bootstrap over episodes against the first model; None for the first itself."""
+    """Two-sided, from a paired bootstrap over episodes against the first model; None for the first itself, and where
+    a class has too few episodes for a test.
+    """
     peak_bytes: int | None
     """Memory of its weights and of running an episode; None where unknown."""
     seconds: float | None = None
@@ -51,7 +53,7 @@ class Entry:
         r = self.results
         return (
             self.name,
-            *(f"{100 * v:.2f}" for v in (r.miou, *r.interval)),
+            *("" if v is None else f"{100 * v:.2f}" for v in (r.miou, *(r.interval or (None, None)))),
             "" if self.p_value is None else p_text(self.p_value),
             f"{100 * r.fb_iou:.2f}",
             str(r.parameters["trained"]),
@@ -148,11 +150,13 @@ def _free(name: str, target: str, taken: dict[str, Any]) -> str:
     return name if name not in taken else f"{name} ({target})"
 
 
-def paired_p_value(results: Results, reference: Results, *, draws: int = 2000) -> float:
+def paired_p_value(results: Results, reference: Results, *, draws: int = 2000) -> float | None:
     """Two-sided p that both have the same mIoU: the share of paired bootstrap samples on the other side of 0,
-    doubled.
+    doubled. None where a class has too few episodes for it.
     """
     classes = results.fold["novel"]
+    if fewest_episodes(np.concatenate(results.tables), classes) < LEAST:
+        return None
     ours, theirs = (bootstrap_miou(np.concatenate(r.tables), classes, draws=draws) for r in (results, reference))
     difference = ours - theirs
     return min(1.0, 2 * float(min((difference <= 0).mean(), (difference >= 0).mean())))
@@ -175,10 +179,15 @@ def p_text(value: float) -> str:
 
 def as_latex(entries: Sequence[Entry]) -> str:
     """The table as a LaTeX tabular (booktabs)."""
-    header, *body = table(entries)
+    return as_latex_table(table(entries), describe(entries))
+
+
+def as_latex_table(rows: Sequence[Sequence[str]], comment: str) -> str:
+    """Rows of texts as a LaTeX tabular (booktabs), the first as its head; the comment stands after it."""
+    header, *body = rows
     first, *lines = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in (header, *body)]
     start = [r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule", first, r"\midrule"]
-    return "\n".join([*start, *lines, r"\bottomrule", r"\end{tabular}", f"% {describe(entries)}", ""])
+    return "\n".join([*start, *lines, r"\bottomrule", r"\end{tabular}", f"% {comment}", ""])
 
 
 def describe(entries: Sequence[Entry]) -> str:

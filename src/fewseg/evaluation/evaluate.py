@@ -5,12 +5,14 @@ Every episode's intersections and unions are kept, so that any number in the res
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 
 from fewseg.data.episodes.lists import EpisodeList
-from fewseg.data.episodes.protocols import EvaluationProtocol
+from fewseg.data.episodes.protocols import EvaluationProtocol, may_lack
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.results import Repeat, Results
+from fewseg.evaluation.saved_masks import saving, write_index
 from fewseg.evaluation.scoring import Matched, at_labels, score_episodes
 from fewseg.features.cache import FeatureCache
-from fewseg.metrics.intervals import bootstrap_interval, t_interval
+from fewseg.metrics.intervals import miou_interval
 from fewseg.metrics.iou import (
     COLUMNS,
     base_confusion,
@@ -37,9 +40,14 @@ from fewseg.metrics.iou import (
     miou,
     winners,
 )
+from fewseg.metrics.presence import false_at_recall, presence_auc
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.hub_model import model_options
 from fewseg.progress import Silent
+from fewseg.runtime.processes import rank_and_world
+
+RECALLS = (0.9, 0.95)
+"""Shares of the queries with the class that are to be said to hold it, where false ones are counted."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,10 @@ class Rows:
     """(episodes, 1 + classes) pixels predicted as foreground by what is there, in the query's own size; column 0 is
     background.
     """
+    presence: NDArray[np.float64]
+    """(episodes, 3) whether the query holds the class, what the model says of that (NaN where it does not), and the
+    share of the pixels that it marks.
+    """
 
 
 def evaluate(
@@ -70,11 +82,13 @@ def evaluate(
     file_gb: float = 16.0,
     weights: dict[str, Any] | None = None,
     title: str | None = None,
+    masks: Path | None = None,
     progress: Silent | None = None,
 ) -> Results:
     """Evaluate a model on a benchmark's episodes.
 
-    `title` names the model on the progress bar; `weights` (their path and hash) are kept in the results.
+    `title` names the model on the progress bar; `weights` (their path and hash) are kept in the results. `masks` is a
+    folder for the predicted masks (`saved_masks`).
 
     Encoded images are kept in `cache_gb` of memory, then in a temporary file of at most `file_gb`. The digits depend on
     none of `workers`, `cache_gb`, `file_gb` and the number of processes (torchrun), which share the episodes; with a
@@ -87,16 +101,13 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
         progress=progress,
+        masks=masks,
         title=f"{title or model.name}, {benchmark.shots}-shot, {len(benchmark.lists)} repeats",
     )
     seconds = time.perf_counter() - start
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(rows, benchmark.lists, strict=True)]
     tables, mious = [found.table for found in rows], np.array([r.miou for r in repeats])
-    if len(rows) == 1:
-        scored = benchmark.protocol.scored(benchmark.fold.novel, tables[0][:, 0])
-        interval, kind = bootstrap_interval(tables[0], scored), "bootstrap over episodes"
-    else:
-        interval, kind = t_interval(mious), f"Student's t over {len(rows)} repeats"
+    interval, kind = miou_interval(tables, mious, benchmark.protocol.scored(benchmark.fold.novel, tables[0][:, 0]))
     return Results(
         options=model_options(model),
         source_sha256=benchmark.source.index.sha256,
@@ -108,6 +119,7 @@ def evaluate(
         meta_miou=_mean([r.meta_miou for r in repeats]),
         base_miou=_mean([r.base_miou for r in repeats]),
         base_without_truth=_base_without_truth(rows, benchmark),
+        presence=presence_found(rows, benchmark) if may_lack(benchmark.lists[0].protocol) else {},
         parameters=count_parameters(model),
         tables=tables,
         foreground_on=[found.foreground_on for found in rows],
@@ -141,6 +153,24 @@ def common_fields(
         "seconds_per_episode": seconds / max(1, sum(map(len, benchmark.lists))),
         "weights": weights or {},
         "versions": versions(),
+        **origin_fields(benchmark, repeats),
+    }
+
+
+def origin_fields(benchmark: Benchmark, repeats: Sequence[Any]) -> dict[str, Any]:
+    """What the model was trained on, and which test classes it has seen there, by their names."""
+    learnt, matching = benchmark.learnt, benchmark.matching
+    if learnt is None:
+        return {}
+    names = [benchmark.source.class_names[c - 1] for c in benchmark.fold.novel]
+    seen = learnt.seen(names)
+    unseen = [n for n in names if n not in (seen or ()) and any(n in r.class_iou for r in repeats)]
+    means = [np.mean([r.class_iou[n] for n in unseen if n in r.class_iou]) for r in repeats] if seen and unseen else []
+    return {
+        "trained_on": learnt.as_dict(),
+        "base_matched": {} if matching is None else asdict(matching),
+        "seen": seen,
+        "unseen_miou": float(np.mean(means)) if means else None,
     }
 
 
@@ -154,9 +184,15 @@ def repeat_fields(listed: EpisodeList, ious: Mapping[int, float]) -> dict[str, A
     }
 
 
-def count_episodes(cache: FeatureCache, benchmark: Benchmark, **how: Any) -> list[Rows]:
-    """The counts of every episode, per list; `how` as for `score_episodes`."""
-    return [_rows(found) for found in score_episodes(cache, benchmark, score=episode_score(benchmark), **how)]
+def count_episodes(cache: FeatureCache, benchmark: Benchmark, *, masks: Path | None = None, **how: Any) -> list[Rows]:
+    """The counts of every episode, per list; `masks` as for `evaluate`, `how` as for `score_episodes`."""
+    score = episode_score(benchmark)
+    if masks is not None:
+        score = saving(score, masks, benchmark)
+    rows = [_rows(found) for found in score_episodes(cache, benchmark, score=score, **how)]
+    if masks is not None and rank_and_world()[0] == 0:
+        write_index(masks, benchmark, [one.table for one in rows])
+    return rows
 
 
 def episode_score(benchmark: Benchmark) -> Callable[[Matched], Rows]:
@@ -180,7 +216,9 @@ def count(matched: Matched, *, base: int, classes: int, protocol: EvaluationProt
         found = base_confusion(winners(labels)[0], matched.base_labels, base).cpu().numpy()
         pooled = np.column_stack([found, label_pixels(matched.base_labels, base)])
     on = foreground_by_class(at_labels(masks["final"], matched.labels.shape, protocol), matched.labels, classes)
-    return Rows(counts["final"], counts.get("meta"), pooled, on)
+    said = np.nan if matched.presence is None else matched.presence
+    holds, marked = (matched.mask == 1).any(), masks["final"].float().mean()
+    return Rows(counts["final"], counts.get("meta"), pooled, on, np.array([float(holds), said, float(marked)]))
 
 
 def _rows(found: list[Rows]) -> Rows:
@@ -192,6 +230,7 @@ def _rows(found: list[Rows]) -> Rows:
         np.stack(meta) if meta else None,
         np.sum(base, axis=0) if base else None,
         np.stack([c.foreground_on for c in found]) if found else np.zeros((0, 1), np.int64),
+        np.stack([c.presence for c in found]) if found else np.zeros((0, 3)),
     )
 
 
@@ -201,7 +240,7 @@ def _repeat(rows: Rows, listed: EpisodeList, benchmark: Benchmark) -> Repeat:
         miou=miou(rows.table, scored),
         fb_iou=fb_iou(rows.table),
         meta_miou=None if rows.meta is None else miou(rows.meta, scored),
-        base_miou=None if rows.base is None else base_miou(rows.base),
+        base_miou=None if rows.base is None or len(rows.base) == 1 else base_miou(rows.base),
         **repeat_fields(listed, class_iou(rows.table, scored)),
     )
 
@@ -219,6 +258,25 @@ def _base_without_truth(rows: Sequence[Rows], benchmark: Benchmark) -> list[str]
     absent = [found.base[1:, 2] == 0 for found in rows if found.base is not None]
     names = [benchmark.source.class_names[c - 1] for c in benchmark.fold.base]
     return [name for n, name in enumerate(names) if any(one[n] for one in absent)]
+
+
+def presence_found(rows: Sequence[Rows], benchmark: Benchmark) -> dict[str, Any]:
+    """How well a model tells queries that hold the class from those that do not, all repeats together.
+
+    By what it says of that where it does, else by the share of pixels that it marks.
+    """
+    found, table = np.concatenate([one.presence for one in rows]), np.concatenate([one.table for one in rows])
+    present, said = found[:, 0] == 1, found[:, 1]
+    told = bool(len(said)) and not np.isnan(said).any()
+    scores, holding = (said if told else found[:, 2]), table[present]
+    shares = {
+        "auc": presence_auc(scores, present),
+        "marked": float((found[~present, 2] > 0).mean()) if (~present).any() else math.nan,
+        "miou_holding": miou(holding, benchmark.protocol.scored(benchmark.fold.novel, holding[:, 0])),
+        **{f"false_at_{round(100 * r)}": false_at_recall(scores, present, r) for r in RECALLS},
+    }
+    counts = {"by": "presence" if told else "mask", "holding": int(present.sum()), "lacking": int((~present).sum())}
+    return counts | {key: None if math.isnan(value) else value for key, value in shares.items()}
 
 
 def _mean(values: list[float | None]) -> float | None:

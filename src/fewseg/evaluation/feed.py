@@ -88,14 +88,15 @@ class Feed:
     ) -> None:
         self.cache, self.protocol = cache, benchmark.protocol
         self.image_size = benchmark.input_size(cache.model.image_size)
-        self.base_index = benchmark.fold.base_index
+        self.base_index, self.matching = benchmark.fold.base_index, benchmark.matching
         self.at_once = batch_size > 1 and cache.model.device.type not in ("cpu", "meta")
         """Whether what a step lacks is encoded as a batch: no quicker on a CPU, and a plan (meta) counts one by one."""
         self.images = images or _Images(benchmark.dataset(cache.model.image_size), benchmark.protocol)
         """Need -> its (image, class) and what was loaded."""
         # the cache may serve other data, folds and protocols as well
         inputs = (benchmark.source.index.sha256, self.protocol.resize, self.protocol.antialias, self.image_size)
-        self._input, self._scored = _mark(*inputs), _mark(*inputs, benchmark.fold, self.protocol.scored_at)
+        marks = () if self.protocol.supports == "mask" else (self.protocol.supports,)
+        self._input, self._scored = _mark(*inputs, *marks), _mark(*inputs, benchmark.fold, self.protocol.scored_at)
         entries = [Entry(r, e, spec) for r, listed in enumerate(benchmark.lists) for e, spec in enumerate(listed.specs)]
         entries.sort(key=lambda e: (len(e.spec.support), e.spec.class_id, e.spec.query, e.repeat, e.place))
         # several processes share the steps, not the episodes: what is matched at once is the same in any number of them
@@ -218,10 +219,11 @@ class _Images(Dataset[Any]):
         pixels = None
         scored = at_scored_size(torch.from_numpy(maps), self.protocol)
         if need.pixels or (need.truth and self.protocol.scored_at == "input"):
-            shrunk, small = self.dataset.transform(image, maps, 0)
+            given = self.dataset.as_marked(image, maps)
+            shrunk, small = self.dataset.transform(image, given, 0)
             pixels = shrunk[None], small[:1]
             if self.protocol.scored_at == "input":
-                scored = small
+                scored = small if given is maps else self.dataset.transform(image, maps, 0)[1]
         kind = np.uint8 if labels.dtype == np.uint8 else np.int32  # torch has no uint16 to compute with
         truth = {"scored": scored, "labels": torch.from_numpy(labels.astype(kind))} if need.truth else None
         return (need.image, need.class_id), Loaded(pixels, truth)

@@ -27,7 +27,7 @@ from fewseg.evaluation.results import Evaluation, check_place
 from fewseg.evaluation.scoring import Matched, score_episodes
 from fewseg.features.cache import FeatureCache
 from fewseg.files import write_json
-from fewseg.metrics.intervals import t_interval
+from fewseg.metrics.intervals import bounded_t_interval
 from fewseg.metrics.iou import base_confusion, label_pixels, winners
 from fewseg.models.base import FewShotSegmenter
 from fewseg.storage.opening import check_base_classes
@@ -102,7 +102,7 @@ def evaluate_generalised(
     return GeneralisedResults(
         tau=tau,
         merge=merge,
-        intervals={name: t_interval(v) for name, v in values.items()} if len(repeats) > 1 else {},
+        intervals={name: bounded_t_interval(v) for name, v in values.items()} if len(repeats) > 1 else {},
         **{f"{name}_miou": float(v.mean()) for name, v in values.items()},
         **common_fields(model, benchmark, repeats, weights=weights, seconds=seconds),
     )
@@ -117,7 +117,13 @@ def label_score(
             f"{model.name} labels no base classes; a generalised protocol needs a method with a base learner: "
             "bam, or hdmnet with one"
         )
-    check_base_classes(model, benchmark.source, benchmark.fold)
+    if benchmark.matching is None:
+        check_base_classes(model, benchmark.source, benchmark.fold)
+    if not benchmark.fold.base:
+        raise UsageError(
+            f"fold {benchmark.fold.index} of {benchmark.source.name} has no base class that {model.name} knows by "
+            "name, so there is no map of base and novel classes to score"
+        )
     if benchmark.protocol.labels != "all":
         raise UsageError(
             f"protocol {benchmark.protocol.name} is no generalised one; choose fewseg-generalised or bam-generalised"

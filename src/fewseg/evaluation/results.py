@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.metadata import version
@@ -63,6 +64,58 @@ class Evaluation:
     weights: dict[str, Any]
     """Their path and hash."""
     versions: dict[str, str]
+    trained_on: dict[str, Any] = field(default_factory=dict)
+    """The data set, fold and class names that the model was trained on; empty for a method without training."""
+    seen: list[str] | None = None
+    """Names of the test classes that it was trained on, by their names; None where that is not known."""
+    unseen_miou: float | None = None
+    """mIoU of the others, mean over repeats, where there are both."""
+    base_matched: dict[str, Any] = field(default_factory=dict)
+    """How a base learner's classes were matched to those of another data set than its own; see `Matching`."""
+
+    def shown_name(self, class_name: str) -> str:
+        """A class's name, with a mark where the model was trained on it."""
+        return f"{class_name} (seen in training)" if class_name in (self.seen or ()) else class_name
+
+    @property
+    def origin(self) -> list[str]:
+        """What the model was trained on, and what of the test classes it has seen, in lines; none where there is
+        nothing to tell.
+        """
+        if not self.trained_on:
+            return ["what the model was trained on is not recorded"] if self.weights else []
+        data, fold, classes = (self.trained_on[key] for key in ("data", "fold", "classes"))
+        of = "all classes" if fold is None else f"fold {fold}"
+        lines = [f"trained on {data}, {of}" + (f": {_listed(classes)}" if classes else "")]
+        names = self.fold["novel_names"]
+        if self.seen is None:
+            lines.append(
+                "the names of the classes that it was trained on are not known, so neither is which it has seen"
+            )
+        elif not self.seen:
+            lines.append(f"none of the {len(names)} test classes was seen in training, by their names")
+        else:
+            shown = _listed(self.seen)
+            lines.append(
+                f"{len(self.seen)} of {len(names)} test classes were seen in training, by their names: {shown}"
+            )
+        if self.unseen_miou is not None:
+            lines.append(f"mIoU of the {len(names) - len(self.seen or ())} unseen classes {100 * self.unseen_miou:.2f}")
+        return [*lines, *self._matching_told()]
+
+    def _matching_told(self) -> list[str]:
+        if not self.base_matched:
+            return []
+        names, absent, unknown = (self.base_matched[key] for key in ("names", "absent", "unknown"))
+        pairs = _listed([own if own == other else f"{own} = {other}" for own, other in names.items()])
+        told = [f"base learner: {len(names)} of its classes are base classes here, by name: {pairs}"]
+        if absent:
+            told.append(
+                f"base learner: {len(absent)} of its classes are none, and count as background: {_listed(absent)}"
+            )
+        if unknown:
+            told.append(f"base classes that it does not know, which count as background: {_listed(unknown)}")
+        return told
 
     @property
     def left_out(self) -> str:
@@ -92,14 +145,16 @@ class Results(Evaluation):
     """Names of class ids 1..N."""
     miou: float
     """Mean over repeats."""
-    interval: tuple[float, float]
-    """95 %: Student's t over repeats, or a bootstrap over episodes if there is one repeat."""
+    interval: tuple[float, float] | None
+    """95 %: Student's t over repeats, or a bootstrap over episodes if there is one repeat; None: too few episodes."""
     interval_kind: str
     fb_iou: float
     meta_miou: float | None
     base_miou: float | None
     base_without_truth: list[str] = field(default_factory=list)
     """Base classes that no query of some repeat holds, which are left out of `base_miou` there."""
+    presence: dict[str, Any] = field(default_factory=dict)
+    """Where queries may lack the class: how many do, and how well that is told; shares of 1."""
     parameters: dict[str, int]
     tables: list[Table] = field(repr=False, default_factory=list)
     """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
@@ -109,6 +164,24 @@ class Results(Evaluation):
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; without the rows."""
         return {k: v for k, v in super().as_dict().items() if k not in ("tables", "foreground_on")}
+
+    @property
+    def presence_told(self) -> list[str]:
+        """The same in lines; none where every query holds its class."""
+        if not (p := self.presence):
+            return []
+        auc, marked, at_90, at_95, holding = (
+            "-" if p[key] is None else f"{100 * p[key]:.2f}"
+            for key in ("auc", "marked", "false_at_90", "false_at_95", "miou_holding")
+        )
+        by = "the model's presence" if p["by"] == "presence" else "the size of its mask"
+        lacking, queries = p["lacking"], p["lacking"] + p["holding"]
+        return [
+            f"{lacking} of {queries} queries lack the class; what is marked there counts in the unions above; mIoU of "
+            f"the others alone {holding}",
+            f"is it there? by {by}: AUC {auc}; of queries without it {at_90} % are taken to hold it where 90 % of "
+            f"those with it are, {at_95} % where 95 % are; any pixel is marked in {marked} % of them",
+        ]
 
     def save(self, path: Path) -> Path:
         """Write the numbers as JSON, and the rows beside it as CSV; the JSON comes last and holds the CSV's hash.
@@ -132,15 +205,27 @@ class Results(Evaluation):
         known = {f.name: f.default_factory is MISSING for f in fields(cls) if f.name not in ("tables", "foreground_on")}
         if not {name for name, needed in known.items() if needed} <= set(record) <= set(known):
             raise DataError(f"{path} is of another version of fewseg; evaluate again")
-        record |= {"repeats": [Repeat(**r) for r in record["repeats"]], "interval": tuple(record["interval"])}
+        interval = None if record["interval"] is None else tuple(record["interval"])
+        record |= {"repeats": [Repeat(**r) for r in record["repeats"]], "interval": interval}
         return cls(**record, tables=tables, foreground_on=foreground_on)
 
 
+def _listed(names: Sequence[str], most: int = 20) -> str:
+    return (", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)) or "none"
+
+
 def results_name(benchmark: Benchmark, *how: str) -> str:
-    """The file's name of an evaluation: its protocol, fold, shots, repeats x episodes, the first hash; then `how`."""
+    """The file's name of an evaluation: its data, protocol, fold, shots, repeats x episodes, the first hash, `how`."""
+    return results_names(benchmark, *how)[0]
+
+
+def results_names(benchmark: Benchmark, *how: str) -> tuple[str, str]:
+    """That name, and the one without the data that older versions gave."""
     first, *_ = benchmark.lists
     drawn = f"{benchmark.shots}shot-{len(benchmark.lists)}x{len(first)}-{first.sha256[:8]}"
-    return "-".join(("results", benchmark.protocol.name, f"fold{benchmark.fold.index}", drawn, *how)) + ".json"
+    told = (benchmark.protocol.name, f"fold{benchmark.fold.index}", drawn, *how)
+    data = re.sub(r"[^\w.+]+", "_", benchmark.source.name)
+    return "-".join(("results", data, *told)) + ".json", "-".join(("results", *told)) + ".json"
 
 
 def check_place(path: Path, *, rows: bool = True) -> None:
@@ -176,19 +261,22 @@ def saved_results(weights: dict[str, Any], model: torch.nn.Module, benchmark: Be
         return None
     folder = Path(weights["path"])
     for place in (folder, folder.parent):
-        for name in (results_name(benchmark), *RunDirectory.earlier_results):
-            if (place / name).is_file() and (found := _fitting(place / name, weights, model, benchmark)):
+        for name in (*results_names(benchmark), *RunDirectory.earlier_results):
+            if found := results_in(place / name, weights, model, benchmark):
                 return found
     return None
 
 
-def _fitting(file: Path, weights: dict[str, Any], model: torch.nn.Module, benchmark: Benchmark) -> Results | None:
+def results_in(file: Path, weights: dict[str, Any], model: torch.nn.Module, benchmark: Benchmark) -> Results | None:
+    """The results in a file, if they are just what would be measured again; else, or where there is none, None."""
+    if not file.is_file():
+        return None
     try:
         found = Results.load(file)
     except DataError:
         return None
     fits = (
-        found.weights.get("sha256") == weights["sha256"]
+        found.weights.get("sha256") == weights.get("sha256")
         and found.options == json.loads(json.dumps(model_options(model)))
         and found.source_sha256 == benchmark.source.index.sha256
         and found.protocol == benchmark.protocol.as_dict()

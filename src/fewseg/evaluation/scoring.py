@@ -40,6 +40,8 @@ class Matched:
     """(H, W): 0 background, 1..N base classes, 255."""
     labels: Tensor
     """(H, W) at the query's own size: all classes, as the source gives them."""
+    presence: float | None = None
+    """Logit of the class being there at all, where the model says."""
 
 
 def score_episodes(
@@ -86,9 +88,21 @@ def score_step(feed: Feed, score: Callable[[Matched], S], step: Step) -> tuple[S
     for b, entry in enumerate(step.entries):
         truth = feed.truth(step, entry)
         logits = {n: at_truth(m[b : b + 1].float(), truth["labels"].shape, feed.protocol) for n, m in maps.items()}
+        if "base" in logits and feed.matching is not None:
+            logits["base"] = matched_logits(logits["base"], feed.matching.channels)
         mask, base_labels = truth["scored"]
-        scored.append((entry, score(Matched(entry, logits, mask, base_labels, truth["labels"]))))
+        there = None if prediction.presence is None else float(prediction.presence[b])
+        scored.append((entry, score(Matched(entry, logits, mask, base_labels, truth["labels"], there))))
     return step, scored
+
+
+def matched_logits(base: Tensor, channels: Sequence[int]) -> Tensor:
+    """A base learner's logits (1, 1 + N, H, W) as those (1, 1 + n, H, W) of the n of its classes that the data has.
+
+    Its other classes are background here: that one's logit is the largest of theirs and its own.
+    """
+    others = [c for c in range(base.shape[1]) if c not in set(channels)]  # with 0, the background's own
+    return torch.cat([base[:, others].amax(1, keepdim=True), base[:, list(channels)]], 1)
 
 
 def predict(cache: FeatureCache, sample: Sample) -> Prediction:

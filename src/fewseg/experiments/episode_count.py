@@ -24,7 +24,7 @@ from fewseg.experiments.plan import Plan
 from fewseg.experiments.plots import COLORS, MARKERS
 from fewseg.experiments.tables import Table, percent, save
 from fewseg.features.cache import FeatureCache
-from fewseg.metrics.intervals import deviation_interval, t_interval
+from fewseg.metrics.intervals import bounded_t_interval, deviation_interval
 from fewseg.metrics.iou import miou
 from fewseg.progress import Silent
 from fewseg.report.figures import plain_text, tidy
@@ -145,7 +145,7 @@ def measure(
             episodes=n,
             values=tuple(values.tolist()),
             mean=float(values.mean()),
-            interval=t_interval(values),
+            interval=bounded_t_interval(values),
             deviation=float(values.std(ddof=1)),
             deviation_interval=deviation_interval(values),
             needed=needed,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fewseg.errors import DataError
 from fewseg.evaluation.results import Results
 from fewseg.files import write_csv, write_json
-from fewseg.metrics.intervals import bootstrap_miou, percentile_interval
+from fewseg.metrics.intervals import LEAST, bootstrap_miou, fewest_episodes, percentile_interval
 from fewseg.metrics.iou import COLUMNS, miou
 
 Interval = tuple[float, float]
@@ -49,6 +49,11 @@ class Measured:
         """Mean over repeats."""
         return float(np.mean([miou(t, scored(t, self.novel, drawn_only=self.drawn_only)) for t in self.tables]))
 
+    @property
+    def enough(self) -> bool:
+        """Whether resampling its episodes tells how sure its mIoU is."""
+        return fewest_episodes(np.concatenate(self.tables), self.novel) >= LEAST
+
     @cached_property
     def samples(self) -> NDArray[np.float64]:
         """Bootstrap samples of the mean, from resampling episodes within classes."""
@@ -75,8 +80,9 @@ def bootstrap(
     return np.mean(samples, axis=0)
 
 
-def drop(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float, Interval]:
-    """Mean over pairs (folds) of the mIoU of `first` minus that of `second`, as a share of 1, and its 95 % interval.
+def drop(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float, Interval | None]:
+    """Mean over pairs (folds) of the mIoU of `first` minus that of `second`, as a share of 1, and its 95 % interval;
+    None where a class has too few episodes for one.
 
     The interval is paired: both are resampled alike. Raises DataError if a pair did not see the same episodes.
     """
@@ -85,13 +91,15 @@ def drop(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float, 
         if a.hashes != b.hashes:
             raise DataError(f"fold {a.fold}: the two were measured on different episodes; measure them again")
     samples = np.mean([a.samples - b.samples for a, b in pairs], axis=0)
-    return float(np.mean([a.miou - b.miou for a, b in pairs])), percentile_interval(samples)
+    enough = all(a.enough for a in first)
+    return float(np.mean([a.miou - b.miou for a, b in pairs])), percentile_interval(samples) if enough else None
 
 
-def mean_of(folds: Sequence[Measured]) -> tuple[float, Interval]:
-    """Mean mIoU over folds, with its 95 % interval."""
+def mean_of(folds: Sequence[Measured]) -> tuple[float, Interval | None]:
+    """Mean mIoU over folds, with its 95 % interval; None where a class has too few episodes for one."""
     samples = np.mean([measured.samples for measured in folds], axis=0)
-    return float(np.mean([measured.miou for measured in folds])), percentile_interval(samples)
+    enough = all(measured.enough for measured in folds)
+    return float(np.mean([measured.miou for measured in folds])), percentile_interval(samples) if enough else None
 
 
 def save_measured(folder: Path, name: str, results: Results, asked: dict[str, Any]) -> None:
@@ -112,9 +120,19 @@ def load_measured(folder: Path, name: str, asked: dict[str, Any]) -> Measured | 
         raise DataError(f"{folder / name} is damaged ({error}); remove {name}.json there to measure again") from error
     if content["asked"] != json.loads(json.dumps(asked)):
         return None
-    results = content["report"]
+    return _measured(
+        content["report"], tuple(rows[rows[:, 0] == r, 1:] for r in range(len(content["report"]["repeats"])))
+    )
+
+
+def measured_of(results: Results) -> Measured:
+    """The counts of an evaluation."""
+    return _measured(json.loads(json.dumps(results.as_dict())), tuple(results.tables))
+
+
+def _measured(results: dict[str, Any], tables: tuple[NDArray[np.int64], ...]) -> Measured:
     return Measured(
-        tables=tuple(rows[rows[:, 0] == r, 1:] for r in range(len(results["repeats"]))),
+        tables=tables,
         fold=results["fold"]["index"],
         novel=tuple(results["fold"]["novel"]),
         seeds=tuple(r["seed"] for r in results["repeats"]),

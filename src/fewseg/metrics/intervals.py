@@ -9,12 +9,54 @@ import numpy as np
 import scipy  # its parts are imported when they are used
 from numpy.typing import NDArray
 
+LEAST = 5
+"""Episodes of a class from which on resampling them tells how sure its IoU is; of one, every sample is the same."""
+
+
+def miou_interval(
+    tables: Sequence[NDArray[np.int64]], mious: NDArray[np.float64], classes: Sequence[int]
+) -> tuple[tuple[float, float] | None, str]:
+    """95 % interval of mIoU, within [0, 1], and what it is: Student's t over repeats (`mious`), or a bootstrap over the
+    episodes of one (`tables`, of the scored `classes`).
+
+    None where one repeat has fewer than `LEAST` episodes of some class; the text then says so.
+    """
+    if len(tables) > 1:
+        return bounded_t_interval(mious), f"Student's t over {len(tables)} repeats"
+    if (fewest := fewest_episodes(tables[0], classes)) < LEAST:
+        return None, f"too few episodes: {fewest} of a class, an interval needs {LEAST}, or several repeats"
+    return bootstrap_interval(tables[0], classes), "bootstrap over episodes"
+
+
+def fewest_episodes(table: NDArray[np.int64], classes: Sequence[int]) -> int:
+    """Episodes of the class that has the fewest of those that have any."""
+    counts = [int((table[:, 0] == c).sum()) for c in classes]
+    return min((count for count in counts if count), default=0)
+
+
+def seeds_p_value(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Two-sided p that two methods have the same mean over training seeds: Student's t on the pairs of a seed.
+
+    None for fewer than two pairs, and where all differ by the same.
+    """
+    differences = np.subtract(ours, theirs)
+    if len(differences) < 2 or not (spread := float(differences.std(ddof=1))):
+        return None
+    t = abs(float(differences.mean())) / (spread / math.sqrt(len(differences)))
+    return float(2 * scipy.special.stdtr(len(differences) - 1, -t))
+
 
 def t_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """95 % interval of the mean of repeats by Student's t; needs two of them."""
     mean = float(values.mean())
     half = float(scipy.special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values)))
     return mean - half, mean + half
+
+
+def bounded_t_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The same of shares of 1, within [0, 1]: over two repeats Student's t goes far beyond what an IoU can be."""
+    low, high = t_interval(values)
+    return max(0.0, low), min(1.0, high)
 
 
 def deviation_interval(values: NDArray[np.float64]) -> tuple[float, float]:

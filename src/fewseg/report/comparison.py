@@ -15,7 +15,7 @@ import numpy as np
 from fewseg.evaluation.compare import Entry, compare, open_benchmark, p_text
 from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
-from fewseg.metrics.intervals import bootstrap_interval
+from fewseg.metrics.intervals import LEAST, bootstrap_interval
 from fewseg.metrics.iou import class_iou
 from fewseg.progress import Silent
 from fewseg.report.chosen_episodes import episode_panels
@@ -76,7 +76,9 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
         confusions=confusions(entries),
         facts=facts(main),
         sections=(*class_section(entries), model_section(entries), protocol_section(main)),
-        interval_name=f"95 % interval ({main.interval_kind})",
+        interval_name=f"95 % interval ({main.interval_kind})"
+        if main.interval
+        else f"no interval: {main.interval_kind}",
     )
 
 
@@ -84,16 +86,21 @@ def comparison_rows(entries: Sequence[Entry]) -> Iterator[Row]:
     """The lines of the comparison; p, parameters, time and memory as further columns where they are known."""
     for i, e in enumerate(entries):
         r = e.results
-        columns = {} if len(entries) == 1 else {"p": "itself" if e.p_value is None else p_text(e.p_value)}
+        columns = {} if len(entries) == 1 else {"p": _p_told(e.p_value, first=i == 0)}
         columns |= {
             "parameters": f"{r.parameters['all'] / 1e6:.1f} M",
             "s/episode": f"{r.seconds_per_episode if e.seconds is None else e.seconds:.2f}",
         }
         if any(entry.peak_bytes for entry in entries):
             columns["peak memory"] = "" if e.peak_bytes is None else f"{e.peak_bytes / 1e6:.0f} MB"
-        interval = max(0.0, r.interval[0]), min(1.0, r.interval[1])  # Student's t over few repeats can leave [0, 1]
+        # older versions' results hold intervals of Student's t that leave [0, 1]
+        interval = r.interval and (max(0.0, r.interval[0]), min(1.0, r.interval[1]))
         published = None if e.published is None else e.published / 100
         yield Row(e.name, r.miou, interval, r.fb_iou, highlight=i == 0, published=published, columns=columns)
+
+
+def _p_told(value: float | None, *, first: bool) -> str:
+    return "itself" if first else "too few episodes" if value is None else p_text(value)
 
 
 def class_scores(results: Results, others: Mapping[str, Results]) -> Iterator[ClassScores]:
@@ -101,10 +108,10 @@ def class_scores(results: Results, others: Mapping[str, Results]) -> Iterator[Cl
     table = np.concatenate(results.tables)
     for class_id, name in zip(results.fold["novel"], results.fold["novel_names"], strict=True):
         rows = table[table[:, 0] == class_id]
-        interval = bootstrap_interval(table, [class_id]) if len(rows) else None
+        interval = bootstrap_interval(table, [class_id]) if len(rows) >= LEAST else None
         marks = {other: r.class_iou[name] for other, r in others.items() if name in r.class_iou}
         iou = class_iou(table, [class_id])[class_id] if name in results.class_iou else math.nan
-        yield ClassScores(name, iou, interval=interval, episodes=len(rows), marks=marks)
+        yield ClassScores(results.shown_name(name), iou, interval=interval, episodes=len(rows), marks=marks)
 
 
 def class_section(entries: Sequence[Entry]) -> tuple[Section, ...]:
@@ -175,6 +182,7 @@ def _model_facts(results: Results) -> dict[str, str]:
         "parameters trained": f"{results.parameters['trained']:,} of {results.parameters['all']:,}",
         "weights": str(weights.get("path", "the back-end's own")),
         "SHA-256 of the weights": str(weights.get("sha256", "–")),
+        "training": "; ".join(results.origin) or "none, or not known",
     }
 
 
@@ -186,6 +194,8 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
         ("data", f"{results.source}, fold {results.fold['index']}, {results.shots}-shot"),
         ("novel classes", ", ".join(results.fold["novel_names"])),
         *([("left out", results.left_out)] if results.left_out else []),
+        *(("absent class", told) for told in results.presence_told),
+        *(("training", told) for told in results.origin),
         ("protocol", f"{results.protocol['name']}, {episodes} episodes, {results.image_size} px"),
         ("episodes", "SHA-256 " + ", ".join(r.episode_sha256[:16] for r in results.repeats)),
         ("time", f"{results.seconds_per_episode:.2f} s per episode"),

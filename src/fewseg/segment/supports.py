@@ -13,12 +13,12 @@ from PIL import Image
 
 from fewseg.data.decoding import AS_IT_IS, PictureRule
 from fewseg.data.images import SUFFIXES, overlay, read_image, write_image
+from fewseg.data.marks import Marks, mask_from_marks, strokes_in
 from fewseg.data.masks import Label, Marking
 from fewseg.data.pairs import beside
 from fewseg.errors import DataError, UsageError
 from fewseg.predictor import read_support
 from fewseg.segment.jobs import free_name
-from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
 
 Supports: TypeAlias = dict[str | None, tuple[list[Any], list[Any]]]
 """Photos and masks by class, as `FewShotPredictor.set_support` takes them; None is the class without a name."""

@@ -18,6 +18,7 @@ from PIL import Image
 
 from fewseg.data import images
 from fewseg.data.decoding import picture_size
+from fewseg.data.marks import Marks, mask_from_marks, strokes_in
 from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing
 from fewseg.models.base import FewShotSegmenter
@@ -26,7 +27,6 @@ from fewseg.report.contents import gathered
 from fewseg.report.overlays import fit, heat, resize_mask
 from fewseg.segment import formats
 from fewseg.segment.jobs import free_name
-from fewseg.segment.marks import Marks, mask_from_marks, strokes_in
 
 SHOWN = 1024
 """Longer side in pixels of pictures on the page."""

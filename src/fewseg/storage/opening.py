@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fewseg import registry
 from fewseg.build import configured_model, create_source, pick_device
 from fewseg.config import Config, load_config
+from fewseg.data.class_names import matched_names
 from fewseg.data.source import Fold, ImageSource, classes_hash
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.runtime.torch_engine import TorchEngine
+from fewseg.storage.learnt import Learnt, learnt_of
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import find_folder, load_model, read_record
 from fewseg.storage.shipped import shipped_folder
@@ -38,6 +40,8 @@ class Opened:
     """Class ids of that data set that the model which it started from was trained on."""
     classes: str | None = None
     """Hash of the class names that it was trained with; None where that is not known."""
+    learnt: Learnt | None = None
+    """The names of the classes that it was trained on; None for a method without training, and where nothing tells."""
 
     def knows_ids_of(self, source: ImageSource) -> bool:
         """Whether class ids mean the same here as in the data that it was trained on, as far as is known."""
@@ -96,34 +100,52 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
         trained_on = record["info"].get("data", {}).get("name")
         classes = record["info"].get("classes")
         before = frozenset(_classes(record["info"].get("seen_before", ())))
+        learnt = learnt_of(record["info"])
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / 'fewseg.json'} is damaged: it tells no fold and data ({error})") from error
     weights = {"path": str(folder), "sha256": record["sha256"]}
-    return Opened(model.to(pick_device(device)), config, fold, trained_on, weights, before, classes)
+    return Opened(model.to(pick_device(device)), config, fold, trained_on, weights, before, classes, learnt)
 
 
 def _classes(ids: Any) -> tuple[int, ...]:
     return tuple(int(c) for c in ids)
 
 
+@dataclass(frozen=True)
+class Matching:
+    """The base learner of a model that was trained on another data set: its classes matched to the data by name."""
+
+    channels: tuple[int, ...]
+    """Of every base class of the fold, its number 1..N among the model's."""
+    names: dict[str, str]
+    """The model's classes that are base classes of the data, each with its name there."""
+    absent: tuple[str, ...]
+    """The model's classes that are none of the data's base classes: what it takes for them counts as background."""
+    unknown: tuple[str, ...]
+    """The data's base classes that the model does not know: background, as for its base learner."""
+
+
 def open_test_data(opened: Opened, *, progress: Silent | None = None) -> tuple[ImageSource, Fold]:
     """The configured test subset, and the fold to evaluate the model on."""
     source = create_source(opened.config, "test", progress=progress)
-    return source, evaluation_fold(opened, source, opened.config.data.fold)
+    return source, evaluation_fold(opened, source, opened.config.data.fold)[0]
 
 
-def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
+def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> tuple[Fold, Matching | None]:
     """Fold `index` as the model knows it: with the base classes it was trained on.
 
-    Raises UsageError if it was trained on classes that are novel there.
+    Where it was trained on another data set, a base learner's classes are matched to the data's base classes by name;
+    the second is then how. Raises UsageError if it was trained on classes of this data set that are novel there.
     """
     fold = source.fold(index)
-    if opened.trained_on == source.name and not opened.knows_ids_of(source):
+    if opened.trained_on == source.name and not opened.knows_ids_of(source) and _names(opened) is None:
         text = f"the model was trained on other classes than those of this {source.name}; whether it has seen the novel"
         warnings.warn(DataWarning(f"{text} ones of fold {index} cannot be checked"), stacklevel=1)
+    if opened.fold is not None and not opened.knows_ids_of(source) and _base_head(opened.model) is not None:
+        return _matched(opened, source, fold)
     if opened.fold is None or not opened.knows_ids_of(source):
         check_base_classes(opened.model, source, fold)
-        return fold
+        return fold, None
     seen = (set(opened.fold.base) | opened.seen_before) & set(fold.novel)
     if seen and not opened.fold.novel:
         raise UsageError(
@@ -136,14 +158,42 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> Fold:
             f"the model was trained on classes that are novel in fold {index} ({names}); it was trained for fold "
             f"{opened.fold.index}: evaluate with data.fold={opened.fold.index}"
         )
-    return opened.fold if opened.fold.novel == fold.novel else fold
+    return opened.fold if opened.fold.novel == fold.novel else fold, None
+
+
+def _names(opened: Opened) -> tuple[str, ...] | None:
+    """The names of the model's base classes in their order; None where they are not known."""
+    return None if opened.learnt is None else opened.learnt.base
+
+
+def _matched(opened: Opened, source: ImageSource, fold: Fold) -> tuple[Fold, Matching | None]:
+    """The fold with those base classes that the model's base learner knows by name."""
+    names = _names(opened)
+    if names is None:
+        check_base_classes(opened.model, source, fold)
+        text = f"the names of the classes that the base learner was trained on ({opened.trained_on}) are not known"
+        warnings.warn(DataWarning(f"{text}; its i-th class is taken for the i-th base class here"), stacklevel=1)
+        return fold, None
+    there = {source.class_names[c - 1]: c for c in fold.base}
+    found = {own: other for other, own in matched_names(there, names).items()}
+    number = {own: n for n, own in enumerate(names, 1)}
+    pairs = sorted((there[other], number[own]) for own, other in found.items())
+    base = tuple(c for c, _ in pairs)
+    absent = tuple(own for own in names if own not in found)
+    unknown = tuple(name for name, c in there.items() if c not in base)
+    return replace(fold, base=base), Matching(tuple(n for _, n in pairs), found, absent, unknown)
+
+
+def _base_head(model: FewShotSegmenter) -> Any:
+    return getattr(model, "base", None)
 
 
 def check_base_classes(model: FewShotSegmenter, source: ImageSource, fold: Fold) -> None:
     """Raise UsageError for a model whose base learner knows another number of classes than the fold has."""
-    head: Any = getattr(model, "base", None)
+    head = _base_head(model)
     if head is not None and head.classifier.out_channels - 1 != len(fold.base):
         raise UsageError(
             f"the model's base learner knows {head.classifier.out_channels - 1} classes, but fold {fold.index} of "
-            f"{source.name} has {len(fold.base)} base classes; evaluate it on the data set and fold of its training"
+            f"{source.name} has {len(fold.base)} base classes, and nothing tells the names to match; evaluate it "
+            "on the data set and fold of its training"
         )

@@ -37,9 +37,10 @@ from fewseg.runtime.processes import (
     on_main,
     synchronise_batchnorm,
 )
+from fewseg.storage.learnt import Learnt, learnt_of, record_of
 from fewseg.storage.owner import owned
 from fewseg.storage.run_directory import RunDirectory
-from fewseg.storage.saved import load_base_learner, save_model, seen_classes, start_from
+from fewseg.storage.saved import load_base_learner, read_record, save_model, seen_classes, start_from
 from fewseg.training.log import Log
 from fewseg.training.replay import save_failure
 from fewseg.training.run_start import describe_run, deterministic, start_directory
@@ -73,6 +74,8 @@ class Training:
     """Batches of the whole run."""
     seen_before: list[int] | None
     """Ids of the classes that the model was trained on from which the run started; None: it started from none."""
+    names: dict[str, Any]
+    """What the model's record says of the names of its classes."""
     stop: Stop
     progress: Silent
 
@@ -106,10 +109,11 @@ def prepare(
     task = (BaseTask if config.model.name == "base" else EpisodeTask)(config, progress=stop.watch(progress))
     described = describe_run(config, task)
     on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
-    seen_before = None
+    seen_before, start = None, None
     if config.train.init is not None:
         progress.log(start_from(task.model, config.train.init, task.source, task.fold))
         seen_before = sorted(seen_classes(config.train.init, task.source))
+        start = learnt_of(read_record(config.train.init)["info"]) or Learnt("unknown", None, None)
     base = ensure_base(config, run, resume=resume, progress=progress)
     if base is not None:
         load_base_learner(task.model, base, base=task.fold.base)
@@ -123,7 +127,10 @@ def prepare(
     state, damage = load_state(run, task.model, optimizer) if resume else (State(), "")
     if damage:
         progress.log(damage)
-    return Training(config, run, task, fabric, module, optimizer, rates, state, total, seen_before, stop, progress)
+    names = record_of(task.source, task.fold, start)
+    return Training(
+        config, run, task, fabric, module, optimizer, rates, state, total, seen_before, names, stop, progress
+    )
 
 
 @contextmanager
@@ -226,7 +233,7 @@ def finish_epoch(t: Training, log: Log) -> None:
     """Validate, and save `last/` and, if it is the best so far, `best/`."""
     settings, state = t.config.train, t.state
     epoch = settings.epochs if state.batches == t.total else state.batches * settings.batch_size // t.task.epoch_length
-    told: dict[str, Any] = {"fold": asdict(t.task.fold), "classes": classes_hash(t.task.source)}
+    told: dict[str, Any] = {"fold": asdict(t.task.fold), "classes": classes_hash(t.task.source), **t.names}
     if t.seen_before is not None:
         told["seen_before"] = t.seen_before
     if plugins := t.task.plugins():

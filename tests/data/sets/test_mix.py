@@ -20,11 +20,12 @@ import trees
 from fewseg.build import create_source
 from fewseg.cli.main import app
 from fewseg.config import as_yaml, load_config
+from fewseg.data.class_names import SYNONYMS
 from fewseg.data.dataset import BaseDataset, EpisodeDataset
 from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.sampling import TrainingEpisodes, training_images
 from fewseg.data.fingerprint import photos_fingerprint
-from fewseg.data.sets.mix import SYNONYMS, Mix
+from fewseg.data.sets.mix import Mix
 from fewseg.data.source import Fold, SourceIndex, class_mask, make_fold, mask_of
 from fewseg.data.transforms import Squeeze
 from fewseg.errors import DataError, DataWarning, UsageError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from fewseg.data.episodes.protocols import is_generalised
+from fewseg.data.episodes.protocols import may_lack
 from fewseg.data.source import ImageSource
 from fewseg.errors import DataError, UsageError
 from fewseg.files import write_csv
@@ -78,7 +78,7 @@ class EpisodeList:
         if not 1 <= shots <= len(source.index.ids):
             raise DataError(f"{path} says {shots} shots; {source.name} has {len(source.index.ids)} images to take from")
         rows = [(n, row) for n, row in enumerate(lines, 1) if row.strip() and not row.startswith("#")]
-        specs = tuple(_read_rows(path, rows, source, shots, lacking=is_generalised(header["protocol"])))
+        specs = tuple(_read_rows(path, rows, source, shots, lacking=may_lack(header["protocol"])))
         if not specs:
             raise DataError(f"{path} lists no episode, it has a header alone; make one with fewseg data episodes")
         drawn = fold, shots, header["protocol"], seed

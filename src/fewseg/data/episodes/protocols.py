@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from fewseg.errors import check_choice
+from fewseg.errors import UsageError, check_choice
+
+ABSENT = "+absent"
+"""In a protocol's name, before the share of queries without the class."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,29 @@ class EvaluationProtocol:
     support_void: str = "background"
     novel_in_training: str = "drop"
     """What the method's own training does with images that hold novel classes; for the record."""
+    absent: float = 0.0
+    """Share of the episodes whose query does not hold the class."""
+    supports: str = "mask"
+    """`mask`, or what is made from it: `box`, `scribble`, `point` (`fewseg.data.weak_supports`)."""
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, JSON-able."""
-        return asdict(self) | {"seeds": list(self.seeds), "repeats": len(self.seeds)}
+        """All fields, JSON-able; the last two only where they are not as published protocols have them."""
+        told = asdict(self) | {"seeds": list(self.seeds), "repeats": len(self.seeds)}
+        usual = {"absent": 0.0, "supports": "mask"}
+        return {key: value for key, value in told.items() if key not in usual or value != usual[key]}
+
+    def varied(self, *, absent: float = 0.0, supports: str = "mask") -> EvaluationProtocol:
+        """The protocol with a share of queries without the class, and with weak supports; its name tells of them.
+
+        UsageError for a share that is none, and for a protocol that labels all classes.
+        """
+        check_choice("supports", supports, ("mask", "box", "scribble", "point"))
+        if not 0 <= absent < 1:
+            raise UsageError(f"absent={absent} is a share of the episodes; give 0 up to (not with) 1")
+        if (absent or supports != "mask") and self.labels == "all":
+            raise UsageError(f"protocol {self.name} takes neither absent classes nor weak supports; choose another")
+        name = self.name + (f"{ABSENT}{absent:g}" if absent else "") + (f"+{supports}" if supports != "mask" else "")
+        return replace(self, name=name, absent=absent, supports=supports)
 
     def scored(self, classes: Sequence[int], drawn: Iterable[int]) -> tuple[int, ...]:
         """The classes that a mean is over: all of them, or only the drawn ones."""
@@ -119,6 +141,11 @@ def get_protocol(name: str, *, dataset: str) -> EvaluationProtocol:
         rules: dict[str, Any] = {"query_class": "any_novel", "support": "any_pixel", "labels": "all"}
         return replace(protocol, name=name, query=order, base_without_truth=without, **rules)
     return protocol
+
+
+def may_lack(name: str) -> bool:
+    """Whether queries of a protocol of that name may lack the episode's class."""
+    return is_generalised(name) or ABSENT in name
 
 
 def is_generalised(name: str) -> bool:

@@ -26,7 +26,7 @@ COARSE_LEAST = 3
 """An image counts for a class from this many of its pixels on, where only every 32nd along both sides is looked at."""
 
 # Every kind of draw has its own random stream: this number stands after the seed.
-_DRAW, _EPOCH, _CLASS_ORDER, _QUERY_ORDER = range(4)
+_DRAW, _EPOCH, _CLASS_ORDER, _QUERY_ORDER, _ABSENT = range(5)
 
 
 def training_images(source: ImageSource, fold: Fold, *, novel: str = "drop") -> NDArray[np.int64]:
@@ -177,13 +177,27 @@ def sample_episodes(
     pools = {c: (coarse or source.index).images_of(c, min_pixels=least) for c in sorted(chosen)}
     pools = _drawable(source, pools, shots, least=least, use="the episodes")
     draw, repeats = _DRAWS[protocol.query](source, pools, protocol, seed), protocol.support == "with_repeats"
+    lacking = {c: _lacking(source, c) for c in pools} if protocol.absent else {}
     specs = []
     for e in range(protocol.episodes if episodes is None else episodes):
         rng = default_rng([seed, _DRAW, e])
         query, class_id = draw(rng, e)
+        if lacking and (chance := default_rng([seed, _ABSENT, e])).random() < protocol.absent:
+            query = int(chance.choice(lacking[class_id]))
         specs.append(EpisodeSpec(query, class_id, _supports(rng, source, pools[class_id], query, shots, repeats)))
     drawn = fold.index, shots, protocol.name, seed
     return EpisodeList(source.name, source.subset, *drawn, tuple(specs), source.index.ids, source.class_names)
+
+
+def _lacking(source: ImageSource, class_id: int) -> NDArray[np.int64]:
+    """The images without a pixel of a class, as their labels tell; DataError where there is none."""
+    images = np.flatnonzero(source.index.counts[:, class_id] == 0)
+    if hasattr(source, "labelled"):
+        images = np.array([i for i in images.tolist() if _known(source, i, [class_id])], np.int64)
+    if not len(images):
+        name = source.class_names[class_id - 1]
+        raise DataError(f"no image of {source.name} ({source.subset}) is known to lack {name!r}; leave absent away")
+    return images
 
 
 Pools = dict[int, NDArray[np.int64]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,22 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewseg.data.class_names import bare, is_numbered, synonym_table
 from fewseg.data.division import Folded
 from fewseg.data.source import Fold, ImageSource, SourceIndex, class_mask, labelled, map_type, mask_of, of_masks
 from fewseg.errors import DataError, UsageError, check_choice, suggest
 
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "airplane": ("aeroplane",),
-    "cell phone": ("mobile phone",),
-    "couch": ("sofa",),
-    "donut": ("doughnut",),
-    "hair drier": ("hair dryer",),
-    "motorcycle": ("motorbike",),
-    "refrigerator": ("fridge",),
-    "rhinoceros": ("rhino",),
-    "tv": ("tv monitor", "television"),
-}
-"""Names that data sets have for one thing. No word of two meanings is here (bike, pavement), and no part of a whole."""
 EVERY = "all"
 """In `absent`: every class that the source has not."""
 
@@ -93,23 +81,23 @@ class Mix(Folded):
     @cached_property
     def _joined(self) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
         """The mix's class names, and per source the class ids here of its classes 1..N."""
-        table = _table(self.synonyms or {})
+        table = synonym_table(self.synonyms or {})
         names: dict[str, str] = {}
         ids: dict[str, tuple[int, ...]] = {}
         for key, part in self.parts.items():
             renamed = self._renamed(key, part)
             given = [renamed.get(own, own) for own in part.class_names]
-            found = [(name, table.get(_bare(name), name)) for name in given]
+            found = [(name, table.get(bare(name), name)) for name in given]
             _check_apart(key, part, [name for _, name in found])
             for own, name in found:
-                if _bare(name) in names and re.fullmatch(r"class_\d+", own):
+                if bare(name) in names and is_numbered(own):
                     raise UsageError(
                         f"data.sources.{key}: its class {own!r} has no name, nor has another source's: they would be "
                         f"joined. Write classes.txt, or data.names.{key}={{{own}: NAME}}"
                     )
-                names.setdefault(_bare(name), name)
-            numbers = {bare: c for c, bare in enumerate(names, 1)}
-            ids[key] = tuple(numbers[_bare(name)] for _, name in found)
+                names.setdefault(bare(name), name)
+            numbers = {key: c for c, key in enumerate(names, 1)}
+            ids[key] = tuple(numbers[bare(name)] for _, name in found)
         self._check_synonyms()
         return tuple(names.values()), ids
 
@@ -123,10 +111,10 @@ class Mix(Folded):
         """UsageError for a synonym that no source has: a slip there would join nothing, and nobody would see it."""
         given = {key: self._renamed(key, part) for key, part in self.parts.items()}
         known = [given[key].get(own, own) for key, part in self.parts.items() for own in part.class_names]
-        bare = {_bare(name) for name in known}
+        there = {bare(name) for name in known}
         for name, others in (self.synonyms or {}).items():
             for other in others:
-                if _bare(other) not in bare:
+                if bare(other) not in there:
                     raise UsageError(
                         f"data.synonyms.{name}: no source has a class {other!r}; leave it out.{suggest(other, known)}"
                     )
@@ -147,13 +135,13 @@ class Mix(Folded):
 
     def class_id(self, name: str, *, option: str) -> int:
         """The class of that name, or of one that stands for it."""
-        bare = {_bare(own): c for c, own in enumerate(self.class_names, 1)}
-        known = _table(self.synonyms or {}).get(_bare(name), name)
-        if _bare(known) not in bare:
+        ids = {bare(own): c for c, own in enumerate(self.class_names, 1)}
+        known = synonym_table(self.synonyms or {}).get(bare(name), name)
+        if bare(known) not in ids:
             raise UsageError(
                 f"unknown {option} {name!r}: none of {', '.join(self.parts)} has it.{suggest(name, self.class_names)}"
             )
-        return bare[_bare(known)]
+        return ids[bare(known)]
 
     def fold(self, index: int) -> Fold:
         """One of the source `fold_of`, or of the mix's own."""
@@ -277,30 +265,11 @@ class Mix(Folded):
         return super().describe() | {"classes": list(self.class_names), "sources": found, "joined": self.joined}
 
 
-def _bare(name: str) -> str:
-    """A class's name without what does not count."""
-    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name)).casefold() or name
-
-
-def _table(own: Mapping[str, list[str]]) -> dict[str, str]:
-    """The name that every known name stands for; one's own table adds to the built-in one, and names anew."""
-    table = {_bare(n): name for name, others in SYNONYMS.items() for n in (name, *others)}
-    said: dict[str, str] = {}
-    for name, others in own.items():
-        bare = {_bare(n) for n in (name, *others)}
-        if twice := sorted(bare & said.keys()):
-            raise UsageError(f"data.synonyms has {twice[0]!r} under {said[twice[0]]!r} and {name!r}; write one of them")
-        said |= dict.fromkeys(bare, name)
-        known = {table[b] for b in bare if b in table}
-        table |= dict.fromkeys([b for b, former in table.items() if former in known] + sorted(bare), name)
-    return table
-
-
 def _check_apart(key: str, part: ImageSource, names: list[str]) -> None:
     """UsageError where two classes of a source have one name."""
     first: dict[str, str] = {}
     for own, name in zip(part.class_names, names, strict=True):
-        if (other := first.setdefault(_bare(name), own)) != own:
+        if (other := first.setdefault(bare(name), own)) != own:
             raise UsageError(
                 f"data.sources.{key} has the classes {other!r} and {own!r}, which would both be {name!r}; give one "
                 f"another name: data.names.{key}={{{own}: NAME}}"

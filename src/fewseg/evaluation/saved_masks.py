@@ -1,0 +1,64 @@
+"""The masks that a model predicts, as PNG files by episode, with an index of them as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.errors import UsageError
+from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.scoring import Matched, at_labels
+from fewseg.files import replacing, write_csv
+from fewseg.metrics.iou import foreground_wins
+
+S = TypeVar("S")
+INDEX = "index.csv"
+COLUMNS = ("file", "repeat", "seed", "episode", "class_id", "class", "query", "supports", "intersection", "union")
+
+
+def masks_folder(folder: Path, name: str) -> Path:
+    """Where the masks of an evaluation go, by the name of its results; UsageError where something else is there."""
+    place = folder / name.removesuffix(".json").removeprefix("results-")
+    if place.exists() and not (place / INDEX).is_file() and (place.is_file() or any(place.iterdir())):
+        raise UsageError(f"{place} is there already and holds no masks of an evaluation; give another folder")
+    return place
+
+
+def mask_name(repeat: int, episode: int) -> str:
+    """The file of an episode's mask."""
+    return f"repeat{repeat}-episode{episode:05}.png"
+
+
+def saving(score: Callable[[Matched], S], place: Path, benchmark: Benchmark) -> Callable[[Matched], S]:
+    """`score`, which also writes every mask, 0 and 255 at the query's own size."""
+    place.mkdir(parents=True, exist_ok=True)
+
+    def saved(matched: Matched) -> S:
+        found = foreground_wins(matched.logits["final"])[0]
+        mask = at_labels(found, matched.labels.shape, benchmark.protocol).cpu().numpy()
+        with replacing(place / mask_name(matched.entry.repeat, matched.entry.place)) as temporary:
+            Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, "PNG")
+        return score(matched)
+
+    return saved
+
+
+def write_index(place: Path, benchmark: Benchmark, tables: Sequence[NDArray[np.int64]]) -> Path:
+    """Which file is which episode's, and its pixels in common and in union with the truth; `tables` as of `Results`."""
+    ids, names = benchmark.source.index.ids, benchmark.source.class_names
+    rows: list[Sequence[Any]] = [COLUMNS]
+    for r, (listed, table) in enumerate(zip(benchmark.lists, tables, strict=True)):
+        for e, (spec, counts) in enumerate(zip(listed.specs, table.tolist(), strict=True)):
+            supports = " ".join(ids[i] for i in spec.support)
+            told = (spec.class_id, names[spec.class_id - 1], ids[spec.query], supports)
+            rows.append((mask_name(r, e), r, listed.seed, e, *told, *counts[1:3]))
+    listed = benchmark.lists[0]
+    told = f"{listed.source} ({listed.subset}), fold {listed.fold}, {listed.shots}-shot, {benchmark.protocol.name}"
+    return write_csv(
+        place / INDEX, rows, comments=[told, *(f"episodes SHA-256: {one.sha256}" for one in benchmark.lists)]
+    )

@@ -1,0 +1,175 @@
+"""A model on another data set than its own: what is taken from where, what it has seen, whose base classes they are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import trees
+from fewseg.build import create_model
+from fewseg.config import load_config
+from fewseg.data.class_names import matched_names
+from fewseg.data.sets.pascal5i import Pascal5i
+from fewseg.data.source import Fold
+from fewseg.errors import DataWarning, UsageError
+from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.evaluate import evaluate
+from fewseg.evaluation.generalised import evaluate_generalised
+from fewseg.evaluation.results import Results
+from fewseg.evaluation.scoring import matched_logits
+from fewseg.report.comparison import comparison_page
+from fewseg.storage.learnt import Learnt, learnt_of
+from fewseg.storage.opening import open_target
+from fewseg.storage.saved import read_record, save_model
+from fewseg.training.loop import train
+from helpers import Fewseg, Toy, toy_config
+
+HERE = ("Sofa", "zebra", "dining_table", "kite")
+"""Class ids 1 to 4 of the other data."""
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight photos, each of two of the classes."""
+    root = tmp_path_factory.mktemp("other")
+    for n in range(8):
+        labels = trees.label_map({1 + n % 4: 700, 1 + (n + 1) % 4: 900})
+        trees.write_png(labels, root / "labels" / f"{n}.png")
+        trees.write_jpg(labels, root / "images" / f"{n}.jpg")
+    (root / "classes.txt").write_text("\n".join(HERE))
+    return root
+
+
+def saved_bam(folder: Path, names: list[str] | None) -> str:
+    """BAM of three base classes of COCO, with or without their names."""
+    torch.manual_seed(0)
+    model = create_model("bam", backbone="timm/test_resnet", base_classes=3, image_size=64)
+    info: dict[str, Any] = {"fold": asdict(Fold(2, (4,), (1, 2, 3))), "data": {"name": "coco20i"}}
+    return str(save_model(model, folder, info | ({} if names is None else {"base_names": names})))
+
+
+def benchmark(target: str, root: Path, *words: str, **choices: Any) -> tuple[Any, Benchmark]:
+    opened = open_target(target, ["folder", f"data.root={root}", "data.fold_seed=null", *words])
+    return opened, Benchmark.of(opened, **({"episodes": 4, "repeats": 1} | choices))
+
+
+@pytest.mark.parametrize("way", [["folder"], ["data.name=folder"]])
+def test_a_run_is_evaluated_on_the_data_that_the_command_names(
+    way: list[str], other: Path, toy: type[Toy], fewseg: Fewseg, tmp_path: Path
+) -> None:
+    run = train(toy_config("data.fold=2"), tmp_path / "run")
+    done = fewseg("evaluate", run, *way, f"data.root={other}", "--episodes=4", "--repeats=1", "--workers=0")
+    assert done.code == 0, done.err
+    assert "folder fold 0" in done.out
+    assert "trained on scenes, fold 2" in done.out
+    assert "none of the 1 test classes was seen in training, by their names" in done.out
+
+
+def test_a_fold_of_one_data_set_is_none_of_another(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("data: {name: scenes, fold: 2, shots: 5, level: simple}")
+    (tmp_path / "part.yaml").write_text("data: {fold: 2}")
+    for words in (["folder"], ["data.name=folder"]):
+        data = load_config(str(tmp_path / "run.yaml"), *words).data
+        assert (data.name, data.fold, data.shots) == ("folder", 0, 5)
+    assert load_config(str(tmp_path / "run.yaml"), "folder", "data.fold=1").data.fold == 1
+    assert load_config(str(tmp_path / "part.yaml"), "folder").data.fold == 2
+    assert load_config(str(tmp_path / "run.yaml"), "data.name=scenes").data.options["level"] == "simple"
+
+
+def test_test_classes_that_were_trained_on_are_marked(other: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    info = {"fold": asdict(Fold(0, (3,), (1, 2))), "data": {"name": "mix"}, "base_names": ["couch", "Dining Table"]}
+    opened, drawn = benchmark(
+        "prototype", other, "data.folds=1", "model.backbone=timm/test_resnet", "model.weights=null"
+    )
+    assert evaluate(opened.model, drawn, workers=0).origin == []  # nothing was trained
+    drawn = replace(drawn, learnt=learnt_of(info))
+    results = evaluate(opened.model, drawn, workers=0)
+    assert results.seen == ["Sofa", "dining_table"]
+    unseen = [results.class_iou[name] for name in ("zebra", "kite")]
+    assert results.unseen_miou == pytest.approx(np.mean(unseen))
+    assert results.origin[0] == "trained on mix, fold 0: couch, Dining Table"
+    assert results.origin[1] == "2 of 4 test classes were seen in training, by their names: Sofa, dining_table"
+    assert Results.load(results.save(tmp_path / "a.json")).origin == results.origin
+    from fewseg.evaluation.compare import Entry
+
+    page = comparison_page([Entry("prototype", results, None, None)])
+    assert [s.name for s in page.per_class if "seen" in s.name] == [
+        "Sofa (seen in training)",
+        "dining_table (seen in training)",
+    ]
+    assert ("training", results.origin[1]) in page.facts
+
+
+def test_what_the_shipped_model_was_trained_on_is_known() -> None:
+    learnt = learnt_of(read_record("lite")["info"])
+    assert learnt is not None
+    assert learnt.base == Pascal5i.class_names
+    assert learnt.seen(["airplane", "tree", "Potted Plant", "tv"]) == ["airplane", "Potted Plant", "tv"]
+
+
+def test_what_a_model_started_from_counts_as_seen(toy: type[Toy], tmp_path: Path) -> None:
+    first = train(toy_config("data.fold=1"), tmp_path / "first")
+    second = train(toy_config("data.fold=1", "data.level=mixed", f"train.init={first}"), tmp_path / "second")
+    found = learnt_of(read_record(second)["info"])
+    assert found is not None
+    assert found.before == found.base
+    unknown = learnt_of({"fold": {"index": 0, "base": [1], "novel": [2], "held_out": []}, "data": {"name": "folder"}})
+    assert unknown is not None
+    assert unknown.seen(["cow"]) is None
+    assert Learnt("folder", 0, ("cow",), None).seen(["cow"]) is None
+
+
+def test_names_are_matched_by_the_table_of_mix() -> None:
+    assert matched_names(["aeroplane", "Cow", "class_1"], ["airplane", "cow", "class_1"]) == {
+        "aeroplane": "airplane",
+        "Cow": "cow",
+    }
+
+
+def test_a_base_learner_of_other_classes_is_matched_by_name(other: Path, tmp_path: Path) -> None:
+    opened, drawn = benchmark(saved_bam(tmp_path / "bam", ["kite", "giraffe", "couch"]), other, "data.fold=1")
+    assert drawn.fold.base == (1, 4)  # sofa and kite
+    assert drawn.matching is not None
+    assert drawn.matching.channels == (3, 1)
+    results = evaluate(opened.model, drawn, workers=0)
+    assert results.base_miou is not None
+    told = "\n".join(results.origin)
+    assert "2 of its classes are base classes here, by name: couch = Sofa, kite" in told
+    assert "1 of its classes are none, and count as background: giraffe" in told
+    assert "base classes that it does not know, which count as background: dining_table" in told
+    _, drawn = benchmark(
+        saved_bam(tmp_path / "bam", ["kite", "giraffe", "couch"]), other, protocol="fewseg-generalised"
+    )
+    assert evaluate_generalised(opened.model, drawn, workers=0).base_miou >= 0
+
+
+def test_a_base_learner_without_names_is_told_or_refused(other: Path, tmp_path: Path) -> None:
+    target = saved_bam(tmp_path / "bam", None)
+    with pytest.warns(DataWarning, match="its i-th class is taken for the i-th base class"):
+        benchmark(target, other)  # three base classes both
+    with pytest.raises(UsageError, match="nothing tells the names to match"):
+        benchmark(target, other, "data.folds=2")
+
+
+def test_a_base_learner_that_knows_no_class_by_name(other: Path, tmp_path: Path) -> None:
+    opened, drawn = benchmark(saved_bam(tmp_path / "bam", ["a", "b", "c"]), other)
+    assert evaluate(opened.model, drawn, workers=0).base_miou is None
+    _, drawn = benchmark(saved_bam(tmp_path / "bam", ["a", "b", "c"]), other, protocol="fewseg-generalised")
+    with pytest.raises(UsageError, match="has no base class that bam knows by name"):
+        evaluate_generalised(opened.model, drawn, workers=0)
+
+
+@given(st.permutations(range(1, 6)), st.integers(0, 5), st.integers(0, 2**32 - 1))
+def test_matched_logits_say_what_the_base_learner_says(order: list[int], count: int, seed: int) -> None:
+    logits = torch.rand(1, 6, 3, 4, generator=torch.Generator().manual_seed(seed))
+    table = torch.zeros(6, dtype=torch.long)
+    table[order[:count]] = torch.arange(1, 1 + count)
+    assert torch.equal(matched_logits(logits, order[:count]).argmax(1), table[logits.argmax(1)])
