@@ -132,7 +132,7 @@ def test_every_method_s_graphs_hold_for_other_sizes_and_numbers_of_shots(name, d
 
 @pytest.mark.slow
 def test_what_clusters_is_refused_with_a_way_out(tmp_path):
-    with pytest.raises(UsageError, match="cannot be exported to ONNX .*; run it in PyTorch"):
+    with pytest.raises(UsageError, match=r"cannot be exported to ONNX .*; run it in PyTorch"):
         export_onnx(model("insid3"), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
