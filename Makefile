@@ -50,6 +50,7 @@ light:
 	rm -rf $(LIGHT)
 	$(PYTHON) -m venv $(LIGHT)
 	$(LIGHT)/bin/python -m pip install --quiet .
+	$(LIGHT)/bin/python .ci/light.py
 	$(LIGHT)/bin/python benchmarks/light.py --runtimes graphs --rounds 1 --photos 5
 	du -sh $(LIGHT)
 

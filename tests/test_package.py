@@ -51,6 +51,21 @@ def test_the_source_distribution_holds_the_whole_repository():
     assert {name.removeprefix("/") for name in build["include"]} == kept - always
 
 
+def test_the_image_installs_what_make_light_does_from_all_that_a_wheel_needs():
+    lines = [line.split() for line in (ROOT / "Dockerfile").read_text().splitlines() if line]
+    installed = [words for word, *words in lines if word == "RUN" and "install" in words]
+    assert [words[-1] for words in installed] == ["/fewseg"]  # fewseg alone: no extra, nothing besides
+    assert "-m pip install --quiet ." in (ROOT / "Makefile").read_text().split("\nlight:")[1].split("\n\n")[0]
+    copied = {name for word, *names in lines if word == "COPY" and "--from=build" not in names for name in names[:-1]}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    needed = {project["project"]["readme"], *project["project"]["license-files"], *(p.split("/")[0] for p in packages)}
+    assert copied == {"pyproject.toml", *needed}
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"
+    assert copied == {line[1:] for line in ignored if line.startswith("!")}
+
+
 def test_the_package_runs_as_a_module_and_tells_its_version_without_waiting_for_torch():
     code = (
         "import runpy, sys, fewseg; fewseg.UsageError; sys.argv[1:] = ['--version']\n"

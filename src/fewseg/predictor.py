@@ -40,7 +40,15 @@ Mask: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | TensorLi
 """
 
 
-AS_IT_RUNS = {"device": None, "flip": False, "refine": "none", "compile": False, "precision": "fp32"}
+AS_IT_RUNS = {
+    "device": None,
+    "flip": False,
+    "refine": "none",
+    "compile": False,
+    "precision": "fp32",
+    "runtime": None,
+    "provider": None,
+}
 """The options of an engine that was made elsewhere."""
 
 
@@ -76,7 +84,8 @@ class FewShotPredictor:
 
     `model` is a name (`lite`, which comes with fewseg), the folder of a run, of a saved model or of exported graphs, a
     model, or an engine. `runtime` graphs or torch overrides the rule of `fewseg.storage.engines`; `runtime` of the
-    predictor tells which one runs. Pictures are squeezed to the model's square and its answer is resized to the
+    predictor tells which one runs; `provider` (cpu, cuda, coreml, directml, openvino) is what onnxruntime runs graphs
+    by. Pictures are squeezed to the model's square and its answer is resized to the
     picture's own size. `device` is as `pick_device` takes it; None leaves a model where it is. `flip` averages the
     logits with those of the mirrored pictures, in twice the time; `refine` "fast" looks at a picture twice, the second
     time with what was found in it as a further support, and "best" does both. `compile` compiles the back-end with
@@ -95,15 +104,17 @@ class FewShotPredictor:
         precision: str = "fp32",
         pictures: PictureRule = AS_IT_IS,
         runtime: str | None = None,
+        provider: str | None = None,
     ) -> None:
         device = None if device is None else str(device)
         how = {"device": device, "flip": flip, "refine": refine, "compile": compile, "precision": precision}
+        how |= {"runtime": runtime, "provider": provider}
         if isinstance(model, Engine):
-            if runtime is not None or how != AS_IT_RUNS:
+            if how != AS_IT_RUNS:
                 raise UsageError("an engine runs as it was made; give what it was made of, by its name or folder")
             self.engine: Engine = model
         else:
-            self.engine = open_engine(model, runtime=runtime, **how)
+            self.engine = open_engine(model, **how)
         self.runtime = self.engine.runtime
         self.model = getattr(self.engine, "model", self.engine)
         """The network itself where torch runs it."""

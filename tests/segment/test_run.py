@@ -236,3 +236,25 @@ def test_an_output_folder_that_vanishes_meanwhile_is_told(predictor, tmp_path):
     assert [path.name for path, _ in summary.written] == ["c.jpg"]
     assert [path.name for path, _ in summary.failed] == ["a.jpg", "b.jpg"]
     assert all("its output is gone" in reason for _, reason in summary.failed)
+
+
+def test_photos_at_once_give_the_files_of_one_after_another(predictor, tmp_path):
+    for number in range(9):
+        photo(tmp_path / "photos" / f"{number}.png", size=(40 + 9 * number, 50), box=(3, 4, 30 + number, 40))
+    for number in (2, 5):
+        (tmp_path / "photos" / f"{number}.png").write_bytes(b"broken")
+    given = {}
+    for lanes in (1, 2, 3):
+        predictor.engine.lanes = lanes
+        out = tmp_path / f"out{lanes}"
+        summary = segment_folder(predictor, tmp_path / "photos", out, formats=("png", "coco"))
+        told = [(path.name, reason) for path, reason in summary.failed]
+        given[lanes] = (
+            told,
+            [path.name for path, _ in summary.written],
+            {f: (out / f).read_bytes() for f in files(out)},
+        )
+        again = segment_folder(predictor, tmp_path / "photos", out, formats=("png", "coco"), resume=True)
+        assert again.skipped == 7
+    assert given[1] == given[2] == given[3]
+    assert [name for name, _ in given[1][0]] == ["2.png", "5.png"]

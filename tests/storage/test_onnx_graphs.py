@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -203,7 +204,7 @@ def test_the_command_takes_the_folder_as_a_model(dense, tmp_path, fewseg):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/b.png")) > 0, predictor.predict(query))
     refused = fewseg(*words, "--model", folder, "--runtime", "graphs", "--device", "cuda", "--out", tmp_path / "out")
     assert refused.code == 2
-    assert "graphs run on the CPU in fp32; device cuda needs --runtime torch" in refused.err
+    assert "graphs run in fp32, on the CPU or a --provider; device cuda needs --runtime torch" in refused.err
 
 
 def test_the_rule_takes_graphs_unless_torch_alone_can(dense, tmp_path):
@@ -221,6 +222,23 @@ def test_the_rule_takes_graphs_unless_torch_alone_can(dense, tmp_path):
         FewShotPredictor(folder, runtime="onnx")
     with pytest.raises(UsageError, match="an engine runs as it was made"):
         FewShotPredictor(OnnxSegmenter(folder), flip=True)
+
+
+def test_a_provider_that_is_not_there_or_does_not_start_is_refused(dense, monkeypatch):
+    import onnxruntime
+
+    network, folder = dense
+    assert FewShotPredictor(folder, provider="cpu").device == "cpu"
+    with pytest.raises(UsageError, match="unknown provider 'tpu'; choose cpu, cuda, coreml, directml, openvino"):
+        FewShotPredictor(folder, provider="tpu")
+    with pytest.raises(UsageError, match="provider cuda is for graphs, and torch runs"):
+        FewShotPredictor(network, provider="cuda")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(UsageError, match=r"has no provider cuda, but cpu; onnxruntime-gpu brings it"):
+        FewShotPredictor(folder, provider="cuda")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with warnings.catch_warnings(action="ignore"), pytest.raises(UsageError, match="provider cuda did not start"):
+        FewShotPredictor(folder, provider="cuda")
 
 
 def test_what_is_missing_is_told(tmp_path, monkeypatch):

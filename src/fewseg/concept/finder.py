@@ -26,9 +26,9 @@ class Finder:
     """Finds the classes of concepts in photos, each as its concept chose.
 
     `model` is what `FewShotPredictor` takes, or None for the one that was taught, if it comes with fewseg; so are
-    `runtime` and `device`. `threshold` and `pictures` override the concepts'. UsageError where concepts of one name, of
-    several models or of several rules for pictures come together; DataError where a concept of features alone was
-    taught with other weights.
+    `runtime`, `device` and `provider`. `threshold` and `pictures` override the concepts'. UsageError where concepts of
+    one name, of several models or of several rules for pictures come together; DataError where a concept of features
+    alone was taught with other weights.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Finder:
         *,
         runtime: str | None = None,
         device: str | None = None,
+        provider: str | None = None,
         threshold: float | None = None,
         pictures: PictureRule | None = None,
     ) -> None:
@@ -47,11 +48,9 @@ class Finder:
         self.pictures = pictures or _same(
             [c.pictures for c in concepts], "rules for pictures", "--range, --bands, --page"
         )
-        self.engine: Engine = (
-            model
-            if isinstance(model, Engine)
-            else open_engine(model or self._taught_model(), runtime=runtime, device=device)
-        )
+        how = {"runtime": runtime, "device": device, "provider": provider}
+        taken = model or self._taught_model()
+        self.engine: Engine = taken if isinstance(taken, Engine) else open_engine(taken, **how)
         self.runtime = self.engine.runtime
         self.calibrated = any(concept.presence is not None for concept in concepts)
         """Whether any concept tells presence, by photos without its class."""

@@ -41,6 +41,8 @@ class Engine(Protocol):
     """How it can match, of the same encoded photos and supports: its own method first."""
     method: str
     """The one that `match` takes unless told otherwise."""
+    lanes: int
+    """How many photos at once it is quickest with, from as many threads."""
     tells_presence: bool
     """Whether that one tells presence."""
     weights: str

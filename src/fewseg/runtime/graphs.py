@@ -24,23 +24,38 @@ FILES = (*GRAPHS, WEIGHTS, RECORD)
 FORMAT = 2
 _KEPT = "support_"
 """How the graphs' names of an encoded support begin."""
+PROVIDERS = {
+    "cpu": ("CPUExecutionProvider", "onnxruntime"),
+    "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
+    "coreml": ("CoreMLExecutionProvider", "onnxruntime on macOS"),
+    "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
+    "openvino": ("OpenVINOExecutionProvider", "onnxruntime-openvino"),
+}
+"""What can run graphs: onnxruntime's name of it, and the package that has it, one of which can be installed."""
+LANES = 2
+"""Photos at once at most: the small maps of one leave several cores idle, and so do reading and writing it."""
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
 class OnnxSegmenter:
-    """Exported graphs as an engine: `FewShotPredictor(folder)` segments photos through onnxruntime, on the CPU.
+    """Exported graphs as an engine: `FewShotPredictor(folder)` segments photos through onnxruntime.
 
     Photos are taken as 8-bit pixels. `flip` and `refine` as for `FewShotPredictor`; `method` is one of the folder's
-    (None: the model's own). It takes as many threads as OMP_NUM_THREADS says, else the machine's cores. DataError where
-    the folder holds no exported model; UsageError for `refine` where a support is encoded from its masked photo, or was
-    exported for a number of supports, and for another method than the model's own.
+    (None: the model's own), `provider` one of `PROVIDERS`; what that cannot run, the CPU does. It takes as many threads
+    as OMP_NUM_THREADS says, else the machine's cores. DataError where the folder holds no exported model; UsageError
+    for a provider that is not there or does not start, for `refine` where a support is encoded from its masked photo,
+    or was exported for a number of supports, and for another method than the model's own.
     """
 
-    device = "cpu"
-
     def __init__(
-        self, folder: str | os.PathLike[str], *, flip: bool = False, refine: str = "none", method: str | None = None
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        flip: bool = False,
+        refine: str = "none",
+        method: str | None = None,
+        provider: str = "cpu",
     ) -> None:
         check_choice("refine", refine, REFINE)
         ort: Any = needed_library("onnxruntime")
@@ -55,15 +70,21 @@ class OnnxSegmenter:
         check_choice("method", self.method, self.methods)
         check_looks_once(self.method, refine, own=own)
         self.tells_presence: bool = self.record["presence"] and self.method == own
-        self.runtime = f"graphs (onnxruntime {ort.__version__})"
+        self.device = provider
+        self.runtime = f"graphs (onnxruntime {ort.__version__}{'' if provider == 'cpu' else ', ' + provider})"
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what fails is raised
         threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
         options.intra_op_num_threads = int(threads) if threads.isdigit() else 0
+        cores = options.intra_op_num_threads or os.cpu_count() or 1
+        self.lanes = min(LANES, cores) if provider == "cpu" else 1
         # threads that wait in a loop take the processor from others; an arena keeps more than a photo needs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_cpu_mem_arena = False
-        self._start = partial(ort.InferenceSession, sess_options=options, providers=["CPUExecutionProvider"])
+        options.enable_mem_pattern = provider != "directml"  # as onnxruntime's documentation asks
+        self._provider = _available(ort, provider)
+        providers = list(dict.fromkeys([self._provider, PROVIDERS["cpu"][0]]))
+        self._start = partial(ort.InferenceSession, sess_options=options, providers=providers)
         self._sessions: dict[str, Any] = {}
         for name in (QUERY, SUPPORT, self._matcher(self.method), DRAW):
             self._session(name)
@@ -140,9 +161,13 @@ class OnnxSegmenter:
         """A graph ready to run; DataError where it is damaged."""
         if graph not in self._sessions:
             try:
-                self._sessions[graph] = self._start(str(self.folder / graph))
+                session = self._start(str(self.folder / graph))
             except Exception as error:  # onnxruntime's own exceptions
                 raise DataError(f"{self.folder} is damaged ({first_line(error)}); export the model again") from error
+            if session.get_providers()[0] != self._provider:  # onnxruntime takes the CPU then
+                told = "onnxruntime has it, but its drivers or libraries are missing"
+                raise UsageError(f"provider {self.device} did not start: {told}")
+            self._sessions[graph] = session
         return self._sessions[graph]
 
     def _run(self, graph: str, given: Arrays) -> Arrays:
@@ -157,6 +182,18 @@ class OnnxSegmenter:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
             raise DataError(f"the exported graph cannot take {shapes} ({first_line(error)})") from error
         return {entry.name: value for entry, value in zip(session.get_outputs(), found, strict=True)}
+
+
+def _available(ort: Any, provider: str) -> str:
+    """The name that onnxruntime has for a provider; UsageError where the installed onnxruntime has it not."""
+    check_choice("provider", provider, PROVIDERS)
+    name, package = PROVIDERS[provider]
+    has = ort.get_available_providers()
+    if name not in has:
+        there = ", ".join(short for short, (known, _) in PROVIDERS.items() if known in has)
+        told = f"the installed onnxruntime {ort.__version__} has no provider {provider}, but {there}"
+        raise UsageError(f"{told}; {package} brings it, in place of onnxruntime")
+    return name
 
 
 def graph_of(method: str) -> str:

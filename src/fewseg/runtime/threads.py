@@ -6,12 +6,12 @@ the loader's workers. Two pieces of work at once, on half of the threads each, k
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+
+from fewseg.runtime.lanes import side_by_side
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,15 +36,7 @@ def in_lanes(work: Callable[[T], R], items: Iterable[T], *, lanes: int) -> Gener
         return
     threads = torch.get_num_threads()
     share = max(1, threads // lanes)
-    pool = ThreadPoolExecutor(lanes, thread_name_prefix="lane", initializer=torch.set_num_threads, initargs=(share,))
-    running: deque[Future[R]] = deque()
     try:
-        for item in items:  # a loader forks here, before the pool has a thread
-            running.append(pool.submit(work, item))
-            if len(running) > lanes:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+        yield from side_by_side(work, items, lanes=lanes, initializer=torch.set_num_threads, initargs=(share,))
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # a lane's setting is the whole process's

@@ -31,6 +31,7 @@ class TorchEngine:
     """
 
     runtime = f"torch {torch.__version__}"
+    lanes = 1
 
     def __init__(
         self,

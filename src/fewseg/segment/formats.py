@@ -97,7 +97,7 @@ def _parts(labels: NDArray[np.uint8]) -> Iterator[tuple[int, list[Ring], int]]:
 
 
 def _present(labels: NDArray[np.uint8]) -> list[int]:
-    return np.unique(labels[labels > 0]).tolist()
+    return [label for label in range(1, 1 + int(labels.max(initial=0))) if (labels == label).any()]
 
 
 def _geometry(rings: list[Ring]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,11 +21,17 @@ from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.files import leftovers
 from fewseg.predictor import Result, label_map
 from fewseg.progress import Silent
+from fewseg.runtime.engine import Engine
+from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.jobs import Job, plan
 from fewseg.segment.table import NAME as TABLE
-from fewseg.segment.table import table_file
+from fewseg.segment.table import Told, table_file
 from fewseg.segment.video import frames, to_image
+
+_LARGE = 4_000_000
+"""Pixels of a picture from which on one at a time is segmented: two would take twice the memory."""
+_ONE_LARGE = threading.Lock()
 
 
 class Predictor(Protocol):
@@ -34,6 +41,7 @@ class Predictor(Protocol):
     runtime: str
     pictures: PictureRule
     support_files: frozenset[Path]
+    engine: Engine
 
     def predict_full(self, image: Any) -> Result | dict[str, Result]: ...
 
@@ -74,12 +82,12 @@ def segment_folder(
 
     `formats`: png gives `STEM.png` (0/255, or a palette label map of several classes), yolo `STEM.txt` and
     `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`, csv lines in `results.csv`; `overlay`
-    `STEM_overlay.jpg`. STEM is the
-    path below the given folder, with the suffix added where two would be the same; a video's frames (every `every`-th)
-    are `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class that is there with less than the
-    probability `presence`, as far as the model tells, is left out of a picture. `resume` leaves out pictures whose
-    files are all there. Pictures that cannot be read are listed in the summary, the others done. UsageError, before
-    anything is written, where there is nothing to do or an output would replace a query or a support file.
+    `STEM_overlay.jpg`. STEM is the path below the given folder, with the suffix added where two would be the same; a
+    video's frames (every `every`-th) are `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class
+    that is there with less than the probability `presence`, as far as the model tells, is left out of a picture.
+    `resume` leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the
+    others done. UsageError, before anything is written, where there is nothing to do or an output would replace a query
+    or a support file.
     """
     out = Path(out_dir)
     if os.path.lexists(out) and not out.is_dir():
@@ -103,29 +111,25 @@ def segment_folder(
         files.write_classes(class_file, classes)
     several = files.is_label_map(predictor.names)
     with _records(annotation_file, table, classes, predictor.runtime, several=several, resume=resume) as record:
-        for piece, read in _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent()):
+        pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
+        done = named if resume else None
+        segmented = partial(_segmented, predictor, named, presence=presence, threshold=threshold, min_area=min_area)
+        for piece, labels, told in side_by_side(segmented, _read(pieces, done), lanes=predictor.engine.lanes):
             outputs = named(piece.stem)
-            if resume and all(path.is_file() for path in outputs.values()):
+            if labels is None:
                 skipped += 1
                 if record:
-                    labels = images.read_labels(outputs["png"])
-                    labels = labels if several else (labels > 0).astype(np.uint8)
-                    record(piece, outputs["png"], labels, [None] * len(classes))
+                    there = images.read_labels(outputs["png"])
+                    record(piece, outputs["png"], there if several else (there > 0).astype(np.uint8), None)
                 continue
-            try:
-                image = read()
-                results = _predicted(predictor, image)
-            except DataError as error:
-                failed.append((piece.query, str(error)))
+            if isinstance(labels, DataError):
+                failed.append((piece.query, str(labels)))
                 continue
-            maps = (result.proba_if(presence) for result in results)
-            labels = label_map(maps, threshold=threshold, min_area=min_area)
-            files.write(outputs, image, labels, predictor.names)
             written.append((piece.query, next(iter(outputs.values()), out / files.ANNOTATIONS)))
             if not labels.any():
                 empty.append(piece.query)
             if record:
-                record(piece, outputs.get("png"), labels, results)
+                record(piece, outputs.get("png"), labels, told)
     for query in dict.fromkeys(query for query, path in written if not path.exists()):
         failed.append((query, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)"))
     written = [(query, path) for query, path in written if path.exists()]
@@ -141,19 +145,60 @@ def _records(
     *,
     several: bool,
     resume: bool,
-) -> Iterator[Callable[[Job, Path | None, NDArray[np.uint8], Sequence[Result | None]], None] | None]:
+) -> Iterator[Callable[[Job, Path | None, NDArray[np.uint8], Told | None], None] | None]:
     """The files that tell of all pictures: what adds one to them, None where there is none."""
     coco = files.coco_file(annotation_file, classes, runtime=runtime) if annotation_file else nullcontext()
     lines = table_file(table, classes, several=several, resume=resume) if table else nullcontext()
     with coco as annotate, lines as tabulate:
 
-        def add(piece: Job, mask: Path | None, labels: NDArray[np.uint8], results: Sequence[Result | None]) -> None:
+        def add(piece: Job, mask: Path | None, labels: NDArray[np.uint8], told: Told | None) -> None:
             if annotate:
                 annotate(piece.name, labels)
             if tabulate:
-                tabulate(piece.query, mask, labels, results)
+                tabulate(piece.query, mask, labels, told)
 
         yield add if annotate or tabulate else None
+
+
+def _read(
+    pieces: Iterable[tuple[Job, Callable[[], Image.Image]]], named: Callable[[str], dict[str, Path]] | None
+) -> Iterator[tuple[Job, Image.Image | DataError | None]]:
+    """Pieces with their pictures, or with what is wrong with them; with None where all files that `named` tells are
+    there.
+    """
+    for piece, read in pieces:
+        if named and all(path.is_file() for path in named(piece.stem).values()):
+            yield piece, None
+            continue
+        try:
+            image: Image.Image | DataError = read()
+        except DataError as error:
+            image = error
+        yield piece, image
+
+
+def _segmented(
+    predictor: Predictor,
+    named: Callable[[str], dict[str, Path]],
+    given: tuple[Job, Image.Image | DataError | None],
+    *,
+    presence: float,
+    threshold: float,
+    min_area: int,
+) -> tuple[Job, NDArray[np.uint8] | DataError | None, Told | None]:
+    """A piece's labels, once its files are written, and what is told of each class; what is no picture is passed on."""
+    piece, image = given
+    if not isinstance(image, Image.Image):
+        return piece, image, None
+    with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
+        try:
+            results = _predicted(predictor, image)
+        except DataError as error:
+            return piece, error, None
+        maps = (result.proba_if(presence) for result in results)
+        labels = label_map(maps, threshold=threshold, min_area=min_area)
+        files.write(named(piece.stem), image, labels, predictor.names)
+    return piece, labels, [(result.presence, result.quality) for result in results]
 
 
 def _predicted(predictor: Predictor, image: Image.Image) -> list[Result]:

@@ -32,6 +32,7 @@ def open_engine(
     refine: str = "none",
     compile: bool = False,
     precision: str = "fp32",
+    provider: str | None = None,
 ) -> Engine:
     """What runs a model: one that comes with fewseg, a folder, `dense` or `prototype`, or a network in torch.
 
@@ -51,14 +52,19 @@ def open_engine(
             f"{model} holds exported graphs, which torch does not run: leave out {alone or '--runtime torch'}, or give "
             "the model that they were made of"
         )
+    if chosen == "torch" and provider is not None:
+        what = model if named else "this model"
+        raise UsageError(f"provider {provider} is for graphs, and torch runs {what}; leave it out, torch has --device")
     if chosen == "torch":
         how = {"flip": flip, "refine": refine, "compile": compile, "precision": precision, "method": method}
         return _entry(chosen)(model, device=device, **how)
     if graphs is None:
         raise UsageError(f"{model} has no graphs; write them (fewseg export {model} --onnx DIR) and give that folder")
     if alone:
-        raise UsageError(f"graphs run on the CPU in fp32; {alone} needs --runtime torch (runtime='torch' in Python)")
-    return _entry(chosen)(graphs, flip=flip, refine=refine, method=method)
+        raise UsageError(
+            f"graphs run in fp32, on the CPU or a --provider; {alone} needs --runtime torch (runtime='torch' in Python)"
+        )
+    return _entry(chosen)(graphs, flip=flip, refine=refine, method=method, provider=provider or "cpu")
 
 
 def graphs_of(model: str | os.PathLike[str]) -> Path | None:

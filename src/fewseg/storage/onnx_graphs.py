@@ -169,17 +169,20 @@ def _export(model: FewShotSegmenter, out: Path, *, shots: int | None) -> None:
     several = {name: torch.cat([value] * (shots or 2), 1) for name, value in of_support.items()}
     for method in methods_of(model):
         path = out / (MATCH if method == model.name else graph_of(method))
-        _write_match(as_method(model, method), path, of_query, several, any_shots=shots is None)
+        view = as_method(model, method)
+        _write_match(view, path, of_query, several, any_shots=shots is None, what=f"{method} of {what}")
     _write_draw(out / DRAW)
 
 
-def _write_match(model: FewShotSegmenter, path: Path, query: Features, support: Features, *, any_shots: bool) -> None:
+def _write_match(
+    model: FewShotSegmenter, path: Path, query: Features, support: Features, *, any_shots: bool, what: str
+) -> None:
     match = _Match(model, [*query, *support])
     k = {1: Dim.DYNAMIC} if any_shots else {}
     free = (*({} for _ in query), *(k for _ in support))
     told = ["lead", "presence"] if model.tells_presence else ["lead"]
     given = ((*query.values(), *support.values()),)
-    _write(match, given, path, list(match.names), told, (free,), what=f"matching by {model.name}")
+    _write(match, given, path, list(match.names), told, (free,), what=f"the matcher {what}")
 
 
 def _prefixed(prefix: str, features: Features) -> Features:
