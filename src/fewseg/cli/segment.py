@@ -108,25 +108,14 @@ def segment(
             raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
         chosen = ctx.get_parameter_source("model") is ParameterSource.COMMANDLINE
         own_rule = rule if (range_, bands, page) != (None, None, None) else None
-        how = {"runtime": runtime, "device": device, "provider": provider, "threshold": threshold, "pictures": own_rule}
-        predictor = _finder(concept, model if chosen else None, **how)
+        how: dict[str, Any] = {"runtime": runtime, "provider": provider, "device": device, "pictures": own_rule}
+        predictor = _finder(concept, model if chosen else None, threshold=threshold, **how)
         formats, threshold = [*dict.fromkeys([*formats, "csv"])], 0.5
     else:
         from fewseg.predictor import FewShotPredictor
 
-        predictor = _taught_by_photos(
-            found,
-            FewShotPredictor(
-                model,
-                device,
-                flip=flip,
-                refine=refine,
-                precision=precision,
-                pictures=rule,
-                runtime=runtime,
-                provider=provider,
-            ),
-        )
+        how = {"flip": flip, "refine": refine, "precision": precision, "runtime": runtime, "provider": provider}
+        predictor = _taught_by_photos(found, FewShotPredictor(model, device, pictures=rule, **how))
     told_at_all = predictor.engine.tells_presence or getattr(predictor, "calibrated", False)
     if presence is not None and not told_at_all:
         what = "the concept was taught without photos of its absence" if concept else model

@@ -48,11 +48,9 @@ class Finder:
         self.pictures = pictures or _same(
             [c.pictures for c in concepts], "rules for pictures", "--range, --bands, --page"
         )
-        self.engine: Engine = (
-            model
-            if isinstance(model, Engine)
-            else open_engine(model or self._taught_model(), runtime=runtime, device=device, provider=provider)
-        )
+        how = {"runtime": runtime, "device": device, "provider": provider}
+        taken = model or self._taught_model()
+        self.engine: Engine = taken if isinstance(taken, Engine) else open_engine(taken, **how)
         self.runtime = self.engine.runtime
         self.calibrated = any(concept.presence is not None for concept in concepts)
         """Whether any concept tells presence, by photos without its class."""

@@ -22,6 +22,8 @@ WEIGHTS, RECORD = "weights.bin", "fewseg-onnx.json"
 FILES = (*GRAPHS, WEIGHTS, RECORD)
 """The files of every exported model's folder; a method without training on the model's features has its own besides."""
 FORMAT = 2
+_KEPT = "support_"
+"""How the graphs' names of an encoded support begin."""
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "onnxruntime"),
     "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
@@ -32,8 +34,6 @@ PROVIDERS = {
 """What can run graphs: onnxruntime's name of it, and the package that has it, one of which can be installed."""
 LANES = 2
 """Photos at once at most: the small maps of one leave several cores idle, and so do reading and writing it."""
-_KEPT = "support_"
-"""How the graphs' names of an encoded support begin."""
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 

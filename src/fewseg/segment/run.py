@@ -26,7 +26,7 @@ from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.jobs import Job, plan
 from fewseg.segment.table import NAME as TABLE
-from fewseg.segment.table import table_file
+from fewseg.segment.table import Told, table_file
 from fewseg.segment.video import frames, to_image
 
 _LARGE = 4_000_000
@@ -38,10 +38,10 @@ class Predictor(Protocol):
     """What finds classes in a photo: a `FewShotPredictor` with its support, or a `Finder` of concepts."""
 
     names: tuple[str, ...] | None
-    engine: Engine
     runtime: str
     pictures: PictureRule
     support_files: frozenset[Path]
+    engine: Engine
 
     def predict_full(self, image: Any) -> Result | dict[str, Result]: ...
 
@@ -82,12 +82,12 @@ def segment_folder(
 
     `formats`: png gives `STEM.png` (0/255, or a palette label map of several classes), yolo `STEM.txt` and
     `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`, csv lines in `results.csv`; `overlay`
-    `STEM_overlay.jpg`. STEM is the
-    path below the given folder, with the suffix added where two would be the same; a video's frames (every `every`-th)
-    are `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class that is there with less than the
-    probability `presence`, as far as the model tells, is left out of a picture. `resume` leaves out pictures whose
-    files are all there. Pictures that cannot be read are listed in the summary, the others done. UsageError, before
-    anything is written, where there is nothing to do or an output would replace a query or a support file.
+    `STEM_overlay.jpg`. STEM is the path below the given folder, with the suffix added where two would be the same; a
+    video's frames (every `every`-th) are `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class
+    that is there with less than the probability `presence`, as far as the model tells, is left out of a picture.
+    `resume` leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the
+    others done. UsageError, before anything is written, where there is nothing to do or an output would replace a query
+    or a support file.
     """
     out = Path(out_dir)
     if os.path.lexists(out) and not out.is_dir():
@@ -115,28 +115,50 @@ def segment_folder(
         done = named if resume else None
         segmented = partial(_segmented, predictor, named, presence=presence, threshold=threshold, min_area=min_area)
         lanes = predictor.engine.lanes if len(jobs) > 1 or jobs[0].is_video else 1  # a thread keeps memory of its own
-        for piece, found in side_by_side(segmented, _read(pieces, done), lanes=lanes):
+        for piece, labels, told in side_by_side(segmented, _read(pieces, done), lanes=lanes):
             outputs = named(piece.stem)
-            if found is None:
+            if labels is None:
                 skipped += 1
                 if record:
-                    labels = images.read_labels(outputs["png"])
-                    labels = labels if several else (labels > 0).astype(np.uint8)
-                    record(piece, outputs["png"], labels, [None] * len(classes))
+                    there = images.read_labels(outputs["png"])
+                    record(piece, outputs["png"], there if several else (there > 0).astype(np.uint8), None)
                 continue
-            if isinstance(found, DataError):
-                failed.append((piece.query, str(found)))
+            if isinstance(labels, DataError):
+                failed.append((piece.query, str(labels)))
                 continue
-            labels, results = found
             written.append((piece.query, next(iter(outputs.values()), out / files.ANNOTATIONS)))
             if not labels.any():
                 empty.append(piece.query)
             if record:
-                record(piece, outputs.get("png"), labels, results)
+                record(piece, outputs.get("png"), labels, told)
     for query in dict.fromkeys(query for query, path in written if not path.exists()):
         failed.append((query, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)"))
     written = [(query, path) for query, path in written if path.exists()]
     return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file, predictor.runtime)
+
+
+@contextmanager
+def _records(
+    annotation_file: Path | None,
+    table: Path | None,
+    classes: Sequence[str],
+    runtime: str,
+    *,
+    several: bool,
+    resume: bool,
+) -> Iterator[Callable[[Job, Path | None, NDArray[np.uint8], Told | None], None] | None]:
+    """The files that tell of all pictures: what adds one to them, None where there is none."""
+    coco = files.coco_file(annotation_file, classes, runtime=runtime) if annotation_file else nullcontext()
+    lines = table_file(table, classes, several=several, resume=resume) if table else nullcontext()
+    with coco as annotate, lines as tabulate:
+
+        def add(piece: Job, mask: Path | None, labels: NDArray[np.uint8], told: Told | None) -> None:
+            if annotate:
+                annotate(piece.name, labels)
+            if tabulate:
+                tabulate(piece.query, mask, labels, told)
+
+        yield add if annotate or tabulate else None
 
 
 def _read(
@@ -164,44 +186,20 @@ def _segmented(
     presence: float,
     threshold: float,
     min_area: int,
-) -> tuple[Job, tuple[NDArray[np.uint8], list[Result]] | DataError | None]:
-    """A piece's labels and what was found, once its files are written; what is no picture is passed on."""
+) -> tuple[Job, NDArray[np.uint8] | DataError | None, Told | None]:
+    """A piece's labels, once its files are written, and what is told of each class; what is no picture is passed on."""
     piece, image = given
     if not isinstance(image, Image.Image):
-        return piece, image
+        return piece, image, None
     with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
         try:
             results = _predicted(predictor, image)
         except DataError as error:
-            return piece, error
+            return piece, error, None
         maps = (result.proba_if(presence) for result in results)
         labels = label_map(maps, threshold=threshold, min_area=min_area)
         files.write(named(piece.stem), image, labels, predictor.names)
-    return piece, (labels, results)
-
-
-@contextmanager
-def _records(
-    annotation_file: Path | None,
-    table: Path | None,
-    classes: Sequence[str],
-    runtime: str,
-    *,
-    several: bool,
-    resume: bool,
-) -> Iterator[Callable[[Job, Path | None, NDArray[np.uint8], Sequence[Result | None]], None] | None]:
-    """The files that tell of all pictures: what adds one to them, None where there is none."""
-    coco = files.coco_file(annotation_file, classes, runtime=runtime) if annotation_file else nullcontext()
-    lines = table_file(table, classes, several=several, resume=resume) if table else nullcontext()
-    with coco as annotate, lines as tabulate:
-
-        def add(piece: Job, mask: Path | None, labels: NDArray[np.uint8], results: Sequence[Result | None]) -> None:
-            if annotate:
-                annotate(piece.name, labels)
-            if tabulate:
-                tabulate(piece.query, mask, labels, results)
-
-        yield add if annotate or tabulate else None
+    return piece, labels, [(result.presence, result.quality) for result in results]
 
 
 def _predicted(predictor: Predictor, image: Image.Image) -> list[Result]:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from fewseg.data.regions import connected
 from fewseg.errors import DataError
 from fewseg.files import CSV_TEXT, replacing
-from fewseg.predictor import Result
 
 NAME = "results.csv"
 COLUMNS = ("photo", "mask", "class", "value", "presence", "expected_iou", "share", "parts", "sizes", "boxes", "written")
+Told: TypeAlias = Sequence[tuple[float | None, float | None]]
+"""Of every class the probability that it is there, and the IoU to expect of its mask."""
 _MOST_PARTS = 100
 """Largest parts that are listed; all are counted."""
 
@@ -41,23 +42,24 @@ class Row(NamedTuple):
 @contextmanager
 def table_file(
     path: Path, classes: Sequence[str], *, several: bool, resume: bool
-) -> Iterator[Callable[[Path, Path | None, NDArray[np.uint8], Sequence[Result | None]], None]]:
-    """A table that is whole at the end, or absent: what adds a photo by its path, its mask's, labels and results.
+) -> Iterator[Callable[[Path, Path | None, NDArray[np.uint8], Told | None], None]]:
+    """A table that is whole at the end, or absent: what adds a photo by its path, its mask's, labels and what is told.
 
-    None for a result takes what the table that is there says of that mask, with `resume`.
+    None told takes what the table that is there says of that mask, with `resume`.
     """
     former = {(line["mask"], line["class"]): line for line in _lines(path)} if resume and path.is_file() else {}
 
-    def add(photo: Path, mask: Path | None, labels: NDArray[np.uint8], results: Sequence[Result | None]) -> None:
+    def add(photo: Path, mask: Path | None, labels: NDArray[np.uint8], told: Told | None) -> None:
         name = "" if mask is None else mask.relative_to(path.parent).as_posix()
         written = pixels_hash(labels if several else labels * np.uint8(255))
-        for value, (title, result) in enumerate(zip(classes, results, strict=True), start=1):
+        for value, title in enumerate(classes, start=1):
             known = former.get((name, title), {})
-            told = (
-                [known.get(column, "") for column in ("presence", "expected_iou")] if result is None else _told(result)
-            )
+            if told is None:
+                said = [known.get(column, "") for column in ("presence", "expected_iou")]
+            else:
+                said = ["" if number is None else f"{number:.3f}" for number in told[value - 1]]
             shown = value if several else 255
-            writer.writerow([photo, name, title, shown, *told, *_parts(labels == value), written])
+            writer.writerow([photo, name, title, shown, *said, *_parts(labels == value), written])
 
     with replacing(path) as temporary, open(temporary, "w", **CSV_TEXT) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -87,10 +89,6 @@ def _lines(path: Path) -> Iterator[dict[str, str]]:
             yield from csv.DictReader(file)
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a table ({error})") from error
-
-
-def _told(result: Result) -> list[str]:
-    return ["" if value is None else f"{value:.3f}" for value in (result.presence, result.quality)]
 
 
 def _parts(mask: NDArray[np.bool_]) -> list[str]:
