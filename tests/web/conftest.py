@@ -35,7 +35,7 @@ def ort() -> Path:
 @pytest.fixture(scope="module")
 def site(ort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("web") / "page"
-    write_page(folder, runtime=ort, webgpu=False)
+    write_page(folder, runtime=ort)
     return folder
 
 

@@ -23,7 +23,7 @@ from test_light import without_torch
 
 @pytest.mark.slow
 def test_the_page_is_written_without_torch_and_lists_all_that_it_needs(ort, tmp_path):
-    done = without_torch("web", tmp_path / "page", "--runtime", ort, "--no-webgpu")
+    done = without_torch("web", tmp_path / "page", "--runtime", ort)
     assert done.returncode == 0, done.stderr
     listed = json.loads((tmp_path / "page/files.js").read_text().removeprefix("self.FEWSEG = ").rstrip(";\n"))
     names = {name.partition("?")[0] for name in (*listed["page"], *listed["large"])} | {
@@ -39,9 +39,9 @@ def test_the_page_is_written_without_torch_and_lists_all_that_it_needs(ort, tmp_
 
 @pytest.mark.slow
 def test_a_page_is_written_anew_but_no_other_folder_is_touched(ort, tmp_path):
-    write_page(tmp_path / "page", runtime=ort, webgpu=False)
+    write_page(tmp_path / "page", runtime=ort)
     first = (tmp_path / "page/files.js").read_text()
-    write_page(tmp_path / "page", runtime=ort, webgpu=False)
+    write_page(tmp_path / "page", runtime=ort)
     assert (tmp_path / "page/files.js").read_text() == first
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/index.html").write_text("mine")

@@ -22,8 +22,9 @@ def web(
         typer.Option(help="The folder dist of onnxruntime-web [fetched once with npm, checked, and kept in a cache]."),
     ] = None,
     webgpu: Annotated[
-        bool, typer.Option(help="Also write what graphics processors need: 27 MB, which other browsers do not fetch.")
-    ] = True,
+        bool,
+        typer.Option("--webgpu", help="Also write what graphics processors need, 27 MB: untried, none was at hand."),
+    ] = False,
     serve: Annotated[bool, typer.Option("--serve", help="Serve it on this machine until Ctrl-C.")] = False,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="With --serve [the first free one from 8020].")
@@ -35,8 +36,8 @@ def web(
     See it: `fewseg web DIR --serve`. Publish it: copy DIR to any static host with https. It sets the headers that
     threads need itself, and works without a network once it has been opened.
 
-    It runs the graphs of a shipped or exported model with onnxruntime-web 1.30.0, on a graphics processor where its
-    answers prove right, else on all cores. Those files are not in fewseg: npm fetches them once
+    It runs the graphs of a shipped or exported model with onnxruntime-web 1.30.0, on all cores; with --webgpu on a
+    graphics processor, where its answers prove right. Those files are not in fewseg: npm fetches them once
     (`npm pack onnxruntime-web@1.30.0`; `pip install 'fewseg[web]'` brings an npm), or give them with --runtime.
     """
     from fewseg.web.loopback import open_server

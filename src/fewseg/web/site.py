@@ -57,10 +57,10 @@ class Example:
         return Scenes.class_names[self.class_id - 1]
 
 
-def write_page(folder: Path, *, model: str = "lite", runtime: Path | None = None, webgpu: bool = True) -> int:
+def write_page(folder: Path, *, model: str = "lite", runtime: Path | None = None, webgpu: bool = False) -> int:
     """Write the page for a shipped or exported model; the number of bytes written.
 
-    `runtime` as `ort_files` takes it; `webgpu` False leaves out what only graphics processors need. UsageError where
+    `runtime` as `ort_files` takes it; `webgpu` adds what only graphics processors need. UsageError where
     the model has no graphs, or the folder holds something else than such a page.
     """
     graphs = graphs_of(model)
