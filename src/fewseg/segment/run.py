@@ -114,7 +114,8 @@ def segment_folder(
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
         done = named if resume else None
         segmented = partial(_segmented, predictor, named, presence=presence, threshold=threshold, min_area=min_area)
-        for piece, labels, told in side_by_side(segmented, _read(pieces, done), lanes=predictor.engine.lanes):
+        lanes = predictor.engine.lanes if len(jobs) > 1 or jobs[0].is_video else 1  # a thread keeps memory of its own
+        for piece, labels, told in side_by_side(segmented, _read(pieces, done), lanes=lanes):
             outputs = named(piece.stem)
             if labels is None:
                 skipped += 1
