@@ -26,12 +26,16 @@ def contact_sheet(concept: Taught, *, columns: int = 4) -> Image.Image:
     count = len(concept.supports)
     told = f"{count} support{'s' * (count != 1)}, expect {concept.expected}, by {concept.choice}"
     draw.text((_GAP, _GAP + _TEXT + 6), told, "black", font)
+    each = concept.expected.each if len(concept.expected.each) == count > 1 else ()
     for number, example in enumerate(shown):
         row, column = divmod(number, columns)
         corner = (_GAP + column * (_CELL + _GAP), head + row * step)
         image = ImageOps.contain(_drawn(example), (_CELL, _CELL))
         sheet.paste(image, (corner[0] + (_CELL - image.width) // 2, corner[1] + _CELL - image.height))
-        for line, text in enumerate((example.name, example.meaning)):
+        how = (
+            f"{example.name}: the others find it with {100 * each[number]:.0f}" if number < len(each) else example.name
+        )
+        for line, text in enumerate((how, example.meaning)):
             place = (corner[0], corner[1] + _CELL + 2 + line * (_TEXT + 2))
             draw.text(place, _fitting(draw, text, font, _CELL), "black" if line == 0 else "#555555", font)
     return sheet
