@@ -62,6 +62,11 @@ def test_what_was_taught_is_found_with_what_was_expected(concept):
     assert 0.5 < result.quality <= 1
 
 
+def test_a_file_is_read_by_whoever_reads_others_of_the_folder(file):
+    (beside := file.with_name("beside")).touch()
+    assert file.stat().st_mode == beside.stat().st_mode
+
+
 def test_a_file_gives_the_concept_back_and_the_same_masks(concept, file):
     again = fewseg.Concept.load(file)
     assert again == concept

@@ -45,7 +45,8 @@ def write(path: Path, taught: Taught) -> None:
         raise DataError(f"{path}: a concept of {size / 1e6:.0f} MB is too large; teach it with fewer supports")
     metadata = {"kind": _KIND, "format": str(FORMAT), "concept": text, "sha256": hash_of(text, tensors)}
     with replacing(path, durable=True) as temporary:
-        safetensors.numpy.save_file(tensors, temporary, metadata)
+        # not save_file: its files are readable by their owner alone
+        temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
 
 
 def read(path: Path) -> Taught:
