@@ -13,7 +13,7 @@ Few-Shot Segmentation", ECCV 2022, https://arxiv.org/abs/2207.08549. Further: do
     mixer: [masks, last maps at 1/8 of query and support] --> up --> [.., those at 1/4] --> up --> logits
     loss: CE
 
-Written from the paper alone; what it leaves open is told where it is chosen. The back-end is the plain, undilated one,
+Written from the paper; what it leaves open is told where it is chosen. The back-end is the plain, undilated one,
 as HSNet's.
 """
 

@@ -12,8 +12,8 @@ Further: docs/networks/in-context.md.
     seed: the candidate whose mean is nearest to the foreground's mean   (Eq. 9-11)
     mask = seed, and candidates with (likeness to foreground) * (likeness to seed) >= 0.2   (section 3.4, Eq. 12-14)
 
-Written without the paper's code, from descriptions that give all its equations; what they leave open is told where it
-is chosen. Departure: the paper smooths its masks by a conditional random field at last, whose parameters it does not
+Written from descriptions of the paper that give all its equations; what they leave open is told where it is
+chosen. Departure: the paper smooths its masks by a conditional random field at last, whose parameters it does not
 give; here they are the features' own, brought to the image's size.
 """
 

@@ -10,7 +10,7 @@ https://arxiv.org/abs/1908.06391. Further: docs/networks/more-peers.md.
     training, alignment: prototypes from the query's own prediction segment every support   (section 3.5, Eq. 6)
     loss: CE(query) + CE(supports)   (Eq. 4, 7, 8)
 
-Written from the paper alone; what it leaves open is told where it is chosen. The paper's back-end is VGG-16 at stride
+Written from the paper; what it leaves open is told where it is chosen. The paper's back-end is VGG-16 at stride
 8, trained as a whole (`trained="all"`); the default trains the last level, so that the rest may be cached.
 """
 

@@ -12,7 +12,7 @@ Further: docs/networks/more-peers.md.
     logits = 10 * cosine of every query position with both
     losses: CE(logits) + CE of query matched with itself by its true mask + 0.2 CE of every support matched with itself
 
-Written from the paper alone; what it leaves open is told where it is chosen. The paper trains the whole of a ResNet
+Written from the paper; what it leaves open is told where it is chosen. The paper trains the whole of a ResNet
 (`trained="all"`); the default trains layer3, so that the rest may be cached.
 """
 
