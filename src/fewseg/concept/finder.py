@@ -48,7 +48,7 @@ class Finder:
         self.pictures = pictures or _same(
             [c.pictures for c in concepts], "rules for pictures", "--range, --bands, --page"
         )
-        how = {"runtime": runtime, "device": device, "provider": provider}
+        how: dict[str, Any] = {"runtime": runtime, "device": device, "provider": provider}
         taken = model or self._taught_model()
         self.engine: Engine = taken if isinstance(taken, Engine) else open_engine(taken, **how)
         self.runtime = self.engine.runtime
