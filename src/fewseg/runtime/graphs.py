@@ -64,7 +64,8 @@ class OnnxSegmenter:
         self.image_size: int = self.record["image_size"]
         self.shots: int | None = self.record["shots"]
         """The number of supports that it takes; None: any."""
-        self.weights: str = self.record.get("source_sha256") or file_sha256(self.folder / WEIGHTS)
+        weights = self.folder / WEIGHTS  # not there yet while a model is exported
+        self.weights: str = self.record.get("source_sha256") or (file_sha256(weights) if weights.is_file() else "")
         own, *_ = self.methods = tuple(self.record["methods"])
         self.method: str = method or own
         check_choice("method", self.method, self.methods)
