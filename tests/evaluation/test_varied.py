@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from PIL import Image
 
 from fewseg.data.sets.scenes import Scenes
 from fewseg.data.weak_supports import marks_of, weak_mask
-from fewseg.errors import UsageError
+from fewseg.errors import DataWarning, UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.results import Results, results_name
@@ -42,6 +44,18 @@ def test_a_share_of_the_queries_lacks_the_class_and_all_others_stay(source: Scen
     assert "absent" not in plain.protocol.as_dict()
     assert varied.protocol.as_dict()["absent"] == 0.3
     assert "fewseg+absent0.3" in results_name(varied)
+
+
+def test_a_class_that_is_everywhere_is_told_and_drawn_as_ever(source: Scenes) -> None:
+    full = copy.copy(source)
+    counts = source.index.counts.copy()
+    counts[:, 1] += 1  # a pixel of class 1 in every image
+    full.__dict__["index"] = replace(source.index, counts=counts)
+    with pytest.warns(DataWarning, match=f"is known to lack {source.class_names[0]}: all queries"):
+        varied = draw(full, episodes=60, absent=0.5)
+    lacks = {c: [not counts[s.query, c] for s in varied.lists[0].specs if s.class_id == c] for c in (1, 2)}
+    assert not any(lacks[1])
+    assert any(lacks[2])
 
 
 @pytest.mark.parametrize("presence", [False, True])

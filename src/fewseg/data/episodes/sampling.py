@@ -177,27 +177,32 @@ def sample_episodes(
     pools = {c: (coarse or source.index).images_of(c, min_pixels=least) for c in sorted(chosen)}
     pools = _drawable(source, pools, shots, least=least, use="the episodes")
     draw, repeats = _DRAWS[protocol.query](source, pools, protocol, seed), protocol.support == "with_repeats"
-    lacking = {c: _lacking(source, c) for c in pools} if protocol.absent else {}
+    lacking = _lacking(source, pools) if protocol.absent else {}
     specs = []
     for e in range(protocol.episodes if episodes is None else episodes):
         rng = default_rng([seed, _DRAW, e])
         query, class_id = draw(rng, e)
-        if lacking and (chance := default_rng([seed, _ABSENT, e])).random() < protocol.absent:
+        if class_id in lacking and (chance := default_rng([seed, _ABSENT, e])).random() < protocol.absent:
             query = int(chance.choice(lacking[class_id]))
         specs.append(EpisodeSpec(query, class_id, _supports(rng, source, pools[class_id], query, shots, repeats)))
     drawn = fold.index, shots, protocol.name, seed
     return EpisodeList(source.name, source.subset, *drawn, tuple(specs), source.index.ids, source.class_names)
 
 
-def _lacking(source: ImageSource, class_id: int) -> NDArray[np.int64]:
-    """The images without a pixel of a class, as their labels tell; DataError where there is none."""
-    images = np.flatnonzero(source.index.counts[:, class_id] == 0)
+def _lacking(source: ImageSource, classes: Iterable[int]) -> dict[int, NDArray[np.int64]]:
+    """Per class the images without a pixel of it, as their labels tell.
+
+    A class that every image may hold is left out, which a DataWarning tells; DataError where all are.
+    """
+    found = {c: np.flatnonzero(source.index.counts[:, c] == 0) for c in classes}
     if hasattr(source, "labelled"):
-        images = np.array([i for i in images.tolist() if _known(source, i, [class_id])], np.int64)
-    if not len(images):
-        name = source.class_names[class_id - 1]
-        raise DataError(f"no image of {source.name} ({source.subset}) is known to lack {name!r}; leave absent away")
-    return images
+        found = {c: np.array([i for i in v.tolist() if _known(source, i, [c])], np.int64) for c, v in found.items()}
+    if everywhere := [source.class_names[c - 1] for c, images in found.items() if not len(images)]:
+        told = f"no image of {source.name} ({source.subset}) is known to lack {', '.join(everywhere)}"
+        if len(everywhere) == len(found):
+            raise DataError(f"{told}; leave absent away")
+        warnings.warn(DataWarning(f"{told}: all queries of these classes hold them"), stacklevel=1)
+    return {c: images for c, images in found.items() if len(images)}
 
 
 Pools = dict[int, NDArray[np.int64]]
