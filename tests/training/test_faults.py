@@ -33,7 +33,7 @@ from fewseg.training.objectives import EpisodeObjective
 from fewseg.training.replay import replay
 from fewseg.training.rerun import rerun
 from fewseg.training.state import read_checked, write_checked
-from fewseg.training.stop import StoppedError
+from fewseg.training.stop import Stop, StoppedError
 from fewseg.training.tasks import EpisodeTask
 from helpers import Toy, assert_equal, toy_config, weights
 
@@ -149,6 +149,14 @@ def test_a_signal_ends_the_run_with_a_checkpoint_that_resumes_to_the_same_bits(
     for folder in ("last", "best"):
         assert_equal(weights(tmp_path / "run" / folder), weights(reference / folder))
     assert log_of(tmp_path / "run") == log_of(reference)
+
+
+def test_a_signal_after_the_last_batch_is_not_lost() -> None:
+    with pytest.raises(KeyboardInterrupt), Stop():
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(StoppedError), Stop() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise StoppedError(stop.signal or "")
 
 
 def test_a_second_signal_ends_the_run_at_once(toy: type[Toy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

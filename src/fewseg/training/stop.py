@@ -18,7 +18,10 @@ class StoppedError(FewsegError):
 
 
 class Stop:
-    """Inside `with Stop() as stop`, the first SIGINT or SIGTERM sets `stop.signal`; a second one interrupts at once."""
+    """Inside `with Stop() as stop`, the first SIGINT or SIGTERM sets `stop.signal`; a second one interrupts at once.
+
+    One that nobody took notice of, since the work was done, is raised again at the end: more work may follow.
+    """
 
     def __init__(self) -> None:
         self.signal: str | None = None
@@ -31,9 +34,11 @@ class Stop:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if kind is None and self.signal is not None:
+            signal.raise_signal(signal.Signals[self.signal])
 
     def watch(self, progress: Silent) -> Silent:
         """The same progress, but long work ends with StoppedError between two of its items once a stop is wished."""
