@@ -54,7 +54,7 @@ def test_the_pictures_and_the_two_commands_come_first() -> None:
 @pytest.mark.slow
 def test_commands_run_one_after_the_other(photos: Path, fewseg: Fewseg) -> None:
     names = [shlex.split(command)[1] for command in COMMANDS]
-    assert set(names) == {*SIZES, "app", "export", "convert"}
+    assert set(names) == {*SIZES, "app", "web", "export", "convert"}
     for command, name in zip(COMMANDS, names, strict=True):
         words = shlex.split(command)[1:]
         if name in SIZES:

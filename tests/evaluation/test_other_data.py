@@ -109,10 +109,12 @@ def test_test_classes_that_were_trained_on_are_marked(other: Path, tmp_path: Pat
 
 
 def test_what_the_shipped_model_was_trained_on_is_known() -> None:
-    learnt = learnt_of(read_record("lite")["info"])
+    former, learnt = (learnt_of(read_record(name)["info"]) for name in ("lite@1", "lite"))
+    assert former is not None
     assert learnt is not None
-    assert learnt.base == Pascal5i.class_names
-    assert learnt.seen(["airplane", "tree", "Potted Plant", "tv"]) == ["airplane", "Potted Plant", "tv"]
+    assert former.base == Pascal5i.class_names
+    assert former.seen(["airplane", "tree", "Potted Plant", "tv"]) == ["airplane", "Potted Plant", "tv"]
+    assert learnt.seen([*Pascal5i.class_names, "zeppelin", "jacket"]) == [*Pascal5i.class_names, "jacket"]
 
 
 def test_what_a_model_started_from_counts_as_seen(toy: type[Toy], tmp_path: Path) -> None:

@@ -202,7 +202,8 @@ class Results(Evaluation):
         """Read saved results with their rows. Raises DataError if one is missing, damaged or of another kind."""
         record, tables, foreground_on = _read(path)
         record = {"weights" if key == WEIGHTS else key: value for key, value in record.items()}
-        known = {f.name: f.default_factory is MISSING for f in fields(cls) if f.name not in ("tables", "foreground_on")}
+        held = (f for f in fields(cls) if f.name not in ("tables", "foreground_on"))
+        known = {f.name: f.default is MISSING and f.default_factory is MISSING for f in held}
         if not {name for name, needed in known.items() if needed} <= set(record) <= set(known):
             raise DataError(f"{path} is of another version of fewseg; evaluate again")
         interval = None if record["interval"] is None else tuple(record["interval"])
