@@ -179,7 +179,7 @@ def test_shipped_graphs_give_torch_s_masks_of_drawn_scenes(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*WITH_GRAPHS, *UNTRAINED])
+@pytest.mark.parametrize("name", WITH_GRAPHS)
 def test_shipped_graphs_give_torch_s_masks_of_photos(name, voc_mini):
     pairs = defaultdict(list)
     for file in sorted((voc_mini / "VOC2012/SegmentationClass").glob("*.png"))[::40]:

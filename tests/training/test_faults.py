@@ -152,8 +152,12 @@ def test_a_signal_ends_the_run_with_a_checkpoint_that_resumes_to_the_same_bits(
 
 
 def test_a_signal_after_the_last_batch_is_not_lost() -> None:
-    with pytest.raises(KeyboardInterrupt), Stop():
-        os.kill(os.getpid(), signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt), Stop():
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_second_signal_ends_the_run_at_once(toy: type[Toy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
