@@ -134,7 +134,9 @@ def overlay(
             f"mask of shape {inside.shape} does not lie on an image of {image.width} x {image.height} pixels"
         )
     pixels = np.array(image.convert("RGB"))
-    pixels[inside] = np.rint((1 - alpha) * pixels[inside] + alpha * np.array(color, np.float32)).astype(np.uint8)
+    for channel, value in enumerate(color):  # by a table: floats of a large photo's pixels take 24 times their bytes
+        tinted = np.rint((1 - alpha) * np.arange(256, dtype=np.uint8) + alpha * np.float32(value)).astype(np.uint8)
+        pixels[..., channel][inside] = tinted[pixels[..., channel][inside]]
     width = max(1, round(min(inside.shape) / 250))
     pixels[grown(inside, width) & ~inside] = 255  # white around the line keeps it visible on objects of its own colour
     pixels[inside & ~shrunk(inside, max(line, width))] = color
