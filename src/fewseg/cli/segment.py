@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from click.core import ParameterSource
 
 from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
@@ -106,7 +105,7 @@ def segment(
     if concept:
         if flip or refine != "none" or precision != "fp32":
             raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
-        chosen = ctx.get_parameter_source("model") is ParameterSource.COMMANDLINE
+        chosen = given.said(ctx, "model")
         own_rule = rule if (range_, bands, page) != (None, None, None) else None
         how: dict[str, Any] = {"runtime": runtime, "provider": provider, "device": device, "pictures": own_rule}
         predictor = _finder(concept, model if chosen else None, threshold=threshold, **how)

@@ -130,6 +130,12 @@ def read_supports(
     return Given(found, labels, [path for path in (*scribbles, annotations) if path])
 
 
+def said(ctx: typer.Context, option: str) -> bool:
+    """Whether an option stands in the command, and has not its default alone."""
+    source = ctx.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def nothing_to_find() -> UsageError:
     """What is said where no option says what to find."""
     return UsageError(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from click.core import ParameterSource
 
 from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model
@@ -87,7 +86,7 @@ def teach(
         raise given.nothing_to_find()
     sheet = target.with_name(f"{target.stem}_supports.png")
     _protect([target, sheet], [*images, *masks, *without, *found.files])
-    chosen = ctx.get_parameter_source("model") is ParameterSource.COMMANDLINE
+    chosen = given.said(ctx, "model")
     taught = teach(
         images,
         masks,
