@@ -63,7 +63,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_class_is_taught_once_and_found_everywhere(place: Path, quick: Callable[..., Result]) -> None:
+def test_a_class_is_taught_once_and_found_everywhere(place: Path, tiny: Path, quick: Callable[..., Result]) -> None:
     target = place / "box.concept"
     done = quick("teach", "--class", "box", *words(place), "--absent", place / "none.png", "--out", target)
     assert done.code == 0, done.err
@@ -71,6 +71,7 @@ def test_a_class_is_taught_once_and_found_everywhere(place: Path, quick: Callabl
     assert "without the class: none.png" in done.out
     assert "3 supports, expect " in done.out
     concept = Concept.load(target)
+    assert concept.model.name == tiny.name  # not the shipped one
     assert f"expect {concept.expected}" in done.out
     assert concept.presence is not None
     assert concept.presence.absent == 1
@@ -79,7 +80,7 @@ def test_a_class_is_taught_once_and_found_everywhere(place: Path, quick: Callabl
     assert found.code == 0, found.err
     assert f"{concept.choice}" in found.out
     truth = scene(size=SIZE, box=(30, 20, 90, 70))[1]
-    assert iou(np.asarray(Image.open(place / "out/0.png")) == 255, truth) > 0.7
+    assert iou(np.asarray(Image.open(place / "out/0.png")) == 255, truth) > 0.6
     rows = {Path(row["photo"]).name: row for row in table(place / "out")}
     assert float(rows["0.png"]["presence"]) > 0.5 > float(rows["none.png"]["presence"])
     assert rows["none.png"]["parts"] == "0"
