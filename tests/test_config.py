@@ -206,7 +206,7 @@ def test_a_run_in_a_directory_with_an_equals_sign_is_found(tmp_path: Path) -> No
     assert load_config(write(folder / "config.yaml", "train: {lr: 0.1}")).train.lr == 0.1
 
 
-WORDS_OF_LIBRARIES = re.compile(r"OmegaConf|Node|ListConfig|Traceback|NoneType|<class|object at|unpack|_Scalar|yaml\\.")
+WORDS_OF_LIBRARIES = re.compile(r"OmegaConf|Node|ListConfig|Traceback|NoneType|<class|object at|unpack|Scalar|yaml\\.")
 ANY_KEY = ["train.epochs", "train.lr", "train.cache_features", "train.precision", "train.cache_dir", "train.clip"]
 ANY_KEY += [
     "train.episodes_per_epoch",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import math
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +27,9 @@ from fewseg import registry
 from fewseg.data.episodes.sampling import DRAWS, NOVEL_RULES
 from fewseg.data.text import read_text
 from fewseg.data.transforms import AugmentConfig
-from fewseg.errors import MOST, DataError, UsageError, first_line
+from fewseg.errors import MOST, DataError, UsageError
 from fewseg.registry import method_class
+from fewseg.yaml_text import Scalar, plain, read_yaml, written
 
 
 def option(default: Any, *, least: float | None = None, most: float | None = None, choices: Sequence[str] = ()) -> Any:
@@ -181,8 +181,8 @@ class Config:
 
 
 _GROUPS = get_type_hints(Config)
-_MOST_VALUES, _MOST_BYTES = 10_000, 500_000
-"""Of a YAML file, its aliases written out; its size, of which a second reads so many."""
+_MOST_BYTES = 500_000
+"""Of a YAML file: a second reads so many."""
 _MOST_NUMBER = 1e15
 """Of numbers with a point: no option has use for larger ones, and sums and products of them are infinite."""
 _SET_BY_THE_RUN = {"model": ("base_classes", "shots"), "data": ("subset",)}
@@ -260,66 +260,6 @@ def _is_override(word: str) -> bool:
     return "=" in word and not (word.endswith((".yaml", ".yml")) and Path(word).is_file())
 
 
-@dataclass(frozen=True)
-class _Scalar:
-    """A value in YAML, as it is written and as YAML reads it: a class may have the name `yes`, `1` or `null`."""
-
-    text: str
-    value: Any
-
-
-def _read_yaml(text: str) -> Any:
-    """Mappings and lists of `_Scalar`; None of an empty text. Raises ValueError with the place of a fault."""
-    try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if _values(node, {}) > _MOST_VALUES:
-            raise ValueError(f"its aliases (*name) stand for more than {_MOST_VALUES} values; write them out, or fewer")
-        return _content(loader, node)
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"{line}{error.problem}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(first_line(error)) from error
-
-
-def _content(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.CollectionNode) and not re.fullmatch(r"tag:yaml.org,2002:(map|seq)", node.tag):
-        raise yaml.MarkedYAMLError(problem=f"{node.tag} is not taken here", problem_mark=node.start_mark)
-    if isinstance(node, yaml.MappingNode):
-        loader.flatten_mapping(node)
-        if odd := [key for key, _ in node.value if not isinstance(key, yaml.ScalarNode)]:
-            raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=odd[0].start_mark)
-        return {key.value: _content(loader, value) for key, value in node.value}
-    if isinstance(node, yaml.SequenceNode):
-        return [_content(loader, value) for value in node.value]
-    try:
-        value = loader.construct_object(node)
-    except ValueError:  # a date that is none, a number of thousands of digits
-        value = node.value
-    return _Scalar(node.value, value if isinstance(value, str | int | float | None) else node.value)
-
-
-def _plain(content: Any) -> Any:
-    """What YAML means by what `_read_yaml` gave."""
-    if isinstance(content, dict):
-        return {key: _plain(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_plain(value) for value in content]
-    return content.value if isinstance(content, _Scalar) else content
-
-
-def _written(content: Any) -> str:
-    """A value as a user writes it."""
-    if isinstance(content, dict):
-        return "{" + ", ".join(f"{key}: {_written(value)}" for key, value in content.items()) + "}"
-    if isinstance(content, list):
-        return f"[{', '.join(map(_written, content))}]"
-    return content.text if isinstance(content, _Scalar) else "null" if content is None else str(content)
-
-
 def _parse(words: list[str]) -> dict[str, Any]:
     parsed: dict[str, Any] = {}
     for word in words:
@@ -327,7 +267,7 @@ def _parse(words: list[str]) -> dict[str, Any]:
             raise UsageError(f"cannot read the override {word[:80]!r}; write group.key=value")
         keys, _, value = word.partition("=")
         try:
-            content = _read_yaml(value)
+            content = read_yaml(value)
         except ValueError as error:
             raise UsageError(
                 f"cannot read the override {word[:80]!r}: {error}; write group.key=value, with quotes around text with "
@@ -364,12 +304,12 @@ def _read_recipe(name: str) -> dict[str, Any]:
         hint = registry.suggest(name, known)
         raise UsageError(f"unknown recipe {name!r}; give a YAML file or one of {', '.join(sorted(known))}.{hint}")
     try:
-        content = _read_yaml(text) or {}
+        content = read_yaml(text) or {}
     except ValueError as error:
         raise DataError(f"{name} is no YAML that a configuration can be: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{name} must hold groups of keys ({', '.join(_GROUPS)}), not {_written(content)[:80]}")
-    content = {group: keys for group, keys in content.items() if _plain(keys) is not None}
+        raise DataError(f"{name} must hold groups of keys ({', '.join(_GROUPS)}), not {written(content)[:80]}")
+    content = {group: keys for group, keys in content.items() if plain(keys) is not None}
     when = content.get("when", {})
     if not isinstance(when, dict) or not all(isinstance(part, dict) for part in when.values()):
         raise DataError(f"{name}: `when` must hold groups of keys by data set, as `when: {{coco20i: {{train: ...}}}}`")
@@ -389,7 +329,7 @@ def _without_options(merged: dict[str, Any], then: dict[str, Any]) -> dict[str, 
 def _chosen(merged: dict[str, Any], group: str) -> str:
     section = merged.get(group)
     name = section.get("name") if isinstance(section, dict) else None
-    return _GROUPS[group].name if name is None else _written(name)
+    return _GROUPS[group].name if name is None else written(name)
 
 
 def _named(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -398,17 +338,7 @@ def _named(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
         if isinstance(value, dict):
             yield from _named(value, (*place, key))
         elif key == "name":
-            yield place, _written(value)
-
-
-def _values(node: Any, counted: dict[int, float]) -> float:
-    """How many values a part of a YAML text has with its aliases written out; infinity for one that holds itself."""
-    if id(node) not in counted:
-        counted[id(node)] = math.inf
-        pairs = node.value if isinstance(node, yaml.CollectionNode) else ()
-        parts = [part for pair in pairs for part in (pair if isinstance(pair, tuple) else (pair,))]
-        counted[id(node)] = 1 + sum(_values(part, counted) for part in parts)
-    return counted[id(node)]
+            yield place, written(value)
 
 
 def _typed(merged: dict[str, Any]) -> Config:
@@ -449,7 +379,7 @@ def _options(cls: type[Any], left_out: set[str]) -> dict[str, tuple[Any, Any]]:
 
 def _refuse_unknown(group: str, given: Any, known: list[str]) -> None:
     if not isinstance(given, dict):
-        raise UsageError(f"{group} must be a group of keys ({', '.join(known)}), not {_written(given)!r}")
+        raise UsageError(f"{group} must be a group of keys ({', '.join(known)}), not {written(given)!r}")
     for key in given:
         if key not in known:
             hint = registry.suggest(key, known)
@@ -464,23 +394,23 @@ def _checked(key: str, hint: Any, given: Any) -> Any:
     try:
         return _as_type(hint, given)
     except ValueError as error:
-        raise UsageError(f"{key} is {_written(given)[:80]!r}; give {error}") from error
+        raise UsageError(f"{key} is {written(given)[:80]!r}; give {error}") from error
 
 
 def _sources(key: str, given: Any) -> dict[str, dict[str, Any]] | None:
     """Data sets by name, each as its group of keys; null leaves one out that another file has."""
-    if _plain(given) is None:
+    if plain(given) is None:
         return None
     example = "{NAME: {name: folder, root: DIR}}"
     if not isinstance(given, dict):
-        raise UsageError(f"{key} is {_written(given)[:80]!r}; give data sets by name: {example}")
+        raise UsageError(f"{key} is {written(given)[:80]!r}; give data sets by name: {example}")
     found = {}
     for part, keys in given.items():
         place = f"{key}.{part}"
-        if _plain(keys) is None:
+        if plain(keys) is None:
             continue
         if not isinstance(keys, dict) or "name" not in keys:
-            raise UsageError(f"{place} is {_written(keys)[:80]!r}, which names no data set; give {example}")
+            raise UsageError(f"{place} is {written(keys)[:80]!r}, which names no data set; give {example}")
         name = _checked(f"{place}.name", str, keys["name"])
         known = _options(registry.find("source", name), set(_SET_BY_THE_RUN["data"]))
         _refuse_unknown(place, keys, ["name", *known])
@@ -496,7 +426,7 @@ def _as_type(hint: Any, given: Any) -> Any:
     """
     inner = get_args(hint)
     if NoneType in inner:
-        return None if _plain(given) is None else _as_type(Union[tuple(t for t in inner if t is not NoneType)], given)  # noqa: UP007
+        return None if plain(given) is None else _as_type(Union[tuple(t for t in inner if t is not NoneType)], given)  # noqa: UP007
     kind = get_origin(hint) or hint
     if kind in (list, tuple):
         items = given if isinstance(given, list) else [given]
@@ -509,9 +439,9 @@ def _as_type(hint: Any, given: Any) -> Any:
             raise ValueError("a group of keys: {key: value}")
         return {key: _as_type(inner[1] if inner else Any, value) for key, value in given.items()}
     if kind not in _READ:
-        return _plain(given)
+        return plain(given)
     read, wanted = _READ[kind]
-    if not isinstance(given, _Scalar):
+    if not isinstance(given, Scalar):
         raise ValueError(wanted)
     try:
         return read(given)
@@ -519,19 +449,19 @@ def _as_type(hint: Any, given: Any) -> Any:
         raise ValueError(wanted) from error
 
 
-def _text(given: _Scalar) -> str:
+def _text(given: Scalar) -> str:
     if given.text == "" and given.value is None:
         raise ValueError
     return given.text
 
 
-def _bool(given: _Scalar) -> bool:
+def _bool(given: Scalar) -> bool:
     return {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}[
         given.text.lower()
     ]
 
 
-def _whole(given: _Scalar) -> int:
+def _whole(given: Scalar) -> int:
     if isinstance(given.value, bool):
         raise ValueError
     number = given.value if isinstance(given.value, int) else int(given.text)
@@ -540,13 +470,13 @@ def _whole(given: _Scalar) -> int:
     return number
 
 
-def _number(given: _Scalar) -> float:
+def _number(given: Scalar) -> float:
     if isinstance(given.value, bool):
         raise ValueError
     return float(given.value if isinstance(given.value, int | float) else given.text)
 
 
-_READ: dict[Any, tuple[Callable[[_Scalar], Any], str]] = {
+_READ: dict[Any, tuple[Callable[[Scalar], Any], str]] = {
     str: (_text, "a text"),
     bool: (_bool, "true or false"),
     int: (_whole, f"a whole number (to {MOST})"),

@@ -115,7 +115,7 @@ class FewShotPredictor:
             self.engine: Engine = model
         else:
             self.engine = open_engine(model, **how)
-        self.runtime = self.engine.runtime
+        self.runtime, self.tells_presence = self.engine.runtime, self.engine.tells_presence
         self.model = getattr(self.engine, "model", self.engine)
         """The network itself where torch runs it."""
         self.device = getattr(self.engine, "device", "cpu")

@@ -13,7 +13,8 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.models.vgg import cfgs, make_layers
 
 from fewseg.errors import UsageError
-from fewseg.models.parts.backbones import LEVELS, Backbone, create_backbone
+from fewseg.models.parts.backbones import create_backbone
+from fewseg.models.parts.levels import LEVELS, Backbone
 
 TINY = ("timm/test_resnet", "timm/test_efficientnet", "timm/test_vit", "lite0")
 

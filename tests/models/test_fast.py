@@ -28,9 +28,10 @@ from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
 from fewseg.models.fast.matching import ForegroundNearest, ForegroundPrior
 from fewseg.models.hdmnet import Bottleneck, CorrelationAttention, HDMNet
 from fewseg.models.hub_model import plain_model
-from fewseg.models.parts.backbones import TimmPyramid, create_backbone
+from fewseg.models.parts.backbones import create_backbone
 from fewseg.models.parts.base_learner import BaseHead
 from fewseg.models.parts.matching import CosinePrior, NearestCosines
+from fewseg.models.parts.timm_backbones import TimmPyramid
 from fewseg.predictor import FewShotPredictor
 from fewseg.storage.saved import load_model, save_model
 from helpers import Toy

@@ -17,14 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from chromium import opened_chromium
 from fewseg.data.images import read_labels
 from helpers import ColorSegmenter, iou, scene
 
 httpx = pytest.importorskip("httpx")
 
-CHROMIUM = Path(os.environ.get("FEWSEG_CHROMIUM", "/usr/bin/chromium"))
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-FLAGS += " --disable-component-update --disable-sync"
 BOX = (100, 70, 220, 190)
 ROUNDS = int(os.environ.get("FEWSEG_SOAK_ROUNDS", "5"))
 """How often each of eight visitors does everything; docs/reliability.md has the figures of many more."""
@@ -70,13 +68,7 @@ def files(tmp_path):
 
 @pytest.fixture
 def chromium():
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"needs a browser: there is no {CHROMIUM} (set FEWSEG_CHROMIUM)")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
-        yield browser
-        browser.close()
+    yield from opened_chromium()
 
 
 @pytest.mark.browser

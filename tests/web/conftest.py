@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -13,14 +12,11 @@ from typing import Any
 
 import pytest
 
+from chromium import opened_chromium
 from fewseg.errors import FewsegError
 from fewseg.web.ort_web import ort_files
 from fewseg.web.site import write_page
 from npm_packages import run_npm
-
-CHROMIUM = Path(os.environ.get("FEWSEG_CHROMIUM", "/usr/bin/chromium"))
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-FLAGS += " --disable-component-update --disable-sync"
 
 
 @pytest.fixture(scope="session")
@@ -57,13 +53,7 @@ def host(site: Path) -> Iterator[ThreadingHTTPServer]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"needs a browser: there is no {CHROMIUM} (set FEWSEG_CHROMIUM)")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
-        yield browser
-        browser.close()
+    yield from opened_chromium()
 
 
 @pytest.fixture(scope="session")

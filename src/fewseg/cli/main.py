@@ -244,23 +244,15 @@ def evaluate(
         supports=supports,
         progress=progress,
     )
-    hows = {
-        "flip": flip,
-        f"refine-{refine}": refine != "none",
-        precision: precision != "fp32",
-        "no-support-mask": not support_mask,
-        f"tau{tau}": tau is not None,
-        str(merge): bool(merge),
-    }
-    name = results_name(benchmark, *(how for how, holds in hows.items() if holds))
+    name = results_name(benchmark, *_hows(flip, refine, precision, support_mask, tau, merge))
     model = in_use(opened.model, flip=flip, refine=refine, precision=precision)
     how = {"batch_size": batch_size, "workers": workers, "cache_gb": cache_gb, "file_gb": file_gb, "progress": progress}
     if plan:
         _print_plan(model, benchmark, given if generalised else None, **how)
         return
     run: Any = evaluate_generalised if generalised else run_evaluation
-    masks = None if save_masks is None else masks_folder(save_masks, name)
-    given |= {} if masks is None else {"masks": masks}
+    if save_masks is not None:
+        given["masks"] = save_masks = masks_folder(save_masks, name)
     results = run(model, benchmark, **given, **how, weights=opened.weights)
     if rank:  # one of several processes prints and writes
         return
@@ -269,8 +261,23 @@ def evaluate(
     (print_generalised if generalised else print_results)(results)
     if saved:
         say(f"results: {saved}")
-    if masks:
-        say(f"masks: {masks} (which is which: {masks / INDEX})")
+    if save_masks is not None:
+        say(f"masks: {save_masks} (which is which: {save_masks / INDEX})")
+
+
+def _hows(
+    flip: bool, refine: str, precision: str, support_mask: bool, tau: float | None, merge: str | None
+) -> list[str]:
+    """How a model is measured, where it is not as it is: parts of the results' name."""
+    hows = {
+        "flip": flip,
+        f"refine-{refine}": refine != "none",
+        precision: precision != "fp32",
+        "no-support-mask": not support_mask,
+        f"tau{tau}": tau is not None,
+        str(merge): bool(merge),
+    }
+    return [how for how, holds in hows.items() if holds]
 
 
 def _print_plan(model: Any, benchmark: Any, labels: dict[str, Any] | None, **how: Any) -> None:

@@ -115,8 +115,7 @@ def segment(
 
         how = {"flip": flip, "refine": refine, "precision": precision, "runtime": runtime, "provider": provider}
         predictor = _taught_by_photos(found, FewShotPredictor(model, device, pictures=rule, **how))
-    told_at_all = predictor.engine.tells_presence or getattr(predictor, "calibrated", False)
-    if presence is not None and not told_at_all:
+    if presence is not None and not predictor.tells_presence:
         what = "the concept was taught without photos of its absence" if concept else model
         raise UsageError(f"--presence {presence}: {what} does not tell whether a class is there at all; leave it out")
     summary = segment_folder(

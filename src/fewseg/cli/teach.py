@@ -9,6 +9,7 @@ import typer
 
 from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model
+from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import say
 from fewseg.errors import UsageError
 from fewseg.progress import Bars
@@ -85,7 +86,7 @@ def teach(
     if not images and not without and former is None:
         raise given.nothing_to_find()
     sheet = target.with_name(f"{target.stem}_supports.png")
-    _protect([target, sheet], [*images, *masks, *without, *found.files])
+    check_outputs([target, sheet], *images, *masks, *without, *found.files)
     chosen = given.said(ctx, "model")
     taught = teach(
         images,
@@ -151,12 +152,6 @@ def _pictures(paths: list[Path]) -> list[Path]:
             raise UsageError(f"--absent {path}: there are no pictures in this folder")
         found += inside if path.is_dir() else [path]
     return found
-
-
-def _protect(outputs: list[Path], inputs: list[Any]) -> None:
-    taken = {path.resolve() for path in inputs if isinstance(path, Path)}
-    if wrong := next((path for path in outputs if path.resolve() in taken), None):
-        raise UsageError(f"{wrong} is an input and would be overwritten; give another --out")
 
 
 def _tell(concept: Concept, path: Path) -> None:

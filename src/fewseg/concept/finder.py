@@ -52,8 +52,9 @@ class Finder:
         taken = model or self._taught_model()
         self.engine: Engine = taken if isinstance(taken, Engine) else open_engine(taken, **how)
         self.runtime = self.engine.runtime
-        self.calibrated = any(concept.presence is not None for concept in concepts)
-        """Whether any concept tells presence, by photos without its class."""
+        calibrated = any(concept.presence is not None for concept in concepts)
+        self.tells_presence = self.engine.tells_presence or calibrated
+        """Whether presence is told: by the model, or by photos without a concept's class."""
         self.support_files: frozenset[Path] = frozenset()
         """Files that must not be overwritten."""
         self._thresholds = [c.choice.threshold if threshold is None else threshold for c in self._concepts]

@@ -127,14 +127,21 @@ class EpisodeDataset(Dataset[Sample]):
     def class_maps(self, labels: ImageLabels, class_id: int) -> tuple[Tensor, Tensor]:
         """Class mask and base labels, each (S, S), of a view's labels."""
         full = self._full(labels.local, labels.class_ids)
+        bases = (self._lookup if self._wide is None else self._wide)[full]
+        return self._class_map(labels, full, class_id), torch.from_numpy(bases)
+
+    def class_map(self, labels: ImageLabels, class_id: int) -> Tensor:
+        """Class mask (S, S) of a view's labels."""
+        return self._class_map(labels, self._full(labels.local, labels.class_ids), class_id)
+
+    def _class_map(self, labels: ImageLabels, full: NDArray[Any], class_id: int) -> Tensor:
         own = (
             labels.masks[labels.class_ids.index(class_id)]
             if len(labels.masks) and class_id in labels.class_ids
             else None
         )
         mask = class_mask(full, class_id) if own is None else own.numpy()
-        bases = (self._lookup if self._wide is None else self._wide)[full]
-        return torch.from_numpy(self._seen(mask, full, class_id)), torch.from_numpy(bases)
+        return torch.from_numpy(self._seen(mask, full, class_id))
 
     def _full(self, local: Tensor, class_ids: Sequence[int]) -> NDArray[Any]:
         """Labels as the source gives them, of those numbered by the classes of an image."""

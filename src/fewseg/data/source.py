@@ -123,7 +123,7 @@ def mask_of(source: ImageSource, i: int, class_id: int, labels: NDArray[Any]) ->
     return class_mask(labels, class_id) if own is None else own(i, class_id, labels)
 
 
-def classes_hash(source: ImageSource) -> str:
+def classes_hash(source: ImageSource | type[ImageSource]) -> str:
     """Of the class names in order: sources with the same one mean the same classes by their ids."""
     return hashlib.sha256(json.dumps(source.class_names).encode()).hexdigest()[:16]
 

@@ -22,7 +22,7 @@ from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.published import CAPTION, check_full, published_miou
 from fewseg.evaluation.results import Results, saved_results
 from fewseg.files import replacing, write_csv
-from fewseg.metrics.intervals import LEAST, bootstrap_miou, fewest_episodes
+from fewseg.metrics.intervals import LEAST, bootstrap_miou, fewest_episodes, two_sided_p
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.storage.opening import Opened, open_target
@@ -158,8 +158,7 @@ def paired_p_value(results: Results, reference: Results, *, draws: int = 2000) -
     if fewest_episodes(np.concatenate(results.tables), classes) < LEAST:
         return None
     ours, theirs = (bootstrap_miou(np.concatenate(r.tables), classes, draws=draws) for r in (results, reference))
-    difference = ours - theirs
-    return min(1.0, 2 * float(min((difference <= 0).mean(), (difference >= 0).mean())))
+    return two_sided_p(ours - theirs)
 
 
 def table(entries: Sequence[Entry]) -> list[tuple[str, ...]]:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewseg.data.images import write_image
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.scoring import Matched, at_labels
-from fewseg.files import replacing, write_csv
+from fewseg.files import write_csv
 from fewseg.metrics.iou import foreground_wins
 
 S = TypeVar("S")
@@ -41,8 +42,8 @@ def saving(score: Callable[[Matched], S], place: Path, benchmark: Benchmark) -> 
     def saved(matched: Matched) -> S:
         found = foreground_wins(matched.logits["final"])[0]
         mask = at_labels(found, matched.labels.shape, benchmark.protocol).cpu().numpy()
-        with replacing(place / mask_name(matched.entry.repeat, matched.entry.place)) as temporary:
-            Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, "PNG")
+        file = place / mask_name(matched.entry.repeat, matched.entry.place)
+        write_image(Image.fromarray(mask.astype(np.uint8) * 255), file)
         return score(matched)
 
     return saved

@@ -33,7 +33,7 @@ from fewseg.experiments.measured import Measured, measured_of
 from fewseg.experiments.sweep import resumable
 from fewseg.experiments.tables import Table
 from fewseg.files import replacing, write_csv, write_json
-from fewseg.metrics.intervals import bounded_t_interval, seeds_p_value
+from fewseg.metrics.intervals import bounded_t_interval, seeds_p_value, two_sided_p
 from fewseg.progress import Silent
 from fewseg.registry import method_class
 from fewseg.report.contents import ReportPage, Row, Section
@@ -163,8 +163,7 @@ class Line:
         if not same or self.folds != first.folds:
             return seeds, None
         samples = [np.mean([one.samples for one in side.values()], axis=0) for side in (ours, theirs)]
-        difference = samples[0] - samples[1]
-        return seeds, min(1.0, 2 * float(min((difference <= 0).mean(), (difference >= 0).mean())))
+        return seeds, two_sided_p(samples[0] - samples[1])
 
 
 @dataclass(frozen=True)

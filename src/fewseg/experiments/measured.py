@@ -127,7 +127,7 @@ def load_measured(folder: Path, name: str, asked: dict[str, Any]) -> Measured | 
 
 def measured_of(results: Results) -> Measured:
     """The counts of an evaluation."""
-    return _measured(json.loads(json.dumps(results.as_dict())), tuple(results.tables))
+    return _measured(results.as_dict(), tuple(results.tables))
 
 
 def _measured(results: dict[str, Any], tables: tuple[NDArray[np.int64], ...]) -> Measured:

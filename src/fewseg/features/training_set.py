@@ -124,7 +124,7 @@ class TrainingFeatures:
         if key[0] == "query":
             features = self.model.extract_query(pixels)
         else:
-            mask = self.dataset.class_maps(labels, key[2])[0]
+            mask = self.dataset.class_map(labels, key[2])
             features = self.model.extract_support(pixels[:, None], mask[None, None].to(self.model.device))
         features = {name: f.cpu() for name, f in features.items()}
         if self._store is not None:
@@ -155,9 +155,9 @@ class TrainingFeatures:
             c = spec.class_id
             queries.append(self._kept["query", spec.query, view])
             shown = list(zip(spec.support, views, strict=True))
-            masks = [self.dataset.class_maps(self._labels[one], c)[0] for one in shown]
-            supports.append([self._support(*one, c, mask) for one, mask in zip(shown, masks, strict=True)])
-            marked.append(torch.stack(masks))
+            drawn = [self.dataset.class_map(self._labels[one], c) for one in shown]
+            supports.append([self._support(*one, c, mask) for one, mask in zip(shown, drawn, strict=True)])
+            marked.append(torch.stack(drawn))
             maps.append(self.dataset.class_maps(self._labels[spec.query, view], c))
             classes.append(c)
             known.append(self.dataset.known_bases(spec.query))

@@ -34,6 +34,11 @@ def fewest_episodes(table: NDArray[np.int64], classes: Sequence[int]) -> int:
     return min((count for count in counts if count), default=0)
 
 
+def two_sided_p(differences: NDArray[np.float64]) -> float:
+    """Two-sided p that a difference is none, by bootstrap samples of it: the share on the other side of 0, doubled."""
+    return min(1.0, 2 * float(min((differences <= 0).mean(), (differences >= 0).mean())))
+
+
 def seeds_p_value(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
     """Two-sided p that two methods have the same mean over training seeds: Student's t on the pairs of a seed.
 

@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from fewseg.episode import Episode, Prediction
 from fewseg.errors import UsageError
 from fewseg.models.base import Features, FewShotSegmenter, freeze
-from fewseg.models.parts.backbones import LEVELS, create_backbone
+from fewseg.models.parts.backbones import create_backbone
+from fewseg.models.parts.levels import LEVELS
 from fewseg.models.parts.ops import cross_entropy, foreground, resize_ac
 
 KERNELS_AND_STRIDES = {

@@ -32,7 +32,8 @@ from fewseg.labels import IGNORE, WIDE_IGNORE
 from fewseg.models.base import Features, FewShotSegmenter, freeze
 from fewseg.models.hdmnet import STAGES, CorrelationAttention, HierarchicalEncoder, distillation
 from fewseg.models.parts import ops
-from fewseg.models.parts.backbones import Backbone, create_backbone
+from fewseg.models.parts.backbones import create_backbone
+from fewseg.models.parts.levels import Backbone
 from fewseg.models.parts.matching import NearestCosines
 from fewseg.models.parts.merge import Merge
 from fewseg.models.parts.segformer import MixFFN

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fewseg import registry
 from fewseg.data.class_names import matched_names
-from fewseg.data.source import Fold, ImageSource
+from fewseg.data.source import Fold, ImageSource, classes_hash
 from fewseg.errors import DataError
 
 
@@ -75,8 +73,8 @@ def _fixed_names(data: str, given: str | None) -> Sequence[str] | None:
     """The class names of a data set that has the same wherever it lies; None for others, and for other names than it
     was trained with (`given`: their hash).
     """
-    found = getattr(registry.find("source", data), "class_names", None) if registry.is_known("source", data) else None
-    if not isinstance(found, tuple):
+    source = registry.find("source", data) if registry.is_known("source", data) else None
+    found = getattr(source, "class_names", None)
+    if source is None or not isinstance(found, tuple):
         return None
-    own = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
-    return found if given in (None, own) else None
+    return found if given in (None, classes_hash(source)) else None

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewseg.data.annotations.coco_file import CocoFile
+from fewseg.data.annotations.lvis import lvis_file, lvis_photo
 from fewseg.data.index import Indexed
 from fewseg.data.source import Fold, SourceIndex
-from fewseg.data.text import found_in
 from fewseg.errors import DataError, UsageError
-from fewseg.labels import WIDE_IGNORE
 
 FOLDS = 10
 
@@ -33,7 +31,10 @@ class Lvis92i(Indexed):
 
     def __init__(self, *, subset: str = "train", root: str | None = None) -> None:
         super().__init__(subset, root, holds=self.holds)
-        self._files = {part: self._open(part) for part in ("train", "val")}
+        self._files = {
+            part: lvis_file(self.root, f"lvis_v1_{part}.json", data=self.name, part=part, fetched_as="lvis")
+            for part in ("train", "val")
+        }
         self._file = self._files["train" if subset == "train" else "val"]
         train, val = (file.class_names for file in self._files.values())
         if train != val:
@@ -44,9 +45,7 @@ class Lvis92i(Indexed):
 
     def image_path(self, i: int) -> Path:
         """The photo's file, in train2017 or val2017."""
-        name = self._file.files[i]
-        places = [base / part / name for base in (self.root, self.root / "coco") for part in ("train2017", "val2017")]
-        return next((path for path in places if path.is_file()), places[0])
+        return lvis_photo(self.root, self._file.files[i])
 
     def labels(self, i: int) -> NDArray[Any]:
         """The (H, W) label map of image `i` alone: 0 background, 1..N classes."""
@@ -81,13 +80,3 @@ class Lvis92i(Indexed):
 
     def _build_index(self) -> SourceIndex:
         return self._file.index(self.ids, self.progress, overlapping=True)
-
-    def _open(self, part: str) -> CocoFile:
-        name = f"lvis_v1_{part}.json"
-        places = [self.root / name, self.root / "annotations" / name, self.root / "lvis" / name]
-        if (path := next((path for path in places if path.is_file()), None)) is None:
-            raise DataError(
-                f"lvis92i expects {name} in {self.root}; {found_in(self.root)}. Fetch it with `fewseg data download "
-                f"lvis --root {self.root}`, and the photos with `fewseg data download coco2017 --root {self.root}`"
-            )
-        return CocoFile(path, root=self.root, key=f"lvis92i-{part}", most=WIDE_IGNORE - 1)

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewseg.data.annotations.coco_file import CocoFile
+from fewseg.data.annotations.lvis import lvis_file, lvis_photo
 from fewseg.data.annotations.runs import Rle
 from fewseg.data.crops import Crop, Crops, whole_box
 from fewseg.data.index import cached_arrays, code_of, fingerprint
 from fewseg.data.source import Fold
-from fewseg.data.text import Tally, found_in
+from fewseg.data.text import Tally
 from fewseg.errors import DataError, UsageError
-from fewseg.labels import WIDE_IGNORE
 
 FOLDS = 4
 
@@ -36,7 +35,10 @@ class PacoPart(Crops):
 
     def __init__(self, *, subset: str = "train", root: str | None = None) -> None:
         super().__init__(subset, root, holds=self.holds)
-        train, val = (self._open(part) for part in ("train", "val"))
+        train, val = (
+            lvis_file(self.root, f"paco_lvis_v1_{part}.json", data=self.name, part=part, fetched_as="paco")
+            for part in ("train", "val")
+        )
         if train.class_names != val.class_names:
             raise DataError(
                 f"the categories of paco_lvis_v1_train.json and paco_lvis_v1_val.json in {self.root} differ"
@@ -48,7 +50,8 @@ class PacoPart(Crops):
         if not self._numbers:
             raise DataError(f"{train.path} has no annotation of a part, a category OBJECT:PART")
         self.class_names = tuple(train.class_names[c - 1] for c in self._numbers)
-        self._enough = {self._numbers.index(c) + 1 for c in self._numbers if val.images_of()[c] > 1}
+        held = val.images_of()
+        self._enough = {own for own, c in enumerate(self._numbers, 1) if held[c] > 1}
         self.files = [self._file.path]
 
     def fold(self, index: int) -> Fold:
@@ -61,9 +64,7 @@ class PacoPart(Crops):
 
     def photo_path(self, photo: int) -> Path:
         """The file of a photo by its number, in train2017 or val2017."""
-        name = Path(self._file.files[photo]).name
-        places = [base / part / name for base in (self.root, self.root / "coco") for part in ("val2017", "train2017")]
-        return next((path for path in places if path.is_file()), places[0])
+        return lvis_photo(self.root, Path(self._file.files[photo]).name)
 
     @cached_property
     def crops(self) -> list[Crop]:  # type: ignore[override]
@@ -118,13 +119,3 @@ class PacoPart(Crops):
             "parts": np.array(parts, np.int64).reshape(-1, 3),
             "first": np.array(first, np.int64),
         }
-
-    def _open(self, part: str) -> CocoFile:
-        name = f"paco_lvis_v1_{part}.json"
-        places = [self.root / name, self.root / "annotations" / name, self.root / "paco" / name]
-        if (path := next((path for path in places if path.is_file()), None)) is None:
-            raise DataError(
-                f"paco_part expects {name} in {self.root}; {found_in(self.root)}. Fetch it with `fewseg data download "
-                f"paco --root {self.root}`, and the photos with `fewseg data download coco2017 --root {self.root}`"
-            )
-        return CocoFile(path, root=self.root, key=f"paco_part-{part}", most=WIDE_IGNORE - 1)

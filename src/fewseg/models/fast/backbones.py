@@ -9,7 +9,9 @@ from torch import Tensor
 
 from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
 from fewseg.models.fast.seen import seen_levels
-from fewseg.models.parts.backbones import LEVELS, VGG, Backbone, ResidualBlock, ResNet, TimmPyramid, TimmSwin, TimmViT
+from fewseg.models.parts.backbones import VGG, ResidualBlock, ResNet
+from fewseg.models.parts.levels import LEVELS, Backbone
+from fewseg.models.parts.timm_backbones import TimmPyramid, TimmSwin, TimmViT
 
 
 class ChannelsLast(Backbone):

@@ -34,11 +34,12 @@ from fewseg.models.hdmnet import Bottleneck, CorrelationAttention, HDMNet
 from fewseg.models.hsnet import HSNet
 from fewseg.models.hub_model import plain_model
 from fewseg.models.lite import Lite
-from fewseg.models.parts.backbones import VGG, ResidualBlock, ResNet, TimmPyramid, TimmSwin, TimmViT
+from fewseg.models.parts.backbones import VGG, ResidualBlock, ResNet
 from fewseg.models.parts.base_learner import BaseHead, PSPNet
 from fewseg.models.parts.matching import CosinePrior, NearestCosines
 from fewseg.models.parts.merge import Merge
 from fewseg.models.parts.segformer import MixFFN
+from fewseg.models.parts.timm_backbones import TimmPyramid, TimmSwin, TimmViT
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from fewseg.errors import DataError, UsageError, first_line
 from fewseg.files import file_sha256
-from fewseg.models.parts.backbones import LITE, Backbone, TimmPyramid, TimmViT, vgg_place
+from fewseg.models.parts.backbones import LITE, vgg_place
+from fewseg.models.parts.levels import Backbone
+from fewseg.models.parts.timm_backbones import TimmPyramid, TimmViT
 
 _TORCHVISION = {
     "resnet50": torchvision.models.ResNet50_Weights.IMAGENET1K_V2,

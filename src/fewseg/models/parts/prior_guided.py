@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fewseg.models.parts.backbones import Backbone
+from fewseg.models.parts.levels import Backbone
 from fewseg.models.parts.matching import CosinePrior
 from fewseg.models.parts.ops import masked_average, min_max, resize_ac
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fewseg.episode import Prediction
 from fewseg.errors import UsageError
 from fewseg.models.base import Features, FewShotSegmenter, freeze, keep_in_eval
-from fewseg.models.parts.backbones import LEVELS, Backbone
+from fewseg.models.parts.levels import LEVELS, Backbone
 from fewseg.models.parts.ops import in_fp32
 
 ALL = "all"
