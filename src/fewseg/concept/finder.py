@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ class Finder:
         if weights != concept.model.sha256:
             told = f"{concept.title} was taught with other weights ({concept.model.name}): what it expects may not hold"
             warnings.warn(DataWarning(f"{told}; fewseg teach --concept FILE chooses anew"), stacklevel=3)
-        return self.engine.joined([encoded(self.engine, example) for example in concept.supports])
+        # of copies: the pixels that are decoded here are not kept with the concept
+        return self.engine.joined([encoded(self.engine, replace(example)) for example in concept.supports])
 
 
 def restored(engine: Engine, features: dict[str, NDArray[Any]]) -> Any:
