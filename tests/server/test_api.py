@@ -129,8 +129,8 @@ def test_what_cannot_be_taught_is_told_by_the_files_own_names(client) -> None:
         ([("concept", ("x.concept", b"x" * 99))], "x.concept: it is no concept"),
     ):
         told = dict(events(client, client.post("/v1/concepts", files=files)))
-        assert words in told["error"]["error"]
-        assert "/" not in told["error"]["error"].replace("/256", "")
+        assert words in told["failed"]["error"]
+        assert "/" not in told["failed"]["error"].replace("/256", "")
 
 
 def test_sessions_do_not_see_one_another_and_one_that_leaves_leaves_nothing(server, client, concept) -> None:

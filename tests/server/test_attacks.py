@@ -194,7 +194,7 @@ def test_pictures_that_are_made_to_do_harm_are_told_and_take_no_memory(server, c
         [("photo", ("a.jpg", support)), ("mask", ("m.png", bomb()))],  # a layer of 13,000 x 13,000 on a small photo
         [("photo", ("a.jpg", bomb())), ("mask", ("m.png", mask))],
     ):
-        told = dict(events(client, client.post("/v1/concepts", files=files)))["error"]
+        told = dict(events(client, client.post("/v1/concepts", files=files)))["failed"]
         assert "at most 2 megapixels" in told["error"]
     assert server.memory - before < 150
 

@@ -74,10 +74,10 @@ class Job:
         except StoppedError:
             self.stopped = True
         except (FewsegError, Refused) as error:
-            self.tell("error", {"error": error.text if isinstance(error, Refused) else str(error)})
+            self.tell("failed", {"error": error.text if isinstance(error, Refused) else str(error)})
         except Exception as error:
             if not self.stopped:  # else its files may be gone
-                self.tell("error", {"error": _fault(error)})
+                self.tell("failed", {"error": _fault(error)})
         with self._lock:
             self._running = False
             if self.stopped or not self.pieces:

@@ -1,7 +1,8 @@
 // @ts-check
-/** What the page asks of a model, answered by a worker beside it. A server could answer the same calls. */
+/** What the page asks of a model, answered by a worker beside it; `remote.js` lets a server answer the same calls. */
 
-/** @typedef {import("./graphs.js").Answer} Answer */
+/** @typedef {import("./graphs.js").Lead | import("./maps.js").Map} Answer */
+/** @typedef {{name: string, supports: number[], absent: File[]}} Class  by its supports' numbers; photos without it */
 /** @typedef {import("./graphs.js").Pixels} Pixels */
 /** @typedef {{shown: ImageBitmap, width: number, height: number}} Photo */
 
@@ -29,7 +30,7 @@ export class Engine {
     return this.#call("open", config, want);
   }
 
-  /** A photo to show. @param {Blob} file @returns {Promise<Photo>} */
+  /** A photo to show. @param {File} file @returns {Promise<Photo>} */
   read(file) {
     return this.#call("read", file);
   }
@@ -39,7 +40,7 @@ export class Engine {
     return this.#call("readMask", file);
   }
 
-  /** Learn a support under a number. @param {number} key @param {Blob} file @param {Pixels} mask @returns {Promise<void>} */
+  /** Learn a support under a number. @param {number} key @param {File} file @param {Pixels} mask @returns {Promise<void>} */
   teach(key, file, mask) {
     return this.#call("teach", key, file, mask);
   }
@@ -49,8 +50,17 @@ export class Engine {
     return this.#call("forget", key);
   }
 
-  /** @param {Blob} file @param {number[][]} classes the numbers of each one's supports
-   * @returns {Promise<{answers: Answer[]}>} */
+  /** An error where nothing of a mask is left at the model's size. @param {Pixels} mask @param {number} side */
+  check(mask, side) {
+    return this.#call("check", mask, side);
+  }
+
+  /** What is known of a class once it is taught, in words. @param {Class} _ @returns {Promise<string>} */
+  async told(_) {
+    return "";
+  }
+
+  /** @param {File} file @param {Class[]} classes @returns {Promise<{answers: Answer[]}>} */
   find(file, classes) {
     return this.#call("find", file, classes);
   }

@@ -6,13 +6,15 @@ import { Editor } from "./editor.js";
 import { Engine } from "./engine.js";
 import { Mask } from "./mask.js";
 import { png, save, zip } from "./pack.js";
+import { RemoteEngine } from "./remote.js";
 
 /** @typedef {import("./engine.js").Photo} Photo */
 /** @typedef {import("./engine.js").Answer} Answer */
 /** @typedef {Photo & {id: number, name: string, file: File, mask: Mask}} Support */
 /** @typedef {{id: number, file: File, photo: Photo | null, answers: Answer[], classes: string[], of: number,
  *   drawn: {labels: Uint8Array<ArrayBuffer>, levels: Uint8Array<ArrayBuffer>} | null, error: string, card: HTMLLIElement}} Found */
-/** @typedef {{fewseg: string, model: string, record: {presence: boolean, shots: number | null}, ort: {version: string},
+/** @typedef {import("./remote.js").Config & {engine?: "server", fewseg: string, model: string,
+ *   record: {presence: boolean, image_size: number}, ort: {version: string},
  *   example: {name: string, supports: {photo: string, mask: string}[], queries: string[]}}} Config */
 
 /** @template {HTMLElement} T @param {string} id @param {new () => T} type @returns {T} */
@@ -36,11 +38,12 @@ function made(tag, properties = {}, ...children) {
 const percent = (/** @type {number} */ share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 const words = (/** @type {unknown} */ error) => (error instanceof Error ? error.message : String(error));
 
-await isolated();
-const engine = new Engine();
-const editor = new Editor(by("editor", HTMLCanvasElement));
 /** @type {Config} */
 const config = await (await fetch("config.json")).json();
+const served = config.engine === "server";
+await (served ? alone() : isolated());
+const engine = served ? new RemoteEngine(config) : new Engine();
+const editor = new Editor(by("editor", HTMLCanvasElement));
 
 let numbers = 0;
 /** Counts changes of what is taught: masks are of one of its values. */
@@ -85,6 +88,11 @@ async function isolated() {
   await new Promise(() => {});
 }
 
+/** A page without a server that was here before, at the same address, must not answer for this one. */
+async function alone() {
+  for (const one of (await navigator.serviceWorker?.getRegistrations()) ?? []) await one.unregister();
+}
+
 /** Once the worker answers for this page; a page that was loaded past it is not waited for long. */
 async function controlled() {
   if (navigator.serviceWorker.controller) return;
@@ -98,11 +106,13 @@ function status(text, state) {
   at("status").className = state;
 }
 
-status("Starting: the model is fetched (once) and checked on a drawn scene …", "busy");
+status(served ? "Starting …" : "Starting: the model is fetched (once) and checked on a drawn scene …", "busy");
+at("lead").textContent += served ? "." : ", in this browser: no photo leaves this device.";
 const ready = engine.open(config, new URLSearchParams(location.search).get("runtime")).then(
   ({ runs, note }) => {
     const offline = navigator.serviceWorker?.controller ? "works without a network from now on" : "needs the network at each visit";
-    status(`Ready: ${runs}; ${offline}.${note ? ` Note: ${note}.` : ""}`, "ready");
+    const where = served ? "on the server, which removes your photos as soon as they were searched" : offline;
+    status(`Ready: ${runs}; ${where}.${note ? ` Note: ${note}.` : ""}`, "ready");
   },
   (error) => {
     status(`It cannot run here: ${words(error)}`, "failed");
@@ -110,7 +120,7 @@ const ready = engine.open(config, new URLSearchParams(location.search).get("runt
   },
 );
 ready.catch(() => {});
-at("about").textContent = `fewseg ${config.fewseg}, model ${config.model}, onnxruntime-web ${config.ort.version}. It is asked where, not whether: look at masks before anything depends on them.`;
+at("about").textContent = `fewseg ${config.fewseg}, model ${config.model}, ${served ? config.runtime : `onnxruntime-web ${config.ort.version}`}. It is asked where, not whether: look at masks before anything depends on them.`;
 for (const id of ["teach-files", "find-files"]) input(id).disabled = false;
 button("example").disabled = false;
 at("presence-row").hidden = !config.record.presence;
@@ -379,14 +389,18 @@ async function searchIn(one) {
     if (!supports.length) return; // what is taught later is searched in it then
     await ready;
     const [names, of] = [classes(), taught];
-    const keys = names.map((name) => supports.filter((support) => support.name === name).map(({ id }) => id));
-    const { answers } = await engine.find(one.file, keys);
+    const { answers } = await engine.find(one.file, names.map(classOf));
     Object.assign(one, { answers, classes: names, of });
     await drawAgain(one);
   } catch (error) {
     one.error = words(error);
     showFound(one);
   }
+}
+
+/** @param {string} name @returns {import("./engine.js").Class} */
+function classOf(name) {
+  return { name, supports: supports.filter((support) => support.name === name).map(({ id }) => id), absent: [] };
 }
 
 const presence = () => (config.record.presence ? Number(input("presence").value) / 100 : 0);

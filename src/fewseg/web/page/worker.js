@@ -2,9 +2,11 @@
 /** Runs the graphs beside the page, which stays free. Answers one call at a time. */
 
 import { Graphs } from "./graphs.js";
+import { enlarged } from "./maps.js";
 import * as photos from "./photo.js";
 
-/** @typedef {import("./graphs.js").Answer} Answer */
+/** @typedef {import("./engine.js").Answer} Answer */
+/** @typedef {import("./engine.js").Class} Class */
 /** @typedef {import("./graphs.js").Tensors} Tensors */
 /** @typedef {{record: {image_size: number, shots: number | null, presence: boolean}, graphs: Record<string, string>,
  *   weights: {path: string, file: string}, ort: {webgpu: boolean}, hashes: Record<string, string>,
@@ -24,7 +26,7 @@ let graphs;
 /** @type {Map<number, Tensors>} */
 const taught = new Map();
 
-const calls = { open, read, readMask, teach, forget, find, draw };
+const calls = { open, read, readMask, check, teach, forget, find, draw };
 
 let before = Promise.resolve();
 worker.onmessage = (/** @type {MessageEvent} */ { data: { id, name, args } }) => {
@@ -146,9 +148,13 @@ async function readMask(file) {
 
 /** Learn a support under a number. @param {number} key @param {Blob} file @param {import("./graphs.js").Pixels} mask */
 async function teach(key, file, mask) {
-  const side = config.record.image_size;
-  if (vanishes(mask, side)) throw new Error(`what is marked is so small that it vanishes at ${side} x ${side} pixels; crop the photo closer`);
+  check(mask, config.record.image_size);
   taught.set(key, await graphs.support(await pixelsOf(file), mask));
+}
+
+/** @param {import("./graphs.js").Pixels} mask @param {number} side */
+function check(mask, side) {
+  if (vanishes(mask, side)) throw new Error(`what is marked is so small that it vanishes at ${side} x ${side} pixels; crop the photo closer`);
 }
 
 /** Whether no marked pixel is left when a mask is squeezed as the graph does it.
@@ -164,12 +170,12 @@ function forget(key) {
   taught.delete(key);
 }
 
-/** What is found of classes, each a list of supports' numbers. @param {Blob} file @param {number[][]} classes */
+/** What is found of classes. @param {Blob} file @param {Class[]} classes */
 async function find(file, classes) {
   const query = await graphs.query(await pixelsOf(file));
   const answers = [];
-  for (const keys of classes) {
-    const supports = keys.flatMap((key) => [taught.get(key) ?? []].flat());
+  for (const one of classes) {
+    const supports = one.supports.flatMap((key) => [taught.get(key) ?? []].flat());
     answers.push(await graphs.match(query, supports));
   }
   return { answers };
@@ -183,7 +189,7 @@ async function draw(answers, width, height, presence) {
   const labels = new Uint8Array(width * height).fill(1);
   for (const [index, answer] of answers.entries()) {
     if (answer.presence !== null && answer.presence < presence) continue;
-    const proba = await graphs.draw(answer, width, height);
+    const proba = "map" in answer ? enlarged(answer, width, height) : await graphs.draw(answer, width, height);
     for (let i = 0; i < proba.length; i++)
       if (proba[i] > best[i]) {
         best[i] = proba[i];

@@ -20,7 +20,7 @@ from PIL import Image
 
 from helpers import scene
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SUPPORT, QUERY = (40, 30, 130, 110), (90, 50, 200, 150)
 """Where the box is in the two photos."""
 
