@@ -8,14 +8,15 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from served import QUERY, SUPPORT, Server, ask, events, photo, png, read, served, taught
 
 from fewseg.concept import Concept
-from helpers import Fewseg, iou
+from helpers import Fewseg, iou, page_block
+from served import QUERY, SUPPORT, Server, ask, events, photo, png, read, served, taught
 
 pytestmark = pytest.mark.slow
 
@@ -184,3 +185,24 @@ def test_the_description_of_the_api_names_every_route(client) -> None:
     text = json.dumps(described)
     for name in re.findall(r'"\$ref": "#/components/(\w+)/(\w+)"', text):
         assert name[1] in described["components"][name[0]]
+
+
+def test_the_client_in_the_docs_runs(server, tmp_path, monkeypatch) -> None:
+    code = page_block("server.md", "python")
+    assert "http://127.0.0.1:8040" in code
+    monkeypatch.chdir(tmp_path)
+    image, mask, _ = photo(SUPPORT)
+    (tmp_path / "photos").mkdir()
+    for name, content in (("a.jpg", image), ("a.png", mask), ("photos/b.png", photo(QUERY)[0])):
+        (tmp_path / name).write_bytes(content)
+    names: dict[str, Any] = {}
+    exec(code.replace("http://127.0.0.1:8040", server.url), names)
+    names["server"].close()
+    with zipfile.ZipFile(tmp_path / "masks.zip") as archive:
+        assert {"b.png", "results.csv"} <= set(archive.namelist())
+
+
+def test_what_it_was_called_before_says_what_replaces_it(fewseg: Fewseg) -> None:
+    result = fewseg("app", "--model", "runs/mine", "--port", "9000")
+    assert result.code == 2
+    assert "`fewseg app` is `fewseg serve` now: pip install 'fewseg[serve]'" in result.err

@@ -38,12 +38,11 @@ from fewseg.cli.options import (
     finite,
 )
 from fewseg.cli.outputs import check_outputs
-from fewseg.cli.page import page
 from fewseg.cli.printing import console, print_generalised, print_plan, print_results, printable, say
 from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import segment
-from fewseg.cli.serve import serve
+from fewseg.cli.serve import ANY_WORDS, formerly, serve
 from fewseg.cli.supports import OrderedCommand
 from fewseg.cli.teach import teach
 from fewseg.cli.web import web
@@ -70,7 +69,7 @@ app.add_typer(experiment_app)
 app.command(cls=OrderedCommand)(segment)
 app.command(cls=OrderedCommand)(teach)
 app.command()(serve)
-app.command(name="app")(page)
+app.command(name="app", hidden=True, context_settings=ANY_WORDS)(formerly)
 app.command()(web)
 app.command()(export)
 app.command(name="cross-validate")(cross_validate)

@@ -15,6 +15,8 @@ from fewseg.cli.printing import say
 from fewseg.errors import UsageError
 
 _SHORTEST = 16
+ANY_WORDS = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""What a command takes that is no more."""
 TOKEN = "FEWSEG_TOKEN"  # nosec B105: a name
 
 
@@ -81,3 +83,8 @@ def serve(
 
     name = model if os.sep not in model else Path(model).name
     run(engine, address, model=name, limits=limits, hosts=allow_host or [], folder=folder, ready=ready)
+
+
+def formerly() -> None:
+    """`fewseg app`, which it was called; for one release."""
+    raise UsageError("`fewseg app` is `fewseg serve` now: pip install 'fewseg[serve]', then fewseg serve")

@@ -61,7 +61,7 @@ class Address:
     @property
     def url(self) -> str:
         """What a browser on this machine opens."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # nosec B104: compared, not bound
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
 
