@@ -61,7 +61,7 @@ class Address:
     @property
     def url(self) -> str:
         """What a browser on this machine opens."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        host = self.host if self.host.strip("0.:") else "127.0.0.1"  # of zeros: all of this machine's
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
 

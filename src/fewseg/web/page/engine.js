@@ -4,10 +4,16 @@
 /** @typedef {import("./graphs.js").Lead | import("./maps.js").Map} Answer */
 /** @typedef {{name: string, supports: number[], absent: File[]}} Class  by its supports' numbers; photos without it */
 /** @typedef {import("./graphs.js").Pixels} Pixels */
+/** @typedef {{labels: Uint8Array<ArrayBuffer>, levels: Uint8Array<ArrayBuffer>, heat: Uint8Array<ArrayBuffer>,
+ *    sure: number[], most: number[]}} Drawn
+ *  Of every pixel its most probable class among those that are there (1.., the first of equals), its probability in
+ *  hundredths, rounded up, and that of the most probable one of all; of every class how sure its mask is, and the most. */
 /** @typedef {{shown: ImageBitmap, width: number, height: number}} Photo */
 
 export class Engine {
   constructor() {
+    /** How many photos at once are worth it. */
+    this.lanes = 1;
     this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
     /** @type {Map<number, {resolve: (value: any) => void, reject: (error: Error) => void}>} */
     this.waiting = new Map();
@@ -65,9 +71,9 @@ export class Engine {
     return this.#call("find", file, classes);
   }
 
-  /** Answers at a size: the most probable class of every pixel, and its probability in hundredths, rounded up.
+  /** Answers at a size; classes that are there with less than `presence` are left out.
    * @param {Answer[]} answers @param {number} width @param {number} height @param {number} presence
-   * @returns {Promise<{labels: Uint8Array<ArrayBuffer>, levels: Uint8Array<ArrayBuffer>}>} */
+   * @returns {Promise<Drawn>} */
   draw(answers, width, height, presence) {
     return this.#call("draw", answers, width, height, presence);
   }

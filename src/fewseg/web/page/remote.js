@@ -19,6 +19,7 @@ export class RemoteEngine extends Engine {
   /** @param {Config} config */
   constructor(config) {
     super();
+    this.lanes = 2;
     this.config = config;
     /** @type {Map<number, {file: File, mask: Blob, version: number}>} */
     this.given = new Map();

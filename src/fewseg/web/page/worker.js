@@ -181,20 +181,33 @@ async function find(file, classes) {
   return { answers };
 }
 
-/** Of every pixel its most probable class (1.., the first of equals), and that probability in hundredths, rounded up:
- * it is above T / 100 where this is above T. Classes that are there with less than `presence` are left out.
+/** What `Drawn` of engine.js says; a pixel's probability is above T / 100 where its level is above T.
  * @param {Answer[]} answers @param {number} width @param {number} height @param {number} presence */
 async function draw(answers, width, height, presence) {
-  const best = new Float32Array(width * height);
+  const [best, any] = [new Float32Array(width * height), new Float32Array(width * height)];
   const labels = new Uint8Array(width * height).fill(1);
+  const [sure, most] = [/** @type {number[]} */ ([]), /** @type {number[]} */ ([])];
   for (const [index, answer] of answers.entries()) {
-    if (answer.presence !== null && answer.presence < presence) continue;
     const proba = "map" in answer ? enlarged(answer, width, height) : await graphs.draw(answer, width, height);
-    for (let i = 0; i < proba.length; i++)
-      if (proba[i] > best[i]) {
-        best[i] = proba[i];
+    const there = answer.presence === null || answer.presence >= presence;
+    let [area, inside, outside, highest] = [0, 0, 0, 0];
+    for (let i = 0; i < proba.length; i++) {
+      const value = proba[i];
+      if (value > 0.5) {
+        area++;
+        inside += value;
+      } else outside += value;
+      if (value > highest) highest = value;
+      if (value > any[i]) any[i] = value;
+      if (there && value > best[i]) {
+        best[i] = value;
         labels[i] = index + 1;
       }
+    }
+    sure.push(area ? inside / (area + outside) : 0); // the overlap to expect if the probabilities hold
+    most.push(highest);
   }
-  return { labels, levels: Uint8Array.from(best, (proba) => Math.ceil(100 * proba)) };
+  for (let i = 0; i < labels.length; i++) if (!best[i]) labels[i] = 0;
+  const [levels, heat] = [best, any].map((values) => Uint8Array.from(values, (proba) => Math.ceil(100 * proba)));
+  return { labels, levels, heat, sure, most };
 }
