@@ -7,6 +7,7 @@ import json
 import zipfile
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,10 @@ def browser() -> Iterator[Any]:
     yield from opened_chromium()
 
 
-@pytest.fixture(params=[{"viewport": {"width": 1280, "height": 1000}}])
-def view(request: Any, browser: Any, server: Server) -> Iterator[Any]:
-    context = browser.new_context(**request.param, accept_downloads=True)
+@contextmanager
+def opened(browser: Any, server: Server, **how: Any) -> Iterator[Any]:
+    """The page, which asks nothing of anyone else and has no error."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 1000}} | how, accept_downloads=True)
     view = context.new_page()
     view.set_default_timeout(30_000)
     told: list[str] = []
@@ -67,6 +69,22 @@ def view(request: Any, browser: Any, server: Server) -> Iterator[Any]:
     context.close()
     assert told == []
     assert all(address.startswith((server.url, "blob:")) for address in asked)
+
+
+@pytest.fixture(params=[{}], ids=[""])
+def view(request: Any, browser: Any, server: Server) -> Iterator[Any]:
+    with opened(browser, server, **request.param) as view:
+        yield view
+
+
+@pytest.fixture(scope="module")
+def example(browser: Any, server: Server) -> Iterator[Any]:
+    """The page on which the example was tried."""
+    with opened(browser, server) as view:
+        view.locator("#example").click()
+        done(view, 3)
+        view.get_by_text("Expected overlap").wait_for()
+        yield view
 
 
 def downloaded(view: Any, selector: str, kind: str = "each") -> bytes:
@@ -171,28 +189,8 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     assert b"\x89PNG" not in {file.read_bytes()[:4] for file in server.files()}  # no photo is kept
 
 
-def test_supports_are_switched_off_changed_and_removed_and_photos_without_it_count(view, photos) -> None:
-    view.locator("#example").click()
-    done(view, 3)
-    view.set_input_files("#teach-files", str(photos / f"{QUERIES[0]}.png"))
-    view.get_by_role("button", name="It is not in this photo").click()
-    view.get_by_text("no owl in it").wait_for()
-    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.absent === 1")
-    view.get_by_label("Use owl-25.png").uncheck()
-    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.supports === 1")
-    view.get_by_text("Not all photos were searched").wait_for()
-    view.get_by_role("button", name="Change the marking of owl-17.png").click()
-    view.locator("#name").fill("bird")
-    view.locator("#add").click()
-    view.locator("#classes").get_by_text("bird").wait_for()
-    assert view.locator("#classes li").count() == 1  # of the owl only one is left, and that is off
-    view.get_by_role("button", name="Remove owl-17.png").click()
-    view.wait_for_function("() => !document.querySelector('#classes li')")
-
-
-def test_the_gallery_is_sorted_filtered_and_thresholded_without_another_run(view, photos) -> None:
-    view.locator("#example").click()
-    done(view, 3)
+def test_the_gallery_is_sorted_filtered_and_thresholded_without_another_run(example) -> None:
+    view = example
     asked: list[str] = []
     view.on("request", lambda request: asked.append(request.url))
     names = "() => [...document.querySelectorAll('#found li:not([hidden]) b')].map((one) => one.textContent)"
@@ -215,26 +213,55 @@ def test_the_gallery_is_sorted_filtered_and_thresholded_without_another_run(view
     assert not [address for address in asked if "/v1/" in address]
 
 
-@pytest.mark.parametrize(
-    "view",
-    [{"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}, {"color_scheme": "light"}],
-    indirect=True,
-)
-def test_nobody_is_barred_from_what_the_server_adds(view, photos, tmp_path) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_nobody_is_barred_from_what_the_server_adds(example, photos, tmp_path, width, scheme) -> None:
+    view = example
+    view.set_viewport_size({"width": width, "height": 900})
+    view.emulate_media(color_scheme=scheme)
     view.evaluate(axe_script(tmp_path))
-    width = view.viewport_size["width"]
-    assert not barred(view, width)
-    view.locator("#example").click()
-    done(view, 3)
-    view.get_by_text("Expected overlap").wait_for()
     assert not barred(view, width)
     view.set_input_files("#teach-files", str(photos / f"{SUPPORT}.png"))
-    view.locator("#marking").wait_for()
+    view.locator("#absent").wait_for()
     assert not barred(view, width)
     view.keyboard.press("Escape")
     view.locator("#found .correct >> nth=0").press("Enter")
     view.locator("#keep").wait_for()
     assert not barred(view, width)
+    view.keyboard.press("Escape")
+    view.locator("#marking").wait_for(state="hidden")
+
+
+def test_a_photo_that_is_too_large_is_told_and_the_others_are_done(example, photos, tmp_path) -> None:
+    view = example
+    Image.new("1", (6000, 5000)).save(tmp_path / "wide.png")
+    view.set_input_files("#find-files", [str(tmp_path / "wide.png"), str(photos / f"{QUERIES[0]}.png")])
+    view.get_by_text("wide.png has 6000 x 5000 pixels; at most 25 megapixels").wait_for()
+    done(view, 4)
+
+
+def test_a_server_that_was_started_anew_is_taught_again(example, photos) -> None:
+    view = example
+    view.evaluate("() => fetch('v1/session', {method: 'DELETE'})")
+    view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
+    done(view, 5)
+
+
+def test_supports_are_switched_off_changed_and_removed_and_photos_without_it_count(example, photos) -> None:
+    view = example
+    view.set_input_files("#teach-files", str(photos / f"{QUERIES[0]}.png"))
+    view.get_by_role("button", name="It is not in this photo").click()
+    view.get_by_text("no owl in it").wait_for()
+    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.absent === 1")
+    view.get_by_label("Use owl-25.png").uncheck()
+    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.supports === 1")
+    view.get_by_text("Not all photos were searched").wait_for()
+    view.get_by_role("button", name="Change the marking of owl-17.png").click()
+    view.locator("#name").fill("bird")
+    view.locator("#add").click()
+    view.locator("#classes").get_by_text("bird").wait_for()
+    assert view.locator("#classes li").count() == 1  # of the owl only one is left, and that is off
+    view.get_by_role("button", name="Remove owl-17.png").click()
+    view.wait_for_function("() => !document.querySelector('#classes li')")
 
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -306,20 +333,3 @@ def test_a_click_grows_what_the_command_line_grows_and_outlines_are_those_of_mas
     )
     assert sorted(found["areas"]) == [-8, 2, 50]
     assert sorted(found["sizes"]) == [[1, 22, 1, 1, 7, 7], [2, 1, 8, 0, 9, 1]]
-
-
-def test_a_photo_that_is_too_large_is_told_and_the_others_are_done(view, photos, tmp_path) -> None:
-    Image.new("1", (6000, 5000)).save(tmp_path / "wide.png")
-    view.locator("#example").click()
-    done(view, 3)
-    view.set_input_files("#find-files", [str(tmp_path / "wide.png"), str(photos / f"{QUERIES[0]}.png")])
-    view.get_by_text("wide.png has 6000 x 5000 pixels; at most 25 megapixels").wait_for()
-    done(view, 4)
-
-
-def test_a_server_that_was_started_anew_is_taught_again(view, photos) -> None:
-    view.locator("#example").click()
-    done(view, 3)
-    view.evaluate("() => fetch('v1/session', {method: 'DELETE'})")
-    view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
-    done(view, 4)
