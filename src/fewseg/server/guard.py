@@ -87,11 +87,14 @@ class Guard:
             return None
         given = QueryParams(scope["query_string"]).get("token")
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        right = any(secrets.compare_digest(one.encode(), self._token.encode()) for one in (given or "", bearer))
-        if right and given and scope["path"] == "/":
+        if scope["path"] == "/" and _same(given or "", self._token):
             entry.visitor()
             return RedirectResponse("/", 303)  # without the token, which would stay in the address line
-        if not right and entry.known is None and (scope["path"] == "/" or scope["path"].startswith(_CLOSED)):
+        if (
+            not _same(bearer, self._token)
+            and entry.known is None
+            and (scope["path"] == "/" or scope["path"].startswith(_CLOSED))
+        ):
             raise Refused(
                 401,
                 "this server wants its token: open the address that `fewseg serve` printed, or send the header "
@@ -154,6 +157,10 @@ def refusal(error: Refused) -> Response:
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse({"error": error.text}, error.status, headers)
+
+
+def _same(given: str, token: str) -> bool:
+    return secrets.compare_digest(given.encode(), token.encode())
 
 
 def _check_origin(headers: Headers) -> None:

@@ -328,7 +328,8 @@ export class Finding {
       const given = these.flatMap((one) => (one.photo ? [{ ...one, photo: one.photo }] : []));
       const drawn = async (/** @type {Found} */ one, /** @type {number} */ width, /** @type {number} */ height) =>
         this.settled(one, await this.engine.draw(one.answers, width, height, this.least()), width, height);
-      if (!(await takeAway(given, select("kind").value, drawn))) tell("find-told", "There is no mask yet.");
+      const far = (/** @type {number} */ done) => tell("find-told", `Writing ${done + 1} of ${given.length} …`);
+      tell("find-told", (await takeAway(given, select("kind").value, drawn, far)) ? "" : "There is no mask yet.");
     } catch (error) {
       tell("find-told", `It could not be written (${words(error)}).`);
     }

@@ -2,7 +2,7 @@
 /** The dialog in which a photo is marked, or a mask is corrected. */
 
 import { colorFor } from "./colors.js";
-import { at, button, by, input, percent, tell } from "./dom.js";
+import { at, button, by, input, percent, tell, words } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Mask } from "./mask.js";
 
@@ -23,7 +23,8 @@ const HINTS = {
 };
 
 export class Marking {
-  constructor() {
+  /** @param {(file: Blob) => Promise<import("./graphs.js").Pixels>} readMask of black and white */
+  constructor(readMask) {
     this.dialog = by("marking", HTMLDialogElement);
     this.editor = new Editor(by("editor", HTMLCanvasElement));
     /** @type {(reply: Reply) => void} */
@@ -39,6 +40,7 @@ export class Marking {
       this.#done("leave");
     });
     this.#tools();
+    input("mask-file").addEventListener("change", () => this.#load(readMask));
     input("name").addEventListener("input", () => this.#recolor());
     input("name").addEventListener("change", () => this.#other());
     this.editor.onchange = () => this.#show();
@@ -108,6 +110,25 @@ export class Marking {
     button("clear").addEventListener("click", () => editor.clear());
     button("nearer").addEventListener("click", () => editor.magnify(1.5));
     button("farther").addEventListener("click", () => editor.magnify(1 / 1.5));
+  }
+
+  /** What is white in a picture of the photo's form. @param {(file: Blob) => Promise<import("./graphs.js").Pixels>} readMask */
+  async #load(readMask) {
+    const [file] = input("mask-file").files ?? [];
+    input("mask-file").value = "";
+    if (!file) return;
+    try {
+      const { data, width, height } = await readMask(file);
+      const { mask } = this.editor;
+      if (Math.abs(width / height / (mask.width / mask.height) - 1) > 0.01)
+        throw new Error(`is ${width} x ${height} pixels, which is another form than the photo's`);
+      mask.remember();
+      mask.data = new Mask(width, height, data).resized(mask.width, mask.height).slice();
+      this.editor.changed();
+      tell("marking-told", "");
+    } catch (error) {
+      tell("marking-told", `${file.name} ${words(error)}`);
+    }
   }
 
   #show() {

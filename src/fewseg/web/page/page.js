@@ -39,7 +39,7 @@ ready.then(
   (error) => status(`It cannot run here: ${words(error)}`, "failed"),
 );
 
-const teaching = new Teaching(engine, new Marking(), ready);
+const teaching = new Teaching(engine, new Marking((file) => engine.readMask(file)), ready);
 const finding = new Finding(engine, teaching, ready, config.record.presence);
 for (const id of ["teach-files", "find-files"]) input(id).disabled = false;
 button("example").disabled = false;

@@ -2,6 +2,7 @@
 /** The engine of a page that `fewseg serve` gives out: the server computes, by the API that is open to programs too. */
 
 import { Engine } from "./engine.js";
+import { Mask } from "./mask.js";
 import { png } from "./pack.js";
 
 /** @typedef {import("./engine.js").Class} Class */
@@ -25,6 +26,8 @@ export class RemoteEngine extends Engine {
     this.given = new Map();
     /** @type {Map<string, {signature: string, concept: Promise<Concept>}>} */
     this.concepts = new Map();
+    /** @type {WeakMap<File, {width: number, height: number}>} */
+    this.sizes = new WeakMap();
     this.changes = 0;
   }
 
@@ -39,6 +42,7 @@ export class RemoteEngine extends Engine {
     const { file_mb: most, megapixels } = this.config.limits;
     if (file.size > most * 1e6) throw new Error(`has ${(file.size / 1e6).toFixed(0)} MB; at most ${most} are taken here: scale it down`);
     const photo = await super.read(file);
+    this.sizes.set(file, photo);
     if (photo.width * photo.height <= megapixels * 1e6) return photo;
     throw new Error(`has ${photo.width} x ${photo.height} pixels; at most ${megapixels} megapixels are taken here: scale it down`);
   }
@@ -46,8 +50,9 @@ export class RemoteEngine extends Engine {
   /** @override @param {number} key @param {File} file @param {Pixels} mask */
   async teach(key, file, mask) {
     await this.check(mask, this.config.record.image_size);
-    const values = mask.data.map((value) => 255 * value);
-    const blob = new Blob([await png(values, mask.width, mask.height)]);
+    const { width, height } = this.sizes.get(file) ?? mask; // a server wants masks of the photo's own size
+    const values = new Mask(mask.width, mask.height, mask.data).resized(width, height).map((value) => 255 * value);
+    const blob = new Blob([await png(values, width, height)]);
     this.given.set(key, { file, mask: blob, version: ++this.changes });
   }
 

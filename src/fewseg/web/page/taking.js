@@ -15,15 +15,16 @@ const text = (/** @type {string} */ content) => new TextEncoder().encode(content
 
 /** Save what was found in photos: one file as it is, several in a zip. False where there is nothing.
  * @param {Read[]} these @param {string} kind @param {(one: Found, width: number, height: number) => Promise<Uint8Array<ArrayBuffer>>} draw
- * @returns {Promise<boolean>} */
-export async function takeAway(these, kind, draw) {
+ * @param {(done: number) => void} far @returns {Promise<boolean>} */
+export async function takeAway(these, kind, draw, far) {
   /** @type {Packed[]} */
   const files = [];
   const used = new Set();
   const whole = kind === "coco" ? coco() : kind === "csv" ? table() : null;
   /** @type {Record<string, (taken: Taken, used: Set<string>) => Packed[] | Promise<Packed[]>>} */
   const apart = { each, labels: map, geojson: outlines, pictures };
-  for (const one of these) {
+  for (const [number, one] of these.entries()) {
+    far(number);
     const { width, height } = one.photo;
     const labels = await draw(one, width, height);
     const taken = { one, stem: free(one.file.name.replace(/\.[^.]*$/, ""), used), labels, width, height };

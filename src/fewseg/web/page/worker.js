@@ -140,10 +140,21 @@ async function read(file) {
   return { shown, width, height };
 }
 
-/** A mask of black and white: what is white is the object. @param {Blob} file */
+/** A mask of two values: what is brighter is the object. @param {Blob} file */
 async function readMask(file) {
   const { data, width, height } = await pixelsOf(file);
-  return { data: Uint8Array.from({ length: width * height }, (_, i) => (data[3 * i] > 127 ? 1 : 0)), width, height };
+  const counts = new Float64Array(256);
+  const values = new Uint8Array(width * height);
+  for (let i = 0; i < values.length; i++) counts[(values[i] = Math.max(data[3 * i], data[3 * i + 1], data[3 * i + 2]))]++;
+  const top = counts.findLastIndex((count) => count > 0);
+  if (!top) throw new Error("marks nothing: it is black all over");
+  let [between, marked] = [0, 0];
+  for (let value = 1; value <= top; value++) {
+    marked += counts[value];
+    if (value > 0.1 * top && value < 0.9 * top) between += counts[value];
+  }
+  if (between > 0.1 * marked) throw new Error("holds several values; give a mask of black and white");
+  return { data: values.map((value) => (value > top / 2 ? 1 : 0)), width, height };
 }
 
 /** Learn a support under a number. @param {number} key @param {Blob} file @param {import("./graphs.js").Pixels} mask */
@@ -208,6 +219,12 @@ async function draw(answers, width, height, presence) {
     most.push(highest);
   }
   for (let i = 0; i < labels.length; i++) if (!best[i]) labels[i] = 0;
-  const [levels, heat] = [best, any].map((values) => Uint8Array.from(values, (proba) => Math.ceil(100 * proba)));
-  return { labels, levels, heat, sure, most };
+  return { labels, levels: hundredths(best), heat: hundredths(any), sure, most };
+}
+
+/** Rounded up. @param {Float32Array} values */
+function hundredths(values) {
+  const out = new Uint8Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = Math.ceil(100 * values[i]); // Uint8Array.from takes twenty times as long
+  return out;
 }
