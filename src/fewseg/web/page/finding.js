@@ -3,20 +3,15 @@
 
 import { colorOf, heated, paint, swatch, tinted } from "./colors.js";
 import { action, at, button, by, duration, input, made, percent, select, takeFiles, tell, words } from "./dom.js";
+import { settled, shareOf, sureness } from "./found.js";
 import { Mask } from "./mask.js";
-import { withoutSpecks } from "./parts.js";
 import { takeAway } from "./taking.js";
 
-/** @typedef {import("./engine.js").Photo} Photo */
-/** @typedef {import("./engine.js").Answer} Answer */
 /** @typedef {import("./engine.js").Engine} Engine */
-/** @typedef {import("./engine.js").Drawn} Drawn */
 /** @typedef {import("./teaching.js").Teaching} Teaching */
-/** @typedef {{id: number, file: File, photo: Photo | null, answers: Answer[], classes: string[], of: number,
- *   drawn: Drawn | null, labels: Uint8Array<ArrayBuffer> | null, fixed: Map<string, Mask>, error: string, card: HTMLLIElement}} Found */
+/** @typedef {import("./found.js").Found} Found */
 
 const LARGEST_PART = 0.02; // share of a photo, at the slider's end
-const CORRECTED = 1.01; // sorted last: nobody needs to look at it again
 
 export class Finding {
   /** @param {Engine} engine @param {Teaching} teaching @param {Promise<any>} ready @param {boolean} presence whether it is told */
@@ -131,20 +126,8 @@ export class Finding {
     return this.presence ? Number(input("presence").value) / 100 : 0;
   }
 
-  /** What counts as found of what was drawn at a size: above the threshold, in parts that are large enough, or corrected.
-   * @param {Found} one @param {Drawn} drawn @param {number} width @param {number} height */
-  settled(one, { labels, levels }, width, height) {
-    const threshold = Number(input("threshold").value);
-    const kept = labels.map((label, i) => (levels[i] > threshold ? label : 0));
-    withoutSpecks(kept, width, height, this.#smallest() * width * height);
-    for (const [name, mask] of one.fixed) {
-      const label = one.classes.indexOf(name) + 1;
-      if (!label) continue;
-      const inside = mask.resized(width, height);
-      for (let i = 0; i < kept.length; i++) if (inside[i]) kept[i] = label;
-        else if (kept[i] === label) kept[i] = 0;
-    }
-    return kept;
+  #limits() {
+    return { threshold: Number(input("threshold").value), smallest: this.#smallest() };
   }
 
   #smallest() {
@@ -153,7 +136,7 @@ export class Finding {
 
   /** @param {Found} one */
   #settle(one) {
-    if (one.photo && one.drawn) one.labels = this.settled(one, one.drawn, one.photo.shown.width, one.photo.shown.height);
+    if (one.photo && one.drawn) one.labels = settled(one, one.drawn, one.photo.shown.width, one.photo.shown.height, this.#limits());
     this.#show(one);
   }
 
@@ -258,12 +241,13 @@ export class Finding {
   #arrange() {
     at("settings").hidden = !this.found.length;
     const by = select("sort").value;
-    const rank = { given: (/** @type {Found} */ one) => one.id, doubt: sureness, most: (/** @type {Found} */ one) => -this.#share(one) }[by];
+    const rank = { given: (/** @type {Found} */ one) => one.id, doubt: sureness, most: (/** @type {Found} */ one) => -shareOf(one, select("which").value) }[by];
     const ordered = rank ? [...this.found].sort((a, b) => rank(a) - rank(b)) : this.found;
     const there = select("there").value;
+    const share = (/** @type {Found} */ one) => shareOf(one, select("which").value);
     let hidden = 0;
     for (const one of ordered) {
-      const off = one.labels !== null && ((there === "yes" && !this.#share(one)) || (there === "no" && this.#share(one) > 0));
+      const off = one.labels !== null && ((there === "yes" && !share(one)) || (there === "no" && share(one) > 0));
       one.card.hidden = off;
       hidden += Number(off);
     }
@@ -274,15 +258,6 @@ export class Finding {
     const focused = document.activeElement;
     list.replaceChildren(...cards);
     if (focused instanceof HTMLElement && focused !== document.activeElement && list.contains(focused)) focused.focus();
-  }
-
-  /** Of a photo, the share of the class that is asked for, or of all. @param {Found} one */
-  #share({ labels, classes }) {
-    if (!labels) return 0;
-    const which = select("which").value;
-    let count = 0;
-    for (const label of labels) if (label && (!which || `=${classes[label - 1]}` === which)) count++;
-    return count / labels.length;
   }
 
   #settings() {
@@ -327,7 +302,7 @@ export class Finding {
     try {
       const given = these.flatMap((one) => (one.photo ? [{ ...one, photo: one.photo }] : []));
       const drawn = async (/** @type {Found} */ one, /** @type {number} */ width, /** @type {number} */ height) =>
-        this.settled(one, await this.engine.draw(one.answers, width, height, this.least()), width, height);
+        settled(one, await this.engine.draw(one.answers, width, height, this.least()), width, height, this.#limits());
       const far = (/** @type {number} */ done) => tell("find-told", `Writing ${done + 1} of ${given.length} …`);
       tell("find-told", (await takeAway(given, select("kind").value, drawn, far)) ? "" : "There is no mask yet.");
     } catch (error) {
@@ -335,18 +310,4 @@ export class Finding {
     }
     button("all").disabled = false;
   }
-}
-
-/** How sure the masks of a photo are, of 1: of what was found the expected overlap if its probabilities hold, of what was
- * not how unlikely it is. @param {Found} one */
-function sureness({ drawn, answers, classes, fixed, labels }) {
-  if (!drawn || !labels) return CORRECTED;
-  const sure = classes.map((name, index) => {
-    if (fixed.has(name)) return CORRECTED;
-    const there = answers[index].presence;
-    const found = labels.includes(index + 1);
-    if (there === null) return found ? drawn.sure[index] : 1 - drawn.most[index];
-    return found ? Math.min(there, drawn.sure[index]) : 1 - there;
-  });
-  return Math.min(CORRECTED, ...sure);
 }

@@ -5,7 +5,7 @@ import { colorOf, tinted } from "./colors.js";
 import { png, save, zip } from "./pack.js";
 import { area, parts, rings, within } from "./parts.js";
 
-/** @typedef {import("./finding.js").Found} Found */
+/** @typedef {import("./found.js").Found} Found */
 /** @typedef {import("./engine.js").Photo} Photo */
 /** @typedef {Found & {photo: Photo}} Read */
 /** @typedef {{name: string, bytes: Uint8Array<ArrayBuffer>}} Packed */
