@@ -206,3 +206,12 @@ def test_what_it_was_called_before_says_what_replaces_it(fewseg: Fewseg) -> None
     result = fewseg("app", "--model", "runs/mine", "--port", "9000")
     assert result.code == 2
     assert "`fewseg app` is `fewseg serve` now: pip install 'fewseg[serve]'" in result.err
+
+
+def test_a_concept_that_is_removed_while_its_photos_wait_is_told(client) -> None:
+    own = taught(client, "gone")
+    jobs = [ask(client, own, *[photo(QUERY)[0]] * 8) for _ in range(2)]
+    assert client.delete(f"/v1/concepts/{own}").status_code == 204
+    told = [said for job in jobs for name, said in events(client, job) if name == "failed"]
+    assert told
+    assert told[0] == {"error": "a concept was removed meanwhile; teach it again", "status": 404}

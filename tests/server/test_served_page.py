@@ -187,6 +187,12 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
         concept.click()
     assert [len(Concept.load(download.value.path()).supports), download.value.suggested_filename] == [2, "owl.concept"]
     assert b"\x89PNG" not in {file.read_bytes()[:4] for file in server.files()}  # no photo is kept
+    view.goto("about:blank")
+    for _ in range(50):
+        if server.files():
+            view.wait_for_timeout(100)
+    assert server.files() == []  # nor what was taught, once the page is left
+    view.goto(server.url)
 
 
 def test_the_gallery_is_sorted_filtered_and_thresholded_without_another_run(example) -> None:

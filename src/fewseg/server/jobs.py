@@ -73,11 +73,13 @@ class Job:
             piece(self)
         except StoppedError:
             self.stopped = True
-        except (FewsegError, Refused) as error:
-            self.tell("failed", {"error": error.text if isinstance(error, Refused) else str(error)})
+        except Refused as error:
+            self.tell("failed", {"error": error.text, "status": error.status})
+        except FewsegError as error:
+            self.tell("failed", {"error": str(error), "status": 422})
         except Exception as error:
             if not self.stopped:  # else its files may be gone
-                self.tell("failed", {"error": _fault(error)})
+                self.tell("failed", {"error": _fault(error), "status": 500})
         with self._lock:
             self._running = False
             if self.stopped or not self.pieces:

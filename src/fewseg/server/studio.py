@@ -26,6 +26,7 @@ from fewseg.server.jobs import Job
 from fewseg.server.limits import MB, Limits
 from fewseg.server.maps import FoundPhoto, write_maps
 from fewseg.server.notes import collected
+from fewseg.server.refused import Refused
 from fewseg.server.uploads import File, Upload
 from fewseg.server.visitors import Kept, Visitor, random_name
 
@@ -160,7 +161,7 @@ class Studio:
                 return self._ready[wanted][0]
             kept = [visitor.concepts[key] for key in wanted if key in visitor.concepts]
             if len(kept) < len(wanted):
-                raise UsageError("a concept was removed meanwhile")
+                raise Refused(404, "a concept was removed meanwhile; teach it again")
             finder = Finder([Concept.load(one.file.path) for one in kept], self.engine)
             self._ready[wanted] = (finder, sum(one.told["supports"] for one in kept))
             while len(self._ready) > 1 and sum(shots for _, shots in self._ready.values()) > _READY_SUPPORTS:

@@ -29,6 +29,7 @@ export class RemoteEngine extends Engine {
     /** @type {WeakMap<File, {width: number, height: number}>} */
     this.sizes = new WeakMap();
     this.changes = 0;
+    addEventListener("pagehide", () => this.#leave());
   }
 
   /** @override @returns {Promise<{runs: string, note: string}>} */
@@ -113,7 +114,7 @@ export class RemoteEngine extends Engine {
     ]);
     const known = this.concepts.get(one.name);
     if (known?.signature === signature) return known.concept;
-    known?.concept.then(({ concept }) => ask(`v1/concepts/${concept}`, { method: "DELETE" })).catch(() => {});
+    known?.concept.then((former) => removed(former.concept), () => {});
     const concept = this.#taught(one);
     this.concepts.set(one.name, { signature, concept });
     concept.catch(() => this.concepts.delete(one.name));
@@ -131,13 +132,34 @@ export class RemoteEngine extends Engine {
       form.append("mask", mask, "mask.png");
     }
     for (const file of absent) form.append("absent", file);
-    const { events } = await (await ask("v1/concepts", { method: "POST", body: form })).json();
+    const send = () => ask("v1/concepts", { method: "POST", body: form });
+    const { events } = await (await send().catch((error) => this.#tidied(error).then(send))).json();
     return (await followed(events)).get("concept");
+  }
+
+  /** Remove what pages left that were open before, where there is no room for more. @param {Error} error */
+  async #tidied(error) {
+    if (!(error instanceof Full)) throw error;
+    const known = await Promise.allSettled([...this.concepts.values()].map(({ concept }) => concept));
+    const ours = new Set(known.map((one) => (one.status === "fulfilled" ? one.value.concept : "")));
+    for (const { concept } of await (await ask("v1/concepts")).json()) if (!ours.has(concept)) await removed(concept);
+  }
+
+  /** What was taught is gone with the page; one that comes back teaches anew. */
+  #leave() {
+    for (const { concept } of this.concepts.values()) concept.then((one) => removed(one.concept), () => {});
   }
 }
 
-/** What the server has forgotten. */
+/** @param {string} concept */
+const removed = (concept) => fetch(`v1/concepts/${concept}`, { method: "DELETE", keepalive: true }).catch(() => {});
+
+/** What the server has forgotten; what it has no room for. */
 class Gone extends Error {}
+class Full extends Error {}
+
+/** @param {{error: string, status: number}} told */
+const failure = ({ error, status }) => new ({ 404: Gone, 409: Full }[status] ?? Error)(error);
 
 /** An answer of the server; waits where it is busy. @param {string} path @param {RequestInit} [options] */
 async function ask(path, options) {
@@ -151,7 +173,7 @@ async function ask(path, options) {
     }
     if (!answer) throw new Error("the server does not answer; is it running?");
     const { error } = await answer.json().catch(() => ({ error: `the server says ${answer.status}` }));
-    throw answer.status === 404 ? new Gone(error) : new Error(error);
+    throw failure({ error, status: answer.status });
   }
 }
 
@@ -166,7 +188,7 @@ function followed(path) {
     };
     for (const name of ["concept", "photo", "failed"])
       stream.addEventListener(name, (event) => found.set(name, JSON.parse(event.data)));
-    stream.addEventListener("done", () => end(() => (found.has("failed") ? reject(new Error(found.get("failed").error)) : resolve(found))));
+    stream.addEventListener("done", () => end(() => (found.has("failed") ? reject(failure(found.get("failed"))) : resolve(found))));
     stream.onerror = () => {
       if (stream.readyState === EventSource.CLOSED) end(() => reject(new Error("the server does not answer; is it running?")));
     };
