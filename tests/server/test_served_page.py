@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from chromium import opened_chromium
 from fewseg.concept import Concept
@@ -182,6 +182,13 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     assert abs(float(lines[1].split(",")[3]) - mask.mean()) < 1e-5
     shapes = json.loads(downloaded(view, "#found .take >> nth=0", "geojson"))["features"]
     assert sum(one["properties"]["pixels"] for one in shapes) == mask.sum()
+    with zipfile.ZipFile(io.BytesIO(downloaded(view, "#found .take >> nth=0", "yolo"))) as archive:
+        assert archive.read("classes.txt") == b"owl\n"
+        line = archive.read(f"{QUERIES[0]}.txt").decode().splitlines()[-1].split()
+    drawn = Image.new("1", mask.shape[::-1])
+    corners = np.array(line[1:], float).reshape(-1, 2) * mask.shape[::-1] - 0.5
+    ImageDraw.Draw(drawn).polygon(corners.ravel().tolist(), fill=1)
+    assert (line[0], iou(np.asarray(drawn), mask) > 0.95) == ("0", True)
     concept = view.get_by_role("button", name="Download the concept of owl")
     with view.expect_download() as download:
         concept.click()
@@ -335,20 +342,24 @@ def test_a_click_grows_what_the_command_line_grows_and_outlines_are_those_of_mas
     expected = mask_from_marks(photo, Marks(points=[point])) > 0
     assert iou(np.array(ours).reshape(expected.shape) > 0, expected) > 0.9
 
-    labels = np.zeros((7, 9), np.uint8)
-    labels[1:6, 1:6] = 1
-    labels[2:4, 2:4] = 0  # a hole
-    labels[6, 6] = 1  # touches at a corner
+    labels = np.zeros((9, 9), np.uint8)
+    labels[1:8, 1:8] = 1
+    labels[2:7, 2:7] = 0  # a hole
+    labels[3:6, 3:6] = 1  # an island in it
+    labels[4, 4] = 0  # with a hole of its own
+    labels[8, 8] = 1  # touches at a corner
     labels[0, 8] = 2
     found = view.evaluate(
         """async ([labels, width, height]) => {
-          const { rings, area, parts } = await import("/parts.js");
+          const { area, joined, parts, polygons } = await import("/parts.js");
           const sizes = [];
           const given = Uint8Array.from(labels);
           parts(given, width, height, ({ label, pixels, box }) => sizes.push([label, pixels, ...box]));
-          return { areas: rings(given, width, height, 1).map(area), sizes };
+          const found = polygons(given, width, height, 1);
+          return { areas: found.map((one) => one.map(area)), joined: found.map((one) => area(joined(one))), sizes };
         }""",
-        [labels.ravel().tolist(), 9, 7],
+        [labels.ravel().tolist(), 9, 9],
     )
-    assert sorted(found["areas"]) == [-8, 2, 50]
-    assert sorted(found["sizes"]) == [[1, 22, 1, 1, 7, 7], [2, 1, 8, 0, 9, 1]]
+    assert found["areas"] == [[2], [18, -2], [98, -50]]
+    assert found["joined"] == [2, 16, 48]
+    assert sorted(found["sizes"]) == [[1, 8, 3, 3, 6, 6], [1, 25, 1, 1, 9, 9], [2, 1, 8, 0, 9, 1]]

@@ -86,6 +86,34 @@ export function rings(labels, width, height, label) {
   return found;
 }
 
+/** The polygons of a label: each an outer ring and its holes. @param {Uint8Array} labels @param {number} width
+ * @param {number} height @param {number} label @returns {[number, number][][][]} */
+export function polygons(labels, width, height, label) {
+  const all = rings(labels, width, height, label);
+  const found = all.filter((ring) => area(ring) > 0).sort((a, b) => area(a) - area(b)).map((outer) => [outer]);
+  for (const hole of all.filter((ring) => area(ring) < 0)) {
+    const [x, y] = hole[0]; // the first corner of its upper side: just above lies what is around it
+    found.find(([outer]) => within([x - 1e-3, y - 1e-3], outer))?.push(hole);
+  }
+  return found;
+}
+
+/** A polygon as one ring: its holes are reached, and left, by the shortest lines. @param {[number, number][][]} polygon */
+export function joined([outer, ...holes]) {
+  let whole = outer;
+  for (const hole of holes) {
+    let [least, start, place] = [Infinity, 0, 0];
+    for (let i = 1; i < hole.length; i++)
+      for (let j = 0; j < whole.length; j++) {
+        const far = (hole[i][0] - whole[j][0]) ** 2 + (hole[i][1] - whole[j][1]) ** 2;
+        if (far < least) [least, start, place] = [far, i, j];
+      }
+    const turned = [...hole.slice(start), ...hole.slice(1, start + 1)];
+    whole = [...whole.slice(0, place + 1), ...turned, ...whole.slice(place)];
+  }
+  return whole;
+}
+
 /** Twice the area of a ring. @param {[number, number][]} ring */
 export function area(ring) {
   let sum = 0;

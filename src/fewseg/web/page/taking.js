@@ -3,7 +3,7 @@
 
 import { colorOf, tinted } from "./colors.js";
 import { png, save, zip } from "./pack.js";
-import { area, parts, rings, within } from "./parts.js";
+import { area, joined, parts, polygons } from "./parts.js";
 
 /** @typedef {import("./found.js").Found} Found */
 /** @typedef {import("./engine.js").Photo} Photo */
@@ -22,7 +22,7 @@ export async function takeAway(these, kind, draw, far) {
   const used = new Set();
   const whole = kind === "coco" ? coco() : kind === "csv" ? table() : null;
   /** @type {Record<string, (taken: Taken, used: Set<string>) => Packed[] | Promise<Packed[]>>} */
-  const apart = { each, labels: map, geojson: outlines, pictures };
+  const apart = { each, labels: map, geojson: outlines, yolo, pictures };
   for (const [number, one] of these.entries()) {
     far(number);
     const { width, height } = one.photo;
@@ -32,6 +32,7 @@ export async function takeAway(these, kind, draw, far) {
     else files.push(...(await apart[kind](taken, used)));
   }
   if (whole && these.length) files.push(whole.file());
+  if (kind === "yolo" && these.length) files.push({ name: "classes.txt", bytes: text(these[0].classes.map((name) => `${name}\n`).join("")) });
   if (files.length === 1) save(files[0].name, new Blob([files[0].bytes]));
   else if (files.length) save("masks.zip", zip(files));
   return files.length > 0;
@@ -70,17 +71,23 @@ async function pictures({ one: { photo, classes, labels }, stem }) {
 
 /** Outlines in pixels, with their holes. @param {Taken} taken @returns {Packed[]} */
 function outlines({ one: { classes }, stem, labels, width, height }) {
-  const features = classes.flatMap((name, index) => {
-    const all = rings(labels, width, height, index + 1);
-    const holes = all.filter((ring) => area(ring) < 0);
-    return all.filter((ring) => area(ring) > 0).map((outer) => {
-      const [own, coordinates] = [area(outer) / 2, [outer, ...holes.filter((hole) => within([hole[0][0] + 1e-3, hole[0][1] - 1e-3], outer))]];
-      const pixels = own + coordinates.slice(1).reduce((sum, hole) => sum + area(hole) / 2, 0);
+  const features = classes.flatMap((name, index) =>
+    polygons(labels, width, height, index + 1).map((coordinates) => {
+      const pixels = coordinates.reduce((sum, ring) => sum + area(ring) / 2, 0);
       return { type: "Feature", properties: { class: name, class_id: index + 1, pixels }, geometry: { type: "Polygon", coordinates } };
-    });
-  });
+    }));
   const content = { type: "FeatureCollection", image: { width, height }, features };
   return [{ name: `${stem}.geojson`, bytes: text(`${JSON.stringify(content)}\n`) }];
+}
+
+/** A line a polygon: its class, from 0, and its corners as shares of the sides. @param {Taken} taken @returns {Packed[]} */
+function yolo({ one: { classes }, stem, labels, width, height }) {
+  const lines = classes.flatMap((_, index) =>
+    polygons(labels, width, height, index + 1).map((polygon) => {
+      const corners = joined(polygon).slice(0, -1).map(([x, y]) => `${+(x / width).toPrecision(6)} ${+(y / height).toPrecision(6)}`);
+      return `${index} ${corners.join(" ")}\n`;
+    }));
+  return [{ name: `${stem}.txt`, bytes: text(lines.join("")) }];
 }
 
 /** One COCO file of all photos; masks as runs. */
