@@ -194,14 +194,17 @@ class Feed:
         return model.encode_query(images) if kind == "query" else model.encode_support(images[:, None], masks[:, None])
 
     def _made_at_once(self, step: Step) -> dict[Key, Features]:
-        """What the cache lacks of a step, encoded as many at once as are matched at once."""
+        """What the cache lacks of a step, encoded as many at once as are matched at once.
+
+        Filled up to a multiple of eight: a GPU plans every convolution anew for a batch size that it has not met.
+        """
         owners = {key: entry for entry in step.entries for key in self._keys(entry.spec)}
         made = {}
         for kind in ("query", "support"):
             missing = [(entry, key) for key, entry in owners.items() if key[0] == kind and not self.cache.holds(key)]
             for start in range(0, len(missing), len(step.entries)):
                 some = missing[start : start + len(step.entries)]
-                batch = self._made(step, some)
+                batch = self._made(step, [*some, *[some[-1]] * (-len(some) % min(8, len(step.entries)))])
                 # a part that is kept must not keep the whole batch
                 made |= {key: {n: f[i : i + 1].clone() for n, f in batch.items()} for i, (_, key) in enumerate(some)}
         return made
