@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -17,7 +17,7 @@ from fewseg.data.class_list import named_value
 from fewseg.data.decoding import AS_IT_IS, PictureRule, to_eight_bit, to_rgb
 from fewseg.data.images import align_mask, read_oriented
 from fewseg.data.masks import Label, Marking, marking_of, read_marking
-from fewseg.data.regions import connected
+from fewseg.data.winners import label_map
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.labels import MOST_CLASSES
 from fewseg.runtime.engine import Engine, Pixels
@@ -158,7 +158,7 @@ class FewShotPredictor:
     def predict(self, image: Picture) -> NDArray[Any]:
         """(H, W) bool mask; with named supports (H, W) uint8 labels: 0 background, 1.. the classes in their order.
 
-        Where several classes say foreground, the one with the highest probability wins.
+        Where several classes say foreground, `label_map` says which wins.
         """
         labels = label_map(result.proba for result in self._results(image))
         return labels == 1 if self.names is None else labels
@@ -226,34 +226,6 @@ def read_support(
     if aligned.all():
         warnings.warn(DataWarning(f"{name} leaves nothing as background ({marking.meaning})"), stacklevel=2)
     return photo, marking
-
-
-def label_map(
-    probabilities: Iterable[NDArray[np.float32]], *, threshold: float = 0.5, min_area: int = 0
-) -> NDArray[np.uint8]:
-    """Classes' foreground probabilities, each (H, W), as (H, W) uint8 labels: 0 background, 1.. the classes in order.
-
-    A pixel belongs to its most probable class (the first of equals) if that is above `threshold`; connected parts
-    (8 neighbours) of fewer than `min_area` pixels become background.
-    """
-    each = iter(probabilities)
-    first = next(each, None)
-    if first is None:
-        raise UsageError("no probabilities were given; a label map needs at least one class")
-    best, labels = first.copy(), np.ones(first.shape, np.uint8)
-    for label, proba in enumerate(each, start=2):
-        labels[wins := proba > best] = label
-        best[wins] = proba[wins]
-    labels[~(best > threshold)] = 0
-    return _without_specks(labels, min_area) if min_area > 1 else labels
-
-
-def _without_specks(labels: NDArray[np.uint8], min_area: int) -> NDArray[np.uint8]:
-    for label in np.unique(labels[labels > 0]):
-        parts = connected(labels == label)
-        small = np.concatenate([[False], parts.pixels < min_area])  # 0 is everything else
-        labels[small[parts.labels]] = 0
-    return labels
 
 
 def nearest(mask: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewseg.cli.segment import counted
 from fewseg.concept import Concept
 from fewseg.data.images import read_image
 from fewseg.storage.saved import save_model
@@ -157,6 +159,49 @@ def test_several_concepts_make_a_label_map_whose_corrections_are_told_apart(
     Image.fromarray(labels).save(place / "out/0.png")
     assert quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png").code == 0
     assert Concept.load(place / "blue.concept").supports[1].mask.sum() == 600
+
+
+@pytest.mark.slow
+def test_single_objects_are_numbered_listed_and_counted(place: Path, quick: Callable[..., Result]) -> None:
+    target, out = place / "box.concept", place / "out"
+    assert quick("teach", "--class", "box", *words(place, 2), "--out", target).code == 0
+    pixels = np.maximum(scene(size=SIZE, box=(10, 20, 45, 60))[0], scene(size=SIZE, box=(75, 20, 110, 60))[0])
+    Image.fromarray(pixels).save(place / "photos/two.png")
+    photo(place / "photos/0_instances.png")  # a name that the numbers of 0.png would have
+    command = ("segment", "--concept", target, place / "photos", "--out", out, "--instances", "--min-area", 100)
+    done = quick(*command)
+    assert done.code == 0, done.err
+    rows = {Path(row["photo"]).name: row for row in table(out)}
+    count = int(rows["two.png"]["parts"])
+    assert count >= 2
+    numbers = np.asarray(Image.open(out / "two_instances.png"))
+    assert numbers.dtype == np.uint16
+    assert np.unique(numbers).tolist() == list(range(count + 1))
+    np.testing.assert_array_equal(numbers > 0, np.asarray(Image.open(out / "two.png")) == 255)
+    assert sorted(map(int, rows["two.png"]["sizes"].split())) == sorted(np.bincount(numbers.ravel())[1:])
+    document = json.loads((out / "annotations.json").read_text())
+    (image,) = (entry["id"] for entry in document["images"] if entry["file_name"] == "two.png")
+    found = [entry for entry in document["annotations"] if entry["image_id"] == image]
+    assert [entry["instance"] for entry in found] == list(range(1, count + 1))
+    assert [entry["area"] for entry in found] == np.bincount(numbers.ravel())[1:].tolist()
+    every = [int(row["parts"]) for row in rows.values()]
+    assert f"box: {sum(every)} in 4 photos, {min(every)} to {max(every)} in each" in done.out
+    before = table(out), document
+    (out / "two_instances.png").unlink()
+    again = quick(*command, "--resume")
+    assert "1 masks in" in again.out
+    assert f"box: {sum(every)} in 4 photos" in again.out
+    assert (table(out), json.loads((out / "annotations.json").read_text())) == before
+
+
+def test_specks_among_objects_are_told() -> None:
+    sizes = [np.array([400, 380, 12]), np.array([410, 5])]
+    told = (
+        "box: 5 in 3 photos, 0 to 3 in each; 2 have fewer than 38 pixels, the usual one 380: --min-area 38 leaves them"
+    )
+    assert counted("box", sizes, 3) == f"{told} out"
+    assert counted("box", [np.array([400])], 1) == "box: 1 in 1 photo"
+    assert counted("box", [], 3) == "box: none"
 
 
 @pytest.mark.slow
