@@ -196,10 +196,8 @@ def test_single_objects_are_numbered_listed_and_counted(place: Path, quick: Call
 
 def test_specks_among_objects_are_told() -> None:
     sizes = [np.array([400, 380, 12]), np.array([410, 5])]
-    told = (
-        "box: 5 in 3 photos, 0 to 3 in each; 2 have fewer than 38 pixels, the usual one 380: --min-area 38 leaves them"
-    )
-    assert counted("box", sizes, 3) == f"{told} out"
+    told = "box: 5 in 3 photos, 0 to 3 in each; 2 of fewer than 38 pixels (the usual one has 380): "
+    assert counted("box", sizes, 3) == f"{told}--min-area 38 leaves them out"
     assert counted("box", [np.array([400])], 1) == "box: 1 in 1 photo"
     assert counted("box", [], 3) == "box: none"
 

@@ -197,5 +197,7 @@ def counted(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:
     usual = int(np.median(every))
     least = max(_SPECK_PIXELS, round(_SPECK_SHARE * usual))
     if specks := np.count_nonzero(every < least):
-        told += f"; {specks} have fewer than {least} pixels, the usual one {usual}: --min-area {least} leaves them out"
+        told += (
+            f"; {specks} of fewer than {least} pixels (the usual one has {usual}): --min-area {least} leaves them out"
+        )
     return told

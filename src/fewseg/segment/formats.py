@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data import images
+from fewseg.data.captions import with_legend
 from fewseg.data.instances import instances
 from fewseg.data.regions import Parts, grown
 from fewseg.errors import DataError
@@ -89,8 +90,7 @@ def write(
         elif kind == "instances":
             images.write_image(Image.fromarray(numbered(objects or {}, labels.shape)), path)
         elif kind == "overlay":
-            drawn = overlay(image, labels, several=is_label_map(names), objects=objects)
-            images.write_image(drawn, path, quality=90)
+            images.write_image(overlay(image, labels, names, objects), path, quality=90)
         else:
             text = yolo(labels, objects) if kind == "yolo" else geojson(labels, names or ("object",), objects)
             with replacing(path) as temporary:
@@ -103,17 +103,23 @@ def is_label_map(names: Sequence[str] | None) -> bool:
 
 
 def overlay(
-    image: Image.Image, labels: NDArray[np.uint8], *, several: bool, objects: Objects | None = None
+    image: Image.Image, labels: NDArray[np.uint8], names: Sequence[str] | None = None, objects: Objects | None = None
 ) -> Image.Image:
-    """The picture with every class tinted in its colour, and a white line between objects that touch."""
-    for label in _present(labels):
-        color = images.class_color(label) if several else images.FOREGROUND_COLOR
-        image = images.overlay(image, labels == label, color=color)
+    """The picture with every class tinted in its colour, a white line between objects that touch, and below it, where
+    classes have names, which colour is whose.
+    """
+    present = _present(labels)
+    for label in present:
+        image = images.overlay(image, labels == label, color=images.class_color(label))
     if objects:
         pixels = np.array(image)
         pixels[_seams(numbered(objects, labels.shape))] = 255
         image = Image.fromarray(pixels)
-    return image
+    if not names or not present:
+        return image
+    counts = {label: f" ({len(parts.pixels)})" for label, parts in (objects or {}).items()}
+    entries = [(names[label - 1] + counts.get(label, ""), images.class_color(label)) for label in present]
+    return with_legend(image, entries)
 
 
 def _seams(numbers: NDArray[np.uint16]) -> NDArray[np.bool_]:
@@ -231,7 +237,7 @@ def _masks(labels: NDArray[np.uint8], objects: Objects | None) -> Iterator[tuple
 
 
 def write_classes(path: Path, classes: Sequence[str]) -> None:
-    """The class names of YOLO's numbers, one a line."""
+    """The class names of a label map's values from 1, and of YOLO's numbers from 0, one a line."""
     with replacing(path) as temporary:
         # a name from a broken file or another encoding's terminal may have no UTF-8
         temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8", errors="backslashreplace")

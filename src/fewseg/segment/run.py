@@ -94,12 +94,12 @@ def segment_folder(
 ) -> SegmentSummary:
     """Segment files and folders of pictures and videos (with their sub-folders), one at a time, into `out_dir`.
 
-    `formats`: png gives `STEM.png` (0/255, or a palette label map of several classes), yolo `STEM.txt` and
-    `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`, csv lines in `results.csv`; `overlay`
-    `STEM_overlay.jpg`. STEM is the path below the given folder, with the suffix added where two would be the same; a
-    video's frames (every `every`-th) are `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class
-    that is there with less than the probability `presence`, as far as the model tells, is left out of a picture.
-    `instances`: parts that touch are cut apart, all files tell of single objects, `STEM_instances.png` numbers them.
+    `formats`: png gives `STEM.png` (0/255, or of several classes a palette label map, and `classes.txt`), yolo
+    `STEM.txt` and `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`, csv lines in
+    `results.csv`; `overlay` `STEM_overlay.jpg`. STEM is the path below the given folder, with the suffix added where
+    two would be the same; a video's frames (every `every`-th) are `STEM/frame_NUMBER`. `label_map` tells `threshold`
+    and `min_area`; a class that is there with less than the probability `presence`, as far as the model tells, is left
+    out. `instances`: parts that touch are cut apart, files tell of single objects, `STEM_instances.png` numbers them.
     `resume` leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the
     others done. UsageError, before anything is written, where there is nothing to do or an output would replace a query
     or a support file.
@@ -113,7 +113,8 @@ def segment_folder(
     jobs = plan(given, out, reserved=[Path(files.CLASSES).stem] if "yolo" in formats else [], beside=beside)
     named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay, single=instances)
     annotation_file = out / files.ANNOTATIONS if "coco" in formats else None
-    class_file = out / files.CLASSES if "yolo" in formats else None
+    several = files.is_label_map(predictor.names)
+    class_file = out / files.CLASSES if "yolo" in formats or ("png" in formats and several) else None
     targets = [path for job in jobs if not job.is_video for path in named(job.stem).values()]
     folders = [out / job.stem for job in jobs if job.is_video]
     inputs = {job.query.resolve() for job in jobs} | predictor.support_files
@@ -125,7 +126,6 @@ def segment_folder(
     classes = predictor.names or ("object",)
     if class_file:
         files.write_classes(class_file, classes)
-    several = files.is_label_map(predictor.names)
     sizes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in classes}
     with _records(annotation_file, table, classes, predictor.runtime, several=several, resume=resume) as record:
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
