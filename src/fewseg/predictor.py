@@ -69,6 +69,22 @@ class Result:
     quality: float | None = None
     """The IoU to expect of the mask, where a concept found it: by what it expects, and by how sure it is here."""
 
+    def quality_if(self, presence: float) -> float | None:
+        """`quality`; of a mask that is left empty, since the class is there with less than `presence`, the chance that
+        this is right.
+        """
+        left_out = self.quality is not None and self.presence is not None and self.presence < presence
+        return 1 - self.presence if left_out and self.presence is not None else self.quality
+
+    def doubt(self, presence: float) -> float | None:
+        """From 0 to 1: how much of the answer may be wrong, by its quality and the chance that the class is not there;
+        None where no concept tells.
+        """
+        if (quality := self.quality_if(presence)) is None:
+            return None
+        there = self.presence is not None and self.presence >= presence and bool(self.mask.any())
+        return 1 - quality * (self.presence if there and self.presence is not None else 1)
+
     def proba_if(self, presence: float) -> NDArray[np.float32]:
         """`proba`, or 0 everywhere if the class is there with less than a probability of `presence`."""
         return unless_absent(self.proba, self.presence, presence)

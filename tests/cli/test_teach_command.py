@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -192,6 +193,51 @@ def test_single_objects_are_numbered_listed_and_counted(place: Path, quick: Call
     assert "1 masks in" in again.out
     assert f"box: {sum(every)} in 4 photos" in again.out
     assert (table(out), json.loads((out / "annotations.json").read_text())) == before
+
+
+@pytest.mark.slow
+def test_a_review_shows_the_most_doubtful_first_and_next_chooses_what_differs(
+    place: Path, quick: Callable[..., Result]
+) -> None:
+    target, out = place / "box.concept", place / "out"
+    words_ = ("teach", "--class", "box", *words(place), "--absent", place / "none.png", "--out", target)
+    assert quick(*words_).code == 0
+    photo(place / "photos/odd & end.png", (120, 60, 60), box=(5, 5, 20, 15))
+    found = ("segment", "--concept", target, place / "photos", place / "none.png", "--out", out)
+    bare = quick(*found, "--review", "--no-overlay")
+    assert bare.code == 2
+    assert "leave out --no-overlay" in bare.err
+    assert not out.exists()
+    done = quick(*found, "--review")
+    assert done.code == 0, done.err
+    rows = table(out)
+    doubts = [float(row["doubt"]) for row in rows]
+    assert doubts == sorted(doubts, reverse=True)
+    assert len(doubts) == 4
+    assert all(0 <= doubt <= 1 for doubt in doubts)
+    for row in rows:  # what is left empty is right with the chance that nothing is there
+        if row["parts"] == "0":
+            assert float(row["expected_iou"]) == pytest.approx(1 - float(row["presence"]), abs=0.002)
+    page = (out / "review.html").read_text()
+    assert [page.index(f'src="{quote(row["mask"][:-4])}_overlay.jpg"') for row in rows] == sorted(
+        page.index(f'src="{quote(row["mask"][:-4])}_overlay.jpg"') for row in rows
+    )
+    assert "odd &amp; end.png" in page
+    assert f"{rows[0]['photo']} ({100 * doubts[0]:.0f} %)" in done.out
+    (out / "review.html").write_text("mine")
+    assert "holds something else" in quick(*found, "--review").err
+    chosen = quick(
+        "next", "--concept", target, place / "photos", place / "s0.png", "--count", 2, "--out", place / "n.csv"
+    )
+    assert chosen.code == 0, chosen.err
+    assert "s0.png is one of the supports; left out" in chosen.out
+    assert f"expected now {100 * Concept.load(target).expected.iou:.0f}; with 2 photos more about" in chosen.out
+    with open(place / "n.csv", newline="") as file:
+        listed = list(csv.DictReader(file))
+    assert len(listed) == 2
+    assert Path(listed[0]["photo"]).name == "odd & end.png"
+    assert 0 <= float(listed[0]["doubt"]) <= 1
+    assert "supports already" in quick("next", "--concept", target, place / "s1.png").err
 
 
 def test_specks_among_objects_are_told() -> None:

@@ -19,6 +19,7 @@ from fewseg.concept.choosing import THRESHOLDS, Counts, best, counted, expected
 from fewseg.concept.file import MOST_HEADER, hash_of
 from fewseg.concept.finder import Finder
 from fewseg.concept.finding import found, moved, probability, views
+from fewseg.concept.next_photos import chosen, growth
 from fewseg.concept.presence import calibrated
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.runtime.torch_engine import TorchEngine
@@ -202,6 +203,25 @@ def test_presence_rises_with_its_sign_and_tells_apart_what_is_far_apart(present,
     if min(present) > max(absent) + 3:
         assert probability(found, min(present)) > 0.5 or min(present) < np.mean(present) - 2
         assert probability(found, max(present)) > 0.5 > probability(found, min(absent))
+
+
+def test_photos_to_annotate_are_doubtful_and_differ_from_those_before():
+    photos = np.array([[1, 0, 0.02], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    supports = np.array([[0, 0, 1]], np.float32)
+    picked = chosen(np.array([0.6, 0.5, 0.4, 0.9]), photos, supports, 9)
+    assert [number for number, *_ in picked] == [0, 2, 1, 3], "1 is as 0, and 3 is the support"
+    assert picked[0][1] > 0.9 < picked[1][1]
+    assert max(picked[2][1], picked[3][1]) < 0.01
+
+
+def test_what_more_supports_bring_is_told_with_an_interval_that_narrows():
+    concept = taught(8)
+    few, many = (growth(engine(), taught(count)) for count in (2, 8))
+    assert few.error > many.error > 0
+    gain, low, high = many.of(concept.shots, 4)
+    assert low < gain < high
+    assert abs(gain) < 0.05, "all are found as they are"
+    assert many.of(8, 8)[0] == pytest.approx(many.doubling)
 
 
 @pytest.mark.parametrize("size", [(31, 17), (64, 64), (1, 1), (3, 200)])

@@ -1,4 +1,4 @@
-"""The command line: `fewseg train | evaluate | compare | cross-validate | report | segment | teach | app | web |
+"""The command line: `fewseg train | evaluate | compare | cross-validate | report | segment | teach | next | app | web |
 export | convert | models | data | experiment | demo`, and `rerun` and `replay` for a run that is there.
 """
 
@@ -21,6 +21,7 @@ from fewseg.cli.cross_validate import cross_validate
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
+from fewseg.cli.next_photos import next_
 from fewseg.cli.options import (
     Absent,
     CacheGb,
@@ -68,6 +69,7 @@ app.add_typer(data_app)
 app.add_typer(experiment_app)
 app.command(cls=OrderedCommand)(segment)
 app.command(cls=OrderedCommand)(teach)
+app.command(name="next")(next_)
 app.command(name="app")(page)
 app.command()(web)
 app.command()(export)

@@ -9,6 +9,7 @@ import typer
 
 from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
+from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import say
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars
@@ -72,6 +73,12 @@ def segment(
             "--instances", help="Tell single objects apart, those that touch too: a PNG of numbers, COCO, results.csv."
         ),
     ] = False,
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review", help="Sort results.csv by doubt, and write review.html, a page of what to look at first."
+        ),
+    ] = False,
     every: Annotated[int, typer.Option(callback=finite, min=1, help="Of a video, take every n-th frame.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out photos whose files are all there.")] = False,
     flip: Annotated[
@@ -103,7 +110,10 @@ def segment(
     What `fewseg teach` learnt: `fewseg segment --concept rust.concept --out masks photos/`; `results.csv` comes along.
     """
     from fewseg.segment import segment_folder
+    from fewseg.segment.review import NAME as REVIEW
+    from fewseg.segment.review import sort_by_doubt
     from fewseg.segment.supports import draw_supports
+    from fewseg.segment.table import NAME as TABLE
 
     rule = given.picture_rule(range_, bands, page)
     found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
@@ -115,6 +125,9 @@ def segment(
         for path, told in draw_supports(found.supports, found.labels, out, rule).items():
             say(f"{told}; drawn in {path}")
         return
+    if review and (not concept or not overlay or "png" not in (format_ or ["png"])):
+        needs = "give --concept, leave out --no-overlay, and add --format png"
+        raise UsageError(f"--review sorts by what a concept expects, and shows masks and overlays: {needs}")
     formats = [*(format_ or ["png"]), *(("coco", "csv") if instances else ())]
     if concept:
         if flip or refine != "none" or precision != "fp32":
@@ -132,6 +145,8 @@ def segment(
     if presence is not None and not predictor.tells_presence:
         what = "the concept was taught without photos of its absence" if concept else model
         raise UsageError(f"--presence {presence}: {what} does not tell whether a class is there at all; leave it out")
+    if review:
+        check_made_here([out / REVIEW], "<!doctype html>")
     summary = segment_folder(
         predictor,
         queries,
@@ -146,6 +161,10 @@ def segment(
         every=every,
         progress=Bars(),
     )
+    if review and (out / TABLE).is_file():
+        doubts = sort_by_doubt(out / TABLE)
+        first = ", ".join(f"{photo} ({100 * doubt:.0f} %)" for photo, doubt in doubts[:3])
+        say(f"{out / REVIEW}: what to look at first; the greatest doubt is in {first}")
     _tell(summary, out)
 
 

@@ -130,6 +130,19 @@ def read_supports(
     return Given(found, labels, [path for path in (*scribbles, annotations) if path])
 
 
+def pictures(paths: list[Path], option: str) -> list[Path]:
+    """Photos, and those of folders; UsageError for a folder without any."""
+    from fewseg.data.images import SUFFIXES
+
+    found: list[Path] = []
+    for path in paths:
+        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        if path.is_dir() and not inside:
+            raise UsageError(f"{option} {path}: there are no pictures in this folder")
+        found += inside if path.is_dir() else [path]
+    return found
+
+
 def said(ctx: typer.Context, option: str) -> bool:
     """Whether an option stands in the command, and has not its default alone."""
     source = ctx.get_parameter_source(option)

@@ -82,7 +82,7 @@ def teach(
         images, masks = [*images, *more], [*masks, *marked]
         left = f"; {unchanged} as they were written, left out" if unchanged else ""
         say(f"{len(more)} corrected masks{left}")
-    without = _pictures(absent or [])
+    without = given.pictures(absent or [], "--absent")
     if not images and not without and former is None:
         raise given.nothing_to_find()
     sheet = target.with_name(f"{target.stem}_supports.png")
@@ -139,19 +139,6 @@ def _corrected(
     if former is None:
         raise UsageError("--correct takes masks of a concept: give it, --concept NAME.concept")
     return corrected(masks, name or former.title, photos=photos)
-
-
-def _pictures(paths: list[Path]) -> list[Path]:
-    """Photos, and those of folders."""
-    from fewseg.data.images import SUFFIXES
-
-    found: list[Path] = []
-    for path in paths:
-        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
-        if path.is_dir() and not inside:
-            raise UsageError(f"--absent {path}: there are no pictures in this folder")
-        found += inside if path.is_dir() else [path]
-    return found
 
 
 def _tell(concept: Concept, path: Path) -> None:

@@ -28,6 +28,8 @@ AS_IT_IS = THRESHOLDS.index(0.5)
 Way: TypeAlias = tuple[str, int]
 """A method and a number of tiles."""
 
+MOST_TRIED = 12
+"""Supports that are held out in turn, and photos without the class that are looked at, evenly spread."""
 FOR_TWICE = 0.02
 """By how much a way's IoU must be higher for each doubling of what it costs."""
 _SPREAD, _MORE, _FOUR_OF_FIVE = 0.2, 0.06, 1.28

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.concept.choosing import sureness
-from fewseg.concept.finding import Found, eight_bit, encoded, found, moved, probability, views, ways_to_match
+from fewseg.concept.finding import Found, eight_bit, encoded, found, moved, probability, surest, views, ways_to_match
 from fewseg.concept.taught import Taught
 from fewseg.data.decoding import PictureRule
 from fewseg.errors import DataError, DataWarning, UsageError
@@ -115,9 +115,13 @@ def _form(features: dict[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
 def _result(answer: Found, concept: Taught, threshold: float) -> Result:
     sure = sureness(answer.proba, threshold)
     proba = moved(answer.proba, threshold)
-    told = None if concept.presence is None else probability(concept.presence, answer.sign)
-    quality = concept.expected.iou * sure / max(concept.expected.sureness, 1e-3)
-    return Result(proba > 0.5, proba, (), answer.told if told is None else told, min(quality, 1.0))
+    presence = answer.told if concept.presence is None else probability(concept.presence, answer.sign)
+    mask = proba > 0.5
+    if mask.any():
+        quality = min(concept.expected.iou * sure / max(concept.expected.sureness, 1e-3), 1.0)
+    else:  # it is right if nothing is there
+        quality = 1 - (surest(proba) if presence is None else presence)
+    return Result(mask, proba, (), presence, quality)
 
 
 def _names(concepts: list[Taught]) -> tuple[str, ...] | None:

@@ -84,7 +84,7 @@ def found(engine: Engine, parts: Sequence[View], support: Any, method: str) -> F
             weight[rows, columns] += share
         proba /= weight
     told = max((answer.presence for answer in answers if answer.presence is not None), default=None)
-    return Found(proba, logit(_surest(proba) if told is None else told), told)
+    return Found(proba, logit(surest(proba) if told is None else told), told)
 
 
 def ways_to_match(engine: Engine) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def logit(share: float) -> float:
     return float(np.log(bounded / (1 - bounded)))
 
 
-def _surest(proba: NDArray[np.float32]) -> float:
+def surest(proba: NDArray[np.float32]) -> float:
     """The mean probability of the surest pixels."""
     count = max(1, proba.size // _SUREST)
     return float(np.partition(proba.ravel(), proba.size - count)[-count:].mean())

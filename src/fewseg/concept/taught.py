@@ -175,6 +175,11 @@ class Taught:
             raise ValueError("it holds neither supports nor features")
 
     @property
+    def shots(self) -> int:
+        """The number of supports."""
+        return len(self.supports) or next(iter(self.features.values())).shape[1]
+
+    @property
     def title(self) -> str:
         """The class's name, or a word for it."""
         return self.name or "object"

@@ -13,7 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.concept.choosing import AS_IT_IS as UNCHOSEN
-from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, counted, expected, expected_of_one, sureness
+from fewseg.concept.choosing import (
+    MOST_TRIED,
+    THRESHOLDS,
+    Counts,
+    Way,
+    best,
+    counted,
+    expected,
+    expected_of_one,
+    sureness,
+)
 from fewseg.concept.concept import Concept
 from fewseg.concept.copies import copies
 from fewseg.concept.finding import DETAIL, Found, eight_bit, encoded, found, views, ways_to_match
@@ -32,8 +42,6 @@ TILES = (1, 2)
 """Photos as a whole, and in so many parts along each side."""
 _COARSE = 4
 """One pixel in so many of a row and of a column tells how sure an answer is."""
-MOST_TRIED = 12
-"""Supports that are held out in turn, and photos without the class that are looked at, evenly spread."""
 
 
 def teach(

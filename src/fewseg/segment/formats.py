@@ -30,6 +30,7 @@ ANNOTATIONS = "annotations.json"
 CLASSES = "classes.txt"
 INSTANCES = "_instances"
 """What the name of a picture of single objects ends with."""
+OVERLAY = "_overlay.jpg"
 FRAME = re.compile(rf"frame_\d+(\.png|{INSTANCES}\.png|\.txt|\.geojson|_overlay\.jpg)")
 """Names of the files that are written for a video's frames; see `frame_stem`."""
 Objects: TypeAlias = Mapping[int, Parts]
@@ -53,7 +54,7 @@ def outputs(
     endings = {"png": ".png", "yolo": ".txt", "geojson": ".geojson"}
     files = {kind: out_dir / f"{stem}{endings[kind]}" for kind in formats if kind in endings}
     files |= {"instances": out_dir / f"{stem}{INSTANCES}.png"} if single else {}
-    return files | ({"overlay": out_dir / f"{stem}_overlay.jpg"} if overlay else {})
+    return files | ({"overlay": out_dir / f"{stem}{OVERLAY}"} if overlay else {})
 
 
 def objects_of(labels: NDArray[np.uint8]) -> Objects:

@@ -229,7 +229,8 @@ def _segmented(
         except DataError as error:
             return piece, error
         files.write(named(piece.stem), image, labels, predictor.names, objects)
-    return piece, Seen(labels, objects, [(result.presence, result.quality) for result in results])
+    told = [(result.presence, result.quality_if(presence), result.doubt(presence)) for result in results]
+    return piece, Seen(labels, objects, told)
 
 
 def _seen_before(mask: Path, *, several: bool, instances: bool) -> Seen:

@@ -17,11 +17,26 @@ from fewseg.errors import DataError
 from fewseg.files import CSV_TEXT, replacing
 
 NAME = "results.csv"
-COLUMNS = ("photo", "mask", "class", "value", "presence", "expected_iou", "share", "parts", "sizes", "boxes", "written")
-Told: TypeAlias = Sequence[tuple[float | None, float | None]]
-"""Of every class the probability that it is there, and the IoU to expect of its mask."""
-_MOST_PARTS = 100
-"""Largest connected parts that are listed; all are counted, and all objects are listed."""
+COLUMNS = (
+    "photo",
+    "mask",
+    "class",
+    "value",
+    "presence",
+    "expected_iou",
+    "doubt",
+    "share",
+    "parts",
+    "sizes",
+    "boxes",
+    "written",
+)
+Told: TypeAlias = Sequence[tuple[float | None, float | None, float | None]]
+"""Of every class the probability that it is there, the IoU to expect of its mask, and the doubt that is in it."""
+Line: TypeAlias = dict[str, str]
+"""A line of the table by its columns."""
+_MOST_PARTS, _MOST_OBJECTS = 100, 5000
+"""Largest connected parts, or objects, that are listed (a reader takes 131,072 letters at once); all are counted."""
 
 
 class Row(NamedTuple):
@@ -48,7 +63,7 @@ def table_file(
 
     None told takes what the table that is there says of that mask, with `resume`.
     """
-    former = {(line["mask"], line["class"]): line for line in _lines(path)} if resume and path.is_file() else {}
+    former = {(line["mask"], line["class"]): line for line in lines(path)} if resume and path.is_file() else {}
 
     def add(
         photo: Path,
@@ -62,13 +77,13 @@ def table_file(
         for value, title in enumerate(classes, start=1):
             known = former.get((name, title), {})
             if told is None:
-                said = [known.get(column, "") for column in ("presence", "expected_iou")]
+                said = [known.get(column, "") for column in ("presence", "expected_iou", "doubt")]
             else:
                 said = ["" if number is None else f"{number:.3f}" for number in told[value - 1]]
             shown = value if several else 255
             inside = labels == value
             parts = connected(inside) if objects is None or value not in objects else objects[value]
-            listed = _MOST_PARTS if objects is None else len(parts.pixels)
+            listed = _MOST_PARTS if objects is None else _MOST_OBJECTS
             writer.writerow([photo, name, title, shown, *said, f"{inside.mean():.6f}", *_parts(parts, listed), written])
 
     with replacing(path) as temporary, open(temporary, "w", **CSV_TEXT) as file:
@@ -81,8 +96,7 @@ def read_rows(path: Path) -> list[Row]:
     """A table's lines; DataError where it is none."""
     try:
         return [
-            Row(line["photo"], line["mask"], line["class"], int(line["value"]), line["written"])
-            for line in _lines(path)
+            Row(line["photo"], line["mask"], line["class"], int(line["value"]), line["written"]) for line in lines(path)
         ]
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path} is no table of fewseg segment ({error})") from error
@@ -93,7 +107,8 @@ def pixels_hash(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
 
 
-def _lines(path: Path) -> Iterator[dict[str, str]]:
+def lines(path: Path) -> Iterator[Line]:
+    """A table's lines as they are; DataError where it cannot be read."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             yield from csv.DictReader(file)
