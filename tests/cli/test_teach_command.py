@@ -135,6 +135,10 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     again = quick(*command)
     assert "0.png in the concept: its mask is replaced by the one given now" in again.out + again.err
     assert len(Concept.load(target).supports) == 3
+    Image.new("L", SIZE).save(out / "1.png")
+    wrong = quick(*command)
+    assert "without the class: 1.png" in wrong.out, "an emptied mask says that all of it was wrong"
+    assert len(Concept.load(target).absent) == 1
     (place / "photos").rename(place / "moved")
     absent = quick(*command)
     assert absent.code == 1

@@ -58,7 +58,6 @@ app = typer.Typer(
     name="fewseg",
     help="Few-shot semantic segmentation: given a few annotated photos of a class, find it in other photos.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},

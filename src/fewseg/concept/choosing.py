@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,18 @@ from fewseg.labels import IGNORE
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 AS_IT_IS = THRESHOLDS.index(0.5)
 """Where nothing is chosen."""
-Way: TypeAlias = tuple[str, int]
-"""A method and a number of tiles."""
 
+
+class Way(NamedTuple):
+    """How a class may be looked for; see `Choice`."""
+
+    method: str
+    tiles: int = 1
+    cut: bool = False
+
+
+FOR_NEGATIVES = 0.01
+"""By how much photos without the class must raise the IoU to be matched as background, which costs as supports do."""
 MOST_TRIED = 12
 """Supports that are held out in turn, and photos without the class that are looked at, evenly spread."""
 FOR_TWICE = 0.02
@@ -53,6 +62,12 @@ class Counts:
         """(T,): IoU of all pixels together."""
         return self.right.sum(0) / np.maximum(self.union.sum(0), 1e-9)
 
+    @property
+    def best(self) -> tuple[int, float]:
+        """The number of the best threshold, and the IoU around it."""
+        smooth = np.convolve(np.pad(self.iou, 1, mode="edge"), SMOOTH, mode="valid")
+        return int(smooth.argmax()), float(smooth.max())
+
 
 def counted(proba: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(2, T): of every threshold the shares of pixels that are marked rightly, and that are in either; see `Counts`."""
@@ -66,9 +81,8 @@ def best(counts: Mapping[Way, Counts]) -> tuple[Way, int]:
     """The way to take, and the number of the threshold; of equals the first."""
     chosen, value = None, -1.0
     for way, found in counts.items():
-        smooth = np.convolve(np.pad(found.iou, 1, mode="edge"), SMOOTH, mode="valid")
-        at = int(smooth.argmax())
-        worth = smooth[at] - FOR_TWICE * 2 * math.log2(way[1])
+        at, iou = found.best
+        worth = iou - FOR_TWICE * 2 * math.log2(way.tiles)
         if worth > value:
             chosen, value = (way, at), worth
     assert chosen is not None

@@ -17,7 +17,7 @@ from fewseg.concept.choosing import MOST_TRIED
 from fewseg.concept.finder import Finder
 from fewseg.concept.finding import eight_bit, encoded, found, views
 from fewseg.concept.taught import Taught
-from fewseg.predictor import Picture, Result, pixels_of
+from fewseg.predictor import Picture, Result, only, pixels_of
 from fewseg.runtime.engine import Engine, Pixels
 
 _USUAL, _USUAL_SPREAD = 0.02, 0.02
@@ -44,9 +44,7 @@ class Growth:
 def looked_at(finder: Finder, image: Picture) -> tuple[Result, NDArray[np.float32]]:
     """What is found in a photo, and what it is compared by with others; for a finder of one concept."""
     photo = eight_bit(pixels_of(image, finder.pictures))
-    answer = finder.predict_full(photo)
-    (result,) = answer.values() if isinstance(answer, dict) else (answer,)
-    return result, described(finder.engine, photo)
+    return only(finder.predict_each(photo)), described(finder.engine, photo)
 
 
 def described(engine: Engine, photo: Pixels) -> NDArray[np.float32]:
@@ -92,7 +90,8 @@ def growth(engine: Engine, concept: Taught) -> Growth:
     prior = 1 / _USUAL_SPREAD**2
     if count < 3:
         return Growth(_USUAL, _USUAL_SPREAD)
-    taught = [encoded(engine, example) for example in concept.supports[:MOST_TRIED]]
+    tiles = concept.choice.tiles if concept.choice.cut else 1
+    taught = [encoded(engine, example, tiles=tiles) for example in concept.supports[:MOST_TRIED]]
     few = (count - 1) // 2
     gains = []
     for i, example in enumerate(concept.supports[:count]):

@@ -179,9 +179,7 @@ def _geometry(rings: list[Ring]) -> dict[str, Any]:
 
 
 @contextmanager
-def coco_file(
-    path: Path, classes: Sequence[str], *, runtime: str
-) -> Iterator[Callable[[str, NDArray[np.uint8], Objects | None], None]]:
+def coco_file(path: Path, classes: Sequence[str], *, runtime: str) -> Iterator[Callable[..., None]]:
     """A COCO file that is whole at the end, or absent: what adds a picture by its name, labels (H, W) and objects.
 
     Without objects a class is one annotation of a picture; an object's has its number ("instance"). `runtime`, what
@@ -195,7 +193,7 @@ def coco_file(
     numbers = count(1)
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
 
-    def add(name: str, labels: NDArray[np.uint8], objects: Objects | None) -> None:
+    def add(name: str, labels: NDArray[np.uint8], objects: Objects | None = None) -> None:
         height, width = labels.shape
         pictures.append({"id": len(pictures) + 1, "file_name": name, "width": width, "height": height})
         for label, instance, mask in _masks(labels, objects):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fewseg.data import images
 from fewseg.data.text import Tally
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, refuse_address
 from fewseg.segment.video import VIDEO_SUFFIXES
 
 SUFFIXES = images.SUFFIXES | VIDEO_SUFFIXES
@@ -78,6 +78,7 @@ def plan(
 def _files(query: Path, out_dir: Path, others: Tally) -> list[Path]:
     if query.is_file():
         return [query]
+    refuse_address(query)
     if not query.is_dir():
         raise UsageError(f"{query}: there is no such file or folder")
     out = out_dir.resolve()

@@ -44,7 +44,7 @@ class Predictor(Protocol):
     support_files: frozenset[Path]
     engine: Engine
 
-    def predict_full(self, image: Any) -> Result | dict[str, Result]: ...
+    def predict_each(self, image: Any) -> dict[str, Result]: ...
 
 
 @dataclass(frozen=True)
@@ -243,12 +243,11 @@ def _seen_before(mask: Path, *, several: bool, instances: bool) -> Seen:
 def _predicted(predictor: Predictor, image: Image.Image) -> list[Result]:
     """What is found of every class; DataError where there is not the memory for it."""
     try:
-        found = predictor.predict_full(image)
+        return list(predictor.predict_each(image).values())
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
         raise DataError(f"its {image.width} x {image.height} pixels take more memory than there is") from error
-    return list(found.values()) if isinstance(found, dict) else [found]
 
 
 def _pieces(
