@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fewseg.cli.segment import counted
-from fewseg.concept import Concept
+from fewseg.concept import Concept, adapting
 from fewseg.data.images import read_image
 from fewseg.storage.saved import save_model
 from helpers import BLUE, RED, Fewseg, Result, iou, scene, tiny_model
@@ -235,13 +235,47 @@ def test_a_review_shows_the_most_doubtful_first_and_next_chooses_what_differs(
     )
     assert chosen.code == 0, chosen.err
     assert "s0.png is one of the supports; left out" in chosen.out
-    assert f"expected now {100 * Concept.load(target).expected.iou:.0f}; with 2 photos more about" in chosen.out
+    assert "2 photos more: +" in chosen.out
+    assert f"on top of what is expected, {Concept.load(target).expected}; an estimate" in chosen.out
     with open(place / "n.csv", newline="") as file:
         listed = list(csv.DictReader(file))
     assert len(listed) == 2
     assert Path(listed[0]["photo"]).name == "odd & end.png"
     assert 0 <= float(listed[0]["doubt"]) <= 1
     assert "supports already" in quick("next", "--concept", target, place / "s1.png").err
+
+
+@pytest.mark.slow
+def test_an_adapted_model_is_taken_only_if_it_finds_the_supports_better(
+    place: Path, fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ("model.backbone=lite0", "model.image_size=64", "train.init=null", "train.cache_views=1")
+    few = ("train.episodes_per_epoch=4", "train.batch_size=2", "train.workers=0")
+    monkeypatch.setattr("fewseg.training.adapt.RECIPE", ("lite-adapt", *small, *few))
+    target, folder = place / "box.concept", place / "box_adapted"
+    command = ("teach", "--class", "box", *words(place), "--adapt", "--out", target)
+    worse = fewseg(*command)
+    assert worse.code == 0, worse.err
+    assert "adapting does not find the supports better, and is left out" in worse.out
+    assert not folder.exists()
+    assert Concept.load(target).model.name == "lite"
+    monkeypatch.setattr(adapting, "WORTH", -1)
+    taken = fewseg(*command)
+    assert f"the adapted model is taken, {folder}" in taken.out
+    concept = Concept.load(target)
+    assert concept.model.name == "box_adapted"
+    assert len(concept.expected.each) == 3
+    found = ("segment", "--concept", target, place / "photos", "--out", place / "out")
+    done = fewseg(*found)
+    assert done.code == 0, done.err
+    assert f"model: {folder}, which the concept was adapted with" in done.out
+    assert "is there already" in fewseg("teach", *words(place), "--adapt", "--out", place / "box.concept").err
+    folder.rename(place / "elsewhere")
+    lost = fewseg(*found)
+    assert lost.code == 2
+    assert "taught with the model box_adapted; give it: --model DIR" in lost.err
+    refused = fewseg("teach", *words(place, 2), "--adapt", "--out", place / "two.concept")
+    assert "--adapt needs 3 supports or more; there are 2" in refused.err
 
 
 def test_specks_among_objects_are_told() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fewseg
-from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, counted, expected
+from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, counted, expected, unseen
 from fewseg.concept.file import MOST_HEADER, hash_of
 from fewseg.concept.finder import Finder
 from fewseg.concept.finding import encoded, found, moved, probability, views
@@ -223,12 +223,23 @@ def test_a_way_that_costs_more_must_be_worth_it():
 
 @settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
-def test_the_interval_holds_the_mean_and_narrows_with_more_photos(each):
-    one, more = (expected(np.array(each * times), 0.5) for times in (1, 4))
-    assert 0 <= one.low <= one.iou <= one.high <= 1
-    assert more.iou == pytest.approx(one.iou)
-    assert more.low >= one.low - 1e-9
-    assert more.high <= one.high + 1e-9
+def test_what_is_expected_goes_from_what_is_usual_to_the_mean_of_many_photos(each):
+    shares = np.array(each)
+    few, many = (expected(np.tile(shares, times), np.ones(times * len(each)), 0.5) for times in (1, 40))
+    for told in (few, many):
+        assert 0 <= told.low <= told.iou <= told.high <= 1
+    assert abs(many.iou - shares.mean()) < 0.06
+    assert abs(few.iou - 0.55) <= abs(many.iou - 0.55) + 1e-9
+    assert many.high - many.low <= few.high - few.low + 1e-9
+
+
+def test_a_photo_is_asked_by_what_the_others_chose():
+    right, union = np.zeros((3, len(THRESHOLDS))), np.ones((3, len(THRESHOLDS)))
+    for photo, at in enumerate((2, 2, 15)):
+        right[photo, at - 2 : at + 3] = 0.9
+    found = unseen({Way("lite"): Counts(right, union)})
+    np.testing.assert_allclose(found[0], [0.9, 0.9, 0.0], atol=0.91)
+    assert found[0, 2] == 0, "the others would not have taken its threshold"
 
 
 @pytest.mark.slow

@@ -47,7 +47,8 @@ def next_(
     taught = Concept.load(concept)
     files = given.pictures(photos, "photos")
     check_outputs([out] if out else [], concept, *files)
-    finder = Finder([taught], model if given.said(ctx, "model") else None, device=device, runtime=runtime)
+    chosen = model if given.said(ctx, "model") else given.model_beside([concept], [taught])
+    finder = Finder([taught], chosen, device=device, runtime=runtime)
     supports = choosing.taught_by(finder, taught)
     seen: list[tuple[Path, float, Any]] = []
     failed: list[str] = []
@@ -98,8 +99,7 @@ def _tell(rows: list[tuple[str, ...]], out: Path | None) -> None:
 
 def _estimate(concept: Concept, growth: Growth, more: int) -> str:
     """What annotating so many photos is likely to bring, in words."""
-    now = concept.expected.iou
-    then, low, high = (100 * min(max(now + gain, 0.0), 1.0) for gain in growth.of(concept.shots, more))
-    photos = f"{more} photo{'s' * (more != 1)}"
-    told = f"expected now {100 * now:.0f}; with {photos} more about {then:.0f} ({low:.0f} to {high:.0f})"
-    return f"{told}: an estimate, by how much the supports brought one another and what is usual"
+    gain, low, high = (100 * each for each in growth.of(concept.shots, more))
+    told = f"{more} photo{'s' * (more != 1)} more: {gain:+.1f} points of IoU ({low:+.1f} to {high:+.1f})"
+    how = "an estimate, by how much the supports brought one another and what is usual"
+    return f"{told} on top of what is expected, {concept.expected}; {how}"

@@ -174,6 +174,7 @@ def _finder(paths: list[Path], model: str | None, **how: Any) -> Finder:
     from fewseg.concept.finder import Finder
 
     concepts = [Concept.load(path) for path in paths]
+    model = model or given.model_beside(paths, concepts)
     finder = Finder(concepts, model, **how)
     for path, concept in zip(paths, concepts, strict=True):
         say(f"{path}: {concept.title}, by {concept.choice}; expect {concept.expected}")

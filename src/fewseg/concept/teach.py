@@ -24,6 +24,7 @@ from fewseg.concept.choosing import (
     expected,
     expected_of_one,
     sureness,
+    unseen,
 )
 from fewseg.concept.concept import Concept
 from fewseg.concept.copies import copies
@@ -132,22 +133,26 @@ class Lesson:
         """The setting to take, what to expect of it, and the calibration of presence."""
         tried = self._tried()
         ways, against = self._ways, 0
-        looks = self._looked_at(tried, ways, negatives=0)
+        looks = self.looked_at(tried, ways, negatives=0)
         way, at = ways[0], UNCHOSEN
         if len(self.supports) > 1:
             way, at = best({way: look.counts for way, look in looks.items()})
             if self._negatives:
-                helped = self._looked_at(tried, [way], negatives=len(self._negatives))[way]
+                helped = self.looked_at(tried, [way], negatives=len(self._negatives))[way]
                 if helped.counts.best[1] > looks[way].counts.best[1] + FOR_NEGATIVES:
                     looks[way], at, against = helped, helped.counts.best[0], len(self._negatives)
         choice = Choice(way.method, THRESHOLDS[at], way.tiles, way.cut, against)
         look, marked = looks[way], np.array([example.marks for example, _ in tried])
-        each = look.counts.right[marked, at] / np.maximum(look.counts.union[marked, at], 1e-9)
         answers = [answer for answer, marks in zip(look.answers, marked, strict=True) if marks]
         sure = float(np.mean([sureness(answer.proba, choice.threshold) for answer in answers]))
-        tell = expected if len(self.supports) > 1 else expected_of_one
         signs = np.array([answer.sign for answer in look.answers])
-        return choice, tell(each, sure), calibrated(signs, marked)
+        if len(self.supports) > 1:
+            right, union = unseen({way: look.counts for way, look in looks.items()})[:, marked]
+            told = expected(right, union, sure)
+        else:
+            right, union = look.counts.right[marked, at], look.counts.union[marked, at]
+            told = expected_of_one(right / np.maximum(union, 1e-9), sure)
+        return choice, told, calibrated(signs, marked)
 
     def support(self, choice: Choice | Way, *, out: Example | None = None, negatives: int) -> Any:
         """The supports but `out`, as a choice takes them, against so many photos without the class but `out`."""
@@ -156,7 +161,7 @@ class Lesson:
         pairs = zip(self._negatives[:negatives], self.without, strict=False)
         return against(self.engine, kept, [one for one, example in pairs if example is not out])
 
-    def _looked_at(
+    def looked_at(
         self, tried: list[tuple[Example, Example | None]], ways: list[Way], *, negatives: int
     ) -> dict[Way, _Looks]:
         """What is found in the photos to try, in several ways."""
