@@ -5,6 +5,7 @@ from .config import Config as Config
 from .config import load_config as load_config
 from .data.episodes.protocols import get_protocol as get_protocol
 from .data.episodes.sampling import sample_episodes as sample_episodes
+from .data.marks import Marks as Marks
 from .episode import Episode as Episode
 from .episode import Prediction as Prediction
 from .errors import DataError as DataError

@@ -13,8 +13,9 @@ from scipy import ndimage
 from skimage.draw import polygon as pixels_of
 
 from fewseg.data.images import read_labels
+from fewseg.data.winners import label_map
 from fewseg.errors import UsageError
-from fewseg.predictor import FewShotPredictor, label_map
+from fewseg.predictor import FewShotPredictor
 from fewseg.segment import formats, segment_folder
 from fewseg.segment.polygons import is_hole, joined, polygons
 from helpers import BLUE, RED, ColorSegmenter, iou, scene

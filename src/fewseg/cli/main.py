@@ -1,4 +1,4 @@
-"""The command line: `fewseg train | evaluate | compare | cross-validate | report | segment | teach | app | web |
+"""The command line: `fewseg train | evaluate | compare | cross-validate | report | segment | teach | next | app | web |
 export | convert | models | data | experiment | demo`, and `rerun` and `replay` for a run that is there.
 """
 
@@ -21,6 +21,7 @@ from fewseg.cli.cross_validate import cross_validate
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
+from fewseg.cli.next_photos import next_
 from fewseg.cli.options import (
     Absent,
     CacheGb,
@@ -57,7 +58,6 @@ app = typer.Typer(
     name="fewseg",
     help="Few-shot semantic segmentation: given a few annotated photos of a class, find it in other photos.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -68,6 +68,7 @@ app.add_typer(data_app)
 app.add_typer(experiment_app)
 app.command(cls=OrderedCommand)(segment)
 app.command(cls=OrderedCommand)(teach)
+app.command(name="next")(next_)
 app.command(name="app")(page)
 app.command()(web)
 app.command()(export)

@@ -9,14 +9,23 @@ import typer
 
 from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
+from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import say
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fewseg.concept.finder import Finder
     from fewseg.predictor import FewShotPredictor
     from fewseg.segment import SegmentSummary
+
+_SPECK_SHARE, _SPECK_PIXELS = 0.1, 9
+"""Of the usual object's pixels, and of pixels: what is smaller is told of."""
 
 
 def segment(
@@ -58,6 +67,18 @@ def segment(
         ),
     ] = None,
     min_area: Annotated[int, typer.Option(callback=finite, min=0, help="Drop connected parts of fewer pixels.")] = 0,
+    instances: Annotated[
+        bool,
+        typer.Option(
+            "--instances", help="Tell single objects apart, those that touch too: a PNG of numbers, COCO, results.csv."
+        ),
+    ] = False,
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review", help="Sort results.csv by doubt, and write review.html, a page of what to look at first."
+        ),
+    ] = False,
     every: Annotated[int, typer.Option(callback=finite, min=1, help="Of a video, take every n-th frame.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out photos whose files are all there.")] = False,
     flip: Annotated[
@@ -89,7 +110,10 @@ def segment(
     What `fewseg teach` learnt: `fewseg segment --concept rust.concept --out masks photos/`; `results.csv` comes along.
     """
     from fewseg.segment import segment_folder
+    from fewseg.segment.review import NAME as REVIEW
+    from fewseg.segment.review import sort_by_doubt
     from fewseg.segment.supports import draw_supports
+    from fewseg.segment.table import NAME as TABLE
 
     rule = given.picture_rule(range_, bands, page)
     found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
@@ -101,7 +125,10 @@ def segment(
         for path, told in draw_supports(found.supports, found.labels, out, rule).items():
             say(f"{told}; drawn in {path}")
         return
-    formats = format_ or ["png"]
+    if review and (not concept or not overlay or "png" not in (format_ or ["png"])):
+        needs = "give --concept, leave out --no-overlay, and add --format png"
+        raise UsageError(f"--review sorts by what a concept expects, and shows masks and overlays: {needs}")
+    formats = [*(format_ or ["png"]), *(("coco", "csv") if instances else ())]
     if concept:
         if flip or refine != "none" or precision != "fp32":
             raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
@@ -109,7 +136,7 @@ def segment(
         own_rule = rule if (range_, bands, page) != (None, None, None) else None
         how: dict[str, Any] = {"runtime": runtime, "provider": provider, "device": device, "pictures": own_rule}
         predictor = _finder(concept, model if chosen else None, threshold=threshold, **how)
-        formats, threshold = [*dict.fromkeys([*formats, "csv"])], 0.5
+        formats, threshold = [*formats, "csv"], 0.5
     else:
         from fewseg.predictor import FewShotPredictor
 
@@ -118,19 +145,26 @@ def segment(
     if presence is not None and not predictor.tells_presence:
         what = "the concept was taught without photos of its absence" if concept else model
         raise UsageError(f"--presence {presence}: {what} does not tell whether a class is there at all; leave it out")
+    if review:
+        check_made_here([out / REVIEW], "<!doctype html>")
     summary = segment_folder(
         predictor,
         queries,
         out,
-        formats=formats,
+        formats=[*dict.fromkeys(formats)],
         overlay=overlay,
         threshold=0.5 if threshold is None else threshold,
         presence=0.5 if presence is None else presence,
         min_area=min_area,
+        instances=instances,
         resume=resume,
         every=every,
         progress=Bars(),
     )
+    if review and (out / TABLE).is_file():
+        doubts = sort_by_doubt(out / TABLE)
+        first = ", ".join(f"{photo} ({100 * doubt:.0f} %)" for photo, doubt in doubts[:3])
+        say(f"{out / REVIEW}: what to look at first; the greatest doubt is in {first}")
     _tell(summary, out)
 
 
@@ -140,6 +174,7 @@ def _finder(paths: list[Path], model: str | None, **how: Any) -> Finder:
     from fewseg.concept.finder import Finder
 
     concepts = [Concept.load(path) for path in paths]
+    model = model or given.model_beside(paths, concepts)
     finder = Finder(concepts, model, **how)
     for path, concept in zip(paths, concepts, strict=True):
         say(f"{path}: {concept.title}, by {concept.choice}; expect {concept.expected}")
@@ -162,6 +197,27 @@ def _tell(summary: SegmentSummary, out: Path) -> None:
     empty = f", {len(summary.empty)} of them empty" if summary.empty else ""
     skipped = f", {summary.skipped} were there already" if summary.skipped else ""
     say(f"{len(summary.written)} masks in {out}{empty}{skipped}, by {summary.runtime}")
+    for name, sizes in (summary.sizes or {}).items():
+        say(counted(name, sizes, len(summary.written) + summary.skipped))
     if summary.failed:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in summary.failed)
         raise DataError(f"{len(summary.failed)} photos could not be segmented:\n{listed}")
+
+
+def counted(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:
+    """How many objects of a class there are in so many photos, by their pixels in each, and how many are specks."""
+    import numpy as np
+
+    counts = [len(each) for each in sizes] + [0] * (photos - len(sizes))
+    if not sizes:
+        return f"{name}: none"
+    every = np.concatenate(sizes)
+    told = f"{name}: {len(every)} in {photos} photo{'s' * (photos != 1)}"
+    told += f", {min(counts)} to {max(counts)} in each" if photos > 1 else ""
+    usual = int(np.median(every))
+    least = max(_SPECK_PIXELS, round(_SPECK_SHARE * usual))
+    if specks := np.count_nonzero(every < least):
+        told += (
+            f"; {specks} of fewer than {least} pixels (the usual one has {usual}): --min-area {least} leaves them out"
+        )
+    return told

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError, refuse_address
 
 File = str | os.PathLike[str] | IO[bytes]
 """A path, or a file opened for reading bytes."""
@@ -101,6 +101,7 @@ def name_of(file: File) -> str:
 
 def decode(file: File, rule: PictureRule = AS_IT_IS) -> Raster:
     """A picture file's content; DataError where it is missing, broken, no picture, or beyond Pillow's limit of size."""
+    refuse_address(file)
     with _said_plainly(name_of(file)):
         content = _head(file)
         if content.startswith(_TIFF):

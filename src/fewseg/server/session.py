@@ -135,8 +135,7 @@ class Session:
         folder = self.folder
         if folder is None:
             raise UsageError("The session was closed.")
-        results = predictor.predict_full(photo)
-        assert isinstance(results, dict)  # named supports give results by name
+        results = predictor.predict_each(photo)
         kept = folder / f"{number}.png"
         images.write_image(photo, kept, compress_level=1)
         small = np.asarray(shrunk(photo))
@@ -159,7 +158,7 @@ class Session:
             small = photo.resize((labels.shape[1], labels.shape[0]), Image.Resampling.BILINEAR)
             shares = [(name, 100 * (labels == i).mean()) for i, name in enumerate(self.names, start=1)]
             told = ", ".join(f"{name} {share:.1f} %" for name, share in shares if share) or "nothing found"
-            yield formats.overlay(small, labels, several=len(self.names) > 1), f"{answer.name}: {told}"
+            yield formats.overlay(small, labels), f"{answer.name}: {told}"
 
     def zip_masks(self, *, threshold: float, presence: float, min_area: int) -> Path | None:
         """A zip of masks of full size: 0/255 for one class, else label maps, and `classes.txt`; None without any."""
