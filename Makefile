@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q
 
-# What a plain `pip install` is worth: masks of photos in an environment of its own, its size, seconds and memory.
+# What a plain `pip install` is worth: masks of photos in an environment of its own, its size, seconds and memory; then
+# the server, as the Dockerfile installs it.
 LIGHT := .venv-light
 
 .PHONY: light demo check test fast-tests lint types imports security audit clean
@@ -53,6 +54,8 @@ light:
 	$(LIGHT)/bin/python .ci/light.py
 	$(LIGHT)/bin/python benchmarks/light.py --runtimes graphs --rounds 1 --photos 5
 	du -sh $(LIGHT)
+	$(LIGHT)/bin/python -m pip install --quiet '.[serve]'
+	$(LIGHT)/bin/python .ci/serve.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

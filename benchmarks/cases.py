@@ -24,7 +24,7 @@ from fewseg.evaluation.scoring import at_truth
 from fewseg.metrics import FewShotIoU
 from fewseg.models.fast import accelerate
 from fewseg.models.half_precision import in_precision
-from fewseg.runtime.memory import keep_freed_memory
+from fewseg.runtime.heap import keep_freed_memory
 
 WAYS = ("plain", "fewseg")
 NOVEL = 5

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from benchmarks.measure import alternate, median_ratio
 from fewseg.models.fast import winograd
-from fewseg.runtime.memory import keep_freed_memory
+from fewseg.runtime.heap import keep_freed_memory
 
 CHANNELS = ((128, 128), (256, 256), (320, 512), (1024, 512), (2048, 512))
 """In and out: the least that is done by tiles, and base heads of lite0 and the ResNets."""

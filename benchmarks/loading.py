@@ -29,7 +29,7 @@ from fewseg.data.sets.folder import Folder
 from fewseg.data.transforms import Squeeze
 from fewseg.features.training_set import TrainingFeatures
 from fewseg.progress import Silent
-from fewseg.runtime.memory import keep_freed_memory
+from fewseg.runtime.heap import keep_freed_memory
 
 SIDE = 320
 

@@ -20,7 +20,7 @@ def step_seconds(keep: bool, steps: int = 6) -> float:
     import torch
 
     from fewseg.build import create_model
-    from fewseg.runtime.memory import keep_freed_memory
+    from fewseg.runtime.heap import keep_freed_memory
 
     if keep and not keep_freed_memory():
         raise SystemExit("this C library cannot be told to keep freed memory")

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.measure import alternate
 from fewseg import FewShotPredictor, load_model
-from fewseg.runtime.memory import keep_freed_memory
+from fewseg.runtime.heap import keep_freed_memory
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """Kills and stops small trainings at random moments: `python -m benchmarks.soak [--kills 100] [--terms 30]`
 
+`python -m benchmarks.soak server` is about `fewseg serve`: see `benchmarks/soak_server.py`.
+
 Each is resumed until it ends. At the end no process and no temporary file may be left, and every run must have the bits
 of one that nothing happened to. Trainings have two loader processes; SIGKILL goes to the training alone, SIGTERM to its
 whole group, as srun and timeout send it. Linux only: trainings are forked, so that each starts in milliseconds.
@@ -36,6 +38,10 @@ PATIENCE = 15.0
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["server"]:
+        from benchmarks.soak_server import main as soak_server
+
+        soak_server(sys.argv[2:])
     options = parse()
     torch.set_num_threads(1)
     chance = random.Random(options.seed)

@@ -81,7 +81,7 @@ def _jobs() -> dict[str, Callable[[], object]]:
     import torch
 
     from fewseg import Episode, FewShotPredictor, create_model, load_model
-    from fewseg.runtime.memory import keep_freed_memory
+    from fewseg.runtime.heap import keep_freed_memory
 
     keep_freed_memory()
     torch.manual_seed(0)

@@ -105,7 +105,7 @@ def training(method: str, options: argparse.Namespace) -> tuple[Callable[[], Non
     from fewseg.build import create_model
     from fewseg.config import load_config
     from fewseg.episode import Episode
-    from fewseg.runtime.memory import keep_freed_memory
+    from fewseg.runtime.heap import keep_freed_memory
     from fewseg.training.loop import create_optimizer
     from fewseg.training.objectives import EpisodeObjective
 

@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def kept_memory() -> None:
     """As the command line keeps it."""
-    from fewseg.runtime.memory import keep_freed_memory
+    from fewseg.runtime.heap import keep_freed_memory
 
     keep_freed_memory()
 

@@ -16,6 +16,7 @@ from PIL import Image
 from fewseg.config import load_config
 from fewseg.data.annotations.read import load_supports
 from fewseg.data.annotations.runs import OddShape, checked_runs, paint
+from fewseg.data.decoding import picture_size
 from fewseg.data.images import read_image
 from fewseg.data.sets.coco_json import CocoJson
 from fewseg.data.sets.scenes import Scenes
@@ -23,7 +24,6 @@ from fewseg.data.transforms import Augment, AugmentConfig
 from fewseg.errors import DataError, UsageError
 from fewseg.predictor import FewShotPredictor
 from fewseg.segment import segment_folder
-from fewseg.server.session import Limits
 from fewseg.storage.saved import load_model, save_model
 from fuzzing import taken_or_told
 from helpers import SCENES, Fewseg, tiny_model
@@ -62,14 +62,14 @@ def test_a_tiff_that_says_more_than_its_file_can_hold_is_refused(page: Any, tmp_
         read_image(file)
 
 
-def test_the_page_asks_no_other_reader_for_a_picture_s_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_other_reader_is_asked_for_a_picture_s_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     Image.init()
     accept = Image.OPEN["EPS"][1]
     asked = []
     monkeypatch.setitem(Image.OPEN, "EPS", (lambda *_: asked.append(1), accept))
     with pytest.raises(DataError, match="is not a picture"):
-        Limits().read(tmp_path / "a.jpg")
+        picture_size(tmp_path / "a.jpg")
     assert not asked
 
 

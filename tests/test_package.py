@@ -54,8 +54,10 @@ def test_the_source_distribution_holds_the_whole_repository():
 def test_the_image_installs_what_make_light_does_from_all_that_a_wheel_needs():
     lines = [line.split() for line in (ROOT / "Dockerfile").read_text().splitlines() if line]
     installed = [words for word, *words in lines if word == "RUN" and "install" in words]
-    assert [words[-1] for words in installed] == ["/fewseg"]  # fewseg alone: no extra, nothing besides
-    assert "-m pip install --quiet ." in (ROOT / "Makefile").read_text().split("\nlight:")[1].split("\n\n")[0]
+    assert [words[-1] for words in installed] == ['"/fewseg[serve]"']  # nothing besides
+    light = (ROOT / "Makefile").read_text().split("\nlight:")[1].split("\n\n")[0]
+    assert "-m pip install --quiet .\n" in light
+    assert "-m pip install --quiet '.[serve]'\n" in light
     copied = {name for word, *names in lines if word == "COPY" and "--from=build" not in names for name in names[:-1]}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]

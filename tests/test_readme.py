@@ -54,7 +54,7 @@ def test_the_pictures_and_the_two_commands_come_first() -> None:
 @pytest.mark.slow
 def test_commands_run_one_after_the_other(photos: Path, fewseg: Fewseg) -> None:
     names = [shlex.split(command)[1] for command in COMMANDS]
-    assert set(names) == {*SIZES, "app", "web", "export", "convert"}
+    assert set(names) == {*SIZES, "serve", "web", "export", "convert"}
     for command, name in zip(COMMANDS, names, strict=True):
         words = shlex.split(command)[1:]
         if name in SIZES:
@@ -69,7 +69,7 @@ def test_commands_run_one_after_the_other(photos: Path, fewseg: Fewseg) -> None:
 
 
 def test_the_page_and_the_conversion_know_what_the_readme_gives_them(photos: Path, fewseg: Fewseg) -> None:
-    assert fewseg("app", "--help").code == 0
+    assert fewseg("serve", "--help").code == 0
     (convert,) = (shlex.split(command)[1:] for command in COMMANDS if " convert " in command)
     result = fewseg(*convert)
     assert result.code == 1

@@ -13,7 +13,7 @@ from fewseg.storage.saved import save_model
 from helpers import SCENES, TINY, tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
-NEVER = {"gradio", "IPython", "jinja2", "onnx", "onnxruntime", "pandas", "skimage", "tensorboard"}
+NEVER = {"IPython", "jinja2", "onnx", "onnxruntime", "pandas", "skimage", "starlette", "tensorboard", "uvicorn"}
 OTHER_DATA = {"fewseg.data.annotations", "fewseg.data.sets.coco20i", "fewseg.data.sets.folder"}
 OTHER_WORK = {"fewseg.report", "fewseg.segment", "fewseg.server"}
 

@@ -13,4 +13,4 @@ PROGRAMS = {"cli/main.py", "experiments/sweep.py", "runtime/beside.py"}
 def test_only_the_command_line_tells_the_c_library_to_keep_memory() -> None:
     root = Path(fewseg.__file__).parent
     callers = {f.relative_to(root).as_posix() for f in root.rglob("*.py") if "keep_freed_memory()" in f.read_text()}
-    assert callers - {"runtime/memory.py"} == PROGRAMS
+    assert callers - {"runtime/heap.py"} == PROGRAMS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +15,7 @@ from chromium import opened_chromium
 from fewseg.errors import FewsegError
 from fewseg.web.ort_web import ort_files
 from fewseg.web.site import write_page
-from npm_packages import run_npm
+from npm_packages import axe_script
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +57,4 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The script of axe-core, which finds what bars people from a page."""
-    folder = tmp_path_factory.mktemp("axe")
-    run_npm(["pack", "axe-core@4.11.0", "--silent", "--prefer-offline"], folder)
-    with tarfile.open(folder / "axe-core-4.11.0.tgz") as packed:
-        script = packed.extractfile("package/axe.min.js")
-        assert script is not None
-        return script.read().decode()
+    return axe_script(tmp_path_factory.mktemp("axe"))

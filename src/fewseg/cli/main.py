@@ -1,4 +1,4 @@
-"""The command line: `fewseg train | evaluate | compare | cross-validate | report | segment | teach | next | app | web |
+"""The command line: `fewseg train | evaluate | compare | cross-validate | report | segment | teach | next | serve | web |
 export | convert | models | data | experiment | demo`, and `rerun` and `replay` for a run that is there.
 """
 
@@ -39,17 +39,17 @@ from fewseg.cli.options import (
     finite,
 )
 from fewseg.cli.outputs import check_outputs
-from fewseg.cli.page import page
 from fewseg.cli.printing import console, print_generalised, print_plan, print_results, printable, say
 from fewseg.cli.report import check_endings, report, split_words, write_table
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import segment
+from fewseg.cli.serve import ANY_WORDS, formerly, serve
 from fewseg.cli.supports import OrderedCommand
 from fewseg.cli.teach import teach
 from fewseg.cli.web import web
 from fewseg.errors import DataWarning, FewsegError, UsageError, first_line, lacks_memory, missing_extra
 from fewseg.progress import Bars, Silent, visible
-from fewseg.runtime.memory import keep_freed_memory
+from fewseg.runtime.heap import keep_freed_memory
 
 _LONGEST = 2000
 """Of a line of an error, in characters: a value that was given may have millions."""
@@ -69,7 +69,8 @@ app.add_typer(experiment_app)
 app.command(cls=OrderedCommand)(segment)
 app.command(cls=OrderedCommand)(teach)
 app.command(name="next")(next_)
-app.command(name="app")(page)
+app.command()(serve)
+app.command(name="app", hidden=True, context_settings=ANY_WORDS)(formerly)
 app.command()(web)
 app.command()(export)
 app.command(name="cross-validate")(cross_validate)

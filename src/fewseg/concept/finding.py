@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,11 +115,12 @@ def found(engine: Engine, parts: Sequence[View], support: Any, method: str) -> F
 
 
 def taught_supports(engine: Engine, concept: Taught) -> Any:
-    """The supports of a concept, encoded as it chose."""
+    """The supports of a concept, encoded as it chose; of copies: pixels that are decoded here stay with no concept."""
     choice = concept.choice
     tiles = choice.tiles if choice.cut else 1
-    supports = [encoded(engine, example, tiles=tiles) for example in concept.supports]
-    return against(engine, supports, [encoded(engine, example) for example in concept.absent[: choice.negatives]])
+    supports = [encoded(engine, replace(example), tiles=tiles) for example in concept.supports]
+    absent = [encoded(engine, replace(example)) for example in concept.absent[: choice.negatives]]
+    return against(engine, supports, absent)
 
 
 def ways_to_match(engine: Engine) -> tuple[str, ...]:

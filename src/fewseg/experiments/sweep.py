@@ -30,7 +30,7 @@ from fewseg.files import write_json
 from fewseg.progress import Bars, Silent
 from fewseg.registry import method_class
 from fewseg.report.contents import gathered
-from fewseg.runtime.memory import keep_freed_memory
+from fewseg.runtime.heap import keep_freed_memory
 from fewseg.storage.opening import open_target
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.training.loop import ensure_base, train

@@ -16,7 +16,7 @@ import torch
 
 from fewseg.data.workers import follow_parent, starting_workers
 from fewseg.errors import FewsegError
-from fewseg.runtime.memory import keep_freed_memory
+from fewseg.runtime.heap import keep_freed_memory
 
 R = TypeVar("R")
 

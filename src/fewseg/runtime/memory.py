@@ -1,36 +1,17 @@
-"""The C library's memory: large tensors of a CPU training are kept for the next step instead of given back."""
+"""How much memory a step takes."""
 
 from __future__ import annotations
 
-import ctypes
 import re
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fewseg.runtime.heap import trim_memory
+
 if TYPE_CHECKING:
     import torch
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-
-
-def keep_freed_memory() -> bool:
-    """Let glibc reuse freed memory; returns whether it could be told to (Linux with glibc).
-
-    For programs, not for libraries: it changes the whole process. The command line does it.
-
-    By default every tensor above 32 MB is mapped anew and unmapped, and the kernel clears each of its pages: two
-    thirds of the time of a training step on a CPU (`python -m benchmarks.memory`). The process keeps its peak memory in
-    exchange.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library, such as musl
-        return False
-    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def reset_peak_memory() -> bool:
@@ -45,8 +26,8 @@ def reset_peak_memory() -> bool:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     if sys.platform.startswith("linux"):
-        with suppress(OSError, AttributeError):  # another C library, or a kernel that does not let it
-            ctypes.CDLL(None).malloc_trim(0)
+        trim_memory()
+        with suppress(OSError):  # a kernel that does not let it
             Path("/proc/self/clear_refs").write_text("5")  # the kernel's way to reset VmHWM
             done = True
     return done

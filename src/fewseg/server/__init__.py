@@ -1,1 +1,1 @@
-"""The web page behind `fewseg app`: mark a few photos, get masks of others (the extra `app`)."""
+"""`fewseg serve`: the API and the page on a server (the extra `serve`)."""

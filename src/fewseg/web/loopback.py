@@ -17,23 +17,24 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+TYPES = {  # what the system says may be anything
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".wasm": "application/wasm",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".txt": "text/plain; charset=utf-8",
+    "": "application/octet-stream",
+}
 FIRST_PORT, PORTS = 8020, 20
 """The ports that are tried where none is given: the same one, so that the browser knows the page again."""
 
 
 class _Files(SimpleHTTPRequestHandler):
-    extensions_map = {  # noqa: RUF012  (its form in the base class); what the system says may be anything
-        ".html": "text/html; charset=utf-8",
-        ".css": "text/css; charset=utf-8",
-        ".js": "text/javascript; charset=utf-8",
-        ".mjs": "text/javascript; charset=utf-8",
-        ".json": "application/json",
-        ".wasm": "application/wasm",
-        ".svg": "image/svg+xml",
-        ".png": "image/png",
-        ".txt": "text/plain; charset=utf-8",
-        "": "application/octet-stream",
-    }
+    extensions_map = TYPES
 
     def end_headers(self) -> None:
         for name, value in HEADERS.items():

@@ -13,12 +13,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg import __version__
@@ -56,6 +59,30 @@ class Example:
     def name(self) -> str:
         return Scenes.class_names[self.class_id - 1]
 
+    def told(self) -> dict[str, Any]:
+        """What the page is told of it: its class, and where its pictures are."""
+        queries = [self._path(number) for number in self.queries]
+        supports = [{"photo": self._path(n), "mask": self._path(n, "-mask")} for n in self.supports]
+        return {"name": self.name, "supports": supports, "queries": queries}
+
+    def pictures(self) -> dict[str, Callable[[], Image.Image]]:
+        """What draws each of its pictures, by its path."""
+        photos = {self._path(n): partial(self._photo, n) for n in (*self.supports, *self.queries)}
+        return photos | {self._path(n, "-mask"): partial(self._drawn_mask, n) for n in self.supports}
+
+    def mask(self, number: int) -> NDArray[np.uint8]:
+        """(H, W) {0, 1}: where a scene has the object."""
+        return (self.scenes.load(number)[1] == self.class_id).astype(np.uint8)
+
+    def _path(self, number: int, what: str = "") -> str:
+        return f"example/{self.name}-{number}{what}.png"
+
+    def _photo(self, number: int) -> Image.Image:
+        return self.scenes.load(number)[0]
+
+    def _drawn_mask(self, number: int) -> Image.Image:
+        return Image.fromarray(255 * self.mask(number))
+
 
 def write_page(folder: Path, *, model: str = "lite", runtime: Path | None = None, webgpu: bool = False) -> int:
     """Write the page for a shipped or exported model; the number of bytes written.
@@ -80,7 +107,7 @@ def write_page(folder: Path, *, model: str = "lite", runtime: Path | None = None
     for name, source in parts.items():
         if name not in ("index.html", "sw.js"):
             _copy(source, folder / name)
-    example = _write_example(graphs, folder / "example", shots=record["shots"])
+    example = _write_example(graphs, folder, shots=record["shots"])
     names = {"query": QUERY, "support": SUPPORT, "match": MATCH, "draw": DRAW}
     large = [name for name in parts if name.endswith((".wasm", ".onnx", ".bin"))]
     config = {
@@ -136,29 +163,15 @@ def _write_example(graphs: Path, folder: Path, *, shots: int | None) -> dict[str
     """Write the example's pictures; what the page is told of it: files, class, and what the graphs find."""
     example = Example()
     engine = OnnxSegmenter(graphs)
-    taught, supports, queries = [], [], []
-    for number in example.supports:
-        image, labels = example.scenes.load(number)
-        mask = (labels == example.class_id).astype(np.uint8)
-        taught.append((np.asarray(image), mask))
-        photo, drawn = f"{example.name}-{number}.png", f"{example.name}-{number}-mask.png"
-        write_image(image, folder / photo)
-        write_image(Image.fromarray(255 * mask), folder / drawn)
-        supports.append({"photo": f"example/{photo}", "mask": f"example/{drawn}"})
-    for number in example.queries:
-        write_image(example.scenes.load(number)[0], folder / f"{example.name}-{number}.png")
-        queries.append(f"example/{example.name}-{number}.png")
+    pictures = example.pictures()
+    for path, draw in pictures.items():
+        write_image(draw(), folder / path)
+    taught = [(np.asarray(example.scenes.load(number)[0]), example.mask(number)) for number in example.supports]
     first = np.asarray(example.scenes.load(example.queries[0])[0])
     several = [taught[number % len(taught)] for number in range(shots or 1)]
     found = engine.match(engine.encode_query(first), engine.encode_support(several), size=(_CHECKED, _CHECKED))
     if not np.isfinite(found.proba).all():
         raise DataError(f"{graphs}: its answer to a drawn scene holds values that are no numbers")
-    files = [*(name for support in supports for name in support.values()), *queries]
     expected = [round(float(value), 4) for value in found.proba.ravel()]
-    return {
-        "name": example.name,
-        "files": files,
-        "supports": supports,
-        "queries": queries,
-        "check": {"supports": len(several), "side": _CHECKED, "proba": expected},
-    }
+    check = {"supports": len(several), "side": _CHECKED, "proba": expected}
+    return example.told() | {"files": list(pictures), "check": check}

@@ -1,20 +1,23 @@
 // @ts-check
-/** Marks an object on a photo: a box, a brush, an eraser; by mouse, pen, finger or keyboard. */
+/** Marks an object on a photo: box, polygon, click, brush, eraser; by mouse, pen, finger or keyboard. */
 
 import { tinted } from "./colors.js";
+import { grown } from "./grow.js";
 import { Mask } from "./mask.js";
+import { View } from "./view.js";
 
-/** @typedef {"box" | "brush" | "eraser"} Tool */
-/** @typedef {[number, number]} Point */
+/** @typedef {"box" | "polygon" | "click" | "brush" | "eraser" | "hand"} Tool */
+/** @typedef {import("./view.js").Point} Point */
 
 export class Editor {
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
+    this.view = new View(canvas);
     /** @type {Tool} */
     this.tool = "box";
     this.size = 40;
-    /** @type {[number, number, number]} */
+    /** @type {import("./colors.js").Color} */
     this.color = [230, 57, 70];
     this.mask = new Mask(1, 1);
     /** @type {ImageBitmap | null} */
@@ -23,15 +26,24 @@ export class Editor {
     this.cursor = null;
     /** @type {Point | null} */
     this.from = null; // where a box or a stroke began or went on
+    /** @type {Point[]} */
+    this.corners = []; // of a polygon that is being drawn
+    /** @type {{on: Point[], off: Point[], before: Uint8Array<ArrayBuffer>} | null} */
+    this.clicks = null; // what was clicked since another tool was used
+    /** @type {Map<number, PointerEvent>} */
+    this.fingers = new Map();
     this.onchange = () => {};
     this.onsize = (/** @type {number} */ _) => {};
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     canvas.addEventListener("pointerup", (event) => this.#up(event));
-    canvas.addEventListener("pointercancel", () => this.#cancel());
+    canvas.addEventListener("pointercancel", (event) => this.#lift(event, () => this.cancel()));
     canvas.addEventListener("pointerleave", () => {
       if (!this.from) this.#show(null);
     });
+    canvas.addEventListener("dblclick", () => this.close());
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     canvas.addEventListener("keydown", (event) => this.#key(event));
   }
 
@@ -39,11 +51,23 @@ export class Editor {
   open(photo, mask) {
     this.photo = photo;
     this.mask = mask ?? new Mask(photo.width, photo.height);
-    this.from = this.cursor = null;
+    this.from = this.cursor = this.clicks = null;
+    this.corners = [];
     this.canvas.width = photo.width;
     this.canvas.height = photo.height;
-    this.canvas.style.width = `min(100%, calc(65vh * ${photo.width / photo.height}))`;
+    this.canvas.style.aspectRatio = `${photo.width} / ${photo.height}`;
+    this.canvas.style.setProperty("--ratio", String(photo.width / photo.height));
+    this.view.reset();
     this.changed();
+  }
+
+  /** @param {Tool} tool */
+  choose(tool) {
+    this.cancel();
+    this.tool = tool;
+    this.clicks = null;
+    this.canvas.style.cursor = tool === "hand" ? "grab" : "crosshair";
+    this.draw();
   }
 
   changed() {
@@ -52,13 +76,41 @@ export class Editor {
   }
 
   undo() {
-    this.from = null;
-    if (this.mask.undo()) this.changed();
+    this.from = this.clicks = null;
+    if (this.corners.length) this.corners.pop();
+    else this.mask.undo();
+    this.changed();
   }
 
   clear() {
-    this.from = null;
+    this.cancel();
+    this.clicks = null;
     this.mask.clear();
+    this.changed();
+  }
+
+  /** @param {number} factor @param {Point} [point] */
+  magnify(factor, point) {
+    this.view.magnify(factor, point);
+    this.draw();
+  }
+
+  /** A polygon's last corner was given. */
+  close() {
+    const corners = this.corners;
+    this.corners = [];
+    if (corners.length > 2) {
+      this.mask.remember();
+      this.mask.polygon(corners);
+    }
+    this.changed();
+  }
+
+  /** Leave what was begun. */
+  cancel() {
+    if (this.from && (this.tool === "brush" || this.tool === "eraser")) this.mask.undo();
+    this.from = null;
+    this.corners = [];
     this.changed();
   }
 
@@ -66,72 +118,140 @@ export class Editor {
     const context = this.canvas.getContext("2d");
     if (!context || !this.photo) return;
     const { width, height } = this.canvas;
+    this.view.apply(context);
     context.drawImage(this.photo, 0, 0);
     const over = new OffscreenCanvas(width, height);
     over.getContext("2d")?.putImageData(tinted(this.mask.data, width, height, () => this.color), 0, 0);
     context.drawImage(over, 0, 0);
-    if (this.cursor) this.#drawCursor(context, this.cursor);
+    this.#drawMarks(context);
   }
 
-  /** @param {CanvasRenderingContext2D} context @param {Point} cursor */
-  #drawCursor(context, [x, y]) {
-    const scale = this.canvas.width / Math.max(1, this.canvas.clientWidth);
+  /** Box, polygon, brush and cursor. @param {CanvasRenderingContext2D} context */
+  #drawMarks(context) {
+    const grain = this.view.grain;
     const outline = new Path2D();
+    const dot = ([x, y] = /** @type {Point} */ ([0, 0])) => {
+      outline.moveTo(x + 4 * grain, y);
+      outline.arc(x, y, 4 * grain, 0, 2 * Math.PI);
+    };
+    for (const point of [...this.corners, ...(this.clicks?.on ?? []), ...(this.clicks?.off ?? [])]) dot(point);
+    const line = this.cursor && this.corners.length ? [...this.corners, this.cursor] : this.corners;
+    line.forEach(([x, y], i) => (i ? outline.lineTo(x, y) : outline.moveTo(x, y)));
+    if (this.cursor) this.#drawCursor(outline, this.cursor, grain);
+    for (const [color, wide] of /** @type {[string, number][]} */ ([["#000a", 3], ["#fff", 1.5]])) {
+      context.strokeStyle = color;
+      context.lineWidth = wide * grain;
+      context.stroke(outline);
+    }
+  }
+
+  /** @param {Path2D} outline @param {Point} cursor @param {number} grain */
+  #drawCursor(outline, [x, y], grain) {
     if (this.tool === "box" && this.from) {
       const [left, top] = this.from;
       outline.rect(left, top, x - left, y - top);
       const inner = new Path2D();
       inner.ellipse((left + x) / 2, (top + y) / 2, Math.abs(x - left) / 2, Math.abs(y - top) / 2, 0, 0, 2 * Math.PI);
       outline.addPath(inner);
-    } else if (this.tool === "box") {
-      outline.moveTo(x - 12 * scale, y);
-      outline.lineTo(x + 12 * scale, y);
-      outline.moveTo(x, y - 12 * scale);
-      outline.lineTo(x, y + 12 * scale);
-    } else outline.arc(x, y, this.size / 2, 0, 2 * Math.PI);
-    for (const [color, wide] of /** @type {[string, number][]} */ ([["#000a", 3], ["#fff", 1.5]])) {
-      context.strokeStyle = color;
-      context.lineWidth = wide * scale;
-      context.stroke(outline);
+    } else if (this.tool === "brush" || this.tool === "eraser") {
+      outline.moveTo(x + this.size / 2, y);
+      outline.arc(x, y, this.size / 2, 0, 2 * Math.PI);
+    } else if (this.tool !== "hand") {
+      outline.moveTo(x - 12 * grain, y);
+      outline.lineTo(x + 12 * grain, y);
+      outline.moveTo(x, y - 12 * grain);
+      outline.lineTo(x, y + 12 * grain);
     }
-  }
-
-  /** @param {PointerEvent} event @returns {Point} in the photo's pixels */
-  #at(event) {
-    const area = this.canvas.getBoundingClientRect();
-    const scale = this.canvas.width / area.width;
-    return [(event.clientX - area.left) * scale, (event.clientY - area.top) * scale];
   }
 
   /** @param {PointerEvent} event */
   #down(event) {
-    if (event.button || this.from) return;
     this.canvas.setPointerCapture(event.pointerId);
-    this.#begin(this.#at(event));
+    this.fingers.set(event.pointerId, event);
+    if (this.fingers.size === 2) this.cancel(); // two fingers move the photo
+    if (this.fingers.size > 1 || event.button || this.from) return;
+    this.begin(this.view.at(event), event.altKey);
   }
 
   /** @param {PointerEvent} event */
   #move(event) {
+    const before = this.fingers.get(event.pointerId);
+    if (before && (this.fingers.size > 1 || before.buttons & 6 || this.tool === "hand")) {
+      this.#drag(before, event);
+      return;
+    }
     const drawn = event.getCoalescedEvents?.() ?? [];
-    for (const one of drawn.length ? drawn : [event]) this.#show(this.#at(one));
+    for (const one of drawn.length ? drawn : [event]) this.#show(this.view.at(one));
   }
 
   /** @param {PointerEvent} event */
   #up(event) {
-    if (!this.from) return;
-    this.#show(this.#at(event));
-    this.#end();
-    if (event.pointerType !== "mouse") this.#show(null);
+    this.#lift(event, () => {
+      if (!this.from) return;
+      this.#show(this.view.at(event));
+      this.end();
+      if (event.pointerType !== "mouse") this.#show(null);
+    });
   }
 
-  /** @param {Point} point */
-  #begin(point) {
-    this.from = this.cursor = point;
-    if (this.tool !== "box") {
-      this.mask.remember();
-      this.#stroke(point);
+  /** @param {PointerEvent} event @param {() => void} last what follows where it was no second finger */
+  #lift(event, last) {
+    const alone = this.fingers.size === 1;
+    this.fingers.delete(event.pointerId);
+    if (alone) last();
+  }
+
+  /** Pan by one finger; pan and zoom by two. @param {PointerEvent} before @param {PointerEvent} event */
+  #drag(before, event) {
+    const others = [...this.fingers.values()].filter(({ pointerId }) => pointerId !== event.pointerId);
+    const far = (/** @type {PointerEvent} */ one) => Math.hypot(one.clientX - others[0].clientX, one.clientY - others[0].clientY);
+    if (others.length) this.view.magnify(far(event) / Math.max(1, far(before)), this.view.at(others[0]));
+    const [[x0, y0], [x1, y1]] = [this.view.at(before), this.view.at(event)];
+    const share = others.length ? 0.5 : 1;
+    this.view.move(share * (x0 - x1), share * (y0 - y1));
+    this.fingers.set(event.pointerId, event);
+    this.draw();
+  }
+
+  /** @param {WheelEvent} event */
+  #wheel(event) {
+    if (!event.ctrlKey && this.view.zoom === 1 && event.deltaY > 0) return; // the page scrolls
+    event.preventDefault();
+    this.magnify(Math.exp(-event.deltaY / 300), this.view.at(event));
+  }
+
+  /** @param {Point} point @param {boolean} [off] it is not the object */
+  begin(point, off = false) {
+    this.cursor = point;
+    if (this.tool === "click") this.#click(point, off);
+    else if (this.tool === "polygon") {
+      const [first] = this.corners;
+      if (first && this.corners.length > 2 && Math.hypot(point[0] - first[0], point[1] - first[1]) < 8 * this.view.grain) {
+        this.close();
+        return;
+      }
+      this.corners.push(point);
+      this.onchange();
+    } else if (this.tool !== "hand") {
+      this.from = point;
+      if (this.tool !== "box") {
+        this.mask.remember();
+        this.#stroke(point);
+      }
     }
     this.draw();
+  }
+
+  /** What is like the clicked places, and not like the others. @param {Point} point @param {boolean} off */
+  #click(point, off) {
+    if (!this.photo) return;
+    this.clicks ??= { on: [], off: [], before: this.mask.data.slice() };
+    this.clicks[off ? "off" : "on"].push(point);
+    this.mask.remember();
+    const { on, off: others, before } = this.clicks;
+    const found = on.length ? grown(this.photo, on, others) : null;
+    this.mask.data = before.map((value, i) => (value || found?.[i] ? 1 : 0));
+    this.changed();
   }
 
   /** The cursor is elsewhere. @param {Point | null} point */
@@ -148,7 +268,7 @@ export class Editor {
     this.from = point;
   }
 
-  #end() {
+  end() {
     if (this.tool === "box" && this.from && this.cursor) {
       const [[left, top], [right, bottom]] = [this.from, this.cursor];
       if (Math.abs(right - left) >= 2 && Math.abs(bottom - top) >= 2) {
@@ -160,29 +280,44 @@ export class Editor {
     this.changed();
   }
 
-  #cancel() {
-    if (this.from && this.tool !== "box") this.mask.undo();
-    this.from = null;
-    this.changed();
-  }
-
   /** @param {KeyboardEvent} event */
   #key(event) {
-    const far = event.shiftKey ? 5 : 1;
-    const step = Math.max(1, Math.round((far * this.canvas.width) / 100));
-    const ways = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+    const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     const way = /** @type {Record<string, number[]>} */ (ways)[event.key];
-    if (way) {
-      const [x, y] = this.cursor ?? [this.canvas.width / 2, this.canvas.height / 2];
-      const within = (/** @type {number} */ value, /** @type {number} */ most) => Math.min(most, Math.max(0, value));
-      this.#show([within(x + way[0], this.canvas.width), within(y + way[1], this.canvas.height)]);
-    } else if (event.key === " ") {
-      if (this.from) this.#end();
-      else this.#begin(this.cursor ?? [this.canvas.width / 2, this.canvas.height / 2]);
-    } else if (event.key === "Escape" && this.from) this.#cancel();
-    else if (event.key === "[" || event.key === "]") this.onsize(event.key === "[" ? -5 : 5);
-    else if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey)) this.undo();
+    const { key } = event;
+    if (way) this.#step(way, event.shiftKey ? 5 : 1);
+    else if (key === " ") {
+      if (this.from) this.end();
+      else this.begin(this.cursor ?? this.#middle(), event.altKey);
+    } else if (key === "Enter" && this.corners.length) this.close();
+    else if (key === "Backspace" && this.corners.length) this.undo();
+    else if (key === "Escape" && (this.from || this.corners.length)) this.cancel();
+    else if (key === "[" || key === "]") this.onsize(key === "[" ? -5 : 5);
+    else if (key === "+" || key === "=") this.magnify(1.5, this.cursor ?? undefined);
+    else if (key === "-") this.magnify(1 / 1.5);
+    else if (key === "0") this.magnify(0);
+    else if (key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey)) this.undo();
     else return;
     event.preventDefault();
+  }
+
+  /** @param {number[]} way @param {number} far */
+  #step([dx, dy], far) {
+    const step = Math.max(1, Math.round((far * this.canvas.width) / this.view.zoom / 100));
+    if (this.tool === "hand") this.view.move(step * dx, step * dy);
+    else {
+      const [x, y] = this.cursor ?? this.#middle();
+      const within = (/** @type {number} */ value, /** @type {number} */ most) => Math.min(most, Math.max(0, value));
+      const point = /** @type {Point} */ ([within(x + step * dx, this.canvas.width), within(y + step * dy, this.canvas.height)]);
+      this.view.follow(point);
+      this.#show(point);
+    }
+    this.draw();
+  }
+
+  /** @returns {Point} */
+  #middle() {
+    const [left, top] = this.view.corner;
+    return [left + this.canvas.width / this.view.zoom / 2, top + this.canvas.height / this.view.zoom / 2];
   }
 }

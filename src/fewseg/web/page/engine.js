@@ -1,12 +1,19 @@
 // @ts-check
-/** What the page asks of a model, answered by a worker beside it. A server could answer the same calls. */
+/** What the page asks of a model, answered by a worker beside it; `remote.js` lets a server answer the same calls. */
 
-/** @typedef {import("./graphs.js").Answer} Answer */
+/** @typedef {import("./graphs.js").Lead | import("./maps.js").Map} Answer */
+/** @typedef {{name: string, supports: number[], absent: File[]}} Class  by its supports' numbers; photos without it */
 /** @typedef {import("./graphs.js").Pixels} Pixels */
+/** @typedef {{labels: Uint8Array<ArrayBuffer>, levels: Uint8Array<ArrayBuffer>, heat: Uint8Array<ArrayBuffer>,
+ *    sure: number[], most: number[]}} Drawn
+ *  Of every pixel its most probable class among those that are there (1.., the first of equals), its probability in
+ *  hundredths, rounded up, and that of the most probable one of all; of every class how sure its mask is, and the most. */
 /** @typedef {{shown: ImageBitmap, width: number, height: number}} Photo */
 
 export class Engine {
   constructor() {
+    /** How many photos at once are worth it. */
+    this.lanes = 1;
     this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
     /** @type {Map<number, {resolve: (value: any) => void, reject: (error: Error) => void}>} */
     this.waiting = new Map();
@@ -29,7 +36,7 @@ export class Engine {
     return this.#call("open", config, want);
   }
 
-  /** A photo to show. @param {Blob} file @returns {Promise<Photo>} */
+  /** A photo to show. @param {File} file @returns {Promise<Photo>} */
   read(file) {
     return this.#call("read", file);
   }
@@ -39,7 +46,7 @@ export class Engine {
     return this.#call("readMask", file);
   }
 
-  /** Learn a support under a number. @param {number} key @param {Blob} file @param {Pixels} mask @returns {Promise<void>} */
+  /** Learn a support under a number. @param {number} key @param {File} file @param {Pixels} mask @returns {Promise<void>} */
   teach(key, file, mask) {
     return this.#call("teach", key, file, mask);
   }
@@ -49,15 +56,24 @@ export class Engine {
     return this.#call("forget", key);
   }
 
-  /** @param {Blob} file @param {number[][]} classes the numbers of each one's supports
-   * @returns {Promise<{answers: Answer[]}>} */
+  /** An error where nothing of a mask is left at the model's size. @param {Pixels} mask @param {number} side */
+  check(mask, side) {
+    return this.#call("check", mask, side);
+  }
+
+  /** What is known of a class once it is taught, in words. @param {Class} _ @returns {Promise<string>} */
+  async told(_) {
+    return "";
+  }
+
+  /** @param {File} file @param {Class[]} classes @returns {Promise<{answers: Answer[]}>} */
   find(file, classes) {
     return this.#call("find", file, classes);
   }
 
-  /** Answers at a size: the most probable class of every pixel, and its probability in hundredths, rounded up.
+  /** Answers at a size; classes that are there with less than `presence` are left out.
    * @param {Answer[]} answers @param {number} width @param {number} height @param {number} presence
-   * @returns {Promise<{labels: Uint8Array<ArrayBuffer>, levels: Uint8Array<ArrayBuffer>}>} */
+   * @returns {Promise<Drawn>} */
   draw(answers, width, height, presence) {
     return this.#call("draw", answers, width, height, presence);
   }

@@ -6,7 +6,7 @@
 /** @typedef {{data: Uint8Array<ArrayBuffer>, width: number, height: number}} Pixels  RGB, row by row */
 /** @typedef {{inputNames: readonly string[], outputNames: readonly string[],
  *    run(given: Tensors): Promise<Tensors>, release(): Promise<void>}} Session */
-/** @typedef {{lead: Float32Array, side: number, presence: number | null}} Answer
+/** @typedef {{lead: Float32Array, side: number, presence: number | null}} Lead
  *  How far the foreground's logit is above the background's, (side, side); the probability that the class is there. */
 
 export class Graphs {
@@ -29,7 +29,7 @@ export class Graphs {
     return this.#run("support", given);
   }
 
-  /** What is found of a class. @param {Tensors} query @param {Tensors[]} supports @returns {Promise<Answer>} */
+  /** What is found of a class. @param {Tensors} query @param {Tensors[]} supports @returns {Promise<Lead>} */
   async match(query, supports) {
     /** @type {Tensors} */
     const together = {};
@@ -42,7 +42,7 @@ export class Graphs {
     };
   }
 
-  /** The foreground's probability of every pixel. @param {Answer} answer @param {number} width @param {number} height
+  /** The foreground's probability of every pixel. @param {Lead} answer @param {number} width @param {number} height
    * @returns {Promise<Float32Array>} */
   async draw({ lead, side }, width, height) {
     const given = {

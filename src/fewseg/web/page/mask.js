@@ -18,6 +18,18 @@ export class Mask {
     return new Mask(this.width, this.height, this.data.slice());
   }
 
+  /** The marking at another size, by the nearest pixels. @param {number} width @param {number} height */
+  resized(width, height) {
+    if (width === this.width && height === this.height) return this.data;
+    const out = new Uint8Array(width * height);
+    const columns = Int32Array.from({ length: width }, (_, x) => Math.floor(((x + 0.5) * this.width) / width));
+    for (let y = 0; y < height; y++) {
+      const row = Math.floor(((y + 0.5) * this.height) / height) * this.width;
+      for (let x = 0; x < width; x++) out[y * width + x] = this.data[row + columns[x]];
+    }
+    return out;
+  }
+
   /** Call before a change: `undo` brings back what is now. */
   remember() {
     this.past.push(this.data.slice());
@@ -66,6 +78,20 @@ export class Mask {
     this.#paint(left, top, right, bottom, (x, y) => {
       const [across, down] = [(2 * (x - cx)) / (right - left), (2 * (y - cy)) / (bottom - top)];
       return across * across + down * down < 1;
+    }, 1);
+  }
+
+  /** All that is inside a polygon, whatever its corners' order; where it crosses itself, every other part.
+   * @param {[number, number][]} corners */
+  polygon(corners) {
+    const [xs, ys] = [corners.map(([x]) => x), corners.map(([, y]) => y)];
+    this.#paint(Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys), (x, y) => {
+      let inside = false;
+      for (let i = 0, j = corners.length - 1; i < corners.length; j = i++) {
+        const [[ax, ay], [bx, by]] = [corners[i], corners[j]];
+        if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) inside = !inside;
+      }
+      return inside;
     }, 1);
   }
 

@@ -2,9 +2,11 @@
 /** Runs the graphs beside the page, which stays free. Answers one call at a time. */
 
 import { Graphs } from "./graphs.js";
+import { enlarged } from "./maps.js";
 import * as photos from "./photo.js";
 
-/** @typedef {import("./graphs.js").Answer} Answer */
+/** @typedef {import("./engine.js").Answer} Answer */
+/** @typedef {import("./engine.js").Class} Class */
 /** @typedef {import("./graphs.js").Tensors} Tensors */
 /** @typedef {{record: {image_size: number, shots: number | null, presence: boolean}, graphs: Record<string, string>,
  *   weights: {path: string, file: string}, ort: {webgpu: boolean}, hashes: Record<string, string>,
@@ -24,7 +26,7 @@ let graphs;
 /** @type {Map<number, Tensors>} */
 const taught = new Map();
 
-const calls = { open, read, readMask, teach, forget, find, draw };
+const calls = { open, read, readMask, check, teach, forget, find, draw };
 
 let before = Promise.resolve();
 worker.onmessage = (/** @type {MessageEvent} */ { data: { id, name, args } }) => {
@@ -138,17 +140,32 @@ async function read(file) {
   return { shown, width, height };
 }
 
-/** A mask of black and white: what is white is the object. @param {Blob} file */
+/** A mask of two values: what is brighter is the object. @param {Blob} file */
 async function readMask(file) {
   const { data, width, height } = await pixelsOf(file);
-  return { data: Uint8Array.from({ length: width * height }, (_, i) => (data[3 * i] > 127 ? 1 : 0)), width, height };
+  const counts = new Float64Array(256);
+  const values = new Uint8Array(width * height);
+  for (let i = 0; i < values.length; i++) counts[(values[i] = Math.max(data[3 * i], data[3 * i + 1], data[3 * i + 2]))]++;
+  const top = counts.findLastIndex((count) => count > 0);
+  if (!top) throw new Error("marks nothing: it is black all over");
+  let [between, marked] = [0, 0];
+  for (let value = 1; value <= top; value++) {
+    marked += counts[value];
+    if (value > 0.1 * top && value < 0.9 * top) between += counts[value];
+  }
+  if (between > 0.1 * marked) throw new Error("holds several values; give a mask of black and white");
+  return { data: values.map((value) => (value > top / 2 ? 1 : 0)), width, height };
 }
 
 /** Learn a support under a number. @param {number} key @param {Blob} file @param {import("./graphs.js").Pixels} mask */
 async function teach(key, file, mask) {
-  const side = config.record.image_size;
-  if (vanishes(mask, side)) throw new Error(`what is marked is so small that it vanishes at ${side} x ${side} pixels; crop the photo closer`);
+  check(mask, config.record.image_size);
   taught.set(key, await graphs.support(await pixelsOf(file), mask));
+}
+
+/** @param {import("./graphs.js").Pixels} mask @param {number} side */
+function check(mask, side) {
+  if (vanishes(mask, side)) throw new Error(`what is marked is so small that it vanishes at ${side} x ${side} pixels; crop the photo closer`);
 }
 
 /** Whether no marked pixel is left when a mask is squeezed as the graph does it.
@@ -164,31 +181,50 @@ function forget(key) {
   taught.delete(key);
 }
 
-/** What is found of classes, each a list of supports' numbers. @param {Blob} file @param {number[][]} classes */
+/** What is found of classes. @param {Blob} file @param {Class[]} classes */
 async function find(file, classes) {
   const query = await graphs.query(await pixelsOf(file));
   const answers = [];
-  for (const keys of classes) {
-    const supports = keys.flatMap((key) => [taught.get(key) ?? []].flat());
+  for (const one of classes) {
+    const supports = one.supports.flatMap((key) => [taught.get(key) ?? []].flat());
     answers.push(await graphs.match(query, supports));
   }
   return { answers };
 }
 
-/** Of every pixel its most probable class (1.., the first of equals), and that probability in hundredths, rounded up:
- * it is above T / 100 where this is above T. Classes that are there with less than `presence` are left out.
+/** What `Drawn` of engine.js says; a pixel's probability is above T / 100 where its level is above T.
  * @param {Answer[]} answers @param {number} width @param {number} height @param {number} presence */
 async function draw(answers, width, height, presence) {
-  const best = new Float32Array(width * height);
+  const [best, any] = [new Float32Array(width * height), new Float32Array(width * height)];
   const labels = new Uint8Array(width * height).fill(1);
+  const [sure, most] = [/** @type {number[]} */ ([]), /** @type {number[]} */ ([])];
   for (const [index, answer] of answers.entries()) {
-    if (answer.presence !== null && answer.presence < presence) continue;
-    const proba = await graphs.draw(answer, width, height);
-    for (let i = 0; i < proba.length; i++)
-      if (proba[i] > best[i]) {
-        best[i] = proba[i];
+    const proba = "map" in answer ? enlarged(answer, width, height) : await graphs.draw(answer, width, height);
+    const there = answer.presence === null || answer.presence >= presence;
+    let [area, inside, outside, highest] = [0, 0, 0, 0];
+    for (let i = 0; i < proba.length; i++) {
+      const value = proba[i];
+      if (value > 0.5) {
+        area++;
+        inside += value;
+      } else outside += value;
+      if (value > highest) highest = value;
+      if (value > any[i]) any[i] = value;
+      if (there && value > best[i]) {
+        best[i] = value;
         labels[i] = index + 1;
       }
+    }
+    sure.push(area ? inside / (area + outside) : 0); // the overlap to expect if the probabilities hold
+    most.push(highest);
   }
-  return { labels, levels: Uint8Array.from(best, (proba) => Math.ceil(100 * proba)) };
+  for (let i = 0; i < labels.length; i++) if (!best[i]) labels[i] = 0;
+  return { labels, levels: hundredths(best), heat: hundredths(any), sure, most };
+}
+
+/** Rounded up. @param {Float32Array} values */
+function hundredths(values) {
+  const out = new Uint8Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = Math.ceil(100 * values[i]); // Uint8Array.from takes twenty times as long
+  return out;
 }

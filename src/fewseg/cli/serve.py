@@ -1,0 +1,90 @@
+"""The command `fewseg serve`: page and API on this machine, or for a network. It works without torch."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewseg.cli.options import Model
+from fewseg.cli.printing import say
+from fewseg.errors import UsageError
+
+_SHORTEST = 16
+ANY_WORDS = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""What a command takes that is no more."""
+TOKEN = "FEWSEG_TOKEN"  # nosec B105: a name
+
+
+def serve(
+    model: Model = "lite",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets the network in, with a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="[the first free one from 8040]")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar=TOKEN, help=f"What visitors must know, 16 letters or more [with --host: a random one; or {TOKEN}]."
+        ),
+    ] = None,
+    no_token: Annotated[bool, typer.Option("--no-token", help="With --host: let everyone in.")] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name by which browsers may know this server, such as a proxy's; may be repeated."),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="Another limit: file_mb, megapixels, photos, ...; may be repeated."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where visitors' files lie while they are needed [the system's place for them].")
+    ] = None,
+    provider: Annotated[str | None, typer.Option(help="cpu, cuda, coreml, directml or openvino.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Serve the page and the API: mark objects in photos, find them in others, take masks and concepts away.
+
+    Needs the extra `serve` (`pip install 'fewseg[serve]'`); works without a network. Photos are removed as soon as
+    they were searched, all else of a visitor after half an hour without a click, and everything when it ends.
+    """
+    try:
+        from fewseg.server.run import is_loopback, opened
+        from fewseg.server.run import serve as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "python_multipart", "h11", "anyio"):
+            raise
+        raise UsageError(f"this needs {error.name}; install it with: pip install 'fewseg[serve]'") from error
+    from fewseg.server.limits import Limits
+    from fewseg.storage.engines import open_engine
+
+    limits = Limits().changed(limit or [])
+    if token is not None and (len(token) < _SHORTEST or not token.isascii() or not token.isprintable()):
+        raise UsageError(f"a token has {_SHORTEST} or more plain letters and digits; leave it out for a random one")
+    if token is not None and no_token:
+        raise UsageError("--token and --no-token: give one of them")
+    if token is None and not no_token and not is_loopback(host):
+        token = secrets.token_urlsafe(24)
+    address = opened(host, port, token)
+    engine = open_engine(model, provider=provider)
+    url = f"{address.url}?token={token}" if token else address.url
+
+    def ready() -> None:
+        say(f"page: {url}  (Ctrl-C ends it)")
+        say(f"API:  {address.url}openapi.json  ({model}, {engine.runtime})")
+        if not token and not is_loopback(host):
+            say("note: no token: whoever reaches this port may use it", err=True)
+        if browser:
+            webbrowser.open(url)
+
+    name = model if os.sep not in model else Path(model).name
+    run(engine, address, model=name, limits=limits, hosts=allow_host or [], folder=folder, ready=ready)
+
+
+def formerly() -> None:
+    """`fewseg app`, which it was called; for one release."""
+    raise UsageError("`fewseg app` is `fewseg serve` now: pip install 'fewseg[serve]', then fewseg serve")

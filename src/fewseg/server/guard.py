@@ -1,0 +1,171 @@
+"""Who may ask: the host and the page that a request names, tokens, and the headers that every answer has.
+
+A browser can be led by any page to ask any address, this machine's too. So the Host must be a name that this server was
+told (another page's domain may be made to lead here), and what changes something must come from this server's own page,
+or from no page. Sessions are cookies that scripts cannot read.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fewseg.server.refused import Refused
+from fewseg.server.visitors import Visitor, Visitors
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+_CLOSED = ("/v1/", "/config.json")
+"""Where paths begin that need the token, or a session that was begun with it."""
+
+
+class Guard:
+    """Middleware before everything else."""
+
+    def __init__(
+        self, app: ASGIApp, *, visitors: Visitors, hosts: Sequence[str], token: str | None, cookie: str
+    ) -> None:
+        self._app, self._visitors, self._token, self._cookie = app, visitors, token, cookie
+        self._hosts = {host.lower() for host in (*LOOPBACK, *hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        entry = Entry(self._visitors, self._known(scope))
+        scope.setdefault("state", {})["entry"] = entry
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store" if scope["path"].startswith(_CLOSED) else "no-cache")
+                if entry.new is not None:
+                    headers.append("Set-Cookie", self._set_cookie(entry.new, scope))
+            await send(message)
+
+        try:
+            told = self._checked(scope, entry)
+        except Refused as error:
+            told = refusal(error)
+        await (told or self._app)(scope, receive, answer)
+
+    def _known(self, scope: Scope) -> Visitor | None:
+        cookies = SimpleCookie()
+        try:
+            cookies.load(Headers(scope=scope).get("cookie", ""))
+        except CookieError:
+            return None
+        found = cookies.get(self._cookie)
+        return self._visitors.known(found.value if found else None)
+
+    def _checked(self, scope: Scope, entry: Entry) -> Response | None:
+        """What to answer at once; None where the request may go on."""
+        headers = Headers(scope=scope)
+        self._check_host(headers.get("host", ""), scope)
+        if scope["method"] not in ("GET", "HEAD"):
+            _check_origin(headers)
+        if self._token is None:
+            return None
+        given = QueryParams(scope["query_string"]).get("token")
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        if scope["path"] == "/" and _same(given or "", self._token):
+            entry.visitor()
+            return RedirectResponse("/", 303)  # without the token, which would stay in the address line
+        if (
+            not _same(bearer, self._token)
+            and entry.known is None
+            and (scope["path"] == "/" or scope["path"].startswith(_CLOSED))
+        ):
+            raise Refused(
+                401,
+                "this server wants its token: open the address that `fewseg serve` printed, or send the header "
+                "Authorization: Bearer TOKEN",
+            )
+        return None
+
+    def _check_host(self, host: str, scope: Scope) -> None:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            name = ""
+        own = (scope.get("server") or ("",))[0]
+        # the address of this machine that was connected to: no name leads a browser astray there
+        if name.lower() not in self._hosts and name != own:
+            raise Refused(
+                421,
+                f"this server does not answer for {name[:100]!r}; start it with --allow-host {name[:100] or 'NAME'}",
+            )
+
+    def _set_cookie(self, visitor: Visitor, scope: Scope) -> str:
+        secure = "; Secure" if scope["scheme"] == "https" else ""
+        return f"{self._cookie}={visitor.name}; Path=/; HttpOnly; SameSite=Lax{secure}"
+
+
+class Entry:
+    """The visitor of a request: known, or made when first needed."""
+
+    def __init__(self, visitors: Visitors, known: Visitor | None) -> None:
+        self._visitors, self.known = visitors, known
+        self.new: Visitor | None = None
+
+    def visitor(self) -> Visitor:
+        """The visitor; Refused where there are too many."""
+        if self.known is None:
+            self.known = self.new = self._visitors.enter()
+        return self.known
+
+    def here(self) -> None:
+        """The visitor still waits for something."""
+        if self.known is not None:
+            self._visitors.known(self.known.name)
+
+    def forget(self) -> None:
+        """The visitor leaves, with everything."""
+        if self.known is not None:
+            self._visitors.forget(self.known)
+
+
+def visitor_of(request: Request) -> Visitor:
+    """The visitor of a request, a new one if need be."""
+    return request.state.entry.visitor()
+
+
+def refusal(error: Refused) -> Response:
+    """The answer to a request that is refused."""
+    headers: dict[str, Any] = {"Connection": "close"}  # a body may be left unread
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse({"error": error.text}, error.status, headers)
+
+
+def _same(given: str, token: str) -> bool:
+    return secrets.compare_digest(given.encode(), token.encode())
+
+
+def _check_origin(headers: Headers) -> None:
+    """Refused where another page asks."""
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+    same = origin is None or urlsplit(origin).netloc == headers.get("host")
+    if not same or site not in ("same-origin", "none"):
+        raise Refused(403, "this was asked by another page; only this server's own page, or a program, may")

@@ -1,0 +1,230 @@
+"""Runs the server: opens its socket, reads the model once, stops on every signal, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from fewseg.errors import FewsegError, UsageError, first_line
+from fewseg.runtime.engine import Engine
+from fewseg.runtime.heap import give_back_freed_memory, trim_memory
+from fewseg.server.api import Api, told_as
+from fewseg.server.folder import run_folder
+from fewseg.server.guard import LOOPBACK, Guard, refusal
+from fewseg.server.jobs import Workers
+from fewseg.server.limits import Limits
+from fewseg.server.notes import listen
+from fewseg.server.page_files import PageFiles
+from fewseg.server.refused import Refused
+from fewseg.server.studio import Studio
+from fewseg.server.visitors import Visitors
+
+FIRST_PORT, PORTS = 8040, 20
+"""The ports that are tried where none is given."""
+_GRACE = 5
+"""Seconds that requests have to end once the server is to stop."""
+_SWEEP = 20.0
+"""Seconds between two looks for idle visitors."""
+_NOT_OURS = {"SIGKILL", "SIGSTOP", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG"}
+_NOT_OURS |= {"SIGWINCH", "SIGPIPE", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS", "SIGABRT", "SIGIOT"}
+_NOT_OURS |= {"SIGINFO", "SIGEMT"}
+"""Signals that end no process, cannot be caught, or say that the process itself is broken."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server listens, and for whom."""
+
+    sock: socket.socket
+    host: str
+    token: str | None
+
+    @property
+    def port(self) -> int:
+        return self.sock.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """What a browser on this machine opens."""
+        host = self.host if self.host.strip("0.:") else "127.0.0.1"  # of zeros: all of this machine's
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+
+def opened(host: str, port: int | None, token: str | None) -> Address:
+    """Listen on a port, or on the first free one; UsageError where none is free, or there is no such address."""
+    ports = [port] if port is not None else [*range(FIRST_PORT, FIRST_PORT + PORTS), 0]
+    for number in ports:
+        try:
+            family, _, _, _, place = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+            sock = socket.create_server((place[0], number), family=family, backlog=256)
+            return Address(sock, host, token)
+        except OSError as error:
+            failed = error
+    raise UsageError(f"{host}, port {port} cannot be listened on ({first_line(failed)}); give others: --host, --port")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own."""
+    return host in LOOPBACK or host.startswith("127.")
+
+
+def serve(
+    engine: Engine,
+    address: Address,
+    *,
+    model: str,
+    limits: Limits,
+    hosts: Sequence[str] = (),
+    folder: Path | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve page and API until a signal comes; `ready` is called before. UsageError where visitors' files have no
+    place.
+    """
+    give_back_freed_memory()
+    listen()
+    stopping = threading.Event()
+    with caught(stopping.set), run_folder(folder) as files:
+        visitors = Visitors(files, limits)
+        studio = Studio(engine, limits, model)
+        workers = Workers(engine.lanes, most=limits.waiting, after=trim_memory)
+        api = Api(studio, workers, limits, stopping)
+        app = _app(api, PageFiles(engine, limits, model), visitors, address, hosts)
+        server = _Server(_config(app, limits), stopping)
+        try:
+            ready()
+            server.run([address.sock])
+        finally:
+            workers.close()
+            visitors.forget_all()
+
+
+def _config(app: Starlette, limits: Limits) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_Patient.of(limits.patience),
+        ws="none",
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        limit_concurrency=limits.connections,
+        timeout_keep_alive=limits.patience,
+        timeout_graceful_shutdown=_GRACE,
+        h11_max_incomplete_event_size=32_000,
+    )
+
+
+def _app(api: Api, page: PageFiles, visitors: Visitors, address: Address, hosts: Sequence[str]) -> Starlette:
+    @contextlib.asynccontextmanager
+    async def alive(app: Starlette) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(visitors))
+        yield
+        sweeping.cancel()
+
+    named = [*hosts, address.host]
+    guard = Middleware(Guard, visitors=visitors, hosts=named, token=address.token, cookie=f"fewseg-{address.port}")
+    handlers: dict[Any, Any] = {Refused: _refused, FewsegError: _told, HTTPException: _no_route}
+    handlers[ClientDisconnect] = _refused
+    return Starlette(
+        routes=[*api.routes(), *page.routes()], middleware=[guard], exception_handlers=handlers, lifespan=alive
+    )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return refusal(error if isinstance(error, Refused) else Refused(400, "the client went away"))
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FewsegError)
+    return refusal(told_as(error))
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return refusal(Refused(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}"))
+
+
+async def _sweep(visitors: Visitors) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP)
+        visitors.forget_idle()
+
+
+class _Server(uvicorn.Server):
+    """Stops when it is told; leaves signals to `caught`, which does not raise them anew: files are removed first."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._stopping.is_set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def caught(stop: Callable[[], None]) -> Iterator[None]:
+    """`stop` is called on every signal that would end the process, and nothing else happens."""
+    names = [one for one in dir(signal) if one.startswith("SIG") and not one.startswith(("SIG_", "SIGRT"))]
+    numbers = {signal.Signals[name] for name in names if name not in _NOT_OURS}
+    former = {number: signal.signal(number, lambda *_: stop()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+class _Patient(H11Protocol):
+    """A connection that is closed where the head of a request does not come in time."""
+
+    patience = 10
+
+    @classmethod
+    def of(cls, patience: int) -> type[_Patient]:
+        return type("_Patient", (cls,), {"patience": patience})
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        if self._late is None and (self.cycle is None or self.cycle.response_complete):
+            self._wait()
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._waited()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._waited()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._late = self.loop.call_later(self.patience, self.transport.close)
+
+    def _waited(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None

@@ -1,0 +1,210 @@
+"""What the server does with photos: teaches concepts and finds them, with a model that is read once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewseg.concept import Concept, teach
+from fewseg.concept.finder import Finder
+from fewseg.concept.finding import DETAIL, OVERLAP
+from fewseg.concept.taught import reduced
+from fewseg.data import images
+from fewseg.data.decoding import picture_size
+from fewseg.errors import DataError, UsageError, lacks_memory
+from fewseg.predictor import Result
+from fewseg.progress import Silent
+from fewseg.runtime.engine import Engine
+from fewseg.server.jobs import Job
+from fewseg.server.limits import MB, Limits
+from fewseg.server.maps import FoundPhoto, write_maps
+from fewseg.server.notes import collected
+from fewseg.server.uploads import File, Upload
+from fewseg.server.visitors import Kept, Visitor, random_name
+
+_LARGE = 4_000_000
+"""Pixels of a picture from which on one at a time is read."""
+_READY_SUPPORTS = 60
+"""Encoded supports that are kept for further photos, 2.2 MB each with the shipped model."""
+
+
+class Studio:
+    """Teaches and finds for all visitors; its methods run in the threads of `Workers`."""
+
+    def __init__(self, engine: Engine, limits: Limits, model: str) -> None:
+        self.engine, self.limits, self.model = engine, limits, model
+        self.side = round(2 * DETAIL * engine.image_size / (1 + OVERLAP))
+        """Longest side at which photos are looked at: tiles, 2 x 2, need no more."""
+        self._ready: OrderedDict[tuple[str, ...], tuple[Finder, int]] = OrderedDict()
+        self._lock, self._one_large = threading.Lock(), threading.Lock()
+
+    def teach(self, job: Job, visitor: Visitor, upload: Upload, name: str) -> None:
+        """Make a concept of photos (`photo`) with their masks (`mask`), and of photos without the object (`absent`)."""
+        photos, masks, absent = (upload.of(field) for field in ("photo", "mask", "absent"))
+        try:
+            with self._named(upload.files), collected() as notes:
+                large = [self._check_size(file) > _LARGE for file in (*photos, *masks, *absent)]
+                with self._one_large if any(large) else nullcontext():
+                    paths = [[file.stored.path for file in files] for files in (photos, masks, absent)]
+                    concept = teach(*paths[:2], name=name, absent=paths[2], model=self.engine, progress=_Progress(job))
+            names = {file.stored.path.name: file.name for file in upload.files}
+            notes = [_renamed(note, upload.files) for note in notes]
+            self.keep(job, visitor, self._with_names(concept, names), notes)
+        finally:
+            upload.remove()
+
+    def take(self, job: Job, visitor: Visitor, upload: Upload) -> None:
+        """Take a concept's file (`concept`)."""
+        (file,) = upload.of("concept")
+        try:
+            with self._named([file]), collected() as notes:
+                concept = Concept.load(file.stored.path)
+                Finder([concept], self.engine)  # whether this model can take it
+            self.keep(job, visitor, concept, notes)
+        finally:
+            upload.remove()
+
+    def keep(self, job: Job, visitor: Visitor, concept: Concept, notes: Sequence[str]) -> None:
+        """A concept among the visitor's, and told in its job."""
+        path = visitor.new_path()
+        concept.save(path)
+        expected = concept.expected
+        key = random_name()
+        told = {
+            "concept": key,
+            "name": concept.title,
+            "supports": len(concept.supports),
+            "absent": len(concept.absent),
+            "model": concept.model.name,
+            "choice": str(concept.choice),
+            "expected_iou": {"mean": expected.iou, "low": expected.low, "high": expected.high},
+            "meanings": [f"{one.name}: {one.meaning}" for one in concept.supports],
+            "notes": list(notes),
+        }
+        visitor.concepts[key] = Kept(visitor.stored(path), told)
+        job.tell("concept", told)
+
+    def find(self, job: Job, visitor: Visitor, concepts: Sequence[str], file: File, number: int) -> None:
+        """Look for concepts in a photo; what is wrong with it is told, and the others are done."""
+        try:
+            finder = self._finder_of(visitor, concepts)
+            with self._named([file]), collected() as notes:
+                photo, size = self._read(file)
+                job.check()
+                results = _by_name(finder, photo)
+            path = visitor.new_path()
+            write_maps(path, [result.proba for result in results.values()])
+            presence = tuple(result.presence for result in results.values())
+            quality = tuple(result.quality for result in results.values())
+            found = FoundPhoto(file.name, size, tuple(results), presence, quality, visitor.stored(path))
+        except DataError as error:
+            job.tell("photo", {"number": number, "name": file.name, "error": str(error)})
+            return
+        finally:
+            visitor.remove(file.stored)
+        if job.stopped or visitor.gone:
+            visitor.remove(found.maps)
+            return
+        job.results[number] = found
+        job.tell("photo", {"number": number, **_told(found, results), "notes": notes})
+
+    def _with_names(self, concept: Concept, names: dict[str, str]) -> Concept:
+        """A concept that names its model, and its photos as they were sent."""
+        groups = {
+            group: tuple(replace(example, name=names.get(example.name, example.name)) for example in examples)
+            for group, examples in (("supports", concept.supports), ("absent", concept.absent))
+        }
+        return replace(concept, model=replace(concept.model, name=self.model), **groups)
+
+    def _read(self, file: File) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+        """A photo's pixels, reduced to `side`, and its own width and height."""
+        with self._one_large if self._check_size(file) > _LARGE else nullcontext():
+            image = images.read_image(file.stored.path)
+            return reduced(np.asarray(image), self.side), image.size
+
+    def _check_size(self, file: File) -> int:
+        """A picture's number of pixels, which are not decoded; DataError where they are too many."""
+        width, height = picture_size(file.stored.path)
+        if width * height > self.limits.megapixels * MB:
+            raise DataError(
+                f"{file.name} has {width} x {height} pixels; at most {self.limits.megapixels} megapixels are taken "
+                "here: scale it down, or use fewseg segment"
+            )
+        return width * height
+
+    @contextmanager
+    def _named(self, files: Sequence[File]) -> Iterator[None]:
+        """Errors and notes name files as they were sent, and not where they lie."""
+        try:
+            yield
+        except (DataError, UsageError) as error:
+            raise DataError(_renamed(str(error), files)) from error
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            raise DataError("it takes more memory than there is; scale it down") from error
+
+    def _finder_of(self, visitor: Visitor, keys: Sequence[str]) -> Finder:
+        """What looks for a visitor's concepts, kept for the next photo."""
+        wanted = tuple(keys)
+        with self._lock:
+            if wanted in self._ready:
+                self._ready.move_to_end(wanted)
+                return self._ready[wanted][0]
+            kept = [visitor.concepts[key] for key in wanted if key in visitor.concepts]
+            if len(kept) < len(wanted):
+                raise UsageError("a concept was removed meanwhile")
+            finder = Finder([Concept.load(one.file.path) for one in kept], self.engine)
+            self._ready[wanted] = (finder, sum(one.told["supports"] for one in kept))
+            while len(self._ready) > 1 and sum(shots for _, shots in self._ready.values()) > _READY_SUPPORTS:
+                self._ready.popitem(last=False)
+            return finder
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Concepts that are there no more."""
+        gone = set(keys)
+        with self._lock:
+            for wanted in [one for one in self._ready if gone & set(one)]:
+                del self._ready[wanted]
+
+
+class _Progress(Silent):
+    """Teaching's steps as events of its job."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __call__(self, items: Iterable[Any], description: str, total: int, *, done: int = 0) -> Iterator[Any]:
+        for number, item in enumerate(items, start=done):
+            self._job.check()
+            self._job.tell("progress", {"what": description, "done": number, "of": total})
+            yield item
+
+
+def _by_name(finder: Finder, photo: NDArray[np.uint8]) -> dict[str, Result]:
+    found = finder.predict_full(photo)
+    return found if isinstance(found, dict) else {"object": found}
+
+
+def _told(found: FoundPhoto, results: dict[str, Result]) -> dict[str, Any]:
+    """What is told of a photo: of each class the probability that it is there, the IoU to expect of its mask, and its
+    share of the photo at a threshold of 0.5.
+    """
+    classes = [
+        {"name": name, "presence": result.presence, "expected_iou": result.quality, "share": float(result.mask.mean())}
+        for name, result in results.items()
+    ]
+    return {"name": found.name, "width": found.size[0], "height": found.size[1], "classes": classes}
+
+
+def _renamed(text: str, files: Sequence[File]) -> str:
+    for file in files:
+        text = text.replace(str(file.stored.path), file.name).replace(file.stored.path.name, file.name)
+    return text

@@ -1,0 +1,179 @@
+// @ts-check
+/** The engine of a page that `fewseg serve` gives out: the server computes, by the API that is open to programs too. */
+
+import { Engine } from "./engine.js";
+import { Mask } from "./mask.js";
+import { png } from "./pack.js";
+
+/** @typedef {import("./engine.js").Class} Class */
+/** @typedef {import("./engine.js").Answer} Answer */
+/** @typedef {import("./engine.js").Photo} Photo */
+/** @typedef {import("./graphs.js").Pixels} Pixels */
+/** @typedef {{concept: string, name: string, choice: string, notes: string[],
+ *   expected_iou: {mean: number, low: number, high: number}}} Concept */
+/** @typedef {{limits: {file_mb: number, megapixels: number}, record: {image_size: number}, runtime: string}} Config */
+
+const SIDE = 768; // of probabilities that are fetched: the model sees no more detail
+const TRIES = 60;
+
+export class RemoteEngine extends Engine {
+  /** @param {Config} config */
+  constructor(config) {
+    super();
+    this.lanes = 2;
+    this.config = config;
+    /** @type {Map<number, {file: File, mask: Blob, version: number}>} */
+    this.given = new Map();
+    /** @type {Map<string, {signature: string, concept: Promise<Concept>}>} */
+    this.concepts = new Map();
+    /** @type {WeakMap<File, {width: number, height: number}>} */
+    this.sizes = new WeakMap();
+    this.changes = 0;
+  }
+
+  /** @override @returns {Promise<{runs: string, note: string}>} */
+  async open() {
+    const { runtime } = await (await ask("v1/status")).json();
+    return { runs: runtime, note: "" };
+  }
+
+  /** @override @param {File} file @returns {Promise<Photo>} */
+  async read(file) {
+    const { file_mb: most, megapixels } = this.config.limits;
+    if (file.size > most * 1e6) throw new Error(`has ${(file.size / 1e6).toFixed(0)} MB; at most ${most} are taken here: scale it down`);
+    const photo = await super.read(file);
+    this.sizes.set(file, photo);
+    if (photo.width * photo.height <= megapixels * 1e6) return photo;
+    throw new Error(`has ${photo.width} x ${photo.height} pixels; at most ${megapixels} megapixels are taken here: scale it down`);
+  }
+
+  /** @override @param {number} key @param {File} file @param {Pixels} mask */
+  async teach(key, file, mask) {
+    await this.check(mask, this.config.record.image_size);
+    const { width, height } = this.sizes.get(file) ?? mask; // a server wants masks of the photo's own size
+    const values = new Mask(mask.width, mask.height, mask.data).resized(width, height).map((value) => 255 * value);
+    const blob = new Blob([await png(values, width, height)]);
+    this.given.set(key, { file, mask: blob, version: ++this.changes });
+  }
+
+  /** @override @param {number} key */
+  async forget(key) {
+    this.given.delete(key);
+  }
+
+  /** @override @param {Class} one @returns {Promise<string>} */
+  async told(one) {
+    const { expected_iou: { mean, low, high }, choice, notes } = await this.#concept(one);
+    const [iou, from, to] = [mean, low, high].map((share) => Math.round(100 * share));
+    return [`Expected overlap with the true mask: ${iou} % (${from} to ${to}); found by ${choice}.`, ...notes].join(" ");
+  }
+
+  /** @override @param {File} file @param {Class[]} classes @returns {Promise<{answers: Answer[]}>} */
+  async find(file, classes) {
+    try {
+      return await this.#find(file, classes);
+    } catch (error) {
+      if (!(error instanceof Gone)) throw error;
+      this.concepts.clear(); // the server was started anew, or has forgotten this visitor
+      return this.#find(file, classes);
+    }
+  }
+
+  /** The file of a class's concept. @param {Class} one @returns {Promise<Blob>} */
+  async conceptFile(one) {
+    return (await ask(`v1/concepts/${(await this.#concept(one)).concept}/file`)).blob();
+  }
+
+  /** @param {File} file @param {Class[]} classes @returns {Promise<{answers: Answer[]}>} */
+  async #find(file, classes) {
+    const concepts = await Promise.all(classes.map((one) => this.#concept(one)));
+    const form = new FormData();
+    for (const { concept } of concepts) form.append("concept", concept);
+    form.append("photo", file);
+    const job = await (await ask("v1/segment", { method: "POST", body: form })).json();
+    try {
+      const found = (await followed(job.events)).get("photo");
+      if (!found || found.error) throw new Error(told(found?.error ?? "was not searched", file));
+      const answer = await ask(`${job.url}/photos/0/probability?side=${SIDE}`);
+      const [, height, width] = (answer.headers.get("Fewseg-Shape") ?? "").split(",").map(Number);
+      const all = new Uint16Array(await answer.arrayBuffer());
+      const answers = found.classes.map((/** @type {{presence: number | null}} */ { presence }, /** @type {number} */ i) => ({
+        map: all.slice(i * width * height, (i + 1) * width * height), width, height, presence }));
+      return { answers };
+    } finally {
+      ask(job.url, { method: "DELETE" }).catch(() => {}); // the photo is gone already; now the rest
+    }
+  }
+
+  /** The concept of a class, taught anew where something of it has changed. @param {Class} one @returns {Promise<Concept>} */
+  #concept(one) {
+    const signature = JSON.stringify([
+      one.supports.map((key) => [key, this.given.get(key)?.version]),
+      one.absent.map(({ name, size, lastModified }) => [name, size, lastModified]),
+    ]);
+    const known = this.concepts.get(one.name);
+    if (known?.signature === signature) return known.concept;
+    known?.concept.then(({ concept }) => ask(`v1/concepts/${concept}`, { method: "DELETE" })).catch(() => {});
+    const concept = this.#taught(one);
+    this.concepts.set(one.name, { signature, concept });
+    concept.catch(() => this.concepts.delete(one.name));
+    return concept;
+  }
+
+  /** @param {Class} one @returns {Promise<Concept>} */
+  async #taught({ name, supports, absent }) {
+    const form = new FormData();
+    form.append("name", name);
+    for (const key of supports) {
+      const { file, mask } = this.given.get(key) ?? {};
+      if (!file || !mask) continue;
+      form.append("photo", file);
+      form.append("mask", mask, "mask.png");
+    }
+    for (const file of absent) form.append("absent", file);
+    const { events } = await (await ask("v1/concepts", { method: "POST", body: form })).json();
+    return (await followed(events)).get("concept");
+  }
+}
+
+/** What the server has forgotten. */
+class Gone extends Error {}
+
+/** An answer of the server; waits where it is busy. @param {string} path @param {RequestInit} [options] */
+async function ask(path, options) {
+  for (let left = TRIES; ; left--) {
+    const answer = await fetch(path, options).catch(() => null);
+    if (answer?.ok) return answer;
+    const wait = Number(answer?.headers.get("Retry-After") ?? 0);
+    if (answer && wait && left) {
+      await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(wait, 30)));
+      continue;
+    }
+    if (!answer) throw new Error("the server does not answer; is it running?");
+    const { error } = await answer.json().catch(() => ({ error: `the server says ${answer.status}` }));
+    throw answer.status === 404 ? new Gone(error) : new Error(error);
+  }
+}
+
+/** A job's last event of each name, once it has ended. @param {string} path @returns {Promise<Map<string, any>>} */
+function followed(path) {
+  return new Promise((resolve, reject) => {
+    const found = new Map();
+    const stream = new EventSource(path);
+    const end = (/** @type {() => void} */ then) => {
+      stream.close();
+      then();
+    };
+    for (const name of ["concept", "photo", "failed"])
+      stream.addEventListener(name, (event) => found.set(name, JSON.parse(event.data)));
+    stream.addEventListener("done", () => end(() => (found.has("failed") ? reject(new Error(found.get("failed").error)) : resolve(found))));
+    stream.onerror = () => {
+      if (stream.readyState === EventSource.CLOSED) end(() => reject(new Error("the server does not answer; is it running?")));
+    };
+  });
+}
+
+/** What is wrong with a photo, without its name. @param {string} text @param {File} file */
+function told(text, file) {
+  return text.startsWith(`${file.name} `) ? text.slice(file.name.length + 1) : text;
+}

@@ -1,0 +1,208 @@
+"""The API as a client sees it: teach, find, take away, stop, forget."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from fewseg.concept import Concept
+from helpers import Fewseg, iou, page_block
+from served import QUERY, SUPPORT, Server, ask, events, photo, png, read, served, taught
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with served(tmp_path_factory.mktemp("served")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    with server.client() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def concept(client: httpx.Client) -> str:
+    return taught(client)
+
+
+def test_a_concept_is_taught_found_and_taken_away_as_the_command_line_does(
+    server: Server, client: httpx.Client, concept: str, tmp_path: Path, fewseg: Fewseg
+) -> None:
+    query, _, truth = photo(QUERY)
+    answer = ask(client, concept, query)
+    told = dict(events(client, answer))["photo"]
+    assert (told["name"], told["width"], told["height"]) == ("0.png", 240, 180)
+    assert told["classes"][0]["name"] == "box"
+    assert server.files() != []
+    assert not [file for file in server.files() if file.read_bytes() == query]  # it was searched, and is gone
+    place = answer.json()["url"]
+    mask = read(client.get(f"{place}/photos/0/mask.png", params={"presence": 0}).content)
+    assert set(np.unique(mask)) == {0, 255}
+    assert iou(mask > 0, truth) > 0.6
+    assert iou(mask > 0, client_side(client, place) > 0.5) > 0.97
+
+    # the concept's file is one that the command line takes, and finds the same with
+    (tmp_path / "box.concept").write_bytes(client.get(f"/v1/concepts/{concept}/file").content)
+    kept = Concept.load(tmp_path / "box.concept")
+    assert (kept.name, kept.model.name, kept.supports[0].name) == ("box", "lite", "support.png")
+    (tmp_path / "query.png").write_bytes(query)
+    words = ("--concept", tmp_path / "box.concept", "--presence", 0, "--out", tmp_path / "out")
+    assert fewseg("segment", tmp_path / "query.png", *words).code == 0
+    assert (read((tmp_path / "out/query.png").read_bytes()) == mask).mean() > 0.999
+
+    again = client.post("/v1/concepts", files={"concept": ("box.concept", (tmp_path / "box.concept").read_bytes())})
+    assert dict(events(client, again))["concept"]["name"] == "box"
+
+
+def client_side(client: httpx.Client, place: str) -> np.ndarray:
+    """The mask that a client draws itself."""
+    answer = client.get(f"{place}/photos/0/probability", params={"side": 240})
+    shape = tuple(map(int, answer.headers["fewseg-shape"].split(",")))
+    return np.frombuffer(answer.content, "<u2").reshape(shape)[0] / 65535
+
+
+def test_photos_are_told_one_by_one_what_is_broken_too_and_all_formats_are_in_a_zip(client, concept) -> None:
+    query, _, _ = photo(QUERY)
+    answer = ask(client, concept, query, b"no picture", query)
+    told = [said for name, said in events(client, answer) if name == "photo"]
+    assert [said["number"] for said in told] == [0, 1, 2]
+    assert "1.png is not a picture that can be read" in told[1]["error"]
+    place = answer.json()["url"]
+    wanted = [("format", name) for name in ("png", "coco", "yolo", "geojson", "csv")]
+    content = client.get(f"{place}/masks.zip", params=[*wanted, ("presence", 0)]).content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert {"0.png", "2.png", "0.txt", "2.geojson", "annotations.json", "classes.txt", "results.csv"} <= set(
+            archive.namelist()
+        )
+        assert len(json.loads(archive.read("annotations.json"))["images"]) == 2
+        assert archive.read("results.csv").count(b"\n") == 3
+    assert client.get(f"{place}/masks.zip?format=gif").status_code == 400
+    assert client.get(f"{place}/photos/1/mask.png").status_code == 404
+    assert client.delete(place).status_code == 204
+    assert client.get(place).status_code == 404
+
+
+def test_photos_without_the_object_calibrate_its_presence_and_notes_are_told(client) -> None:
+    image, mask, _ = photo(SUPPORT)
+    empty = png(np.full((180, 240, 3), 120, np.uint8))
+    full = png(np.full((180, 240), 255, np.uint8))
+    files = [("photo", ("a.png", image)), ("mask", ("m.png", mask)), ("absent", ("none.png", empty))]
+    told = dict(events(client, client.post("/v1/concepts", data={"name": "with"}, files=files)))["concept"]
+    assert (told["supports"], told["absent"]) == (1, 1)
+    assert "a.png" in told["meanings"][0]
+    files = [("photo", ("a.png", image)), ("mask", ("full.png", full))]
+    told = dict(events(client, client.post("/v1/concepts", files=files)))["concept"]
+    assert any("full.png leaves nothing as background" in note for note in told["notes"])
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ([("photo", ("a.png", b"1"))], "1 files `photo` and 0 files `mask`"),
+        ([("foto", ("a.png", b"1"))], "the form has a field 'foto'; give name, photo, mask, absent, concept"),
+        ([("concept", ("a", b"1")), ("photo", ("a.png", b"1"))], "one file `concept`, or photos and masks"),
+    ],
+)
+def test_a_form_that_lacks_something_is_refused_in_words(client, files, words) -> None:
+    answer = client.post("/v1/concepts", files=files)
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]
+
+
+def test_what_cannot_be_taught_is_told_by_the_files_own_names(client) -> None:
+    image, mask, _ = photo(SUPPORT)
+    for files, words in (
+        ([("photo", ("a.png", b"1")), ("mask", ("m.png", mask))], "a.png is not a picture"),
+        ([("photo", ("a.png", image)), ("mask", ("m.png", png(np.zeros((9, 9), np.uint8))))], "m.png"),
+        ([("concept", ("x.concept", b"x" * 99))], "x.concept: it is no concept"),
+    ):
+        told = dict(events(client, client.post("/v1/concepts", files=files)))
+        assert words in told["failed"]["error"]
+        assert "/" not in told["failed"]["error"].replace("/256", "")
+
+
+def test_sessions_do_not_see_one_another_and_one_that_leaves_leaves_nothing(server, client, concept) -> None:
+    before = len(server.files())
+    with server.client() as other:
+        assert other.get(f"/v1/concepts/{concept}/file").status_code == 404
+        answer = ask(other, concept, photo(QUERY)[0])
+        assert answer.status_code == 404
+        assert "keep the cookie" in answer.json()["error"]
+        own = taught(other)
+        job = ask(other, own, *[photo(QUERY)[0]] * 20)
+        assert other.delete("/v1/session").status_code == 204
+        assert other.get(job.json()["url"]).status_code == 404
+        assert other.get("/v1/concepts").json() == []
+    with server.client() as other:
+        assert other.get("/v1/status").json()["under_way"] <= 1
+    assert len(server.files()) <= before
+
+
+def test_a_job_stops_when_it_is_removed(client, concept) -> None:
+    answer = ask(client, concept, *[photo(QUERY)[0]] * 40)
+    with client.stream("GET", answer.json()["events"]) as stream:
+        lines = stream.iter_lines()
+        next(line for line in lines if line.startswith("data"))
+        with httpx.Client(base_url=client.base_url, cookies=client.cookies) as same:
+            same.delete(answer.json()["url"])
+        told = [line for line in lines if line.startswith("data")]
+    assert json.loads(told[-1].removeprefix("data: ")) == {"stopped": True}
+    assert len(told) < 20
+
+
+def test_events_can_be_taken_up_where_they_broke_off(client, concept) -> None:
+    answer = ask(client, concept, photo(QUERY)[0], photo(QUERY)[0])
+    events(client, answer)
+    last = client.get(answer.json()["events"], headers={"Last-Event-ID": "0"}).text
+    assert re.findall(r"^id: (\d+)$", last, re.M) == ["1", "2"]
+    assert [event["event"] for event in client.get(answer.json()["url"]).json()["events"]] == ["photo", "photo", "done"]
+
+
+def test_the_description_of_the_api_names_every_route(client) -> None:
+    from fewseg.server.api import Api
+
+    described = client.get("/openapi.json").json()
+    paths = {path: {*methods} - {"parameters"} for path, methods in described["paths"].items()}
+    routes: dict[str, set[str]] = {}
+    for route in Api.__new__(Api).routes():
+        assert route.methods
+        path = route.path.replace(":int", "")
+        routes.setdefault(path, set()).update(method.lower() for method in route.methods - {"HEAD"})
+    assert paths == routes
+    text = json.dumps(described)
+    for name in re.findall(r'"\$ref": "#/components/(\w+)/(\w+)"', text):
+        assert name[1] in described["components"][name[0]]
+
+
+def test_the_client_in_the_docs_runs(server, tmp_path, monkeypatch) -> None:
+    code = page_block("server.md", "python")
+    assert "http://127.0.0.1:8040" in code
+    monkeypatch.chdir(tmp_path)
+    image, mask, _ = photo(SUPPORT)
+    (tmp_path / "photos").mkdir()
+    for name, content in (("a.jpg", image), ("a.png", mask), ("photos/b.png", photo(QUERY)[0])):
+        (tmp_path / name).write_bytes(content)
+    names: dict[str, Any] = {}
+    exec(code.replace("http://127.0.0.1:8040", server.url), names)
+    names["server"].close()
+    with zipfile.ZipFile(tmp_path / "masks.zip") as archive:
+        assert {"b.png", "results.csv"} <= set(archive.namelist())
+
+
+def test_what_it_was_called_before_says_what_replaces_it(fewseg: Fewseg) -> None:
+    result = fewseg("app", "--model", "runs/mine", "--port", "9000")
+    assert result.code == 2
+    assert "`fewseg app` is `fewseg serve` now: pip install 'fewseg[serve]'" in result.err

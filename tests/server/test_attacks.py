@@ -1,0 +1,357 @@
+"""Attacks on `fewseg serve`, started as a user starts it, in small sizes (`benchmarks.soak_server`: large ones)."""
+
+from __future__ import annotations
+
+import io
+import signal
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from served import QUERY, SUPPORT, Server, ask, events, photo, png, served, taught
+
+from fewseg.errors import UsageError
+from fewseg.server.folder import run_folder
+from fewseg.server.limits import Limits
+from fewseg.server.refused import Refused
+from fewseg.server.visitors import Visitors
+from helpers import Fewseg
+
+pytestmark = pytest.mark.slow
+
+SMALL = [
+    f"--limit={name}"
+    for name in ("file_mb=1", "request_mb=2", "megapixels=2", "waiting=4", "patience=1", "photos=3", "visitor_mb=3")
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with served(tmp_path_factory.mktemp("served"), *SMALL, "--allow-host", "photos.example") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    with server.client() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def concept(client: httpx.Client) -> str:
+    return taught(client)
+
+
+def raw(server: Server, head: str, body: bytes = b"") -> socket.socket:
+    one = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    one.sendall(head.replace("\n", "\r\n").encode() + body)
+    return one
+
+
+# ---- who asks ----
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),  # its name was made to lead here
+        ({"Host": "127.0.0.1.evil.example"}, 421),
+        ({"Host": ""}, 421),
+        ({"Host": "[::1"}, 421),
+        ({"Host": "localhost:1"}, 404),
+        ({"Host": "photos.example"}, 404),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 404),
+    ],
+)
+def test_another_page_cannot_ask_and_no_foreign_name_is_answered(client, headers, status) -> None:
+    assert client.delete("/v1/jobs/none", headers=headers).status_code == status
+    if "Host" in headers:
+        assert client.get("/", headers=headers).status_code == (status if status == 421 else 200)
+
+
+def test_its_own_page_may_ask_and_gets_the_headers_that_confine_it(server, client) -> None:
+    own = {"Origin": server.url.rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+    assert client.delete("/v1/jobs/none", headers=own).status_code == 404
+    for path in ("/", "/page.js", "/v1/status", "/nothing"):
+        headers = client.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self';" in policy
+        assert "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/example/..%2f..%2fpyproject.toml"]
+)
+def test_no_file_of_the_machine_is_given_out(server, path) -> None:
+    with raw(server, f"GET {path} HTTP/1.1\nHost: localhost\nConnection: close\n\n") as one:
+        assert one.makefile("rb").readline().split()[1] in (b"404", b"400")
+
+
+def test_no_address_is_fetched(client, concept) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        url = f"http://127.0.0.1:{trap.getsockname()[1]}/a.jpg"
+        answer = client.post("/v1/segment", data={"concept": concept, "photo": url}, files={"mask": ("m", b"")})
+        assert answer.status_code == 400
+        answer = ask(client, concept, url.encode())
+        assert "error" in events(client, answer)[0][1]
+        assert client.get(f"/file={url}").status_code == 404
+        trap.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            trap.accept()
+
+
+def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
+    with served(tmp_path, "--host", "0.0.0.0") as server:
+        assert server.token
+        local = f"http://127.0.0.1:{server.port}"
+        with httpx.Client(base_url=local) as client:
+            for path in ("/", "/v1/status", "/config.json", "/v1/concepts"):
+                assert client.get(path).status_code == 401
+            assert client.post("/v1/concepts").status_code == 401
+            assert client.get("/v1/status", headers={"Authorization": "Bearer " + 32 * "x"}).status_code == 401
+            right = {"Authorization": f"Bearer {server.token}"}
+            assert client.get("/v1/status", headers=right).status_code == 200
+            answer = client.get(f"/?token={server.token}")
+            assert (answer.status_code, answer.headers["location"]) == (303, "/")
+            cookie = answer.headers["set-cookie"]
+            assert "HttpOnly; SameSite=Lax" in cookie
+            assert server.token not in cookie
+            assert client.get("/").status_code == client.get("/config.json").status_code == 200
+
+
+def test_tokens_that_are_easily_guessed_and_unknown_limits_are_refused(fewseg: Fewseg) -> None:
+    for words, told in (
+        (("--token", "short"), "a token has 16 or more"),
+        (("--token", 16 * "x", "--no-token"), "give one of them"),
+        (("--limit", "foto=3"), "Did you mean 'photos'?"),
+        (("--limit", "photos=0"), "give a whole number from 1 on"),
+    ):
+        result = fewseg("serve", *words)
+        assert result.code == 2
+        assert told in result.err
+
+
+# ---- what is sent ----
+
+
+def ico(side: int = 46_000) -> bytes:
+    """An icon that says it holds a PNG of two gigapixels."""
+    ihdr = struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)
+    inner = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", ihdr) + _chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(inner), 22) + inner
+
+
+def bomb(side: int = 13_000) -> bytes:
+    """A PNG of 169 megapixels in a few kilobytes."""
+    out = io.BytesIO()
+    Image.new("1", (side, side)).save(out, "PNG")
+    return out.getvalue()
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def pages(count: int) -> bytes:
+    """A TIFF of many pages."""
+    tags = {256: 32, 257: 32, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 32, 279: 1024}
+    length = 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", key, 4, 1, value) for key, value in tags.items())
+    first = 8 + 1024
+    body = b"".join(
+        struct.pack("<H", len(tags)) + entries + struct.pack("<I", first + n * length if n < count else 0)
+        for n in range(1, count + 1)
+    )
+    return b"II*\0" + struct.pack("<I", first) + bytes(1024) + body
+
+
+def test_pictures_that_are_made_to_do_harm_are_told_and_take_no_memory(server, client, concept) -> None:
+    before = server.memory
+    postscript = b"%!PS-Adobe-3.0\n(/etc/passwd) (r) file 100 string readstring pop =\n"
+    for content in (postscript, ico(), bomb()):
+        began = time.monotonic()
+        told = events(client, ask(client, concept, content))[0][1]
+        assert "is not a picture that can be read" in told["error"] or "at most 2 megapixels" in told["error"]
+        assert time.monotonic() - began < 3
+    support, mask, _ = photo(SUPPORT)
+    for files in (
+        [("photo", ("a.jpg", support)), ("mask", ("m.png", bomb()))],  # a layer of 13,000 x 13,000 on a small photo
+        [("photo", ("a.jpg", bomb())), ("mask", ("m.png", mask))],
+    ):
+        told = dict(events(client, client.post("/v1/concepts", files=files)))["failed"]
+        assert "at most 2 megapixels" in told["error"]
+    assert server.memory - before < 150
+
+
+def test_a_picture_of_thousands_of_pages_is_read_or_told_in_a_short_time(server, client, concept) -> None:
+    began, before = time.monotonic(), server.memory
+    events(client, ask(client, concept, pages(8000)))
+    assert time.monotonic() - began < 8
+    assert server.memory - before < 100
+
+
+def test_a_body_without_end_and_a_file_beyond_the_limit_are_refused_and_leave_nothing(server, client, concept) -> None:
+    before = server.files()
+    head = "POST /v1/segment HTTP/1.1\nHost: localhost\nTransfer-Encoding: chunked\n"
+    head += "Content-Type: multipart/form-data; boundary=b\n\n"
+    part = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="a"\r\n\r\n'
+    chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    with raw(server, head, f"{len(part):x}\r\n".encode() + part + b"\r\n") as one:
+        sent = 0
+        with suppress(OSError):
+            while sent < 1000:
+                one.sendall(chunk)
+                sent += 1
+        assert sent < 1000  # of 65 kB each, most of which lay in the system's buffers
+    with raw(server, head, b"10\r\n" + part[:16]) as one:  # one that stops
+        answer = one.makefile("rb").readline()
+        assert answer.split()[1] == b"408"
+    assert "more than 1 MB" in ask(client, concept, bytes(1_200_000)).json()["error"]
+    assert "at most 2 are taken at once" in ask(client, concept, *[bytes(900_000)] * 3).json()["error"]
+    assert "more than 3 files" in ask(client, concept, b"", b"", b"", b"").json()["error"]
+    field = client.post("/v1/segment", data={"concept": "x" * 2000}, files={"photo": b""})
+    assert "longer than 1000 bytes" in field.json()["error"]
+    assert client.post("/v1/segment", content=b"{}", headers={"Content-Type": "application/json"}).status_code == 415
+    assert server.files() == before
+
+
+def test_many_slow_clients_keep_nobody_out_and_are_sent_away(server, client, concept) -> None:
+    head = "POST /v1/segment HTTP/1.1\nHost: localhost\nContent-Length: 100000\n"
+    slow = [raw(server, head[: 20 + n % 60]) for n in range(200)]
+    began = time.monotonic()
+    events(client, ask(client, concept, photo(QUERY)[0]))
+    assert time.monotonic() - began < 3
+    time.sleep(1.2)
+    for one in slow:
+        one.settimeout(2)
+        assert one.recv(1000) in (b"",)
+        one.close()
+
+
+def test_a_visitor_takes_no_more_of_the_disk_than_is_allowed_and_gets_it_back(server) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (560, 560, 3)).astype(np.uint8)
+    with server.client() as client:
+        key = taught(client)
+        jobs = []
+        for _ in range(20):
+            answer = ask(client, key, png(noise))
+            if answer.status_code != 202:
+                break
+            jobs.append(answer)
+            if "error" in events(client, answer)[0][1]:
+                break
+        else:
+            raise AssertionError("nothing was refused")
+        assert sum(file.stat().st_size for file in server.files()) < 4_000_000
+        for job in jobs:
+            client.delete(job.json()["url"])
+        assert events(client, ask(client, key, photo(QUERY)[0]))[0][0] == "photo"
+        client.delete("/v1/session")
+
+
+# ---- how much, and when it ends ----
+
+
+def test_who_comes_too_many_is_told_when_to_come_again_and_all_who_were_taken_are_done(server, client, concept) -> None:
+    query = photo(QUERY, size=(640, 480))[0]
+    answers: list[httpx.Response] = []
+    threads = [threading.Thread(target=lambda: answers.append(ask(client, concept, query))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    codes = [answer.status_code for answer in answers]
+    assert set(codes) == {202, 429}
+    assert codes.count(202) >= 4
+    for answer in answers:
+        if answer.status_code == 429:
+            assert 1 <= int(answer.headers["retry-after"]) <= 60
+        else:
+            assert "classes" in events(client, answer)[0][1]
+    time.sleep(0.1)
+    assert ask(client, concept, query).status_code == 202
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_and_removes_what_visitors_left(tmp_path, number) -> None:
+    with served(tmp_path) as server, server.client() as client:
+        job = ask(client, taught(client), *[photo(QUERY)[0]] * 30)
+        assert len(server.files()) > 20
+        ended: list[str] = []
+        stream = threading.Thread(target=lambda: ended.append(client.get(job.json()["events"]).text))
+        stream.start()
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert server.stop(number) == 0
+        assert time.monotonic() - began < 4
+        stream.join()
+        assert server.files() == []
+        assert not list(tmp_path.glob("run-*"))
+
+
+def test_what_a_killed_server_left_the_next_one_removes_and_a_living_one_s_stays(tmp_path) -> None:
+    with served(tmp_path) as killed, run_folder(tmp_path) as living:
+        (living / "photo").write_bytes(b"1")
+        with killed.client() as client:
+            taught(client)
+        assert killed.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert len(killed.files()) == 2
+        with run_folder(tmp_path):
+            assert killed.files() == [living / "photo"]
+    assert not list(tmp_path.glob("run-*"))
+
+
+def test_a_place_for_files_that_is_another_s_is_refused(tmp_path, monkeypatch) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with (
+        pytest.raises(UsageError, match=r"it is not this user's\); give another place: --folder DIR"),
+        run_folder(tmp_path / "link"),
+    ):
+        pass
+
+
+def test_idle_visitors_are_forgotten_and_the_longest_idle_one_for_a_new_one(tmp_path, monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("fewseg.server.visitors.time.monotonic", lambda: now[0])
+    visitors = Visitors(tmp_path, Limits(visitors=2, idle_minutes=1))
+    first, second = visitors.enter(), visitors.enter()
+    first.seen = second.seen = 0.0
+    (first.new_path()).write_bytes(b"photo")
+    with pytest.raises(Refused, match="too many visitors"):
+        visitors.enter()
+    now[0] = 61.0
+    assert visitors.known(second.name) is second
+    third = visitors.enter()  # in place of the first
+    assert visitors.known(first.name) is None
+    assert not first.folder.exists()
+    third.seen = 0.0
+    visitors.forget_idle()
+    assert visitors.known(third.name) is None
+    assert visitors.known(second.name) is second
+
+
+def test_it_says_what_to_install(monkeypatch, fewseg: Fewseg) -> None:
+    import sys
+
+    monkeypatch.delitem(sys.modules, "fewseg.server.run", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = fewseg("serve", "--no-browser")
+    assert result.code == 2
+    assert "pip install 'fewseg[serve]'" in result.err
+    assert Path("/").is_dir()

@@ -1,0 +1,348 @@
+"""The page that `fewseg serve` gives out, in Chromium: the server computes, and nothing else is asked."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from chromium import opened_chromium
+from fewseg.concept import Concept
+from fewseg.data.marks import Marks, mask_from_marks
+from fewseg.data.sets.scenes import Scenes
+from helpers import iou
+from npm_packages import axe_script, barred
+from served import Server, served
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+SUPPORT, QUERIES = 17, (43, 66)
+OWL = 5
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with served(tmp_path_factory.mktemp("served")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    source = Scenes(subset="test", level="simple", images=100, size=320)
+    for number in (SUPPORT, *QUERIES):
+        image, labels = source.load(number)
+        image.save(folder / f"{number}.png")
+        Image.fromarray((labels == OWL).astype(np.uint8)).save(folder / f"{number}-mask.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    yield from opened_chromium()
+
+
+@contextmanager
+def opened(browser: Any, server: Server, **how: Any) -> Iterator[Any]:
+    """The page, which asks nothing of anyone else and has no error."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 1000}} | how, accept_downloads=True)
+    view = context.new_page()
+    view.set_default_timeout(30_000)
+    told: list[str] = []
+    asked: list[str] = []
+    view.on("pageerror", lambda error: told.append(str(error)))
+    view.on("console", lambda line: told.append(line.text) if line.type == "error" and "404" not in line.text else None)
+    context.on("request", lambda request: asked.append(request.url))
+    view.goto(server.url)
+    view.locator("#status.ready").wait_for()
+    yield view
+    view.evaluate("() => fetch('v1/session', {method: 'DELETE'})")
+    context.close()
+    assert told == []
+    assert all(address.startswith((server.url, "blob:")) for address in asked)
+
+
+@pytest.fixture(params=[{}], ids=[""])
+def view(request: Any, browser: Any, server: Server) -> Iterator[Any]:
+    with opened(browser, server, **request.param) as view:
+        yield view
+
+
+@pytest.fixture(scope="module")
+def example(browser: Any, server: Server) -> Iterator[Any]:
+    """The page on which the example was tried."""
+    with opened(browser, server) as view:
+        view.locator("#example").click()
+        done(view, 3)
+        view.get_by_text("Expected overlap").wait_for()
+        yield view
+
+
+def downloaded(view: Any, selector: str, kind: str = "each") -> bytes:
+    view.select_option("#kind", kind)
+    with view.expect_download() as download:
+        view.locator(selector).click()
+    return Path(download.value.path()).read_bytes()
+
+
+def done(view: Any, count: int) -> None:
+    view.wait_for_function(
+        """(count) => document.querySelector("#work").hidden &&
+           document.querySelectorAll("#found .take:not([disabled])").length === count""",
+        arg=count,
+    )
+
+
+def place(view: Any, photo: Path) -> Callable[[float, float], tuple[float, float]]:
+    """Where on the screen a photo's pixel is, in the editor."""
+    area = view.locator("#editor").bounding_box()
+    with Image.open(photo) as image:
+        scale = area["width"] / image.width
+    return lambda x, y: (area["x"] + x * scale, area["y"] + y * scale)
+
+
+def outline(mask: np.ndarray, count: int = 24) -> list[tuple[float, float]]:
+    """Corners of a polygon around an object that is round, more or less."""
+    rows, columns = np.nonzero(mask)
+    middle = np.array([columns.mean(), rows.mean()])
+    angles = np.arctan2(rows - middle[1], columns - middle[0])
+    far = np.hypot(rows - middle[1], columns - middle[0])
+    corners = []
+    for angle in np.linspace(-np.pi, np.pi, count, endpoint=False):
+        near = np.abs(np.angle(np.exp(1j * (angles - angle)))) < np.pi / count
+        corners.append(middle + (far[near].max() if near.any() else 1) * np.array([np.cos(angle), np.sin(angle)]))
+    return [(float(x), float(y)) for x, y in corners]
+
+
+def truth(photos: Path, number: int) -> np.ndarray:
+    return np.asarray(Image.open(photos / f"{number}-mask.png")) > 0
+
+
+def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, photos) -> None:
+    support = photos / f"{SUPPORT}.png"
+    view.set_input_files("#teach-files", str(support))
+    view.locator("#marking").wait_for()
+    view.get_by_label("Polygon", exact=True).check()
+    to = place(view, support)
+    corners = outline(truth(photos, SUPPORT))
+    for x, y in [*corners, corners[0]]:
+        view.mouse.click(*to(x, y))
+    view.locator("#name").fill("owl")
+    view.locator("#add").click()
+    view.get_by_text("Expected overlap with the true mask").wait_for()
+    view.set_input_files("#find-files", [str(photos / f"{number}.png") for number in QUERIES])
+    done(view, 2)
+    wanted = truth(photos, QUERIES[0])
+    first = np.asarray(Image.open(io.BytesIO(downloaded(view, "#found .take >> nth=0")))) > 0
+    assert first.shape == wanted.shape
+    assert iou(first, wanted) > 0.6
+
+    # painted out on the second photo, and taken as a further support
+    view.locator("#found .correct >> nth=1").click()
+    view.locator("#marking").wait_for()
+    view.locator("#clear").click()
+    view.get_by_label("Polygon", exact=True).check()
+    query = photos / f"{QUERIES[1]}.png"
+    to, corners = place(view, query), outline(truth(photos, QUERIES[1]))
+    for x, y in corners:
+        view.mouse.click(*to(x, y))
+    view.locator("#editor").press("Enter")
+    view.get_by_role("button", name="Teach with it and find again").click()
+    view.locator("#supports li").nth(1).wait_for()
+    done(view, 2)
+    view.get_by_text("(corrected)").wait_for()
+    second = np.asarray(Image.open(io.BytesIO(downloaded(view, "#found .take >> nth=1")))) > 0
+    assert iou(second, truth(photos, QUERIES[1])) > 0.85
+    again = np.asarray(Image.open(io.BytesIO(downloaded(view, "#found .take >> nth=0")))) > 0
+    assert iou(again, wanted) > iou(first, wanted) - 0.05
+
+    # what is taken away says the same in every form
+    with zipfile.ZipFile(io.BytesIO(downloaded(view, "#all"))) as archive:
+        mask = np.asarray(Image.open(archive.open(f"{QUERIES[0]}.png"))) > 0
+    coco = json.loads(downloaded(view, "#all", "coco"))
+    annotation = next(one for one in coco["annotations"] if one["image_id"] == 1)
+    runs, size = annotation["segmentation"]["counts"], annotation["segmentation"]["size"]
+    decoded = np.repeat(np.arange(len(runs)) % 2, runs).reshape(size[::-1]).T
+    assert (decoded == mask).all()
+    assert annotation["area"] == mask.sum()
+    left, top, width, height = annotation["bbox"]
+    assert mask[top : top + height, left : left + width].sum() == mask.sum()
+    assert coco["categories"] == [{"id": 1, "name": "owl"}]
+    lines = downloaded(view, "#all", "csv").decode().splitlines()
+    assert lines[0] == "photo,class,presence,share,parts,sizes,boxes"
+    assert abs(float(lines[1].split(",")[3]) - mask.mean()) < 1e-5
+    shapes = json.loads(downloaded(view, "#found .take >> nth=0", "geojson"))["features"]
+    assert sum(one["properties"]["pixels"] for one in shapes) == mask.sum()
+    concept = view.get_by_role("button", name="Download the concept of owl")
+    with view.expect_download() as download:
+        concept.click()
+    assert [len(Concept.load(download.value.path()).supports), download.value.suggested_filename] == [2, "owl.concept"]
+    assert b"\x89PNG" not in {file.read_bytes()[:4] for file in server.files()}  # no photo is kept
+
+
+def test_the_gallery_is_sorted_filtered_and_thresholded_without_another_run(example) -> None:
+    view = example
+    asked: list[str] = []
+    view.on("request", lambda request: asked.append(request.url))
+    names = "() => [...document.querySelectorAll('#found li:not([hidden]) b')].map((one) => one.textContent)"
+    given = view.evaluate(names)
+    view.select_option("#sort", "most")
+    most = view.evaluate(names)
+    assert sorted(most) == sorted(given)
+    assert most != given
+    view.select_option("#sort", "given")
+    view.locator("#threshold").fill("100")
+    view.select_option("#there", "yes")
+    view.get_by_text("3 of 3 are not shown").wait_for()
+    view.locator("#threshold").fill("50")
+    view.locator("#part").fill("100")
+    view.get_by_text("2.00 %").wait_for()
+    view.select_option("#there", "")
+    for how in ("heat", "photo", "masks"):
+        view.select_option("#show", how)
+    assert view.evaluate(names) == given
+    assert not [address for address in asked if "/v1/" in address]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_nobody_is_barred_from_what_the_server_adds(example, photos, tmp_path, width, scheme) -> None:
+    view = example
+    view.set_viewport_size({"width": width, "height": 900})
+    view.emulate_media(color_scheme=scheme)
+    view.evaluate(axe_script(tmp_path))
+    assert not barred(view, width)
+    view.set_input_files("#teach-files", str(photos / f"{SUPPORT}.png"))
+    view.locator("#absent").wait_for()
+    assert not barred(view, width)
+    view.keyboard.press("Escape")
+    view.locator("#found .correct >> nth=0").press("Enter")
+    view.locator("#keep").wait_for()
+    assert not barred(view, width)
+    view.keyboard.press("Escape")
+    view.locator("#marking").wait_for(state="hidden")
+
+
+def test_a_photo_that_is_too_large_is_told_and_the_others_are_done(example, photos, tmp_path) -> None:
+    view = example
+    before = view.locator("#found .take:not([disabled])").count()
+    Image.new("1", (6000, 5000)).save(tmp_path / "wide.png")
+    view.set_input_files("#find-files", [str(tmp_path / "wide.png"), str(photos / f"{QUERIES[0]}.png")])
+    view.get_by_text("wide.png has 6000 x 5000 pixels; at most 25 megapixels").wait_for()
+    done(view, before + 1)
+
+
+def test_a_server_that_was_started_anew_is_taught_again(example, photos) -> None:
+    view = example
+    before = view.locator("#found .take:not([disabled])").count()
+    view.evaluate("() => fetch('v1/session', {method: 'DELETE'})")
+    view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
+    done(view, before + 1)
+
+
+def test_supports_are_switched_off_changed_and_removed_and_photos_without_it_count(example, photos) -> None:
+    view = example
+    view.set_input_files("#teach-files", str(photos / f"{QUERIES[0]}.png"))
+    view.get_by_role("button", name="It is not in this photo").click()
+    view.get_by_text("no owl in it").wait_for()
+    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.absent === 1")
+    view.get_by_label("Use owl-25.png").uncheck()
+    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.supports === 1")
+    view.get_by_text("Not all photos were searched").wait_for()
+    view.get_by_role("button", name="Change the marking of owl-17.png").click()
+    view.set_input_files("#mask-file", str(photos / f"{QUERIES[1]}-mask.png"))
+    view.get_by_text("which is another form than the photo's").wait_for()
+    view.locator("#clear").click()
+    view.set_input_files("#mask-file", str(photos / f"{SUPPORT}-mask.png"))  # of 0 and 1, and smaller
+    view.locator("#marked").get_by_text("15 % marked").wait_for()
+    view.locator("#name").fill("bird")
+    view.locator("#add").click()
+    view.locator("#classes").get_by_text("bird").wait_for()
+    assert view.locator("#classes li").count() == 1  # of the owl only one is left, and that is off
+    view.get_by_role("button", name="Remove owl-17.png").click()
+    view.wait_for_function("() => !document.querySelector('#classes li')")
+
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.mark.parametrize("view", [PHONE], indirect=True)
+def test_by_touch_a_finger_paints_and_two_enlarge(view, photos, tmp_path) -> None:
+    support = tmp_path / "as phones save it.jpg"
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned
+    with Image.open(photos / f"{SUPPORT}.png") as image:
+        turned = image.convert("RGB").transpose(Image.Transpose.ROTATE_90)
+    turned.resize((1600, 1600 * turned.height // turned.width)).save(support, exif=exif)
+    view.set_input_files("#teach-files", str(support))
+    view.locator("#marking").wait_for()
+    view.get_by_label("Brush", exact=True).tap()
+    to = place(view, photos / f"{SUPPORT}.png")
+    touch = view.context.new_cdp_session(view)
+
+    def fingers(kind: str, *points: tuple[float, float]) -> None:
+        given = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": given})
+
+    rows, columns = np.nonzero(truth(photos, SUPPORT))
+    x, y = float(columns.mean()), float(rows.mean())
+    fingers("touchStart", to(x, y))
+    for step in range(6):
+        fingers("touchMove", to(x, y + 5 * step))
+    fingers("touchEnd")
+    marked = view.locator("#marked").text_content()
+    assert marked != "0.0 % marked"
+    fingers("touchStart", to(x - 20, y), to(x + 20, y))
+    for step in range(1, 5):
+        fingers("touchMove", to(x - 20 - 10 * step, y), to(x + 20 + 10 * step, y))
+    fingers("touchEnd")
+    assert view.locator("#marked").text_content() == marked  # nothing was painted
+    view.locator("#farther").tap()
+    view.locator("#add").tap()
+    view.locator("#supports li").wait_for()
+    view.get_by_text("Expected overlap").wait_for()
+    view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
+    done(view, 1)
+    assert view.evaluate("() => document.documentElement.scrollWidth") <= 390
+
+
+def test_a_click_grows_what_the_command_line_grows_and_outlines_are_those_of_masks(view, photos) -> None:
+    photo = Image.open(photos / f"{SUPPORT}.png").convert("RGB")
+    rows, columns = np.nonzero(truth(photos, SUPPORT))
+    point = float(np.median(columns)), float(np.median(rows))
+    ours = view.evaluate(
+        """async ([content, point]) => {
+          const { grown } = await import("/grow.js");
+          const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
+          return [...grown(await createImageBitmap(new Blob([bytes])), [point], [])];
+        }""",
+        [b64encode((photos / f"{SUPPORT}.png").read_bytes()).decode(), point],
+    )
+    expected = mask_from_marks(photo, Marks(points=[point])) > 0
+    assert iou(np.array(ours).reshape(expected.shape) > 0, expected) > 0.9
+
+    labels = np.zeros((7, 9), np.uint8)
+    labels[1:6, 1:6] = 1
+    labels[2:4, 2:4] = 0  # a hole
+    labels[6, 6] = 1  # touches at a corner
+    labels[0, 8] = 2
+    found = view.evaluate(
+        """async ([labels, width, height]) => {
+          const { rings, area, parts } = await import("/parts.js");
+          const sizes = [];
+          const given = Uint8Array.from(labels);
+          parts(given, width, height, ({ label, pixels, box }) => sizes.push([label, pixels, ...box]));
+          return { areas: rings(given, width, height, 1).map(area), sizes };
+        }""",
+        [labels.ravel().tolist(), 9, 7],
+    )
+    assert sorted(found["areas"]) == [-8, 2, 50]
+    assert sorted(found["sizes"]) == [[1, 22, 1, 1, 7, 7], [2, 1, 8, 0, 9, 1]]
