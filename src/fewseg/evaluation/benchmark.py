@@ -108,9 +108,9 @@ class Benchmark:
         """Side of the input in pixels, for a model with that `image_size`."""
         return self.protocol.input_size or image_size
 
-    def dataset(self, image_size: int) -> EpisodeDataset:
-        """The first repeat's episodes as a model with that `image_size` sees them."""
-        specs, transform = self.lists[0].specs, input_transform(self.protocol, image_size)
+    def dataset(self, image_size: int, *, repeat: int = 0) -> EpisodeDataset:
+        """A repeat's episodes, of the first one by default, as a model with that `image_size` sees them."""
+        specs, transform = self.lists[repeat].specs, input_transform(self.protocol, image_size)
         how = {"length": len(specs), "transform": transform, "supports": self.protocol.supports}
         return EpisodeDataset(self.source, self.fold, spec_of=specs.__getitem__, **how)
 

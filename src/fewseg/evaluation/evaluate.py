@@ -23,6 +23,7 @@ from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import EvaluationProtocol, may_lack
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.plain import score_plainly
 from fewseg.evaluation.results import Repeat, Results
 from fewseg.evaluation.saved_masks import saving, write_index
 from fewseg.evaluation.scoring import Matched, at_labels, score_episodes
@@ -83,6 +84,7 @@ def evaluate(
     weights: dict[str, Any] | None = None,
     title: str | None = None,
     masks: Path | None = None,
+    plain: bool = False,
     progress: Silent | None = None,
 ) -> Results:
     """Evaluate a model on a benchmark's episodes.
@@ -93,13 +95,16 @@ def evaluate(
     Encoded images are kept in `cache_gb` of memory, then in a temporary file of at most `file_gb`. The digits depend on
     none of `workers`, `cache_gb`, `file_gb` and the number of processes (torchrun), which share the episodes; with a
     `batch_size` above 1 they agree to rounding.
+
+    `plain` takes none of these: one episode after the other through the method's own `forward` (`score_plainly`), slow,
+    to read and to debug. Its counts are the same but for pixels at which rounding decides.
     """
     start = time.perf_counter()
+    how = {} if plain else {"batch_size": batch_size, "workers": workers}
     rows = count_episodes(
-        FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
+        model if plain else FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
         benchmark,
-        batch_size=batch_size,
-        workers=workers,
+        **how,
         progress=progress,
         masks=masks,
         title=f"{title or model.name}, {benchmark.shots}-shot, {len(benchmark.lists)} repeats",
@@ -184,12 +189,18 @@ def repeat_fields(listed: EpisodeList, ious: Mapping[int, float]) -> dict[str, A
     }
 
 
-def count_episodes(cache: FeatureCache, benchmark: Benchmark, *, masks: Path | None = None, **how: Any) -> list[Rows]:
-    """The counts of every episode, per list; `masks` as for `evaluate`, `how` as for `score_episodes`."""
+def count_episodes(
+    cache: FeatureCache | FewShotSegmenter, benchmark: Benchmark, *, masks: Path | None = None, **how: Any
+) -> list[Rows]:
+    """The counts of every episode, per list; of a model without a cache by `score_plainly`.
+
+    `masks` as for `evaluate`, `how` as for `score_episodes`.
+    """
+    run: Any = partial(score_episodes if isinstance(cache, FeatureCache) else score_plainly, cache)
     score = episode_score(benchmark)
     if masks is not None:
         score = saving(score, masks, benchmark)
-    rows = [_rows(found) for found in score_episodes(cache, benchmark, score=score, **how)]
+    rows = [_rows(found) for found in run(benchmark, score=score, **how)]
     if masks is not None and rank_and_world()[0] == 0:
         write_index(masks, benchmark, [one.table for one in rows])
     return rows

@@ -217,22 +217,27 @@ class _Images(Dataset[Any]):
         self.dataset, self.protocol = dataset, protocol
 
     def __getitem__(self, need: Need) -> tuple[tuple[int, int], Loaded]:
-        image, labels, maps = self.dataset.read(need.image, need.class_id)
-        maps[1] = certain(maps[1], self.dataset.known_bases(need.image))
-        pixels = None
-        scored = at_scored_size(torch.from_numpy(maps), self.protocol)
-        if need.pixels or (need.truth and self.protocol.scored_at == "input"):
-            given = self.dataset.as_marked(image, maps)
-            shrunk, small = self.dataset.transform(image, given, 0)
-            pixels = shrunk[None], small[:1]
-            if self.protocol.scored_at == "input":
-                scored = small if given is maps else self.dataset.transform(image, maps, 0)[1]
-        kind = np.uint8 if labels.dtype == np.uint8 else np.int32  # torch has no uint16 to compute with
-        truth = {"scored": scored, "labels": torch.from_numpy(labels.astype(kind))} if need.truth else None
-        return (need.image, need.class_id), Loaded(pixels, truth)
+        return (need.image, need.class_id), loaded(self.dataset, need, self.protocol)
 
     collate = staticmethod(dict)
     """All that a step needs."""
+
+
+def loaded(dataset: EpisodeDataset, need: Need, protocol: EvaluationProtocol) -> Loaded:
+    """An image as the model sees it, and what is scored there."""
+    image, labels, maps = dataset.read(need.image, need.class_id)
+    maps[1] = certain(maps[1], dataset.known_bases(need.image))
+    pixels = None
+    scored = at_scored_size(torch.from_numpy(maps), protocol)
+    if need.pixels or (need.truth and protocol.scored_at == "input"):
+        given = dataset.as_marked(image, maps)
+        shrunk, small = dataset.transform(image, given, 0)
+        pixels = shrunk[None], small[:1]
+        if protocol.scored_at == "input":
+            scored = small if given is maps else dataset.transform(image, maps, 0)[1]
+    kind = np.uint8 if labels.dtype == np.uint8 else np.int32  # torch has no uint16 to compute with
+    truth = {"scored": scored, "labels": torch.from_numpy(labels.astype(kind))} if need.truth else None
+    return Loaded(pixels, truth)
 
 
 def at_scored_size(maps: Tensor, protocol: EvaluationProtocol) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from fewseg.models.parts.ops import resize_ac, resize_nearest
 from fewseg.progress import Silent
 from fewseg.runtime.processes import of_all
 from fewseg.runtime.threads import in_lanes, lanes_for
+from fewseg.storage.opening import Matching
 
 S = TypeVar("S")
 
@@ -83,17 +84,29 @@ def score_step(feed: Feed, score: Callable[[Matched], S], step: Step) -> tuple[S
     # test classes are novel, and the base learner must not be told which base class a held-out one is
     known = torch.tensor([feed.base_index(entry.spec.class_id) for entry in step.entries], device=model.device)
     prediction = model.match(query, support, size=size, base_index=known)
-    maps = {"final": prediction.logits} | {n: prediction.aux[n] for n in ("meta", "base") if n in prediction.aux}
     scored = []
     for b, entry in enumerate(step.entries):
         truth = feed.truth(step, entry)
-        logits = {n: at_truth(m[b : b + 1].float(), truth["labels"].shape, feed.protocol) for n, m in maps.items()}
-        if "base" in logits and feed.matching is not None:
-            logits["base"] = matched_logits(logits["base"], feed.matching.channels)
-        mask, base_labels = truth["scored"]
-        there = None if prediction.presence is None else float(prediction.presence[b])
-        scored.append((entry, score(Matched(entry, logits, mask, base_labels, truth["labels"], there))))
+        scored.append((entry, score(matched(prediction, b, entry, truth, feed.protocol, feed.matching))))
     return step, scored
+
+
+def matched(
+    prediction: Prediction,
+    b: int,
+    entry: Entry,
+    truth: Mapping[str, Tensor],
+    protocol: EvaluationProtocol,
+    matching: Matching | None,
+) -> Matched:
+    """Episode number `b` of a batch beside its truth (`feed.Loaded.truth`), at the size that the protocol scores at."""
+    maps = {"final": prediction.logits} | {n: prediction.aux[n] for n in ("meta", "base") if n in prediction.aux}
+    logits = {n: at_truth(m[b : b + 1].float(), truth["labels"].shape, protocol) for n, m in maps.items()}
+    if "base" in logits and matching is not None:
+        logits["base"] = matched_logits(logits["base"], matching.channels)
+    mask, base_labels = truth["scored"]
+    there = None if prediction.presence is None else float(prediction.presence[b])
+    return Matched(entry, logits, mask, base_labels, truth["labels"], there)
 
 
 def matched_logits(base: Tensor, channels: Sequence[int]) -> Tensor:
