@@ -73,7 +73,11 @@ class Task(ABC):
 
     def plugins(self) -> list[dict[str, str]]:
         """The plugins that the method and the data set come from, for the record."""
-        return plugins_of(type(self.model), *source_classes(self.source))
+        return plugins_of(*self.classes())
+
+    def classes(self) -> list[type[Any]]:
+        """The classes of the method and of the data set, and of those that it joins."""
+        return [type(self.model), *source_classes(self.source)]
 
     def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Generator[Any]:
         """The batches of a sampler's numbers; large temporary files go to `folder`."""
