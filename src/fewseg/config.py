@@ -196,8 +196,12 @@ def recipes() -> list[str]:
 def _recipe_files() -> dict[str, Any]:
     """The files of the recipes by name; what comes with fewseg keeps its name."""
     folders: list[Any] = [*registry.plugin_folders(), resources.files("fewseg") / "configs"]
-    files = [entry for folder in folders for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    files = [entry for folder in folders for entry in folder.iterdir() if _is_recipe(entry.name)]
     return {entry.name.removesuffix(".yaml"): entry for entry in files}
+
+
+def _is_recipe(name: str) -> bool:
+    return name.endswith(".yaml") and not name.endswith(registry.PROTOCOL_FILE)
 
 
 def load_config(*names_and_overrides: str) -> Config:
@@ -292,28 +296,45 @@ def _merge(*parts: dict[str, Any]) -> dict[str, Any]:
 def _read_recipe(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        try:
-            if path.stat().st_size > _MOST_BYTES:
-                raise DataError(f"{path} has more than {_MOST_BYTES} bytes; no configuration needs as many")
-            text = read_text(path)
-        except OSError as error:
-            raise DataError(f"cannot read the configuration {path}: {error.strerror}") from error
+        content = read_yaml_file(path)
     elif file := (known := _recipe_files()).get(name):
-        text = file.read_text(encoding="utf-8")
+        content = _as_mapping(name, file.read_text(encoding="utf-8"))
     else:
         hint = registry.suggest(name, known)
         raise UsageError(f"unknown recipe {name!r}; give a YAML file or one of {', '.join(sorted(known))}.{hint}")
-    try:
-        content = read_yaml(text) or {}
-    except ValueError as error:
-        raise DataError(f"{name} is no YAML that a configuration can be: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{name} must hold groups of keys ({', '.join(_GROUPS)}), not {written(content)[:80]}")
     content = {group: keys for group, keys in content.items() if plain(keys) is not None}
     when = content.get("when", {})
     if not isinstance(when, dict) or not all(isinstance(part, dict) for part in when.values()):
         raise DataError(f"{name}: `when` must hold groups of keys by data set, as `when: {{coco20i: {{train: ...}}}}`")
     return content
+
+
+def read_yaml_file(path: Path) -> dict[str, Any]:
+    """What a YAML file holds, by its keys. DataError for one that cannot be read or holds anything else."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{path} has more than {_MOST_BYTES} bytes; no configuration needs as many")
+        return _as_mapping(str(path), read_text(path))
+    except OSError as error:
+        raise DataError(f"cannot read the configuration {path}: {error.strerror}") from error
+
+
+def _as_mapping(name: str, text: str) -> dict[str, Any]:
+    try:
+        content = read_yaml(text) or {}
+    except ValueError as error:
+        raise DataError(f"{name} is no YAML that a configuration can be: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{name} must hold keys with values, as `epochs: 4`, not {written(content)[:80]}")
+    return content
+
+
+def read_group(place: str, hints: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What `read_yaml_file` gave, as the types of known keys; UsageError names what is unknown or of another type."""
+    for key in given:
+        if key not in hints:
+            raise UsageError(f"{place} unknown key {key}; known: {', '.join(hints)}.{registry.suggest(key, hints)}")
+    return {key: _checked(f"{place} {key}", hints[key], value) for key, value in given.items()}
 
 
 def _without_options(merged: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def print_results(results: Any) -> None:
     for told in (results.left_out, absent and f"base classes in no query, left out of their mean: {absent}"):
         if told:
             shown.print(told, highlight=False)
-    for told in results.presence_told:
+    for told in (*results.presence_told, *results.references_told):
         shown.print(told, highlight=False)
     interval = " to ".join(map(_percent, results.interval)) if results.interval else "none"
     shown.print(f"mIoU {_percent(results.miou)}, 95 % interval {interval} ({results.interval_kind})")

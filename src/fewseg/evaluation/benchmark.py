@@ -9,12 +9,13 @@ from typing import Any
 
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.episodes.lists import EpisodeList
-from fewseg.data.episodes.protocols import EvaluationProtocol, get_protocol
+from fewseg.data.episodes.protocols import EvaluationProtocol
 from fewseg.data.episodes.sampling import sample_episodes
 from fewseg.data.inspect.stats import all_folds
 from fewseg.data.source import Fold, ImageSource, of_masks
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.errors import UsageError
+from fewseg.evaluation.protocol_files import find_protocol
 from fewseg.progress import Silent
 from fewseg.storage.learnt import Learnt
 from fewseg.storage.opening import Matching, Opened, evaluation_fold, open_test_data
@@ -52,25 +53,33 @@ class Benchmark:
         file: str | Path | None = None,
         absent: float = 0.0,
         supports: str = "mask",
+        references: int = 1,
     ) -> Benchmark:
         """Draw the episodes by the protocol's rules, or read them from a saved list (`file`).
 
         `shots` is 1, whatever a model was trained for. `episodes` per repeat, and the first `repeats` of the protocol's
         seeds or `seeds` of one's own, replace the protocol's numbers; `classes` replace the fold's novel ones.
-        `absent` is the share of queries without the class, `supports` what is made of the supports' masks, as
-        `EvaluationProtocol.varied` has them. Raises
+        `absent` is the share of queries without the class, `supports` what is made of the supports' masks, `references`
+        how many supports are drawn for each query, as `EvaluationProtocol.varied` has them. Raises
         UsageError for an unknown protocol, for more repeats than it has seeds, and for a list of other classes.
         """
-        protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
-        if protocol.name == "fewseg":  # the papers' rules, and all classes in one map, take what lies on top
+        protocol = find_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
+        if protocol.name in ("fewseg", "whole"):  # the papers' rules, and all classes in one map, take what lies on top
             source = of_masks(source)
-        if absent or supports != "mask":
-            protocol = protocol.varied(absent=absent, supports=supports)
+        if absent or supports != "mask" or references != 1:
+            protocol = protocol.varied(absent=absent, supports=supports, references=references)
         if file is not None:
             listed = EpisodeList.load(file, source)
-            if episodes not in (None, len(listed)) or repeats not in (None, 1) or seeds is not None or absent:
+            if (
+                episodes not in (None, len(listed))
+                or repeats not in (None, 1)
+                or seeds is not None
+                or absent
+                or references > 1
+            ):
                 raise UsageError(
-                    f"{file} lists {len(listed)} episodes, once; leave out how many, how often, the seeds and absent"
+                    f"{file} lists {len(listed)} episodes, once; leave out how many, how often, the seeds, absent and "
+                    "references"
                 )
             _check_classes(listed, file, source, fold.novel if classes is None else classes, fold)
             return cls(source, fold, protocol, (listed,))

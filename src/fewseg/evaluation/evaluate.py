@@ -42,6 +42,7 @@ from fewseg.metrics.iou import (
     winners,
 )
 from fewseg.metrics.presence import false_at_recall, presence_auc
+from fewseg.metrics.references import of_queries, reference_spread
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.hub_model import model_options
 from fewseg.progress import Silent
@@ -112,7 +113,8 @@ def evaluate(
     seconds = time.perf_counter() - start
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(rows, benchmark.lists, strict=True)]
     tables, mious = [found.table for found in rows], np.array([r.miou for r in repeats])
-    interval, kind = miou_interval(tables, mious, benchmark.protocol.scored(benchmark.fold.novel, tables[0][:, 0]))
+    by_query = [of_queries(table, benchmark.protocol.references) for table in tables]
+    interval, kind = miou_interval(by_query, mious, benchmark.protocol.scored(benchmark.fold.novel, tables[0][:, 0]))
     return Results(
         options=model_options(model),
         source_sha256=benchmark.source.index.sha256,
@@ -125,6 +127,7 @@ def evaluate(
         base_miou=_mean([r.base_miou for r in repeats]),
         base_without_truth=_base_without_truth(rows, benchmark),
         presence=presence_found(rows, benchmark) if may_lack(benchmark.lists[0].protocol) else {},
+        references=references_found(tables, benchmark),
         parameters=count_parameters(model),
         tables=tables,
         foreground_on=[found.foreground_on for found in rows],
@@ -288,6 +291,15 @@ def presence_found(rows: Sequence[Rows], benchmark: Benchmark) -> dict[str, Any]
     }
     counts = {"by": "presence" if told else "mask", "holding": int(present.sum()), "lacking": int((~present).sum())}
     return counts | {key: None if math.isnan(value) else value for key, value in shares.items()}
+
+
+def references_found(tables: Sequence[NDArray[np.int64]], benchmark: Benchmark) -> dict[str, Any]:
+    """How much depends on which supports a query has, where it has several draws of them; means over the repeats."""
+    if (draws := benchmark.protocol.references) == 1:
+        return {}
+    scored = [benchmark.protocol.scored(benchmark.fold.novel, table[:, 0]) for table in tables]
+    found = [reference_spread(table, draws, classes) for table, classes in zip(tables, scored, strict=True)]
+    return {"draws": draws} | {key: float(np.mean([one[key] for one in found])) for key in found[0]}
 
 
 def _mean(values: list[float | None]) -> float | None:

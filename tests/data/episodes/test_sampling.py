@@ -57,11 +57,29 @@ def test_every_protocol_keeps_the_rules_of_an_episode(seed: int, shots: int, nam
         assert len(spec.support) == shots
         assert spec.query not in spec.support
         generalised = name.endswith("-generalised")
-        least = 0 if generalised else source.min_pixels if name in ("fewseg", *LIKE_HSNET) else 1
+        least = 0 if generalised else source.min_pixels if name in ("fewseg", "whole", *LIKE_HSNET) else 1
         assert counts[spec.query, spec.class_id] >= least
         assert (counts[list(spec.support), spec.class_id] >= (1 if generalised else source.min_pixels)).all()
         if name not in LIKE_HSNET:
             assert len(set(spec.support)) == shots
+
+
+def test_whole_takes_every_pair_once_and_references_draw_supports_alone() -> None:
+    source = table()
+    pools = {c: source.index.images_of(c, min_pixels=source.min_pixels) for c in source.fold(1).novel}
+    listed = draw("whole", source)
+    pairs = [(spec.query, spec.class_id) for spec in listed.specs]
+    assert sorted(pairs) == sorted((int(i), c) for c, pool in pools.items() for i in pool)
+    assert pairs != sorted(pairs)
+    whole = get_protocol("whole", dataset="pascal5i")
+    three = sample_episodes(source, source.fold(1), protocol=whole.varied(references=3), seed=0, shots=2)
+    assert three.specs[::3] == listed.specs
+    for first, *others in (three.specs[i : i + 3] for i in range(0, len(three), 3)):
+        assert all((o.query, o.class_id) == (first.query, first.class_id) for o in others)
+    assert (
+        sum(len({spec.support for spec in three.specs[i : i + 3]}) > 1 for i in range(0, len(three), 3))
+        > len(pairs) / 2
+    )
 
 
 def test_fewseg_draws_classes_and_their_images_equally_often() -> None:
@@ -344,12 +362,13 @@ def test_protocol_records() -> None:
     for name in PROTOCOLS:
         record = get_protocol(name, dataset="coco20i").as_dict()
         assert record["repeats"] == len(record["seeds"])
-        assert all(value is not None for key, value in record.items() if key != "input_size")
+        without = {key for key, value in record.items() if value is None}
+        assert without <= ({"input_size", "episodes"} if name == "whole" else {"input_size"})
     pascal, coco = (get_protocol("hdmnet", dataset=dataset) for dataset in ("pascal5i", "coco20i"))
     assert (pascal.episodes, pascal.input_size, len(pascal.seeds)) == (1000, 473, 10)
     assert (coco.episodes, coco.input_size, len(coco.seeds)) == (10000, 633, 10)
     assert get_protocol("fewseg", dataset="x").seeds == (0, 1, 2, 3, 4)
-    with pytest.raises(UsageError, match="unknown protocol 'voc'; choose fewseg, hdmnet"):
+    with pytest.raises(UsageError, match="unknown protocol 'voc'; choose fewseg, whole, hdmnet"):
         get_protocol("voc", dataset="pascal5i")
 
 

@@ -26,7 +26,7 @@ COARSE_LEAST = 3
 """An image counts for a class from this many of its pixels on, where only every 32nd along both sides is looked at."""
 
 # Every kind of draw has its own random stream: this number stands after the seed.
-_DRAW, _EPOCH, _CLASS_ORDER, _QUERY_ORDER, _ABSENT = range(5)
+_DRAW, _EPOCH, _CLASS_ORDER, _QUERY_ORDER, _ABSENT, _REFERENCE = range(6)
 
 
 def training_images(source: ImageSource, fold: Fold, *, novel: str = "drop") -> NDArray[np.int64]:
@@ -164,7 +164,8 @@ def sample_episodes(
     episodes: int | None = None,
     classes: tuple[int, ...] | None = None,
 ) -> EpisodeList:
-    """The `episodes` (default: the protocol's number) test episodes of one repeat.
+    """The test episodes of one repeat: `episodes` queries (default: the protocol's number), as often each as it draws
+    supports for a query.
 
     `classes` (default: the fold's novel ones) are those to draw; `fold.held_out` to validate on the training images.
     A class with fewer images than `shots` + 1 is left out; a DataWarning names it. DataError where none is left.
@@ -179,12 +180,16 @@ def sample_episodes(
     draw, repeats = _DRAWS[protocol.query](source, pools, protocol, seed), protocol.support == "with_repeats"
     lacking = _lacking(source, pools) if protocol.absent else {}
     specs = []
-    for e in range(protocol.episodes if episodes is None else episodes):
+    if (count := protocol.episodes if episodes is None else episodes) is None:
+        count = sum(map(len, pools.values()))
+    for e in range(count):
         rng = default_rng([seed, _DRAW, e])
         query, class_id = draw(rng, e)
         if class_id in lacking and (chance := default_rng([seed, _ABSENT, e])).random() < protocol.absent:
             query = int(chance.choice(lacking[class_id]))
-        specs.append(EpisodeSpec(query, class_id, _supports(rng, source, pools[class_id], query, shots, repeats)))
+        for r in range(protocol.references):  # the first are those of a list with one each
+            own = default_rng([seed, _REFERENCE, e, r]) if r else rng
+            specs.append(EpisodeSpec(query, class_id, _supports(own, source, pools[class_id], query, shots, repeats)))
     drawn = fold.index, shots, protocol.name, seed
     return EpisodeList(source.name, source.subset, *drawn, tuple(specs), source.index.ids, source.class_names)
 
@@ -235,9 +240,14 @@ def _in_order(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, s
 
 
 def _pairs(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
-    """The (image, class) pairs in order, cycled."""
+    """The (image, class) pairs, in order or in an order shuffled anew for each lap: all are drawn before any comes again."""
     pairs = sorted((int(image), class_id) for class_id, pool in pools.items() for image in pool)
-    return lambda _, e: pairs[e % len(pairs)]
+
+    def draw(_: Generator, e: int) -> tuple[int, int]:
+        lap, place = divmod(e, len(pairs))
+        return pairs[epoch_order(len(pairs), seed, lap)[place] if protocol.query == "pairs_shuffled" else place]
+
+    return draw
 
 
 def _uniform(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
@@ -284,6 +294,7 @@ _DRAWS: dict[str, Callable[[ImageSource, Pools, EvaluationProtocol, int], Draw]]
     "stratified": _stratified,
     "in_order": _in_order,
     "pairs": _pairs,
+    "pairs_shuffled": _pairs,
     "uniform": _uniform,
     "turns": _turns,
     "all_in_order": _all_images,
