@@ -240,7 +240,7 @@ def _in_order(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, s
 
 
 def _pairs(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
-    """The (image, class) pairs, in order or in an order shuffled anew for each lap: all are drawn before any comes again."""
+    """The (image, class) pairs in order, or in shuffled laps: all are drawn before any comes again."""
     pairs = sorted((int(image), class_id) for class_id, pool in pools.items() for image in pool)
 
     def draw(_: Generator, e: int) -> tuple[int, int]:
