@@ -35,6 +35,7 @@ from fewseg.cli.options import (
     Supports,
     Target,
     Targets,
+    Ways,
     Workers,
     finite,
 )
@@ -157,8 +158,8 @@ def evaluate(
         str,
         typer.Option(
             help="fewseg, whole, or a paper's: hdmnet, bam, pfenet, hsnet, patnet, matcher; bam-cropped, "
-            "pfenet-cropped; with base classes: fewseg-generalised, bam-generalised; or a YAML file. See "
-            "docs/protocols.md."
+            "pfenet-cropped; with base classes: fewseg-generalised, fewseg-all-generalised, bam-generalised; or a YAML "
+            "file. See docs/protocols.md."
         ),
     ] = "fewseg",
     shots: Shots = None,
@@ -168,6 +169,7 @@ def evaluate(
     absent: Absent = 0.0,
     supports: Supports = "mask",
     references: References = 1,
+    ways: Ways = 1,
     support_mask: Annotated[bool, typer.Option(help="HDMNet: use the support mask at test time.")] = True,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored episode: a little better, twice the time.")
@@ -246,6 +248,7 @@ def evaluate(
         absent=absent,
         supports=supports,
         references=references,
+        ways=ways,
         progress=progress,
     )
     name = results_name(benchmark, *_hows(flip, refine, precision, support_mask, tau, merge))

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from fewseg.data.episodes.lists import EpisodeList
-from fewseg.data.episodes.protocols import EvaluationProtocol, may_lack
+from fewseg.data.episodes.protocols import ABSENT, EvaluationProtocol
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.plain import score_plainly
@@ -126,7 +126,7 @@ def evaluate(
         meta_miou=_mean([r.meta_miou for r in repeats]),
         base_miou=_mean([r.base_miou for r in repeats]),
         base_without_truth=_base_without_truth(rows, benchmark),
-        presence=presence_found(rows, benchmark) if may_lack(benchmark.lists[0].protocol) else {},
+        presence=presence_found(rows, benchmark) if ABSENT in benchmark.lists[0].protocol else {},
         references=references_found(tables, benchmark),
         parameters=count_parameters(model),
         tables=tables,

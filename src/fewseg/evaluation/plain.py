@@ -14,7 +14,7 @@ import torch
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.feed import Entry, Need, loaded
-from fewseg.evaluation.scoring import Matched, matched
+from fewseg.evaluation.scoring import Matched, matched, score_ways
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.runtime.processes import rank_and_world
@@ -36,13 +36,16 @@ def score_plainly(
         raise UsageError("plain=True goes through all episodes in one process; leave torchrun or srun away")
     model, protocol, scores = model.eval(), benchmark.protocol, []
     for repeat, listed in enumerate(benchmark.lists):
-        dataset, scored = benchmark.dataset(model.image_size, repeat=repeat), []
+        dataset, found, scored = benchmark.dataset(model.image_size, repeat=repeat), [], []
         for e, spec in enumerate((progress or Silent())(listed.specs, title, len(listed))):
             episode = dataset[e].episode.to(model.device)  # one query (1, 3, S, S), K supports (1, K, 3, S, S), masks
             prediction = model(episode)  # (1, 2, S, S) logits; the query's labels do not reach the parts
             need = Need(spec.query, spec.class_id, pixels=False, truth=True)
             truth = loaded(dataset, need, protocol).truth or {}  # at the size that the protocol scores at
             on = {name: part.to(model.device) for name, part in truth.items()}
-            scored.append(score(matched(prediction, 0, Entry(repeat, e, spec), on, protocol, benchmark.matching)))
+            found.append(matched(prediction, 0, Entry(repeat, e, spec), on, protocol, benchmark.matching))
+            if len(found) == benchmark.ways:  # classes of one query that share a map; one, as a rule
+                scored += score_ways(found, score, protocol)
+                found = []
         scores.append(scored)
     return scores

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fewseg import registry
 from fewseg.config import read_group, read_yaml_file
@@ -14,7 +13,7 @@ from fewseg.data.episodes.sampling import NOVEL_RULES
 from fewseg.errors import DataError, UsageError, check_choice, suggest
 
 ENDING = registry.PROTOCOL_FILE
-_VARIED = ("absent", "supports", "references")
+_VARIED = ("absent", "supports", "references", "ways")
 _FOR_THE_RECORD = ("name", "query_void", "support_void")
 """What a file cannot change: its own name is another's, and void is read in one way."""
 
@@ -93,12 +92,11 @@ def _check(file: Path, p: EvaluationProtocol) -> None:
             {p.labels == "all", p.query.startswith("all_"), p.query_class == "any_novel"}
         )
         > 1,
+        "support: fixed belongs to the protocols of all novel classes at once: base: fewseg-all-generalised": (
+            p.support == "fixed"
+        )
+        != (p.ways == 0),
     }
     for told, holds in faults.items():
         if holds:
             raise UsageError(f"{file}: {told}")
-
-
-def protocol_fields() -> dict[str, Any]:
-    """The keys that a file may have, by name, with what they may be."""
-    return {f.name: CHOICES.get(f.name, ()) for f in fields(EvaluationProtocol) if f.name not in _FOR_THE_RECORD}

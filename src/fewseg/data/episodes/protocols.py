@@ -4,12 +4,13 @@
 `hsnet` are the papers' rules, with their faults, which docs/protocols.md names; `patnet` and `matcher` are those of
 papers on other data sets, whose code is built on HSNet's.
 `NAME-cropped` is NAME without the fault of its padding. `NAME-generalised` is BAM's generalised few-shot evaluation at
-NAME's sizes. The released code draws other episodes with another number of workers: its rules can be reproduced, its
-episodes cannot.
+NAME's sizes, `NAME-all-generalised` the same of all novel classes at once. The released code draws other episodes with
+another number of workers: its rules can be reproduced, its episodes cannot.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,6 +21,8 @@ from fewseg.errors import UsageError, check_choice
 
 ABSENT = "+absent"
 """In a protocol's name, before the share of queries without the class."""
+WAYS = "way"
+"""In a protocol's name, after + and the number of classes in one map."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class EvaluationProtocol:
     `any_novel` (all_*): one of the query's novel classes if it holds no base class, else any of the fold's."""
     support: str = "without_repeats"
     """`without_repeats` or `with_repeats`: of at least min_pixels; `any_pixel`: without repeats, of a pixel or more.
-    Never the query."""
+    Never the query. `fixed`: without repeats, of at least min_pixels, the same for every query, none of which is a
+    support."""
     listed: str = "min_pixels"
     """Which images count for a class where min_pixels is asked for. `coarse`: those in which more than two of the label
     map's every 32nd pixels, along both sides, are the class's."""
@@ -70,16 +74,21 @@ class EvaluationProtocol:
     """`mask`, or what is made from it: `box`, `scribble`, `point` (`fewseg.data.weak_supports`)."""
     references: int = 1
     """Draws of supports for every query, each an episode of its own."""
+    ways: int = 1
+    """Classes that are looked for in every query at once, each with its supports, and scored in one map; 0: every novel
+    class."""
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, JSON-able; the last three only where they are not as published protocols have them."""
+        """All fields, JSON-able; the last four only where they are not as published protocols have them."""
         told = asdict(self) | {"seeds": list(self.seeds), "repeats": len(self.seeds)}
-        usual = {"absent": 0.0, "supports": "mask", "references": 1}
+        usual = {"absent": 0.0, "supports": "mask", "references": 1, "ways": 1}
         return {key: value for key, value in told.items() if key not in usual or value != usual[key]}
 
-    def varied(self, *, absent: float = 0.0, supports: str = "mask", references: int = 1) -> EvaluationProtocol:
-        """The protocol with a share of queries without the class, with weak supports, and with several draws of
-        supports for every query; its name tells of them.
+    def varied(
+        self, *, absent: float = 0.0, supports: str = "mask", references: int = 1, ways: int = 1
+    ) -> EvaluationProtocol:
+        """The protocol with a share of queries without the class, with weak supports, with several draws of supports
+        for every query, and with several classes at once; its name tells of them.
 
         UsageError for a share that is none, and for a protocol that labels all classes.
         """
@@ -88,18 +97,24 @@ class EvaluationProtocol:
             raise UsageError(f"absent={absent} is a share of the episodes; give 0 up to (not with) 1")
         if references < 1:
             raise UsageError(f"references={references} draws of supports a query; give 1 or more")
+        if ways < 1 or (ways > 1 and (absent or references > 1)):
+            raise UsageError(
+                f"ways={ways}: give 1 or more classes a query; above 1 neither absent classes (a query lacks some in "
+                "any case) nor several references are drawn"
+            )
         told = {
             f"{ABSENT}{absent:g}": absent,
             f"+{supports}": supports != "mask",
             f"+{references}references": references > 1,
+            f"+{ways}{WAYS}": ways > 1,
         }
         if any(told.values()) and self.labels == "all":
             raise UsageError(
-                f"protocol {self.name} takes neither absent classes, weak supports nor several references; "
-                "choose another"
+                f"protocol {self.name} takes neither absent classes, weak supports, several references "
+                "nor ways; choose another"
             )
         name = self.name + "".join(part for part, holds in told.items() if holds)
-        return replace(self, name=name, absent=absent, supports=supports, references=references)
+        return replace(self, name=name, absent=absent, supports=supports, references=references, ways=ways)
 
     def scored(self, classes: Sequence[int], drawn: Iterable[int]) -> tuple[int, ...]:
         """The classes that a mean is over: all of them, or only the drawn ones."""
@@ -118,6 +133,7 @@ PROTOCOLS = (
     "bam-cropped",
     "pfenet-cropped",
     "fewseg-generalised",
+    "fewseg-all-generalised",
     "bam-generalised",
 )
 
@@ -127,7 +143,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
         *("all_in_order", "all_shuffled"),
     ),
     "query_class": ("eligible", "any_pixel", "any_novel"),
-    "support": ("without_repeats", "with_repeats", "any_pixel"),
+    "support": ("without_repeats", "with_repeats", "any_pixel", "fixed"),
     "listed": ("min_pixels", "coarse"),
     "resize": ("squeeze", "pad"),
     "scored_at": ("original", "cropped", "input", "padded_square"),
@@ -171,13 +187,21 @@ def get_protocol(name: str, *, dataset: str) -> EvaluationProtocol:
         order = "all_shuffled" if paper == "fewseg" else "all_in_order"
         without = protocol.undrawn
         rules: dict[str, Any] = {"query_class": "any_novel", "support": "any_pixel", "labels": "all"}
+        if variant.startswith("all-"):
+            rules |= {"support": "fixed", "ways": 0}
         return replace(protocol, name=name, query=order, base_without_truth=without, **rules)
     return protocol
 
 
 def may_lack(name: str) -> bool:
     """Whether queries of a protocol of that name may lack the episode's class."""
-    return is_generalised(name) or ABSENT in name
+    return is_generalised(name) or ABSENT in name or ways_of(name) > 1
+
+
+def ways_of(name: str) -> int:
+    """How many classes at once a protocol of that name looks for; 1 of a generalised one."""
+    found = re.search(rf"\+(\d+){WAYS}$", name)
+    return int(found[1]) if found else 1
 
 
 def is_generalised(name: str) -> bool:
