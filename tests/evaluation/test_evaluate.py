@@ -370,7 +370,7 @@ def test_more_repeats_than_the_protocol_has_seeds(repeats: int, source: Scenes, 
 
 
 def test_an_unknown_protocol(source: Scenes, fold: Fold) -> None:
-    with pytest.raises(UsageError, match="unknown protocol 'hdment'; choose fewseg, hdmnet"):
+    with pytest.raises(UsageError, match="unknown protocol 'hdment'; choose fewseg, whole, hdmnet"):
         Benchmark.draw(source, fold, protocol="hdment")
 
 

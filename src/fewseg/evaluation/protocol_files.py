@@ -33,7 +33,7 @@ def find_protocol(name: str, *, dataset: str) -> EvaluationProtocol:
         return _read(files.get(name, Path(name)), dataset)
     known = (*PROTOCOLS, *own, *files)
     raise UsageError(
-        f"protocol={name!r}; choose {', '.join(known)}, or give a YAML file (docs/protocols.md).{suggest(name, known)}"
+        f"unknown protocol {name!r}; choose {', '.join(known)}, or give a YAML file (docs/protocols.md).{suggest(name, known)}"
     )
 
 
