@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import fewseg.data.sets
 import fewseg.models
+from fewseg.callback import Callback
 from fewseg.data.episodes.protocols import PROTOCOLS, EvaluationProtocol
 from fewseg.data.source import ImageSource
 from fewseg.errors import DataWarning, UsageError, first_line, suggest
@@ -37,13 +38,17 @@ _LOADED: dict[str, ModuleType] = {}
 _REGISTERED: dict[str, dict[str, type[Any]]] = {"model": {}, "source": {}}
 _PROTOCOLS: dict[str, EvaluationProtocol] = {}
 """Protocols that were registered, by name."""
+_CALLBACKS: dict[str, type[Callback]] = {}
+"""Callbacks of plugins, and those that were registered, by name."""
 PROTOCOL_FILE = ".protocol.yaml"
 """How the name of a protocol's file beside a plugin ends."""
 
 
-def register(kind: Kind | Literal["protocol"], cls: Any) -> Any:
+def register(kind: Kind | Literal["protocol", "callback"], cls: Any) -> Any:
     """Make a class of another package known by its `name`; of kind "protocol", an EvaluationProtocol."""
-    if kind == "protocol":
+    if kind == "callback":
+        _CALLBACKS[cls.name] = cls
+    elif kind == "protocol":
         if cls.name in PROTOCOLS:
             raise UsageError(f"fewseg itself has a protocol {cls.name!r}; give another name")
         _PROTOCOLS[cls.name] = cls
@@ -58,6 +63,15 @@ def protocols() -> dict[str, EvaluationProtocol]:
     return dict(_PROTOCOLS)
 
 
+def find_callback(name: str) -> type[Callback]:
+    """The callback of that name, from a plugin or registered; UsageError where there is none."""
+    _load_what_was_named()
+    if name not in _CALLBACKS:
+        known = f"known: {', '.join(_CALLBACKS)}" if _CALLBACKS else "no plugin that was given holds one"
+        raise UsageError(f"unknown callback {name!r}; {known} (--plugin FILE.py){suggest(name, _CALLBACKS)}")
+    return _CALLBACKS[name]
+
+
 def protocol_files() -> dict[str, Path]:
     """The protocols' files beside plugins, by the protocols' names."""
     files = (file for folder in plugin_folders() for file in folder.iterdir() if file.name.endswith(PROTOCOL_FILE))
@@ -65,8 +79,8 @@ def protocol_files() -> dict[str, Path]:
 
 
 def load_plugin(what: str) -> None:
-    """Import a Python file, or a module by its dotted name, and make its methods, data sets and protocols known by
-    their names.
+    """Import a Python file, or a module by its dotted name, and make its methods, data sets, protocols and callbacks
+    known by their names.
 
     Processes that are started after it load it too. UsageError where it cannot be imported, holds none of them, or one
     of a name that fewseg has.
@@ -84,10 +98,11 @@ def load_plugin(what: str) -> None:
     ]
     found: list[tuple[Kind, Any]] = [(kind, cls) for kind in kinds for cls in own if _is_kind(kind, cls)]
     rules = [value for value in vars(module).values() if isinstance(value, EvaluationProtocol)]
-    if not found and not rules:
+    told = [cls for cls in own if issubclass(cls, Callback) and isinstance(getattr(cls, "name", None), str)]
+    if not found and not rules and not told:
         raise UsageError(
-            f"the plugin {what} holds neither a method, a data set nor a protocol; see docs/add-a-method.md, "
-            "add-a-dataset.md and protocols.md"
+            f"the plugin {what} holds neither a method, a data set, a protocol nor a callback; see "
+            "docs/add-a-method.md, add-a-dataset.md and protocols.md"
         )
     for kind, cls in found:
         if cls.name in _packaged(kind):
@@ -95,6 +110,8 @@ def load_plugin(what: str) -> None:
         register(kind, cls)
     for protocol in rules:
         register("protocol", protocol)
+    for cls in told:
+        register("callback", cls)
     _LOADED[what] = module
     said = [*filter(None, os.environ.get(PLUGINS, "").split(os.pathsep))]
     os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys([*said, what]))

@@ -32,9 +32,8 @@ def find_protocol(name: str, *, dataset: str) -> EvaluationProtocol:
     if name.endswith((".yaml", ".yml")) or name in files:
         return _read(files.get(name, Path(name)), dataset)
     known = (*PROTOCOLS, *own, *files)
-    raise UsageError(
-        f"unknown protocol {name!r}; choose {', '.join(known)}, or give a YAML file (docs/protocols.md).{suggest(name, known)}"
-    )
+    choices = f"choose {', '.join(known)}, or give a YAML file (docs/protocols.md)"
+    raise UsageError(f"unknown protocol {name!r}; {choices}.{suggest(name, known)}")
 
 
 def labels_all(name: str) -> bool:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from fewseg.build import configured_model, create_source
-from fewseg.config import Config, TrainConfig
+from fewseg.config import Config
 from fewseg.data.dataset import (
     BaseDataset,
     EpisodeDataset,
@@ -43,6 +43,7 @@ from fewseg.models.parts.ops import resize_ac
 from fewseg.progress import Silent
 from fewseg.registry import plugins_of
 from fewseg.runtime.processes import of_all, own_share
+from fewseg.schema import TrainConfig
 from fewseg.training.objectives import BaseObjective, EpisodeObjective
 
 
