@@ -1,4 +1,5 @@
 from .build import create_model as create_model
+from .callback import Callback as Callback
 from .concept.concept import Concept as Concept
 from .concept.teach import teach as teach
 from .config import Config as Config

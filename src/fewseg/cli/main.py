@@ -29,12 +29,14 @@ from fewseg.cli.options import (
     Episodes,
     EpisodesFile,
     Precision,
+    References,
     Refine,
     Repeats,
     Shots,
     Supports,
     Target,
     Targets,
+    Ways,
     Workers,
     finite,
 )
@@ -157,8 +159,9 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="fewseg, or a paper's: hdmnet, bam, pfenet, hsnet, patnet, matcher; bam-cropped, pfenet-cropped; "
-            "with base classes: fewseg-generalised, bam-generalised. See docs/protocols.md."
+            help="fewseg, whole, or a paper's: hdmnet, bam, pfenet, hsnet, patnet, matcher; bam-cropped, "
+            "pfenet-cropped; with base classes: fewseg-generalised, fewseg-all-generalised, bam-generalised; or a YAML "
+            "file. See docs/protocols.md."
         ),
     ] = "fewseg",
     shots: Shots = None,
@@ -167,6 +170,8 @@ def evaluate(
     episodes_file: EpisodesFile = None,
     absent: Absent = 0.0,
     supports: Supports = "mask",
+    references: References = 1,
+    ways: Ways = 1,
     support_mask: Annotated[bool, typer.Option(help="HDMNet: use the support mask at test time.")] = True,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored episode: a little better, twice the time.")
@@ -214,17 +219,17 @@ def evaluate(
     torchrun or srun the processes share the episodes; the digits are the same.
     With `--protocol bam-generalised`, a method with a base learner labels base and novel classes in one map.
     """
-    from fewseg.data.episodes.protocols import is_generalised
     from fewseg.evaluation.benchmark import Benchmark
     from fewseg.evaluation.evaluate import evaluate as run_evaluation
     from fewseg.evaluation.generalised import evaluate_generalised
+    from fewseg.evaluation.protocol_files import labels_all
     from fewseg.evaluation.results import check_place, results_name
     from fewseg.evaluation.saved_masks import INDEX, masks_folder
     from fewseg.models.in_use import in_use
     from fewseg.runtime.processes import join_launched
     from fewseg.storage.opening import open_target
 
-    generalised = is_generalised(protocol)
+    generalised = labels_all(protocol)
     used = "--flip" * flip or f"--refine {refine}" * (refine != "none")
     given = _generalised_options(protocol, {"tau": tau, "merge": merge}, used=used, generalised=generalised)
     if save_masks is not None and generalised:
@@ -244,6 +249,8 @@ def evaluate(
         file=episodes_file,
         absent=absent,
         supports=supports,
+        references=references,
+        ways=ways,
         progress=progress,
     )
     name = results_name(benchmark, *_hows(flip, refine, precision, support_mask, tau, merge))
@@ -385,9 +392,10 @@ def convert(
 
 @app.command()
 def models() -> None:
-    """List methods with their options, back-ends and recipes."""
+    """List methods with their options, data sets, protocols, back-ends and recipes."""
     from fewseg import registry
     from fewseg.config import recipes
+    from fewseg.data.episodes.protocols import PROTOCOLS
     from fewseg.models.parts.backbones import BACKBONES
 
     rows = [
@@ -397,6 +405,7 @@ def models() -> None:
     shown = console()
     shown.print(printable([("method", "what", "options"), *rows]))
     shown.print("data sets: " + ", ".join(sorted(registry.classes("source"))))
+    shown.print("protocols: " + ", ".join([*PROTOCOLS, *registry.protocols(), *registry.protocol_files()]))
     shown.print("back-ends: " + ", ".join(BACKBONES))
     shown.print("recipes: " + ", ".join(recipes()))
 
