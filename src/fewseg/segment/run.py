@@ -42,6 +42,7 @@ class Predictor(Protocol):
     runtime: str
     pictures: PictureRule
     support_files: frozenset[Path]
+    support_side: int | None
     engine: Engine
 
     def predict_each(self, image: Any) -> dict[str, Result]: ...
@@ -120,8 +121,8 @@ def segment_folder(
     inputs = {job.query.resolve() for job in jobs} | predictor.support_files
     table = out / TABLE if "csv" in formats else None
     targets += filter(None, (annotation_file, class_file, table))
-    _protect(inputs, targets, folders)
-    _clear_leftovers(targets, folders)
+    protect(inputs, targets, folders)
+    clear_leftovers(targets, folders)
     written, empty, failed, skipped = [], [], [], 0
     classes = predictor.names or ("object",)
     if class_file:
@@ -278,7 +279,7 @@ def _check_formats(formats: Sequence[str], *, resume: bool, instances: bool) -> 
         raise UsageError("--resume reads finished masks back for the COCO file, the table and counts: add --format png")
 
 
-def _protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> None:
+def protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> None:
     """UsageError where a file to be written is an input, or a video's folder of outputs holds one."""
     parents = {parent for path in inputs for parent in path.parents}
     wrong = [path for path in targets if path.resolve() in inputs]
@@ -289,7 +290,7 @@ def _protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> Non
         raise UsageError(f"{folder} is a folder, where a file is to be written; give another output folder")
 
 
-def _clear_leftovers(targets: list[Path], folders: list[Path]) -> None:
+def clear_leftovers(targets: list[Path], folders: list[Path]) -> None:
     """Remove what a killed process left of files of these names, and of frames in the folders of videos."""
     names: dict[Path, set[str]] = {}
     for path in targets:
