@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,8 +44,8 @@ _DRIVERS = {
 }
 """GDAL's that are taken, by how files begin: others open whatever a file names, over a network too."""
 _BLOCK = 512
-_CACHE = 256
-"""Megabytes of blocks that GDAL keeps."""
+_CACHE = 256 * 2**20
+"""Bytes of blocks that GDAL keeps."""
 _SHOWN = 2048
 """Longest side of the small picture from which the range of deep values is taken, and of the overlay."""
 
@@ -86,7 +87,9 @@ def segment_large(
     """
     rasterio = needed("rasterio")
     names = {kind: target.name for kind, target in targets.items()}
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE), _opened(path) as source:
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE), _opened(path) as source:
+        # what has no place on the earth has its pixels as coordinates
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         read = _reader(source, predictor.pictures)
         with replacing_files(targets["geotiff"].parent, last=names["geotiff"]) as work:
             any_found = _write_mask(predictor, source, read, work / names["geotiff"], cut, progress or Silent())
@@ -119,7 +122,10 @@ def _opened(path: Path) -> Iterator[Any]:
     if driver is None:
         raise DataError(f"{path} is no TIFF, JPEG 2000, PNG or JPEG, which are read in windows; save it as TIFF")
     try:
-        with rasterio.open(path, driver=driver) as source:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            source = rasterio.open(path, driver=driver)
+        with source:
             yield source
     except rasterio.errors.RasterioError as error:
         raise DataError(f"{path} cannot be read in windows ({first_line(error)}); save it as TIFF") from error
