@@ -55,11 +55,11 @@ class Colours:
         self.names = names or None
         self.pictures, self.engine, self.looked = PictureRule(), SimpleNamespace(lanes=2), 0
 
-    def predict_full(self, image: Any) -> Any:
+    def predict_each(self, image: Any) -> dict[str, Result]:
         self.looked += 1
         far = [np.abs(image.astype(int) - colour).sum(2) for colour in (RED, (40, 40, 220))]
         found = [Result(d < 90, np.where(d < 90, 0.9, 0.1).astype(np.float32), (), None) for d in far]
-        return found[0] if self.names is None else dict(zip(self.names, found, strict=False))
+        return dict(zip(self.names or ("object",), found, strict=False))
 
 
 def painted(seed: int, height: int = 150, width: int = 230) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -52,7 +52,10 @@ def segment(
     shots: given.MostShots = 10,
     format_: Annotated[
         list[str] | None,
-        typer.Option("--format", help="png, coco, yolo, geojson, csv, geotiff, gpkg; repeat for several [png]."),
+        typer.Option(
+            "--format",
+            help="png, coco, yolo, geojson, labelme, cvat, labelstudio, via, csv, geotiff, gpkg; repeatable [png].",
+        ),
     ] = None,
     overlay: Annotated[bool, typer.Option(help="Also write the photo with the masks drawn on it.")] = True,
     threshold: Annotated[

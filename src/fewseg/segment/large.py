@@ -26,6 +26,7 @@ from fewseg.data.regions import connected
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, UsageError, first_line
 from fewseg.files import replacing_files
+from fewseg.predictor import Result
 from fewseg.progress import Silent
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
@@ -57,7 +58,7 @@ class Predictor(Protocol):
     pictures: PictureRule
     engine: Any
 
-    def predict_full(self, image: Any) -> Any: ...
+    def predict_each(self, image: Any) -> dict[str, Result]: ...
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,7 @@ def _labelled(
     window, pixels, known = given
     if not known.any():
         return window, None
-    found = predictor.predict_full(pixels)
-    results = list(found.values()) if isinstance(found, dict) else [found]
+    results = predictor.predict_each(pixels).values()
     labels = label_map((result.proba_if(cut.presence) for result in results), threshold=cut.threshold)
     labels[~known] = 0
     _drop_specks(labels, window, size, cut.min_area)

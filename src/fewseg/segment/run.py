@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from fewseg.progress import Silent
 from fewseg.runtime.engine import Engine
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
+from fewseg.segment.books import BOOKS
 from fewseg.segment.jobs import Job, plan
 from fewseg.segment.table import NAME as TABLE
 from fewseg.segment.table import Told, table_file
@@ -96,11 +97,12 @@ def segment_folder(
     """Segment files and folders of pictures and videos (with their sub-folders), one at a time, into `out_dir`.
 
     `formats`: png gives `STEM.png` (0/255, or of several classes a palette label map, and `classes.txt`), yolo
-    `STEM.txt` and `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`, csv lines in
-    `results.csv`; `overlay` `STEM_overlay.jpg`. STEM is the path below the given folder, with the suffix added where
-    two would be the same; a video's frames (every `every`-th) are `STEM/frame_NUMBER`. `label_map` tells `threshold`
-    and `min_area`; a class that is there with less than the probability `presence`, as far as the model tells, is left
-    out. `instances`: parts that touch are cut apart, files tell of single objects, `STEM_instances.png` numbers them.
+    `STEM.txt` and `classes.txt`, geojson `STEM.geojson`, labelme `STEM.json`, coco, cvat, labelstudio and via one file
+    each (`books.BOOKS`), csv lines in `results.csv`; `overlay` `STEM_overlay.jpg`. STEM is the path below the given
+    folder, with the suffix added where two would be the same; a video's frames (every `every`-th) are
+    `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class that is there with less than the
+    probability `presence`, as far as the model tells, is left out. `instances`: parts that touch are cut apart, files
+    tell of single objects, `STEM_instances.png` numbers them.
     `resume` leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the
     others done. UsageError, before anything is written, where there is nothing to do or an output would replace a query
     or a support file.
@@ -111,16 +113,16 @@ def segment_folder(
     _check_formats(formats, resume=resume, instances=instances)
     given = [queries] if isinstance(queries, str | os.PathLike) else queries
     beside = files.INSTANCES if instances else ""
-    jobs = plan(given, out, reserved=[Path(files.CLASSES).stem] if "yolo" in formats else [], beside=beside)
+    jobs = plan(given, out, reserved=_reserved(formats), beside=beside)
     named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay, single=instances)
-    annotation_file = out / files.ANNOTATIONS if "coco" in formats else None
+    books = {kind: out / BOOKS[kind][0] for kind in dict.fromkeys(formats) if kind in BOOKS}
     several = files.is_label_map(predictor.names)
     class_file = out / files.CLASSES if "yolo" in formats or ("png" in formats and several) else None
     targets = [path for job in jobs if not job.is_video for path in named(job.stem).values()]
     folders = [out / job.stem for job in jobs if job.is_video]
     inputs = {job.query.resolve() for job in jobs} | predictor.support_files
     table = out / TABLE if "csv" in formats else None
-    targets += filter(None, (annotation_file, class_file, table))
+    targets += filter(None, (*books.values(), class_file, table))
     protect(inputs, targets, folders)
     clear_leftovers(targets, folders)
     written, empty, failed, skipped = [], [], [], 0
@@ -128,7 +130,7 @@ def segment_folder(
     if class_file:
         files.write_classes(class_file, classes)
     sizes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in classes}
-    with _records(annotation_file, table, classes, predictor.runtime, several=several, resume=resume) as record:
+    with _records(books, table, classes, predictor.runtime, several=several, resume=resume) as record:
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
         done = named if resume else None
         how: dict[str, Any] = {"presence": presence, "threshold": threshold, "min_area": min_area}
@@ -146,7 +148,7 @@ def segment_folder(
                 shown = _seen_before(outputs["png"], several=several, instances=instances)
             else:
                 shown = seen
-                written.append((piece.query, next(iter(outputs.values()), out / files.ANNOTATIONS)))
+                written.append((piece.query, next(iter((*outputs.values(), *books.values())))))
                 empty += [] if seen.labels.any() else [piece.query]
             if record:
                 record(piece, outputs.get("png"), shown)
@@ -160,7 +162,7 @@ def segment_folder(
         tuple(empty),
         tuple(failed),
         skipped,
-        annotation_file,
+        books.get("coco"),
         predictor.runtime,
         {name: tuple(found) for name, found in sizes.items()} if instances else None,
     )
@@ -168,7 +170,7 @@ def segment_folder(
 
 @contextmanager
 def _records(
-    annotation_file: Path | None,
+    books: dict[str, Path],
     table: Path | None,
     classes: Sequence[str],
     runtime: str,
@@ -177,17 +179,17 @@ def _records(
     resume: bool,
 ) -> Iterator[Callable[[Job, Path | None, Seen], None] | None]:
     """The files that tell of all pictures: what adds one to them, None where there is none."""
-    coco = files.coco_file(annotation_file, classes, runtime=runtime) if annotation_file else nullcontext()
     lines = table_file(table, classes, several=several, resume=resume) if table else nullcontext()
-    with coco as annotate, lines as tabulate:
+    with ExitStack() as stack, lines as tabulate:
+        writers = [stack.enter_context(BOOKS[kind][1](path, classes, runtime)) for kind, path in books.items()]
 
         def add(piece: Job, mask: Path | None, seen: Seen) -> None:
-            if annotate:
-                annotate(piece.name, seen.labels, seen.objects)
+            for write in writers:
+                write(piece, seen.labels, seen.objects, seen.told)
             if tabulate:
                 tabulate(piece.query, mask, seen.labels, seen.told, seen.objects)
 
-        yield add if annotate or tabulate else None
+        yield add if writers or tabulate else None
 
 
 def _read(
@@ -229,7 +231,7 @@ def _segmented(
             objects = files.objects_of(labels) if instances else None
         except DataError as error:
             return piece, error
-        files.write(named(piece.stem), image, labels, predictor.names, objects)
+        files.write(named(piece.stem), image, labels, predictor.names, objects, photo=piece.query)
     told = [(result.presence, result.quality_if(presence), result.doubt(presence)) for result in results]
     return piece, Seen(labels, objects, told)
 
@@ -271,12 +273,18 @@ def _pieces(
             failed.append((job.query, str(error)))
 
 
+def _reserved(formats: Sequence[str]) -> list[str]:
+    """Stems that no picture's files may have beside the files that tell of all."""
+    yolo = [Path(files.CLASSES).stem] if "yolo" in formats else []
+    return yolo + ([Path(BOOKS[kind][0]).stem for kind in formats if kind in BOOKS] if "labelme" in formats else [])
+
+
 def _check_formats(formats: Sequence[str], *, resume: bool, instances: bool) -> None:
     if not formats or (unknown := [name for name in formats if name not in files.FORMATS]):
         given = ", ".join(unknown) if formats else "none"
         raise UsageError(f"format {given}: choose one or several of {', '.join(files.FORMATS)}")
-    if resume and (instances or {"coco", "csv"} & set(formats)) and "png" not in formats:
-        raise UsageError("--resume reads finished masks back for the COCO file, the table and counts: add --format png")
+    if resume and (instances or {"csv", *BOOKS} & set(formats)) and "png" not in formats:
+        raise UsageError("--resume reads finished masks back for files that tell of all pictures: add --format png")
 
 
 def protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> None:
