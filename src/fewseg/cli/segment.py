@@ -12,7 +12,7 @@ from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
 from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import say
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.progress import Bars
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fewseg.concept.finder import Finder
     from fewseg.predictor import FewShotPredictor
     from fewseg.segment import SegmentSummary
+    from fewseg.segment.shards import Shard
 
 _SPECK_SHARE, _SPECK_PIXELS = 0.1, 9
 """Of the usual object's pixels, and of pixels: what is smaller is told of."""
@@ -94,6 +95,14 @@ def segment(
             "[the size of the supports' photos, with --format geotiff or gpkg].",
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="I/N: only part I of N, from 1, for processes and machines that share the work [all]."),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="ray: share the photos out over Ray's cluster (RAY_ADDRESS, else this machine) [none]."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out photos whose files are all there.")] = False,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored photo: a little better, twice the time.")
@@ -123,7 +132,8 @@ def segment(
 
     What `fewseg teach` learnt: `fewseg segment --concept rust.concept --out masks photos/`; `results.csv` comes along.
     """
-    from fewseg.segment import segment_folder, segment_large_folder
+    from fewseg.segment import plan, segment_folder, segment_large_folder
+    from fewseg.segment.engines import run_parts
     from fewseg.segment.review import NAME as REVIEW
     from fewseg.segment.review import sort_by_doubt
     from fewseg.segment.supports import draw_supports
@@ -136,6 +146,7 @@ def segment(
     if not concept and not found.supports:
         raise given.nothing_to_find()
     large = _in_windows(window, format_ or [], whole={"--instances": instances, "--review": review})
+    part = _part(shard, engine, review=review)
     if check:
         for path, told in draw_supports(found.supports, found.labels, out, rule).items():
             say(f"{told}; drawn in {path}")
@@ -162,8 +173,20 @@ def segment(
         raise UsageError(f"--presence {presence}: {what} does not tell whether a class is there at all; leave it out")
     if review:
         check_made_here([out / REVIEW], "<!doctype html>")
-    options: dict[str, Any] = {"overlay": overlay, "min_area": min_area, "resume": resume, "progress": Bars()}
+    options: dict[str, Any] = {
+        "overlay": overlay,
+        "min_area": min_area,
+        "resume": resume or engine is not None,  # what the parts did is there
+        "shard": part,
+        "progress": Bars(),
+    }
     options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
+    if engine:
+        run_parts(
+            given.words(ctx, without=("--engine",), flags=("--resume", "--review")),
+            len(plan(queries, out)),
+            progress=Bars(),
+        )
     in_windows = partial(segment_large_folder, formats=format_ or ["geotiff"], window=window)
     whole = partial(segment_folder, formats=[*dict.fromkeys(formats)], instances=instances, every=every)
     summary = (in_windows if large else whole)(predictor, queries, out, **options)
@@ -172,6 +195,19 @@ def segment(
         first = ", ".join(f"{photo} ({100 * doubt:.0f} %)" for photo, doubt in doubts[:3])
         say(f"{out / REVIEW}: what to look at first; the greatest doubt is in {first}")
     _tell(summary, out)
+
+
+def _part(shard: str | None, engine: str | None, *, review: bool) -> Shard | None:
+    """Which part of the photos is to be done; UsageError where that cannot be."""
+    from fewseg.segment.shards import Shard
+
+    if engine is not None:
+        check_choice("--engine", engine, ["ray"])
+        if shard is not None:
+            raise UsageError("--engine makes the parts itself; leave out --shard")
+    if shard is not None and review:
+        raise UsageError("--review sorts all photos: give it with --resume and without --shard once all parts are done")
+    return None if shard is None else Shard.of(shard)
 
 
 def _in_windows(window: int | None, formats: list[str], *, whole: dict[str, bool]) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Silent
 from fewseg.segment import formats as files
 from fewseg.segment.jobs import plan
 from fewseg.segment.large import FORMATS, Cut, needed, outputs, segment_large
-from fewseg.segment.run import Predictor, SegmentSummary, clear_leftovers, protect
+from fewseg.segment.run import Predictor, SegmentSummary, clear_leftovers, output_folder, protect
+from fewseg.segment.shards import Shard
 
 
 def segment_large_folder(
@@ -27,6 +27,7 @@ def segment_large_folder(
     presence: float = 0.5,
     min_area: int = 0,
     resume: bool = False,
+    shard: Shard | None = None,
     progress: Silent | None = None,
 ) -> SegmentSummary:
     """Segment pictures of any size (TIFF, JPEG 2000, PNG, JPEG) in windows of `window` pixels a side that overlap.
@@ -43,9 +44,7 @@ def segment_large_folder(
     needed("rasterio")
     if "gpkg" in formats:
         needed("pyogrio")
-    out = Path(out_dir)
-    if os.path.lexists(out) and not out.is_dir():
-        raise UsageError(f"{out} is no folder; give one for the masks, it need not be there yet")
+    out = output_folder(out_dir)
     side = window or predictor.support_side
     if side is None:
         raise UsageError("how large the photos of the supports were is not known; give --window SIDE, in pixels")
@@ -57,7 +56,8 @@ def segment_large_folder(
     named = partial(outputs, out_dir=out, formats=formats, overlay=overlay)
     targets = [path for job in jobs for path in named(job.stem).values()]
     protect({job.query.resolve() for job in jobs} | predictor.support_files, targets, [])
-    clear_leftovers(targets, [])
+    jobs = jobs[shard.number - 1 :: shard.count] if shard else jobs
+    clear_leftovers([path for job in jobs for path in named(job.stem).values()], [])
     progress = progress or Silent()
     told = "as --window says" if window else "as large as the supports' photos (--window SIDE chooses)"
     progress.log(f"windows of {side} x {side} pixels, {told}")

@@ -27,6 +27,7 @@ from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.jobs import Job, plan
+from fewseg.segment.shards import Shard, remove_parts
 from fewseg.segment.table import NAME as TABLE
 from fewseg.segment.table import Told, table_file
 from fewseg.segment.video import frames, to_image
@@ -92,6 +93,7 @@ def segment_folder(
     instances: bool = False,
     resume: bool = False,
     every: int = 1,
+    shard: Shard | None = None,
     progress: Silent | None = None,
 ) -> SegmentSummary:
     """Segment files and folders of pictures and videos (with their sub-folders), one at a time, into `out_dir`.
@@ -102,27 +104,27 @@ def segment_folder(
     folder, with the suffix added where two would be the same; a video's frames (every `every`-th) are
     `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class that is there with less than the
     probability `presence`, as far as the model tells, is left out. `instances`: parts that touch are cut apart, files
-    tell of single objects, `STEM_instances.png` numbers them.
+    tell of single objects, `STEM_instances.png` numbers them. `shard`: only a part of the pictures, and files that tell
+    of all pictures under names of that part.
     `resume` leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the
     others done. UsageError, before anything is written, where there is nothing to do or an output would replace a query
     or a support file.
     """
-    out = Path(out_dir)
-    if os.path.lexists(out) and not out.is_dir():
-        raise UsageError(f"{out} is no folder; give one for the masks, it need not be there yet")
+    out = output_folder(out_dir)
     _check_formats(formats, resume=resume, instances=instances)
     given = [queries] if isinstance(queries, str | os.PathLike) else queries
-    beside = files.INSTANCES if instances else ""
-    jobs = plan(given, out, reserved=_reserved(formats), beside=beside)
+    every_job = plan(given, out, reserved=_reserved(formats), beside=files.INSTANCES if instances else "")
+    jobs = every_job[shard.number - 1 :: shard.count] if shard else every_job
     named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay, single=instances)
-    books = {kind: out / BOOKS[kind][0] for kind in dict.fromkeys(formats) if kind in BOOKS}
+    of_part = shard.named if shard else Path
+    books = {kind: of_part(out / BOOKS[kind][0]) for kind in dict.fromkeys(formats) if kind in BOOKS}
     several = files.is_label_map(predictor.names)
     class_file = out / files.CLASSES if "yolo" in formats or ("png" in formats and several) else None
     targets = [path for job in jobs if not job.is_video for path in named(job.stem).values()]
     folders = [out / job.stem for job in jobs if job.is_video]
-    inputs = {job.query.resolve() for job in jobs} | predictor.support_files
-    table = out / TABLE if "csv" in formats else None
-    targets += filter(None, (*books.values(), class_file, table))
+    inputs = {job.query.resolve() for job in every_job} | predictor.support_files
+    table = of_part(out / TABLE) if "csv" in formats else None
+    targets += filter(None, (*books.values(), None if shard else class_file, table))
     protect(inputs, targets, folders)
     clear_leftovers(targets, folders)
     written, empty, failed, skipped = [], [], [], 0
@@ -130,12 +132,14 @@ def segment_folder(
     if class_file:
         files.write_classes(class_file, classes)
     sizes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in classes}
-    with _records(books, table, classes, predictor.runtime, several=several, resume=resume) as record:
+    merging: dict[str, Any] = {"several": several, "resume": resume, "shard": shard}
+    with _records(books, table, classes, predictor.runtime, **merging) as record:
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
         done = named if resume else None
         how: dict[str, Any] = {"presence": presence, "threshold": threshold, "min_area": min_area}
         segmented = partial(_segmented, predictor, named, instances=instances, **how)
-        lanes = predictor.engine.lanes if len(jobs) > 1 or jobs[0].is_video else 1  # a thread keeps memory of its own
+        several_pieces = len(jobs) > 1 or any(job.is_video for job in jobs)
+        lanes = predictor.engine.lanes if several_pieces else 1  # a thread keeps memory of its own
         for piece, seen in side_by_side(segmented, _read(pieces, done), lanes=lanes):
             outputs = named(piece.stem)
             if isinstance(seen, DataError):
@@ -152,10 +156,9 @@ def segment_folder(
                 empty += [] if seen.labels.any() else [piece.query]
             if record:
                 record(piece, outputs.get("png"), shown)
-            for label, parts in (shown.objects or {}).items():
-                sizes[classes[label - 1]].append(parts.pixels)
-    for query in dict.fromkeys(query for query, path in written if not path.exists()):
-        failed.append((query, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)"))
+            _add_sizes(sizes, shown, classes)
+    gone = dict.fromkeys(query for query, path in written if not path.exists())
+    failed += [(q, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)") for q in gone]
     written = [(query, path) for query, path in written if path.exists()]
     return SegmentSummary(
         tuple(written),
@@ -168,6 +171,19 @@ def segment_folder(
     )
 
 
+def output_folder(given: str | os.PathLike[str]) -> Path:
+    """Where masks go; UsageError where a file lies."""
+    out = Path(given)
+    if os.path.lexists(out) and not out.is_dir():
+        raise UsageError(f"{out} is no folder; give one for the masks, it need not be there yet")
+    return out
+
+
+def _add_sizes(sizes: dict[str, list[NDArray[np.int64]]], seen: Seen, classes: Sequence[str]) -> None:
+    for label, parts in (seen.objects or {}).items():
+        sizes[classes[label - 1]].append(parts.pixels)
+
+
 @contextmanager
 def _records(
     books: dict[str, Path],
@@ -177,6 +193,7 @@ def _records(
     *,
     several: bool,
     resume: bool,
+    shard: Shard | None,
 ) -> Iterator[Callable[[Job, Path | None, Seen], None] | None]:
     """The files that tell of all pictures: what adds one to them, None where there is none."""
     lines = table_file(table, classes, several=several, resume=resume) if table else nullcontext()
@@ -190,6 +207,8 @@ def _records(
                 tabulate(piece.query, mask, seen.labels, seen.told, seen.objects)
 
         yield add if writers or tabulate else None
+    if resume and not shard:  # what parts told is told here
+        remove_parts([*books.values(), *([table] if table else [])])
 
 
 def _read(
