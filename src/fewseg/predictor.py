@@ -151,6 +151,8 @@ class FewShotPredictor:
         """Names of the classes, in order; None for the one class of a support without a name."""
         self.support_files: frozenset[Path] = frozenset()
         """The files that the support was read from."""
+        self.support_side: int | None = None
+        """The longer side of the supports' photos, in pixels: their median."""
         self.markings: dict[str, tuple[Marking, ...]] = {}
         """How each support's mask was understood, by class; `support` is the class without a name."""
         self.pictures = pictures
@@ -176,7 +178,9 @@ class FewShotPredictor:
         labels = label if isinstance(label, Mapping) else dict.fromkeys(lists, label)
         if unknown := sorted(set(labels) - set(lists)):
             raise UsageError(f"a label is given for {unknown[0]!r}, which has no support; there is {', '.join(lists)}")
-        encoded = [self._encode(name, *pair, labels.get(name)) for name, pair in lists.items()]
+        sides: list[int] = []
+        encoded = [self._encode(name, *pair, labels.get(name), sides) for name, pair in lists.items()]
+        self.support_side = round(float(np.median(sides)))
         self._supports = [features for features, _ in encoded]
         self.markings = {name: markings for name, (_, markings) in zip(lists, encoded, strict=True)}
         self.names = tuple(lists) if isinstance(images, Mapping) else None
@@ -212,7 +216,7 @@ class FewShotPredictor:
         return results
 
     def _encode(
-        self, name: str, images: Sequence[Picture], masks: Sequence[Mask], label: Label | None
+        self, name: str, images: Sequence[Picture], masks: Sequence[Mask], label: Label | None, sides: list[int]
     ) -> tuple[Any, tuple[Marking, ...]]:
         side, markings = self.engine.image_size, list[Marking]()
 
@@ -225,6 +229,7 @@ class FewShotPredictor:
                     vanish = f"{what} marks only {(marking.mask == 1).sum()} pixels, which vanish at {side} x {side}"
                     raise DataError(f"{vanish}; crop its image and mask closer")
                 markings.append(marking)
+                sides.append(max(photo.shape[:2]))
                 yield photo, squeezed
 
         return self.engine.encode_support(read()), tuple(markings)

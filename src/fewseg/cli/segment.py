@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
 from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import say
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.progress import Bars
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fewseg.concept.finder import Finder
     from fewseg.predictor import FewShotPredictor
     from fewseg.segment import SegmentSummary
+    from fewseg.segment.shards import Shard
 
 _SPECK_SHARE, _SPECK_PIXELS = 0.1, 9
 """Of the usual object's pixels, and of pixels: what is smaller is told of."""
@@ -50,7 +52,11 @@ def segment(
     photos: Annotated[Path | None, typer.Option(help="Folder of the photos that --annotations names.")] = None,
     shots: given.MostShots = 10,
     format_: Annotated[
-        list[str] | None, typer.Option("--format", help="png, coco, yolo, geojson, csv; repeat for several [png].")
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="png, coco, yolo, geojson, labelme, cvat, labelstudio, via, csv, geotiff, gpkg; repeatable [png].",
+        ),
     ] = None,
     overlay: Annotated[bool, typer.Option(help="Also write the photo with the masks drawn on it.")] = True,
     threshold: Annotated[
@@ -80,6 +86,23 @@ def segment(
         ),
     ] = False,
     every: Annotated[int, typer.Option(callback=finite, min=1, help="Of a video, take every n-th frame.")] = 1,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            callback=finite,
+            min=64,
+            help="Read pictures of any size in windows of so many pixels a side; masks are GeoTIFFs "
+            "[the size of the supports' photos, with --format geotiff or gpkg].",
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="I/N: only part I of N, from 1, for processes and machines that share the work [all]."),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="ray: share the photos out over Ray's cluster (RAY_ADDRESS, else this machine) [none]."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out photos whose files are all there.")] = False,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored photo: a little better, twice the time.")
@@ -109,7 +132,8 @@ def segment(
 
     What `fewseg teach` learnt: `fewseg segment --concept rust.concept --out masks photos/`; `results.csv` comes along.
     """
-    from fewseg.segment import segment_folder
+    from fewseg.segment import plan, segment_folder, segment_large_folder
+    from fewseg.segment.engines import run_parts
     from fewseg.segment.review import NAME as REVIEW
     from fewseg.segment.review import sort_by_doubt
     from fewseg.segment.supports import draw_supports
@@ -121,6 +145,8 @@ def segment(
         raise UsageError("--concept brings its own supports; give it alone, or add to it: fewseg teach --concept FILE")
     if not concept and not found.supports:
         raise given.nothing_to_find()
+    large = _in_windows(window, format_ or [], whole={"--instances": instances, "--review": review})
+    part = _part(shard, engine, review=review)
     if check:
         for path, told in draw_supports(found.supports, found.labels, out, rule).items():
             say(f"{told}; drawn in {path}")
@@ -147,25 +173,49 @@ def segment(
         raise UsageError(f"--presence {presence}: {what} does not tell whether a class is there at all; leave it out")
     if review:
         check_made_here([out / REVIEW], "<!doctype html>")
-    summary = segment_folder(
-        predictor,
-        queries,
-        out,
-        formats=[*dict.fromkeys(formats)],
-        overlay=overlay,
-        threshold=0.5 if threshold is None else threshold,
-        presence=0.5 if presence is None else presence,
-        min_area=min_area,
-        instances=instances,
-        resume=resume,
-        every=every,
-        progress=Bars(),
-    )
+    options: dict[str, Any] = {
+        "overlay": overlay,
+        "min_area": min_area,
+        "resume": resume or engine is not None,  # what the parts did is there
+        "shard": part,
+        "progress": Bars(),
+    }
+    options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
+    if engine:
+        run_parts(
+            given.words(ctx, without=("--engine",), flags=("--resume", "--review")),
+            len(plan(queries, out)),
+            progress=Bars(),
+        )
+    in_windows = partial(segment_large_folder, formats=format_ or ["geotiff"], window=window)
+    whole = partial(segment_folder, formats=[*dict.fromkeys(formats)], instances=instances, every=every)
+    summary = (in_windows if large else whole)(predictor, queries, out, **options)
     if review and (out / TABLE).is_file():
         doubts = sort_by_doubt(out / TABLE)
         first = ", ".join(f"{photo} ({100 * doubt:.0f} %)" for photo, doubt in doubts[:3])
         say(f"{out / REVIEW}: what to look at first; the greatest doubt is in {first}")
     _tell(summary, out)
+
+
+def _part(shard: str | None, engine: str | None, *, review: bool) -> Shard | None:
+    """Which part of the photos is to be done; UsageError where that cannot be."""
+    from fewseg.segment.shards import Shard
+
+    if engine is not None:
+        check_choice("--engine", engine, ["ray"])
+        if shard is not None:
+            raise UsageError("--engine makes the parts itself; leave out --shard")
+    if shard is not None and review:
+        raise UsageError("--review sorts all photos: give it with --resume and without --shard once all parts are done")
+    return None if shard is None else Shard.of(shard)
+
+
+def _in_windows(window: int | None, formats: list[str], *, whole: dict[str, bool]) -> bool:
+    """Whether pictures are read in windows; UsageError where an option is of pictures that are read `whole`."""
+    large = window is not None or bool({"geotiff", "gpkg"} & set(formats))
+    if large and (wrong := [option for option, is_given in whole.items() if is_given]):
+        raise UsageError(f"{wrong[0]} is of pictures that are read whole; --format gpkg has a line for each part")
+    return large
 
 
 def _finder(paths: list[Path], model: str | None, **how: Any) -> Finder:

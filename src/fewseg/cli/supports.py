@@ -171,6 +171,18 @@ def said(ctx: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def words(ctx: typer.Context, *, without: tuple[str, ...], flags: tuple[str, ...]) -> list[str]:
+    """The command's words as they were given, without some options that take a value, and some flags."""
+    kept: list[str] = []
+    given = iter(ctx.meta[_ORDER])
+    for word in given:
+        if word in without:
+            next(given, None)
+        elif not word.startswith(tuple(f"{option}=" for option in without)) and word not in flags:
+            kept.append(word)
+    return kept
+
+
 def nothing_to_find() -> UsageError:
     """What is said where no option says what to find."""
     return UsageError(

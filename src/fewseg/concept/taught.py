@@ -49,6 +49,11 @@ class Example:
         marks.resize((image.shape[1], image.shape[0]), Image.Resampling.NEAREST).save(png, "PNG", optimize=True)
         return cls(jpeg.getvalue(), png.getvalue(), _line(name), _line(meaning))
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height; the pixels are not decoded."""
+        return _picture(self.jpeg, "JPEG", self.name, decoded=False).size
+
     @cached_property
     def photo(self) -> NDArray[np.uint8]:
         """(H, W, 3)."""
@@ -213,14 +218,15 @@ def reduced(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
 
 
-def _picture(content: bytes, kind: str, name: str) -> Image.Image:
+def _picture(content: bytes, kind: str, name: str, *, decoded: bool = True) -> Image.Image:
     """A picture of a known format and a bounded size."""
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
             image = Image.open(io.BytesIO(content), formats=[kind])
         if max(image.size) > LARGEST_SIDE or image.mode not in ("RGB", "L"):
             raise ValueError(f"{image.width} x {image.height} pixels of {image.mode}")
-        image.load()
+        if decoded:
+            image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"the {kind} of {name} cannot be read ({error})") from error
     return image

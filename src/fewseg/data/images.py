@@ -103,9 +103,14 @@ def write_image(image: Image.Image, path: Path, **options: Any) -> None:
 
 def write_labels(labels: NDArray[np.uint8], path: Path) -> None:
     """Save a label map (H, W) uint8 as a palette PNG in the colours of `label_colors`; `read_labels` gives it back."""
+    write_image(palette_picture(labels), path)
+
+
+def palette_picture(labels: NDArray[np.uint8]) -> Image.Image:
+    """A label map (H, W) as a palette picture in the colours of `label_colors`."""
     image = Image.fromarray(labels).convert("L")
     image.putpalette(label_colors().tobytes())
-    write_image(image, path)
+    return image
 
 
 def label_colors() -> NDArray[np.uint8]:

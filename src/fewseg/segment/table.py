@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fewseg.data.regions import Parts, connected
 from fewseg.errors import DataError
 from fewseg.files import CSV_TEXT, replacing
+from fewseg.segment.shards import parts_of
 
 NAME = "results.csv"
 COLUMNS = (
@@ -61,9 +62,10 @@ def table_file(
     """A table that is whole at the end, or absent: what adds a photo by its path, its mask's, labels, what is told, and
     the single objects of every class, where they are wanted instead of connected parts.
 
-    None told takes what the table that is there says of that mask, with `resume`.
+    None told takes what the table that is there, or those of parts (`Shard`), say of that mask, with `resume`.
     """
-    former = {(line["mask"], line["class"]): line for line in lines(path)} if resume and path.is_file() else {}
+    tables = parts_of(path) if resume else ()
+    former = {(line["mask"], line["class"]): line for table in tables for line in lines(table)}
 
     def add(
         photo: Path,
