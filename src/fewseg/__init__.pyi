@@ -1,5 +1,6 @@
 from .build import create_model as create_model
 from .callback import Callback as Callback
+from .concept.batches import BatchSegmenter as BatchSegmenter
 from .concept.concept import Concept as Concept
 from .concept.teach import teach as teach
 from .config import Config as Config

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewseg import BatchSegmenter
 from fewseg.errors import UsageError
-from fewseg.segment import BatchSegmenter
 from fewseg.segment.engines import run_parts
 from fewseg.segment.shards import Shard
 from fewseg.storage.saved import save_model

@@ -1,5 +1,5 @@
-"""The command line: `fewseg train | evaluate | compare | cross-validate | report | segment | teach | next | serve | web |
-export | convert | models | data | experiment | demo`, and `rerun` and `replay` for a run that is there.
+"""The command line: `fewseg train | evaluate | compare | cross-validate | report | segment | teach | next | serve |
+web | export | convert | models | data | experiment | demo`, and `rerun` and `replay` for a run that is there.
 """
 
 from __future__ import annotations

@@ -106,6 +106,11 @@ def write_labels(labels: NDArray[np.uint8], path: Path) -> None:
     write_image(palette_picture(labels), path)
 
 
+def mask_picture(labels: NDArray[np.uint8], *, several: bool) -> Image.Image:
+    """Labels (H, W) as they are written: 0/255 of one class, a palette label map of several."""
+    return palette_picture(labels) if several else Image.fromarray(labels * np.uint8(255))
+
+
 def palette_picture(labels: NDArray[np.uint8]) -> Image.Image:
     """A label map (H, W) as a palette picture in the colours of `label_colors`."""
     image = Image.fromarray(labels).convert("L")

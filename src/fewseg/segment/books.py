@@ -128,7 +128,8 @@ def via_file(path: Path, classes: Sequence[str], runtime: str) -> Iterator[Add]:
     numbers = count(1)
 
     def add(piece: Job, labels: NDArray[np.uint8], objects: Objects | None, told: Told | None) -> None:
-        size = -1 if piece.is_video else piece.query.stat().st_size  # by it and the name VIA finds a picture
+        there = not piece.is_video and piece.query.is_file()
+        size = piece.query.stat().st_size if there else -1  # by it and the name VIA finds a picture
         regions = []
         for label, corners in outlines(labels, objects):
             x, y = corners.T.tolist()

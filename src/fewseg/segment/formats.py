@@ -85,7 +85,7 @@ def write(
     """Write one picture's files; `labels` (H, W) hold 1.. for `names` in order, or 1 where there are none."""
     for kind, path in files.items():
         if kind == "png":
-            images.write_image(mask_picture(labels, several=is_label_map(names)), path)
+            images.write_image(images.mask_picture(labels, several=is_label_map(names)), path)
         elif kind == "instances":
             images.write_image(Image.fromarray(numbered(objects or {}, labels.shape)), path)
         elif kind == "overlay":
@@ -98,11 +98,6 @@ def write(
                 text = yolo(labels, objects) if kind == "yolo" else geojson(labels, told, objects)
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-
-
-def mask_picture(labels: NDArray[np.uint8], *, several: bool) -> Image.Image:
-    """Labels (H, W) as they are written: 0/255 of one class, a palette label map of several."""
-    return images.palette_picture(labels) if several else Image.fromarray(labels * np.uint8(255))
 
 
 def is_label_map(names: Sequence[str] | None) -> bool:

@@ -15,10 +15,9 @@ from PIL import Image
 from fewseg.concept.concept import Concept
 from fewseg.concept.finder import Finder
 from fewseg.concept.taught import Taught
-from fewseg.data.images import read_image
+from fewseg.data.images import mask_picture, read_image
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, UsageError
-from fewseg.segment.formats import is_label_map, mask_picture
 
 Concepts = str | os.PathLike[str] | Taught
 
@@ -70,7 +69,7 @@ class BatchSegmenter:
             return b"", unknown, str(error)
         labels = label_map((r.proba_if(self.presence) for r in results), min_area=self.min_area)
         png = io.BytesIO()
-        mask_picture(labels, several=is_label_map(finder.names)).save(png, "PNG")
+        mask_picture(labels, several=len(results) > 1).save(png, "PNG")
         numbers = [[r.presence for r in results], [r.quality_if(self.presence) for r in results]]
         return png.getvalue(), np.array(numbers, np.float32), ""
 
