@@ -2,7 +2,7 @@
 
 First visitors teach, search, take masks away and forget, over and over, while the server's memory is looked at every
 few seconds: it must stay below the bound, and be flat after the first third. Then photos of 0.3 megapixels come at a
-rate that is too much: everyone who is accepted must be served, and everyone else be told when to come again. Linux only.
+rate that is too much: all who are accepted must be served, and all others be told when to come again. Linux only.
 """
 
 from __future__ import annotations

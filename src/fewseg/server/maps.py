@@ -114,7 +114,7 @@ def write_zip(path: Path, photos: Sequence[FoundPhoto], shown: Shown, wanted: Se
                 for write in writers:
                     write(Job(Path(found.name), found.name, stem), labels, None, told)
                 if table:
-                    table(Path(found.name), work / f"{stem}.png" if "png" in wanted else None, labels, told)
+                    table(Path(found.name), work / f"{stem}.png" if "png" in wanted else None, labels, told, None)
         if "yolo" in wanted or several:
             formats.write_classes(work / formats.CLASSES, classes)
         for file in sorted(work.iterdir()):
