@@ -8,7 +8,6 @@ IoU of all their pixels together.
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fewseg.config import load_config
-from fewseg.data.images import SUFFIXES
+from fewseg.data.images import SUFFIXES, read_image
 from fewseg.data.masks import read_mask
 from fewseg.models.base import FewShotSegmenter
 from fewseg.predictor import FewShotPredictor
 from fewseg.storage.saved import load_model
-from fewseg.training.loop import train
+from fewseg.training.adapt import adapt
 
 Pair = tuple[Path, Path]
 """A photo and its mask."""
@@ -51,13 +49,9 @@ def measured(model: FewShotSegmenter, supports: Sequence[Pair], others: Sequence
 
 def adapted(supports: Sequence[Pair], words: Sequence[str]) -> FewShotSegmenter:
     """The shipped model trained further on the supports."""
+    pairs = [(np.asarray(read_image(photo)), read_mask(mask)) for photo, mask in supports]
     with tempfile.TemporaryDirectory() as work:
-        for pair in supports:
-            for name, file in zip(("images", "masks"), pair, strict=True):
-                (Path(work) / "data" / name).mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, Path(work) / "data" / name)
-        config = load_config("lite-adapt", "folder", f"data.root={work}/data", *words)
-        return load_model(train(config, Path(work) / "run"))
+        return load_model(adapt(pairs, Path(work) / "model", words=words))
 
 
 def main() -> None:

@@ -7,7 +7,8 @@
 Ways: `plain` is the model as its file has it, `view` what fewseg runs. A row that could not be measured says why. The
 floor of a row is the larger of two times: its multiplications and additions over the card's measured matrix product of
 that precision, and its bytes over the measured copy. Bytes are every operation's inputs and outputs, as if none stayed
-in a cache.
+in a cache. `products ms` is what a row's matrix products and convolutions take alone, one after the other in their own
+shapes: what no other way of doing the rest gets below.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import platform
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,8 +47,8 @@ from fewseg.models.fast import accelerate
 from fewseg.training.objectives import EpisodeObjective
 
 Row = dict[str, Any]
-HEAD = ("what", "precision", "way", "batch", "shots", "per second", "ms", "TFLOP/s", "of the peak", "floor ms", "GB",
-        "note")  # fmt: skip
+HEAD = ("what", "precision", "way", "batch", "shots", "per second", "ms", "TFLOP/s", "of the peak", "products ms",
+        "floor ms", "GB", "note")  # fmt: skip
 MINUTES = 4.6
 """After so many, what is left is not measured."""
 
@@ -108,7 +110,7 @@ class Training:
                 query = objective.model.extract_query(batch["query_image"])
                 support = objective.model.extract_support(batch["support_images"], batch["support_masks"])
             kept = {"query": to(query, where), "support": to(support, where)}
-        optimizer = torch.optim.AdamW(model.trainable_parameters(), lr=1e-5)
+        optimizer = torch.optim.AdamW(model.trainable_parameters(), lr=1e-5, fused=True)  # as `create_optimizer`
 
         def run() -> Tensor:
             features = {part: to(value, device) for part, value in kept.items()}
@@ -213,6 +215,18 @@ def timed(run: Run, device: torch.device, *, quick: bool) -> list[float]:
     return found
 
 
+PRODUCTS = ("convolution", "mm", "dot_product_attention", "addmm")
+"""Names of the operations that multiply matrices."""
+
+
+class Shape(NamedTuple):
+    """A tensor without its values."""
+
+    size: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+
+
 class Traffic(TorchDispatchMode):
     """Bytes of the inputs and outputs of all operations that compute."""
 
@@ -229,6 +243,41 @@ class Traffic(TorchDispatchMode):
         if not is_view and "empty" not in func.__name__:
             self.bytes += sum(t.numel() * t.element_size() for t in (*given, *made))
         return found
+
+
+class Products(TorchDispatchMode):
+    """Every matrix product and convolution, as often as it is met; its tensors by shape, strides and type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met: Counter[tuple[Any, ...]] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if any(part in func.__name__ for part in PRODUCTS):
+            self.met[func, tuple(map(described, args))] += 1
+        return found
+
+    def seconds(self, device: torch.device, *, quick: bool) -> float:
+        """What all take alone, on random numbers."""
+        total = 0.0
+        for (func, args), times in self.met.items():
+            given = [like(arg, device) for arg in args]
+            total += times * statistics.median(timed(partial(func, *given), device, quick=True))
+            del given
+        return total
+
+
+def described(arg: Any) -> Any:
+    if isinstance(arg, Tensor):
+        return Shape(tuple(arg.shape), arg.stride(), arg.dtype)
+    return tuple(arg) if isinstance(arg, list) else arg
+
+
+def like(arg: Any, device: torch.device) -> Any:
+    if isinstance(arg, Shape):
+        return torch.empty_strided(arg.size, arg.strides, dtype=arg.dtype, device=device).normal_()
+    return list(arg) if isinstance(arg, tuple) else arg
 
 
 @lru_cache
@@ -280,18 +329,23 @@ def measured(case: Case, device: torch.device, peaks: dict[str, float], *, quick
                 "floor ms": 1000 * max(floors),
                 "note": "arithmetic" if floors[0] > floors[1] else "bytes",
             }
+            if case.way == "view":
+                with (products := Products()):
+                    run()
+                row["products ms"] = 1000 * products.seconds(device, quick=quick)
     return row
 
 
 def evaluated(device: torch.device, *, batch: int, precision: str, quick: bool) -> Row:
     """A whole evaluation of photos in a folder, decoded on workers; and how long the GPU had nothing to do."""
-    backbone, side, images, episodes = ("lite0", 97, 8, 4) if quick else ("resnet50-ds", 473, 240, 500)
+    backbone, side, images, episodes = ("lite0", 97, 8, 4) if quick else ("resnet50-ds", 473, 2000, 1000)
     workers = 0 if quick else max(1, (os.cpu_count() or 2) - 2)
     row: Row = {"what": f"evaluation from disk, {backbone}, {side} px, {workers} workers, {episodes} episodes",
                 "precision": precision, "way": "view", "batch": batch, "shots": 1}  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="fewseg-benchmark-") as folder:
         root = Path(folder) / "data"
-        write_data_set(root, images=images, classes=20, shown=5, size=(96, 72) if quick else (640, 480))
+        size, drawn = ((96, 72), images) if quick else ((640, 480), 200)
+        write_data_set(root, images=images, classes=20, shown=5, size=size, drawn=drawn)
         source = Folder(subset="test", root=str(root), novel_classes=[f"thing {c}" for c in range(1, 6)])
         model = copy.deepcopy(made("hdmnet", backbone, 1, side)).to(device)
 
@@ -299,7 +353,7 @@ def evaluated(device: torch.device, *, batch: int, precision: str, quick: bool) 
             benchmark = Benchmark.draw(source, source.fold(0), episodes=count, repeats=1)
             with tf32(precision == "tf32"), precision_of(precision, device):
                 start = time.perf_counter()
-                evaluate(model, benchmark, batch_size=batch, workers=workers, cache_gb=8.0)
+                evaluate(model, benchmark, batch_size=batch, workers=workers)
                 synchronise(device)
                 return time.perf_counter() - start
 

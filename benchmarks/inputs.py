@@ -61,15 +61,24 @@ def make_episode(side: int, *, shots: int, share: float, batch: int = 1) -> Epis
     )
 
 
-def write_data_set(root: Path, *, images: int, classes: int, shown: int, size: tuple[int, int] = (500, 375)) -> None:
-    """A folder data set: photos (JPEG) with label maps, one or two of the first `shown` classes in each."""
+def write_data_set(
+    root: Path, *, images: int, classes: int, shown: int, size: tuple[int, int] = (500, 375), drawn: int | None = None
+) -> None:
+    """A folder data set: photos (JPEG) with label maps, one or two of the first `shown` classes in each.
+
+    Only `drawn` of them differ, the others are links to those.
+    """
     (root / "images").mkdir(parents=True)
     (root / "labels").mkdir()
     (root / "classes.txt").write_text("".join(f"thing {c}\n" for c in range(1, classes + 1)))
     rng = np.random.default_rng(0)
     width, height = size
     y, x = np.mgrid[:height, :width]
-    for i in range(images):
+    drawn = min(drawn or images, images)
+    for i in range(drawn, images):
+        for name in ("images/{:04d}.jpg", "labels/{:04d}.png"):
+            (root / name.format(i)).symlink_to((root / name.format(i % drawn)).resolve())
+    for i in range(drawn):
         coarse = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(root / "images" / f"{i:04d}.jpg")
         labels = np.zeros((height, width), np.uint8)

@@ -2,7 +2,7 @@
 
 First visitors teach, search, take masks away and forget, over and over, while the server's memory is looked at every
 few seconds: it must stay below the bound, and be flat after the first third. Then photos of 0.3 megapixels come at a
-rate that is too much: everyone who is accepted must be served, and everyone else be told when to come again. Linux only.
+rate that is too much: all who are accepted must be served, and all others be told when to come again. Linux only.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def stay(server: Server, visitors: int, seconds: float) -> list[str]:
         thread.join()
     third = len(held) // 3
     early, late = max(held[third : 2 * third]), max(held[2 * third :])
-    shown = ", ".join(f"{mb:.0f}" for mb in held[:: max(1, len(held) // 12)])
-    print(f"{rounds['photos']} photos for {visitors} visitors; MB: {shown}")
+    course = ", ".join(f"{mb:.0f}" for mb in held[:: max(1, len(held) // 12)])
+    print(f"{rounds['photos']} photos for {visitors} visitors; MB: {course}")
     if max(held) > MOST_MB:
         wrong.append(f"{max(held):.0f} MB were held; {MOST_MB} are allowed")
     if late - early > DRIFT_MB:

@@ -106,8 +106,8 @@ def training(method: str, options: argparse.Namespace) -> tuple[Callable[[], Non
     from fewseg.config import load_config
     from fewseg.episode import Episode
     from fewseg.runtime.heap import keep_freed_memory
-    from fewseg.training.loop import create_optimizer
     from fewseg.training.objectives import EpisodeObjective
+    from fewseg.training.optimising import create_optimizer
 
     torch.set_num_threads(options.threads)
     keep_freed_memory()

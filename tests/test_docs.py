@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,6 +68,12 @@ def test_a_method_in_a_folder_of_one_s_own(tmp_path: Path, fewseg: Fewseg, monke
         monkeypatch.delitem(sys.modules, "nearest_mean_of_mine", raising=False)
         return fewseg(*words)
 
+    for words in (
+        ["init", "-q"],
+        ["add", "mine"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "mine"],
+    ):
+        subprocess.run(["git", *words], check=True, cwd=tmp_path)
     run = tmp_path / "run"
     trained = alone("train", "nearest-mean", *WORDS, *BRIEF, "--out", run, *plugin)
     assert trained.code == 0, trained.err
@@ -83,3 +91,8 @@ def test_a_method_in_a_folder_of_one_s_own(tmp_path: Path, fewseg: Fewseg, monke
     assert (second.code, "is not what it was when" in second.err) == (0, True), second.err
     again = alone("rerun", run, "--out", tmp_path / "again", *plugin)
     assert "nearest_mean_of_mine.py" in again.out + again.err
+    assert "uncommitted changes of the project none, now " in again.out + again.err
+    record = json.loads((run / "run.json").read_text())
+    assert (record["project"]["dirty"], len(record["project"]["commit"])) == (False, 40)
+    assert record["sources"]["nearest_mean_of_mine"] == record["plugins"][0]["sha256"]
+    assert record["packages"]["torch"]

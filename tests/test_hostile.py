@@ -200,7 +200,7 @@ def predictor(tmp_path: Path) -> FewShotPredictor:
 def test_a_photo_that_takes_more_memory_than_there_is_stops_no_other(
     predictor: FewShotPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict, seen = predictor.predict_full, []
+    predict, seen = predictor.predict_each, []
 
     def scarce(image: Image.Image) -> Any:
         seen.append(image)
@@ -208,7 +208,7 @@ def test_a_photo_that_takes_more_memory_than_there_is_stops_no_other(
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2028000000 bytes")
         return predict(image)
 
-    monkeypatch.setattr(predictor, "predict_full", scarce)
+    monkeypatch.setattr(predictor, "predict_each", scarce)
     done = segment_folder(predictor, [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out")
     assert [path.name for path, _ in done.written] == ["b.png"]
     assert done.failed == ((tmp_path / "a.png", "its 64 x 48 pixels take more memory than there is"),)

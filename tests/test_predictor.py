@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fewseg.data.decoding import PictureRule
+from fewseg.data.marks import Marks
 from fewseg.episode import Episode
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.mirrored import Mirrored
 from fewseg.models.parts.ops import resize_nearest
 from fewseg.predictor import FewShotPredictor, nearest
+from fewseg.segment import segment_folder
 from helpers import BLUE, GREEN, RED, ColorSegmenter, iou, scene
 
 
@@ -118,7 +121,7 @@ def test_a_mirrored_model_is_the_mean_of_an_episode_and_its_mirror_image():
         torch.testing.assert_close(mean, (a + b.flip(-1)) / 2)
 
 
-def test_several_classes_and_the_winner_per_pixel():
+def test_several_classes_in_one_label_map():
     model = ColorSegmenter()
     predictor = FewShotPredictor(model)
     predictor.set_support({"red": scene(RED), "blue": ([scene(BLUE)[0]] * 2, [scene(BLUE)[1]] * 2)})
@@ -126,17 +129,19 @@ def test_several_classes_and_the_winner_per_pixel():
     query[4:60, 40:60] = BLUE
     blue = np.zeros_like(red)
     blue[4:60, 40:60] = True
-    labels = predictor.predict(query)
+    labels = predictor.predict_labels(query)
     assert model.encoded == 1  # the query is encoded once for all classes
     assert labels.dtype == np.uint8
     assert iou(labels == 1, red) > 0.9
     assert iou(labels == 2, blue) > 0.9
-    probabilities = predictor.predict_proba(query)
-    assert list(probabilities) == ["red", "blue"]
+    full = predictor.predict_each(query)
+    assert list(full) == ["red", "blue"]
+    probabilities = {name: result.proba for name, result in full.items()}
     stacked = np.stack(list(probabilities.values()))
     np.testing.assert_array_equal(labels, np.where((stacked > 0.5).any(0), stacked.argmax(0) + 1, 0))
-    full = predictor.predict_full(query)
-    np.testing.assert_array_equal(full["blue"].proba, probabilities["blue"])
+    for method in (predictor.predict, predictor.predict_proba, predictor.predict_full):
+        with pytest.raises(UsageError, match=r"several classes \(red, blue\); call predict_labels or predict_each"):
+            method(query)
 
 
 def test_among_overlapping_classes_the_more_probable_wins_whatever_the_order():
@@ -145,8 +150,53 @@ def test_among_overlapping_classes_the_more_probable_wins_whatever_the_order():
         supports = {"red": scene(RED), "orange": scene(orange)}
         predictor = FewShotPredictor(ColorSegmenter())
         predictor.set_support({name: supports[name] for name in order})
-        assert all((proba > 0.5).all() for proba in predictor.predict_proba(query).values())
-        assert (predictor.predict(query) == order.index("red") + 1).all()
+        assert all(result.mask.all() for result in predictor.predict_each(query).values())
+        assert (predictor.predict_labels(query) == order.index("red") + 1).all()
+
+
+def test_a_method_returns_one_type_with_a_name_and_without(predictor):
+    named = FewShotPredictor(ColorSegmenter())
+    named.set_support({"red": scene()})
+    query, _ = scene(size=(33, 47), box=(3, 9, 20, 30))
+    assert (list(predictor.predict_each(query)), list(named.predict_each(query))) == (["object"], ["red"])
+    for method in ("predict", "predict_proba", "predict_labels"):
+        one, other = (getattr(each, method)(query) for each in (predictor, named))
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    assert predictor.predict(query).dtype == bool
+    assert predictor.predict_labels(query).dtype == np.uint8
+
+
+def test_a_result_is_saved_and_drawn(predictor, tmp_path):
+    query, _ = scene(size=(33, 47), box=(3, 9, 20, 30))
+    result = predictor.predict_full(query)
+    result.save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "mask.png")) == 255, result.mask)
+    drawn = result.plot(query)
+    assert drawn.size == (33, 47)
+    assert (np.asarray(drawn) != query).any()
+    with pytest.raises(UsageError, match="no picture format"):
+        result.save(tmp_path / "mask.what")
+
+
+def test_boxes_and_points_are_supports():
+    query, truth = scene(size=(64, 48), box=(10, 10, 40, 30))
+    for marks, told in ((Marks(boxes=[(10, 10, 40, 30)]), "1 box"), (Marks(points=[(20, 20)]), "1 point")):
+        predictor = FewShotPredictor(ColorSegmenter())
+        predictor.set_support(query, marks)
+        assert predictor.markings["support"][0].meaning == f"grown from {told}"
+        assert iou(predictor.predict(query), truth) > 0.7
+    with pytest.raises(UsageError, match=r"mask 1 of 'support': point 99,99 is outside"):
+        predictor.set_support(query, Marks(points=[(99, 99)]))
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.jpg", "s3://bucket/a.png"])
+def test_addresses_are_refused_with_the_reason(predictor, address, tmp_path):
+    for file in (address, Path(address)):
+        with pytest.raises(UsageError, match=r"is an address .* fetches nothing by itself"):
+            predictor.predict(file)
+    with pytest.raises(UsageError, match="is an address"):
+        segment_folder(predictor, address, tmp_path / "out")
 
 
 def test_every_kind_of_picture_gives_the_same_mask(predictor, tmp_path):

@@ -170,7 +170,7 @@ def test_a_class_that_the_user_names_needs_no_more_words(stranger: str, tmp_path
         ("absent.py", "", "there is no file"),
         ("my-method.py", "", "'.*my-method.py' is no plugin"),
         ("json.py", "", "has the name of another module"),
-        ("bare.py", "x = 1", "holds neither a method nor a data set"),
+        ("bare.py", "x = 1", "holds neither a method, a data set"),
         ("ends.py", "raise SystemExit(0)", "cannot import the plugin .*ends.py: SystemExit"),
         (
             "twin.py",

@@ -1,10 +1,13 @@
 from .build import create_model as create_model
+from .callback import Callback as Callback
+from .concept.batches import BatchSegmenter as BatchSegmenter
 from .concept.concept import Concept as Concept
 from .concept.teach import teach as teach
 from .config import Config as Config
 from .config import load_config as load_config
 from .data.episodes.protocols import get_protocol as get_protocol
 from .data.episodes.sampling import sample_episodes as sample_episodes
+from .data.marks import Marks as Marks
 from .episode import Episode as Episode
 from .episode import Prediction as Prediction
 from .errors import DataError as DataError

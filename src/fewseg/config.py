@@ -1,4 +1,4 @@
-"""Configurations: the dataclasses are the schema, packaged YAML files are recipes, `key=value` changes one thing.
+"""Configurations: packaged YAML files are recipes, `key=value` changes one thing; `fewseg.schema` says the keys.
 
 `load_config("hdmnet", "pascal5i", "data.root=DIR", "data.fold=0")` merges the named recipes in order, then the
 overrides. Options of a method or a data set are the keyword arguments of its class: `model.temperature=2`,
@@ -11,9 +11,9 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import fields
 from functools import partial
 from importlib import resources
 from itertools import pairwise
@@ -24,163 +24,21 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from fewseg import registry
-from fewseg.data.episodes.sampling import DRAWS, NOVEL_RULES
 from fewseg.data.text import read_text
-from fewseg.data.transforms import AugmentConfig
 from fewseg.errors import MOST, DataError, UsageError
 from fewseg.registry import method_class
+from fewseg.schema import Config, DataConfig
 from fewseg.yaml_text import Scalar, plain, read_yaml, written
 
-
-def option(default: Any, *, least: float | None = None, most: float | None = None, choices: Sequence[str] = ()) -> Any:
-    """A field with what it may be; None is allowed where the type allows it."""
-    limits = "" if least is None else f"{least} or more" if most is None else f"{least} to {most}"
-    return field(
-        default=default,
-        metadata={"least": least, "most": most, "choices": choices, "allowed": limits or ", ".join(choices)},
-    )
-
-
-@dataclass
-class ModelConfig:
-    """Which network; `options` are further keyword arguments of the method's class."""
-
-    name: str = "hdmnet"
-    """The method, or package.module:Class; `fewseg models` lists them."""
-    backbone: str = "lite0"
-    """The back-end; `fewseg models` lists them."""
-    weights: str | None = "imagenet"
-    """Back-end weights to start from: imagenet, a file, or null (random)."""
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class DataConfig:
-    """Which episodes; `options` are further keyword arguments of the data set's class."""
-
-    name: str = "pascal5i"
-    """The data set, or package.module:Class."""
-    root: str | None = None
-    """Directory of the data set."""
-    fold: int = option(0, least=0)
-    """Which of the data set's divisions into base and novel classes."""
-    shots: int = option(1, least=1)
-    """Supports per episode."""
-    novel: str = option("drop", choices=NOVEL_RULES)
-    """What becomes of training images that hold novel classes: left out, or these pixels called background or void."""
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class TrainConfig:
-    """How to train."""
-
-    epochs: int = option(20, least=1)
-    """How often as many items are drawn as `episodes_per_epoch` says."""
-    episodes_per_epoch: int | None = option(None, least=1)
-    """Items of an epoch; null: one per training image."""
-    all_classes: bool = False
-    """Train on every class, the fold's novel ones too: a model to use, which nothing in the data set can measure."""
-    draw: str = option("image", choices=DRAWS)
-    """image: every training image is a query once per epoch (the papers' rule); class: every base class equally
-    often."""
-    negatives: float = option(0.0, least=0, most=1)
-    """Share of the episodes whose query does not hold the supports' class, so that an empty mask is learnt too."""
-    regions: int = option(0, least=0, most=254)
-    """Further classes to train on with draw=class, made of what the labels leave unmarked: so many kinds of parts that
-    look alike to the back-end (surfaces, mostly)."""
-    region_share: float = option(0.35, least=0, most=1)
-    """Share of the episodes that are of regions."""
-    most_shots: int | None = option(None, least=1)
-    """Train with 1 to so many supports by turns, batch by batch; null: with data.shots always."""
-    batch_size: int = option(4, least=1)
-    """Over all devices."""
-    accumulate: int = option(1, least=1)
-    """Batches per optimiser step."""
-    optimizer: str = option("adamw", choices=("adamw", "adam", "sgd"))
-    lr: float = option(1e-4, least=0)
-    """Learning rate at the start."""
-    momentum: float = option(0.9, least=0)
-    """Of sgd."""
-    weight_decay: float = option(0.01, least=0)
-    power: float = option(0.9, least=0)
-    """Of the poly schedule lr * (1 - t / T) ** power; 0 keeps the learning rate."""
-    clip: float | None = option(None, least=0)
-    """Largest gradient norm; null does not clip."""
-    backbone_factor: float = option(0.1, least=0)
-    """Base learner only: the back-end's learning rate over the head's (PASCAL 0.1, COCO 1); 0 freezes the back-end."""
-    precision: str = "32-true"
-    """Fabric's: 32-true, bf16-mixed, 16-mixed, ..."""
-    seed: int = option(0, least=0)
-    """Everything random follows from it."""
-    init: str | None = None
-    """A trained model of the same method to start from: lite, a run or a saved folder; null: random weights."""
-    workers: int = option(2, least=0)
-    """Loader processes; the numbers never depend on it."""
-    validation: str = option("base", choices=("base", "novel", "none"))
-    """What selects the best model: base (base classes held out from training), novel (the papers' rule: the test
-    classes themselves), none (the last one is kept)."""
-    held_out: int = option(3, least=0)
-    """Base classes held out with validation=base."""
-    val_every: int = option(1, least=1)
-    """Epochs between validations."""
-    val_episodes: int = option(200, least=1)
-    """Episodes of a validation; of the base learner, images."""
-    save_every: int = option(200, least=1)
-    """Batches between the checkpoints that a killed run resumes from; each epoch's end is one too."""
-    cache_features: bool = False
-    """Compute the frozen features of every image once, of a few views of it."""
-    cache_views: int = option(2, least=1)
-    """Views of every image whose features are cached: 2 are itself and its mirror image; further ones are augmented."""
-    cache_gb: float = option(4.0, least=0)
-    """Memory for these features; what does not fit goes to a temporary file in the run's directory."""
-    cache_dir: str | None = None
-    """Directory that keeps these features for other runs (other seeds, folds, heads) on the same frozen back-end."""
-    tensorboard: bool = False
-    """Write a log for TensorBoard too; needs the extra `tensorboard`."""
-    deterministic: bool = False
-    """Only algorithms that give the same bits every time; on a CPU with one number of threads they do anyway."""
-    accelerator: str = "auto"
-    """Fabric's: auto, cpu, cuda, mps, ..."""
-    devices: int = option(1, least=1)
-    """Processes on this machine, one per device; under torchrun or srun their numbers hold."""
-    nodes: int = option(1, least=1)
-    """Machines."""
-    timeout: float = option(1800.0, least=0)
-    """Seconds that one of several processes waits for the others before the run ends."""
-
-
-@dataclass
-class BaseConfig:
-    """The base learner that HDMNet and BAM take frozen."""
-
-    run: str | None = None
-    """A run of `fewseg train base` on the same fold; null trains one first, inside this run's directory."""
-    recipe: str = "base"
-    """Recipe of the base learner that is trained first."""
-    epochs: int | None = option(None, least=1)
-    """Its epochs; null: the recipe's."""
-
-
-@dataclass
-class Config:
-    """A whole run."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    base: BaseConfig = field(default_factory=BaseConfig)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data in the layout of the YAML files (options beside the other keys)."""
-        content = asdict(self)
-        for group in ("model", "data"):
-            content[group] |= content[group].pop("options")
-        return content
-
-
 _GROUPS = get_type_hints(Config)
+_OF_MANY = {
+    "image_size": "Side of the square that the model sees, in pixels.",
+    "output_stride": "Pixels of the image, along a side, for one position of the back-end's last maps; null: its own.",
+    "trained": "What of the back-end is trained.",
+    "min_pixels": "An image counts for a class from so many of its pixels on.",
+    "folds": "How many folds the classes are divided into.",
+}
+"""What options mean that many methods or data sets have."""
 _MOST_BYTES = 500_000
 """Of a YAML file: a second reads so many."""
 _MOST_NUMBER = 1e15
@@ -196,8 +54,12 @@ def recipes() -> list[str]:
 def _recipe_files() -> dict[str, Any]:
     """The files of the recipes by name; what comes with fewseg keeps its name."""
     folders: list[Any] = [*registry.plugin_folders(), resources.files("fewseg") / "configs"]
-    files = [entry for folder in folders for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    files = [entry for folder in folders for entry in folder.iterdir() if _is_recipe(entry.name)]
     return {entry.name.removesuffix(".yaml"): entry for entry in files}
+
+
+def _is_recipe(name: str) -> bool:
+    return name.endswith(".yaml") and not name.endswith(registry.PROTOCOL_FILE)
 
 
 def load_config(*names_and_overrides: str) -> Config:
@@ -233,13 +95,23 @@ def as_yaml(config: Config) -> str:
     chosen = {"model": method_class(config.model.name), "data": registry.find("source", config.data.name)}
     for group, values in config.as_dict().items():
         lines.append(f"{group}:")
-        told, allowed = field_help(_GROUPS[group]), {f.name: f.metadata.get("allowed") for f in fields(_GROUPS[group])}
+        told, defaults = _OF_MANY | field_help(_GROUPS[group]), _GROUPS[group]()
+        allowed = {f.name: f.metadata.get("allowed") for f in fields(_GROUPS[group])}
+        known = {f.name: getattr(defaults, f.name) for f in fields(_GROUPS[group])}
         if group in chosen:  # it tells of the options that its constructor adds
             lines += wrapped(f"{values['name']}: {inspect.getdoc(chosen[group])}")
+            known |= {key: default for key, (_, default) in _options(chosen[group], {*known}).items()}
         for key, value in values.items():
-            lines += wrapped(" ".join(filter(None, (told.get(key), f"[{allowed[key]}]" if allowed.get(key) else ""))))
+            default = f"default {_shown(known[key])}"
+            bracket = "; ".join(filter(None, (allowed.get(key), default)))
+            lines += wrapped(" ".join(filter(None, (told.get(key), f"[{bracket}]"))))
             lines += textwrap.indent(yaml.safe_dump({key: value}), "  ").splitlines()
     return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    """A value in a line, as YAML has it."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
 
 
 def field_help(cls: type[Any]) -> dict[str, str]:
@@ -292,28 +164,45 @@ def _merge(*parts: dict[str, Any]) -> dict[str, Any]:
 def _read_recipe(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        try:
-            if path.stat().st_size > _MOST_BYTES:
-                raise DataError(f"{path} has more than {_MOST_BYTES} bytes; no configuration needs as many")
-            text = read_text(path)
-        except OSError as error:
-            raise DataError(f"cannot read the configuration {path}: {error.strerror}") from error
+        content = read_yaml_file(path)
     elif file := (known := _recipe_files()).get(name):
-        text = file.read_text(encoding="utf-8")
+        content = _as_mapping(name, file.read_text(encoding="utf-8"))
     else:
         hint = registry.suggest(name, known)
         raise UsageError(f"unknown recipe {name!r}; give a YAML file or one of {', '.join(sorted(known))}.{hint}")
-    try:
-        content = read_yaml(text) or {}
-    except ValueError as error:
-        raise DataError(f"{name} is no YAML that a configuration can be: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{name} must hold groups of keys ({', '.join(_GROUPS)}), not {written(content)[:80]}")
     content = {group: keys for group, keys in content.items() if plain(keys) is not None}
     when = content.get("when", {})
     if not isinstance(when, dict) or not all(isinstance(part, dict) for part in when.values()):
         raise DataError(f"{name}: `when` must hold groups of keys by data set, as `when: {{coco20i: {{train: ...}}}}`")
     return content
+
+
+def read_yaml_file(path: Path) -> dict[str, Any]:
+    """What a YAML file holds, by its keys. DataError for one that cannot be read or holds anything else."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{path} has more than {_MOST_BYTES} bytes; no configuration needs as many")
+        return _as_mapping(str(path), read_text(path))
+    except OSError as error:
+        raise DataError(f"cannot read the configuration {path}: {error.strerror}") from error
+
+
+def _as_mapping(name: str, text: str) -> dict[str, Any]:
+    try:
+        content = read_yaml(text) or {}
+    except ValueError as error:
+        raise DataError(f"{name} is no YAML that a configuration can be: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{name} must hold keys with values, as `epochs: 4`, not {written(content)[:80]}")
+    return content
+
+
+def read_group(place: str, hints: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What `read_yaml_file` gave, as the types of known keys; UsageError names what is unknown or of another type."""
+    for key in given:
+        if key not in hints:
+            raise UsageError(f"{place} unknown key {key}; known: {', '.join(hints)}.{registry.suggest(key, hints)}")
+    return {key: _checked(f"{place} {key}", hints[key], value) for key, value in given.items()}
 
 
 def _without_options(merged: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
 
 TRAIN = frozenset(
@@ -72,3 +74,13 @@ def check_choice(what: str, value: str, allowed: Iterable[str]) -> None:
     known = list(allowed)
     if value not in known:
         raise UsageError(f"unknown {what} {value!r}; choose {', '.join(known)}.{suggest(str(value), known)}")
+
+
+def refuse_address(given: object) -> None:
+    """UsageError where a path is an address on the network, and no file: nothing is fetched from there."""
+    if not isinstance(given, str | os.PathLike) or os.path.exists(given):
+        return
+    text = os.fsdecode(given)
+    if match := re.match(r"([a-z][a-z0-9]{1,5}):/", text, re.IGNORECASE):
+        told = f"{text[:200]} is an address ({match[1]})"
+        raise UsageError(f"{told}: fewseg reads files, and fetches nothing by itself; download it, and give the file")

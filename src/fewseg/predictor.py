@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -15,9 +15,10 @@ from PIL import Image
 
 from fewseg.data.class_list import named_value
 from fewseg.data.decoding import AS_IT_IS, PictureRule, to_eight_bit, to_rgb
-from fewseg.data.images import align_mask, read_oriented
+from fewseg.data.images import align_mask, overlay, read_oriented, write_image
+from fewseg.data.marks import Marks, mask_from_marks
 from fewseg.data.masks import Label, Marking, marking_of, read_marking
-from fewseg.data.regions import connected
+from fewseg.data.winners import label_map
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.labels import MOST_CLASSES
 from fewseg.runtime.engine import Engine, Pixels
@@ -33,8 +34,9 @@ class TensorLike(Protocol):
 Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | TensorLike
 """A file (turned upright), or pixels as they stand: a Pillow image, an array (H, W), (H, W, 3) or (H, W, 4) of whole
 numbers or of floats in [0, 1], or a tensor (3, H, W), float in [0, 1] or uint8."""
-Mask: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | TensorLike | Marking
-"""A file, a Pillow image, an array (H, W) of bool, whole numbers or floats, or a mask that was understood before.
+Mask: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | TensorLike | Marking | Marks
+"""A file, a Pillow image, an array (H, W) of bool, whole numbers or floats, a mask that was understood before; or
+`Marks`: boxes, points and strokes from which a mask is grown.
 
 `fewseg.data.masks` says what its values mean, and asks where they may mean several things.
 """
@@ -68,6 +70,32 @@ class Result:
     """
     quality: float | None = None
     """The IoU to expect of the mask, where a concept found it: by what it expects, and by how sure it is here."""
+
+    def quality_if(self, presence: float) -> float | None:
+        """`quality`; of a mask that is left empty, since the class is there with less than `presence`, the chance that
+        this is right.
+        """
+        left_out = self.quality is not None and self.presence is not None and self.presence < presence
+        return 1 - self.presence if left_out and self.presence is not None else self.quality
+
+    def doubt(self, presence: float) -> float | None:
+        """From 0 to 1: how much of the answer may be wrong, by its quality and the chance that the class is not there;
+        None where no concept tells.
+        """
+        if (quality := self.quality_if(presence)) is None:
+            return None
+        there = self.presence is not None and self.presence >= presence and bool(self.mask.any())
+        return 1 - quality * (self.presence if there and self.presence is not None else 1)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the mask, 0/255, to a PNG or what else the name ends with."""
+        write_image(Image.fromarray(self.mask.astype(np.uint8) * 255), Path(path))
+
+    def plot(self, image: Picture, *, pictures: PictureRule = AS_IT_IS) -> Image.Image:
+        """The photo with the mask tinted and outlined: `result.plot("a.jpg").show()`; a notebook draws it by itself."""
+        photo = pixels_of(image, pictures)
+        shown = photo if photo.dtype == np.uint8 else np.rint(255 * photo.clip(0, 1)).astype(np.uint8)
+        return overlay(Image.fromarray(shown), self.mask)
 
     def proba_if(self, presence: float) -> NDArray[np.float32]:
         """`proba`, or 0 everywhere if the class is there with less than a probability of `presence`."""
@@ -123,6 +151,8 @@ class FewShotPredictor:
         """Names of the classes, in order; None for the one class of a support without a name."""
         self.support_files: frozenset[Path] = frozenset()
         """The files that the support was read from."""
+        self.support_side: int | None = None
+        """The longer side of the supports' photos, in pixels: their median."""
         self.markings: dict[str, tuple[Marking, ...]] = {}
         """How each support's mask was understood, by class; `support` is the class without a name."""
         self.pictures = pictures
@@ -148,33 +178,45 @@ class FewShotPredictor:
         labels = label if isinstance(label, Mapping) else dict.fromkeys(lists, label)
         if unknown := sorted(set(labels) - set(lists)):
             raise UsageError(f"a label is given for {unknown[0]!r}, which has no support; there is {', '.join(lists)}")
-        encoded = [self._encode(name, *pair, labels.get(name)) for name, pair in lists.items()]
+        sides: list[int] = []
+        encoded = [self._encode(name, *pair, labels.get(name), sides) for name, pair in lists.items()]
+        self.support_side = round(float(np.median(sides)))
         self._supports = [features for features, _ in encoded]
         self.markings = {name: markings for name, (_, markings) in zip(lists, encoded, strict=True)}
         self.names = tuple(lists) if isinstance(images, Mapping) else None
         pictures = [picture for pair in lists.values() for part in pair for picture in part]
         self.support_files = frozenset(Path(p).resolve() for p in pictures if isinstance(p, str | os.PathLike))
 
-    def predict(self, image: Picture) -> NDArray[Any]:
-        """(H, W) bool mask; with named supports (H, W) uint8 labels: 0 background, 1.. the classes in their order.
+    def predict(self, image: Picture) -> NDArray[np.bool_]:
+        """(H, W) bool mask of the one class; UsageError where there are several: `predict_labels`, `predict_each`."""
+        return self.predict_full(image).mask
 
-        Where several classes say foreground, the one with the highest probability wins.
-        """
-        labels = label_map(result.proba for result in self._results(image))
-        return labels == 1 if self.names is None else labels
+    def predict_proba(self, image: Picture) -> NDArray[np.float32]:
+        """(H, W) float32 foreground probability of the one class, above 0.5 where `predict` says foreground."""
+        return self.predict_full(image).proba
 
-    def predict_proba(self, image: Picture) -> NDArray[np.float32] | dict[str, NDArray[np.float32]]:
-        """(H, W) float32 foreground probability, above 0.5 where `predict` says foreground; by name if named."""
-        results = [result.proba for result in self._results(image)]
-        return results[0] if self.names is None else dict(zip(self.names, results, strict=True))
+    def predict_full(self, image: Picture) -> Result:
+        """Mask, probability and correlation maps of the one class."""
+        return only(self.predict_each(image))
 
-    def predict_full(self, image: Picture) -> Result | dict[str, Result]:
-        """Mask, probability and correlation maps of each class; by name with named supports."""
-        results = list(self._results(image))
-        return results[0] if self.names is None else dict(zip(self.names, results, strict=True))
+    def predict_labels(self, image: Picture) -> NDArray[np.uint8]:
+        """(H, W) uint8 labels of all classes: 0 background, 1.. the classes in their order; see `label_map`."""
+        return label_map(result.proba for result in self.predict_each(image).values())
+
+    def predict_each(self, image: Picture) -> dict[str, Result]:
+        """The result of every class by its name, `object` where it has none; the photo is encoded once for all."""
+        if not self._supports:
+            raise UsageError("there is no support yet; call set_support(images, masks) before predicting")
+        photo = pixels_of(image, self.pictures)
+        query = self.engine.encode_query(photo)
+        results = {}
+        for name, support in zip(self.names or ("object",), self._supports, strict=True):
+            proba, correlations, presence = self.engine.match(query, support, size=photo.shape[:2])
+            results[name] = Result(proba > 0.5, proba, correlations, presence)
+        return results
 
     def _encode(
-        self, name: str, images: Sequence[Picture], masks: Sequence[Mask], label: Label | None
+        self, name: str, images: Sequence[Picture], masks: Sequence[Mask], label: Label | None, sides: list[int]
     ) -> tuple[Any, tuple[Marking, ...]]:
         side, markings = self.engine.image_size, list[Marking]()
 
@@ -187,19 +229,17 @@ class FewShotPredictor:
                     vanish = f"{what} marks only {(marking.mask == 1).sum()} pixels, which vanish at {side} x {side}"
                     raise DataError(f"{vanish}; crop its image and mask closer")
                 markings.append(marking)
+                sides.append(max(photo.shape[:2]))
                 yield photo, squeezed
 
         return self.engine.encode_support(read()), tuple(markings)
 
-    def _results(self, image: Picture) -> Iterator[Result]:
-        """One result per class; the query is encoded once for all of them."""
-        if not self._supports:
-            raise UsageError("there is no support yet; call set_support(images, masks) before predicting")
-        photo = pixels_of(image, self.pictures)
-        query = self.engine.encode_query(photo)
-        for support in self._supports:
-            proba, correlations, presence = self.engine.match(query, support, size=photo.shape[:2])
-            yield Result(mask=proba > 0.5, proba=proba, correlations=correlations, presence=presence)
+
+def only(results: Mapping[str, Result]) -> Result:
+    """The result of one class; UsageError where there are several."""
+    if len(results) > 1:
+        raise UsageError(f"there are several classes ({', '.join(results)}); call predict_labels or predict_each")
+    return next(iter(results.values()))
 
 
 def read_support(
@@ -217,7 +257,7 @@ def read_support(
     several things; a DataWarning where nothing is background. With `may_be_empty` a mask may mark nothing.
     """
     photo, orientation = _pixels(image, pictures)
-    marking = _marking(mask, label, name)
+    marking = _grown(photo, mask, name) if isinstance(mask, Marks) else _marking(mask, label, name)
     aligned = align_mask(marking.mask, (photo.shape[1], photo.shape[0]), orientation=orientation, name=name)
     marking = Marking(aligned, marking.meaning)
     if not marking.share and not may_be_empty:
@@ -228,32 +268,13 @@ def read_support(
     return photo, marking
 
 
-def label_map(
-    probabilities: Iterable[NDArray[np.float32]], *, threshold: float = 0.5, min_area: int = 0
-) -> NDArray[np.uint8]:
-    """Classes' foreground probabilities, each (H, W), as (H, W) uint8 labels: 0 background, 1.. the classes in order.
-
-    A pixel belongs to its most probable class (the first of equals) if that is above `threshold`; connected parts
-    (8 neighbours) of fewer than `min_area` pixels become background.
-    """
-    each = iter(probabilities)
-    first = next(each, None)
-    if first is None:
-        raise UsageError("no probabilities were given; a label map needs at least one class")
-    best, labels = first.copy(), np.ones(first.shape, np.uint8)
-    for label, proba in enumerate(each, start=2):
-        labels[wins := proba > best] = label
-        best[wins] = proba[wins]
-    labels[~(best > threshold)] = 0
-    return _without_specks(labels, min_area) if min_area > 1 else labels
-
-
-def _without_specks(labels: NDArray[np.uint8], min_area: int) -> NDArray[np.uint8]:
-    for label in np.unique(labels[labels > 0]):
-        parts = connected(labels == label)
-        small = np.concatenate([[False], parts.pixels < min_area])  # 0 is everything else
-        labels[small[parts.labels]] = 0
-    return labels
+def _grown(photo: Pixels, marks: Marks, name: str) -> Marking:
+    """The mask that marks on a photo mean."""
+    pixels = photo if photo.dtype == np.uint8 else np.rint(255 * photo.clip(0, 1)).astype(np.uint8)
+    try:
+        return Marking(mask_from_marks(Image.fromarray(pixels), marks), f"grown from {marks}")
+    except (DataError, UsageError) as error:
+        raise type(error)(f"{name}: {error}") from error
 
 
 def nearest(mask: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -20,6 +20,8 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import fewseg.data.sets
 import fewseg.models
+from fewseg.callback import Callback
+from fewseg.data.episodes.protocols import PROTOCOLS, EvaluationProtocol
 from fewseg.data.source import ImageSource
 from fewseg.errors import DataWarning, UsageError, first_line, suggest
 from fewseg.files import file_sha256
@@ -34,19 +36,54 @@ it."""
 _LOADED: dict[str, ModuleType] = {}
 """Plugins by what they were called."""
 _REGISTERED: dict[str, dict[str, type[Any]]] = {"model": {}, "source": {}}
+_PROTOCOLS: dict[str, EvaluationProtocol] = {}
+"""Protocols that were registered, by name."""
+_CALLBACKS: dict[str, type[Callback]] = {}
+"""Callbacks of plugins, and those that were registered, by name."""
+PROTOCOL_FILE = ".protocol.yaml"
+"""How the name of a protocol's file beside a plugin ends."""
 
 
-def register(kind: Kind, cls: type[Any]) -> type[Any]:
-    """Make a class of another package known by its `name`."""
-    _REGISTERED[kind][cls.name] = cls
+def register(kind: Kind | Literal["protocol", "callback"], cls: Any) -> Any:
+    """Make a class of another package known by its `name`; of kind "protocol", an EvaluationProtocol."""
+    if kind == "callback":
+        _CALLBACKS[cls.name] = cls
+    elif kind == "protocol":
+        if cls.name in PROTOCOLS:
+            raise UsageError(f"fewseg itself has a protocol {cls.name!r}; give another name")
+        _PROTOCOLS[cls.name] = cls
+    else:
+        _REGISTERED[kind][cls.name] = cls
     return cls
 
 
-def load_plugin(what: str) -> None:
-    """Import a Python file, or a module by its dotted name, and make its methods and data sets known by their names.
+def protocols() -> dict[str, EvaluationProtocol]:
+    """The registered protocols by name."""
+    _load_what_was_named()
+    return dict(_PROTOCOLS)
 
-    Processes that are started after it load it too. UsageError where it cannot be imported, holds neither a method nor
-    a data set, or one of a name that fewseg has.
+
+def find_callback(name: str) -> type[Callback]:
+    """The callback of that name, from a plugin or registered; UsageError where there is none."""
+    _load_what_was_named()
+    if name not in _CALLBACKS:
+        known = f"known: {', '.join(_CALLBACKS)}" if _CALLBACKS else "no plugin that was given holds one"
+        raise UsageError(f"unknown callback {name!r}; {known} (--plugin FILE.py){suggest(name, _CALLBACKS)}")
+    return _CALLBACKS[name]
+
+
+def protocol_files() -> dict[str, Path]:
+    """The protocols' files beside plugins, by the protocols' names."""
+    files = (file for folder in plugin_folders() for file in folder.iterdir() if file.name.endswith(PROTOCOL_FILE))
+    return {file.name.removesuffix(PROTOCOL_FILE): file for file in sorted(files)}
+
+
+def load_plugin(what: str) -> None:
+    """Import a Python file, or a module by its dotted name, and make its methods, data sets, protocols and callbacks
+    known by their names.
+
+    Processes that are started after it load it too. UsageError where it cannot be imported, holds none of them, or one
+    of a name that fewseg has.
     """
     file = Path(what).resolve() if what.endswith(".py") else None
     what = str(file or what)
@@ -60,14 +97,21 @@ def load_plugin(what: str) -> None:
         if isinstance(cls, type) and f"{cls.__module__}.".startswith(f"{module.__name__}.")
     ]
     found: list[tuple[Kind, Any]] = [(kind, cls) for kind in kinds for cls in own if _is_kind(kind, cls)]
-    if not found:
+    rules = [value for value in vars(module).values() if isinstance(value, EvaluationProtocol)]
+    told = [cls for cls in own if issubclass(cls, Callback) and isinstance(getattr(cls, "name", None), str)]
+    if not found and not rules and not told:
         raise UsageError(
-            f"the plugin {what} holds neither a method nor a data set; see docs/add-a-method.md and add-a-dataset.md"
+            f"the plugin {what} holds neither a method, a data set, a protocol nor a callback; see "
+            "docs/add-a-method.md, add-a-dataset.md and protocols.md"
         )
     for kind, cls in found:
         if cls.name in _packaged(kind):
             raise UsageError(f"the plugin {what} has a {kind} {cls.name!r}, as fewseg itself; give it another name")
         register(kind, cls)
+    for protocol in rules:
+        register("protocol", protocol)
+    for cls in told:
+        register("callback", cls)
     _LOADED[what] = module
     said = [*filter(None, os.environ.get(PLUGINS, "").split(os.pathsep))]
     os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys([*said, what]))
@@ -215,6 +259,11 @@ def keyword_hints(cls: type[Any]) -> dict[str, Any]:
     """The types of the keyword arguments of a class's constructor by name."""
     hints = get_type_hints(cls.__init__)
     return {name: hints.get(name, Any) for name in options(cls)}
+
+
+def field_hints(cls: type[Any]) -> dict[str, Any]:
+    """The types of a dataclass's fields by name."""
+    return get_type_hints(cls)
 
 
 def holds_sources(hint: Any) -> bool:

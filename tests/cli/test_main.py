@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -69,6 +70,15 @@ def test_help_tells_every_option(words: tuple[str, ...], fewseg: Fewseg) -> None
 def test_without_a_command_the_help_is_shown(fewseg: Fewseg) -> None:
     result = fewseg()
     assert all(name in result.out + result.err for name in ("train", "evaluate", "segment", "convert", "models"))
+
+
+def test_the_shell_completes_words() -> None:
+    start = "import sys; sys.argv[0] = 'fewseg'; from fewseg.cli.main import main; main()"
+    asked = {"_FEWSEG_COMPLETE": "complete_bash", "COMP_WORDS": "fewseg segment --inst", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", start], env=os.environ | asked, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["--instances"]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fewseg.data.images import write_labels
+from fewseg.data.images import class_color, write_labels
 from helpers import Fewseg
 
 MODEL = ("--model", "dense")
@@ -58,6 +58,26 @@ def test_classes_of_one_label_map_have_labels_of_their_own(place: Path, fewseg: 
     assert "support of red" in result.out
     assert "1 is the object; 12.5 % marked" in result.out
     assert "2 is the object; 10.4 % marked" in result.out
+
+
+def test_classes_are_named_beside_their_label_maps_and_below_their_overlays(place: Path, fewseg: Fewseg) -> None:
+    both = [word for name, label in (("red", 1), ("green", 2)) for word in ("--class", name, *_support(place, label))]
+    for out, words in (("both", both), ("one", both[: len(both) // 2])):
+        assert fewseg("segment", *MODEL, *words, "--out", place / out, place / "photo.png").code == 0
+    assert (place / "both/classes.txt").read_text() == "red\ngreen\n"
+    drawn = Image.open(place / "both/photo_overlay.jpg")
+    assert drawn.width == 80
+    assert drawn.height > 60
+    below = np.asarray(drawn)[62:].reshape(-1, 3).astype(int)
+    for label in (1, 2):
+        assert np.abs(below - class_color(label)).max(1).min() < 30
+    palette = np.asarray(Image.open(place / "both/photo.png").getpalette()).reshape(-1, 3)
+    assert palette[1:3].tolist() == [list(class_color(label)) for label in (1, 2)]
+    assert not (place / "one/classes.txt").exists()
+    assert np.unique(np.asarray(Image.open(place / "one/photo.png"))).tolist() == [0, 255], "any viewer shows it"
+    chosen = ("--support", place / "photo.png", "--mask", place / "both/photo.png", "--label", "green")
+    named = fewseg("segment", "--check", *chosen, "--out", place / "check", place / "photo.png")
+    assert "2 is the object" in named.out
 
 
 def _support(place: Path, label: int) -> list[object]:

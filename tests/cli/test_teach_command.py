@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fewseg.concept import Concept
+from fewseg.cli.segment import counted
+from fewseg.concept import Concept, adapting
 from fewseg.data.images import read_image
 from fewseg.storage.saved import save_model
 from helpers import BLUE, RED, Fewseg, Result, iou, scene, tiny_model
@@ -132,6 +135,10 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     again = quick(*command)
     assert "0.png in the concept: its mask is replaced by the one given now" in again.out + again.err
     assert len(Concept.load(target).supports) == 3
+    Image.new("L", SIZE).save(out / "1.png")
+    wrong = quick(*command)
+    assert "without the class: 1.png" in wrong.out, "an emptied mask says that all of it was wrong"
+    assert len(Concept.load(target).absent) == 1
     (place / "photos").rename(place / "moved")
     absent = quick(*command)
     assert absent.code == 1
@@ -157,6 +164,126 @@ def test_several_concepts_make_a_label_map_whose_corrections_are_told_apart(
     Image.fromarray(labels).save(place / "out/0.png")
     assert quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png").code == 0
     assert Concept.load(place / "blue.concept").supports[1].mask.sum() == 600
+
+
+@pytest.mark.slow
+def test_single_objects_are_numbered_listed_and_counted(place: Path, quick: Callable[..., Result]) -> None:
+    target, out = place / "box.concept", place / "out"
+    assert quick("teach", "--class", "box", *words(place, 2), "--out", target).code == 0
+    pixels = np.maximum(scene(size=SIZE, box=(10, 20, 45, 60))[0], scene(size=SIZE, box=(75, 20, 110, 60))[0])
+    Image.fromarray(pixels).save(place / "photos/two.png")
+    photo(place / "photos/0_instances.png")  # a name that the numbers of 0.png would have
+    command = ("segment", "--concept", target, place / "photos", "--out", out, "--instances", "--min-area", 100)
+    done = quick(*command)
+    assert done.code == 0, done.err
+    rows = {Path(row["photo"]).name: row for row in table(out)}
+    count = int(rows["two.png"]["parts"])
+    assert count >= 2
+    numbers = np.asarray(Image.open(out / "two_instances.png"))
+    assert numbers.dtype == np.uint16
+    assert np.unique(numbers).tolist() == list(range(count + 1))
+    np.testing.assert_array_equal(numbers > 0, np.asarray(Image.open(out / "two.png")) == 255)
+    assert sorted(map(int, rows["two.png"]["sizes"].split())) == sorted(np.bincount(numbers.ravel())[1:])
+    document = json.loads((out / "annotations.json").read_text())
+    (image,) = (entry["id"] for entry in document["images"] if entry["file_name"] == "two.png")
+    found = [entry for entry in document["annotations"] if entry["image_id"] == image]
+    assert [entry["instance"] for entry in found] == list(range(1, count + 1))
+    assert [entry["area"] for entry in found] == np.bincount(numbers.ravel())[1:].tolist()
+    every = [int(row["parts"]) for row in rows.values()]
+    assert f"box: {sum(every)} in 4 photos, {min(every)} to {max(every)} in each" in done.out
+    before = table(out), document
+    (out / "two_instances.png").unlink()
+    again = quick(*command, "--resume")
+    assert "1 masks in" in again.out
+    assert f"box: {sum(every)} in 4 photos" in again.out
+    assert (table(out), json.loads((out / "annotations.json").read_text())) == before
+
+
+@pytest.mark.slow
+def test_a_review_shows_the_most_doubtful_first_and_next_chooses_what_differs(
+    place: Path, quick: Callable[..., Result]
+) -> None:
+    target, out = place / "box.concept", place / "out"
+    words_ = ("teach", "--class", "box", *words(place), "--absent", place / "none.png", "--out", target)
+    assert quick(*words_).code == 0
+    photo(place / "photos/odd & end.png", (120, 60, 60), box=(5, 5, 20, 15))
+    found = ("segment", "--concept", target, place / "photos", place / "none.png", "--out", out)
+    bare = quick(*found, "--review", "--no-overlay")
+    assert bare.code == 2
+    assert "leave out --no-overlay" in bare.err
+    assert not out.exists()
+    done = quick(*found, "--review")
+    assert done.code == 0, done.err
+    rows = table(out)
+    doubts = [float(row["doubt"]) for row in rows]
+    assert doubts == sorted(doubts, reverse=True)
+    assert len(doubts) == 4
+    assert all(0 <= doubt <= 1 for doubt in doubts)
+    for row in rows:  # what is left empty is right with the chance that nothing is there
+        if row["parts"] == "0":
+            assert float(row["expected_iou"]) == pytest.approx(1 - float(row["presence"]), abs=0.002)
+    page = (out / "review.html").read_text()
+    assert [page.index(f'src="{quote(row["mask"][:-4])}_overlay.jpg"') for row in rows] == sorted(
+        page.index(f'src="{quote(row["mask"][:-4])}_overlay.jpg"') for row in rows
+    )
+    assert "odd &amp; end.png" in page
+    assert f"{rows[0]['photo']} ({100 * doubts[0]:.0f} %)" in done.out
+    (out / "review.html").write_text("mine")
+    assert "holds something else" in quick(*found, "--review").err
+    chosen = quick(
+        "next", "--concept", target, place / "photos", place / "s0.png", "--count", 2, "--out", place / "n.csv"
+    )
+    assert chosen.code == 0, chosen.err
+    assert "s0.png is one of the supports; left out" in chosen.out
+    assert "2 photos more: +" in chosen.out
+    assert f"on top of what is expected, {Concept.load(target).expected}; an estimate" in chosen.out
+    with open(place / "n.csv", newline="") as file:
+        listed = list(csv.DictReader(file))
+    assert len(listed) == 2
+    assert Path(listed[0]["photo"]).name == "odd & end.png"
+    assert 0 <= float(listed[0]["doubt"]) <= 1
+    assert "supports already" in quick("next", "--concept", target, place / "s1.png").err
+
+
+@pytest.mark.slow
+def test_an_adapted_model_is_taken_only_if_it_finds_the_supports_better(
+    place: Path, fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ("model.backbone=lite0", "model.image_size=64", "train.init=null", "train.cache_views=1")
+    few = ("train.episodes_per_epoch=4", "train.batch_size=2", "train.workers=0")
+    monkeypatch.setattr("fewseg.training.adapt.RECIPE", ("lite-adapt", *small, *few))
+    target, folder = place / "box.concept", place / "box_adapted"
+    command = ("teach", "--class", "box", *words(place), "--adapt", "--out", target)
+    worse = fewseg(*command)
+    assert worse.code == 0, worse.err
+    assert "adapting does not find the supports better, and is left out" in worse.out
+    assert not folder.exists()
+    assert Concept.load(target).model.name == "lite"
+    monkeypatch.setattr(adapting, "WORTH", -1)
+    taken = fewseg(*command)
+    assert f"the adapted model is taken, {folder}" in taken.out
+    concept = Concept.load(target)
+    assert concept.model.name == "box_adapted"
+    assert len(concept.expected.each) == 3
+    found = ("segment", "--concept", target, place / "photos", "--out", place / "out")
+    done = fewseg(*found)
+    assert done.code == 0, done.err
+    assert f"model: {folder}, which the concept was adapted with" in done.out
+    assert "is there already" in fewseg("teach", *words(place), "--adapt", "--out", place / "box.concept").err
+    folder.rename(place / "elsewhere")
+    lost = fewseg(*found)
+    assert lost.code == 2
+    assert "taught with the model box_adapted; give it: --model DIR" in lost.err
+    refused = fewseg("teach", *words(place, 2), "--adapt", "--out", place / "two.concept")
+    assert "--adapt needs 3 supports or more; there are 2" in refused.err
+
+
+def test_specks_among_objects_are_told() -> None:
+    sizes = [np.array([400, 380, 12]), np.array([410, 5])]
+    told = "box: 5 in 3 photos, 0 to 3 in each; 2 of fewer than 38 pixels (the usual one has 380): "
+    assert counted("box", sizes, 3) == f"{told}--min-area 38 leaves them out"
+    assert counted("box", [np.array([400])], 1) == "box: 1 in 1 photo"
+    assert counted("box", [], 3) == "box: none"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fewseg
-from fewseg.concept.choosing import THRESHOLDS, Counts, best, counted, expected
+from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, counted, expected, unseen
 from fewseg.concept.file import MOST_HEADER, hash_of
 from fewseg.concept.finder import Finder
-from fewseg.concept.finding import found, moved, probability, views
+from fewseg.concept.finding import encoded, found, moved, probability, views
+from fewseg.concept.next_photos import chosen, growth
 from fewseg.concept.presence import calibrated
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.runtime.torch_engine import TorchEngine
@@ -54,7 +56,7 @@ def file(concept: fewseg.Concept, tmp_path: Path) -> Path:
 
 def test_what_was_taught_is_found_with_what_was_expected(concept):
     query, truth = scene(size=(61, 37), box=(7, 9, 33, 30))
-    result = Finder([concept], engine()).predict_full(query)["box"]
+    result = Finder([concept], engine()).predict_each(query)["box"]
     assert result.mask.shape == truth.shape
     assert iou(result.mask, truth) > concept.expected.low > 0.5
     np.testing.assert_array_equal(result.mask, result.proba > 0.5)
@@ -71,7 +73,7 @@ def test_a_file_gives_the_concept_back_and_the_same_masks(concept, file):
     again = fewseg.Concept.load(file)
     assert again == concept
     query, _ = scene(size=(61, 37), box=(7, 9, 33, 30))
-    masks = [Finder([each], engine()).predict_full(query)["box"].proba for each in (concept, again)]
+    masks = [Finder([each], engine()).predict_each(query)["box"].proba for each in (concept, again)]
     np.testing.assert_array_equal(*masks)
     again.save(file)
     assert fewseg.Concept.load(file) == concept, "saving again changes no photo"
@@ -93,7 +95,7 @@ def test_features_alone_hold_no_photo_and_give_the_same_mask(concept, tmp_path):
     assert b"JFIF" not in (tmp_path / "c.concept").read_bytes()
     query, _ = scene(size=(61, 37), box=(7, 9, 33, 30))
     one, other = (
-        Finder([each], engine()).predict_full(query)["box"].mask
+        Finder([each], engine()).predict_each(query)["box"].mask
         for each in (concept, fewseg.Concept.load(tmp_path / "c.concept"))
     )
     assert iou(one, other) > 0.99
@@ -122,19 +124,60 @@ def test_a_support_whose_mask_is_empty_is_a_photo_without_the_class():
     assert len(concept.absent) == 1
     assert concept.presence == same.presence is not None
     finder = Finder([concept], engine(presence=True))
-    there, absent = (finder.predict_full(photo).presence for photo in (scene(size=(48, 36))[0], empty))
+    there, absent = (finder.predict_each(photo)["object"].presence for photo in (scene(size=(48, 36))[0], empty))
     assert there > 0.5 > absent
     with pytest.raises(DataError, match="no photo has the object"):
         fewseg.teach(empty, np.zeros((36, 48), np.uint8), model=engine())
 
 
+def test_photos_without_the_class_are_matched_where_that_helps():
+    photos, masks = pairs(3)
+    brown = (200, 60, 30)  # near enough to red to be taken for it
+    wrong = [scene(brown, box=(4, 4 + i, 30, 24 + i), size=(48, 36))[0] for i in range(3)]
+    plain = fewseg.teach(photos, masks, model=engine())
+    against = fewseg.teach(photos, masks, absent=wrong, model=engine())
+    assert plain.choice.negatives == 0
+    query = scene(brown, box=(8, 4, 30, 24), size=(48, 36))[0]
+    before, after = (Finder([one], engine()).predict_each(query)["object"].mask.mean() for one in (plain, against))
+    assert after < 0.5 * before
+    harmless = fewseg.teach(photos, masks, absent=[scene(BLUE, size=(48, 36))[0]], model=engine())
+    assert harmless.choice.negatives == 0
+
+
+def test_supports_may_be_cut_as_photos_are_tiled():
+    example = taught(1).supports[0]
+    net = engine()
+    whole, cut = (net.kept(encoded(net, example, tiles=tiles))["masks"].mean() for tiles in (1, 2))
+    assert cut > 1.5 * whole
+    concept = taught()
+    tiled = dataclasses.replace(concept, choice=dataclasses.replace(concept.choice, tiles=2, cut=True))
+    assert "2 x 2 tiles of supports too" in str(tiled.choice)
+    query, truth = scene(size=(61, 37), box=(7, 9, 33, 30))
+    assert iou(Finder([tiled], engine()).predict_each(query)["box"].mask, truth) > 0.6
+
+
 def test_several_concepts_are_several_classes():
     red, blue = taught(), fewseg.teach(*pairs(3, BLUE), name="sea", model=engine())
-    results = Finder([red, blue], engine()).predict_full(scene(BLUE, size=(48, 36))[0])
+    results = Finder([red, blue], engine()).predict_each(scene(BLUE, size=(48, 36))[0])
     assert list(results) == ["box", "sea"]
     assert results["sea"].mask.any()
     with pytest.raises(UsageError, match="two concepts have the name box"):
         Finder([red, red], engine())
+
+
+def test_python_takes_boxes_thresholds_and_many_photos(monkeypatch):
+    photos, _ = pairs(3)
+    boxes = [fewseg.Marks(boxes=[(8 + i, 5, 26 + i, 20)]) for i in range(3)]
+    concept = fewseg.teach(photos, boxes, model=engine())
+    assert concept.supports[0].meaning.startswith("grown from 1 box")
+    monkeypatch.setattr(Finder, "_taught_model", lambda self: engine())
+    queries = [scene(size=(61, 37), box=(7 + i, 9, 33, 30))[0] for i in range(4)]
+    every = list(concept.segment_all(queries))
+    for query, result in zip(queries, every, strict=True):
+        np.testing.assert_array_equal(concept.segment(query).proba, result.proba)
+    low, high = (concept.segment(queries[0], threshold=threshold).mask for threshold in (0.02, 0.98))
+    assert low.sum() > high.sum()
+    assert not (high & ~low).any()
 
 
 def test_what_was_taught_can_be_added_to(concept):
@@ -171,21 +214,32 @@ def test_counts_are_those_of_masks(seed):
 def test_a_way_that_costs_more_must_be_worth_it():
     count = len(THRESHOLDS)
     plain = Counts(np.full((3, count), 0.50), np.ones((3, count)))
-    for better, way in ((0.52, ("lite", 1)), (0.58, ("lite", 2))):
+    for better, way in ((0.52, Way("lite")), (0.58, Way("lite", 2))):
         tiled = Counts(np.full((3, count), better), np.ones((3, count)))
-        assert best({("lite", 1): plain, ("lite", 2): tiled})[0] == way
+        assert best({Way("lite"): plain, Way("lite", 2): tiled})[0] == way
     dense = Counts(np.full((3, count), 0.51), np.ones((3, count)))
-    assert best({("lite", 1): plain, ("dense", 1): dense})[0] == ("dense", 1)
+    assert best({Way("lite"): plain, Way("dense"): dense})[0] == Way("dense")
 
 
 @settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
-def test_the_interval_holds_the_mean_and_narrows_with_more_photos(each):
-    one, more = (expected(np.array(each * times), 0.5) for times in (1, 4))
-    assert 0 <= one.low <= one.iou <= one.high <= 1
-    assert more.iou == pytest.approx(one.iou)
-    assert more.low >= one.low - 1e-9
-    assert more.high <= one.high + 1e-9
+def test_what_is_expected_goes_from_what_is_usual_to_the_mean_of_many_photos(each):
+    shares = np.array(each)
+    few, many = (expected(np.tile(shares, times), np.ones(times * len(each)), 0.5) for times in (1, 40))
+    for told in (few, many):
+        assert 0 <= told.low <= told.iou <= told.high <= 1
+    assert abs(many.iou - shares.mean()) < 0.06
+    assert abs(few.iou - 0.55) <= abs(many.iou - 0.55) + 1e-9
+    assert many.high - many.low <= few.high - few.low + 1e-9
+
+
+def test_a_photo_is_asked_by_what_the_others_chose():
+    right, union = np.zeros((3, len(THRESHOLDS))), np.ones((3, len(THRESHOLDS)))
+    for photo, at in enumerate((2, 2, 15)):
+        right[photo, at - 2 : at + 3] = 0.9
+    found = unseen({Way("lite"): Counts(right, union)})
+    np.testing.assert_allclose(found[0], [0.9, 0.9, 0.0], atol=0.91)
+    assert found[0, 2] == 0, "the others would not have taken its threshold"
 
 
 @pytest.mark.slow
@@ -202,6 +256,25 @@ def test_presence_rises_with_its_sign_and_tells_apart_what_is_far_apart(present,
     if min(present) > max(absent) + 3:
         assert probability(found, min(present)) > 0.5 or min(present) < np.mean(present) - 2
         assert probability(found, max(present)) > 0.5 > probability(found, min(absent))
+
+
+def test_photos_to_annotate_are_doubtful_and_differ_from_those_before():
+    photos = np.array([[1, 0, 0.02], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    supports = np.array([[0, 0, 1]], np.float32)
+    picked = chosen(np.array([0.6, 0.5, 0.4, 0.9]), photos, supports, 9)
+    assert [number for number, *_ in picked] == [0, 2, 1, 3], "1 is as 0, and 3 is the support"
+    assert picked[0][1] > 0.9 < picked[1][1]
+    assert max(picked[2][1], picked[3][1]) < 0.01
+
+
+def test_what_more_supports_bring_is_told_with_an_interval_that_narrows():
+    concept = taught(8)
+    few, many = (growth(engine(), taught(count)) for count in (2, 8))
+    assert few.error > many.error > 0
+    gain, low, high = many.of(concept.shots, 4)
+    assert low < gain < high
+    assert abs(gain) < 0.05, "all are found as they are"
+    assert many.of(8, 8)[0] == pytest.approx(many.doubling)
 
 
 @pytest.mark.parametrize("size", [(31, 17), (64, 64), (1, 1), (3, 200)])
@@ -245,6 +318,9 @@ def _set(*path: Any, to: Any) -> Any:
         (_set("choice", "threshold", to="0.5"), "threshold is 0.5"),
         (_set("choice", "tiles", to=10**9), "tiles is 1000000000"),
         (_set("choice", "tiles", to=True), "tiles is True"),
+        (_set("choice", "cut", to=1), "neither true nor false"),
+        (_set("choice", "negatives", to=2), "matched against 2 photos, and holds 0"),
+        (_set("choice", "negatives", to=-1), "photos without the class is -1"),
         (_set("expected", "iou", to=2), "expected IoU is 2"),
         (_set("presence", to={"slope": 1e300, "offset": 0, "absent": 1}), "calibration of presence"),
         (_set("model", "name", to=["lite"]), "model's name is no text"),

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import fewseg
 from fewseg.data.decoding import PictureRule, to_eight_bit, to_rgb
 from fewseg.data.images import (
     align_mask,
@@ -320,11 +321,11 @@ def test_overlay_tints_outlines_and_leaves_the_rest(tmp_path):
         overlay(image, np.zeros((3, 3)))
 
 
-def test_label_colours_are_voc_s():
-    assert label_colors()[[0, 1, 2, 15, 255]].tolist() == [
+def test_label_colours_begin_with_the_page_s_and_go_on_with_voc_s():
+    page = (Path(fewseg.__file__).parent / "web/page/colors.js").read_text()
+    assert f"const COLORS = {label_colors()[1:9].tolist()};" in page
+    assert label_colors()[[0, 15, 255]].tolist() == [
         [0, 0, 0],
-        [128, 0, 0],
-        [0, 128, 0],
         [192, 128, 128],
         [224, 224, 192],
     ]

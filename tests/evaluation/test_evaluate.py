@@ -119,6 +119,34 @@ def test_batches_give_the_printed_digits(name: str, source: Scenes, fold: Fold) 
     np.testing.assert_allclose(one.tables[0], three.tables[0], atol=2)
 
 
+@pytest.mark.parametrize("protocol", ["fewseg", "bam", "hsnet"])
+def test_the_plain_loop_counts_what_the_scheduled_evaluation_counts(
+    protocol: str, source: Scenes, fold: Fold, tmp_path: Path
+) -> None:
+    rules = replace(get_protocol(protocol, dataset="scenes"), input_size=64, seeds=(0, 1))
+    benchmark = Benchmark.draw(source, fold, protocol=rules, shots=2, episodes=8, supports="box")
+    model = create_model("dense", backbone="timm/test_resnet", image_size=64)
+    scheduled, plain = (evaluate(model, benchmark, workers=0, plain=p, masks=tmp_path / str(p)) for p in (False, True))
+    assert (
+        f"{100 * plain.miou:.2f} {100 * plain.fb_iou:.2f}" == f"{100 * scheduled.miou:.2f} {100 * scheduled.fb_iou:.2f}"
+    )
+    for ours, theirs in zip(plain.tables, scheduled.tables, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2)  # a pixel on the edge may fall to the other side
+    assert [f.name for f in sorted((tmp_path / "True").iterdir())] == [
+        f.name for f in sorted((tmp_path / "False").iterdir())
+    ]
+
+
+@pytest.mark.slow
+def test_the_plain_loop_has_base_and_meta_learner_too(source: Scenes, fold: Fold) -> None:
+    torch.manual_seed(0)
+    model = create_model("bam", backbone="timm/test_resnet", base_classes=15, image_size=64)
+    benchmark = Benchmark.draw(source, fold, episodes=6, repeats=1)
+    scheduled, plain = (evaluate(model, benchmark, workers=0, plain=p) for p in (False, True))
+    for part in ("miou", "meta_miou", "base_miou", "fb_iou"):
+        assert getattr(plain, part) == pytest.approx(getattr(scheduled, part), abs=1e-4), part
+
+
 def test_every_image_is_read_and_encoded_once_over_all_repeats(fold: Fold) -> None:
     source, model = CountedLoads(subset="test", level="simple", images=60, size=72), Counting().eval()
     benchmark, cache = Benchmark.draw(source, fold, shots=2, episodes=30, repeats=2), FeatureCache(model)
@@ -342,7 +370,7 @@ def test_more_repeats_than_the_protocol_has_seeds(repeats: int, source: Scenes, 
 
 
 def test_an_unknown_protocol(source: Scenes, fold: Fold) -> None:
-    with pytest.raises(UsageError, match="unknown protocol 'hdment'; choose fewseg, hdmnet"):
+    with pytest.raises(UsageError, match="unknown protocol 'hdment'; choose fewseg, whole, hdmnet"):
         Benchmark.draw(source, fold, protocol="hdment")
 
 

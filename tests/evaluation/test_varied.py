@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from fewseg.build import create_model
 from fewseg.data.sets.scenes import Scenes
 from fewseg.data.weak_supports import marks_of, weak_mask
 from fewseg.errors import DataWarning, UsageError
@@ -21,7 +23,8 @@ from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.results import Results, results_name
 from fewseg.metrics.presence import false_at_recall, presence_auc
-from helpers import ColorSegmenter
+from fewseg.models.parts.ops import resize_ac
+from helpers import ColorSegmenter, Fewseg
 
 
 @pytest.fixture(scope="module")
@@ -133,5 +136,51 @@ def test_what_a_protocol_cannot_take_is_refused(source: Scenes) -> None:
         draw(source, absent=1.0)
     with pytest.raises(UsageError, match="supports"):
         draw(source, supports="circle")
-    with pytest.raises(UsageError, match="takes neither absent classes nor weak supports"):
+    with pytest.raises(UsageError, match="takes neither absent classes, weak supports"):
         draw(source, protocol="fewseg-generalised", supports="box")
+
+
+def test_two_ways_are_scored_in_one_map(source: Scenes, tmp_path: Path) -> None:
+    """Against a loop: every pixel goes to the class whose foreground leads most, and the plain loop agrees."""
+    benchmark = draw(source, ways=2, episodes=12)
+    torch.manual_seed(0)
+    model = create_model("dense", backbone="timm/test_resnet", image_size=64).eval()
+    results = evaluate(model, benchmark, workers=0, batch_size=2)
+    (listed,), data = benchmark.lists, benchmark.dataset(64)
+    assert len(listed) == 24
+    for e in range(0, 24, 2):
+        labels, leads = source.load(listed.specs[e].query)[1], []
+        for n in (e, e + 1):
+            with torch.no_grad():
+                logits = resize_ac(model(data[n].episode).logits, labels.shape)[0].numpy()
+            leads.append(logits[1] - logits[0])
+        told = np.where(np.max(leads, 0) > 0, 1 + np.argmax(leads, 0), 0)
+        for w, spec in enumerate(listed.specs[e : e + 2], 1):
+            both = ((told == w) & (labels == spec.class_id)).sum()
+            either = (((told == w) | (labels == spec.class_id)) & (labels != 255)).sum()
+            np.testing.assert_allclose(results.tables[0][e + w - 1][1:3], [both, either], atol=2)
+    assert results.tables[0][:, 2].sum() > 0
+    plain = evaluate(model, benchmark, plain=True)
+    np.testing.assert_allclose(plain.tables[0], results.tables[0], atol=2)
+    listed.save(tmp_path / "ways.csv")
+    assert draw(source, file=tmp_path / "ways.csv", episodes=None, repeats=None, ways=2).lists == benchmark.lists
+    with pytest.raises(UsageError, match="give ways=2"):
+        draw(source, file=tmp_path / "ways.csv", episodes=None, repeats=None)
+
+
+def test_two_ways_on_the_command_line(fewseg: Fewseg, tmp_path: Path) -> None:
+    words = (
+        "dense",
+        "scenes",
+        "data.images=60",
+        "data.size=64",
+        "model.backbone=timm/test_resnet",
+        "model.weights=null",
+    )
+    how = ("--ways", 2, "--episodes", 3, "--repeats", 2, "--workers", 0, "--out", tmp_path / "two.json")
+    result = fewseg("evaluate", *words, "model.image_size=64", *how)
+    assert result.code == 0, result.err
+    assert "protocol fewseg+2way" in result.out
+    assert [r.episodes for r in Results.load(tmp_path / "two.json").repeats] == [6, 6]
+    refused = fewseg("evaluate", *words, "--ways", 9)
+    assert (refused.code, "give fewer ways" in refused.err) == (2, True)

@@ -29,6 +29,7 @@ from fewseg.evaluation.evaluate import evaluate
 from fewseg.metrics.iou import foreground_wins
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.fast import accelerate
+from fewseg.models.fast.folding import conv_norm
 from fewseg.predictor import FewShotPredictor
 from fewseg.storage.released import load_released
 from fewseg.storage.saved import load_model
@@ -71,7 +72,7 @@ def exact() -> Iterator[None]:
 def test_the_device_is_what_is_tested(record_property: Recorder) -> None:
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else DEVICE
     record_property("device", name)
-    record_property("torch", torch.__version__)
+    record_property("torch", str(torch.__version__))
 
 
 # The released networks
@@ -218,6 +219,24 @@ def test_half_precision_keeps_losses_near_and_gradients_finite(name: str, dtype:
         torch.testing.assert_close(value, exact[term], rtol=0.1, atol=0.1)
     torch.stack(list(rounded.values())).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_fused_convolution_is_off_by_its_rounding(kernel: int, dtype: torch.dtype, record_property: Recorder) -> None:
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(32, 64, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(64).eval()
+    nn.init.normal_(norm.bias)
+    conv, norm = conv.to(DEVICE, memory_format=torch.channels_last), norm.to(DEVICE)
+    x, plus = (torch.randn(2, c, 31, 29, device=DEVICE).contiguous(memory_format=torch.channels_last) for c in (32, 64))
+    with torch.inference_mode():
+        for given in ({}, {"relu": True}, {"plus": plus}, {"plus": plus, "relu": True}):
+            exact = conv_norm(conv, norm, x, **{name: v.clone() if name == "plus" else v for name, v in given.items()})
+            with torch.autocast(DEVICE, dtype=dtype):
+                rounded = conv_norm(conv, norm, x, **given).float()
+            off = float((rounded - exact).norm() / exact.norm())
+            record_property(" and ".join(["difference", *given]), off)
+            assert off < 0.01
 
 
 # Training

@@ -22,10 +22,11 @@ from fewseg import registry
 from fewseg.build import create_model
 from fewseg.episode import Episode, Prediction
 from fewseg.models.base import Features
-from fewseg.models.fast import accelerate, remember_images, winograd
+from fewseg.models.fast import accelerate, folding, fused, remember_images, winograd
 from fewseg.models.fast.compiling import compile_backbone
 from fewseg.models.fast.folding import FoldedCopy, conv_norm, run_folded
 from fewseg.models.fast.matching import ForegroundNearest, ForegroundPrior
+from fewseg.models.fast.pyramid import bin_averages
 from fewseg.models.hdmnet import Bottleneck, CorrelationAttention, HDMNet
 from fewseg.models.hub_model import plain_model
 from fewseg.models.parts.backbones import create_backbone
@@ -92,6 +93,20 @@ def test_nearness_to_the_foreground_equals_that_of_the_whole_table(
     close(nearest, NearestCosines()(q, s, sides))
 
 
+@FEW
+@given(SEEDS, st.integers(1, 2), st.integers(1, 3), SIDES, SIDES, SHARES, st.sampled_from([1, 20, 2**22]))
+def test_a_prior_in_half_precision_is_off_by_its_rounding(
+    seed: int, batch: int, shots: int, h: int, w: int, share: float, table: int
+) -> None:
+    g = torch.Generator().manual_seed(seed)
+    query, support = torch.randn(batch, 64, h, w, generator=g), torch.randn(batch, shots, 64, h + 1, w, generator=g)
+    fg = (torch.rand(batch, shots, h + 1, w, generator=g) < share) * torch.rand(batch, shots, h + 1, w, generator=g)
+    with torch.autocast("cpu", torch.bfloat16):
+        prior = _with_table(table, lambda: ForegroundPrior()(query, support, fg), as_gpu=True)
+    assert prior.dtype == torch.float32
+    torch.testing.assert_close(prior, CosinePrior()(query, support, fg), rtol=0, atol=0.01)
+
+
 def _with_table(entries: int, run: Any, *, as_gpu: bool) -> Any:
     """With tables of at most so many entries, so that small inputs are taken in parts too, as on a CPU or a GPU."""
     with pytest.MonkeyPatch.context() as patch:
@@ -128,6 +143,14 @@ def test_the_folded_pyramid_equals_the_convolution_of_all_channels(seed: int, ba
 
 
 @FEW
+@given(SEEDS, st.integers(1, 2), st.integers(1, 13), st.integers(1, 13))
+def test_averages_by_a_product_are_torch_s(seed: int, batch: int, h: int, w: int) -> None:
+    maps = torch.randn(batch, 3, h, w, generator=torch.Generator().manual_seed(seed))
+    for bins, ours in zip((1, 2, 3, 6), bin_averages(maps, (1, 2, 3, 6)), strict=True):
+        close(ours, F.adaptive_avg_pool2d(maps, bins))
+
+
+@FEW
 @given(SEEDS, st.integers(1, 2), st.integers(1, 13), st.integers(1, 13), SHARES)
 def test_f5_at_the_foreground_is_f5(seed: int, batch: int, h: int, w: int, share: float) -> None:
     head = random_head(seed)
@@ -152,6 +175,10 @@ def test_a_folded_convolution_follows_its_weights(bias: bool) -> None:
     def check() -> None:
         with torch.no_grad():
             close(conv_norm(conv, norm, x), norm(conv(x)))
+            plus = norm(conv(x)) - 1
+            close(conv_norm(conv, norm, x, plus=plus.clone(), relu=True), (norm(conv(x)) + plus).relu())
+            weight, added = fused.in_half(conv, norm, folding._fold)  # what a GPU keeps
+            close(F.conv2d(x, weight.float(), added.float(), 2, 1), norm(conv(x)), rtol=0.02)
 
     check()
     with torch.inference_mode():

@@ -103,7 +103,7 @@ def test_lite_looks_twice_in_every_way_of_use() -> None:
             load_model("lite"), refine=refine, precision="bf16" if refine == "best" else "fp32"
         )
         predictor.set_support({"it": ([image, image], [mask, mask])})
-        masks[refine] = predictor.predict_proba(query)["it"]
+        masks[refine] = predictor.predict_proba(query)
     assert abs(masks["none"] - masks["fast"]).max() > 0.01
     assert abs(masks["best"] - masks["fast"]).max() > 0.01
 

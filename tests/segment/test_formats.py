@@ -13,9 +13,11 @@ from scipy import ndimage
 from skimage.draw import polygon as pixels_of
 
 from fewseg.data.images import read_labels
+from fewseg.data.winners import label_map
 from fewseg.errors import UsageError
-from fewseg.predictor import FewShotPredictor, label_map
+from fewseg.predictor import FewShotPredictor
 from fewseg.segment import formats, segment_folder
+from fewseg.segment.books import BOOKS
 from fewseg.segment.polygons import is_hole, joined, polygons
 from helpers import BLUE, RED, ColorSegmenter, iou, scene
 from segment.test_run import files, photo
@@ -115,8 +117,8 @@ def test_all_formats_of_a_run_agree(predictor, tmp_path, capsys):
     photo(tmp_path / "in/r.png", RED)
     photo(tmp_path / "in/sub/b.png", BLUE)
     summary = segment_folder(predictor, tmp_path / "in", tmp_path / "out", formats=formats.FORMATS, overlay=False)
-    beside = ["annotations.json", "classes.txt", "results.csv"]
-    stems = [f"{stem}.{ending}" for stem in ("r", "sub/b") for ending in ("geojson", "png", "txt")]
+    beside = ["classes.txt", "results.csv", *(name for name, _ in BOOKS.values())]
+    stems = [f"{stem}.{ending}" for stem in ("r", "sub/b") for ending in ("geojson", "json", "png", "txt")]
     assert files(tmp_path / "out") == sorted(beside + stems)
     assert (tmp_path / "out/classes.txt").read_text() == "red\nblue\n"
     labels = read_labels(tmp_path / "out/sub/b.png")

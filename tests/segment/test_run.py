@@ -142,7 +142,7 @@ def test_a_wrong_support_stops_the_run_and_leaves_no_half_written_file(predictor
     def refuse(image):
         raise UsageError("the model was trained for 5 shots")
 
-    monkeypatch.setattr(predictor, "predict_full", refuse)
+    monkeypatch.setattr(predictor, "predict_each", refuse)
     with pytest.raises(UsageError, match="5 shots"):
         segment_folder(predictor, tmp_path, tmp_path / "out", formats=("png", "coco"))
     assert files(tmp_path) == ["a.jpg"]

@@ -17,7 +17,6 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from served import QUERY, SUPPORT, Server, ask, events, photo, png, served, taught
 
 from fewseg.errors import UsageError
 from fewseg.server.folder import run_folder
@@ -25,6 +24,7 @@ from fewseg.server.limits import Limits
 from fewseg.server.refused import Refused
 from fewseg.server.visitors import Visitors
 from helpers import Fewseg
+from served import QUERY, SUPPORT, Server, ask, events, photo, png, served, taught
 
 pytestmark = pytest.mark.slow
 

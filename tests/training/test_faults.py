@@ -424,6 +424,8 @@ def test_a_rerun_tells_what_is_different(whole: Path, tmp_path: Path, monkeypatc
     # a run of 0.1 did not keep what its photos were
     data = {key: value for key, value in record["data"].items() if key not in ("photos", "code")}
     changed = record | {"versions": record["versions"] | {"torch": "0.1"}, "data": data}
+    changed |= {"sources": record["sources"] | {"helpers": "0" * 64}, "packages": record["packages"] | {"gone": "1.0"}}
+    changed |= {"project": {"folder": "there", "commit": "a" * 40, "dirty": True, "diff": "b" * 64}}
     (whole / "run.json").write_text(json.dumps(changed))
     plain = toy_noise()
     with monkeypatch.context() as patch:
@@ -432,6 +434,9 @@ def test_a_rerun_tells_what_is_different(whole: Path, tmp_path: Path, monkeypatc
     assert not found.same
     assert any(text.startswith("torch 0.1, now ") for text in found.changed)
     assert any(text.startswith("photos of the data not record") for text in found.changed)
+    assert any(text.startswith("source of helpers 000000000000, now ") for text in found.changed)
+    assert any(text.startswith("commit of the project aaaaaaaaaaaa, now ") for text in found.changed)
+    assert "gone 1.0, now none" in found.changed
     for part, told in (("photos", "the photos of scenes"), ("sha256", "is not the data")):
         (whole / "run.json").write_text(json.dumps(record | {"data": record["data"] | {part: "0" * 64}}))
         with pytest.raises(DataError, match=told):

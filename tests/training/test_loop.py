@@ -16,8 +16,9 @@ from fewseg.data.episodes.sampling import TrainingEpisodes
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Silent
 from fewseg.storage.saved import find_folder, load_model, read_record
-from fewseg.training.loop import set_learning_rate, train
+from fewseg.training.loop import train
 from fewseg.training.objectives import EpisodeObjective
+from fewseg.training.optimising import set_learning_rate
 from fewseg.training.tasks import EpisodeTask
 from helpers import SCENES, SHORT, TINY, Toy, assert_equal, hdmnet_config, toy_config, weights
 

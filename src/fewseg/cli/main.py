@@ -1,5 +1,5 @@
-"""The command line: `fewseg train | evaluate | compare | cross-validate | report | segment | teach | serve | web |
-export | convert | models | data | experiment | demo`, and `rerun` and `replay` for a run that is there.
+"""The command line: `fewseg train | evaluate | compare | cross-validate | report | segment | teach | next | serve |
+web | export | convert | models | data | experiment | demo`, and `rerun` and `replay` for a run that is there.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fewseg.cli.cross_validate import cross_validate
 from fewseg.cli.data import data_app
 from fewseg.cli.experiment import experiment_app
 from fewseg.cli.export import export
+from fewseg.cli.next_photos import next_
 from fewseg.cli.options import (
     Absent,
     CacheGb,
@@ -28,12 +29,14 @@ from fewseg.cli.options import (
     Episodes,
     EpisodesFile,
     Precision,
+    References,
     Refine,
     Repeats,
     Shots,
     Supports,
     Target,
     Targets,
+    Ways,
     Workers,
     finite,
 )
@@ -57,7 +60,6 @@ app = typer.Typer(
     name="fewseg",
     help="Few-shot semantic segmentation: given a few annotated photos of a class, find it in other photos.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -68,6 +70,7 @@ app.add_typer(data_app)
 app.add_typer(experiment_app)
 app.command(cls=OrderedCommand)(segment)
 app.command(cls=OrderedCommand)(teach)
+app.command(name="next")(next_)
 app.command()(serve)
 app.command(name="app", hidden=True, context_settings=ANY_WORDS)(formerly)
 app.command()(web)
@@ -156,8 +159,9 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="fewseg, or a paper's: hdmnet, bam, pfenet, hsnet, patnet, matcher; bam-cropped, pfenet-cropped; "
-            "with base classes: fewseg-generalised, bam-generalised. See docs/protocols.md."
+            help="fewseg, whole, or a paper's: hdmnet, bam, pfenet, hsnet, patnet, matcher; bam-cropped, "
+            "pfenet-cropped; with base classes: fewseg-generalised, fewseg-all-generalised, bam-generalised; or a YAML "
+            "file. See docs/protocols.md."
         ),
     ] = "fewseg",
     shots: Shots = None,
@@ -166,6 +170,8 @@ def evaluate(
     episodes_file: EpisodesFile = None,
     absent: Absent = 0.0,
     supports: Supports = "mask",
+    references: References = 1,
+    ways: Ways = 1,
     support_mask: Annotated[bool, typer.Option(help="HDMNet: use the support mask at test time.")] = True,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored episode: a little better, twice the time.")
@@ -213,17 +219,17 @@ def evaluate(
     torchrun or srun the processes share the episodes; the digits are the same.
     With `--protocol bam-generalised`, a method with a base learner labels base and novel classes in one map.
     """
-    from fewseg.data.episodes.protocols import is_generalised
     from fewseg.evaluation.benchmark import Benchmark
     from fewseg.evaluation.evaluate import evaluate as run_evaluation
     from fewseg.evaluation.generalised import evaluate_generalised
+    from fewseg.evaluation.protocol_files import labels_all
     from fewseg.evaluation.results import check_place, results_name
     from fewseg.evaluation.saved_masks import INDEX, masks_folder
     from fewseg.models.in_use import in_use
     from fewseg.runtime.processes import join_launched
     from fewseg.storage.opening import open_target
 
-    generalised = is_generalised(protocol)
+    generalised = labels_all(protocol)
     used = "--flip" * flip or f"--refine {refine}" * (refine != "none")
     given = _generalised_options(protocol, {"tau": tau, "merge": merge}, used=used, generalised=generalised)
     if save_masks is not None and generalised:
@@ -243,6 +249,8 @@ def evaluate(
         file=episodes_file,
         absent=absent,
         supports=supports,
+        references=references,
+        ways=ways,
         progress=progress,
     )
     name = results_name(benchmark, *_hows(flip, refine, precision, support_mask, tau, merge))
@@ -384,9 +392,10 @@ def convert(
 
 @app.command()
 def models() -> None:
-    """List methods with their options, back-ends and recipes."""
+    """List methods with their options, data sets, protocols, back-ends and recipes."""
     from fewseg import registry
     from fewseg.config import recipes
+    from fewseg.data.episodes.protocols import PROTOCOLS
     from fewseg.models.parts.backbones import BACKBONES
 
     rows = [
@@ -396,6 +405,7 @@ def models() -> None:
     shown = console()
     shown.print(printable([("method", "what", "options"), *rows]))
     shown.print("data sets: " + ", ".join(sorted(registry.classes("source"))))
+    shown.print("protocols: " + ", ".join([*PROTOCOLS, *registry.protocols(), *registry.protocol_files()]))
     shown.print("back-ends: " + ", ".join(BACKBONES))
     shown.print("recipes: " + ", ".join(recipes()))
 

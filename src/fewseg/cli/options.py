@@ -52,6 +52,16 @@ Supports = Annotated[
     str,
     typer.Option(help="mask; or box, scribble, point: made from the masks, and read as `fewseg segment` reads them."),
 ]
+References = Annotated[
+    int,
+    typer.Option(
+        callback=finite, min=1, max=1000, help="Draws of supports for every query: how much depends on which it is?"
+    ),
+]
+Ways = Annotated[
+    int,
+    typer.Option(callback=finite, min=1, max=254, help="Classes looked for in every query, scored in one map: N-way."),
+]
 EpisodesFile = Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")]
 Workers = Annotated[int, typer.Option(callback=finite, min=0, help="Loader processes; the numbers never depend on it.")]
 CacheGb = Annotated[

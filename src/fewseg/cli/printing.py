@@ -53,7 +53,7 @@ def print_results(results: Any) -> None:
     for told in (results.left_out, absent and f"base classes in no query, left out of their mean: {absent}"):
         if told:
             shown.print(told, highlight=False)
-    for told in results.presence_told:
+    for told in (*results.presence_told, *results.references_told):
         shown.print(told, highlight=False)
     interval = " to ".join(map(_percent, results.interval)) if results.interval else "none"
     shown.print(f"mIoU {_percent(results.miou)}, 95 % interval {interval} ({results.interval_kind})")
@@ -92,10 +92,11 @@ def print_generalised(results: Any) -> None:
     """The numbers of an evaluation on base and novel classes together."""
     shown, parts = console(), (results, *results.repeats)
     rows = [("IoU, %", "mean", "95 % interval", *_seeds(results))]
-    for name in ("novel", "base", "all"):
+    told = {"novel": "novel classes", "base": "base classes", "all": "all classes", "harmonic": "harmonic mean of both"}
+    for name, what in told.items():
         mean, *values = (_percent(getattr(part, f"{name}_miou")) for part in parts)
         interval = " to ".join(map(_percent, results.intervals.get(name, ())))
-        rows.append((f"mIoU, {name} classes", mean, interval, *values))
+        rows.append((f"mIoU, {what}", mean, interval, *values))
     for name in results.class_iou:
         mean, *values = (_percent(part.class_iou.get(name)) for part in parts)
         rows.append((f"  {results.shown_name(name)}", mean, "", *values))

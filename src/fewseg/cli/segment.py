@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,14 +10,24 @@ import typer
 
 from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
+from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import say
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.progress import Bars
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fewseg.concept.finder import Finder
     from fewseg.predictor import FewShotPredictor
     from fewseg.segment import SegmentSummary
+    from fewseg.segment.shards import Shard
+
+_SPECK_SHARE, _SPECK_PIXELS = 0.1, 9
+"""Of the usual object's pixels, and of pixels: what is smaller is told of."""
 
 
 def segment(
@@ -41,7 +52,11 @@ def segment(
     photos: Annotated[Path | None, typer.Option(help="Folder of the photos that --annotations names.")] = None,
     shots: given.MostShots = 10,
     format_: Annotated[
-        list[str] | None, typer.Option("--format", help="png, coco, yolo, geojson, csv; repeat for several [png].")
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="png, coco, yolo, geojson, labelme, cvat, labelstudio, via, csv, geotiff, gpkg; repeatable [png].",
+        ),
     ] = None,
     overlay: Annotated[bool, typer.Option(help="Also write the photo with the masks drawn on it.")] = True,
     threshold: Annotated[
@@ -58,7 +73,36 @@ def segment(
         ),
     ] = None,
     min_area: Annotated[int, typer.Option(callback=finite, min=0, help="Drop connected parts of fewer pixels.")] = 0,
+    instances: Annotated[
+        bool,
+        typer.Option(
+            "--instances", help="Tell single objects apart, those that touch too: a PNG of numbers, COCO, results.csv."
+        ),
+    ] = False,
+    review: Annotated[
+        bool,
+        typer.Option(
+            "--review", help="Sort results.csv by doubt, and write review.html, a page of what to look at first."
+        ),
+    ] = False,
     every: Annotated[int, typer.Option(callback=finite, min=1, help="Of a video, take every n-th frame.")] = 1,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            callback=finite,
+            min=64,
+            help="Read pictures of any size in windows of so many pixels a side; masks are GeoTIFFs "
+            "[the size of the supports' photos, with --format geotiff or gpkg].",
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="I/N: only part I of N, from 1, for processes and machines that share the work [all]."),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="ray: share the photos out over Ray's cluster (RAY_ADDRESS, else this machine) [none]."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out photos whose files are all there.")] = False,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored photo: a little better, twice the time.")
@@ -88,8 +132,12 @@ def segment(
 
     What `fewseg teach` learnt: `fewseg segment --concept rust.concept --out masks photos/`; `results.csv` comes along.
     """
-    from fewseg.segment import segment_folder
+    from fewseg.segment import plan, segment_folder, segment_large_folder
+    from fewseg.segment.engines import run_parts
+    from fewseg.segment.review import NAME as REVIEW
+    from fewseg.segment.review import sort_by_doubt
     from fewseg.segment.supports import draw_supports
+    from fewseg.segment.table import NAME as TABLE
 
     rule = given.picture_rule(range_, bands, page)
     found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
@@ -97,11 +145,16 @@ def segment(
         raise UsageError("--concept brings its own supports; give it alone, or add to it: fewseg teach --concept FILE")
     if not concept and not found.supports:
         raise given.nothing_to_find()
+    large = _in_windows(window, format_ or [], whole={"--instances": instances, "--review": review})
+    part = _part(shard, engine, review=review)
     if check:
         for path, told in draw_supports(found.supports, found.labels, out, rule).items():
             say(f"{told}; drawn in {path}")
         return
-    formats = format_ or ["png"]
+    if review and (not concept or not overlay or "png" not in (format_ or ["png"])):
+        needs = "give --concept, leave out --no-overlay, and add --format png"
+        raise UsageError(f"--review sorts by what a concept expects, and shows masks and overlays: {needs}")
+    formats = [*(format_ or ["png"]), *(("coco", "csv") if instances else ())]
     if concept:
         if flip or refine != "none" or precision != "fp32":
             raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
@@ -109,7 +162,7 @@ def segment(
         own_rule = rule if (range_, bands, page) != (None, None, None) else None
         how: dict[str, Any] = {"runtime": runtime, "provider": provider, "device": device, "pictures": own_rule}
         predictor = _finder(concept, model if chosen else None, threshold=threshold, **how)
-        formats, threshold = [*dict.fromkeys([*formats, "csv"])], 0.5
+        formats, threshold = [*formats, "csv"], 0.5
     else:
         from fewseg.predictor import FewShotPredictor
 
@@ -118,20 +171,51 @@ def segment(
     if presence is not None and not predictor.tells_presence:
         what = "the concept was taught without photos of its absence" if concept else model
         raise UsageError(f"--presence {presence}: {what} does not tell whether a class is there at all; leave it out")
-    summary = segment_folder(
-        predictor,
-        queries,
-        out,
-        formats=formats,
-        overlay=overlay,
-        threshold=0.5 if threshold is None else threshold,
-        presence=0.5 if presence is None else presence,
-        min_area=min_area,
-        resume=resume,
-        every=every,
-        progress=Bars(),
-    )
+    if review:
+        check_made_here([out / REVIEW], "<!doctype html>")
+    options: dict[str, Any] = {
+        "overlay": overlay,
+        "min_area": min_area,
+        "resume": resume or engine is not None,  # what the parts did is there
+        "shard": part,
+        "progress": Bars(),
+    }
+    options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
+    if engine:
+        run_parts(
+            given.words(ctx, without=("--engine",), flags=("--resume", "--review")),
+            len(plan(queries, out)),
+            progress=Bars(),
+        )
+    in_windows = partial(segment_large_folder, formats=format_ or ["geotiff"], window=window)
+    whole = partial(segment_folder, formats=[*dict.fromkeys(formats)], instances=instances, every=every)
+    summary = (in_windows if large else whole)(predictor, queries, out, **options)
+    if review and (out / TABLE).is_file():
+        doubts = sort_by_doubt(out / TABLE)
+        first = ", ".join(f"{photo} ({100 * doubt:.0f} %)" for photo, doubt in doubts[:3])
+        say(f"{out / REVIEW}: what to look at first; the greatest doubt is in {first}")
     _tell(summary, out)
+
+
+def _part(shard: str | None, engine: str | None, *, review: bool) -> Shard | None:
+    """Which part of the photos is to be done; UsageError where that cannot be."""
+    from fewseg.segment.shards import Shard
+
+    if engine is not None:
+        check_choice("--engine", engine, ["ray"])
+        if shard is not None:
+            raise UsageError("--engine makes the parts itself; leave out --shard")
+    if shard is not None and review:
+        raise UsageError("--review sorts all photos: give it with --resume and without --shard once all parts are done")
+    return None if shard is None else Shard.of(shard)
+
+
+def _in_windows(window: int | None, formats: list[str], *, whole: dict[str, bool]) -> bool:
+    """Whether pictures are read in windows; UsageError where an option is of pictures that are read `whole`."""
+    large = window is not None or bool({"geotiff", "gpkg"} & set(formats))
+    if large and (wrong := [option for option, is_given in whole.items() if is_given]):
+        raise UsageError(f"{wrong[0]} is of pictures that are read whole; --format gpkg has a line for each part")
+    return large
 
 
 def _finder(paths: list[Path], model: str | None, **how: Any) -> Finder:
@@ -140,6 +224,7 @@ def _finder(paths: list[Path], model: str | None, **how: Any) -> Finder:
     from fewseg.concept.finder import Finder
 
     concepts = [Concept.load(path) for path in paths]
+    model = model or given.model_beside(paths, concepts)
     finder = Finder(concepts, model, **how)
     for path, concept in zip(paths, concepts, strict=True):
         say(f"{path}: {concept.title}, by {concept.choice}; expect {concept.expected}")
@@ -162,6 +247,27 @@ def _tell(summary: SegmentSummary, out: Path) -> None:
     empty = f", {len(summary.empty)} of them empty" if summary.empty else ""
     skipped = f", {summary.skipped} were there already" if summary.skipped else ""
     say(f"{len(summary.written)} masks in {out}{empty}{skipped}, by {summary.runtime}")
+    for name, sizes in (summary.sizes or {}).items():
+        say(counted(name, sizes, len(summary.written) + summary.skipped))
     if summary.failed:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in summary.failed)
         raise DataError(f"{len(summary.failed)} photos could not be segmented:\n{listed}")
+
+
+def counted(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:
+    """How many objects of a class there are in so many photos, by their pixels in each, and how many are specks."""
+    import numpy as np
+
+    counts = [len(each) for each in sizes] + [0] * (photos - len(sizes))
+    if not sizes:
+        return f"{name}: none"
+    every = np.concatenate(sizes)
+    told = f"{name}: {len(every)} in {photos} photo{'s' * (photos != 1)}"
+    told += f", {min(counts)} to {max(counts)} in each" if photos > 1 else ""
+    usual = int(np.median(every))
+    least = max(_SPECK_PIXELS, round(_SPECK_SHARE * usual))
+    if specks := np.count_nonzero(every < least):
+        told += (
+            f"; {specks} of fewer than {least} pixels (the usual one has {usual}): --min-area {least} leaves them out"
+        )
+    return told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -14,11 +14,14 @@ from fewseg.cli.printing import say
 from fewseg.errors import UsageError
 
 if TYPE_CHECKING:
+    from fewseg.concept import Concept
     from fewseg.data.decoding import PictureRule
     from fewseg.data.masks import Label, Marking
     from fewseg.segment.supports import Supports
 
 _ORDER = "fewseg.order"
+ADAPTED = "_adapted"
+"""What the name of the folder ends with that holds a concept's adapted model."""
 
 
 class OrderedCommand(TyperCommand):
@@ -130,10 +133,54 @@ def read_supports(
     return Given(found, labels, [path for path in (*scribbles, annotations) if path])
 
 
+def pictures(paths: list[Path], option: str) -> list[Path]:
+    """Photos, and those of folders; UsageError for a folder without any."""
+    from fewseg.data.images import SUFFIXES
+
+    found: list[Path] = []
+    for path in paths:
+        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        if path.is_dir() and not inside:
+            raise UsageError(f"{option} {path}: there are no pictures in this folder")
+        found += inside if path.is_dir() else [path]
+    return found
+
+
+def model_beside(paths: Sequence[Path], concepts: Sequence[Concept]) -> str | None:
+    """The adapted model that lies beside concepts that were all taught with it; a line says so. None for others.
+
+    Only a folder of that very name is looked for, and its weights must be those that were taught.
+    """
+    from fewseg.files import file_sha256
+
+    used = {concept.model for concept in concepts}
+    name = concepts[0].model.name
+    if len(used) > 1 or not name.endswith(ADAPTED) or Path(name).name != name:
+        return None
+    folder = paths[0].with_name(name)
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or file_sha256(weights) != concepts[0].model.sha256:
+        return None
+    say(f"model: {folder}, which the concept was adapted with")
+    return str(folder)
+
+
 def said(ctx: typer.Context, option: str) -> bool:
     """Whether an option stands in the command, and has not its default alone."""
     source = ctx.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def words(ctx: typer.Context, *, without: tuple[str, ...], flags: tuple[str, ...]) -> list[str]:
+    """The command's words as they were given, without some options that take a value, and some flags."""
+    kept: list[str] = []
+    given = iter(ctx.meta[_ORDER])
+    for word in given:
+        if word in without:
+            next(given, None)
+        elif not word.startswith(tuple(f"{option}=" for option in without)) and word not in flags:
+            kept.append(word)
+    return kept
 
 
 def nothing_to_find() -> UsageError:

@@ -51,6 +51,10 @@ def teach(
     keep_photos: Annotated[
         bool, typer.Option("--photos-inside/--no-photos", help="Keep the photos in the file, or features alone.")
     ] = True,
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="Train the model further on the supports, and take it if it finds them better."),
+    ] = False,
     range_: given.Range = None,
     bands: given.Bands = None,
     page: given.Page = None,
@@ -68,6 +72,7 @@ def teach(
     `fewseg teach --concept rust.concept --correct masks/` takes masks that were corrected, and tells it anew.
     """
     from fewseg.concept import Concept, teach
+    from fewseg.concept.adapting import LEAST
     from fewseg.concept.sheet import contact_sheet
     from fewseg.data.images import write_image
 
@@ -82,12 +87,23 @@ def teach(
         images, masks = [*images, *more], [*masks, *marked]
         left = f"; {unchanged} as they were written, left out" if unchanged else ""
         say(f"{len(more)} corrected masks{left}")
-    without = _pictures(absent or [])
+    without = given.pictures(absent or [], "--absent")
     if not images and not without and former is None:
         raise given.nothing_to_find()
     sheet = target.with_name(f"{target.stem}_supports.png")
     check_outputs([target, sheet], *images, *masks, *without, *found.files)
+    folder = target.with_name(target.stem + given.ADAPTED)
+    if adapt and not keep_photos:
+        raise UsageError("--adapt trains on the photos: leave out --no-photos, or --adapt")
+    if adapt and (count := len(images) + (len(former.supports) if former else 0)) < LEAST:
+        raise UsageError(f"--adapt needs {LEAST} supports or more; there are {count}")
+    if adapt and folder.exists() and not (former and former.model.name == folder.name):
+        raise UsageError(f"{folder} is there already, and is where the adapted model would be; give another --out")
     chosen = given.said(ctx, "model")
+    if former and former.model.name.endswith(given.ADAPTED) and not chosen:
+        told = "the concept's model was trained on its supports, and tells nothing of others"
+        say(f"{told}: tried with lite as it comes; --adapt trains anew")
+        model, chosen = "lite", True
     taught = teach(
         images,
         masks,
@@ -102,11 +118,26 @@ def teach(
         device=device,
         progress=Bars(),
     )
+    if adapt:
+        taught = _adapted(taught, folder, device)
     taught.save(target)
     _tell(taught, target)
     if taught.supports:
         write_image(contact_sheet(taught), sheet)
         say(f"how each support was understood: {sheet}")
+
+
+def _adapted(concept: Concept, folder: Path, device: str) -> Concept:
+    """The concept on a model that was trained further, in a folder beside it, or as it is; a line says why."""
+    from fewseg.concept.adapting import adapted
+
+    found = adapted(concept, folder, device=None if device == "auto" else device, progress=Bars())
+    compared = f"expect {found.after} adapted, {found.before} as it comes"
+    if found.better:
+        say(f"{compared}: the adapted model is taken, {folder}; keep it beside the concept (it needs fewseg[train])")
+    else:
+        say(f"{compared}: adapting does not find the supports better, and is left out")
+    return found.concept
 
 
 def _target(out: Path | None, concept: Path | None) -> Path:
@@ -141,19 +172,6 @@ def _corrected(
     return corrected(masks, name or former.title, photos=photos)
 
 
-def _pictures(paths: list[Path]) -> list[Path]:
-    """Photos, and those of folders."""
-    from fewseg.data.images import SUFFIXES
-
-    found: list[Path] = []
-    for path in paths:
-        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
-        if path.is_dir() and not inside:
-            raise UsageError(f"--absent {path}: there are no pictures in this folder")
-        found += inside if path.is_dir() else [path]
-    return found
-
-
 def _tell(concept: Concept, path: Path) -> None:
     """What was taught, what to expect, and what would help."""
     for example in (*concept.supports, *concept.absent):
@@ -183,5 +201,5 @@ def advices(concept: Concept) -> list[str]:
     grown = [example.name for example in concept.supports if example.meaning.startswith("grown from")]
     ways = [f"a mask instead of the marks of {grown[0]}"] if grown else []
     ways += ["more supports"] * (count < 10)
-    ways += ["a few minutes of training on them (fewseg train lite-adapt; docs/own-photos.md)"] * (count >= 5)
+    ways += ["a few minutes of training on them (--adapt)"] * (count >= 5 and concept.model.name == "lite")
     return [*found, f"that is low; what would help: {', '.join(ways) or 'other photos'}"]

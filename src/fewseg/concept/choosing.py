@@ -2,7 +2,11 @@
 
 Each support's object is looked for with the others as supports, in every way that is offered. The way is chosen by
 the IoU of all their pixels together, each photo counting for as much as any other; what is marked in photos without the
-class counts against it. What to expect is the mean IoU of the single photos, which choosing flatters less.
+class counts against it.
+
+What to expect is the IoU of all pixels together of other photos. Each support is asked how it is found the way that the
+others would have chosen: its own choice would flatter. Of so few photos the mean lies far out by chance, and is drawn
+towards what is usual, the more the fewer there are and the more they differ (empirical Bayes).
 
 A single support has nothing to be tried on but its own changed copies. Choosing by these was seen to be worse than not
 choosing (20 classes of everyday sets), so they only tell what to expect.
@@ -13,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +29,25 @@ from fewseg.labels import IGNORE
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 AS_IT_IS = THRESHOLDS.index(0.5)
 """Where nothing is chosen."""
-Way: TypeAlias = tuple[str, int]
-"""A method and a number of tiles."""
 
+
+class Way(NamedTuple):
+    """How a class may be looked for; see `Choice`."""
+
+    method: str
+    tiles: int = 1
+    cut: bool = False
+
+
+FOR_NEGATIVES = 0.01
+"""By how much photos without the class must raise the IoU to be matched as background, which costs as supports do."""
+MOST_TRIED = 12
+"""Supports that are held out in turn, and photos without the class that are looked at, evenly spread."""
 FOR_TWICE = 0.02
-"""By how much a way's IoU must be higher for each doubling of what it costs."""
+"""By how much a way's IoU must be higher for each doubling of what it costs; so much, too, for cutting supports."""
 _SPREAD, _MORE, _FOUR_OF_FIVE = 0.2, 0.06, 1.28
+_USUAL, _USUAL_SPREAD = 0.55, 0.2
+"""IoU of classes of everyday sets with five supports, and how much it differs between them."""
 _OF_COPIES = (0.08, 0.66, 0.15)
 """The IoU on other photos by that on copies of the support: offset, slope and spread (20 classes of everyday sets)."""
 SMOOTH = (0.25, 0.5, 0.25)
@@ -51,6 +68,12 @@ class Counts:
         """(T,): IoU of all pixels together."""
         return self.right.sum(0) / np.maximum(self.union.sum(0), 1e-9)
 
+    @property
+    def best(self) -> tuple[int, float]:
+        """The number of the best threshold, and the IoU around it."""
+        smooth = np.convolve(np.pad(self.iou, 1, mode="edge"), SMOOTH, mode="valid")
+        return int(smooth.argmax()), float(smooth.max())
+
 
 def counted(proba: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(2, T): of every threshold the shares of pixels that are marked rightly, and that are in either; see `Counts`."""
@@ -64,24 +87,39 @@ def best(counts: Mapping[Way, Counts]) -> tuple[Way, int]:
     """The way to take, and the number of the threshold; of equals the first."""
     chosen, value = None, -1.0
     for way, found in counts.items():
-        smooth = np.convolve(np.pad(found.iou, 1, mode="edge"), SMOOTH, mode="valid")
-        at = int(smooth.argmax())
-        worth = smooth[at] - FOR_TWICE * 2 * math.log2(way[1])
+        at, iou = found.best
+        worth = iou - FOR_TWICE * (2 * math.log2(way.tiles) + way.cut)
         if worth > value:
             chosen, value = (way, at), worth
     assert chosen is not None
     return chosen
 
 
-def expected(each: NDArray[np.float64], sureness: float) -> Expected:
-    """What to expect of a photo, by the IoUs of those that were tried (N).
+def unseen(counts: Mapping[Way, Counts]) -> NDArray[np.float64]:
+    """(2, N): of every photo `right` and `union` by the way and threshold that are best for all the others."""
+    every = next(iter(counts.values()))
+    found = np.empty((2, len(every.right)))
+    for i in range(len(every.right)):
+        way, at = best({way: Counts(np.delete(c.right, i, 0), np.delete(c.union, i, 0)) for way, c in counts.items()})
+        found[:, i] = counts[way].right[i, at], counts[way].union[i, at]
+    return found
 
-    The interval is meant to hold what many photos would give in four of five cases. So few photos say little of how
-    much photos differ: two more are added that differ by `_SPREAD`; `_MORE` is for what choosing adds.
+
+def expected(right: NDArray[np.float64], union: NDArray[np.float64], sureness: float) -> Expected:
+    """What to expect, by those that were tried (N), see `Counts`.
+
+    A photo weighs as the root of its union: between a mean of photos and one of pixels, which a large object rules. The
+    interval is meant to hold what many photos would give in four of five cases. So few photos say little of how much
+    photos differ: two more are added that differ by `_SPREAD`; `_MORE` is for what choosing adds.
     """
-    mean = float(each.mean())
-    variance = (float(((each - mean) ** 2).sum()) + 2 * _SPREAD**2) / (len(each) + 1)
-    half = _FOUR_OF_FIVE * math.sqrt(variance / len(each) + _MORE**2)
+    each = right / np.maximum(union, 1e-9)
+    weight = np.sqrt(np.maximum(union, 1e-9))
+    weight /= weight.sum()
+    mean = float(weight @ each)
+    variance = (len(each) * float(weight @ (each - mean) ** 2) + 2 * _SPREAD**2) / (len(each) + 1)
+    error = variance * float(weight @ weight) + _MORE**2
+    trust = _USUAL_SPREAD**2 / (_USUAL_SPREAD**2 + error)
+    mean, half = _USUAL + trust * (mean - _USUAL), _FOUR_OF_FIVE * math.sqrt(trust * error)
     return Expected(mean, max(mean - half, 0.0), min(mean + half, 1.0), tuple(each.tolist()), sureness)
 
 

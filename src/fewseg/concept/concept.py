@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
 from fewseg.concept.file import read, write
 from fewseg.concept.finder import Finder
 from fewseg.concept.taught import Taught
-from fewseg.predictor import Picture, Result
+from fewseg.predictor import Picture, Result, only
+from fewseg.runtime.lanes import side_by_side
 
 
 class Concept(Taught):
@@ -31,12 +33,17 @@ class Concept(Taught):
         """Write it to a file, whole or not at all."""
         write(Path(path), self)
 
-    def segment(self, image: Picture) -> Result:
-        """Mask, probability, presence and quality of one photo; its probabilities are such that 0.5 is the chosen
-        threshold. The model is opened when it is first needed; `Finder` takes another, and several concepts at once.
+    def segment(self, image: Picture, *, threshold: float | None = None) -> Result:
+        """Mask, probability, presence and quality of one photo; its probabilities are such that 0.5 is the threshold:
+        the chosen one, unless another is given. The model is opened when it is first needed; `Finder` takes another,
+        and several concepts at once.
         """
-        found = self._finder.predict_full(image)
-        return found if isinstance(found, Result) else found[self.title]
+        return only(self._finder.predict_each(image, threshold=threshold))
+
+    def segment_all(self, images: Iterable[Picture], *, threshold: float | None = None) -> Iterator[Result]:
+        """The results of many photos, in their order, as they come; several at a time where that is quicker."""
+        lanes = self._finder.engine.lanes
+        return side_by_side(partial(self.segment, threshold=threshold), images, lanes=lanes)
 
     @cached_property
     def _finder(self) -> Finder:

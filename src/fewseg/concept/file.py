@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fewseg.concept.taught import MOST_EXAMPLES, Choice, Example, Expected, Presence, Taught, UsedModel
 from fewseg.data.decoding import PictureRule
-from fewseg.errors import DataError, FewsegError, first_line
+from fewseg.errors import DataError, FewsegError, first_line, refuse_address
 from fewseg.files import replacing
 
 FORMAT = 1
@@ -51,6 +51,7 @@ def write(path: Path, taught: Taught) -> None:
 
 def read(path: Path) -> Taught:
     """What a concept's file holds; DataError where it is none, damaged, of a newer fewseg, or says what cannot be."""
+    refuse_address(path)
     try:
         metadata, tensors = _content(path)
         taught = _from_json(json.loads(metadata["concept"]), tensors)

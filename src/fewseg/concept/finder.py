@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.concept.choosing import sureness
-from fewseg.concept.finding import Found, eight_bit, encoded, found, moved, probability, views, ways_to_match
+from fewseg.concept.finding import (
+    Found,
+    eight_bit,
+    found,
+    moved,
+    probability,
+    surest,
+    taught_supports,
+    views,
+    ways_to_match,
+)
 from fewseg.concept.taught import Taught
 from fewseg.data.decoding import PictureRule
 from fewseg.errors import DataError, DataWarning, UsageError
@@ -58,21 +67,26 @@ class Finder:
         """Whether presence is told: by the model, or by photos without a concept's class."""
         self.support_files: frozenset[Path] = frozenset()
         """Files that must not be overwritten."""
+        sides = [max(example.size) for concept in concepts for example in concept.supports]
+        self.support_side = round(float(np.median(sides))) if sides else None
+        """The longer side of the supports' photos as the concepts keep them, in pixels: their median."""
         self._thresholds = [c.choice.threshold if threshold is None else threshold for c in self._concepts]
         self._supports = [self._support(concept) for concept in self._concepts]
 
-    def predict_full(self, image: Picture) -> Result | dict[str, Result]:
-        """Mask, probability, presence and quality of each class, by name unless there is one without; see
-        `Concept.segment`.
-        """
+    def predict_each(self, image: Picture, *, threshold: float | None = None) -> dict[str, Result]:
+        """Mask, probability, presence and quality of every class by its name; see `Concept.segment`."""
         photo = eight_bit(pixels_of(image, self.pictures))
         parts = {tiles: views(self.engine, photo, tiles) for tiles in {c.choice.tiles for c in self._concepts}}
         each = zip(self._concepts, self._supports, self._thresholds, strict=True)
         results = [
-            _result(found(self.engine, parts[c.choice.tiles], support, c.choice.method), c, threshold)
-            for c, support, threshold in each
+            _result(
+                found(self.engine, parts[c.choice.tiles], support, c.choice.method),
+                c,
+                own if threshold is None else threshold,
+            )
+            for c, support, own in each
         ]
-        return results[0] if self.names is None else dict(zip(self.names, results, strict=True))
+        return {c.title: result for c, result in zip(self._concepts, results, strict=True)}
 
     def _taught_model(self) -> str:
         name = _same([c.model.name for c in self._concepts], "models", "--model")
@@ -95,8 +109,7 @@ class Finder:
         if weights != concept.model.sha256:
             told = f"{concept.title} was taught with other weights ({concept.model.name}): what it expects may not hold"
             warnings.warn(DataWarning(f"{told}; fewseg teach --concept FILE chooses anew"), stacklevel=3)
-        # of copies: the pixels that are decoded here are not kept with the concept
-        return self.engine.joined([encoded(self.engine, replace(example)) for example in concept.supports])
+        return taught_supports(self.engine, concept)
 
 
 def restored(engine: Engine, features: dict[str, NDArray[Any]]) -> Any:
@@ -117,9 +130,13 @@ def _form(features: dict[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
 def _result(answer: Found, concept: Taught, threshold: float) -> Result:
     sure = sureness(answer.proba, threshold)
     proba = moved(answer.proba, threshold)
-    told = None if concept.presence is None else probability(concept.presence, answer.sign)
-    quality = concept.expected.iou * sure / max(concept.expected.sureness, 1e-3)
-    return Result(proba > 0.5, proba, (), answer.told if told is None else told, min(quality, 1.0))
+    presence = answer.told if concept.presence is None else probability(concept.presence, answer.sign)
+    mask = proba > 0.5
+    if mask.any():
+        quality = min(concept.expected.iou * sure / max(concept.expected.sureness, 1e-3), 1.0)
+    else:  # it is right if nothing is there
+        quality = 1 - (surest(proba) if presence is None else presence)
+    return Result(mask, proba, (), presence, quality)
 
 
 def _names(concepts: list[Taught]) -> tuple[str, ...] | None:

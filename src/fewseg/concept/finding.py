@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fewseg.concept.taught import Example, Presence, reduced
+from fewseg.concept.taught import Example, Presence, Taught, reduced
 from fewseg.errors import DataError
 from fewseg.predictor import nearest
 from fewseg.runtime.engine import Engine, Pixels
@@ -17,6 +18,8 @@ DETAIL = 2
 """Photos of supports are kept, and photos looked at, with at most this many pixels for each of the model's, a side."""
 OVERLAP = 0.2
 """Of neighbouring tiles, as a share of a photo's side cut into as many parts."""
+_MAPS = 5
+"""Dimensions of a level's maps (1, K, C, h, w); what is kept with fewer describes a support as a whole."""
 _SUREST = 100
 """One pixel in so many is looked at to tell whether the class is there."""
 
@@ -60,13 +63,37 @@ def views(engine: Engine, photo: NDArray[np.uint8], tiles: int) -> list[View]:
     ]
 
 
-def encoded(engine: Engine, example: Example) -> Any:
-    """A support, encoded; DataError where nothing of its object is left at the model's size."""
-    mask = nearest(example.mask, engine.image_size)
-    if not (mask == 1).any():
+def encoded(engine: Engine, example: Example, *, tiles: int = 1) -> Any:
+    """A support, encoded, or of `tiles` x `tiles` parts of it the one with most of the object; DataError where nothing
+    of the object is left at the model's size.
+    """
+    windows = [
+        np.s_[top : top + height, left : left + width]
+        for top, height in _cuts(example.mask.shape[0], tiles)
+        for left, width in _cuts(example.mask.shape[1], tiles)
+    ]
+    window = max(windows, key=lambda one: np.count_nonzero(example.mask[one] == 1))
+    mask = nearest(example.mask[window], engine.image_size)
+    if example.marks and not (mask == 1).any():
         side = engine.image_size
         raise DataError(f"{example.name} marks so few pixels that they vanish at {side} x {side}; crop it closer")
-    return engine.encode_support([(example.photo, mask)])
+    return engine.encode_support([(example.photo[window], mask)])
+
+
+def against(engine: Engine, supports: Sequence[Any], negatives: Sequence[Any]) -> Any:
+    """Encoded supports together, with photos without the class as further background.
+
+    What describes the object of a support by one vector is, of photos without it, that of the supports' mean.
+    """
+    if not negatives:
+        return engine.joined(supports)
+    positive, negative = (engine.kept(engine.joined(some)) for some in (supports, negatives))
+    for name, value in negative.items():
+        if value.ndim < _MAPS and name != "background" and np.issubdtype(value.dtype, np.floating):
+            mean = positive[name].mean(1, keepdims=True, dtype=value.dtype)
+            negative[name] = np.broadcast_to(mean, value.shape)
+    both = {name: np.concatenate([value, negative[name]], 1) for name, value in positive.items()}
+    return engine.restored(both)
 
 
 def found(engine: Engine, parts: Sequence[View], support: Any, method: str) -> Found:
@@ -84,7 +111,16 @@ def found(engine: Engine, parts: Sequence[View], support: Any, method: str) -> F
             weight[rows, columns] += share
         proba /= weight
     told = max((answer.presence for answer in answers if answer.presence is not None), default=None)
-    return Found(proba, logit(_surest(proba) if told is None else told), told)
+    return Found(proba, logit(surest(proba) if told is None else told), told)
+
+
+def taught_supports(engine: Engine, concept: Taught) -> Any:
+    """The supports of a concept, encoded as it chose; of copies: pixels that are decoded here stay with no concept."""
+    choice = concept.choice
+    tiles = choice.tiles if choice.cut else 1
+    supports = [encoded(engine, replace(example), tiles=tiles) for example in concept.supports]
+    absent = [encoded(engine, replace(example)) for example in concept.absent[: choice.negatives]]
+    return against(engine, supports, absent)
 
 
 def ways_to_match(engine: Engine) -> tuple[str, ...]:
@@ -110,7 +146,7 @@ def logit(share: float) -> float:
     return float(np.log(bounded / (1 - bounded)))
 
 
-def _surest(proba: NDArray[np.float32]) -> float:
+def surest(proba: NDArray[np.float32]) -> float:
     """The mean probability of the surest pixels."""
     count = max(1, proba.size // _SUREST)
     return float(np.partition(proba.ravel(), proba.size - count)[-count:].mean())

@@ -49,6 +49,11 @@ class Example:
         marks.resize((image.shape[1], image.shape[0]), Image.Resampling.NEAREST).save(png, "PNG", optimize=True)
         return cls(jpeg.getvalue(), png.getvalue(), _line(name), _line(meaning))
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height; the pixels are not decoded."""
+        return _picture(self.jpeg, "JPEG", self.name, decoded=False).size
+
     @cached_property
     def photo(self) -> NDArray[np.uint8]:
         """(H, W, 3)."""
@@ -81,15 +86,23 @@ class Choice:
     """Foreground is above this probability."""
     tiles: int
     """Along each side of a photo; 1: photos are looked at as a whole."""
+    cut: bool = False
+    """Whether of supports, too, the tile with most of the object is taken, so that it is as large as in the photos'."""
+    negatives: int = 0
+    """How many of the photos without the class, the first, are matched as background."""
 
     def __post_init__(self) -> None:
         _check_text(self.method, "the method")
         _check_number(self.threshold, 0, 1, "the threshold")
         _check_count(self.tiles, MOST_TILES, "the number of tiles")
+        _check_count(self.negatives, MOST_EXAMPLES, "the number of photos without the class", least=0)
+        if type(self.cut) is not bool:
+            raise TypeError("whether supports are cut is neither true nor false")
 
     def __str__(self) -> str:
-        tiles = f", {self.tiles} x {self.tiles} tiles" if self.tiles > 1 else ""
-        return f"{self.method} above {self.threshold:g}{tiles}"
+        tiles = f", {self.tiles} x {self.tiles} tiles{' of supports too' * self.cut}" if self.tiles > 1 else ""
+        against = f", against {self.negatives} without it" if self.negatives else ""
+        return f"{self.method} above {self.threshold:g}{tiles}{against}"
 
 
 @dataclass(frozen=True)
@@ -173,6 +186,13 @@ class Taught:
             check_class_name(self.name)
         if not self.supports and not self.features:
             raise ValueError("it holds neither supports nor features")
+        if self.supports and self.choice.negatives > len(self.absent):
+            raise ValueError(f"it is matched against {self.choice.negatives} photos, and holds {len(self.absent)}")
+
+    @property
+    def shots(self) -> int:
+        """The number of supports."""
+        return len(self.supports) or next(iter(self.features.values())).shape[1]
 
     @property
     def title(self) -> str:
@@ -198,14 +218,15 @@ def reduced(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
 
 
-def _picture(content: bytes, kind: str, name: str) -> Image.Image:
+def _picture(content: bytes, kind: str, name: str, *, decoded: bool = True) -> Image.Image:
     """A picture of a known format and a bounded size."""
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
             image = Image.open(io.BytesIO(content), formats=[kind])
         if max(image.size) > LARGEST_SIDE or image.mode not in ("RGB", "L"):
             raise ValueError(f"{image.width} x {image.height} pixels of {image.mode}")
-        image.load()
+        if decoded:
+            image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"the {kind} of {name} cannot be read ({error})") from error
     return image
@@ -228,6 +249,6 @@ def _check_number(value: Any, low: float, high: float, what: str) -> None:
         raise ValueError(f"{what} is {str(value)[:40]}")
 
 
-def _check_count(value: Any, most: int, what: str) -> None:
-    if type(value) is not int or not 1 <= value <= most:
+def _check_count(value: Any, most: int, what: str, *, least: int = 1) -> None:
+    if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{what} is {str(value)[:40]}")

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.concept.choosing import AS_IT_IS as UNCHOSEN
-from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, counted, expected, expected_of_one, sureness
+from fewseg.concept.choosing import (
+    FOR_NEGATIVES,
+    MOST_TRIED,
+    THRESHOLDS,
+    Counts,
+    Way,
+    best,
+    counted,
+    expected,
+    expected_of_one,
+    sureness,
+    unseen,
+)
 from fewseg.concept.concept import Concept
 from fewseg.concept.copies import copies
-from fewseg.concept.finding import DETAIL, Found, eight_bit, encoded, found, views, ways_to_match
+from fewseg.concept.finding import DETAIL, Found, against, eight_bit, encoded, found, views, ways_to_match
 from fewseg.concept.presence import calibrated
 from fewseg.concept.taught import MOST_EXAMPLES, Choice, Example, Expected, Taught, UsedModel, check_class_name
 from fewseg.data.decoding import AS_IT_IS, PictureRule
@@ -30,10 +42,10 @@ from fewseg.storage.shipped import shipped_folder
 
 TILES = (1, 2)
 """Photos as a whole, and in so many parts along each side."""
+MOST_NEGATIVES = 4
+"""Photos without the class that may be matched as background."""
 _COARSE = 4
 """One pixel in so many of a row and of a column tells how sure an answer is."""
-MOST_TRIED = 12
-"""Supports that are held out in turn, and photos without the class that are looked at, evenly spread."""
 
 
 def teach(
@@ -86,11 +98,11 @@ def teach(
     used = UsedModel(_name_of(model), engine.weights, engine.image_size)
     lesson = Lesson(engine, supports, without, progress or Silent())
     choice, expectation, presence = lesson.chosen()
-    features = {} if keep_photos else _features(engine, lesson.encoded)
+    features = {} if keep_photos else _features(engine, lesson.support(choice, negatives=choice.negatives))
     return Concept(
         name or (former.name if former else None),
         tuple(supports) if keep_photos else (),
-        tuple(without) if keep_photos else (),
+        tuple(lesson.without) if keep_photos else (),
         used,
         choice,
         expectation,
@@ -104,49 +116,101 @@ class Lesson:
     """Supports and photos without the class, looked at in every way by leave-one-out."""
 
     def __init__(self, engine: Engine, supports: list[Example], without: list[Example], progress: Silent) -> None:
-        self.engine, self.supports, self.without = engine, supports, without
-        self.encoded = [encoded(engine, example) for example in supports]
+        self.engine, self.supports = engine, supports
         self._progress = progress
-        ways = [(method, tiles) for tiles in TILES for method in ways_to_match(engine)]
-        self._ways = ways if len(supports) > 1 else ways[:1]
+        self._encoded = {1: [encoded(engine, example) for example in supports]}
+        own, *others = methods = ways_to_match(engine)
+        self._ways = [Way(own)]
+        if len(supports) > 1:
+            self._encoded |= {t: [encoded(engine, one, tiles=t) for one in supports] for t in TILES if t > 1}
+            self._ways += [Way(method) for method in others]
+            self._ways += [Way(method, t, cut) for t in TILES if t > 1 for cut in (False, True) for method in methods]
+        self.without = self._by_mistakes(without)
+        """Those in which most is marked wrongly come first."""
+        self._negatives = [encoded(engine, example) for example in self.without[:MOST_NEGATIVES]]
 
     def chosen(self) -> tuple[Choice, Expected, Any]:
         """The setting to take, what to expect of it, and the calibration of presence."""
-        tried = list(self._tried())
-        answers: dict[Way, list[tuple[Example, Found]]] = {way: [] for way in self._ways}
-        counts: dict[Way, list[NDArray[np.float64]]] = {way: [] for way in self._ways}
-        for example, support in self._progress(tried, "trying the supports", len(tried)):
-            parts = {tiles: views(self.engine, example.photo, tiles) for tiles in {tiles for _, tiles in self._ways}}
-            for method, tiles in self._ways:
-                answer = found(self.engine, parts[tiles], support, method)
-                counts[method, tiles].append(counted(answer.proba, example.mask))
-                answers[method, tiles].append(
-                    (example, answer._replace(proba=answer.proba[::_COARSE, ::_COARSE].copy()))
-                )
-        way, at = self._ways[0], UNCHOSEN
+        tried = self._tried()
+        ways, against = self._ways, 0
+        looks = self.looked_at(tried, ways, negatives=0)
+        way, at = ways[0], UNCHOSEN
         if len(self.supports) > 1:
-            way, at = best({way: Counts(*np.stack(each, 1)) for way, each in counts.items()})
-        choice = Choice(way[0], THRESHOLDS[at], way[1])
-        right, union = np.stack(counts[way], 1)[:, :, at]
-        marked = np.array([example.marks for example, _ in answers[way]])
-        each = right[marked] / np.maximum(union[marked], 1e-9)
-        sure = [sureness(answer.proba, choice.threshold) for e, answer in answers[way] if e.marks]
-        tell = expected if len(self.supports) > 1 else expected_of_one
-        signs = [answer.sign for _, answer in answers[way]]
-        return choice, tell(each, float(np.mean(sure))), calibrated(np.array(signs), marked)
-
-    def _tried(self) -> Iterator[tuple[Example, Any]]:
-        """Photos with what to look for in them: supports that are held out and the others, then photos without the
-        class and all supports. Of a single support its own copies.
-        """
-        if len(self.supports) == 1:
-            yield from ((copy, self.encoded[0]) for copy in copies(self.supports[0]))
+            way, at = best({way: look.counts for way, look in looks.items()})
+            if self._negatives:
+                helped = self.looked_at(tried, [way], negatives=len(self._negatives))[way]
+                if helped.counts.best[1] > looks[way].counts.best[1] + FOR_NEGATIVES:
+                    looks[way], at, against = helped, helped.counts.best[0], len(self._negatives)
+        choice = Choice(way.method, THRESHOLDS[at], way.tiles, way.cut, against)
+        look, marked = looks[way], np.array([example.marks for example, _ in tried])
+        answers = [answer for answer, marks in zip(look.answers, marked, strict=True) if marks]
+        sure = float(np.mean([sureness(answer.proba, choice.threshold) for answer in answers]))
+        signs = np.array([answer.sign for answer in look.answers])
+        if len(self.supports) > 1:
+            right, union = unseen({way: look.counts for way, look in looks.items()})[:, marked]
+            told = expected(right, union, sure)
         else:
-            for i in _spread(len(self.supports)):
-                yield self.supports[i], self.engine.joined(self.encoded[:i] + self.encoded[i + 1 :])
-        if self.without:
-            everything = self.engine.joined(self.encoded)
-            yield from ((self.without[i], everything) for i in _spread(len(self.without)))
+            right, union = look.counts.right[marked, at], look.counts.union[marked, at]
+            told = expected_of_one(right / np.maximum(union, 1e-9), sure)
+        return choice, told, calibrated(signs, marked)
+
+    def support(self, choice: Choice | Way, *, out: Example | None = None, negatives: int) -> Any:
+        """The supports but `out`, as a choice takes them, against so many photos without the class but `out`."""
+        own = self._encoded[choice.tiles if choice.cut else 1]
+        kept = [one for one, example in zip(own, self.supports, strict=True) if example is not out]
+        pairs = zip(self._negatives[:negatives], self.without, strict=False)
+        return against(self.engine, kept, [one for one, example in pairs if example is not out])
+
+    def looked_at(
+        self, tried: list[tuple[Example, Example | None]], ways: list[Way], *, negatives: int
+    ) -> dict[Way, _Looks]:
+        """What is found in the photos to try, in several ways."""
+        answers: dict[Way, list[Found]] = {way: [] for way in ways}
+        counts: dict[Way, list[NDArray[np.float64]]] = {way: [] for way in ways}
+        for example, out in self._progress(tried, "trying the supports", len(tried)):
+            parts = {tiles: views(self.engine, example.photo, tiles) for tiles in {way.tiles for way in ways}}
+            supports: dict[int, Any] = {}
+            for way in ways:
+                scale = way.tiles if way.cut else 1
+                if scale not in supports:
+                    supports[scale] = self.support(way, out=out, negatives=negatives)
+                answer = found(self.engine, parts[way.tiles], supports[scale], way.method)
+                counts[way].append(counted(answer.proba, example.mask))
+                answers[way].append(answer._replace(proba=answer.proba[::_COARSE, ::_COARSE].copy()))
+        return {way: _Looks(Counts(*np.stack(counts[way], 1)), answers[way]) for way in ways}
+
+    def _tried(self) -> list[tuple[Example, Example | None]]:
+        """Photos to look at, with what is left out meanwhile: supports, then photos without the class. Of a single
+        support its own copies.
+        """
+        some = [self.without[i] for i in _spread(len(self.without))]
+        if len(self.supports) == 1:
+            return [*((copy, None) for copy in copies(self.supports[0])), *((one, one) for one in some)]
+        return [(one, one) for one in [*(self.supports[i] for i in _spread(len(self.supports))), *some]]
+
+    def _by_mistakes(self, without: list[Example]) -> list[Example]:
+        """Photos without the class, those first in which most is marked wrongly."""
+        if len(without) < 2 or len(self.supports) == 1:
+            return without
+        everything = self.engine.joined(self._encoded[1])
+        tried = [without[i] for i in _spread(len(without))]
+        wrong = [
+            float(
+                (
+                    found(self.engine, views(self.engine, one.photo, 1), everything, self.engine.method).proba > 0.5
+                ).mean()
+            )
+            for one in tried
+        ]
+        first = [tried[i] for i in np.argsort(wrong, kind="stable")[::-1]]
+        return [*first, *(one for one in without if not any(one is other for other in first))]
+
+
+class _Looks(NamedTuple):
+    """What a way finds in the photos that were tried."""
+
+    counts: Counts
+    answers: list[Found]
 
 
 def _example(image: Any, mask: Any, number: int, *, label: Label | None, rule: PictureRule, side: int) -> Example:
@@ -187,8 +251,8 @@ def _name_of(model: Any) -> str:
     return type(model).__name__
 
 
-def _features(engine: Engine, supports: list[Any]) -> dict[str, NDArray[Any]]:
-    kept = engine.kept(engine.joined(supports))
+def _features(engine: Engine, support: Any) -> dict[str, NDArray[Any]]:
+    kept = engine.kept(support)
     return {name: value if value.dtype == np.uint8 else value.astype(np.float16) for name, value in kept.items()}
 
 

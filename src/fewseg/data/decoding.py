@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError, refuse_address
 
 File = str | os.PathLike[str] | IO[bytes]
 """A path, or a file opened for reading bytes."""
@@ -101,6 +101,7 @@ def name_of(file: File) -> str:
 
 def decode(file: File, rule: PictureRule = AS_IT_IS) -> Raster:
     """A picture file's content; DataError where it is missing, broken, no picture, or beyond Pillow's limit of size."""
+    refuse_address(file)
     with _said_plainly(name_of(file)):
         content = _head(file)
         if content.startswith(_TIFF):
@@ -127,15 +128,19 @@ def to_rgb(image: Image.Image | NDArray[Any], rule: PictureRule = AS_IT_IS) -> I
 
 
 def _three_bands(values: NDArray[Any], rule: PictureRule) -> NDArray[np.uint8]:
-    """(H, W, 3) of (H, W, bands), all bands scaled alike; which bands were taken is told where it is open."""
-    count = values.shape[2]
+    """(H, W, 3) of (H, W, bands), all bands scaled alike."""
+    return to_eight_bit(values[..., [band - 1 for band in chosen_bands(values.shape[2], rule)]], rule)
+
+
+def chosen_bands(count: int, rule: PictureRule) -> tuple[int, int, int]:
+    """Which of `count` bands, from 1, are red, green and blue, told where it is open; DataError where one is absent."""
     bands = rule.bands or ((1, 2, 3) if count >= 3 else (1, 1, 1))
     if max(bands) > count:
         raise DataError(f"band {max(bands)} was asked for, but there are {count}")
     if rule.bands is None and count not in (1, 3):
         told = "bands 1, 2 and 3 are read as red, green and blue" if count > 3 else "band 1 is read as grey"
         _tell(f"a picture of {count} bands: {told}; --bands R,G,B chooses others")
-    return to_eight_bit(values[..., [band - 1 for band in bands]], rule)
+    return bands
 
 
 def to_eight_bit(values: NDArray[Any], rule: PictureRule = AS_IT_IS) -> NDArray[np.uint8]:
@@ -145,19 +150,26 @@ def to_eight_bit(values: NDArray[Any], rule: PictureRule = AS_IT_IS) -> NDArray[
     """
     if values.dtype in (np.uint8, np.bool_):
         return values.astype(np.uint8) * np.uint8(255 if values.dtype == np.bool_ else 1)
+    return scaled_to_eight_bit(values, *(rule.range or own_range(values)))
+
+
+def own_range(values: NDArray[Any]) -> tuple[float, float]:
+    """A picture's 0.1 and 99.9 percentiles, told; of its values that are no marks of missing ones."""
+    known = values[np.abs(values.astype(np.float64)) < 1e30].astype(np.float64)  # false of NaN
+    low, high = np.percentile(known, _PERCENTILES) if known.size else (0.0, 0.0)
+    if low == high and known.size:  # nearly all of one value
+        low, high = known.min(), known.max()
+    _tell(
+        "pictures deeper than 8 bit: each is stretched from its own 0.1 and 99.9 percentiles to 0 and 255; "
+        "--range LOW,HIGH (in Python range=(LOW, HIGH)) takes one range for all"
+    )
+    return float(low), float(high)
+
+
+def scaled_to_eight_bit(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Numbers as uint8, `low` to `high` as 0 to 255; marks of missing ones become 0."""
     numbers = values.astype(np.float64)
-    finite = np.abs(numbers) < 1e30  # false of NaN
-    if rule.range is None:
-        known = numbers[finite]
-        low, high = np.percentile(known, _PERCENTILES) if known.size else (0.0, 0.0)
-        if low == high and known.size:  # nearly all of one value
-            low, high = known.min(), known.max()
-        _tell(
-            "pictures deeper than 8 bit: each is stretched from its own 0.1 and 99.9 percentiles to 0 and 255; "
-            "--range LOW,HIGH (in Python range=(LOW, HIGH)) takes one range for all"
-        )
-    else:
-        low, high = rule.range
+    finite = np.abs(numbers) < 1e30
     scaled = (np.where(finite, numbers, low) - low) * (255.0 / max(high - low, 1e-9))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
@@ -184,7 +196,7 @@ def _said_plainly(name: str) -> Iterator[None]:
     except Image.UnidentifiedImageError as error:
         raise DataError(f"{name} is not a picture that can be read; use JPEG or PNG") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{name} is too large ({error}); scale it down first") from error
+        raise DataError(f"{name} is too large ({error}); scale it down, or segment it with --window") from error
     except Exception as error:  # decoders raise anything from struct.error to SyntaxError on broken files
         raise DataError(f"{name} is damaged or cut off ({error}); copy or export it again") from error
 

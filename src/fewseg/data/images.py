@@ -22,8 +22,13 @@ SUFFIXES = frozenset(
 )
 """File name endings (lower case) that count as pictures when a folder is searched."""
 
-FOREGROUND_COLOR = (255, 48, 80)
-"""RGB of the foreground in overlays."""
+_FIRST_COLORS = (
+    *((230, 57, 70), (0, 119, 187), (238, 153, 51), (0, 153, 136)),
+    *((170, 68, 153), (204, 187, 68), (102, 204, 238), (136, 136, 136)),
+)
+"""RGB of the first classes, bright, and told apart by colour-blind people too; the page in the browser has the same."""
+FOREGROUND_COLOR = _FIRST_COLORS[0]
+"""RGB of the foreground in overlays: the first class's."""
 
 
 def read_image(file: File, rule: PictureRule = AS_IT_IS) -> Image.Image:
@@ -98,20 +103,35 @@ def write_image(image: Image.Image, path: Path, **options: Any) -> None:
 
 def write_labels(labels: NDArray[np.uint8], path: Path) -> None:
     """Save a label map (H, W) uint8 as a palette PNG in the colours of `label_colors`; `read_labels` gives it back."""
+    write_image(palette_picture(labels), path)
+
+
+def mask_picture(labels: NDArray[np.uint8], *, several: bool) -> Image.Image:
+    """Labels (H, W) as they are written: 0/255 of one class, a palette label map of several."""
+    return palette_picture(labels) if several else Image.fromarray(labels * np.uint8(255))
+
+
+def palette_picture(labels: NDArray[np.uint8]) -> Image.Image:
+    """A label map (H, W) as a palette picture in the colours of `label_colors`."""
     image = Image.fromarray(labels).convert("L")
     image.putpalette(label_colors().tobytes())
-    write_image(image, path)
+    return image
 
 
 def label_colors() -> NDArray[np.uint8]:
-    """(256, 3) RGB of label values, as VOC's: the bits of a value spread over the three channels, black for 0."""
+    """(256, 3) RGB of label values: black for 0, eight bright colours, then VOC's.
+
+    VOC's are the bits of a value spread over the three channels.
+    """
     bit, channel = np.ogrid[:8, :3]
     bits = (np.arange(256)[:, None, None] >> (3 * bit + channel)) & 1
-    return (bits << (7 - bit)).sum(1).astype(np.uint8)
+    colors = (bits << (7 - bit)).sum(1).astype(np.uint8)
+    colors[1 : 1 + len(_FIRST_COLORS)] = _FIRST_COLORS
+    return colors
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:
-    """The RGB of a class in overlays: that of `label_colors`, from class 255 on those of the first classes again."""
+    """The RGB of a class in overlays and label maps: that of `label_colors`, from 255 on the first again."""
     red, green, blue = label_colors()[1 + (class_id - 1) % 254].tolist()
     return red, green, blue
 

@@ -45,6 +45,16 @@ class Marks:
     scribble: NDArray[np.uint8] | None = None
     """(H, W): 0 nothing, 1 the object, 2 background."""
 
+    def __str__(self) -> str:
+        """What they are, for people."""
+        counts = {"box%": self.boxes, "point%": self.points, "point% beside it": self.background}
+        said = [
+            f"{len(given)} {what.replace('%', '' if len(given) == 1 else 'es' if what == 'box%' else 's')}"
+            for what, given in counts.items()
+            if given
+        ]
+        return ", ".join(["strokes"] * (self.scribble is not None) + said)
+
 
 def mask_from_marks(photo: Image.Image, marks: Marks) -> NDArray[np.uint8]:
     """The mask (H, W) uint8 {0, 1} that marks on an RGB photo mean. DataError where they mark no object."""

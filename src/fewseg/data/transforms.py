@@ -40,9 +40,11 @@ class AugmentConfig:
     rotate: float = 10.0
     """Largest angle in degrees, either way; what comes in from outside is the mean colour, 255 in the labels."""
     rotate_p: float = 0.5
+    """Probability of a rotation."""
     blur_p: float = 0.5
     """Probability of a 5 x 5 Gaussian blur."""
     flip_p: float = 0.5
+    """Probability of a horizontal flip."""
     jitter: float = 0.0
     """Strength of random brightness, contrast and saturation; no paper's."""
     area: list[float] | None = None

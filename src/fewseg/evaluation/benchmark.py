@@ -9,12 +9,13 @@ from typing import Any
 
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.episodes.lists import EpisodeList
-from fewseg.data.episodes.protocols import EvaluationProtocol, get_protocol
+from fewseg.data.episodes.protocols import EvaluationProtocol, ways_of
 from fewseg.data.episodes.sampling import sample_episodes
 from fewseg.data.inspect.stats import all_folds
 from fewseg.data.source import Fold, ImageSource, of_masks
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.errors import UsageError
+from fewseg.evaluation.protocol_files import find_protocol
 from fewseg.progress import Silent
 from fewseg.storage.learnt import Learnt
 from fewseg.storage.opening import Matching, Opened, evaluation_fold, open_test_data
@@ -52,25 +53,40 @@ class Benchmark:
         file: str | Path | None = None,
         absent: float = 0.0,
         supports: str = "mask",
+        references: int = 1,
+        ways: int = 1,
     ) -> Benchmark:
         """Draw the episodes by the protocol's rules, or read them from a saved list (`file`).
 
         `shots` is 1, whatever a model was trained for. `episodes` per repeat, and the first `repeats` of the protocol's
         seeds or `seeds` of one's own, replace the protocol's numbers; `classes` replace the fold's novel ones.
-        `absent` is the share of queries without the class, `supports` what is made of the supports' masks, as
+        `absent` is the share of queries without the class, `supports` what is made of the supports' masks, `references`
+        how many supports are drawn for each query, `ways` how many classes are looked for in it at once, as
         `EvaluationProtocol.varied` has them. Raises
         UsageError for an unknown protocol, for more repeats than it has seeds, and for a list of other classes.
         """
-        protocol = get_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
-        if protocol.name == "fewseg":  # the papers' rules, and all classes in one map, take what lies on top
+        protocol = find_protocol(protocol, dataset=source.name) if isinstance(protocol, str) else protocol
+        if protocol.name in ("fewseg", "whole"):  # the papers' rules, and all classes in one map, take what lies on top
             source = of_masks(source)
-        if absent or supports != "mask":
-            protocol = protocol.varied(absent=absent, supports=supports)
+        if absent or supports != "mask" or references != 1 or ways != 1:
+            protocol = protocol.varied(absent=absent, supports=supports, references=references, ways=ways)
         if file is not None:
             listed = EpisodeList.load(file, source)
-            if episodes not in (None, len(listed)) or repeats not in (None, 1) or seeds is not None or absent:
+            if (
+                episodes not in (None, len(listed))
+                or repeats not in (None, 1)
+                or seeds is not None
+                or absent
+                or references > 1
+            ):
                 raise UsageError(
-                    f"{file} lists {len(listed)} episodes, once; leave out how many, how often, the seeds and absent"
+                    f"{file} lists {len(listed)} episodes, once; leave out how many, how often, the seeds, absent and "
+                    "references"
+                )
+            if (own := ways_of(listed.protocol)) != protocol.ways != 0:
+                raise UsageError(
+                    f"{file} lists {own}-way episodes (protocol {listed.protocol}), but ways={protocol.ways}; give "
+                    f"ways={own}"
                 )
             _check_classes(listed, file, source, fold.novel if classes is None else classes, fold)
             return cls(source, fold, protocol, (listed,))
@@ -104,13 +120,18 @@ class Benchmark:
         """Supports per episode."""
         return self.lists[0].shots
 
+    @property
+    def ways(self) -> int:
+        """Episodes that follow each other in a list, of one query and other classes, which are scored in one map."""
+        return self.protocol.ways or len({spec.class_id for spec in self.lists[0].specs})
+
     def input_size(self, image_size: int) -> int:
         """Side of the input in pixels, for a model with that `image_size`."""
         return self.protocol.input_size or image_size
 
-    def dataset(self, image_size: int) -> EpisodeDataset:
-        """The first repeat's episodes as a model with that `image_size` sees them."""
-        specs, transform = self.lists[0].specs, input_transform(self.protocol, image_size)
+    def dataset(self, image_size: int, *, repeat: int = 0) -> EpisodeDataset:
+        """A repeat's episodes, of the first one by default, as a model with that `image_size` sees them."""
+        specs, transform = self.lists[repeat].specs, input_transform(self.protocol, image_size)
         how = {"length": len(specs), "transform": transform, "supports": self.protocol.supports}
         return EpisodeDataset(self.source, self.fold, spec_of=specs.__getitem__, **how)
 

@@ -20,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from fewseg.data.episodes.lists import EpisodeList
-from fewseg.data.episodes.protocols import EvaluationProtocol, may_lack
+from fewseg.data.episodes.protocols import ABSENT, EvaluationProtocol
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.plain import score_plainly
 from fewseg.evaluation.results import Repeat, Results
 from fewseg.evaluation.saved_masks import saving, write_index
 from fewseg.evaluation.scoring import Matched, at_labels, score_episodes
@@ -41,6 +42,7 @@ from fewseg.metrics.iou import (
     winners,
 )
 from fewseg.metrics.presence import false_at_recall, presence_auc
+from fewseg.metrics.references import of_queries, reference_spread
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.hub_model import model_options
 from fewseg.progress import Silent
@@ -83,6 +85,7 @@ def evaluate(
     weights: dict[str, Any] | None = None,
     title: str | None = None,
     masks: Path | None = None,
+    plain: bool = False,
     progress: Silent | None = None,
 ) -> Results:
     """Evaluate a model on a benchmark's episodes.
@@ -93,13 +96,16 @@ def evaluate(
     Encoded images are kept in `cache_gb` of memory, then in a temporary file of at most `file_gb`. The digits depend on
     none of `workers`, `cache_gb`, `file_gb` and the number of processes (torchrun), which share the episodes; with a
     `batch_size` above 1 they agree to rounding.
+
+    `plain` takes none of these: one episode after the other through the method's own `forward` (`score_plainly`), slow,
+    to read and to debug. Its counts are the same but for pixels at which rounding decides.
     """
     start = time.perf_counter()
+    how = {} if plain else {"batch_size": batch_size, "workers": workers}
     rows = count_episodes(
-        FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
+        model if plain else FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
         benchmark,
-        batch_size=batch_size,
-        workers=workers,
+        **how,
         progress=progress,
         masks=masks,
         title=f"{title or model.name}, {benchmark.shots}-shot, {len(benchmark.lists)} repeats",
@@ -107,7 +113,8 @@ def evaluate(
     seconds = time.perf_counter() - start
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(rows, benchmark.lists, strict=True)]
     tables, mious = [found.table for found in rows], np.array([r.miou for r in repeats])
-    interval, kind = miou_interval(tables, mious, benchmark.protocol.scored(benchmark.fold.novel, tables[0][:, 0]))
+    by_query = [of_queries(table, benchmark.protocol.references) for table in tables]
+    interval, kind = miou_interval(by_query, mious, benchmark.protocol.scored(benchmark.fold.novel, tables[0][:, 0]))
     return Results(
         options=model_options(model),
         source_sha256=benchmark.source.index.sha256,
@@ -119,7 +126,8 @@ def evaluate(
         meta_miou=_mean([r.meta_miou for r in repeats]),
         base_miou=_mean([r.base_miou for r in repeats]),
         base_without_truth=_base_without_truth(rows, benchmark),
-        presence=presence_found(rows, benchmark) if may_lack(benchmark.lists[0].protocol) else {},
+        presence=presence_found(rows, benchmark) if ABSENT in benchmark.lists[0].protocol else {},
+        references=references_found(tables, benchmark),
         parameters=count_parameters(model),
         tables=tables,
         foreground_on=[found.foreground_on for found in rows],
@@ -184,12 +192,18 @@ def repeat_fields(listed: EpisodeList, ious: Mapping[int, float]) -> dict[str, A
     }
 
 
-def count_episodes(cache: FeatureCache, benchmark: Benchmark, *, masks: Path | None = None, **how: Any) -> list[Rows]:
-    """The counts of every episode, per list; `masks` as for `evaluate`, `how` as for `score_episodes`."""
+def count_episodes(
+    cache: FeatureCache | FewShotSegmenter, benchmark: Benchmark, *, masks: Path | None = None, **how: Any
+) -> list[Rows]:
+    """The counts of every episode, per list; of a model without a cache by `score_plainly`.
+
+    `masks` as for `evaluate`, `how` as for `score_episodes`.
+    """
+    run: Any = partial(score_episodes if isinstance(cache, FeatureCache) else score_plainly, cache)
     score = episode_score(benchmark)
     if masks is not None:
         score = saving(score, masks, benchmark)
-    rows = [_rows(found) for found in score_episodes(cache, benchmark, score=score, **how)]
+    rows = [_rows(found) for found in run(benchmark, score=score, **how)]
     if masks is not None and rank_and_world()[0] == 0:
         write_index(masks, benchmark, [one.table for one in rows])
     return rows
@@ -277,6 +291,15 @@ def presence_found(rows: Sequence[Rows], benchmark: Benchmark) -> dict[str, Any]
     }
     counts = {"by": "presence" if told else "mask", "holding": int(present.sum()), "lacking": int((~present).sum())}
     return counts | {key: None if math.isnan(value) else value for key, value in shares.items()}
+
+
+def references_found(tables: Sequence[NDArray[np.int64]], benchmark: Benchmark) -> dict[str, Any]:
+    """How much depends on which supports a query has, where it has several draws of them; means over the repeats."""
+    if (draws := benchmark.protocol.references) == 1:
+        return {}
+    scored = [benchmark.protocol.scored(benchmark.fold.novel, table[:, 0]) for table in tables]
+    found = [reference_spread(table, draws, classes) for table, classes in zip(tables, scored, strict=True)]
+    return {"draws": draws} | {key: float(np.mean([one[key] for one in found])) for key in found[0]}
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -1,6 +1,7 @@
 """The order in which episodes are evaluated, and the images that are loaded for them.
 
-Episodes of a class follow each other; within a class, those of a query. So a query is encoded once per class even
+Episodes of a class follow each other; within a class, those of a query. Where several classes of a query are scored in
+one map, they are one step. So a query is encoded once per class even
 where no features are kept, and it is enough to keep the supports of one class. Workers load an image only if its
 features are not kept yet.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, islice
 from typing import Any
 from weakref import WeakValueDictionary
@@ -88,7 +90,7 @@ class Feed:
     ) -> None:
         self.cache, self.protocol = cache, benchmark.protocol
         self.image_size = benchmark.input_size(cache.model.image_size)
-        self.base_index, self.matching = benchmark.fold.base_index, benchmark.matching
+        self.base_index, self.matching, self.ways = benchmark.fold.base_index, benchmark.matching, benchmark.ways
         self.at_once = batch_size > 1 and cache.model.device.type not in ("cpu", "meta")
         """Whether what a step lacks is encoded as a batch: no quicker on a CPU, and a plan (meta) counts one by one."""
         self.images = images or _Images(benchmark.dataset(cache.model.image_size), benchmark.protocol)
@@ -98,9 +100,9 @@ class Feed:
         marks = () if self.protocol.supports == "mask" else (self.protocol.supports,)
         self._input, self._scored = _mark(*inputs, *marks), _mark(*inputs, benchmark.fold, self.protocol.scored_at)
         entries = [Entry(r, e, spec) for r, listed in enumerate(benchmark.lists) for e, spec in enumerate(listed.specs)]
-        entries.sort(key=lambda e: (len(e.spec.support), e.spec.class_id, e.spec.query, e.repeat, e.place))
+        entries.sort(key=partial(_order, benchmark))
         # several processes share the steps, not the episodes: what is matched at once is the same in any number of them
-        self.steps = own_share([Step(tuple(batch)) for batch in _batches(entries, batch_size)])
+        self.steps = own_share([Step(tuple(batch)) for batch in _batches(entries, batch_size * self.ways)])
         self._promised: set[Key] = set()
         self._arrived: WeakValueDictionary[tuple[int, int], Loaded] = WeakValueDictionary()
         cache.expect(key for step in self.steps for entry in step.entries for key in self._keys(entry.spec))
@@ -194,14 +196,17 @@ class Feed:
         return model.encode_query(images) if kind == "query" else model.encode_support(images[:, None], masks[:, None])
 
     def _made_at_once(self, step: Step) -> dict[Key, Features]:
-        """What the cache lacks of a step, encoded as many at once as are matched at once."""
+        """What the cache lacks of a step, encoded as many at once as are matched at once.
+
+        Filled up to a multiple of eight: a GPU plans every convolution anew for a batch size that it has not met.
+        """
         owners = {key: entry for entry in step.entries for key in self._keys(entry.spec)}
         made = {}
         for kind in ("query", "support"):
             missing = [(entry, key) for key, entry in owners.items() if key[0] == kind and not self.cache.holds(key)]
             for start in range(0, len(missing), len(step.entries)):
                 some = missing[start : start + len(step.entries)]
-                batch = self._made(step, some)
+                batch = self._made(step, [*some, *[some[-1]] * (-len(some) % min(8, len(step.entries)))])
                 # a part that is kept must not keep the whole batch
                 made |= {key: {n: f[i : i + 1].clone() for n, f in batch.items()} for i, (_, key) in enumerate(some)}
         return made
@@ -214,22 +219,27 @@ class _Images(Dataset[Any]):
         self.dataset, self.protocol = dataset, protocol
 
     def __getitem__(self, need: Need) -> tuple[tuple[int, int], Loaded]:
-        image, labels, maps = self.dataset.read(need.image, need.class_id)
-        maps[1] = certain(maps[1], self.dataset.known_bases(need.image))
-        pixels = None
-        scored = at_scored_size(torch.from_numpy(maps), self.protocol)
-        if need.pixels or (need.truth and self.protocol.scored_at == "input"):
-            given = self.dataset.as_marked(image, maps)
-            shrunk, small = self.dataset.transform(image, given, 0)
-            pixels = shrunk[None], small[:1]
-            if self.protocol.scored_at == "input":
-                scored = small if given is maps else self.dataset.transform(image, maps, 0)[1]
-        kind = np.uint8 if labels.dtype == np.uint8 else np.int32  # torch has no uint16 to compute with
-        truth = {"scored": scored, "labels": torch.from_numpy(labels.astype(kind))} if need.truth else None
-        return (need.image, need.class_id), Loaded(pixels, truth)
+        return (need.image, need.class_id), loaded(self.dataset, need, self.protocol)
 
     collate = staticmethod(dict)
     """All that a step needs."""
+
+
+def loaded(dataset: EpisodeDataset, need: Need, protocol: EvaluationProtocol) -> Loaded:
+    """An image as the model sees it, and what is scored there."""
+    image, labels, maps = dataset.read(need.image, need.class_id)
+    maps[1] = certain(maps[1], dataset.known_bases(need.image))
+    pixels = None
+    scored = at_scored_size(torch.from_numpy(maps), protocol)
+    if need.pixels or (need.truth and protocol.scored_at == "input"):
+        given = dataset.as_marked(image, maps)
+        shrunk, small = dataset.transform(image, given, 0)
+        pixels = shrunk[None], small[:1]
+        if protocol.scored_at == "input":
+            scored = small if given is maps else dataset.transform(image, maps, 0)[1]
+    kind = np.uint8 if labels.dtype == np.uint8 else np.int32  # torch has no uint16 to compute with
+    truth = {"scored": scored, "labels": torch.from_numpy(labels.astype(kind))} if need.truth else None
+    return Loaded(pixels, truth)
 
 
 def at_scored_size(maps: Tensor, protocol: EvaluationProtocol) -> Tensor:
@@ -239,6 +249,12 @@ def at_scored_size(maps: Tensor, protocol: EvaluationProtocol) -> Tensor:
     height, width = maps.shape[-2:]
     side = max(height, width)
     return F.pad(maps, (0, side - width, 0, side - height), value=IGNORE)
+
+
+def _order(benchmark: Benchmark, entry: Entry) -> tuple[int, ...]:
+    """By what entries are sorted: classes of one query stay together, and go where the first of them goes."""
+    first = benchmark.lists[entry.repeat].specs[entry.place - entry.place % benchmark.ways]
+    return len(first.support), first.class_id, first.query, entry.repeat, entry.place
 
 
 def _batches(entries: list[Entry], size: int) -> Iterator[list[Entry]]:

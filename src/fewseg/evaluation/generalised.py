@@ -3,7 +3,9 @@
 query --> final (fused) and base logits at the scoring size
 novel where softmax(final) foreground > tau; elsewhere the base learner's class       (`merge_labels`)
 labels 0 background, 1..N base classes, N + 1 the episode's class; other novel classes are background
-per class the sums of intersections and unions over all episodes --> mIoU over novel, base and all classes
+    all-generalised: N + 1, N + 2, ... are all novel classes, of which the surest has a pixel
+per class the sums of intersections and unions over all episodes --> mIoU over novel, base and all classes, and the
+    harmonic mean of the first two
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,6 +36,8 @@ from fewseg.models.base import FewShotSegmenter
 from fewseg.storage.opening import check_base_classes
 
 Merge = Literal["final", "base"]
+MEANS = ("novel", "base", "all", "harmonic")
+"""What there is an mIoU of."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,11 @@ class GeneralisedRepeat:
     novel_miou: float
     base_miou: float
     all_miou: float
+    harmonic_miou: float
+    """Harmonic mean of `novel_miou` and `base_miou`."""
     class_iou: dict[str, float]
     novel_episodes: int
-    """Episodes in which any pixel was labelled as the novel class."""
+    """Queries in which any pixel was labelled as a novel class."""
     largest: float
     """Largest foreground value that `tau` was compared with."""
 
@@ -60,11 +67,12 @@ class GeneralisedResults(Evaluation):
     tau: float
     merge: str
     novel_miou: float
-    """Mean over repeats, as the next two; no class's background counts in any of them."""
+    """Mean over repeats, as the next three; no class's background counts in any of them."""
     base_miou: float
     all_miou: float
+    harmonic_miou: float
     intervals: dict[str, tuple[float, float]]
-    """95 % by Student's t over repeats, of novel, base and all; empty with one repeat."""
+    """95 % by Student's t over repeats, of novel, base, all and harmonic; empty with one repeat."""
 
     def save(self, path: Path) -> Path:
         """Write them as JSON. Raises UsageError for another ending, or where something else is there."""
@@ -98,7 +106,7 @@ def evaluate_generalised(
     )
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(scores, benchmark.lists, strict=True)]
     seconds = time.perf_counter() - start
-    values = {name: np.array([getattr(r, f"{name}_miou") for r in repeats]) for name in ("novel", "base", "all")}
+    values = {name: np.array([getattr(r, f"{name}_miou") for r in repeats]) for name in MEANS}
     return GeneralisedResults(
         tau=tau,
         merge=merge,
@@ -140,34 +148,39 @@ class LabelCounts:
     """One episode's counts, on the CPU."""
 
     pixels: NDArray[np.int64]
-    """(N + 1, 3) intersection, union and truth of the base classes, and last of the episode's class."""
+    """(N + W, 3) intersection, union and truth of the base classes, and last of the W novel classes in the map."""
     found: bool
-    """Whether any pixel was labelled as the novel class."""
+    """Whether any pixel was labelled as a novel class."""
     largest: float
     """Largest foreground value."""
 
 
 def count_labels(matched: Matched, *, tau: float, merge: Merge) -> LabelCounts:
-    """Intersections and unions of one episode, base and novel classes in one map."""
-    base, foreground = matched.logits["base"], novel_probability(matched.logits["final"])
-    novel = base.shape[1]
+    """Intersections and unions of one query, base and novel classes in one map."""
+    ways = matched.ways or (matched,)
+    base = matched.logits["base"]
+    foreground = torch.cat([novel_probability(one.logits["final"]) for one in ways])[None]  # (1, W, H, W)
     labels = merge_labels(base, foreground, tau=tau, merge=merge)[0]
-    truth = matched.base_labels.masked_fill(matched.mask == 1, novel)
-    counts = np.column_stack([base_confusion(labels, truth, novel).cpu().numpy(), label_pixels(truth, novel)])
-    return LabelCounts(counts[1:], bool((labels == novel).any()), float(foreground.max()))
+    novel, truth = base.shape[1], matched.base_labels
+    for w, one in enumerate(ways):
+        truth = truth.masked_fill(one.mask == 1, novel + w)
+    last = novel + len(ways) - 1
+    counts = np.column_stack([base_confusion(labels, truth, last).cpu().numpy(), label_pixels(truth, last)])
+    return LabelCounts(counts[1:], bool((labels >= novel).any()), float(foreground.max()))
 
 
 def merge_labels(base: Tensor, foreground: Tensor, *, tau: float = 0.9, merge: Merge = "final") -> Tensor:
-    """Base and novel classes in one map (B, H, W): 0 background, 1..N base classes, N + 1 the novel class.
+    """Base and novel classes in one map (B, H, W): 0 background, 1..N base classes, N + 1.. the W novel ones.
 
-    Novel is where the `foreground` (B, H, W) exceeds `tau`; elsewhere the base learner's logits (B, 1 + N, H, W)
-    decide. With `merge="base"` the novel class is let in only where the base learner says background.
+    Novel is where the largest of the `foreground` (B, W, H, W) exceeds `tau`; elsewhere the base learner's logits
+    (B, 1 + N, H, W) decide. With `merge="base"` novel classes are let in only where the base learner says background.
     """
     labels = winners(base).long()
-    novel = foreground > tau
+    largest, which = foreground.max(1)
+    novel = largest > tau
     if merge == "base":
         novel &= labels == 0
-    return labels.masked_fill(novel, base.shape[1])
+    return labels.where(~novel, base.shape[1] + which)
 
 
 def novel_probability(final: Tensor) -> Tensor:
@@ -177,19 +190,21 @@ def novel_probability(final: Tensor) -> Tensor:
 
 def _repeat(scores: Sequence[LabelCounts], listed: EpisodeList, benchmark: Benchmark) -> GeneralisedRepeat:
     """The IoUs of one list's episodes."""
-    base = list(benchmark.fold.base)
+    base, ways = list(benchmark.fold.base), benchmark.ways
     sums: NDArray[np.int64] = np.zeros((1 + len(listed.class_names), 3), np.int64)
-    for spec, counts in zip(listed.specs, scores, strict=True):
-        sums[[*base, spec.class_id]] += counts.pixels
+    for q, counts in enumerate(scores[::ways]):  # a query's classes have one score
+        sums[[*base, *(spec.class_id for spec in listed.specs[q * ways : (q + 1) * ways])]] += counts.pixels
     ious = sums[:, 0] / np.maximum(sums[:, 1], 1)
     novel = list(benchmark.protocol.scored(benchmark.fold.novel, {spec.class_id for spec in listed.specs}))
     if benchmark.protocol.base_without_truth == "left out":
         base = [c for c in base if sums[c, 2]]
+    of_novel, of_base = float(ious[novel].mean()), float(ious[base].mean())
     return GeneralisedRepeat(
-        novel_miou=float(ious[novel].mean()),
-        base_miou=float(ious[base].mean()),
+        novel_miou=of_novel,
+        base_miou=of_base,
+        harmonic_miou=2 * of_novel * of_base / max(of_novel + of_base, 1e-12),
         all_miou=float(ious[novel + base].mean()),
-        novel_episodes=sum(counts.found for counts in scores),
+        novel_episodes=sum(counts.found for counts in scores[::ways]),
         largest=max(counts.largest for counts in scores),
         **repeat_fields(listed, {c: ious[c] for c in novel + base}),
     )

@@ -155,6 +155,8 @@ class Results(Evaluation):
     """Base classes that no query of some repeat holds, which are left out of `base_miou` there."""
     presence: dict[str, Any] = field(default_factory=dict)
     """Where queries may lack the class: how many do, and how well that is told; shares of 1."""
+    references: dict[str, Any] = field(default_factory=dict)
+    """Where every query has several draws of supports: how many, and the spread over them (`reference_spread`)."""
     parameters: dict[str, int]
     tables: list[Table] = field(repr=False, default_factory=list)
     """Per repeat the rows of its episodes; saved as CSV, not in the JSON."""
@@ -181,6 +183,20 @@ class Results(Evaluation):
             f"the others alone {holding}",
             f"is it there? by {by}: AUC {auc}; of queries without it {at_90} % are taken to hold it where 90 % of "
             f"those with it are, {at_95} % where 95 % are; any pixel is marked in {marked} % of them",
+        ]
+
+    @property
+    def references_told(self) -> list[str]:
+        """The spread over supports of the same query in lines; none where every query has one draw of them."""
+        if not (r := self.references):
+            return []
+        sd, lowest, highest, worst, best = (
+            f"{100 * r[key]:.2f}" for key in ("query_sd", "lowest", "highest", "worst", "best")
+        )
+        return [
+            f"{r['draws']} draws of supports a query: the IoU of a query has a standard deviation of {sd} points over "
+            f"them (mean over queries); lists of one draw each have mIoU {lowest} to {highest}",
+            f"mIoU with the worst supports of every query {worst}, with the best {best}",
         ]
 
     def save(self, path: Path) -> Path:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -23,6 +23,7 @@ from fewseg.models.parts.ops import resize_ac, resize_nearest
 from fewseg.progress import Silent
 from fewseg.runtime.processes import of_all
 from fewseg.runtime.threads import in_lanes, lanes_for
+from fewseg.storage.opening import Matching
 
 S = TypeVar("S")
 
@@ -42,6 +43,8 @@ class Matched:
     """(H, W) at the query's own size: all classes, as the source gives them."""
     presence: float | None = None
     """Logit of the class being there at all, where the model says."""
+    ways: tuple[Matched, ...] = ()
+    """Where base classes and several novel ones are scored in one map: the query's episode of each of these."""
 
 
 def score_episodes(
@@ -83,17 +86,55 @@ def score_step(feed: Feed, score: Callable[[Matched], S], step: Step) -> tuple[S
     # test classes are novel, and the base learner must not be told which base class a held-out one is
     known = torch.tensor([feed.base_index(entry.spec.class_id) for entry in step.entries], device=model.device)
     prediction = model.match(query, support, size=size, base_index=known)
+    found = [
+        matched(prediction, b, entry, feed.truth(step, entry), feed.protocol, feed.matching)
+        for b, entry in enumerate(step.entries)
+    ]
+    groups = (found[i : i + feed.ways] for i in range(0, len(found), feed.ways))
+    scores = chain.from_iterable(score_ways(group, score, feed.protocol) for group in groups)
+    return step, list(zip(step.entries, scores, strict=True))
+
+
+def score_ways(group: Sequence[Matched], score: Callable[[Matched], S], protocol: EvaluationProtocol) -> list[S]:
+    """The scores of the episodes of one query whose classes share a map; where base classes do too, one for all."""
+    if protocol.labels == "all":
+        return [score(replace(group[0], ways=tuple(group)))] * len(group)
+    return [score(one) for one in (group if len(group) == 1 else one_map(group))]
+
+
+def one_map(group: Sequence[Matched]) -> list[Matched]:
+    """The episodes of one query with every pixel left to one class: that whose foreground leads its background by
+    most, if any does.
+
+    Methods of two classes are made N-way ones so: each class is looked for on its own, and the surest wins.
+    """
+    logits = [dict(one.logits) for one in group]
+    for name in ("final", "meta"):
+        if name in group[0].logits:
+            maps = torch.cat([one.logits[name] for one in group])  # (N, 2, H, W)
+            winner = (maps[:, 1] - maps[:, 0]).argmax(0)
+            for w, own in enumerate(logits):
+                background, foreground = maps[w]
+                own[name] = torch.stack([background, foreground.where(winner == w, background)])[None]
+    return [replace(one, logits=own) for one, own in zip(group, logits, strict=True)]
+
+
+def matched(
+    prediction: Prediction,
+    b: int,
+    entry: Entry,
+    truth: Mapping[str, Tensor],
+    protocol: EvaluationProtocol,
+    matching: Matching | None,
+) -> Matched:
+    """Episode number `b` of a batch beside its truth (`feed.Loaded.truth`), at the size that the protocol scores at."""
     maps = {"final": prediction.logits} | {n: prediction.aux[n] for n in ("meta", "base") if n in prediction.aux}
-    scored = []
-    for b, entry in enumerate(step.entries):
-        truth = feed.truth(step, entry)
-        logits = {n: at_truth(m[b : b + 1].float(), truth["labels"].shape, feed.protocol) for n, m in maps.items()}
-        if "base" in logits and feed.matching is not None:
-            logits["base"] = matched_logits(logits["base"], feed.matching.channels)
-        mask, base_labels = truth["scored"]
-        there = None if prediction.presence is None else float(prediction.presence[b])
-        scored.append((entry, score(Matched(entry, logits, mask, base_labels, truth["labels"], there))))
-    return step, scored
+    logits = {n: at_truth(m[b : b + 1].float(), truth["labels"].shape, protocol) for n, m in maps.items()}
+    if "base" in logits and matching is not None:
+        logits["base"] = matched_logits(logits["base"], matching.channels)
+    mask, base_labels = truth["scored"]
+    there = None if prediction.presence is None else float(prediction.presence[b])
+    return Matched(entry, logits, mask, base_labels, truth["labels"], there)
 
 
 def matched_logits(base: Tensor, channels: Sequence[int]) -> Tensor:

@@ -12,11 +12,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fewseg import registry
-from fewseg.data.episodes.protocols import get_protocol
 from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import count_episodes
+from fewseg.evaluation.protocol_files import find_protocol
 from fewseg.evaluation.published import why_not_beside
 from fewseg.experiments import supplement as published
 from fewseg.experiments.measured import Interval, bootstrap, scored
@@ -122,7 +122,9 @@ def _opened(plan: Plan, runs: Sequence[str]) -> list[tuple[str, Opened]]:
 def _benchmark(plan: Plan, opened: Opened, *, progress: Silent) -> Benchmark:
     """10 n episodes of every repeat, on the model's data."""
     dataset = registry.find("source", opened.config.data.name).name
-    episodes = plan.episodes or get_protocol(plan.protocol, dataset=dataset).episodes
+    episodes = plan.episodes or find_protocol(plan.protocol, dataset=dataset).episodes
+    if episodes is None:
+        raise UsageError(f"protocol {plan.protocol} goes through a whole list; say how many are drawn: --episodes N")
     return plan.benchmark(opened, seeds=plan.seeds(opened.config), episodes=FACTOR * episodes, progress=progress)
 
 

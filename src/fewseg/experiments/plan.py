@@ -11,11 +11,11 @@ import torch
 
 from fewseg.build import create_source
 from fewseg.config import Config, load_config, recipes
-from fewseg.data.episodes.protocols import get_protocol
 from fewseg.data.inspect.stats import all_folds
 from fewseg.data.source import ImageSource
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.protocol_files import find_protocol
 from fewseg.progress import Silent
 from fewseg.storage.opening import Opened, open_target
 
@@ -57,7 +57,7 @@ class Plan:
         config = load_config(*self.configuration(*extra))
         if self.dataset in recipes() and self.dataset != config.data.name:
             raise UsageError(f"the recipes are for {config.data.name}, but {self.dataset} was given first; give one")
-        get_protocol(self.protocol, dataset=config.data.name)
+        find_protocol(self.protocol, dataset=config.data.name)
         return config
 
     def check_option(self, option: str, lack: str) -> None:
@@ -89,7 +89,7 @@ class Plan:
 
     def seeds(self, config: Config) -> tuple[int, ...]:
         """The seeds of the repeats: the protocol's, and whole numbers that are none of them if more are asked."""
-        own = get_protocol(self.protocol, dataset=config.data.name).seeds
+        own = find_protocol(self.protocol, dataset=config.data.name).seeds
         more = (seed for seed in range(self.repeats + len(own)) if seed not in own)
         return (*own[: self.repeats], *(next(more) for _ in range(self.repeats - len(own))))
 

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 
 from fewseg.config import Config
-from fewseg.data.episodes.protocols import get_protocol
 from fewseg.errors import FewsegError
 from fewseg.evaluation.benchmark import repeat_seeds
 from fewseg.evaluation.evaluate import evaluate
+from fewseg.evaluation.protocol_files import find_protocol
 from fewseg.experiments.measured import Measured, load_measured, save_measured
 from fewseg.experiments.plan import Plan
 from fewseg.files import write_json
@@ -90,7 +90,7 @@ def run_sweep(
         for name, same in gathered((s.cell, s) for s in settings).items()
     }
     for cell in cells.values():  # a mistake shows before anything is trained
-        repeat_seeds(get_protocol(plan.protocol, dataset=cell_config(plan, cell).data.name), plan.repeats)
+        repeat_seeds(find_protocol(plan.protocol, dataset=cell_config(plan, cell).data.name), plan.repeats)
     if not only_table:
         run_cells(plan, list(cells.values()), progress=progress)
     found = {key: read_cell(plan, cell) for key, cell in cells.items()}

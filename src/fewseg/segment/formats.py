@@ -1,28 +1,40 @@
-"""The files that `fewseg segment` writes: mask PNGs, overlays, COCO, YOLO segmentation and GeoJSON."""
+"""The files that `fewseg segment` writes: mask PNGs, overlays, YOLO, GeoJSON, LabelMe.
+
+`Objects` are the single objects of every class of a picture, where they are asked for: all files tell of them then.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data import images
+from fewseg.data.captions import with_legend
+from fewseg.data.instances import instances
+from fewseg.data.regions import Parts, grown
+from fewseg.errors import DataError
 from fewseg.files import replacing
 from fewseg.segment.polygons import Ring, is_hole, joined, polygons
 
-FORMATS = ("png", "coco", "yolo", "geojson", "csv")
-ANNOTATIONS = "annotations.json"
+FORMATS = ("png", "coco", "yolo", "geojson", "labelme", "cvat", "labelstudio", "via", "csv")
 CLASSES = "classes.txt"
-FRAME = re.compile(r"frame_\d+(\.png|\.txt|\.geojson|_overlay\.jpg)")
+INSTANCES = "_instances"
+"""What the name of a picture of single objects ends with."""
+OVERLAY = "_overlay.jpg"
+FRAME = re.compile(rf"frame_\d+(\.png|{INSTANCES}\.png|\.txt|\.geojson|\.json|_overlay\.jpg)")
 """Names of the files that are written for a video's frames; see `frame_stem`."""
+Objects: TypeAlias = Mapping[int, Parts]
+"""The objects of each class by its label; their numbers in files go on from one class to the next."""
+_MOST_OBJECTS = 65535
+"""Of a picture: its numbers have 16 bits."""
 
 
 def frame_stem(number: int) -> str:
@@ -30,24 +42,60 @@ def frame_stem(number: int) -> str:
     return f"frame_{number:06d}"
 
 
-def outputs(stem: str, out_dir: Path, *, formats: Sequence[str], overlay: bool) -> dict[str, Path]:
-    """The files that are written for one picture, by kind; the COCO file is one for all of them."""
-    endings = {"png": ".png", "yolo": ".txt", "geojson": ".geojson"}
+def outputs(
+    stem: str, out_dir: Path, *, formats: Sequence[str], overlay: bool, single: bool = False
+) -> dict[str, Path]:
+    """The files that are written for one picture, by kind; those of `fewseg.segment.books` are one for all of them.
+
+    `single`: also the picture of single objects.
+    """
+    endings = {"png": ".png", "yolo": ".txt", "geojson": ".geojson", "labelme": ".json"}
     files = {kind: out_dir / f"{stem}{endings[kind]}" for kind in formats if kind in endings}
-    return files | ({"overlay": out_dir / f"{stem}_overlay.jpg"} if overlay else {})
+    files |= {"instances": out_dir / f"{stem}{INSTANCES}.png"} if single else {}
+    return files | ({"overlay": out_dir / f"{stem}{OVERLAY}"} if overlay else {})
 
 
-def write(files: dict[str, Path], image: Image.Image, labels: NDArray[np.uint8], names: Sequence[str] | None) -> None:
+def objects_of(labels: NDArray[np.uint8]) -> Objects:
+    """The single objects of every class in labels (H, W); DataError where they are too many to number."""
+    found = {label: instances(labels == label) for label in present(labels)}
+    if (count := sum(len(parts.pixels) for parts in found.values())) > _MOST_OBJECTS:
+        raise DataError(f"it has {count} separate parts, of which 16 bits number {_MOST_OBJECTS}; give --min-area")
+    return found
+
+
+def numbered(objects: Objects, size: tuple[int, int]) -> NDArray[np.uint16]:
+    """(H, W): 0 background, 1.. the objects, class by class."""
+    numbers, before = np.zeros(size, np.uint16), 0
+    for parts in objects.values():
+        inside = parts.labels > 0
+        numbers[inside] = parts.labels[inside] + before
+        before += len(parts.pixels)
+    return numbers
+
+
+def write(
+    files: dict[str, Path],
+    image: Image.Image,
+    labels: NDArray[np.uint8],
+    names: Sequence[str] | None,
+    objects: Objects | None = None,
+    *,
+    photo: Path,
+) -> None:
     """Write one picture's files; `labels` (H, W) hold 1.. for `names` in order, or 1 where there are none."""
     for kind, path in files.items():
-        if kind == "png" and is_label_map(names):
-            images.write_labels(labels, path)
-        elif kind == "png":
-            images.write_image(Image.fromarray(labels * np.uint8(255)), path)
+        if kind == "png":
+            images.write_image(images.mask_picture(labels, several=is_label_map(names)), path)
+        elif kind == "instances":
+            images.write_image(Image.fromarray(numbered(objects or {}, labels.shape)), path)
         elif kind == "overlay":
-            images.write_image(overlay(image, labels, several=is_label_map(names)), path, quality=90)
+            images.write_image(overlay(image, labels, names, objects), path, quality=90)
         else:
-            text = yolo(labels) if kind == "yolo" else geojson(labels, names or ("object",))
+            told = names or ("object",)
+            if kind == "labelme":
+                text = labelme(labels, told, os.path.relpath(photo, path.parent), objects)
+            else:
+                text = yolo(labels, objects) if kind == "yolo" else geojson(labels, told, objects)
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
 
@@ -57,31 +105,52 @@ def is_label_map(names: Sequence[str] | None) -> bool:
     return names is not None and len(names) > 1
 
 
-def overlay(image: Image.Image, labels: NDArray[np.uint8], *, several: bool) -> Image.Image:
-    """The picture with every class tinted in its colour."""
-    for label in _present(labels):
-        color = images.class_color(label) if several else images.FOREGROUND_COLOR
-        image = images.overlay(image, labels == label, color=color)
-    return image
+def overlay(
+    image: Image.Image, labels: NDArray[np.uint8], names: Sequence[str] | None = None, objects: Objects | None = None
+) -> Image.Image:
+    """The picture with every class tinted in its colour, a white line between objects that touch, and below it, where
+    classes have names, which colour is whose.
+    """
+    shown = present(labels)
+    for label in shown:
+        image = images.overlay(image, labels == label, color=images.class_color(label))
+    if objects:
+        pixels = np.array(image)
+        pixels[_seams(numbered(objects, labels.shape))] = 255
+        image = Image.fromarray(pixels)
+    if not names or not shown:
+        return image
+    counts = {label: f" ({len(parts.pixels)})" for label, parts in (objects or {}).items()}
+    entries = [(names[label - 1] + counts.get(label, ""), images.class_color(label)) for label in shown]
+    return with_legend(image, entries)
 
 
-def yolo(labels: NDArray[np.uint8]) -> str:
+def _seams(numbers: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Where one object lies beside another."""
+    seams = np.zeros(numbers.shape, bool)
+    for first, second in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        one, other = numbers[first], numbers[second]
+        seams[first] |= (one != other) & (one > 0) & (other > 0)
+    return grown(seams, max(0, round(min(numbers.shape) / 500)))
+
+
+def yolo(labels: NDArray[np.uint8], objects: Objects | None = None) -> str:
     """YOLO segmentation: a line per connected part, `class x y x y ...` as shares of the picture's sides.
 
     Class numbers begin at 0. The format knows no holes: they are joined to the outline by a line of no width.
     """
     height, width = labels.shape
     lines = []
-    for label, rings, _ in _parts(labels):
-        corners = joined(rings)[:-1] / (width, height)
-        lines.append(f"{label - 1} " + " ".join(f"{value:.6g}" for value in corners.ravel()) + "\n")
+    for label, corners in outlines(labels, objects):
+        shares = corners / (width, height)
+        lines.append(f"{label - 1} " + " ".join(f"{value:.6g}" for value in shares.ravel()) + "\n")
     return "".join(lines)
 
 
-def geojson(labels: NDArray[np.uint8], names: Sequence[str]) -> str:
+def geojson(labels: NDArray[np.uint8], names: Sequence[str], objects: Objects | None = None) -> str:
     """A FeatureCollection in pixel coordinates (x to the right, y down, pixel (0, 0) from 0 to 1), holes included."""
     features = []
-    for label, rings, pixels in _parts(labels):
+    for label, rings, pixels in _parts(labels, objects):
         properties = {"class": names[label - 1], "class_id": label, "pixels": pixels}
         features.append({"type": "Feature", "properties": properties, "geometry": _geometry(rings)})
     height, width = labels.shape
@@ -89,14 +158,36 @@ def geojson(labels: NDArray[np.uint8], names: Sequence[str]) -> str:
     return json.dumps({"type": "FeatureCollection", "image": size, "features": features}) + "\n"
 
 
-def _parts(labels: NDArray[np.uint8]) -> Iterator[tuple[int, list[Ring], int]]:
-    """Every connected part of every class: its label, its rings, its number of pixels."""
-    for label in _present(labels):
-        for rings, pixels in polygons(labels == label):
+def labelme(labels: NDArray[np.uint8], names: Sequence[str], photo: str, objects: Objects | None = None) -> str:
+    """LabelMe's file of a picture at `photo`, seen from the file: a polygon for each connected part, or object.
+
+    It knows no holes: they are joined to the outline by a line of no width.
+    """
+    height, width = labels.shape
+    shapes = [
+        {"label": names[label - 1], "points": corners.tolist(), "group_id": None, "shape_type": "polygon", "flags": {}}
+        for label, corners in outlines(labels, objects)
+    ]
+    size = {"imageHeight": height, "imageWidth": width}
+    head = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": photo, "imageData": None}
+    return json.dumps(head | size) + "\n"
+
+
+def outlines(labels: NDArray[np.uint8], objects: Objects | None) -> Iterator[tuple[int, Ring]]:
+    """Of every connected part, or object, its class's label, and its corners x, y with holes joined to them."""
+    for label, rings, _ in _parts(labels, objects):
+        yield label, joined(rings)[:-1]
+
+
+def _parts(labels: NDArray[np.uint8], objects: Objects | None) -> Iterator[tuple[int, list[Ring], int]]:
+    """Every connected part, or object, of every class: its label, its rings, its number of pixels."""
+    for label in present(labels):
+        for rings, pixels in polygons(labels == label, None if objects is None else objects[label]):
             yield label, rings, pixels
 
 
-def _present(labels: NDArray[np.uint8]) -> list[int]:
+def present(labels: NDArray[np.uint8]) -> list[int]:
+    """The classes that labels hold."""
     return [label for label in range(1, 1 + int(labels.max(initial=0))) if (labels == label).any()]
 
 
@@ -111,50 +202,8 @@ def _geometry(rings: list[Ring]) -> dict[str, Any]:
     return {"type": "MultiPolygon", "coordinates": grouped}
 
 
-@contextmanager
-def coco_file(
-    path: Path, classes: Sequence[str], *, runtime: str
-) -> Iterator[Callable[[str, NDArray[np.uint8]], None]]:
-    """A COCO file that is whole at the end, or absent: what adds a picture by its name and its labels (H, W).
-
-    `runtime`, what ran the model, stands in its "info".
-
-    Annotations are written as they come, so that memory does not grow with their number.
-    """
-    from pycocotools import mask as rle
-
-    pictures: list[dict[str, Any]] = []
-    numbers = count(1)
-    categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
-
-    def add(name: str, labels: NDArray[np.uint8]) -> None:
-        height, width = labels.shape
-        pictures.append({"id": len(pictures) + 1, "file_name": name, "width": width, "height": height})
-        for label in _present(labels):
-            code = rle.encode(np.asfortranarray(labels == label, dtype=np.uint8))
-            counts = str(code["counts"], "ascii")  # type: ignore[arg-type]
-            number = next(numbers)
-            entry = {
-                "id": number,
-                "image_id": len(pictures),
-                "category_id": label,
-                "segmentation": {"size": [height, width], "counts": counts},
-                "area": int(rle.area(code)),
-                "bbox": [float(side) for side in rle.toBbox(code)],
-                "iscrowd": 0,
-            }
-            file.write(("," if number > 1 else "") + "\n" + json.dumps(entry))
-
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        info = {"description": "fewseg segment", "runtime": runtime}
-        head = f'"info": {json.dumps(info)}, "categories": {json.dumps(categories)}'
-        file.write(f'{{{head},\n"annotations": [')
-        yield add
-        file.write(f'],\n"images": {json.dumps(pictures)}}}\n')
-
-
 def write_classes(path: Path, classes: Sequence[str]) -> None:
-    """The class names of YOLO's numbers, one a line."""
+    """The class names of a label map's values from 1, and of YOLO's numbers from 0, one a line."""
     with replacing(path) as temporary:
         # a name from a broken file or another encoding's terminal may have no UTF-8
         temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8", errors="backslashreplace")

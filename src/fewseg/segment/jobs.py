@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fewseg.data import images
 from fewseg.data.text import Tally
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, refuse_address
 from fewseg.segment.video import VIDEO_SUFFIXES
 
 SUFFIXES = images.SUFFIXES | VIDEO_SUFFIXES
@@ -32,11 +32,18 @@ class Job:
         return self.query.suffix.lower() in VIDEO_SUFFIXES
 
 
-def plan(queries: Iterable[str | os.PathLike[str]], out_dir: Path, *, reserved: Iterable[str] = ()) -> list[Job]:
+def plan(
+    queries: Iterable[str | os.PathLike[str]],
+    out_dir: Path,
+    *,
+    reserved: Iterable[str] = (),
+    beside: str = "",
+) -> list[Job]:
     """The pictures and videos to segment, each once: files as given, those of folders sorted.
 
     What lies in `out_dir` is left out of a folder's pictures, so that a run can be repeated. Files in folders that are
-    no pictures by their names are left out with a DataWarning that counts them. No output gets a `reserved` stem.
+    no pictures by their names are left out with a DataWarning that counts them. No output gets a `reserved` stem, nor
+    that of another with `beside` at its end.
     """
     found: dict[Path, tuple[Path, Path, Path]] = {}
     others = Tally("the folders to segment")
@@ -62,8 +69,8 @@ def plan(queries: Iterable[str | os.PathLike[str]], out_dir: Path, *, reserved: 
         bare = name.with_suffix("")
         stem = bare.as_posix() + (f"_{name.suffix[1:].lower()}" if stems[_key(bare)] > 1 else "")
         video = path.suffix.lower() in VIDEO_SUFFIXES
-        stem = free_name(stem, taken | folders if video else taken)  # a video's outputs are a folder
-        taken.add(stem.casefold())
+        stem = free_name(stem, taken | folders if video else taken, beside)  # a video's outputs are a folder
+        taken |= {stem.casefold(), (stem + beside).casefold()}
         jobs.append(Job(path, path.as_posix() if repeated[_key(name)] > 1 else name.as_posix(), stem))
     return jobs
 
@@ -71,6 +78,7 @@ def plan(queries: Iterable[str | os.PathLike[str]], out_dir: Path, *, reserved: 
 def _files(query: Path, out_dir: Path, others: Tally) -> list[Path]:
     if query.is_file():
         return [query]
+    refuse_address(query)
     if not query.is_dir():
         raise UsageError(f"{query}: there is no such file or folder")
     out = out_dir.resolve()
@@ -90,10 +98,12 @@ def _key(path: Path) -> str:
     return path.as_posix().casefold()
 
 
-def free_name(stem: str, taken: set[str]) -> str:
-    """The stem, or the first of stem_2, stem_3, ... that no other picture has (file systems may ignore case)."""
+def free_name(stem: str, taken: set[str], beside: str = "") -> str:
+    """The stem, or the first of stem_2, stem_3, ... that no other picture has (file systems may ignore case), neither
+    as it is nor with `beside` at its end.
+    """
     number, unique = 1, stem
-    while unique.casefold() in taken:
+    while {unique.casefold(), (unique + beside).casefold()} & taken:
         number += 1
         unique = f"{stem}_{number}"
     return unique

@@ -9,20 +9,20 @@ import contourpy
 import numpy as np
 from numpy.typing import NDArray
 
-from fewseg.data.regions import connected
+from fewseg.data.regions import Parts, connected
 
 Ring = NDArray[np.float64]
 """(n, 2) corners x, y in pixels, the first again at the end; pixel (0, 0) reaches from 0 to 1."""
 
 
-def polygons(mask: NDArray[Any]) -> Iterator[tuple[list[Ring], int]]:
-    """Each connected part (8 neighbours) of a mask (H, W) as polygons, and its number of pixels.
+def polygons(mask: NDArray[Any], parts: Parts | None = None) -> Iterator[tuple[list[Ring], int]]:
+    """Each connected part (8 neighbours) of a mask (H, W), or each of its `parts`, as polygons, and its pixels' number.
 
     A part is a list of rings: every outer ring is followed by its holes; outer rings run counter-clockwise in
     (x, y), holes clockwise, as GeoJSON wants it. Lines run midway between the centres of inner and outer pixels, so
     that drawing a polygon by pixel centres gives the mask back exactly.
     """
-    parts = connected(np.asarray(mask, bool))
+    parts = connected(np.asarray(mask, bool)) if parts is None else parts
     for number, (top, left, bottom, right) in enumerate(parts.boxes.tolist(), start=1):
         inside = parts.labels[top:bottom, left:right] == number
         yield [ring + np.array([left, top]) for ring in _rings(inside)], int(parts.pixels[number - 1])

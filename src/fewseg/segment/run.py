@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,17 @@ from PIL import Image
 
 from fewseg.data import images
 from fewseg.data.decoding import PictureRule
+from fewseg.data.winners import label_map
 from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.files import leftovers
-from fewseg.predictor import Result, label_map
+from fewseg.predictor import Result
 from fewseg.progress import Silent
 from fewseg.runtime.engine import Engine
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
+from fewseg.segment.books import BOOKS
 from fewseg.segment.jobs import Job, plan
+from fewseg.segment.shards import Shard, remove_parts
 from fewseg.segment.table import NAME as TABLE
 from fewseg.segment.table import Told, table_file
 from fewseg.segment.video import frames, to_image
@@ -41,9 +44,10 @@ class Predictor(Protocol):
     runtime: str
     pictures: PictureRule
     support_files: frozenset[Path]
+    support_side: int | None
     engine: Engine
 
-    def predict_full(self, image: Any) -> Result | dict[str, Result]: ...
+    def predict_each(self, image: Any) -> dict[str, Result]: ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,18 @@ class SegmentSummary:
     """The COCO file, if one was asked for."""
     runtime: str
     """What ran the model, in words."""
+    sizes: Mapping[str, tuple[NDArray[np.int64], ...]] | None = None
+    """With `instances`: of each class the pixels of every object, by picture; pictures without it are left out."""
+
+
+class Seen(NamedTuple):
+    """What was found in a picture."""
+
+    labels: NDArray[np.uint8]
+    """(H, W)."""
+    objects: files.Objects | None
+    told: Told | None
+    """None where the mask was there already."""
 
 
 def segment_folder(
@@ -74,91 +90,125 @@ def segment_folder(
     threshold: float = 0.5,
     presence: float = 0.5,
     min_area: int = 0,
+    instances: bool = False,
     resume: bool = False,
     every: int = 1,
+    shard: Shard | None = None,
     progress: Silent | None = None,
 ) -> SegmentSummary:
     """Segment files and folders of pictures and videos (with their sub-folders), one at a time, into `out_dir`.
 
-    `formats`: png gives `STEM.png` (0/255, or a palette label map of several classes), yolo `STEM.txt` and
-    `classes.txt`, geojson `STEM.geojson`, coco entries in `annotations.json`, csv lines in `results.csv`; `overlay`
-    `STEM_overlay.jpg`. STEM is the path below the given folder, with the suffix added where two would be the same; a
-    video's frames (every `every`-th) are `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class
-    that is there with less than the probability `presence`, as far as the model tells, is left out of a picture.
+    `formats`: png gives `STEM.png` (0/255, or of several classes a palette label map, and `classes.txt`), yolo
+    `STEM.txt` and `classes.txt`, geojson `STEM.geojson`, labelme `STEM.json`, coco, cvat, labelstudio and via one file
+    each (`books.BOOKS`), csv lines in `results.csv`; `overlay` `STEM_overlay.jpg`. STEM is the path below the given
+    folder, with the suffix added where two would be the same; a video's frames (every `every`-th) are
+    `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class that is there with less than the
+    probability `presence`, as far as the model tells, is left out. `instances`: parts that touch are cut apart, files
+    tell of single objects, `STEM_instances.png` numbers them. `shard`: only a part of the pictures, and files that tell
+    of all pictures under names of that part.
     `resume` leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the
     others done. UsageError, before anything is written, where there is nothing to do or an output would replace a query
     or a support file.
     """
-    out = Path(out_dir)
-    if os.path.lexists(out) and not out.is_dir():
-        raise UsageError(f"{out} is no folder; give one for the masks, it need not be there yet")
-    _check_formats(formats, resume=resume)
+    out = output_folder(out_dir)
+    _check_formats(formats, resume=resume, instances=instances)
     given = [queries] if isinstance(queries, str | os.PathLike) else queries
-    jobs = plan(given, out, reserved=[Path(files.CLASSES).stem] if "yolo" in formats else [])
-    named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay)
-    annotation_file = out / files.ANNOTATIONS if "coco" in formats else None
-    class_file = out / files.CLASSES if "yolo" in formats else None
+    every_job = plan(given, out, reserved=_reserved(formats), beside=files.INSTANCES if instances else "")
+    jobs = every_job[shard.number - 1 :: shard.count] if shard else every_job
+    named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay, single=instances)
+    of_part = shard.named if shard else Path
+    books = {kind: of_part(out / BOOKS[kind][0]) for kind in dict.fromkeys(formats) if kind in BOOKS}
+    several = files.is_label_map(predictor.names)
+    class_file = out / files.CLASSES if "yolo" in formats or ("png" in formats and several) else None
     targets = [path for job in jobs if not job.is_video for path in named(job.stem).values()]
     folders = [out / job.stem for job in jobs if job.is_video]
-    inputs = {job.query.resolve() for job in jobs} | predictor.support_files
-    table = out / TABLE if "csv" in formats else None
-    targets += filter(None, (annotation_file, class_file, table))
-    _protect(inputs, targets, folders)
-    _clear_leftovers(targets, folders)
+    inputs = {job.query.resolve() for job in every_job} | predictor.support_files
+    table = of_part(out / TABLE) if "csv" in formats else None
+    targets += filter(None, (*books.values(), None if shard else class_file, table))
+    protect(inputs, targets, folders)
+    clear_leftovers(targets, folders)
     written, empty, failed, skipped = [], [], [], 0
     classes = predictor.names or ("object",)
     if class_file:
         files.write_classes(class_file, classes)
-    several = files.is_label_map(predictor.names)
-    with _records(annotation_file, table, classes, predictor.runtime, several=several, resume=resume) as record:
+    sizes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in classes}
+    merging: dict[str, Any] = {"several": several, "resume": resume, "shard": shard}
+    with _records(books, table, classes, predictor.runtime, **merging) as record:
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
         done = named if resume else None
-        segmented = partial(_segmented, predictor, named, presence=presence, threshold=threshold, min_area=min_area)
-        lanes = predictor.engine.lanes if len(jobs) > 1 or jobs[0].is_video else 1  # a thread keeps memory of its own
-        for piece, labels, told in side_by_side(segmented, _read(pieces, done), lanes=lanes):
+        how: dict[str, Any] = {"presence": presence, "threshold": threshold, "min_area": min_area}
+        segmented = partial(_segmented, predictor, named, instances=instances, **how)
+        several_pieces = len(jobs) > 1 or any(job.is_video for job in jobs)
+        lanes = predictor.engine.lanes if several_pieces else 1  # a thread keeps memory of its own
+        for piece, seen in side_by_side(segmented, _read(pieces, done), lanes=lanes):
             outputs = named(piece.stem)
-            if labels is None:
+            if isinstance(seen, DataError):
+                failed.append((piece.query, str(seen)))
+                continue
+            if seen is None:
                 skipped += 1
-                if record:
-                    there = images.read_labels(outputs["png"])
-                    record(piece, outputs["png"], there if several else (there > 0).astype(np.uint8), None)
-                continue
-            if isinstance(labels, DataError):
-                failed.append((piece.query, str(labels)))
-                continue
-            written.append((piece.query, next(iter(outputs.values()), out / files.ANNOTATIONS)))
-            if not labels.any():
-                empty.append(piece.query)
+                if not record and not instances:
+                    continue
+                shown = _seen_before(outputs["png"], several=several, instances=instances)
+            else:
+                shown = seen
+                written.append((piece.query, next(iter((*outputs.values(), *books.values())))))
+                empty += [] if seen.labels.any() else [piece.query]
             if record:
-                record(piece, outputs.get("png"), labels, told)
-    for query in dict.fromkeys(query for query, path in written if not path.exists()):
-        failed.append((query, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)"))
+                record(piece, outputs.get("png"), shown)
+            _add_sizes(sizes, shown, classes)
+    gone = dict.fromkeys(query for query, path in written if not path.exists())
+    failed += [(q, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)") for q in gone]
     written = [(query, path) for query, path in written if path.exists()]
-    return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, annotation_file, predictor.runtime)
+    return SegmentSummary(
+        tuple(written),
+        tuple(empty),
+        tuple(failed),
+        skipped,
+        books.get("coco"),
+        predictor.runtime,
+        {name: tuple(found) for name, found in sizes.items()} if instances else None,
+    )
+
+
+def output_folder(given: str | os.PathLike[str]) -> Path:
+    """Where masks go; UsageError where a file lies."""
+    out = Path(given)
+    if os.path.lexists(out) and not out.is_dir():
+        raise UsageError(f"{out} is no folder; give one for the masks, it need not be there yet")
+    return out
+
+
+def _add_sizes(sizes: dict[str, list[NDArray[np.int64]]], seen: Seen, classes: Sequence[str]) -> None:
+    for label, parts in (seen.objects or {}).items():
+        sizes[classes[label - 1]].append(parts.pixels)
 
 
 @contextmanager
 def _records(
-    annotation_file: Path | None,
+    books: dict[str, Path],
     table: Path | None,
     classes: Sequence[str],
     runtime: str,
     *,
     several: bool,
     resume: bool,
-) -> Iterator[Callable[[Job, Path | None, NDArray[np.uint8], Told | None], None] | None]:
+    shard: Shard | None,
+) -> Iterator[Callable[[Job, Path | None, Seen], None] | None]:
     """The files that tell of all pictures: what adds one to them, None where there is none."""
-    coco = files.coco_file(annotation_file, classes, runtime=runtime) if annotation_file else nullcontext()
     lines = table_file(table, classes, several=several, resume=resume) if table else nullcontext()
-    with coco as annotate, lines as tabulate:
+    with ExitStack() as stack, lines as tabulate:
+        writers = [stack.enter_context(BOOKS[kind][1](path, classes, runtime)) for kind, path in books.items()]
 
-        def add(piece: Job, mask: Path | None, labels: NDArray[np.uint8], told: Told | None) -> None:
-            if annotate:
-                annotate(piece.name, labels)
+        def add(piece: Job, mask: Path | None, seen: Seen) -> None:
+            for write in writers:
+                write(piece, seen.labels, seen.objects, seen.told)
             if tabulate:
-                tabulate(piece.query, mask, labels, told)
+                tabulate(piece.query, mask, seen.labels, seen.told, seen.objects)
 
-        yield add if annotate or tabulate else None
+        yield add if writers or tabulate else None
+    if resume and not shard:  # what parts told is told here
+        remove_parts([*books.values(), *([table] if table else [])])
 
 
 def _read(
@@ -186,31 +236,40 @@ def _segmented(
     presence: float,
     threshold: float,
     min_area: int,
-) -> tuple[Job, NDArray[np.uint8] | DataError | None, Told | None]:
-    """A piece's labels, once its files are written, and what is told of each class; what is no picture is passed on."""
+    instances: bool,
+) -> tuple[Job, Seen | DataError | None]:
+    """What was found in a piece, once its files are written; what is no picture is passed on."""
     piece, image = given
     if not isinstance(image, Image.Image):
-        return piece, image, None
+        return piece, image
     with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
         try:
             results = _predicted(predictor, image)
+            maps = (result.proba_if(presence) for result in results)
+            labels = label_map(maps, threshold=threshold, min_area=min_area)
+            objects = files.objects_of(labels) if instances else None
         except DataError as error:
-            return piece, error, None
-        maps = (result.proba_if(presence) for result in results)
-        labels = label_map(maps, threshold=threshold, min_area=min_area)
-        files.write(named(piece.stem), image, labels, predictor.names)
-    return piece, labels, [(result.presence, result.quality) for result in results]
+            return piece, error
+        files.write(named(piece.stem), image, labels, predictor.names, objects, photo=piece.query)
+    told = [(result.presence, result.quality_if(presence), result.doubt(presence)) for result in results]
+    return piece, Seen(labels, objects, told)
+
+
+def _seen_before(mask: Path, *, several: bool, instances: bool) -> Seen:
+    """What was found in a picture whose files are there."""
+    there = images.read_labels(mask)
+    labels = there if several else (there > 0).astype(np.uint8)
+    return Seen(labels, files.objects_of(labels) if instances else None, None)
 
 
 def _predicted(predictor: Predictor, image: Image.Image) -> list[Result]:
     """What is found of every class; DataError where there is not the memory for it."""
     try:
-        found = predictor.predict_full(image)
+        return list(predictor.predict_each(image).values())
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
         raise DataError(f"its {image.width} x {image.height} pixels take more memory than there is") from error
-    return list(found.values()) if isinstance(found, dict) else [found]
 
 
 def _pieces(
@@ -233,15 +292,21 @@ def _pieces(
             failed.append((job.query, str(error)))
 
 
-def _check_formats(formats: Sequence[str], *, resume: bool) -> None:
+def _reserved(formats: Sequence[str]) -> list[str]:
+    """Stems that no picture's files may have beside the files that tell of all."""
+    yolo = [Path(files.CLASSES).stem] if "yolo" in formats else []
+    return yolo + ([Path(BOOKS[kind][0]).stem for kind in formats if kind in BOOKS] if "labelme" in formats else [])
+
+
+def _check_formats(formats: Sequence[str], *, resume: bool, instances: bool) -> None:
     if not formats or (unknown := [name for name in formats if name not in files.FORMATS]):
         given = ", ".join(unknown) if formats else "none"
         raise UsageError(f"format {given}: choose one or several of {', '.join(files.FORMATS)}")
-    if resume and {"coco", "csv"} & set(formats) and "png" not in formats:
-        raise UsageError("--resume reads finished masks back for the COCO file and the table: add --format png")
+    if resume and (instances or {"csv", *BOOKS} & set(formats)) and "png" not in formats:
+        raise UsageError("--resume reads finished masks back for files that tell of all pictures: add --format png")
 
 
-def _protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> None:
+def protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> None:
     """UsageError where a file to be written is an input, or a video's folder of outputs holds one."""
     parents = {parent for path in inputs for parent in path.parents}
     wrong = [path for path in targets if path.resolve() in inputs]
@@ -252,7 +317,7 @@ def _protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> Non
         raise UsageError(f"{folder} is a folder, where a file is to be written; give another output folder")
 
 
-def _clear_leftovers(targets: list[Path], folders: list[Path]) -> None:
+def clear_leftovers(targets: list[Path], folders: list[Path]) -> None:
     """Remove what a killed process left of files of these names, and of frames in the folders of videos."""
     names: dict[Path, set[str]] = {}
     for path in targets:

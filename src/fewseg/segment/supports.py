@@ -53,13 +53,7 @@ class MarkedPhoto:
             mask = mask_from_marks(read_image(self.path, pictures), marks)
         except (DataError, UsageError) as error:
             raise type(error)(f"{self.path}: {error}") from error
-        counts = {"box%": self.box, "point%": self.point, "point% beside it": self.background}
-        said = [
-            f"{len(given)} {what.replace('%', '' if len(given) == 1 else 'es' if what == 'box%' else 's')}"
-            for what, given in counts.items()
-            if given
-        ]
-        return Marking(mask, "grown from " + ", ".join(["strokes"] * bool(self.scribble) + said))
+        return Marking(mask, f"grown from {marks}")
 
 
 def ordered(arguments: Sequence[str]) -> list[tuple[str, str]]:

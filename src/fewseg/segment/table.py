@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -12,16 +12,32 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fewseg.data.regions import connected
+from fewseg.data.regions import Parts, connected
 from fewseg.errors import DataError
 from fewseg.files import CSV_TEXT, replacing
+from fewseg.segment.shards import parts_of
 
 NAME = "results.csv"
-COLUMNS = ("photo", "mask", "class", "value", "presence", "expected_iou", "share", "parts", "sizes", "boxes", "written")
-Told: TypeAlias = Sequence[tuple[float | None, float | None]]
-"""Of every class the probability that it is there, and the IoU to expect of its mask."""
-_MOST_PARTS = 100
-"""Largest parts that are listed; all are counted."""
+COLUMNS = (
+    "photo",
+    "mask",
+    "class",
+    "value",
+    "presence",
+    "expected_iou",
+    "doubt",
+    "share",
+    "parts",
+    "sizes",
+    "boxes",
+    "written",
+)
+Told: TypeAlias = Sequence[tuple[float | None, float | None, float | None]]
+"""Of every class the probability that it is there, the IoU to expect of its mask, and the doubt that is in it."""
+Line: TypeAlias = dict[str, str]
+"""A line of the table by its columns."""
+_MOST_PARTS, _MOST_OBJECTS = 100, 5000
+"""Largest connected parts, or objects, that are listed (a reader takes 131,072 letters at once); all are counted."""
 
 
 class Row(NamedTuple):
@@ -42,24 +58,35 @@ class Row(NamedTuple):
 @contextmanager
 def table_file(
     path: Path, classes: Sequence[str], *, several: bool, resume: bool
-) -> Iterator[Callable[[Path, Path | None, NDArray[np.uint8], Told | None], None]]:
-    """A table that is whole at the end, or absent: what adds a photo by its path, its mask's, labels and what is told.
+) -> Iterator[Callable[[Path, Path | None, NDArray[np.uint8], Told | None, Mapping[int, Parts] | None], None]]:
+    """A table that is whole at the end, or absent: what adds a photo by its path, its mask's, labels, what is told, and
+    the single objects of every class, where they are wanted instead of connected parts.
 
-    None told takes what the table that is there says of that mask, with `resume`.
+    None told takes what the table that is there, or those of parts (`Shard`), say of that mask, with `resume`.
     """
-    former = {(line["mask"], line["class"]): line for line in _lines(path)} if resume and path.is_file() else {}
+    tables = parts_of(path) if resume else ()
+    former = {(line["mask"], line["class"]): line for table in tables for line in lines(table)}
 
-    def add(photo: Path, mask: Path | None, labels: NDArray[np.uint8], told: Told | None) -> None:
+    def add(
+        photo: Path,
+        mask: Path | None,
+        labels: NDArray[np.uint8],
+        told: Told | None,
+        objects: Mapping[int, Parts] | None = None,
+    ) -> None:
         name = "" if mask is None else mask.relative_to(path.parent).as_posix()
         written = pixels_hash(labels if several else labels * np.uint8(255))
         for value, title in enumerate(classes, start=1):
             known = former.get((name, title), {})
             if told is None:
-                said = [known.get(column, "") for column in ("presence", "expected_iou")]
+                said = [known.get(column, "") for column in ("presence", "expected_iou", "doubt")]
             else:
                 said = ["" if number is None else f"{number:.3f}" for number in told[value - 1]]
             shown = value if several else 255
-            writer.writerow([photo, name, title, shown, *said, *_parts(labels == value), written])
+            inside = labels == value
+            parts = connected(inside) if objects is None or value not in objects else objects[value]
+            listed = _MOST_PARTS if objects is None else _MOST_OBJECTS
+            writer.writerow([photo, name, title, shown, *said, f"{inside.mean():.6f}", *_parts(parts, listed), written])
 
     with replacing(path) as temporary, open(temporary, "w", **CSV_TEXT) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -71,8 +98,7 @@ def read_rows(path: Path) -> list[Row]:
     """A table's lines; DataError where it is none."""
     try:
         return [
-            Row(line["photo"], line["mask"], line["class"], int(line["value"]), line["written"])
-            for line in _lines(path)
+            Row(line["photo"], line["mask"], line["class"], int(line["value"]), line["written"]) for line in lines(path)
         ]
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path} is no table of fewseg segment ({error})") from error
@@ -83,7 +109,8 @@ def pixels_hash(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
 
 
-def _lines(path: Path) -> Iterator[dict[str, str]]:
+def lines(path: Path) -> Iterator[Line]:
+    """A table's lines as they are; DataError where it cannot be read."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             yield from csv.DictReader(file)
@@ -91,10 +118,9 @@ def _lines(path: Path) -> Iterator[dict[str, str]]:
         raise DataError(f"{path} cannot be read as a table ({error})") from error
 
 
-def _parts(mask: NDArray[np.bool_]) -> list[str]:
-    """Share of the photo, number of connected parts, and the largest ones' pixels and LEFT,TOP,RIGHT,BOTTOM."""
-    parts = connected(mask)
-    largest = np.argsort(-parts.pixels, kind="stable")[:_MOST_PARTS]
+def _parts(parts: Parts, most: int) -> list[str]:
+    """Number of parts, and the largest ones' pixels and LEFT,TOP,RIGHT,BOTTOM."""
+    largest = np.argsort(-parts.pixels, kind="stable")[:most]
     boxes = [f"{left},{top},{right},{bottom}" for top, left, bottom, right in parts.boxes[largest].tolist()]
     sizes = " ".join(map(str, parts.pixels[largest].tolist()))
-    return [f"{mask.mean():.6f}", str(len(parts.pixels)), sizes, " ".join(boxes)]
+    return [str(len(parts.pixels)), sizes, " ".join(boxes)]

@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewseg.data.images import mask_picture, write_image
 from fewseg.files import replacing
 from fewseg.predictor import label_map, unless_absent
 from fewseg.segment import formats
-from fewseg.segment.jobs import free_name
+from fewseg.segment.books import BOOKS
+from fewseg.segment.jobs import Job, free_name
 from fewseg.segment.table import NAME as TABLE
 from fewseg.segment.table import table_file
 from fewseg.server.visitors import Stored
@@ -82,7 +84,7 @@ def write_mask(path: Path, found: FoundPhoto, shown: Shown) -> None:
     """A PNG: 0 and 255 of one class, a label map of several."""
     with TemporaryDirectory(dir=path.parent) as name:
         mask = Path(name) / "mask.png"
-        formats.write({"png": mask}, Image.new("RGB", (1, 1)), labels_of(found, shown), found.classes)
+        write_image(mask_picture(labels_of(found, shown), several=formats.is_label_map(found.classes)), mask)
         mask.replace(path)
 
 
@@ -94,9 +96,9 @@ def write_zip(path: Path, photos: Sequence[FoundPhoto], shown: Shown, wanted: Se
     with TemporaryDirectory(dir=path.parent) as name, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         work = Path(name)
         with ExitStack() as open_files:
-            coco = table = None
-            if "coco" in wanted:
-                coco = open_files.enter_context(formats.coco_file(work / formats.ANNOTATIONS, classes, runtime=runtime))
+            table = None
+            books = [BOOKS[kind] for kind in wanted if kind in BOOKS]
+            writers = [open_files.enter_context(write(work / file, classes, runtime)) for file, write in books]
             if "csv" in wanted:
                 table = open_files.enter_context(table_file(work / TABLE, classes, several=several, resume=False))
             for found in photos:
@@ -104,15 +106,15 @@ def write_zip(path: Path, photos: Sequence[FoundPhoto], shown: Shown, wanted: Se
                 taken.add(stem.casefold())
                 labels = labels_of(found, shown)
                 files = formats.outputs("mask", work, formats=wanted, overlay=False)
-                formats.write(files, Image.new("RGB", (1, 1)), labels, classes)
+                formats.write(files, Image.new("RGB", (1, 1)), labels, classes, photo=work / found.name)
                 for file in files.values():
                     archive.write(file, stem + file.suffix)
                     file.unlink()
-                if coco:
-                    coco(found.name, labels)
+                told = [(*of_class, None) for of_class in zip(found.presence, found.quality, strict=True)]
+                for write in writers:
+                    write(Job(Path(found.name), found.name, stem), labels, None, told)
                 if table:
-                    told = list(zip(found.presence, found.quality, strict=True))
-                    table(Path(found.name), work / f"{stem}.png" if "png" in wanted else None, labels, told)
+                    table(Path(found.name), work / f"{stem}.png" if "png" in wanted else None, labels, told, None)
         if "yolo" in wanted or several:
             formats.write_classes(work / formats.CLASSES, classes)
         for file in sorted(work.iterdir()):

@@ -99,7 +99,7 @@ class Studio:
             with self._named([file]), collected() as notes:
                 photo, size = self._read(file)
                 job.check()
-                results = _by_name(finder, photo)
+                results = finder.predict_each(photo)
             path = visitor.new_path()
             write_maps(path, [result.proba for result in results.values()])
             presence = tuple(result.presence for result in results.values())
@@ -187,11 +187,6 @@ class _Progress(Silent):
             self._job.check()
             self._job.tell("progress", {"what": description, "done": number, "of": total})
             yield item
-
-
-def _by_name(finder: Finder, photo: NDArray[np.uint8]) -> dict[str, Result]:
-    found = finder.predict_full(photo)
-    return found if isinstance(found, dict) else {"object": found}
 
 
 def _told(found: FoundPhoto, results: dict[str, Result]) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from fewseg.models.parts.backbone_weights import (
 )
 from fewseg.models.parts.backbones import LITE, create_backbone
 from fewseg.models.parts.base_learner import PSPNet
+from fewseg.models.untrained import as_method
+from fewseg.storage.engines import THEIR_MODEL, UNTRAINED
 from fewseg.storage.shipped import shipped_folder
 
 BEST, LAST = "best", "last"
@@ -171,11 +173,14 @@ def read_record(target: str | Path) -> dict[str, Any]:
 
 
 def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
-    """A trained model in evaluation mode: one that comes with fewseg ("lite"), a run directory, or a saved folder.
+    """A trained model in evaluation mode: one that comes with fewseg ("lite"), a run directory, or a saved folder; or
+    "dense" or "prototype", which match the shipped model's features, as on the command line.
 
     `overrides` change constructor arguments that do not change weights, such as `support_mask=False`.
     Raises DataError where files are missing, damaged, or do not fit.
     """
+    if str(name_or_path) in UNTRAINED and not Path(name_or_path).is_dir():
+        return as_method(load_model(THEIR_MODEL, **overrides), str(name_or_path)).eval()
     folder = find_folder(name_or_path)
     record = read_record(folder)
     arguments = _read_arguments(folder, record)

@@ -52,21 +52,22 @@ class Log:
         self._counts += counts.cpu()
         self._batches += 1
 
-    def write(self, batches: int, total: int, *, lr: float, watched: dict[str, Tensor]) -> str:
-        """Write the means since the last line, and `watched`, the last batch's untrained terms; returns them in
-        short.
+    def write(self, batches: int, total: int, *, lr: float, watched: dict[str, Tensor]) -> tuple[dict[str, float], str]:
+        """Write the means since the last line, and `watched`, the last batch's untrained terms; returns them by name,
+        and in short.
         """
         if not self._batches:
-            return ""
+            return {}, ""
         means = {name: value / self._batches for name, value in self._sums.items()}
         iou = float(self._counts[0] / self._counts[1].clamp(min=1))
         now = time.perf_counter()
         rate = (batches - self._mark[1]) * self.batch_size / max(now - self._mark[0], 1e-9)
         shown = means | {name: float(value) for name, value in watched.items()}
         losses = {f"loss_{name}": round(value, 6) for name, value in shown.items()}
-        self._append({"batches": batches, "of": total, "lr": lr, "train_iou": round(iou, 6)} | losses)
+        values = {"lr": lr, "train_iou": round(iou, 6)} | losses
+        self._append({"batches": batches, "of": total} | values)
         self._sums, self._counts, self._batches, self._mark = {}, torch.zeros(2), 0, (now, batches)
-        return f"loss {sum(means.values()):.3f}  IoU {100 * iou:.1f}  {rate:.1f} items/s"
+        return values, f"loss {sum(means.values()):.3f}  IoU {100 * iou:.1f}  {rate:.1f} items/s"
 
     def validation(self, batches: int, epoch: int, scores: dict[str, float]) -> None:
         """Write a validation's scores."""

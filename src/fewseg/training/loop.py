@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,16 +17,17 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
+from fewseg.callback import Callback
 from fewseg.config import Config, load_config
 from fewseg.data.dataset import GlobalSampler
 from fewseg.data.source import classes_hash
 from fewseg.data.transforms import sample_seed
 from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.progress import Silent
-from fewseg.registry import method_class
+from fewseg.registry import find_callback, method_class
 from fewseg.runtime.processes import (
     any_of,
     create_fabric,
@@ -42,6 +43,7 @@ from fewseg.storage.owner import owned
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import load_base_learner, read_record, save_model, seen_classes, start_from
 from fewseg.training.log import Log
+from fewseg.training.optimising import Schedule, check_optimising, create_optimizer, create_schedule, with_rates
 from fewseg.training.replay import save_failure
 from fewseg.training.run_start import describe_run, deterministic, start_directory
 from fewseg.training.state import State, load_state, save_state
@@ -67,8 +69,7 @@ class Training:
     fabric: Fabric
     module: nn.Module
     optimizer: Optimizer
-    rates: list[float]
-    """Initial learning rate of every group."""
+    schedule: Schedule
     state: State
     total: int
     """Batches of the whole run."""
@@ -78,24 +79,53 @@ class Training:
     """What the model's record says of the names of its classes."""
     stop: Stop
     progress: Silent
+    callbacks: Sequence[Callback] = ()
 
 
-def train(config: Config, run: Path, *, resume: bool = False, progress: Silent | None = None) -> Path:
+def train(
+    config: Config,
+    run: Path,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    progress: Silent | None = None,
+) -> Path:
     """Train as configured into the directory `run`; returns it.
+
+    `callbacks` are told of it beside those that `train.callbacks` names.
 
     A directory that holds a run is refused unless `resume`, and one that another process trains into in any case; a
     finished run is left as it is. SIGINT and SIGTERM end the run with a checkpoint. Raises UsageError for a
     configuration that differs from the one the run was started with, DataError for data that is missing or a directory
     that cannot be written.
     """
+    callbacks = [*(find_callback(name)() for name in config.train.callbacks), *callbacks]
+    check_optimising(config)
     fabric = start_processes(config)
     progress = (progress or Silent()) if fabric.is_global_zero else Silent()
     with Stop() as stop, deterministic(config.train.deterministic, progress=progress), ExitStack() as held:
         on_main(fabric, lambda: held.enter_context(owned(run)))
         training = prepare(config, RunDirectory(run), fabric, resume=resume, stop=stop, progress=progress)
-        with told_where(training):
+        training.callbacks = callbacks if fabric.is_global_zero else ()
+        with told_where(training), told(training):
             loop(training)
     return run
+
+
+@contextmanager
+def told(t: Training) -> Iterator[None]:
+    """The callbacks' start and end."""
+    for one in t.callbacks:
+        one.start(t.run.path, t.config.as_dict(), batches=t.state.batches)
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        for one in t.callbacks:
+            one.end(t.state.batches, error)
 
 
 def prepare(
@@ -107,6 +137,7 @@ def prepare(
     # first: what is wrong with the data shows before a base learner is trained, and the model's random start does not
     # depend on whether one is trained in this run
     task = (BaseTask if config.model.name == "base" else EpisodeTask)(config, progress=stop.watch(progress))
+    with_rates(task.param_groups(), task.model, config.train.rates)  # a mistake there shows before anything is written
     described = describe_run(config, task)
     on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
     seen_before, start = None, None
@@ -118,18 +149,18 @@ def prepare(
     if base is not None:
         load_base_learner(task.model, base, base=task.fold.base)
     total = math.ceil(task.epoch_length * config.train.epochs / config.train.batch_size)
-    optimizer = create_optimizer(task.param_groups(), config)
-    rates = [group["lr"] for group in optimizer.param_groups]
+    optimizer = create_optimizer(with_rates(task.param_groups(), task.model, config.train.rates), config)
+    schedule = create_schedule(optimizer, config, total=total)
     task.module.train()
     if fabric.world_size > 1:
         synchronise_batchnorm(task.module, device=fabric.device)
     module, optimizer = fabric.setup(task.module, optimizer)
-    state, damage = load_state(run, task.model, optimizer) if resume else (State(), "")
+    state, damage = load_state(run, task.model, optimizer, schedule) if resume else (State(), "")
     if damage:
         progress.log(damage)
     names = record_of(task.source, task.fold, start)
     return Training(
-        config, run, task, fabric, module, optimizer, rates, state, total, seen_before, names, stop, progress
+        config, run, task, fabric, module, optimizer, schedule, state, total, seen_before, names, stop, progress
     )
 
 
@@ -185,7 +216,10 @@ def loop(t: Training) -> None:
             log.add(out["losses"], out["counts"])
             if line_due:
                 lr = t.optimizer.param_groups[0]["lr"]
-                t.progress.note(log.write(state.batches, t.total, lr=lr, watched=out["logged"]))
+                values, line = log.write(state.batches, t.total, lr=lr, watched=out["logged"])
+                t.progress.note(line)
+                for one in t.callbacks:
+                    one.step(state.batches, values)
             stopped = any_of(t.stop.signal is not None, device=t.fabric.device)
             if state.epoch_open and not stopped:
                 end_epoch(t, log)
@@ -207,10 +241,11 @@ def training_step(t: Training, step: int, inputs: dict[str, Any], *, watch: bool
         raise not_finite(t, step, inputs, losses)
     t.fabric.backward(loss / settings.accumulate)
     if (step + 1) % settings.accumulate == 0 or step + 1 == t.total:
-        set_learning_rate(t.optimizer, t.rates, step, t.total, power=settings.power)
+        t.schedule.before(step)
         if settings.clip is not None:
             t.fabric.clip_gradients(t.module, t.optimizer, max_norm=settings.clip)
         t.optimizer.step()
+        t.schedule.after()
         t.optimizer.zero_grad()
     return out
 
@@ -239,6 +274,7 @@ def finish_epoch(t: Training, log: Log) -> None:
     if plugins := t.task.plugins():
         told["plugins"] = plugins
     info = {**told, "data": _without_roots(t.config.as_dict()["data"]), "epoch": epoch, "batches": state.batches}
+    scores: dict[str, float] | None = None
     if state.batches == t.total or epoch % settings.val_every == 0:
         # several processes validate together: one alone must not leave
         progress = t.stop.watch(t.progress) if t.fabric.world_size == 1 else t.progress
@@ -254,6 +290,8 @@ def finish_epoch(t: Training, log: Log) -> None:
                     save_model(t.task.model, t.run.best, info)
     if t.fabric.is_global_zero:
         save_model(t.task.model, t.run.last, info)
+    for one in t.callbacks:
+        one.epoch(state.batches, epoch, scores or {}, t.task.model)
     state.epoch_open = False
     t.fabric.barrier()
 
@@ -301,29 +339,12 @@ def ensure_base(config: Config, run: RunDirectory, *, resume: bool, progress: Si
     return learner.path
 
 
-def create_optimizer(groups: list[dict[str, Any]], config: Config) -> Optimizer:
-    """The configured optimiser over parameter groups."""
-    t = config.train
-    if t.optimizer == "sgd":
-        return SGD(groups, lr=t.lr, momentum=t.momentum, weight_decay=t.weight_decay)
-    kind = AdamW if t.optimizer == "adamw" else Adam
-    # fused is a quarter of the time on a CPU; with a gradient scaler, Fabric could not clip it
-    return kind(groups, lr=t.lr, weight_decay=t.weight_decay, fused=t.precision not in ("16-mixed", "16"))
-
-
-def set_learning_rate(optimizer: Optimizer, rates: list[float], step: int, total: int, *, power: float) -> None:
-    """Poly schedule: lr * (1 - t / total) ** power with t = step + 1, as the papers count."""
-    factor = (1 - (step + 1) / total) ** power if power else 1.0
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate * factor
-
-
 def save(t: Training, log: Log) -> None:
     """A checkpoint of where the run is."""
     t.state.log = log.pending
     if t.fabric.is_global_zero:
         log.sync()
-        save_state(t.run, t.state, t.task.model, t.optimizer)
+        save_state(t.run, t.state, t.task.model, t.optimizer, t.schedule)
     t.state.saved = t.state.batches
 
 

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from fewseg.progress import Silent
 from fewseg.runtime.processes import rank_and_world
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import read_record
+from fewseg.training.provenance import installed, project_state, sources_of
 from fewseg.training.tasks import Task
 
 _HASHED = 1000
@@ -29,14 +31,17 @@ _HASHED = 1000
 
 
 def describe_run(config: Config, task: Task) -> dict[str, Any]:
-    """Command line, versions, threads, processes; hashes of the data's index and photos, and of the first training
-    items.
+    """Command line, versions, threads, processes; the user's project, and hashes of the method's and data set's source,
+    of the data's index and photos, and of the first training items.
     """
     count = min(_HASHED, task.epoch_length * config.train.epochs)
     names = json.dumps([task.name_of(g) for g in range(count)])
     return {
         "command": sys.argv,
         "versions": versions(),
+        "packages": installed(),
+        "project": project_state(Path.cwd()),
+        "sources": sources_of(*task.classes()),
         "threads": torch.get_num_threads(),
         "processes": rank_and_world()[1],
         "device": "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu",
@@ -83,7 +88,31 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             old = before["data"].get(part, "not recorded")[:12]
             pairs.append((f"{part} of the data", old, now["data"][part][:12]))
     pairs += [(key, before["versions"].get(key), value) for key, value in now["versions"].items()]
+    pairs += _project(before["project"], now["project"]) if "project" in before else []
+    plugins = {plugin["module"] for plugin in now["plugins"]}  # told above, by their files
+    pairs += _changed("source of ", before.get("sources"), now["sources"], leave=plugins)
+    pairs += _changed("", before.get("packages"), now["packages"], leave=now["versions"])
     return [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]
+
+
+def _project(before: dict[str, Any] | None, now: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    """The commit of the project that a command was given in, and what was not committed there."""
+    told = [
+        ("no git", "not known") if one is None else (one["commit"][:12], f"{one['diff'][:12] or 'none'}")
+        for one in (before, now)
+    ]
+    names = ("commit of the project", "uncommitted changes of the project")
+    return [(name, old, new) for name, old, new in zip(names, *told, strict=True)]
+
+
+def _changed(
+    what: str, before: dict[str, str] | None, now: dict[str, str], *, leave: Collection[str]
+) -> list[tuple[str, str, str]]:
+    """What either has of modules or packages by name, but for `leave`; nothing where an older run did not record it."""
+    if before is None:
+        return []
+    names = [name for name in dict.fromkeys((*before, *now)) if name not in leave]
+    return [(what + name, before.get(name, "none")[:12], now.get(name, "none")[:12]) for name in names]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from fewseg.errors import DataError
 from fewseg.files import read_sealed, replacing, sync, write_sealed
 from fewseg.models.parts.backbone_weights import check_packed
 from fewseg.storage.run_directory import RunDirectory
+from fewseg.training.optimising import Schedule
 
 _MARK = b"fewseg checkpoint 1 sha256 "
 _KEPT = ("batches", "best", "seconds", "epoch_open", "log")
@@ -66,11 +67,12 @@ def read_checked(path: Path) -> Any:
         raise DataError(f"{path} is no checkpoint of fewseg ({type(error).__name__})") from error
 
 
-def save_state(run: RunDirectory, state: State, model: nn.Module, optimizer: Optimizer) -> None:
+def save_state(run: RunDirectory, state: State, model: nn.Module, optimizer: Optimizer, schedule: Schedule) -> None:
     """Write what resuming needs."""
     content = {
         "model": {k: v.detach().cpu() for k, v in model.state_dict().items()},
         "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
         **{key: getattr(state, key) for key in _KEPT},
         # not empty where the checkpoint falls between two batches of one optimiser step
         "gradients": {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None},
@@ -78,7 +80,7 @@ def save_state(run: RunDirectory, state: State, model: nn.Module, optimizer: Opt
     write_checked(run.state, content, previous=run.previous_state)
 
 
-def load_state(run: RunDirectory, model: nn.Module, optimizer: Optimizer) -> tuple[State, str]:
+def load_state(run: RunDirectory, model: nn.Module, optimizer: Optimizer, schedule: Schedule) -> tuple[State, str]:
     """The state of the last good checkpoint, or the start if there is none yet; and a text if one was damaged."""
     content, damage = _last_good(run)
     if content is None:
@@ -86,6 +88,7 @@ def load_state(run: RunDirectory, model: nn.Module, optimizer: Optimizer) -> tup
     try:
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
+        schedule.load_state_dict(content.get("schedule", {}))
         parameters = dict(model.named_parameters())
         for name, gradient in content["gradients"].items():
             parameters[name].grad = gradient.to(parameters[name].device)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from fewseg.build import configured_model, create_source
-from fewseg.config import Config, TrainConfig
+from fewseg.config import Config
 from fewseg.data.dataset import (
     BaseDataset,
     EpisodeDataset,
@@ -43,6 +43,7 @@ from fewseg.models.parts.ops import resize_ac
 from fewseg.progress import Silent
 from fewseg.registry import plugins_of
 from fewseg.runtime.processes import of_all, own_share
+from fewseg.schema import TrainConfig
 from fewseg.training.objectives import BaseObjective, EpisodeObjective
 
 
@@ -73,7 +74,11 @@ class Task(ABC):
 
     def plugins(self) -> list[dict[str, str]]:
         """The plugins that the method and the data set come from, for the record."""
-        return plugins_of(type(self.model), *source_classes(self.source))
+        return plugins_of(*self.classes())
+
+    def classes(self) -> list[type[Any]]:
+        """The classes of the method and of the data set, and of those that it joins."""
+        return [type(self.model), *source_classes(self.source)]
 
     def batches(self, sampler: GlobalSampler, *, progress: Silent, folder: Path | None = None) -> Generator[Any]:
         """The batches of a sampler's numbers; large temporary files go to `folder`."""

@@ -57,11 +57,29 @@ def test_every_protocol_keeps_the_rules_of_an_episode(seed: int, shots: int, nam
         assert len(spec.support) == shots
         assert spec.query not in spec.support
         generalised = name.endswith("-generalised")
-        least = 0 if generalised else source.min_pixels if name in ("fewseg", *LIKE_HSNET) else 1
+        least = 0 if generalised else source.min_pixels if name in ("fewseg", "whole", *LIKE_HSNET) else 1
         assert counts[spec.query, spec.class_id] >= least
         assert (counts[list(spec.support), spec.class_id] >= (1 if generalised else source.min_pixels)).all()
         if name not in LIKE_HSNET:
             assert len(set(spec.support)) == shots
+
+
+def test_whole_takes_every_pair_once_and_references_draw_supports_alone() -> None:
+    source = table()
+    pools = {c: source.index.images_of(c, min_pixels=source.min_pixels) for c in source.fold(1).novel}
+    listed = draw("whole", source)
+    pairs = [(spec.query, spec.class_id) for spec in listed.specs]
+    assert sorted(pairs) == sorted((int(i), c) for c, pool in pools.items() for i in pool)
+    assert pairs != sorted(pairs)
+    whole = get_protocol("whole", dataset="pascal5i")
+    three = sample_episodes(source, source.fold(1), protocol=whole.varied(references=3), seed=0, shots=2)
+    assert three.specs[::3] == listed.specs
+    for first, *others in (three.specs[i : i + 3] for i in range(0, len(three), 3)):
+        assert all((o.query, o.class_id) == (first.query, first.class_id) for o in others)
+    assert (
+        sum(len({spec.support for spec in three.specs[i : i + 3]}) > 1 for i in range(0, len(three), 3))
+        > len(pairs) / 2
+    )
 
 
 def test_fewseg_draws_classes_and_their_images_equally_often() -> None:
@@ -137,6 +155,43 @@ def test_a_class_whose_images_are_all_cut_from_one_photo_is_not_drawn() -> None:
     assert 0.4 < queries[4] / len(specs) < 0.6  # a photo first, then what is cut from it
 
 
+def test_several_ways_are_classes_of_one_query_the_first_of_which_it_holds() -> None:
+    counts = np.zeros((120, 13), np.int64)
+    rng = np.random.default_rng(0)
+    for i in range(120):
+        counts[i, rng.choice(np.arange(1, 13), 2, replace=False)] = 500
+    source = Table(counts)
+    fold = Fold.of(0, [1, 2, 3, 4], classes=12)
+    plain = get_protocol("fewseg", dataset="x")
+    one, three = (
+        sample_episodes(source, fold, protocol=plain.varied(ways=n), seed=0, shots=2, episodes=40) for n in (1, 3)
+    )
+    assert three.specs[::3] == one.specs
+    for group in (three.specs[i : i + 3] for i in range(0, 120, 3)):
+        assert len({spec.query for spec in group}) == 1
+        assert len({spec.class_id for spec in group}) == 3
+        assert all(counts[i, spec.class_id] and i != spec.query for spec in group for i in spec.support)
+    with pytest.raises(UsageError, match="there are 4 to draw in this fold"):
+        sample_episodes(source, fold, protocol=plain.varied(ways=5), seed=0, shots=1)
+    for more in ({"absent": 0.2}, {"references": 2}):
+        with pytest.raises(UsageError, match="ways=2"):
+            plain.varied(ways=2, **more)
+
+
+def test_all_novel_classes_have_the_same_supports_in_every_query() -> None:
+    source = table()
+    listed = draw("fewseg-all-generalised", source, episodes=50, shots=2)
+    novel = source.fold(1).novel
+    supports = {c: {spec.support for spec in listed.specs if spec.class_id == c} for c in novel}
+    assert all(len(found) == 1 for found in supports.values())
+    taken = {i for found in supports.values() for images in found for i in images}
+    assert not taken & {spec.query for spec in listed.specs}
+    assert [spec.class_id for spec in listed.specs] == 50 * list(novel)
+    assert (
+        draw("fewseg-all-generalised", source, episodes=50, shots=2, seed=1).specs[0].support not in supports[novel[0]]
+    )
+
+
 @pytest.mark.parametrize("name", ["bam-generalised", "fewseg-generalised"])
 def test_generalised_episodes_follow_bams_rule(name: str) -> None:
     source = table()
@@ -168,7 +223,7 @@ def test_an_episode_depends_on_its_number_alone(seed: int, first: int, more: int
     source = table()
     for name in PROTOCOLS:
         short, long = (draw(name, source, seed=seed, episodes=n) for n in (first, first + more))
-        assert short.specs == long.specs[:first]
+        assert short.specs == long.specs[: len(short)]
 
 
 def test_hash_is_pinned() -> None:
@@ -344,12 +399,13 @@ def test_protocol_records() -> None:
     for name in PROTOCOLS:
         record = get_protocol(name, dataset="coco20i").as_dict()
         assert record["repeats"] == len(record["seeds"])
-        assert all(value is not None for key, value in record.items() if key != "input_size")
+        without = {key for key, value in record.items() if value is None}
+        assert without <= ({"input_size", "episodes"} if name == "whole" else {"input_size"})
     pascal, coco = (get_protocol("hdmnet", dataset=dataset) for dataset in ("pascal5i", "coco20i"))
     assert (pascal.episodes, pascal.input_size, len(pascal.seeds)) == (1000, 473, 10)
     assert (coco.episodes, coco.input_size, len(coco.seeds)) == (10000, 633, 10)
     assert get_protocol("fewseg", dataset="x").seeds == (0, 1, 2, 3, 4)
-    with pytest.raises(UsageError, match="unknown protocol 'voc'; choose fewseg, hdmnet"):
+    with pytest.raises(UsageError, match="unknown protocol 'voc'; choose fewseg, whole, hdmnet"):
         get_protocol("voc", dataset="pascal5i")
 
 

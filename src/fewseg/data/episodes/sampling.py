@@ -7,26 +7,31 @@ generator of its own, so that the number of workers changes nothing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
+from fewseg.data.episodes.draws import (
+    DRAW,
+    Pools,
+    count_photos,
+    draw_supports,
+    epoch_order,
+    known_classes,
+    specs_by,
+)
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
-from fewseg.data.source import Fold, ImageSource, cut_from, labelled
+from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import DataError, DataWarning, UsageError, check_choice
 
 NOVEL_RULES = ("drop", "background", "ignore")
 DRAWS = ("image", "class")
 COARSE_LEAST = 3
 """An image counts for a class from this many of its pixels on, where only every 32nd along both sides is looked at."""
-
-# Every kind of draw has its own random stream: this number stands after the seed.
-_DRAW, _EPOCH, _CLASS_ORDER, _QUERY_ORDER, _ABSENT = range(5)
 
 
 def training_images(source: ImageSource, fold: Fold, *, novel: str = "drop") -> NDArray[np.int64]:
@@ -106,7 +111,7 @@ class TrainingEpisodes:
 
     def spec(self, g: int) -> EpisodeSpec:
         """Episode number `g`, counted from the start of training over all epochs."""
-        rng = default_rng([self.seed, _DRAW, g])
+        rng = default_rng([self.seed, DRAW, g])
         if self.draw == "class":
             class_id = int(rng.choice(self._group(rng)))
             query = int(rng.choice(self._pools[class_id]))
@@ -120,8 +125,8 @@ class TrainingEpisodes:
             like = [c for c in absent if (c in self.apart[0]) == (class_id in self.apart[0])] or absent
             class_id = int(rng.choice(like)) if like else class_id
         pool, shots = self._pools[class_id], self.shots_of(g)
-        few = _photos(self.source, pool) <= shots
-        return EpisodeSpec(query, class_id, _supports(rng, self.source, pool, query, shots, few))
+        few = count_photos(self.source, pool) <= shots
+        return EpisodeSpec(query, class_id, draw_supports(rng, self.source, pool, query, shots, few))
 
     def _group(self, rng: Generator) -> list[int]:
         """The classes to draw one of: all, or those of one side of `apart`."""
@@ -139,19 +144,7 @@ class TrainingEpisodes:
 
     def _absent(self, query: int) -> list[int]:
         """The classes that an image does not hold, as its labels tell."""
-        return [c for c in _known(self.source, query, self._pools) if not self.source.index.counts[query, c]]
-
-
-def _known(source: ImageSource, image: int, classes: Iterable[int]) -> list[int]:
-    """Those of the classes of which an image's labels tell whether it holds them."""
-    known = labelled(source, image)
-    return [c for c in classes if known is None or known[c]]
-
-
-@lru_cache(maxsize=4)
-def epoch_order(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The (length,) permutation of an epoch, or of a lap through a list."""
-    return default_rng([seed, _EPOCH, epoch]).permutation(length)
+        return [c for c in known_classes(self.source, query, self._pools) if not self.source.index.counts[query, c]]
 
 
 def sample_episodes(
@@ -164,7 +157,8 @@ def sample_episodes(
     episodes: int | None = None,
     classes: tuple[int, ...] | None = None,
 ) -> EpisodeList:
-    """The `episodes` (default: the protocol's number) test episodes of one repeat.
+    """The test episodes of one repeat: `episodes` queries (default: the protocol's number), as often each as it draws
+    supports for a query, or looks for classes in it; these then follow each other.
 
     `classes` (default: the fold's novel ones) are those to draw; `fold.held_out` to validate on the training images.
     A class with fewer images than `shots` + 1 is left out; a DataWarning names it. DataError where none is left.
@@ -176,145 +170,12 @@ def sample_episodes(
     least = COARSE_LEAST if coarse else 1 if protocol.support == "any_pixel" else source.min_pixels
     pools = {c: (coarse or source.index).images_of(c, min_pixels=least) for c in sorted(chosen)}
     pools = _drawable(source, pools, shots, least=least, use="the episodes")
-    draw, repeats = _DRAWS[protocol.query](source, pools, protocol, seed), protocol.support == "with_repeats"
-    lacking = _lacking(source, pools) if protocol.absent else {}
-    specs = []
-    for e in range(protocol.episodes if episodes is None else episodes):
-        rng = default_rng([seed, _DRAW, e])
-        query, class_id = draw(rng, e)
-        if class_id in lacking and (chance := default_rng([seed, _ABSENT, e])).random() < protocol.absent:
-            query = int(chance.choice(lacking[class_id]))
-        specs.append(EpisodeSpec(query, class_id, _supports(rng, source, pools[class_id], query, shots, repeats)))
+    if (count := protocol.episodes if episodes is None else episodes) is None:
+        count = sum(map(len, pools.values()))
+    specs_of = specs_by(source, pools, shots, protocol, seed)
+    specs = tuple(spec for e in range(count) for spec in specs_of(e))
     drawn = fold.index, shots, protocol.name, seed
-    return EpisodeList(source.name, source.subset, *drawn, tuple(specs), source.index.ids, source.class_names)
-
-
-def _lacking(source: ImageSource, classes: Iterable[int]) -> dict[int, NDArray[np.int64]]:
-    """Per class the images without a pixel of it, as their labels tell.
-
-    A class that every image may hold is left out, which a DataWarning tells; DataError where all are.
-    """
-    found = {c: np.flatnonzero(source.index.counts[:, c] == 0) for c in classes}
-    if hasattr(source, "labelled"):
-        found = {c: np.array([i for i in v.tolist() if _known(source, i, [c])], np.int64) for c, v in found.items()}
-    if everywhere := [source.class_names[c - 1] for c, images in found.items() if not len(images)]:
-        told = f"no image of {source.name} ({source.subset}) is known to lack {', '.join(everywhere)}"
-        if len(everywhere) == len(found):
-            raise DataError(f"{told}; leave absent away")
-        warnings.warn(DataWarning(f"{told}: all queries of these classes hold them"), stacklevel=1)
-    return {c: images for c, images in found.items() if len(images)}
-
-
-Pools = dict[int, NDArray[np.int64]]
-Draw = Callable[[Generator, int], tuple[int, int]]
-"""Episode number -> query image and class id."""
-
-
-def _stratified(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
-    """Every class once per round, in shuffled order; a class's images in turn, shuffled anew when used up."""
-
-    def draw(_: Generator, e: int) -> tuple[int, int]:
-        turn, position = divmod(e, len(pools))
-        class_id = int(default_rng([seed, _CLASS_ORDER, turn]).permutation(list(pools))[position])
-        lap, place = divmod(turn, len(pools[class_id]))
-        return int(default_rng([seed, _QUERY_ORDER, class_id, lap]).permutation(pools[class_id])[place]), class_id
-
-    return draw
-
-
-def _in_order(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
-    """The listed images in order, cycled; the class uniform among the fold's in the image, as `query_class` says."""
-    least = source.min_pixels if protocol.query_class == "eligible" else 1
-    images = np.unique(np.concatenate(list(pools.values())))
-
-    def draw(rng: Generator, e: int) -> tuple[int, int]:
-        query = int(images[e % len(images)])
-        return query, int(rng.choice([c for c in source.index.classes_in(query, min_pixels=least) if c in pools]))
-
-    return draw
-
-
-def _pairs(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
-    """The (image, class) pairs in order, cycled."""
-    pairs = sorted((int(image), class_id) for class_id, pool in pools.items() for image in pool)
-    return lambda _, e: pairs[e % len(pairs)]
-
-
-def _uniform(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
-    """The class uniform, then the image uniform among the class's."""
-
-    def draw(rng: Generator, e: int) -> tuple[int, int]:
-        class_id = int(rng.choice(list(pools)))
-        return _one(rng, source, pools[class_id]), class_id
-
-    return draw
-
-
-def _turns(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
-    """The classes in turn, then the image uniform among the class's."""
-    classes = list(pools)
-
-    def draw(rng: Generator, e: int) -> tuple[int, int]:
-        class_id = classes[e % len(classes)]
-        return _one(rng, source, pools[class_id]), class_id
-
-    return draw
-
-
-def _all_images(source: ImageSource, pools: Pools, protocol: EvaluationProtocol, seed: int) -> Draw:
-    """Every image with any class, as `query` orders them; the class as BAM's generalised evaluation draws it.
-
-    Where a class of no pool is present too, the class is any of the pools' of which the query's labels tell, whether
-    it holds it or not. An image whose labels tell of none is left out.
-    """
-    marked = np.flatnonzero(source.index.counts[:, 1:].any(1))
-    images = [i for i in marked.tolist() if _known(source, i, pools)]
-
-    def draw(rng: Generator, e: int) -> tuple[int, int]:
-        lap, place = divmod(e, len(images))
-        shuffled = protocol.query == "all_shuffled"
-        query = int(images[epoch_order(len(images), seed, lap)[place] if shuffled else place])
-        present = source.index.classes_in(query).tolist()
-        return query, int(rng.choice(present if set(present) <= pools.keys() else _known(source, query, pools)))
-
-    return draw
-
-
-_DRAWS: dict[str, Callable[[ImageSource, Pools, EvaluationProtocol, int], Draw]] = {
-    "stratified": _stratified,
-    "in_order": _in_order,
-    "pairs": _pairs,
-    "uniform": _uniform,
-    "turns": _turns,
-    "all_in_order": _all_images,
-    "all_shuffled": _all_images,
-}
-
-
-def _one(rng: Generator, source: ImageSource, pool: NDArray[np.int64]) -> int:
-    """An image of the pool; where images are cut from photos, a photo first, then an image of it."""
-    cut = cut_from(source)
-    if cut is not None:
-        pool = pool[cut[pool] == rng.choice(np.unique(cut[pool]))]
-    return int(rng.choice(pool))
-
-
-def _supports(
-    rng: Generator, source: ImageSource, pool: NDArray[np.int64], query: int, shots: int, repeats: bool
-) -> tuple[int, ...]:
-    """Images of the pool, never the query; where images are cut from photos, of other photos than the query's."""
-    cut = cut_from(source)
-    if cut is None:
-        return tuple(rng.choice(pool[pool != query], shots, replace=repeats).tolist())
-    others = pool[cut[pool] != cut[query]]
-    photos = rng.choice(np.unique(cut[others]), shots, replace=repeats)
-    return tuple(int(rng.choice(others[cut[others] == photo])) for photo in photos)
-
-
-def _photos(source: ImageSource, pool: NDArray[np.int64]) -> int:
-    """How many photos the images of a pool are of."""
-    cut = cut_from(source)
-    return len(pool) if cut is None else len(np.unique(cut[pool]))
+    return EpisodeList(source.name, source.subset, *drawn, specs, source.index.ids, source.class_names)
 
 
 def _drawable(source: ImageSource, pools: Pools, shots: int, *, least: int, use: str, remedy: str = "") -> Pools:
@@ -324,7 +185,7 @@ def _drawable(source: ImageSource, pools: Pools, shots: int, *, least: int, use:
     """
     if shots < 1:
         raise UsageError(f"an episode needs at least one support image; shots={shots} was given")
-    counts = {c: _photos(source, pool) for c, pool in pools.items()}
+    counts = {c: count_photos(source, pool) for c, pool in pools.items()}
     enough = {c: pool for c, pool in pools.items() if counts[c] > shots}
     if len(enough) == len(pools):
         return enough

@@ -30,17 +30,27 @@ class ChannelsLast(Backbone):
 
 
 class QuickResNet(ChannelsLast, ResNet):
-    """A ResNet; its blocks are `FoldedResidualBlock`s."""
+    """A ResNet; its blocks are `FoldedResidualBlock`s, which end with their ReLU at no cost."""
+
+    def activated_stage(self, index: int, x: Tensor) -> Tensor:
+        return getattr(self, f"layer{index}")(x)  # the first ends in a max-pool of what passed a ReLU
 
 
 class FoldedResidualBlock(ResidualBlock):
     """A bottleneck of three convolutions that have taken in their BatchNorms."""
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self._sum(x, relu=True)
+
     def residual_sum(self, x: Tensor) -> Tensor:
+        return self._sum(x, relu=False)
+
+    def _sum(self, x: Tensor, *, relu: bool) -> Tensor:
         b: Any = self
-        out = conv_norm(b.conv1, b.bn1, x).relu_()
-        out = conv_norm(b.conv2, b.bn2, out).relu_()
-        return conv_norm(b.conv3, b.bn3, out).add_(x if b.downsample is None else b.downsample(x))
+        out = conv_norm(b.conv1, b.bn1, x, relu=True)
+        out = conv_norm(b.conv2, b.bn2, out, relu=True)
+        plus = x if b.downsample is None else b.downsample(x)
+        return conv_norm(b.conv3, b.bn3, out, plus=plus, relu=relu)
 
 
 class QuickVGG(ChannelsLast, VGG):

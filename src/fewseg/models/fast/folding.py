@@ -12,17 +12,32 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewseg.models.fast import winograd
+from fewseg.models.fast import fused, winograd
+from fewseg.models.fast.state import state_of
 from fewseg.models.hdmnet import Bottleneck
 
 KNOWN = (nn.Conv2d, Conv2dSame)
 """Convolutions of timm's networks whose weights are used as they are."""
 
 
-def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """norm(conv(x)); with one convolution if the statistics are fixed and no gradient is wanted."""
+def conv_norm(
+    conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor, *, plus: Tensor | None = None, relu: bool = False
+) -> Tensor:
+    """norm(conv(x)), plus maps of its shape, through a ReLU.
+
+    One convolution if the statistics are fixed and no gradient is wanted.
+    """
     if norm.training or not _foldable(conv, norm) or winograd.is_trained(conv, x) or torch.compiler.is_compiling():
-        return norm(conv(x))
+        out = norm(conv(x))
+    elif fused.suits(x):
+        return fused.convolve(x, *fused.in_half(conv, norm, _fold), conv, plus=plus, relu=relu)
+    else:
+        out = _folded_convolution(conv, norm, x)
+    out = out if plus is None else out.add_(plus)
+    return out.relu_() if relu else out
+
+
+def _folded_convolution(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     weight, bias = _fold(conv, norm)  # made anew each time: a pass over weights is nothing beside one over maps
     if winograd.suits(x, conv):
         return winograd.convolve(x, weight, bias, dilation=conv.dilation[0])
@@ -52,14 +67,15 @@ class FoldedSequential(nn.Sequential):
 
 def run_folded(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
     """A sequence of modules, every convolution with a BatchNorm behind it as one."""
-    before: nn.Module | None = None
-    modules = list(modules)
-    for module, after in zip(modules, (*modules[1:], None), strict=False):
+    waiting = list(modules)
+    while waiting:
+        module, after, last = (*waiting, None, None)[:3]
         if isinstance(module, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
-            x = conv_norm(module, after, x)
-        elif not (isinstance(before, nn.Conv2d) and isinstance(module, nn.BatchNorm2d)):
-            x = module(x)
-        before = module
+            relu = type(last) is nn.ReLU and not _hooked(last)
+            x = conv_norm(module, after, x, relu=relu)
+            del waiting[: 3 if relu else 2]
+        else:
+            x = waiting.pop(0)(x)
     return x
 
 
@@ -115,11 +131,6 @@ class FoldedCopy:
             # the references keep the memory, so that no other tensor can come to lie where these lay
             self._state, self._kept, self._copy = state, [t.detach() for t in tensors], _folded(net)
         return self._copy
-
-
-def state_of(tensors: Iterable[Tensor]) -> tuple[tuple[int, int | None], ...]:
-    """Where tensors lie and how often each was written: it changes when one of them may hold something else."""
-    return tuple((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors)
 
 
 @torch.inference_mode(False)

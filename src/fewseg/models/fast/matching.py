@@ -59,7 +59,7 @@ class ForegroundAttention(CorrelationAttention):
 
 def _votes(query: Tensor, keys: Tensor, values: Tensor, *, table: int) -> Tensor:
     """Votes (..., L, d), support positions (..., M, d) in parts; training keeps no large table, it is made again."""
-    part = max(1, table // query.shape[:-1].numel())
+    part = _positions_at_once(table, query.shape[:-1].numel())
     large = query.shape[:-1].numel() * min(part, keys.shape[-2]) > KEPT_TABLE
     total = torch.zeros_like(query, dtype=values.dtype)
     for k, v in zip(keys.split(part, -2), values.split(part, -2), strict=True):
@@ -69,6 +69,12 @@ def _votes(query: Tensor, keys: Tensor, values: Tensor, *, table: int) -> Tensor
             votes = _part_votes(query, k, v)
         total = total + votes
     return total
+
+
+def _positions_at_once(table: int, entries: int) -> int:
+    """How many support positions of `entries` each fit a table; by 64, since a GPU is slow at odd widths."""
+    fitting = max(1, table // entries)
+    return fitting // 64 * 64 or fitting
 
 
 def _part_votes(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -109,27 +115,49 @@ def _best_product(query: Tensor, chosen: Tensor) -> Tensor:
 
 def _largest(of_part: Callable[[slice], Tensor], positions: int, entries: int) -> Tensor:
     """The largest of what the parts of a table give; `entries` are those of one support position."""
-    part = max(1, GPU_TABLE // entries)
+    part = _positions_at_once(GPU_TABLE, entries)
     return functools.reduce(torch.maximum, (of_part(slice(i, i + part)) for i in range(0, positions, part)))
 
 
 class ForegroundPrior(CosinePrior):
     """The prior from the foreground; a background position counts as the 0 that it gives."""
 
-    @in_fp32
     def forward(self, query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
-        if keeps_background(query):
-            whole, positions, marks = super().forward, support.flatten(3), fg.flatten(2)  # (B, K, C, M), (B, K, M)
-            return _largest(
-                lambda part: whole(query, positions[..., None, part], marks[..., None, part]),
-                marks.shape[2],
-                marks.shape[:2].numel() * query.shape[-2:].numel(),
-            )
+        if not keeps_background(query):
+            return self._of_chosen(query, support, fg)
+        if torch.is_autocast_enabled(query.device.type):
+            return _prior_in_half(query, support, fg)
+        whole, positions, marks = super().forward, support.flatten(3), fg.flatten(2)  # (B, K, C, M), (B, K, M)
+        return _largest(
+            lambda part: whole(query, positions[..., None, part], marks[..., None, part]),
+            marks.shape[2],
+            marks.shape[:2].numel() * query.shape[-2:].numel(),
+        )
+
+    @in_fp32
+    def _of_chosen(self, query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
         rows = [
             torch.stack([_best_cosine(q, s, marked) for s, marked in zip(shots, marks, strict=True)])
             for q, shots, marks in zip(query, support, fg, strict=True)
         ]
         return torch.stack(rows).unflatten(2, query.shape[-2:])
+
+
+def _prior_in_half(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:
+    """The prior with products in autocast's precision, which the features have: 2,048 channels make them most of what
+    is left to multiply in fp32.
+    """
+    dtype = torch.get_autocast_dtype(query.device.type)
+    q, s = query.flatten(2), support.flatten(3) * fg.flatten(2).unsqueeze(2)  # (B, C, L), (B, K, C, M)
+    units = (s / (_norms(s, 2) + 1e-7)).to(dtype)
+    rows = q.transpose(1, 2).to(dtype).unsqueeze(1)  # (B, 1, L, C)
+    entries = s.shape[:2].numel() * q.shape[2]
+    best = _largest(lambda part: (rows @ units[..., part]).amax(3), s.shape[3], entries)
+    return (best.float() / (_norms(q, 1) + 1e-7)).unflatten(2, query.shape[-2:])
+
+
+def _norms(vectors: Tensor, dim: int) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=dim, keepdim=True, dtype=torch.float32)
 
 
 def _best_cosine(query: Tensor, support: Tensor, fg: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ tap's products are up-sampled to where that tap would have read them, zeros beyo
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +36,30 @@ class FoldedBaseHead(BaseHead):
 
     def forward(self, f4: Tensor, fg: Tensor | None = None) -> Tensor:
         convolution, norm = cast(nn.Conv2d, self.reduce[0]), self.reduce[1]
-        averages = [pool(f4) for pool in self.ppm.features]  # (B, C/4, bins, bins)
+        averages = self._averages(f4)  # (B, C/4, bins, bins)
         pooled = pooled_convolution(averages, convolution, (f4.shape[-2], f4.shape[-1]))
         if fg is None:
             return norm(own_convolution(f4, convolution) + pooled)
         where = nearest_foreground(f4, fg)
         return norm(own_convolution(f4, convolution, where=where[:, 0]) + pooled) * where
+
+    def _averages(self, f4: Tensor) -> list[Tensor]:
+        pools: Any = self.ppm.features
+        if not f4.is_cuda:
+            return [pool(f4) for pool in pools]
+        pooled = bin_averages(f4, [pool[0].output_size for pool in pools])
+        return [pool[1:](maps) for pool, maps in zip(pools, pooled, strict=True)]
+
+
+def bin_averages(maps: Tensor, bins: Sequence[int]) -> list[Tensor]:
+    """Averages of (B, C, h, w) over 1 x 1, 2 x 2, ... bins, (B, C, b, b) each, by one product for all: torch's own pass
+    over the maps for each takes a tenth of a GPU's time.
+    """
+    sides = [torch.eye(side, dtype=maps.dtype, device=maps.device).unsqueeze(0) for side in maps.shape[-2:]]
+    shares = [[F.adaptive_avg_pool1d(side, b)[0].t() for side in sides] for b in bins]
+    both = [(down[:, None, :, None] * across[:, None]).flatten(2).flatten(0, 1) for down, across in shares]
+    found = (torch.cat(both) @ maps.flatten(2).transpose(1, 2)).transpose(1, 2)  # (B, C, sum of b * b)
+    return [part.unflatten(2, (b, b)) for part, b in zip(found.split([b * b for b in bins], 2), bins, strict=True)]
 
 
 def own_convolution(f4: Tensor, conv: nn.Conv2d, *, where: Tensor | None = None) -> Tensor:

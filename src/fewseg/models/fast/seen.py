@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from fewseg.models.fast.folding import state_of
+from fewseg.models.fast.state import state_of
 
 Levels = dict[str, Tensor]
 

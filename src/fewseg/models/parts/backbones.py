@@ -48,21 +48,24 @@ class _StagedBackbone(Backbone):
     def run_stage(self, index: int, x: Tensor) -> Tensor:
         """Stage `index` of a ReLU'd input, before the stage's last ReLU."""
 
+    def activated_stage(self, index: int, x: Tensor) -> Tensor:
+        """The same with that ReLU."""
+        return self.run_stage(index, x).relu()
+
     def first(self, image: Tensor) -> dict[str, Tensor]:
-        x = self.run_stage(1, self.run_stage(0, image).relu())
-        return {"layer2": self._finish(self.run_stage(2, x.relu()))}
+        return {"layer2": self._level(2, self.activated_stage(1, self.activated_stage(0, image)))}
 
     def middle(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
-        return levels | {"layer3": self._finish(self.run_stage(3, self.activate(levels["layer2"])))}
+        return levels | {"layer3": self._level(3, self.activate(levels["layer2"]))}
 
     def stage_of(self, level: str) -> list[nn.Module]:
         return [getattr(self, level)]
 
     def upper(self, levels: dict[str, Tensor]) -> Tensor:
-        return self._finish(self.run_stage(4, self.activate(levels["layer3"])))
+        return self._level(4, self.activate(levels["layer3"]))
 
-    def _finish(self, level: Tensor) -> Tensor:
-        return level.relu() if self.last_relu else level
+    def _level(self, index: int, x: Tensor) -> Tensor:
+        return self.activated_stage(index, x) if self.last_relu else self.run_stage(index, x)
 
     def activate(self, level: Tensor) -> Tensor:
         return level if self.last_relu else level.relu()

@@ -1,0 +1,105 @@
+"""The command `fewseg next`: which photos to annotate next for a concept. It works without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fewseg.cli import supports as given
+from fewseg.cli.options import Device, Model, finite
+from fewseg.cli.outputs import check_outputs
+from fewseg.cli.printing import console, printable, say
+from fewseg.errors import DataError, UsageError
+from fewseg.progress import Bars
+
+if TYPE_CHECKING:
+    from fewseg.concept import Concept
+    from fewseg.concept.next_photos import Growth
+
+_ALREADY = 1e-4
+"""A photo that is nearer to a support than this is that support."""
+
+
+def next_(
+    ctx: typer.Context,
+    photos: Annotated[list[Path], typer.Argument(help="Photos without annotations, or folders of them.")],
+    concept: Annotated[Path, typer.Option(help="What fewseg teach wrote.")],
+    count: Annotated[int, typer.Option(callback=finite, min=1, help="How many photos to choose.")] = 5,
+    model: Model = "lite",
+    out: Annotated[Path | None, typer.Option(help="Also write the list here, as CSV.")] = None,
+    device: Device = "auto",
+    runtime: given.Runtime = None,
+) -> None:
+    """Say which photos to annotate next: those of doubt that differ from the supports, and from one another.
+
+    `fewseg next --concept rust.concept photos/`. Annotate them, or mend their masks, and `fewseg teach --concept
+    rust.concept --support PHOTO --mask FILE`, or `--correct DIR`. What that is likely to bring is an estimate, by how
+    much the supports brought one another.
+    """
+    import numpy as np
+
+    from fewseg.concept import Concept
+    from fewseg.concept import next_photos as choosing
+    from fewseg.concept.finder import Finder
+
+    taught = Concept.load(concept)
+    files = given.pictures(photos, "photos")
+    check_outputs([out] if out else [], concept, *files)
+    chosen = model if given.said(ctx, "model") else given.model_beside([concept], [taught])
+    finder = Finder([taught], chosen, device=device, runtime=runtime)
+    supports = choosing.taught_by(finder, taught)
+    seen: list[tuple[Path, float, Any]] = []
+    failed: list[str] = []
+    for file in Bars()(files, "looking at photos", len(files)):
+        try:
+            result, features = choosing.looked_at(finder, file)
+        except DataError as error:
+            failed.append(f"  {file}: {error}")
+            continue
+        if choosing.far(features[None], supports)[0] < _ALREADY:
+            say(f"{file} is one of the supports; left out")
+            continue
+        seen.append((file, result.doubt(0.5) or 0.0, features))
+    if seen:
+        doubts = np.array([doubt for _, doubt, _ in seen])
+        picked = choosing.chosen(doubts, np.stack([features for *_, features in seen]), supports, count)
+        growth = choosing.growth(finder.engine, taught)
+        rows = _rows([(seen[i][0], seen[i][1], difference, worth) for i, difference, worth in picked], taught, growth)
+        _tell(rows, out)
+        say(_estimate(taught, growth, len(picked)))
+    if failed:
+        raise DataError(f"{len(failed)} photos could not be read:\n" + "\n".join(failed))
+    if not seen:
+        raise UsageError("all of these photos are supports already; give others")
+
+
+def _rows(picked: list[tuple[Path, float, float, float]], concept: Concept, growth: Growth) -> list[tuple[str, ...]]:
+    """The list; what all of them bring is shared out by their worth."""
+    brings, *_ = growth.of(concept.shots, len(picked))
+    worth = sum(each for *_, each in picked) or 1.0
+    head = ("photo", "doubt", "difference", "brings")
+    return [
+        head,
+        *(
+            (str(photo), f"{doubt:.2f}", f"{difference:.2f}", f"{100 * brings * own / worth:+.1f}")
+            for photo, doubt, difference, own in picked
+        ),
+    ]
+
+
+def _tell(rows: list[tuple[str, ...]], out: Path | None) -> None:
+    console().print(printable(rows))
+    if out:
+        from fewseg.files import write_csv
+
+        say(f"list: {write_csv(out, rows)}")
+
+
+def _estimate(concept: Concept, growth: Growth, more: int) -> str:
+    """What annotating so many photos is likely to bring, in words."""
+    gain, low, high = (100 * each for each in growth.of(concept.shots, more))
+    told = f"{more} photo{'s' * (more != 1)} more: {gain:+.1f} points of IoU ({low:+.1f} to {high:+.1f})"
+    how = "an estimate, by how much the supports brought one another and what is usual"
+    return f"{told} on top of what is expected, {concept.expected}; {how}"

@@ -1,0 +1,69 @@
+"""What to look at first: `results.csv` sorted by doubt, and a page of the overlays in that order."""
+
+from __future__ import annotations
+
+import csv
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from fewseg.files import CSV_TEXT, replacing
+from fewseg.segment.formats import OVERLAY
+from fewseg.segment.table import COLUMNS, Line, lines
+
+NAME = "review.html"
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>What to look at first</title>
+<style>
+body {{ font: 15px system-ui, sans-serif; margin: 2rem; color-scheme: light dark; }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.5rem; }}
+figure {{ margin: 0; }} img {{ max-width: 100%; max-height: 24rem; }} figcaption {{ overflow-wrap: anywhere; }}
+</style>
+<h1>What to look at first</h1>
+<p>{count} photos, the most doubtful first. Mend masks in any paint program; <code>fewseg teach --concept FILE --correct
+DIR</code> takes those that changed as supports.</p>
+<main>
+{figures}
+</main></html>
+"""
+
+
+def sort_by_doubt(table: Path) -> list[tuple[str, float]]:
+    """Sort a table by the greatest doubt of any class in each photo, and write the page beside it; photos with their
+    doubts, in that order.
+    """
+    photos: dict[tuple[str, str], list[Line]] = {}
+    for line in lines(table):
+        photos.setdefault((line["photo"], line["mask"]), []).append(line)
+    doubts = {key: max(float(line["doubt"] or 0) for line in found) for key, found in photos.items()}
+    ordered = sorted(photos, key=lambda key: -doubts[key])
+    with replacing(table) as temporary, open(temporary, "w", **CSV_TEXT) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([line[column] for column in COLUMNS] for key in ordered for line in photos[key])
+    figures = (_figure(mask, photo, photos[photo, mask], doubts[photo, mask]) for photo, mask in ordered)
+    with replacing(table.with_name(NAME)) as temporary:
+        page = _PAGE.format(count=len(ordered), figures="\n".join(figures))
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    return [(photo, doubts[photo, mask]) for photo, mask in ordered]
+
+
+def _figure(mask: str, photo: str, found: list[Line], doubt: float) -> str:
+    drawn = quote(mask.removesuffix(".png") + OVERLAY, errors="surrogateescape")
+    told = "<br>".join(escape(_told(line)) for line in found)
+    title = f"<b>{escape(photo)}</b> ({escape(mask)}), doubt {100 * doubt:.0f} %"
+    return (
+        f'<figure><a href="{drawn}"><img src="{drawn}" alt="" loading="lazy"></a>'
+        f"<figcaption>{title}<br>{told}</figcaption></figure>"
+    )
+
+
+def _told(line: Line) -> str:
+    """A class's line in words."""
+    there = f"; there with {100 * float(line['presence']):.0f} %" if line["presence"] else ""
+    if line["parts"] == "0":
+        return f"{line['class']}: nothing{there}"
+    expected = f", expect {100 * float(line['expected_iou']):.0f}" if line["expected_iou"] else ""
+    return f"{line['class']}: {100 * float(line['share']):.1f} % of the photo, {line['parts']} parts{expected}{there}"

@@ -1,0 +1,156 @@
+"""Work that is shared out: parts of a folder, batches in engines, and Ray's cluster."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewseg import BatchSegmenter
+from fewseg.errors import UsageError
+from fewseg.segment.engines import run_parts
+from fewseg.segment.shards import Shard
+from fewseg.storage.saved import save_model
+from helpers import BLUE, RED, Fewseg, Result, scene, tiny_model
+
+PHOTOS = 5
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos, a support, and a model that is quick."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "photos").mkdir()
+    for i in range(PHOTOS):
+        Image.fromarray(scene((RED, BLUE)[i % 2], size=(90, 70), box=(10 + 5 * i, 9, 50 + 5 * i, 50))[0]).save(
+            folder / f"photos/{i}.png"
+        )
+    photo, mask = scene(size=(90, 70), box=(20, 15, 60, 55))
+    Image.fromarray(photo).save(folder / "s.png")
+    Image.fromarray(mask).save(folder / "m.png")
+    save_model(tiny_model("dense"), folder / "tiny")
+    return folder
+
+
+@pytest.fixture
+def find(place: Path, fewseg: Fewseg) -> Callable[..., Result]:
+    """The command on the photos."""
+    words = ["segment", place / "photos", "--class", "box", "--support", place / "s.png", "--mask", place / "m.png"]
+    words += ["--model", place / "tiny", *(w for kind in ("png", "csv", "coco") for w in ("--format", kind))]
+    return lambda out, *more: fewseg(*words, "--out", out, *more)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_parts_make_the_files_of_one_run(find: Callable[..., Result], tmp_path: Path) -> None:
+    assert find(tmp_path / "whole").code == 0
+    for part in ("1/3", "3/3", "2/3"):
+        assert find(tmp_path / "parts", "--shard", part).code == 0
+    assert {"results-1of3.csv", "annotations-3of3.json"} < set(contents(tmp_path / "parts"))
+    assert "results.csv" not in contents(tmp_path / "parts")
+    merged = find(tmp_path / "parts", "--resume")
+    assert f"{PHOTOS} were there already" in merged.out
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_more_parts_than_photos_leave_some_without(find: Callable[..., Result], tmp_path: Path) -> None:
+    assert find(tmp_path / "out", "--shard", "9/9").code == 0
+    assert set(contents(tmp_path / "out")) == {"results-9of9.csv", "annotations-9of9.json"}
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])
+def test_a_part_is_one_of_some(text: str) -> None:
+    with pytest.raises(UsageError, match="which part of how many, from 1, as in 2/8"):
+        Shard.of(text)
+
+
+def test_batches_have_the_bytes_of_files(
+    place: Path, find: Callable[..., Result], fewseg: Fewseg, tmp_path: Path
+) -> None:
+    words = ("--class", "box", "--support", place / "s.png", "--mask", place / "m.png", "--model", place / "tiny")
+    assert fewseg("teach", *words, "--out", tmp_path / "box.concept").code == 0
+    given = ("--concept", tmp_path / "box.concept", "--model", place / "tiny", "--no-overlay")
+    assert fewseg("segment", place / "photos", *given, "--out", tmp_path / "out").code == 0
+    segmenter = pickle.loads(pickle.dumps(BatchSegmenter(tmp_path / "box.concept", str(place / "tiny"))))
+    (tmp_path / "box.concept").unlink()  # workers need none
+    photos = sorted((place / "photos").iterdir())
+    kinds: list[Any] = [str(photos[0]), photos[1].read_bytes(), np.asarray(Image.open(photos[2])), b"no picture"]
+    found = segmenter({"image": kinds, "id": np.arange(4)})
+    assert found["id"].tolist() == [0, 1, 2, 3]
+    for mask, photo in zip(found["mask"], photos[:3], strict=False):
+        assert mask == (tmp_path / "out" / photo.name).read_bytes()
+    assert found["mask"][3] == b""
+    assert [bool(text) for text in found["error"]] == [False, False, False, True]
+    assert np.isfinite(found["expected_iou"][:3]).all()
+    again = pickle.loads(pickle.dumps(segmenter))({"image": kinds[:1]})
+    assert again["mask"][0] == found["mask"][0]
+    with pytest.raises(UsageError, match="no column 'image'; it has path"):
+        segmenter({"path": []})
+
+
+class Here:
+    """Ray's calls that are made, done at once in this process."""
+
+    __version__ = "0"
+
+    def __init__(self) -> None:
+        self.seen: list[list[str]] = []
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 1.0}
+
+    def nodes(self) -> list[object]:
+        return [object()]
+
+    def remote(self, **_: Any) -> Any:
+        return lambda work: SimpleNamespace(
+            remote=lambda command, folder: self.seen.append(command) or (work, command, folder)
+        )
+
+    def wait(self, waiting: list[Any], *, num_returns: int) -> tuple[list[Any], list[Any]]:
+        return waiting[:num_returns], waiting[num_returns:]
+
+    def get(self, given: Any) -> tuple[int, str]:
+        work, command, folder = given
+        return work(command, folder)
+
+
+@pytest.mark.slow
+def test_an_engine_does_all_parts_and_the_files_are_those_of_one_run(
+    find: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = Here()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr("fewseg.segment.engines.PARTS_PER_CORE", 2)
+    assert find(tmp_path / "whole").code == 0
+    done = find(tmp_path / "out", "--engine", "ray")
+    assert done.code == 0, done.err
+    assert [command[-1] for command in ray.seen] == ["1/2", "2/2"]
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_what_an_engine_cannot_do_is_told(
+    find: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for more, told in [
+        (("--engine", "spark"), "unknown --engine 'spark'; choose ray"),
+        (("--engine", "ray", "--shard", "1/2"), "leave out --shard"),
+    ]:
+        wrong = find(tmp_path / "out", *more)
+        assert wrong.code == 2
+        assert told in " ".join(wrong.err.split())
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"pip install 'fewseg\[ray\]'"):
+        run_parts([], 1, progress=SimpleNamespace())  # type: ignore[arg-type]
