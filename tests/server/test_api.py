@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fewseg.concept import Concept
+from fewseg.segment.formats import FORMATS
 from helpers import Fewseg, iou, page_block
 from served import QUERY, SUPPORT, Server, ask, events, photo, png, read, served, taught
 
@@ -182,6 +183,8 @@ def test_the_description_of_the_api_names_every_route(client) -> None:
         path = route.path.replace(":int", "")
         routes.setdefault(path, set()).update(method.lower() for method in route.methods - {"HEAD"})
     assert paths == routes
+    wanted = described["paths"]["/v1/jobs/{job}/masks.zip"]["get"]["parameters"][0]["schema"]["items"]["enum"]
+    assert tuple(wanted) == FORMATS
     text = json.dumps(described)
     for name in re.findall(r'"\$ref": "#/components/(\w+)/(\w+)"', text):
         assert name[1] in described["components"][name[0]]
