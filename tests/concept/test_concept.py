@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 from pathlib import Path
@@ -19,7 +18,7 @@ import fewseg
 from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, counted, expected, unseen
 from fewseg.concept.file import MOST_HEADER, hash_of
 from fewseg.concept.finder import Finder
-from fewseg.concept.finding import encoded, found, moved, probability, views
+from fewseg.concept.finding import found, moved, probability, views
 from fewseg.concept.next_photos import chosen, growth
 from fewseg.concept.presence import calibrated
 from fewseg.errors import DataError, DataWarning, UsageError
@@ -142,18 +141,6 @@ def test_photos_without_the_class_are_matched_where_that_helps():
     assert after < 0.5 * before
     harmless = fewseg.teach(photos, masks, absent=[scene(BLUE, size=(48, 36))[0]], model=engine())
     assert harmless.choice.negatives == 0
-
-
-def test_supports_may_be_cut_as_photos_are_tiled():
-    example = taught(1).supports[0]
-    net = engine()
-    whole, cut = (net.kept(encoded(net, example, tiles=tiles))["masks"].mean() for tiles in (1, 2))
-    assert cut > 1.5 * whole
-    concept = taught()
-    tiled = dataclasses.replace(concept, choice=dataclasses.replace(concept.choice, tiles=2, cut=True))
-    assert "2 x 2 tiles of supports too" in str(tiled.choice)
-    query, truth = scene(size=(61, 37), box=(7, 9, 33, 30))
-    assert iou(Finder([tiled], engine()).predict_each(query)["box"].mask, truth) > 0.6
 
 
 def test_several_concepts_are_several_classes():
@@ -318,7 +305,6 @@ def _set(*path: Any, to: Any) -> Any:
         (_set("choice", "threshold", to="0.5"), "threshold is 0.5"),
         (_set("choice", "tiles", to=10**9), "tiles is 1000000000"),
         (_set("choice", "tiles", to=True), "tiles is True"),
-        (_set("choice", "cut", to=1), "neither true nor false"),
         (_set("choice", "negatives", to=2), "matched against 2 photos, and holds 0"),
         (_set("choice", "negatives", to=-1), "photos without the class is -1"),
         (_set("expected", "iou", to=2), "expected IoU is 2"),

@@ -36,7 +36,6 @@ class Way(NamedTuple):
 
     method: str
     tiles: int = 1
-    cut: bool = False
 
 
 FOR_NEGATIVES = 0.01
@@ -44,7 +43,7 @@ FOR_NEGATIVES = 0.01
 MOST_TRIED = 12
 """Supports that are held out in turn, and photos without the class that are looked at, evenly spread."""
 FOR_TWICE = 0.02
-"""By how much a way's IoU must be higher for each doubling of what it costs; so much, too, for cutting supports."""
+"""By how much a way's IoU must be higher for each doubling of what it costs."""
 _SPREAD, _MORE, _FOUR_OF_FIVE = 0.2, 0.06, 1.28
 _USUAL, _USUAL_SPREAD = 0.55, 0.2
 """IoU of classes of everyday sets with five supports, and how much it differs between them."""
@@ -88,7 +87,7 @@ def best(counts: Mapping[Way, Counts]) -> tuple[Way, int]:
     chosen, value = None, -1.0
     for way, found in counts.items():
         at, iou = found.best
-        worth = iou - FOR_TWICE * (2 * math.log2(way.tiles) + way.cut)
+        worth = iou - FOR_TWICE * 2 * math.log2(way.tiles)
         if worth > value:
             chosen, value = (way, at), worth
     assert chosen is not None

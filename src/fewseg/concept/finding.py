@@ -63,21 +63,13 @@ def views(engine: Engine, photo: NDArray[np.uint8], tiles: int) -> list[View]:
     ]
 
 
-def encoded(engine: Engine, example: Example, *, tiles: int = 1) -> Any:
-    """A support, encoded, or of `tiles` x `tiles` parts of it the one with most of the object; DataError where nothing
-    of the object is left at the model's size.
-    """
-    windows = [
-        np.s_[top : top + height, left : left + width]
-        for top, height in _cuts(example.mask.shape[0], tiles)
-        for left, width in _cuts(example.mask.shape[1], tiles)
-    ]
-    window = max(windows, key=lambda one: np.count_nonzero(example.mask[one] == 1))
-    mask = nearest(example.mask[window], engine.image_size)
+def encoded(engine: Engine, example: Example) -> Any:
+    """A support, encoded; DataError where nothing of its object is left at the model's size."""
+    mask = nearest(example.mask, engine.image_size)
     if example.marks and not (mask == 1).any():
         side = engine.image_size
         raise DataError(f"{example.name} marks so few pixels that they vanish at {side} x {side}; crop it closer")
-    return engine.encode_support([(example.photo[window], mask)])
+    return engine.encode_support([(example.photo, mask)])
 
 
 def against(engine: Engine, supports: Sequence[Any], negatives: Sequence[Any]) -> Any:
@@ -115,12 +107,12 @@ def found(engine: Engine, parts: Sequence[View], support: Any, method: str) -> F
 
 
 def taught_supports(engine: Engine, concept: Taught) -> Any:
-    """The supports of a concept, encoded as it chose; of copies: pixels that are decoded here stay with no concept."""
-    choice = concept.choice
-    tiles = choice.tiles if choice.cut else 1
-    supports = [encoded(engine, replace(example), tiles=tiles) for example in concept.supports]
-    absent = [encoded(engine, replace(example)) for example in concept.absent[: choice.negatives]]
-    return against(engine, supports, absent)
+    """The supports of a concept, encoded, with the photos without the class that it chose; of copies: pixels that are
+    decoded here stay with no concept.
+    """
+    negatives = concept.absent[: concept.choice.negatives]
+    both = (concept.supports, negatives)
+    return against(engine, *([encoded(engine, replace(example)) for example in some] for some in both))
 
 
 def ways_to_match(engine: Engine) -> tuple[str, ...]:

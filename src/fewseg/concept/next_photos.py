@@ -90,8 +90,7 @@ def growth(engine: Engine, concept: Taught) -> Growth:
     prior = 1 / _USUAL_SPREAD**2
     if count < 3:
         return Growth(_USUAL, _USUAL_SPREAD)
-    tiles = concept.choice.tiles if concept.choice.cut else 1
-    taught = [encoded(engine, example, tiles=tiles) for example in concept.supports[:MOST_TRIED]]
+    taught = [encoded(engine, example) for example in concept.supports[:MOST_TRIED]]
     few = (count - 1) // 2
     gains = []
     for i, example in enumerate(concept.supports[:count]):

@@ -86,8 +86,6 @@ class Choice:
     """Foreground is above this probability."""
     tiles: int
     """Along each side of a photo; 1: photos are looked at as a whole."""
-    cut: bool = False
-    """Whether of supports, too, the tile with most of the object is taken, so that it is as large as in the photos'."""
     negatives: int = 0
     """How many of the photos without the class, the first, are matched as background."""
 
@@ -96,11 +94,9 @@ class Choice:
         _check_number(self.threshold, 0, 1, "the threshold")
         _check_count(self.tiles, MOST_TILES, "the number of tiles")
         _check_count(self.negatives, MOST_EXAMPLES, "the number of photos without the class", least=0)
-        if type(self.cut) is not bool:
-            raise TypeError("whether supports are cut is neither true nor false")
 
     def __str__(self) -> str:
-        tiles = f", {self.tiles} x {self.tiles} tiles{' of supports too' * self.cut}" if self.tiles > 1 else ""
+        tiles = f", {self.tiles} x {self.tiles} tiles" if self.tiles > 1 else ""
         against = f", against {self.negatives} without it" if self.negatives else ""
         return f"{self.method} above {self.threshold:g}{tiles}{against}"
 

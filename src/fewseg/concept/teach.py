@@ -98,7 +98,7 @@ def teach(
     used = UsedModel(_name_of(model), engine.weights, engine.image_size)
     lesson = Lesson(engine, supports, without, progress or Silent())
     choice, expectation, presence = lesson.chosen()
-    features = {} if keep_photos else _features(engine, lesson.support(choice, negatives=choice.negatives))
+    features = {} if keep_photos else _features(engine, lesson.support(negatives=choice.negatives))
     return Concept(
         name or (former.name if former else None),
         tuple(supports) if keep_photos else (),
@@ -118,13 +118,9 @@ class Lesson:
     def __init__(self, engine: Engine, supports: list[Example], without: list[Example], progress: Silent) -> None:
         self.engine, self.supports = engine, supports
         self._progress = progress
-        self._encoded = {1: [encoded(engine, example) for example in supports]}
-        own, *others = methods = ways_to_match(engine)
-        self._ways = [Way(own)]
-        if len(supports) > 1:
-            self._encoded |= {t: [encoded(engine, one, tiles=t) for one in supports] for t in TILES if t > 1}
-            self._ways += [Way(method) for method in others]
-            self._ways += [Way(method, t, cut) for t in TILES if t > 1 for cut in (False, True) for method in methods]
+        self._encoded = [encoded(engine, example) for example in supports]
+        ways = [Way(method, tiles) for tiles in TILES for method in ways_to_match(engine)]
+        self._ways = ways if len(supports) > 1 else ways[:1]
         self.without = self._by_mistakes(without)
         """Those in which most is marked wrongly come first."""
         self._negatives = [encoded(engine, example) for example in self.without[:MOST_NEGATIVES]]
@@ -132,16 +128,15 @@ class Lesson:
     def chosen(self) -> tuple[Choice, Expected, Any]:
         """The setting to take, what to expect of it, and the calibration of presence."""
         tried = self._tried()
-        ways, against = self._ways, 0
-        looks = self.looked_at(tried, ways, negatives=0)
-        way, at = ways[0], UNCHOSEN
+        looks = self.looked_at(tried, self._ways, negatives=0)
+        way, at, negatives = self._ways[0], UNCHOSEN, 0
         if len(self.supports) > 1:
             way, at = best({way: look.counts for way, look in looks.items()})
             if self._negatives:
                 helped = self.looked_at(tried, [way], negatives=len(self._negatives))[way]
                 if helped.counts.best[1] > looks[way].counts.best[1] + FOR_NEGATIVES:
-                    looks[way], at, against = helped, helped.counts.best[0], len(self._negatives)
-        choice = Choice(way.method, THRESHOLDS[at], way.tiles, way.cut, against)
+                    looks[way], at, negatives = helped, helped.counts.best[0], len(self._negatives)
+        choice = Choice(way.method, THRESHOLDS[at], way.tiles, negatives)
         look, marked = looks[way], np.array([example.marks for example, _ in tried])
         answers = [answer for answer, marks in zip(look.answers, marked, strict=True) if marks]
         sure = float(np.mean([sureness(answer.proba, choice.threshold) for answer in answers]))
@@ -154,10 +149,9 @@ class Lesson:
             told = expected_of_one(right / np.maximum(union, 1e-9), sure)
         return choice, told, calibrated(signs, marked)
 
-    def support(self, choice: Choice | Way, *, out: Example | None = None, negatives: int) -> Any:
-        """The supports but `out`, as a choice takes them, against so many photos without the class but `out`."""
-        own = self._encoded[choice.tiles if choice.cut else 1]
-        kept = [one for one, example in zip(own, self.supports, strict=True) if example is not out]
+    def support(self, *, out: Example | None = None, negatives: int) -> Any:
+        """The supports but `out`, encoded, against so many photos without the class but `out`."""
+        kept = [one for one, example in zip(self._encoded, self.supports, strict=True) if example is not out]
         pairs = zip(self._negatives[:negatives], self.without, strict=False)
         return against(self.engine, kept, [one for one, example in pairs if example is not out])
 
@@ -169,12 +163,9 @@ class Lesson:
         counts: dict[Way, list[NDArray[np.float64]]] = {way: [] for way in ways}
         for example, out in self._progress(tried, "trying the supports", len(tried)):
             parts = {tiles: views(self.engine, example.photo, tiles) for tiles in {way.tiles for way in ways}}
-            supports: dict[int, Any] = {}
+            support = self.support(out=out, negatives=negatives)
             for way in ways:
-                scale = way.tiles if way.cut else 1
-                if scale not in supports:
-                    supports[scale] = self.support(way, out=out, negatives=negatives)
-                answer = found(self.engine, parts[way.tiles], supports[scale], way.method)
+                answer = found(self.engine, parts[way.tiles], support, way.method)
                 counts[way].append(counted(answer.proba, example.mask))
                 answers[way].append(answer._replace(proba=answer.proba[::_COARSE, ::_COARSE].copy()))
         return {way: _Looks(Counts(*np.stack(counts[way], 1)), answers[way]) for way in ways}
@@ -192,7 +183,7 @@ class Lesson:
         """Photos without the class, those first in which most is marked wrongly."""
         if len(without) < 2 or len(self.supports) == 1:
             return without
-        everything = self.engine.joined(self._encoded[1])
+        everything = self.engine.joined(self._encoded)
         tried = [without[i] for i in _spread(len(without))]
         wrong = [
             float(
