@@ -148,7 +148,9 @@ class FewShotPredictor:
         labels = label if isinstance(label, Mapping) else dict.fromkeys(lists, label)
         if unknown := sorted(set(labels) - set(lists)):
             raise UsageError(f"a label is given for {unknown[0]!r}, which has no support; there is {', '.join(lists)}")
-        encoded = [self._encode(name, *pair, labels.get(name)) for name, pair in lists.items()]
+        told = isinstance(images, Mapping) and getattr(self.engine, "takes_classes", False)
+        how = {name: {"name": name} if told else {} for name in lists}
+        encoded = [self._encode(name, *pair, labels.get(name), how[name]) for name, pair in lists.items()]
         self._supports = [features for features, _ in encoded]
         self.markings = {name: markings for name, (_, markings) in zip(lists, encoded, strict=True)}
         self.names = tuple(lists) if isinstance(images, Mapping) else None
@@ -174,7 +176,7 @@ class FewShotPredictor:
         return results[0] if self.names is None else dict(zip(self.names, results, strict=True))
 
     def _encode(
-        self, name: str, images: Sequence[Picture], masks: Sequence[Mask], label: Label | None
+        self, name: str, images: Sequence[Picture], masks: Sequence[Mask], label: Label | None, how: dict[str, str]
     ) -> tuple[Any, tuple[Marking, ...]]:
         side, markings = self.engine.image_size, list[Marking]()
 
@@ -189,7 +191,7 @@ class FewShotPredictor:
                 markings.append(marking)
                 yield photo, squeezed
 
-        return self.engine.encode_support(read()), tuple(markings)
+        return self.engine.encode_support(read(), **how), tuple(markings)
 
     def _results(self, image: Picture) -> Iterator[Result]:
         """One result per class; the query is encoded once for all of them."""
