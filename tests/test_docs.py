@@ -6,17 +6,23 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from fewseg import registry
+from fewseg import FewShotPredictor, registry
 from fewseg.config import load_config
+from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
+from fewseg.models.in_use import in_use
 from fewseg.storage.opening import open_target
 from fewseg.training.loop import train
-from helpers import SHORT, TINY, Fewseg, Result, compared, page_block
+from helpers import SHORT, TINY, Fewseg, Result, compared, page_block, scene
 
 WORDS = ("scenes", "data.images=40", "data.size=64", *TINY)
 BRIEF = (*SHORT, "train.epochs=1", "train.validation=none")
@@ -96,3 +102,47 @@ def test_a_method_in_a_folder_of_one_s_own(tmp_path: Path, fewseg: Fewseg, monke
     assert (record["project"]["dirty"], len(record["project"]["commit"])) == (False, 40)
     assert record["sources"]["nearest_mean_of_mine"] == record["plugins"][0]["sha256"]
     assert record["packages"]["torch"]
+
+
+@pytest.fixture
+def named_mean(page: Path, documented: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The page's method that is told the names."""
+    text = (
+        (Path(__file__).parents[1] / "docs" / "add-a-method.md").read_text().partition("## What the class is called")[2]
+    )
+    (page / "named_mean.py").write_text(text.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.syspath_prepend(page)
+    monkeypatch.delitem(sys.modules, "named_mean", raising=False)
+    registry.load_plugin(str(page / "named_mean.py"))
+    yield
+    registry._LOADED.pop(str(page / "named_mean.py"))
+    sys.modules.pop("named_mean", None)
+
+
+@pytest.mark.slow
+def test_a_method_is_told_what_its_classes_are_called(
+    named_mean: None, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (str(page / "nearest-mean.yaml"), "model.name=named-mean", *WORDS, *BRIEF)
+    run = train(load_config(*words, "train.cache_features=true"), page / "run")
+    opened = open_target(str(run), [])
+    benchmark = Benchmark.of(opened, episodes=6, repeats=1, shots=2)
+    assert opened.model.class_names == benchmark.source.class_names
+    scheduled, plain = (evaluate(opened.model, benchmark, workers=0, plain=p) for p in (False, True))
+    np.testing.assert_allclose(scheduled.tables[0], plain.tables[0], atol=2)
+    flipped = evaluate(in_use(opened.model, flip=True), benchmark, workers=0, batch_size=2)
+    assert 0 <= flipped.miou <= 1
+    episode = benchmark.dataset(64)[0].episode
+    with torch.no_grad():
+        before = opened.model(episode).logits
+        encoded = opened.model.encode_support(episode.support_images, episode.support_masks, episode.class_id)
+        assert encoded["class_id"].tolist() == [[int(episode.class_id)] * 2]
+        opened.model.name_classes([f"other {name}" for name in benchmark.source.class_names])
+        assert (opened.model(episode).logits != before).any()  # the names say something
+    with pytest.raises(UsageError, match="cannot look twice"):
+        in_use(opened.model, refine="fast")
+    (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))
+    predictor = FewShotPredictor(opened.model)
+    predictor.set_support({"leaf": ([image], [mask]), "wheel": ([image], [mask])})
+    leaf, wheel = predictor.predict_proba(query).values()
+    assert (leaf != wheel).any()

@@ -178,11 +178,12 @@ class FewShotPredictor:
         labels = label if isinstance(label, Mapping) else dict.fromkeys(lists, label)
         if unknown := sorted(set(labels) - set(lists)):
             raise UsageError(f"a label is given for {unknown[0]!r}, which has no support; there is {', '.join(lists)}")
-        sides: list[int] = []
-        encoded = [self._encode(name, *pair, labels.get(name), sides) for name, pair in lists.items()]
-        self.support_side = round(float(np.median(sides)))
-        self._supports = [features for features, _ in encoded]
-        self.markings = {name: markings for name, (_, markings) in zip(lists, encoded, strict=True)}
+        told = isinstance(images, Mapping) and getattr(self.engine, "takes_classes", False)
+        how = {name: {"name": name} if told else {} for name in lists}
+        encoded = [self._encode(name, *pair, labels.get(name), how[name]) for name, pair in lists.items()]
+        self.support_side = round(float(np.median([side for *_, sides in encoded for side in sides])))
+        self._supports = [features for features, *_ in encoded]
+        self.markings = {name: markings for name, (_, markings, _) in zip(lists, encoded, strict=True)}
         self.names = tuple(lists) if isinstance(images, Mapping) else None
         pictures = [picture for pair in lists.values() for part in pair for picture in part]
         self.support_files = frozenset(Path(p).resolve() for p in pictures if isinstance(p, str | os.PathLike))
@@ -216,9 +217,10 @@ class FewShotPredictor:
         return results
 
     def _encode(
-        self, name: str, images: Sequence[Picture], masks: Sequence[Mask], label: Label | None, sides: list[int]
-    ) -> tuple[Any, tuple[Marking, ...]]:
-        side, markings = self.engine.image_size, list[Marking]()
+        self, name: str, images: Sequence[Picture], masks: Sequence[Mask], label: Label | None, how: dict[str, str]
+    ) -> tuple[Any, tuple[Marking, ...], list[int]]:
+        """Encoded supports, how their masks were understood, and the longer sides of their photos."""
+        side, markings, sides = self.engine.image_size, list[Marking](), list[int]()
 
         def read() -> Iterator[tuple[Pixels, NDArray[np.uint8]]]:  # one photo at a time in memory
             for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
@@ -232,7 +234,7 @@ class FewShotPredictor:
                 sides.append(max(photo.shape[:2]))
                 yield photo, squeezed
 
-        return self.engine.encode_support(read()), tuple(markings)
+        return self.engine.encode_support(read(), **how), tuple(markings), sides
 
 
 def only(results: Mapping[str, Result]) -> Result:

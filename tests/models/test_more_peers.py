@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -16,10 +17,12 @@ from torch.nn import functional as F
 from fewseg.build import create_model
 from fewseg.episode import Episode
 from fewseg.errors import UsageError
+from fewseg.metrics.presence import presence_auc
 from fewseg.models.dcama import DCAMA, MaskAttention
 from fewseg.models.insid3 import INSID3, regions
 from fewseg.models.panet import PANet
 from fewseg.models.parts.backbones import create_backbone
+from fewseg.models.parts.ops import resize_ac
 from fewseg.models.parts.prototype_network import mean_features
 from fewseg.models.ssp import SSP, adaptive_background, sure
 
@@ -133,6 +136,19 @@ def test_dcama_gathers_mask_values(seed: int, shots: int, value: float) -> None:
     torch.testing.assert_close(one_sided, torch.full((2, 3, 4), value))
     assert mixed.min() >= 0
     assert mixed.max() <= 1
+
+
+def test_dcama_starts_from_the_likeness_of_features() -> None:
+    """Untrained, it gathers more of the mask where the query looks like the support's foreground."""
+    torch.manual_seed(0)
+    model = DCAMA(backbone=TINY, image_size=64).eval()
+    photo, mask = torch.rand(1, 3, 64, 64) * 0.2, torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
+    photo[..., 16:48, 16:48] += torch.tensor([0.6, 0.1, 0.0]).view(3, 1, 1)
+    mask[..., 16:48, 16:48] = 1
+    with torch.no_grad():
+        found = model.match(model.encode_query(photo.flip(-1)), model.encode_support(photo[None], mask), size=(64, 64))
+    finest = resize_ac(found.correlations[-1][:, None], (64, 64)).flatten().numpy()
+    assert presence_auc(finest.astype(np.float64), mask.flatten().numpy() == 1) > 0.8
 
 
 def test_dcama_takes_copies_of_a_support_as_the_one() -> None:

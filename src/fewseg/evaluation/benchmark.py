@@ -102,6 +102,7 @@ class Benchmark:
     ) -> Benchmark:
         """The data, fold and shots that an opened model is configured for; `choices` as for `draw`."""
         source, fold = open_test_data(opened, progress=progress)
+        opened.model.name_classes(source.class_names)
         drawn = cls.draw(source, fold, shots=shots or opened.config.data.shots, **choices)
         if shots not in (None, drawn.shots):
             raise UsageError(f"{choices['file']} lists {drawn.shots}-shot episodes, but {shots} shots were asked for")

@@ -193,7 +193,10 @@ class Feed:
         found = [self._found(step, entry.spec.class_id, key).pixels for entry, key in wanted]
         model, (kind, *_) = self.cache.model, wanted[0][1]
         images, masks = (torch.cat(parts).to(model.device) for parts in zip(*filter(None, found), strict=True))
-        return model.encode_query(images) if kind == "query" else model.encode_support(images[:, None], masks[:, None])
+        if kind == "query":
+            return model.encode_query(images)
+        ids = (torch.tensor([entry.spec.class_id for entry, _ in wanted]),) if model.takes_classes else ()
+        return model.encode_support(images[:, None], masks[:, None], *ids)
 
     def _made_at_once(self, step: Step) -> dict[Key, Features]:
         """What the cache lacks of a step, encoded as many at once as are matched at once.

@@ -35,6 +35,7 @@ def score_plainly(
     if rank_and_world()[1] > 1:
         raise UsageError("plain=True goes through all episodes in one process; leave torchrun or srun away")
     model, protocol, scores = model.eval(), benchmark.protocol, []
+    model.name_classes(benchmark.source.class_names)
     for repeat, listed in enumerate(benchmark.lists):
         dataset, found, scored = benchmark.dataset(model.image_size, repeat=repeat), [], []
         for e, spec in enumerate((progress or Silent())(listed.specs, title, len(listed))):

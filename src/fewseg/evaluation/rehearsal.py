@@ -240,7 +240,7 @@ class _Timed:
             return found
         if name == "match":
             return lambda *given, **named: self._timed(name, found, *given, **named)
-        return lambda *images: self._timed(name, found, *images, items=len(images[0]))
+        return lambda *given: self._timed(name, found, *given, items=len(given[0]))
 
 
 class _Counting(nn.Module):
@@ -248,6 +248,7 @@ class _Counting(nn.Module):
 
     device = torch.device("meta")
     image_size: int
+    takes_classes = False
 
     def __init__(self, query: Features, support: Features) -> None:
         super().__init__()

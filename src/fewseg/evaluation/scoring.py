@@ -63,6 +63,7 @@ def score_episodes(
     every one returns all scores.
     """
     model = cache.model.eval()
+    model.name_classes(benchmark.source.class_names)
     feed = Feed(cache, benchmark, batch_size=batch_size)
 
     def scores() -> Generator[tuple[Entry, S], None, None]:
@@ -152,7 +153,7 @@ def predict(cache: FeatureCache, sample: Sample) -> Prediction:
     episode = sample.episode.to(device)
     query = cache.query(spec.query, episode.query_image)
     keys = [(i, spec.class_id) for i in spec.support]
-    support = cache.support(keys, episode.support_images, episode.support_masks)
+    support = cache.support(keys, episode.support_images, episode.support_masks, episode.class_id)
     prediction = cache.model.match(query, support, size=episode.size, base_index=episode.base_index)
     return prediction.map(lambda t: t.float().cpu())
 

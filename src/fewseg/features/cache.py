@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -55,13 +56,18 @@ class FeatureCache:
         """Encoded query (1, 3, H, W)."""
         return self.get(("query", key), lambda: self.model.encode_query(image))
 
-    def support(self, keys: Sequence[Hashable], images: Tensor, masks: Tensor) -> Features:
-        """Encoded supports (1, K, 3, H, W) with masks (1, K, H, W), each shot under its own key."""
-        shots = [
-            self.get(("support", key), lambda k=k: self.model.encode_support(images[:, k : k + 1], masks[:, k : k + 1]))
-            for k, key in enumerate(keys)
-        ]
-        return stack_supports([shots])
+    def support(
+        self, keys: Sequence[Hashable], images: Tensor, masks: Tensor, class_id: Tensor | None = None
+    ) -> Features:
+        """Encoded supports (1, K, 3, H, W) with masks (1, K, H, W), each shot under its own key; `class_id` (1,) for a
+        method that takes it.
+        """
+
+        def encoded(k: int) -> Features:
+            ids = (class_id,) if self.model.takes_classes else ()
+            return self.model.encode_support(images[:, k : k + 1], masks[:, k : k + 1], *ids)
+
+        return stack_supports([[self.get(("support", key), partial(encoded, k)) for k, key in enumerate(keys)]])
 
     def expect(self, keys: Iterable[Hashable]) -> None:
         """Say what `get` will be asked for from now on, as often as it will: what has uses left is not dropped while

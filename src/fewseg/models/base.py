@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -15,6 +15,8 @@ from fewseg.models.hub_model import CARD, HubModel
 Features = dict[str, Tensor]
 """Named tensors of a batch: query features have B first, support features B and K first, so that they can be cached,
 stacked and sliced without knowing the method."""
+CLASS_ID = "class_id"
+"""Name of the support features (B, K) int64 that say their classes, to a method that takes them."""
 
 
 def named(features: NamedTuple) -> Features:
@@ -63,6 +65,11 @@ class FewShotSegmenter(
     """Whether `dense` and `prototype` can be asked of its encoded photos too (untrained.py)."""
     of_classes: ClassVar[tuple[str, ...]] = ()
     """How the names of tensors begin that hold for the classes trained on alone; another data set trains them anew."""
+    takes_classes: ClassVar[bool] = False
+    """Whether supports' features hold `class_id` (B, K) when they are embedded and matched, the number of their class
+    among those that `name_classes` named; for methods guided by text."""
+    class_names: tuple[str, ...] = ()
+    """What `name_classes` told."""
     tells_presence: bool = False
     """Whether predictions say whether the class is in the query at all (`Prediction.presence`)."""
     shots: int
@@ -73,24 +80,42 @@ class FewShotSegmenter(
         """Segment the queries of a batch of episodes. Labels of the query never reach the parts."""
         query = self.extract_query(episode.query_image)
         support = self.extract_support(episode.support_images, episode.support_masks)
+        support = self.with_classes(support, episode.class_id)
         return self.match_extracted(query, support, size=episode.size, base_index=episode.base_index)
 
     def match_extracted(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
         """`match` from what `extract_query` and `extract_support` gave: a training step without its frozen half."""
-        embedded = self.embed_query(query), self.embed_support(support)
+        embedded = self.embed_query(query), self._embedded(support)
         return self.match(*embedded, size=size, base_index=base_index)
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Told the names of class ids 1, 2, ... of the data before any of it is encoded, and again for other data."""
+        self.class_names = tuple(names)
+
+    def with_classes(self, support: Features, class_id: Tensor | None) -> Features:
+        """Supports' features, with the ids (B,) of their classes where the method takes them; None: all are 0."""
+        if not self.takes_classes:
+            return support
+        first = next(iter(support.values()))
+        ids = torch.zeros(len(first), dtype=torch.long) if class_id is None else class_id
+        return support | {CLASS_ID: ids.to(first.device).unsqueeze(1).repeat(1, first.shape[1])}
+
+    def _embedded(self, support: Features) -> Features:
+        """`embed_support`, the classes kept."""
+        embedded = self.embed_support(support)
+        return embedded | {CLASS_ID: support[CLASS_ID]} if CLASS_ID in support else embedded
 
     def encode_query(self, image: Tensor) -> Features:
         """Everything that depends on the query image alone. `image`: (B, 3, H, W) in [0, 1]."""
         return self.embed_query(self.extract_query(image))
 
-    def encode_support(self, images: Tensor, masks: Tensor) -> Features:
+    def encode_support(self, images: Tensor, masks: Tensor, class_id: Tensor | None = None) -> Features:
         """Everything that depends on the support alone. `images`: (B, K, 3, H, W) in [0, 1]; `masks`: (B, K, H, W)
-        uint8.
+        uint8; `class_id`: (B,), for a method that takes it.
         """
-        return self.embed_support(self.extract_support(images, masks))
+        return self._embedded(self.with_classes(self.extract_support(images, masks), class_id))
 
     @abstractmethod
     def extract_query(self, image: Tensor) -> Features:

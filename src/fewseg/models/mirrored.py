@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fewseg.episode import Prediction
-from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.base import CLASS_ID, Features, FewShotSegmenter
 from fewseg.models.wrapper import Wrapper
 
 _MIRRORED = "mirrored."
@@ -50,8 +50,9 @@ def _both(plain: Features, mirrored: Features) -> Features:
 
 
 def _parts(features: Features) -> tuple[Features, Features]:
-    """What `_both` joined."""
-    mirrored = {n.removeprefix(_MIRRORED): f for n, f in features.items() if n.startswith(_MIRRORED)}
+    """What `_both` joined; the classes are both's."""
+    mirrored = {CLASS_ID: features[CLASS_ID]} if CLASS_ID in features else {}
+    mirrored |= {n.removeprefix(_MIRRORED): f for n, f in features.items() if n.startswith(_MIRRORED)}
     return {n: f for n, f in features.items() if not n.startswith(_MIRRORED)}, mirrored
 
 

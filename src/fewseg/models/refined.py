@@ -30,6 +30,8 @@ class Refined(Wrapper):
     def __init__(self, model: FewShotSegmenter) -> None:
         if not model.masks_features:
             raise UsageError(f"{model.name} encodes a support from its masked image, so it cannot look twice; lite can")
+        if model.takes_classes:
+            raise UsageError(f"{model.name} takes the names of classes, and cannot look twice; lite can")
         super().__init__(model, refine=True)
 
     def extract_query(self, image: Tensor) -> Features:

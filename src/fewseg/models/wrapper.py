@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -21,7 +22,11 @@ class Wrapper(FewShotSegmenter):
         self.model = model
         self.name = model.name  # type: ignore[misc]
         self.shots, self.image_size, self.tells_presence = model.shots, model.image_size, model.tells_presence
+        self.takes_classes = model.takes_classes  # type: ignore[misc]
         self._hub_mixin_config = model_options(model) | how
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        self.model.name_classes(names)
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         raise ValueError("a wrapped model is for use alone; train the model itself")

@@ -60,12 +60,20 @@ class TorchEngine:
         self.model = self._by_method[self.method]
         self.image_size, self.tells_presence = model.image_size, self.model.tells_presence
         self._side = (model.image_size, model.image_size)
+        self.takes_classes = self.model.takes_classes
+        self._names: list[str] = []
 
     @torch.inference_mode()
-    def encode_support(self, supports: Iterable[tuple[Pixels, NDArray[np.uint8]]]) -> Features:
+    def encode_support(self, supports: Iterable[tuple[Pixels, NDArray[np.uint8]]], name: str = "") -> Features:
+        """As of any engine; `name` is the class's, for a model that takes it."""
         squeezed = [(self._squeezed(image)[0], torch.tensor(mask)) for image, mask in supports]
         images, masks = (torch.stack(part)[None].to(self.device) for part in zip(*squeezed, strict=True))
-        return self.model.encode_support(images, masks)
+        if not self.takes_classes:
+            return self.model.encode_support(images, masks)
+        if name not in self._names:
+            self._names.append(name)
+            self.model.name_classes(self._names)
+        return self.model.encode_support(images, masks, torch.tensor([1 + self._names.index(name)]))
 
     def joined(self, supports: Sequence[Features]) -> Features:
         # the contract of features: the batch is their first dimension, the supports their second

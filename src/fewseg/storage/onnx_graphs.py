@@ -130,6 +130,8 @@ def export_onnx(
         needed_library(library)
     out = Path(folder)
     model = plain_model(model).cpu().eval()
+    if model.takes_classes:
+        raise UsageError(f"{model.name} takes the names of classes, which graphs do not hold; use it with torch")
     weighted = any(isinstance(m, ShotWeights) and m.shots > 1 for m in model.modules())
     shots = model.shots if weighted else None
     with replacing_files(out, last=RECORD) as work:

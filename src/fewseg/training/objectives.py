@@ -40,6 +40,7 @@ class EpisodeObjective(nn.Module):
             prediction = self.model(batch)
         else:
             size = (batch.truth.shape[-2], batch.truth.shape[-1])
+            support = self.model.with_classes(support, batch.class_id)
             prediction = self.model.match_extracted(query, support, size=size, base_index=batch.base_index)
         prediction, batch = _of_all_processes(prediction, batch)
         with torch.no_grad():

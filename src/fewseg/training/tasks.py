@@ -66,6 +66,8 @@ class Task(ABC):
         self.fold = training_fold(config, self.source)
         self.taught = self._taught(progress)
         self.model = model = configured_model(config, base_classes=len(self.taught[1].base))
+        if hasattr(model, "name_classes"):  # a base learner has none
+            model.name_classes(self.taught[0].class_names)
         self.augment = Augment(config.augment, model.image_size, mean=model.backbone.pixel_mean.flatten().tolist())
 
     def _taught(self, progress: Silent) -> tuple[ImageSource, Fold]:

@@ -22,7 +22,7 @@ class OneByOne(FewShotSegmenter):
         if torch.is_grad_enabled() or episode.query_image.device.type != "cpu":
             return super().forward(episode)
         query = self.encode_query(episode.query_image)
-        support = self.encode_support(episode.support_images, episode.support_masks)
+        support = self.encode_support(episode.support_images, episode.support_masks, episode.class_id)
         return self.match(query, support, size=episode.size, base_index=episode.base_index)
 
     def extract_query(self, image: Tensor) -> Features:
@@ -34,7 +34,7 @@ class OneByOne(FewShotSegmenter):
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
         return _each_shot(super().extract_support, images, masks)
 
-    def encode_support(self, images: Tensor, masks: Tensor) -> Features:
+    def encode_support(self, images: Tensor, masks: Tensor, class_id: Tensor | None = None) -> Features:
         """What a support is embedded from, twice the size of what is kept, is not there beside the next one's."""
         encode = super().encode_support
         return encode(images, masks) if torch.is_grad_enabled() else _each_shot(encode, images, masks)
