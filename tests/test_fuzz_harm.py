@@ -27,9 +27,9 @@ from fewseg.data.index import VERSION, cached_index
 from fewseg.data.sets.coco_json import CocoJson
 from fewseg.data.sets.scenes import Scenes
 from fewseg.data.transforms import AugmentConfig
+from fewseg.data.video import frames, to_image
 from fewseg.features.store import FeatureStore
 from fewseg.runtime.torch_engine import TorchEngine
-from fewseg.segment.video import frames, to_image
 from fuzzing import EXTREMES, FUZZ, VALUES, changes, swaps, taken_or_told, within
 from helpers import ColorSegmenter, scene, tiny_model
 from segment.test_video import clip

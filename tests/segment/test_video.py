@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from fewseg.data.images import read_labels
-from fewseg.errors import UsageError
+from fewseg.data.images import read_image, read_labels
+from fewseg.errors import DataError, UsageError
 from fewseg.predictor import FewShotPredictor
 from fewseg.segment import plan, segment_folder
 from helpers import ColorSegmenter, iou, scene
@@ -54,6 +54,64 @@ def test_every_nth_frame_gets_its_mask(predictor, tmp_path):
     assert len(summary.written) == 4
     again = segment_folder(predictor, tmp_path / "in", tmp_path / "out", overlay=False, every=2, resume=True)
     assert (again.skipped, again.written) == (4, ())
+
+
+def unsteady(path):
+    """A video of 0.1 s, then 0.9 s, then 0.4 s a frame, 95 pixels wide."""
+    av = pytest.importorskip("av", reason="needs the extra `video`")
+    from fractions import Fraction
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i, at in enumerate((0, 100, 1000, 1400)):
+            frame = av.VideoFrame.from_ndarray(scene(size=(96, 64), box=(8 + 8 * i, 16, 40 + 8 * i, 48))[0], "rgb24")
+            frame.pts, frame.time_base = at, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def times(path):
+    import av
+
+    with av.open(str(path)) as container:
+        return [round(float(frame.pts * frame.time_base), 3) for frame in container.decode(video=0)]
+
+
+def test_overlays_become_a_video_of_the_same_times(predictor, tmp_path):
+    unsteady(tmp_path / "clip.mp4")
+    options = {"formats": ["png"], "every": 1}
+    segment_folder(predictor, tmp_path / "clip.mp4", tmp_path / "out", **options)
+    shown = tmp_path / "out/clip_overlay.mp4"
+    assert times(shown) == times(tmp_path / "clip.mp4") == [0, 0.1, 1, 1.4]
+    plain, tinted = (np.asarray(read_image(f"{path}@1.1s"), int) for path in (tmp_path / "clip.mp4", shown))
+    assert plain.shape == tinted.shape
+    ground = (slice(50, 64), slice(0, 8))
+    assert np.abs(plain - tinted)[ground].mean() < 8
+    assert np.abs(plain - tinted)[16:48, 24:56].mean() > 8  # the box at 1 s
+    written = shown.stat().st_mtime_ns
+    segment_folder(predictor, tmp_path / "clip.mp4", tmp_path / "out", **options, resume=True)
+    assert shown.stat().st_mtime_ns == written
+    with pytest.raises(UsageError, match="a LabelMe file names a picture"):
+        segment_folder(predictor, tmp_path / "clip.mp4", tmp_path / "other", formats=["labelme"])
+
+
+def test_a_frame_of_a_video_is_a_support_by_its_time(tmp_path):
+    unsteady(tmp_path / "clip.mp4")
+    for seconds, left in (("0", 8), ("0.1s", 16), ("0.99", 16), ("1.39s", 24), ("1.4", 32)):
+        pixels = np.asarray(read_image(tmp_path / f"clip.mp4@{seconds}"), int)
+        box = pixels[32] @ (1, -1, 0) > 60
+        assert abs(int(np.flatnonzero(box)[0]) - left) <= 2, seconds
+    with pytest.raises(DataError, match="is over before 9 s; it ends at"):
+        read_image(tmp_path / "clip.mp4@9s")
+    with pytest.raises(DataError, match="there is no such file"):
+        read_image(tmp_path / "other.mp4@1s")
+    mask = np.zeros((64, 96), bool)
+    mask[16:48, 16:48] = True
+    predictor = FewShotPredictor(ColorSegmenter())
+    predictor.set_support(f"{tmp_path}/clip.mp4@0.5s", mask)
+    assert predictor.predict(tmp_path / "clip.mp4@1.4s")[32].any()
 
 
 def test_a_broken_video_is_listed_and_the_photos_are_done(predictor, tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 from fewseg.data.decoding import AS_IT_IS, LOSSY, UPRIGHT, File, PictureRule, decode, name_of, to_rgb
 from fewseg.data.masks import read_mask  # noqa: F401  (read from here by older code)
 from fewseg.data.regions import grown, shrunk
+from fewseg.data.video import frame_at, moment
 from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing
 from fewseg.labels import IGNORE
@@ -34,14 +35,17 @@ FOREGROUND_COLOR = _FIRST_COLORS[0]
 def read_image(file: File, rule: PictureRule = AS_IT_IS) -> Image.Image:
     """A picture file as 8-bit RGB, upright as its EXIF orientation says, transparent parts on white.
 
-    `rule` says how deep pictures (16-bit, float) are scaled, and which bands and page are read. DataError where the
-    file is missing, broken, not a picture or beyond Pillow's limit of 179 megapixels.
+    `clip.mp4@12.5s` is the frame of a video at 12.5 seconds. `rule` says how deep pictures (16-bit, float) are scaled,
+    and which bands and page are read. DataError where the file is missing, broken, not a picture or beyond Pillow's
+    limit of 179 megapixels.
     """
     return read_oriented(file, rule)[0]
 
 
 def read_oriented(file: File, rule: PictureRule = AS_IT_IS) -> tuple[Image.Image, int]:
     """As `read_image`, with the EXIF orientation (1..8) that was applied; `align_mask` needs it."""
+    if isinstance(file, str | Path) and (found := moment(file)):
+        return frame_at(*found), 1
     raster = decode(file, rule)
     try:
         image = to_rgb(raster.filled(np.nan), rule)

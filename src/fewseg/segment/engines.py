@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 from fewseg.errors import FewsegError, UsageError
 from fewseg.progress import Silent
@@ -27,7 +29,7 @@ def run_parts(words: Sequence[str], pictures: int, *, progress: Silent) -> None:
     all, with what it said.
     """
     try:
-        import ray
+        ray: Any = import_module("ray")
     except ModuleNotFoundError as error:
         raise UsageError("--engine ray needs Ray; install it with: pip install 'fewseg[ray]'") from error
     started_here = not ray.is_initialized()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fewseg.data import images
 from fewseg.data.text import Tally
+from fewseg.data.video import VIDEO_SUFFIXES
 from fewseg.errors import UsageError, refuse_address
-from fewseg.segment.video import VIDEO_SUFFIXES
 
 SUFFIXES = images.SUFFIXES | VIDEO_SUFFIXES
 
@@ -33,7 +33,7 @@ class Job:
 
 
 def plan(
-    queries: Iterable[str | os.PathLike[str]],
+    queries: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out_dir: Path,
     *,
     reserved: Iterable[str] = (),
@@ -47,7 +47,7 @@ def plan(
     """
     found: dict[Path, tuple[Path, Path, Path]] = {}
     others = Tally("the folders to segment")
-    given = list(map(Path, queries))
+    given = [Path(q) for q in ([queries] if isinstance(queries, str | os.PathLike) else queries)]
     for query in given:
         root = query if query.is_dir() else query.parent
         for path in _files(query, out_dir, others):

@@ -50,7 +50,7 @@ def segment_large_folder(
         raise UsageError("how large the photos of the supports were is not known; give --window SIDE, in pixels")
     if side < 64:
         raise UsageError(f"a window of {side} x {side} pixels shows too little; give at least 64")
-    jobs = plan([queries] if isinstance(queries, str | os.PathLike) else queries, out)
+    jobs = plan(queries, out)
     if video := next((job.query for job in jobs if job.is_video), None):
         raise UsageError(f"{video} is a video, which is not read in windows; leave out --window, geotiff and gpkg")
     named = partial(outputs, out_dir=out, formats=formats, overlay=overlay)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from fewseg.data import images
 from fewseg.data.decoding import PictureRule
+from fewseg.data.video import frames, to_image, write_video
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.files import leftovers
@@ -30,7 +31,6 @@ from fewseg.segment.jobs import Job, plan
 from fewseg.segment.shards import Shard, remove_parts
 from fewseg.segment.table import NAME as TABLE
 from fewseg.segment.table import Told, table_file
-from fewseg.segment.video import frames, to_image
 
 _LARGE = 4_000_000
 """Pixels of a picture from which on one at a time is segmented: two would take twice the memory."""
@@ -102,38 +102,25 @@ def segment_folder(
     `STEM.txt` and `classes.txt`, geojson `STEM.geojson`, labelme `STEM.json`, coco, cvat, labelstudio and via one file
     each (`books.BOOKS`), csv lines in `results.csv`; `overlay` `STEM_overlay.jpg`. STEM is the path below the given
     folder, with the suffix added where two would be the same; a video's frames (every `every`-th) are
-    `STEM/frame_NUMBER`. `label_map` tells `threshold` and `min_area`; a class that is there with less than the
-    probability `presence`, as far as the model tells, is left out. `instances`: parts that touch are cut apart, files
-    tell of single objects, `STEM_instances.png` numbers them. `shard`: only a part of the pictures, and files that tell
-    of all pictures under names of that part.
+    `STEM/frame_NUMBER`, and their overlays `STEM_overlay.mp4`. `label_map` tells `threshold` and `min_area`; a class
+    that is there with less than the probability `presence`, as far as the model tells, is left out. `instances`: parts
+    that touch are cut apart, files tell of single objects, `STEM_instances.png` numbers them. `shard`: only a part of
+    the pictures, and files that tell of all pictures under names of that part.
     `resume` leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the
     others done. UsageError, before anything is written, where there is nothing to do or an output would replace a query
     or a support file.
     """
-    out = output_folder(out_dir)
     _check_formats(formats, resume=resume, instances=instances)
-    given = [queries] if isinstance(queries, str | os.PathLike) else queries
-    every_job = plan(given, out, reserved=_reserved(formats), beside=files.INSTANCES if instances else "")
-    jobs = every_job[shard.number - 1 :: shard.count] if shard else every_job
-    named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay, single=instances)
-    of_part = shard.named if shard else Path
-    books = {kind: of_part(out / BOOKS[kind][0]) for kind in dict.fromkeys(formats) if kind in BOOKS}
-    several = files.is_label_map(predictor.names)
-    class_file = out / files.CLASSES if "yolo" in formats or ("png" in formats and several) else None
-    targets = [path for job in jobs if not job.is_video for path in named(job.stem).values()]
-    folders = [out / job.stem for job in jobs if job.is_video]
-    inputs = {job.query.resolve() for job in every_job} | predictor.support_files
-    table = of_part(out / TABLE) if "csv" in formats else None
-    targets += filter(None, (*books.values(), None if shard else class_file, table))
-    protect(inputs, targets, folders)
-    clear_leftovers(targets, folders)
+    out, several = output_folder(out_dir), files.is_label_map(predictor.names)
+    work = _planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
+    jobs, named, books = work.jobs, work.named, work.books
     written, empty, failed, skipped = [], [], [], 0
     classes = predictor.names or ("object",)
-    if class_file:
-        files.write_classes(class_file, classes)
+    if work.class_file:
+        files.write_classes(work.class_file, classes)
     sizes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in classes}
     merging: dict[str, Any] = {"several": several, "resume": resume, "shard": shard}
-    with _records(books, table, classes, predictor.runtime, **merging) as record:
+    with _records(books, work.table, classes, predictor.runtime, **merging) as record:
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
         done = named if resume else None
         how: dict[str, Any] = {"presence": presence, "threshold": threshold, "min_area": min_area}
@@ -159,6 +146,7 @@ def segment_folder(
             _add_sizes(sizes, shown, classes)
     gone = dict.fromkeys(query for query, path in written if not path.exists())
     failed += [(q, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)") for q in gone]
+    failed += _write_overlay_videos(work.videos, {query for query, _ in failed}, named, every=every, resume=resume)
     written = [(query, path) for query, path in written if path.exists()]
     return SegmentSummary(
         tuple(written),
@@ -169,6 +157,74 @@ def segment_folder(
         predictor.runtime,
         {name: tuple(found) for name, found in sizes.items()} if instances else None,
     )
+
+
+class Planned(NamedTuple):
+    """What is to be done, and the files that will be written."""
+
+    jobs: list[Job]
+    named: Callable[[str], dict[str, Path]]
+    """Of a stem, the files of one picture or frame by kind."""
+    books: dict[str, Path]
+    """Files that tell of all pictures, by format."""
+    table: Path | None
+    class_file: Path | None
+    videos: dict[Job, Path]
+    """The overlays of each video as a video."""
+
+
+def _planned(
+    queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: Path,
+    predictor: Predictor,
+    formats: Sequence[str],
+    *,
+    overlay: bool,
+    instances: bool,
+    shard: Shard | None,
+) -> Planned:
+    """UsageError where an output would replace an input; what a killed process left is removed."""
+    every_job = plan(queries, out, reserved=_reserved(formats), beside=files.INSTANCES if instances else "")
+    _check_videos(every_job, formats)
+    jobs = every_job[shard.number - 1 :: shard.count] if shard else every_job
+    named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay, single=instances)
+    of_part = shard.named if shard else Path
+    books = {kind: of_part(out / BOOKS[kind][0]) for kind in dict.fromkeys(formats) if kind in BOOKS}
+    table = of_part(out / TABLE) if "csv" in formats else None
+    numbered = "yolo" in formats or ("png" in formats and files.is_label_map(predictor.names))
+    class_file = out / files.CLASSES if numbered else None
+    videos = {job: out / f"{job.stem}{files.OVERLAY_VIDEO}" for job in jobs if job.is_video and overlay}
+    folders = [out / job.stem for job in jobs if job.is_video]
+    targets = [path for job in jobs if not job.is_video for path in named(job.stem).values()]
+    targets += filter(None, (*books.values(), *videos.values(), table, None if shard else class_file))
+    protect({job.query.resolve() for job in every_job} | predictor.support_files, targets, folders)
+    clear_leftovers(targets, folders)
+    return Planned(jobs, named, books, table, class_file, videos)
+
+
+def _write_overlay_videos(
+    videos: Mapping[Job, Path],
+    failed: set[Path],
+    named: Callable[[str], dict[str, Path]],
+    *,
+    every: int,
+    resume: bool,
+) -> list[tuple[Path, str]]:
+    """The overlays of each video's frames as a video at their times; what went wrong."""
+    wrong = []
+    for job, target in videos.items():
+        if job.query in failed or (resume and target.is_file()):
+            continue
+
+        def overlay_of(number: int, stem: str = job.stem) -> Image.Image | None:
+            path = named(f"{stem}/{files.frame_stem(number)}")["overlay"]
+            return images.read_image(path) if path.is_file() else None
+
+        try:
+            write_video(job.query, target, overlay_of, every=every)
+        except DataError as error:
+            wrong.append((job.query, f"its overlays are there, but no video of them: {error}"))
+    return wrong
 
 
 def output_folder(given: str | os.PathLike[str]) -> Path:
@@ -290,6 +346,13 @@ def _pieces(
                 yield Job(job.query, f"{job.name}/{name}", f"{job.stem}/{name}"), partial(to_image, frame)
         except DataError as error:
             failed.append((job.query, str(error)))
+
+
+def _check_videos(jobs: Sequence[Job], formats: Sequence[str]) -> None:
+    if video := next((job.query for job in jobs if job.is_video), None) if "labelme" in formats else None:
+        raise UsageError(
+            f"{video} is a video: a LabelMe file names a picture, which its frames are not; save them as such"
+        )
 
 
 def _reserved(formats: Sequence[str]) -> list[str]:
