@@ -69,8 +69,8 @@ def serve(
         raise UsageError("--token and --no-token: give one of them")
     if token is None and not no_token and not is_loopback(host):
         token = secrets.token_urlsafe(24)
-    address = opened(host, port, token)
     engine = open_engine(model, provider=provider)
+    address = opened(host, port, token)
     url = f"{address.url}?token={token}" if token else address.url
 
     def ready() -> None:
