@@ -85,6 +85,7 @@ def test_photos_of_any_size_are_kept_at_twice_the_model_s(tmp_path):
     assert concept.supports[0].mask.mean() == pytest.approx(mask.mean(), abs=0.02)
     concept.save(tmp_path / "c.concept")
     assert (tmp_path / "c.concept").stat().st_size < 20_000
+    assert Finder([fewseg.Concept.load(tmp_path / "c.concept")], engine()).support_side == 900  # as it was given
 
 
 def test_features_alone_hold_no_photo_and_give_the_same_mask(concept, tmp_path):
@@ -312,6 +313,7 @@ def _set(*path: Any, to: Any) -> Any:
         (_set("model", "name", to=["lite"]), "model's name is no text"),
         (_set("name", to="a\nb"), "name of the class"),
         (_set("supports", to=[]), "more than a concept does"),
+        (_set("supports", 0, "side", to=-5), "side of a photo is -5"),
         (_set("extra", to=1), "extra"),
         (_set("pictures", "bands", to=[1, 2]), "no rule for pictures"),
         (lambda d, t, m: t.update({"supports.0.jpeg": np.frombuffer(b"GIF89a", np.uint8)}), "cannot be read"),

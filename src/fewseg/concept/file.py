@@ -107,7 +107,7 @@ def hash_of(text: str, tensors: Mapping[str, NDArray[Any]]) -> str:
 def _as_json(taught: Taught) -> dict[str, Any]:
     groups = {"supports": taught.supports, "absent": taught.absent}
     examples = {
-        group: [{"name": example.name, "meaning": example.meaning} for example in found]
+        group: [{"name": e.name, "meaning": e.meaning, "side": e.side} for e in found]
         for group, found in groups.items()
     }
     parts = {name: getattr(taught, name) for name in ("model", "choice", "expected", "presence", "pictures")}

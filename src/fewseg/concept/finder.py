@@ -67,9 +67,9 @@ class Finder:
         """Whether presence is told: by the model, or by photos without a concept's class."""
         self.support_files: frozenset[Path] = frozenset()
         """Files that must not be overwritten."""
-        sides = [max(example.size) for concept in concepts for example in concept.supports]
+        sides = [example.side for concept in concepts for example in concept.supports if example.side]
         self.support_side = round(float(np.median(sides))) if sides else None
-        """The longer side of the supports' photos as the concepts keep them, in pixels: their median."""
+        """The longer side of the supports' photos as they were given, in pixels: their median."""
         self._thresholds = [c.choice.threshold if threshold is None else threshold for c in self._concepts]
         self._supports = [self._support(concept) for concept in self._concepts]
 

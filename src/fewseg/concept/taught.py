@@ -22,6 +22,7 @@ MOST_TILES = 16
 """Along a photo's sides."""
 MOST_EXAMPLES = 1000
 _LONGEST_NAME = 300
+_LARGEST_GIVEN = 10**6
 _QUALITY = 95
 
 
@@ -35,9 +36,13 @@ class Example:
     """The photo's file name, for people."""
     meaning: str
     """How its mask was understood, in words."""
+    side: int | None = None
+    """The longer side of the photo as it was given, in pixels: a larger one is reduced."""
 
     def __post_init__(self) -> None:
         _check_text(self.name, "the name of a photo")
+        if self.side is not None:
+            _check_count(self.side, _LARGEST_GIVEN, "the side of a photo")
         _check_text(self.meaning, "the meaning of a mask")
 
     @classmethod
@@ -47,12 +52,7 @@ class Example:
         jpeg, png = io.BytesIO(), io.BytesIO()
         Image.fromarray(image).save(jpeg, "JPEG", quality=_QUALITY, subsampling=0)
         marks.resize((image.shape[1], image.shape[0]), Image.Resampling.NEAREST).save(png, "PNG", optimize=True)
-        return cls(jpeg.getvalue(), png.getvalue(), _line(name), _line(meaning))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height; the pixels are not decoded."""
-        return _picture(self.jpeg, "JPEG", self.name, decoded=False).size
+        return cls(jpeg.getvalue(), png.getvalue(), _line(name), _line(meaning), max(photo.shape[:2]))
 
     @cached_property
     def photo(self) -> NDArray[np.uint8]:
@@ -214,15 +214,14 @@ def reduced(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
 
 
-def _picture(content: bytes, kind: str, name: str, *, decoded: bool = True) -> Image.Image:
+def _picture(content: bytes, kind: str, name: str) -> Image.Image:
     """A picture of a known format and a bounded size."""
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
             image = Image.open(io.BytesIO(content), formats=[kind])
         if max(image.size) > LARGEST_SIDE or image.mode not in ("RGB", "L"):
             raise ValueError(f"{image.width} x {image.height} pixels of {image.mode}")
-        if decoded:
-            image.load()
+        image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"the {kind} of {name} cannot be read ({error})") from error
     return image
