@@ -279,7 +279,8 @@ def described(arg: Any) -> Any:
 
 def like(arg: Any, device: torch.device) -> Any:
     if isinstance(arg, Shape):
-        return torch.empty_strided(arg.size, arg.strides, dtype=arg.dtype, device=device).normal_()
+        held = [1 if stride == 0 else length for length, stride in zip(arg.size, arg.strides, strict=True)]  # expanded
+        return torch.empty_strided(held, arg.strides, dtype=arg.dtype, device=device).normal_().expand(arg.size)
     return list(arg) if isinstance(arg, tuple) else arg
 
 
