@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from benchmarks.__main__ import commit
 from benchmarks.inputs import make_episode, make_model, write_data_set
@@ -284,11 +284,19 @@ def like(arg: Any, device: torch.device) -> Any:
     return list(arg) if isinstance(arg, tuple) else arg
 
 
+def fused_flops(x: Any, weight: Any, *_: Any, out_shape: Any, **__: Any) -> int:
+    """Of a convolution with its sum and ReLU, which torch's counter does not know."""
+    return conv_flop_count(x, weight, out_shape)
+
+
+FUSED = {torch.ops.aten.cudnn_convolution_relu: fused_flops, torch.ops.aten.cudnn_convolution_add_relu: fused_flops}
+
+
 @lru_cache
 def work_of(case: Inference, device: torch.device) -> tuple[float, float]:
     """FLOPs and bytes of one episode."""
     run, _ = case.prepare(device)
-    traffic, counter = Traffic(), FlopCounterMode(display=False)
+    traffic, counter = Traffic(), FlopCounterMode(display=False, custom_mapping=FUSED)
     with traffic, counter:
         run()
     return float(counter.get_total_flops()), float(traffic.bytes)
