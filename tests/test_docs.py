@@ -113,6 +113,7 @@ def named_mean(page: Path, documented: ModuleType, monkeypatch: pytest.MonkeyPat
     (page / "named_mean.py").write_text(text.partition("```python\n")[2].partition("```")[0])
     monkeypatch.syspath_prepend(page)
     monkeypatch.delitem(sys.modules, "named_mean", raising=False)
+    monkeypatch.setenv(registry.PLUGINS, "")  # put back at the end: processes that are started load what it names
     registry.load_plugin(str(page / "named_mean.py"))
     yield
     registry._LOADED.pop(str(page / "named_mean.py"))
