@@ -145,5 +145,5 @@ def test_a_method_is_told_what_its_classes_are_called(
     (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))
     predictor = FewShotPredictor(opened.model)
     predictor.set_support({"leaf": ([image], [mask]), "wheel": ([image], [mask])})
-    leaf, wheel = predictor.predict_proba(query).values()
+    leaf, wheel = (result.proba for result in predictor.predict_each(query).values())
     assert (leaf != wheel).any()

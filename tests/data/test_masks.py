@@ -253,7 +253,9 @@ def test_arrays_that_are_no_masks_are_refused(array: NDArray[Any]) -> None:
     st.sampled_from([np.uint8, np.uint16, np.int64, np.float32]),
 )
 def test_no_values_give_a_mask_of_everything_or_nothing_without_a_word(values: list[int], dtype: Any) -> None:
-    """Whatever a mask holds: the object is one value or all ids, named in the words, or there is a question."""
+    """Whatever a mask holds: the object is one value, the upper half of black and white, or all ids, as told, or
+    there is a question.
+    """
     array = np.kron(np.array([[*values]]), np.ones((6, 6))).astype(dtype)
     try:
         marking = marking_of(array)
@@ -262,6 +264,8 @@ def test_no_values_give_a_mask_of_everything_or_nothing_without_a_word(values: l
     inside = np.unique(array[marking.mask == 1]).astype(int).tolist()
     if len(inside) == 1 and set(values) != {0, 1}:
         assert f"{inside[0]} is the object" in marking.meaning
+    elif "the upper half is the object" in marking.meaning:
+        assert inside == sorted(value for value in values if value > 127)
     else:
         assert sorted(values) == sorted({*inside} | ({0} & {*values}))
     assert 0 not in inside

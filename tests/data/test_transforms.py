@@ -53,6 +53,23 @@ def test_augment_is_a_function_of_the_seed_and_keeps_the_pair_aligned(name: str,
         assert (((light > 0.5) != (labels[0] == 1)) & clear).float().mean() < 0.05
 
 
+@pytest.mark.parametrize("transform", [Squeeze(97), Pad(97), Augment(AugmentConfig(), 97)])
+def test_the_process_s_threads_change_no_bit(transform) -> None:
+    image, labels = (
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (150, 200, 3), np.uint8)),
+        np.eye(150, 200),
+    )
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(transform(image, labels[None].astype(np.uint8), 5)[0])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
 def test_seeds_give_different_pictures() -> None:
     _, maps = scene()
     image, augment = trees.photo(maps[0]), Augment(AugmentConfig(), 64)

@@ -6,6 +6,7 @@ Every transform is called as `transform(image, labels, seed)` with an RGB image 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,21 @@ Pair = tuple[Tensor, Tensor]
 
 Transform = Callable[[Image.Image, NDArray[np.uint8], int], Pair]
 """What a data set needs of a transform: (image, labels, seed) to a pair, the same for the same seed."""
+
+
+def _on_one_thread(transform: Callable[..., Pair]) -> Callable[..., Pair]:
+    """As a loader's process does it, wherever it is called: with more threads torch resizes to other last bits."""
+
+    @functools.wraps(transform)
+    def call(*given: Any, **options: Any) -> Pair:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return transform(*given, **options)
+        finally:
+            torch.set_num_threads(before)
+
+    return call
 
 
 @dataclass
@@ -62,6 +78,7 @@ class Squeeze:
     def __init__(self, size: int, *, antialias: bool = False) -> None:
         self._resize = v2.Resize((size, size), antialias=antialias)
 
+    @_on_one_thread
     def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int = 0) -> Pair:
         """The resized pair; the seed changes nothing."""
         return _plain(*self._resize(*as_tensors(image, labels)))
@@ -81,6 +98,7 @@ class Pad:
         long = max(height, width)
         return tuple(max(8, int(side * (self.size / long)) // 8 * 8) for side in (height, width))  # type: ignore[return-value]
 
+    @_on_one_thread
     def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int = 0) -> Pair:
         """The padded pair; the seed changes nothing."""
         pixels, maps = as_tensors(image, labels)
@@ -116,6 +134,7 @@ class Augment:
         steps.append(crop if config.crop else v2.Resize((size, size), antialias=False))
         self._steps = v2.Compose(steps)
 
+    @_on_one_thread
     def __call__(self, image: Image.Image, labels: NDArray[np.uint8], seed: int) -> Pair:
         """The augmented pair; torch's own random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
