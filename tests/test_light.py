@@ -109,8 +109,7 @@ def test_shipped_graphs_are_made_of_the_shipped_weights_and_small(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("runtime", ["graphs", "torch"])
+@pytest.mark.parametrize(("runtime", "flip"), [("graphs", True), ("torch", False)])
 def test_one_encoding_serves_lite_and_the_methods_without_training(runtime, flip):
     (image, mask), (query, _) = scene(), scene(size=(120, 90), box=(20, 10, 70, 60))
     engine = open_engine("lite", runtime=runtime, flip=flip, refine="fast")

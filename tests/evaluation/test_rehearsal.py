@@ -28,8 +28,10 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("protocol", ["fewseg", "pfenet", "hsnet"])
-@pytest.mark.parametrize("way", WAYS)
+OTHER_PROTOCOLS = [(way, name) for way in ("nothing kept", "some in the file") for name in ("pfenet", "hsnet")]
+
+
+@pytest.mark.parametrize(("way", "protocol"), [(way, "fewseg") for way in WAYS] + OTHER_PROTOCOLS)
 def test_what_is_planned_is_done(way: str, protocol: str) -> None:
     torch.set_num_threads(1)  # one lane
     source, model = CountedLoads(subset="test", level="complex", images=40, size=72), Counting().eval()
