@@ -56,5 +56,6 @@ def run_parts(words: Sequence[str], pictures: int, *, progress: Silent) -> None:
 def _part(command: list[str], folder: str) -> tuple[int, str]:
     """Run in a process of its own: the exit code, and the end of what was said."""
     threads = {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=os.environ | threads, capture_output=True, text=True, check=False)
+    how = {"cwd": folder, "env": os.environ | threads, "capture_output": True, "text": True}
+    done = subprocess.run(command, check=False, **how)  # nosec B603  (fewseg itself, without a shell)
     return done.returncode, done.stderr.strip()[-2000:]
