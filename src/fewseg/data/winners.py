@@ -37,7 +37,7 @@ def label_map(
     labels[~(best > threshold)] = 0
     if (second > threshold).any():
         labels = _whole(labels, maps, threshold)
-    return _without_specks(labels, min_area) if min_area > 1 else labels
+    return without_specks(labels, min_area)
 
 
 def _whole(labels: NDArray[np.uint8], maps: Sequence[NDArray[np.float32]], threshold: float) -> NDArray[np.uint8]:
@@ -92,9 +92,17 @@ def _neighbours(pieces: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.unique(pairs, axis=0)
 
 
-def _without_specks(labels: NDArray[np.uint8], min_area: int) -> NDArray[np.uint8]:
-    for label in np.unique(labels[labels > 0]):
+def without_specks(
+    labels: NDArray[np.uint8], min_area: int, *, goes_on: Sequence[bool] = (False, False, False, False)
+) -> NDArray[np.uint8]:
+    """Labels (H, W), changed in place: connected parts of fewer than `min_area` pixels become background.
+
+    Where the picture goes on beyond the top, left, bottom or right, parts that reach that side stay.
+    """
+    for label in np.unique(labels[labels > 0]) if min_area > 1 else ():
         parts = connected(labels == label)
-        small = np.concatenate([[False], parts.pixels < min_area])  # 0 is everything else
+        reached = np.concatenate([parts.boxes[:, :2] == 0, parts.boxes[:, 2:] == labels.shape], 1)
+        stays = (reached & np.array(goes_on)).any(1)
+        small = np.concatenate([[False], (parts.pixels < min_area) & ~stays])  # 0 is everything else
         labels[small[parts.labels]] = 0
     return labels

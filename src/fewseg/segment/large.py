@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,13 @@ from PIL import Image
 
 from fewseg.data import images
 from fewseg.data.decoding import PictureRule, chosen_bands, own_range, scaled_to_eight_bit
-from fewseg.data.regions import connected
-from fewseg.data.winners import label_map
+from fewseg.data.winners import label_map, without_specks
 from fewseg.errors import DataError, UsageError, first_line
 from fewseg.files import replacing_files
-from fewseg.predictor import Result
 from fewseg.progress import Silent
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
+from fewseg.segment.run import Predictor
 from fewseg.segment.windows import Window, count_windows, windows
 
 FORMATS = ("geotiff", "gpkg", "geojson")
@@ -49,16 +48,6 @@ _CACHE = 256 * 2**20
 """Bytes of blocks that GDAL keeps."""
 _SHOWN = 2048
 """Longest side of the small picture from which the range of deep values is taken, and of the overlay."""
-
-
-class Predictor(Protocol):
-    """What finds classes in a window: see `fewseg.segment.run.Predictor`."""
-
-    names: tuple[str, ...] | None
-    pictures: PictureRule
-    engine: Any
-
-    def predict_each(self, image: Any) -> dict[str, Result]: ...
 
 
 @dataclass(frozen=True)
@@ -88,9 +77,7 @@ def segment_large(
     """
     rasterio = needed("rasterio")
     names = {kind: target.name for kind, target in targets.items()}
-    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE), _opened(path) as source:
-        # what has no place on the earth has its pixels as coordinates
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), _opened(path) as source:
         read = _reader(source, predictor.pictures)
         with replacing_files(targets["geotiff"].parent, last=names["geotiff"]) as work:
             any_found = _write_mask(predictor, source, read, work / names["geotiff"], cut, progress or Silent())
@@ -116,6 +103,7 @@ def needed(library: str) -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    """The picture; within, nothing warns that one has no place on the earth: pixels are its coordinates then."""
     rasterio = needed("rasterio")
     with path.open("rb") as file:
         head = file.read(4)
@@ -125,9 +113,8 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            source = rasterio.open(path, driver=driver)
-        with source:
-            yield source
+            with rasterio.open(path, driver=driver) as source:
+                yield source
     except rasterio.errors.RasterioError as error:
         raise DataError(f"{path} cannot be read in windows ({first_line(error)}); save it as TIFF") from error
 
@@ -191,13 +178,13 @@ def _write_mask(predictor: Predictor, source: Any, read: Read, path: Path, cut: 
             target.write_colormap(1, {i: (*images.class_color(i), 255) if i else (0, 0, 0, 255) for i in range(256)})
         parts = windows(source.height, source.width, cut.side)
         shown = progress(parts, f"looking at {source.name}", count_windows(source.height, source.width, cut.side))
-        given = ((window, *read(window=_as_rasterio(window))) for window in shown)
+        given = ((window, *read(window=_box(*window[:4]))) for window in shown)
         labelled = partial(_labelled, predictor, cut, (source.height, source.width))
         for window, labels in side_by_side(labelled, given, lanes=predictor.engine.lanes):
             if labels is not None and labels.any():
                 any_found = True
                 core = labels[window.core]
-                target.write(core if several else core * np.uint8(255), 1, window=_core_as_rasterio(window))
+                target.write(core if several else core * np.uint8(255), 1, window=_box(*window[4:]))
     return any_found
 
 
@@ -214,31 +201,12 @@ def _labelled(
     results = predictor.predict_each(pixels).values()
     labels = label_map((result.proba_if(cut.presence) for result in results), threshold=cut.threshold)
     labels[~known] = 0
-    _drop_specks(labels, window, size, cut.min_area)
-    return window, labels
+    goes_on = window.top > 0, window.left > 0, window.bottom < size[0], window.right < size[1]
+    return window, without_specks(labels, cut.min_area, goes_on=goes_on)
 
 
-def _drop_specks(labels: NDArray[np.uint8], window: Window, size: tuple[int, int], min_area: int) -> None:
-    """Parts of fewer than `min_area` pixels become background, unless they may go on beyond the window."""
-    height, width = labels.shape
-    inner = np.array([window.top > 0, window.left > 0, window.bottom < size[0], window.right < size[1]])
-    for label in np.unique(labels[labels > 0]) if min_area > 1 else ():
-        parts = connected(labels == label)
-        reached = parts.boxes[:, :2] == 0, parts.boxes[:, 2:] == (height, width)
-        goes_on = (np.concatenate(reached, 1) & inner).any(1)
-        small = np.concatenate([[False], (parts.pixels < min_area) & ~goes_on])
-        labels[small[parts.labels]] = 0
-
-
-def _as_rasterio(window: Window) -> Any:
-    return needed("rasterio.windows").Window(
-        window.left, window.top, window.right - window.left, window.bottom - window.top
-    )
-
-
-def _core_as_rasterio(window: Window) -> Any:
-    width, height = window.core_right - window.core_left, window.core_bottom - window.core_top
-    return needed("rasterio.windows").Window(window.core_left, window.core_top, width, height)
+def _box(top: int, left: int, bottom: int, right: int) -> Any:
+    return needed("rasterio.windows").Window(left, top, right - left, bottom - top)
 
 
 def _write_overlay(read: Read, mask: Any, path: Path, names: Sequence[str] | None) -> None:

@@ -56,7 +56,7 @@ def segment_large_folder(
     named = partial(outputs, out_dir=out, formats=formats, overlay=overlay)
     targets = [path for job in jobs for path in named(job.stem).values()]
     protect({job.query.resolve() for job in jobs} | predictor.support_files, targets, [])
-    jobs = jobs[shard.number - 1 :: shard.count] if shard else jobs
+    jobs = shard.share(jobs) if shard else jobs
     clear_leftovers([path for job in jobs for path in named(job.stem).values()], [])
     progress = progress or Silent()
     told = "as --window says" if window else "as large as the supports' photos (--window SIDE chooses)"

@@ -186,7 +186,7 @@ def _planned(
     """UsageError where an output would replace an input; what a killed process left is removed."""
     every_job = plan(queries, out, reserved=_reserved(formats), beside=files.INSTANCES if instances else "")
     _check_videos(every_job, formats)
-    jobs = every_job[shard.number - 1 :: shard.count] if shard else every_job
+    jobs = shard.share(every_job) if shard else every_job
     named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay, single=instances)
     of_part = shard.named if shard else Path
     books = {kind: of_part(out / BOOKS[kind][0]) for kind in dict.fromkeys(formats) if kind in BOOKS}

@@ -10,8 +10,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fewseg.errors import UsageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Shard:
         if not 1 <= number <= count:
             raise UsageError(f"--shard {text}: give which part of how many, from 1, as in 2/8")
         return cls(number, count)
+
+    def share(self, jobs: list[T]) -> list[T]:
+        """What of all jobs is this part's."""
+        return jobs[self.number - 1 :: self.count]
 
     def named(self, path: Path) -> Path:
         """A file that tells of this part's pictures."""
