@@ -28,17 +28,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield one
 
 
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[httpx.Client]:
-    with server.client() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def concept(client: httpx.Client) -> str:
-    return taught(client)
-
-
 def test_a_concept_is_taught_found_and_taken_away_as_the_command_line_does(
     server: Server, client: httpx.Client, concept: str, tmp_path: Path, fewseg: Fewseg
 ) -> None:

@@ -40,17 +40,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield one
 
 
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[httpx.Client]:
-    with server.client() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def concept(client: httpx.Client) -> str:
-    return taught(client)
-
-
 def raw(server: Server, head: str, body: bytes = b"") -> socket.socket:
     one = socket.create_connection(("127.0.0.1", server.port), timeout=20)
     one.sendall(head.replace("\n", "\r\n").encode() + body)
