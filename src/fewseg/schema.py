@@ -86,6 +86,9 @@ class TrainConfig:
     draw: str = option("image", choices=DRAWS)
     """image: every training image is a query once per epoch (the papers' rule); class: every base class equally
     often."""
+    draw_power: float = option(0.0, least=0, most=1)
+    """With draw=class: classes are drawn in proportion to the number of their photos to this power; 0: equally often,
+    though some have hundreds of photos and others three; 1: as often as an image's class is met."""
     negatives: float = option(0.0, least=0, most=1)
     """Share of the episodes whose query does not hold the supports' class, so that an empty mask is learnt too."""
     regions: int = option(0, least=0, most=254)
@@ -151,6 +154,8 @@ class TrainConfig:
     """Directory that keeps these features for other runs (other seeds, folds, heads) on the same frozen back-end."""
     callbacks: list[str] = field(default_factory=list)
     """Names of callbacks from plugins, which are told of the start, every line of the log, every epoch and the end."""
+    graphs: bool = True
+    """On one GPU, with cached features: record each step as a CUDA graph, which the processor starts as one."""
     tensorboard: bool = False
     """Write a log for TensorBoard too; needs the extra `tensorboard`."""
     deterministic: bool = False

@@ -33,7 +33,7 @@ from fewseg.models.fast.folding import conv_norm
 from fewseg.predictor import FewShotPredictor
 from fewseg.storage.released import load_released
 from fewseg.storage.saved import load_model
-from fewseg.training import loop, tasks
+from fewseg.training import graphs, loop, tasks
 from fewseg.training.objectives import EpisodeObjective
 from helpers import BACKBONE, SHORT, assert_equal, weights
 from parity import METHODS, check_output, outputs, read_vector, released_state
@@ -169,6 +169,22 @@ def test_a_view_has_the_numbers_of_its_model(name: str, backbone: str, shots: in
         worst = max(worst, *(difference(ours[part], theirs[part]) for part in theirs if theirs[part].any()))
     record_property("difference", worst)
     assert worst < 1e-4
+
+
+@pytest.mark.parametrize("name", ["hdmnet", "lite"])
+def test_one_image_is_recorded_until_the_network_changes(name: str) -> None:
+    model = made(name, BACKBONE, 1)
+    view: Any = accelerate(model)
+    for seed in range(3):
+        episode = replace(episode_of(1, 1), query_image=torch.rand(1, 3, 97, 97, device=DEVICE))
+        with torch.inference_mode():
+            ours, theirs = everything(view(episode)), everything(model(episode))
+        assert max(difference(ours[part], theirs[part]) for part in theirs if theirs[part].any()) < 1e-4
+        if DEVICE == "cuda":
+            assert {key[0] for key in view._recordings._graphs} == {"encode_query", "encode_support"}
+        with torch.no_grad():  # trained further
+            for p in model.parameters():
+                p.mul_(0.9 if seed else 1.1)
 
 
 @pytest.mark.parametrize("name", ["hdmnet", "lite", "bam", "pfenet", "hsnet"])
@@ -315,6 +331,36 @@ def test_three_steps_have_the_losses_of_the_cpu(name: str, record_property: Reco
     assert worst < 1e-4
 
 
+@pytest.mark.parametrize("words", [(), ("train.precision=bf16-mixed",), ("train.batch_size=4", "train.most_shots=2")])
+@pytest.mark.parametrize("name", sorted(TRAINED))
+def test_recorded_steps_are_the_plain_ones(name: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    if DEVICE != "cuda":
+        pytest.skip("CUDA graphs are for GPUs")
+    config = recipe(name, DEVICE, "train.deterministic=true", "train.save_every=100", *FEATURES, *words)
+    recorded = []
+    with pytest.MonkeyPatch.context() as patch:
+        plain = graphs.GraphedObjective._recorded
+
+        def record(*given: Any) -> Any:
+            recorded.append(plain(*given))
+            return recorded[-1]
+
+        patch.setattr(graphs.GraphedObjective, "_recorded", record)
+        run = loop.train(config, tmp_path / "recorded")
+    assert recorded
+    assert all(step is not None for step in recorded)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "training_step", Fails(5).wrap(loop.training_step))
+        with pytest.raises(Exception, match="stopped at once"):
+            loop.train(config, tmp_path / "resumed")
+    loop.train(config, tmp_path / "resumed", resume=True)
+    assert_equal(weights(tmp_path / "resumed" / "last"), weights(run / "last"))
+    config.train.graphs = False
+    eager = loop.train(config, tmp_path / "plain")
+    ours, theirs = weights(run / "last"), weights(eager / "last")
+    assert all(torch.allclose(ours[key], theirs[key], rtol=1e-3, atol=1e-4) for key in theirs)
+
+
 @dataclass
 class Fails:
     """Raises at one of its calls."""
@@ -338,7 +384,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(name: str, words: tuple[str, ...
     config = recipe(name, DEVICE, "train.deterministic=true", *words)
     whole, run = loop.train(config, tmp_path / "whole"), tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpisodeObjective, "forward", Fails(4).wrap(EpisodeObjective.forward))
+        patch.setattr(loop, "training_step", Fails(4).wrap(loop.training_step))
         with pytest.raises(Exception, match="stopped at once; 3 of 6 batches"):
             loop.train(config, run)
     loop.train(config, run, resume=True)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.sampling import NOVEL_RULES, epoch_order, training_images
-from fewseg.data.source import Fold, ImageSource, class_mask, labelled, map_type, mask_of
+from fewseg.data.source import Fold, ImageSource, class_mask, labelled, mask_of
 from fewseg.data.transforms import Transform, sample_seed
 from fewseg.data.weak_supports import weak_mask
 from fewseg.data.workers import START, follow_parent, starting_workers
@@ -75,7 +75,9 @@ class EpisodeDataset(Dataset[Sample]):
                 maps = self.as_marked(photo, maps)
             pairs.append(self.transform(photo, maps, sample_seed(self.seed, g, slot)))
         (image, mask), *supports = pairs
-        bases = mask[1:] if self._wide is None else torch.from_numpy(self._wide[self._full(mask[1:], class_ids)])
+        bases = mask[1:]
+        if self._wide is not None:
+            bases = _looked_up(_table(self._wide[[0, *class_ids]], void=WIDE_IGNORE), bases)
         episode = Episode(
             query_image=image[None],
             support_images=torch.stack([support for support, _ in supports])[None],
@@ -126,29 +128,21 @@ class EpisodeDataset(Dataset[Sample]):
 
     def class_maps(self, labels: ImageLabels, class_id: int) -> tuple[Tensor, Tensor]:
         """Class mask and base labels, each (S, S), of a view's labels."""
-        full = self._full(labels.local, labels.class_ids)
-        bases = (self._lookup if self._wide is None else self._wide)[full]
-        return self._class_map(labels, full, class_id), torch.from_numpy(bases)
+        bases = self._lookup if self._wide is None else self._wide
+        meant = _table(bases[[0, *labels.class_ids]], void=bases[-1])
+        return self.class_map(labels, class_id), _looked_up(meant, labels.local)
 
     def class_map(self, labels: ImageLabels, class_id: int) -> Tensor:
         """Class mask (S, S) of a view's labels."""
-        return self._class_map(labels, self._full(labels.local, labels.class_ids), class_id)
-
-    def _class_map(self, labels: ImageLabels, full: NDArray[Any], class_id: int) -> Tensor:
-        own = (
-            labels.masks[labels.class_ids.index(class_id)]
-            if len(labels.masks) and class_id in labels.class_ids
-            else None
-        )
-        mask = class_mask(full, class_id) if own is None else own.numpy()
-        return torch.from_numpy(self._seen(mask, full, class_id))
-
-    def _full(self, local: Tensor, class_ids: Sequence[int]) -> NDArray[Any]:
-        """Labels as the source gives them, of those numbered by the classes of an image."""
-        dtype = map_type(len(self.source.class_names))
-        table = np.full(256, np.iinfo(dtype).max, dtype)
-        table[: 1 + len(class_ids)] = (0, *class_ids)
-        return table[local.numpy()]
+        hidden = [c in self._hidden and c != class_id for c in (0, *labels.class_ids)]
+        if len(labels.masks) and class_id in labels.class_ids:
+            mask = labels.masks[labels.class_ids.index(class_id)]
+            if not any(hidden):
+                return mask
+            unseen = _looked_up(_table(np.array(hidden), void=False), labels.local)
+            return mask.masked_fill((mask != 1) & unseen, IGNORE)
+        meant = [IGNORE if unseen else c == class_id for c, unseen in zip((0, *labels.class_ids), hidden, strict=True)]
+        return _looked_up(_table(np.array(meant, np.uint8), void=IGNORE), labels.local)
 
     def read(self, i: int, class_id: int) -> tuple[Image.Image, NDArray[Any], NDArray[np.uint8]]:
         """An image and its label map (H, W) as they are, and the class mask and base labels (2, H, W)."""
@@ -178,6 +172,18 @@ class ImageLabels:
     class_ids: tuple[int, ...]
     masks: Tensor
     """(n, S, S) uint8 {0, 1, 255}, the mask of each class where they overlap; else empty (0, S, S)."""
+
+
+def _table(meant: NDArray[Any], *, void: int) -> NDArray[Any]:
+    """What the numbers 0, 1, ... of a view's labels mean; all others are void."""
+    return np.concatenate([meant, np.full(256 - len(meant), void, meant.dtype)])
+
+
+def _looked_up(table: NDArray[Any], numbers: Tensor) -> Tensor:
+    """What a table says of uint8 numbers, on their device."""
+    if numbers.device.type == "cpu":  # numpy takes bytes as they are
+        return torch.from_numpy(table[numbers.numpy()])
+    return torch.from_numpy(table).to(numbers.device)[numbers.int()]
 
 
 def _localise(labels: NDArray[Any], present: Sequence[int]) -> tuple[NDArray[np.uint8], tuple[int, ...]]:

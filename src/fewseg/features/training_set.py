@@ -1,7 +1,8 @@
 """Frozen features of a training set, extracted once: of every image as it is, mirrored, and in further views.
 
 A mirrored image's features are not its features mirrored: strided layers pad on one side. So both are extracted. Every
-view of an image is extracted on its own, so that a resumed run, which extracts fewer, finds the same.
+view of an image is extracted on its own, so that a resumed run, which extracts fewer, finds the same. A GPU keeps in
+its own memory what fits.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ from fewseg.models.fast import accelerate
 from fewseg.progress import Silent
 from fewseg.runtime.threads import in_lanes, lanes_for
 
+OF_DEVICE = 0.5
+"""The share of a GPU's free memory that features may take; a step needs the rest."""
+
 Key = tuple[Any, ...]
 """("query", image, view) or ("support", image, class, view); a method that masks features has queries only."""
 
@@ -49,7 +53,8 @@ class FeatureBatch:
 class TrainingFeatures:
     """Extracted features of a training set; every episode takes its images in random ones of their `views`.
 
-    `gigabytes` of them are kept in memory, the others in a temporary file. What `store` holds is not extracted again.
+    `gigabytes` of them are kept in memory, the others in a temporary file; on a GPU up to `OF_DEVICE` of what is free
+    there is filled first. What `store` holds is not extracted again.
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class TrainingFeatures:
         self.dataset, self.episodes, self.views = dataset, episodes, views
         self.budget = int(gigabytes * 1e9)
         self.used = 0
+        self._device = self.model.device
+        self._room = int(OF_DEVICE * torch.cuda.mem_get_info(self._device)[0]) if self._device.type == "cuda" else 0
         self._kept: dict[Key, Features] = {}
         self._labels: dict[tuple[int, int], ImageLabels] = {}
         self._file: FeatureFile | None = None
@@ -108,12 +115,20 @@ class TrainingFeatures:
                 # a loader process's tensors hold an open file each; copies do not
                 view = key[1], key[-1]
                 if view not in self._labels:
-                    self._labels[view] = replace(labels, local=labels.local.clone(), masks=labels.masks.clone())
-                    self.used += labels.local.numel() + labels.masks.numel()
+                    self._labels[view] = self._labels_kept(labels)
                 copied = given if isinstance(given, Tensor) else {name: f.clone() for name, f in given.items()}
                 yield key, copied, self._labels[view]
 
         return in_lanes(self._extract, inputs(), lanes=lanes_for(self.model.device))
+
+    def _labels_kept(self, labels: ImageLabels) -> ImageLabels:
+        """A view's labels where they stay."""
+        size = labels.local.numel() + labels.masks.numel()
+        if size <= self._room:
+            self._room -= size
+            return replace(labels, local=labels.local.to(self._device), masks=labels.masks.to(self._device))
+        self.used += size
+        return replace(labels, local=labels.local.clone(), masks=labels.masks.clone())
 
     @torch.no_grad()
     def _extract(self, item: _Input) -> tuple[Key, Features]:
@@ -126,15 +141,19 @@ class TrainingFeatures:
         else:
             mask = self.dataset.class_map(labels, key[2])
             features = self.model.extract_support(pixels[:, None], mask[None, None].to(self.model.device))
-        features = {name: f.cpu() for name, f in features.items()}
         if self._store is not None:
-            self._store.put(key, features, labels)
+            local, masks = labels.local.cpu(), labels.masks.cpu()
+            self._store.put(key, _on(features, torch.device("cpu")), replace(labels, local=local, masks=masks))
         return key, features
 
     def _keep(self, key: Key, features: Features, total: int, folder: Path | None) -> None:
         size = nbytes(features)
+        if size <= self._room:
+            self._kept[key] = _on(features, self._device)
+            self._room -= size
+            return
         if self.used + size <= self.budget:
-            self._kept[key] = features
+            self._kept[key] = _on(features, torch.device("cpu"))
             self.used += size
             return
         needed, place = size * total - self.budget, folder or Path(tempfile.gettempdir())
@@ -153,12 +172,13 @@ class TrainingFeatures:
         for g in numbers:
             spec, (view, *views) = self.episodes.spec(g), self._views(g)
             c = spec.class_id
-            queries.append(self._kept["query", spec.query, view])
+            queries.append(_on(self._kept["query", spec.query, view], self._device))
             shown = list(zip(spec.support, views, strict=True))
-            drawn = [self.dataset.class_map(self._labels[one], c) for one in shown]
+            drawn = [self.dataset.class_map(self._labels[one], c).to(self._device) for one in shown]
             supports.append([self._support(*one, c, mask) for one, mask in zip(shown, drawn, strict=True)])
             marked.append(torch.stack(drawn))
-            maps.append(self.dataset.class_maps(self._labels[spec.query, view], c))
+            both = self.dataset.class_maps(self._labels[spec.query, view], c)
+            maps.append([one.to(self._device) for one in both])
             classes.append(c)
             known.append(self.dataset.known_bases(spec.query))
         masks, bases = map(torch.stack, zip(*maps, strict=True))
@@ -177,12 +197,16 @@ class TrainingFeatures:
 
     def _support(self, i: int, view: int, class_id: int, mask: Tensor) -> Features:
         if not self.model.masks_features:
-            return self._kept["support", i, class_id, view]
-        return self.model.as_support(self._kept["query", i, view], mask[None, None])
+            return _on(self._kept["support", i, class_id, view], self._device)
+        return self.model.as_support(_on(self._kept["query", i, view], self._device), mask[None, None])
 
     def _views(self, g: int) -> list[int]:
         rng = np.random.default_rng([self.dataset.seed, sample_seed(g)])
         return rng.integers(0, self.views, 1 + self.episodes.shots_of(g)).tolist()
+
+
+def _on(features: Features, device: torch.device) -> Features:
+    return {name: f.to(device) for name, f in features.items()}
 
 
 _Input = tuple[Key, Tensor | Features, ImageLabels]

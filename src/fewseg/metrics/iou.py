@@ -23,7 +23,7 @@ def episode_counts(prediction: Tensor, truth: Tensor, class_id: int) -> Tensor:
     pixels = valid.count_nonzero()
     # what is not in the foreground's union is background in both
     counts = (fg_intersection, fg_union, pixels - fg_union, pixels - fg_intersection)
-    return torch.stack([torch.as_tensor(class_id, device=pixels.device), *counts]).long()
+    return torch.stack([pixels.new_full((), class_id), *counts]).long()
 
 
 def foreground_by_class(prediction: Tensor, labels: Tensor, classes: int) -> NDArray[np.int64]:

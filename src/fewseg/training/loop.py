@@ -42,7 +42,9 @@ from fewseg.storage.learnt import Learnt, learnt_of, record_of
 from fewseg.storage.owner import owned
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import load_base_learner, read_record, save_model, seen_classes, start_from
+from fewseg.training.graphs import GraphedObjective
 from fewseg.training.log import Log
+from fewseg.training.objectives import EpisodeObjective
 from fewseg.training.optimising import Schedule, check_optimising, create_optimizer, create_schedule, with_rates
 from fewseg.training.replay import save_failure
 from fewseg.training.run_start import describe_run, deterministic, start_directory
@@ -154,7 +156,7 @@ def prepare(
     task.module.train()
     if fabric.world_size > 1:
         synchronise_batchnorm(task.module, device=fabric.device)
-    module, optimizer = fabric.setup(task.module, optimizer)
+    module, optimizer = fabric.setup(_recording(task.module, config, fabric, progress), optimizer)
     state, damage = load_state(run, task.model, optimizer, schedule) if resume else (State(), "")
     if damage:
         progress.log(damage)
@@ -162,6 +164,14 @@ def prepare(
     return Training(
         config, run, task, fabric, module, optimizer, schedule, state, total, seen_before, names, stop, progress
     )
+
+
+def _recording(module: nn.Module, config: Config, fabric: Fabric, progress: Silent) -> nn.Module:
+    """The module, its steps recorded where they can be: several processes and accumulated gradients need them plain."""
+    alone = fabric.device.type == "cuda" and fabric.world_size == config.train.accumulate == 1
+    if config.train.graphs and alone and isinstance(module, EpisodeObjective):
+        return GraphedObjective(module, progress.log)
+    return module
 
 
 @contextmanager

@@ -155,6 +155,7 @@ class EpisodeTask(Task):
             seed=train.seed,
             novel=data.novel,
             draw=train.draw,
+            power=train.draw_power,
             negatives=train.negatives,
             most_shots=train.most_shots,
             batch=train.batch_size,

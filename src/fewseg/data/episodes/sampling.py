@@ -61,6 +61,7 @@ class TrainingEpisodes:
     which a DataWarning tells.
     With `most_shots` the batches, of `batch` episodes each, have 1 to that many supports by turns, and `shots` is not
     looked at; an image is the support several times where its class has too few.
+    With `power` a class is drawn in proportion to the number of its photos to that power: 0 all equally often.
     With `apart`, some of the classes and a share, that share of the episodes is of them; absent classes are drawn among
     those that the drawn one belongs to. It needs `draw="class"`.
     A class with fewer images than `shots` + 1 (with `most_shots`: 2) is left out; a DataWarning names it.
@@ -76,12 +77,15 @@ class TrainingEpisodes:
     negatives: float = 0.0
     most_shots: int | None = None
     batch: int = 1
+    power: float = 0.0
     apart: tuple[Collection[int], float] = ((), 0.0)
 
     def __post_init__(self) -> None:
         check_choice("train.draw", self.draw, DRAWS)
         if self.apart[0] and self.draw != "class":
             raise UsageError(f"train.regions are drawn with train.draw=class, not with {self.draw}")
+        if self.power and self.draw != "class":
+            raise UsageError(f"train.draw_power is for train.draw=class, not for {self.draw}")
         if not 0 <= self.negatives <= 1:
             raise UsageError(f"train.negatives={self.negatives} is a share of the episodes; give 0 to 1")
         source, fold, least = self.source, self.fold, self.source.min_pixels
@@ -113,7 +117,7 @@ class TrainingEpisodes:
         """Episode number `g`, counted from the start of training over all epochs."""
         rng = default_rng([self.seed, DRAW, g])
         if self.draw == "class":
-            class_id = int(rng.choice(self._group(rng)))
+            class_id = self._one_of(self._group(rng), rng)
             query = int(rng.choice(self._pools[class_id]))
         else:
             epoch, position = divmod(g, len(self))
@@ -123,7 +127,7 @@ class TrainingEpisodes:
         if self.negatives and rng.random() < self.negatives:
             absent = self._absent(query)
             like = [c for c in absent if (c in self.apart[0]) == (class_id in self.apart[0])] or absent
-            class_id = int(rng.choice(like)) if like else class_id
+            class_id = self._one_of(like, rng) if like else class_id
         pool, shots = self._pools[class_id], self.shots_of(g)
         few = count_photos(self.source, pool) <= shots
         return EpisodeSpec(query, class_id, draw_supports(rng, self.source, pool, query, shots, few))
@@ -135,6 +139,12 @@ class TrainingEpisodes:
             return list(self._pools)
         chosen = rng.random() < share
         return [c for c in self._pools if (c in apart) == chosen] or list(self._pools)
+
+    def _one_of(self, classes: list[int], rng: Generator) -> int:
+        if not self.power:
+            return int(rng.choice(classes))
+        weights = np.array([len(self._pools[c]) for c in classes], float) ** self.power
+        return int(rng.choice(classes, p=weights / weights.sum()))
 
     def _tell_of_images_without_negatives(self) -> None:
         if silent := sum(not self._absent(i) for i in self.images.tolist()):

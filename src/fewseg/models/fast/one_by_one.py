@@ -1,4 +1,6 @@
-"""Frozen parts one image at a time, and shots one after the other: the memory of one, whatever the batch."""
+"""Frozen parts one image at a time, and shots one after the other: the memory of one, whatever the batch. On a GPU a
+single image's work is one graph.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from fewseg.episode import Episode, Prediction
 from fewseg.models.base import Features, FewShotSegmenter
+from fewseg.models.fast.recorded import Recordings, recordable
 from fewseg.models.hsnet import HSNet
 
 
@@ -18,15 +21,22 @@ class OneByOne(FewShotSegmenter):
     That is no slower there, and what an image met in a batch cannot change its numbers. Other devices get the batch.
     """
 
+    @property
+    def _recordings(self) -> Recordings:
+        return self.__dict__.setdefault("_recorded", Recordings())
+
     def forward(self, episode: Episode) -> Prediction:
-        if torch.is_grad_enabled() or episode.query_image.device.type != "cpu":
+        image = episode.query_image
+        if torch.is_grad_enabled() or not (image.device.type == "cpu" or recordable(self, image)):
             return super().forward(episode)
         query = self.encode_query(episode.query_image)
-        support = self.encode_support(episode.support_images, episode.support_masks, episode.class_id)
+        support = self.encode_support(episode.support_images, episode.support_masks)
         return self.match(query, support, size=episode.size, base_index=episode.base_index)
 
     def extract_query(self, image: Tensor) -> Features:
         extract = super().extract_query
+        if recordable(self, image):
+            return self._recordings.of(self, "extract_query", extract, image)
         if image.device.type != "cpu" or len(image) == 1:
             return extract(image)
         return _one_by_one(lambda i: extract(image[i : i + 1]), len(image))
@@ -34,9 +44,15 @@ class OneByOne(FewShotSegmenter):
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
         return _each_shot(super().extract_support, images, masks)
 
+    def encode_query(self, image: Tensor) -> Features:
+        encode = super().encode_query
+        return self._recordings.of(self, "encode_query", encode, image) if recordable(self, image) else encode(image)
+
     def encode_support(self, images: Tensor, masks: Tensor, class_id: Tensor | None = None) -> Features:
         """What a support is embedded from, twice the size of what is kept, is not there beside the next one's."""
         encode = super().encode_support
+        if recordable(self, images):
+            return self._recordings.of(self, "encode_support", encode, images, masks)
         return encode(images, masks) if torch.is_grad_enabled() else _each_shot(encode, images, masks)
 
 
