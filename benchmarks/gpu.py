@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -44,6 +45,7 @@ from fewseg.episode import Episode
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate, versions
 from fewseg.models.fast import accelerate
+from fewseg.training.graphs import GraphedObjective
 from fewseg.training.objectives import EpisodeObjective
 
 Row = dict[str, Any]
@@ -101,11 +103,12 @@ class Training:
 
     def prepare(self, device: torch.device) -> tuple[Run, int]:
         model = model_for(replace(self, way="plain"), device)
-        objective = EpisodeObjective(model).train()
+        plain = EpisodeObjective(model).train()
+        objective = GraphedObjective(plain, sys.stderr.write).train() if self.way.endswith("recorded") else plain
         batch = make_episode(self.side, shots=self.shots, share=0.15, batch=self.batch).to(device).as_dict()
         kept: dict[str, Any] = {}
         if self.way != "images":
-            where = device if self.way == "features on the device" else torch.device("cpu")
+            where = torch.device("cpu") if self.way == "features in memory" else device
             with torch.no_grad():
                 query = objective.model.extract_query(batch["query_image"])
                 support = objective.model.extract_support(batch["support_images"], batch["support_masks"])
@@ -403,7 +406,8 @@ def cases(*, quick: bool) -> list[Case]:
     for batch in (1, 8, 32):
         rows += [replace(one, batch=batch, shots=5, way=way) for way in ("plain", "view")]
     for batch in (4, 16):
-        rows += [Training(batch=batch), Training(batch=batch, way="features on the device")]
+        kept = Training(batch=batch, way="features on the device")
+        rows += [Training(batch=batch), kept, replace(kept, way="features on the device, recorded")]
     rows += [Training(), Training(way="features in memory"), Training(precision="fp32"), Training(precision="tf32")][1:]
     lite = Inference(method="lite", backbone="lite0", side=384)
     rows += [replace(lite, batch=batch, way=way) for batch in (1, 32) for way in ("plain", "view")]

@@ -30,6 +30,8 @@ class GraphedObjective(nn.Module):
         self.objective = objective
         self._tell = tell
         self._steps: dict[Any, nn.Module | None] = {}
+        self._pool: Any = None
+        """Memory that the graphs share, since no step needs anything of another."""
 
     def forward(
         self,
@@ -59,10 +61,11 @@ class GraphedObjective(nn.Module):
         """A step as a graph; None where it cannot be one."""
         if any(step is None for step in self._steps.values()):
             return None  # it was tried, and said
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
         try:
             with _nothing_changed(self.objective, tensors[0].device):
-                step = _Step(self.objective, layout)
-                torch.cuda.make_graphed_callables(step, tuple(t.clone() for t in tensors), allow_unused_input=True)
+                step, kept = _Step(self.objective, layout), tuple(t.clone() for t in tensors)
+                torch.cuda.make_graphed_callables(step, kept, allow_unused_input=True, pool=self._pool)
         except RuntimeError as error:
             self._tell(f"steps are computed kernel by kernel, not as a CUDA graph: {first_line(error)}")
             return None

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from fewseg.models.base import Features
 from fewseg.models.fast.state import State, state_of
@@ -31,7 +32,7 @@ class Recordings:
     def of(self, network: nn.Module, name: str, work: Callable[..., Features], *given: Tensor) -> Features:
         """What `work(*given)` gives, by the graph of this name, shape and precision."""
         with self._lock:
-            if self._recording or _watched(network):
+            if self._recording or torch.cuda.is_current_stream_capturing() or _watched(network):
                 return work(*given)
             tensors = [*network.parameters(), *network.buffers()]
             if (state := state_of(tensors)) != self._state:
@@ -47,7 +48,7 @@ class Recordings:
 
     def _record(self, key: Any, work: Callable[..., Features], given: tuple[Tensor, ...]) -> bool:
         """Whether it could be recorded."""
-        if self._hindered or len(self._graphs) >= MOST or torch.cuda.is_current_stream_capturing():
+        if self._hindered or len(self._graphs) >= MOST:
             return False
         inputs, graph = [t.clone() for t in given], torch.cuda.CUDAGraph()
         self._recording = True
@@ -75,7 +76,9 @@ def recordable(network: nn.Module, image: Tensor) -> bool:
 
 
 def _watched(network: nn.Module) -> bool:
-    """Whether hooks wait for what passes its modules, which a graph would not tell them."""
+    """Whether hooks wait for what passes its modules, or a counter of operations, which a graph would not tell them."""
+    if _get_current_dispatch_mode() is not None:
+        return True
     return any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
