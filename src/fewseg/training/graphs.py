@@ -62,6 +62,8 @@ class GraphedObjective(nn.Module):
         if any(step is None for step in self._steps.values()):
             return None  # it was tried, and said
         self._pool = self._pool or torch.cuda.graph_pool_handle()
+        if quiet := getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None):
+            quiet(False)  # a plain step after a recorded one waits for its stream, and need not say so
         try:
             with _nothing_changed(self.objective, tensors[0].device):
                 step, kept = _Step(self.objective, layout), tuple(t.clone() for t in tensors)
