@@ -18,10 +18,12 @@ import fewseg
 from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, counted, expected, unseen
 from fewseg.concept.file import MOST_HEADER, hash_of
 from fewseg.concept.finder import Finder
-from fewseg.concept.finding import found, moved, probability, views
+from fewseg.concept.finding import encoded, found, moved, probability, views
 from fewseg.concept.next_photos import chosen, growth
 from fewseg.concept.presence import calibrated
+from fewseg.concept.taught import Example
 from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.predictor import nearest
 from fewseg.runtime.torch_engine import TorchEngine
 from helpers import BLUE, RED, ColorSegmenter, iou, scene
 
@@ -276,6 +278,32 @@ def test_tiles_cover_a_photo_of_any_size(size):
         assert answer.proba.shape == (size[1], size[0])
         assert np.isfinite(answer.proba).all()
     assert mask.any()
+
+
+class Shown:
+    """Keeps what it is to encode."""
+
+    image_size = 64
+
+    def encode_support(self, pairs):
+        ((self.photo, self.mask),) = pairs
+
+
+def test_for_tiles_a_support_is_shown_as_near_as_its_object_will_be_found():
+    photo, mask = np.zeros((200, 300, 3), np.uint8), np.zeros((200, 300), np.uint8)
+    mask[180:192, 5:17] = 1
+    photo[mask == 1] = 255
+    example, net = Example.of(photo, mask, side=300, name="a.jpg", meaning="a mask"), Shown()
+    encoded(net, example, 1)
+    assert net.photo.shape == (200, 300, 3)
+    encoded(net, example, 2)
+    assert net.photo.shape == (120, 180, 3)
+    assert (net.photo[..., 0] > 200).sum() == 144  # the whole object
+    assert (net.mask == 1).sum() > 2 * (nearest(mask, 64) == 1).sum()
+    apart = np.zeros_like(mask)
+    apart[:20, :20] = apart[-20:, -20:] = 1  # nothing is in the middle of the two
+    encoded(net, Example.of(photo, apart, side=300, name="b.jpg", meaning="a mask"), 2)
+    assert net.photo.shape == (200, 300, 3)
 
 
 def rewritten(file: Path, change: Any) -> None:

@@ -63,13 +63,31 @@ def views(engine: Engine, photo: NDArray[np.uint8], tiles: int) -> list[View]:
     ]
 
 
-def encoded(engine: Engine, example: Example) -> Any:
-    """A support, encoded; DataError where nothing of its object is left at the model's size."""
-    mask = nearest(example.mask, engine.image_size)
-    if example.marks and not (mask == 1).any():
+def encoded(engine: Engine, example: Example, tiles: int = 1) -> Any:
+    """A support, encoded; DataError where nothing of its object is left at the model's size.
+
+    For photos that are looked at in tiles it is cut to the size of one, around the middle of its object: what is
+    looked for is then as large as it will be found, and small things are not lost.
+    """
+    photo, mask = _around(example, tiles) if tiles > 1 and example.marks else (example.photo, example.mask)
+    small = nearest(mask, engine.image_size)
+    if example.marks and not (small == 1).any():
+        if tiles > 1:  # the middle of several things may hold none
+            return encoded(engine, example)
         side = engine.image_size
         raise DataError(f"{example.name} marks so few pixels that they vanish at {side} x {side}; crop it closer")
-    return engine.encode_support([(example.photo, mask)])
+    return engine.encode_support([(photo, small)])
+
+
+def _around(example: Example, tiles: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The part of a photo and its mask that is as large as a tile, and has the middle of the object in its own."""
+    middle = [round(float(at.mean())) for at in np.nonzero(example.mask == 1)]
+    cuts = []
+    for length, at in zip(example.mask.shape, middle, strict=True):
+        part = _cuts(length, tiles)[0][1]
+        begin = min(max(at - part // 2, 0), length - part)
+        cuts.append(slice(begin, begin + part))
+    return example.photo[tuple(cuts)], example.mask[tuple(cuts)]
 
 
 def against(engine: Engine, supports: Sequence[Any], negatives: Sequence[Any]) -> Any:
@@ -110,9 +128,9 @@ def taught_supports(engine: Engine, concept: Taught) -> Any:
     """The supports of a concept, encoded, with the photos without the class that it chose; of copies: pixels that are
     decoded here stay with no concept.
     """
-    negatives = concept.absent[: concept.choice.negatives]
+    negatives, tiles = concept.absent[: concept.choice.negatives], concept.choice.tiles
     both = (concept.supports, negatives)
-    return against(engine, *([encoded(engine, replace(example)) for example in some] for some in both))
+    return against(engine, *([encoded(engine, replace(example), tiles) for example in some] for some in both))
 
 
 def ways_to_match(engine: Engine) -> tuple[str, ...]:

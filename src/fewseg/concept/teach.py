@@ -98,7 +98,7 @@ def teach(
     used = UsedModel(_name_of(model), engine.weights, engine.image_size)
     lesson = Lesson(engine, supports, without, progress or Silent())
     choice, expectation, presence = lesson.chosen()
-    features = {} if keep_photos else _features(engine, lesson.support(negatives=choice.negatives))
+    features = {} if keep_photos else _features(engine, lesson.support(tiles=choice.tiles, negatives=choice.negatives))
     return Concept(
         name or (former.name if former else None),
         tuple(supports) if keep_photos else (),
@@ -118,9 +118,11 @@ class Lesson:
     def __init__(self, engine: Engine, supports: list[Example], without: list[Example], progress: Silent) -> None:
         self.engine, self.supports = engine, supports
         self._progress = progress
-        self._encoded = [encoded(engine, example) for example in supports]
         ways = [Way(method, tiles) for tiles in TILES for method in ways_to_match(engine)]
         self._ways = ways if len(supports) > 1 else ways[:1]
+        self._encoded = {
+            tiles: [encoded(engine, example, tiles) for example in supports] for tiles in {w.tiles for w in self._ways}
+        }
         self.without = self._by_mistakes(without)
         """Those in which most is marked wrongly come first."""
         self._negatives = [encoded(engine, example) for example in self.without[:MOST_NEGATIVES]]
@@ -149,9 +151,9 @@ class Lesson:
             told = expected_of_one(right / np.maximum(union, 1e-9), sure)
         return choice, told, calibrated(signs, marked)
 
-    def support(self, *, out: Example | None = None, negatives: int) -> Any:
-        """The supports but `out`, encoded, against so many photos without the class but `out`."""
-        kept = [one for one, example in zip(self._encoded, self.supports, strict=True) if example is not out]
+    def support(self, *, out: Example | None = None, tiles: int, negatives: int) -> Any:
+        """The supports but `out`, encoded for so many tiles, against so many photos without the class but `out`."""
+        kept = [one for one, example in zip(self._encoded[tiles], self.supports, strict=True) if example is not out]
         pairs = zip(self._negatives[:negatives], self.without, strict=False)
         return against(self.engine, kept, [one for one, example in pairs if example is not out])
 
@@ -162,10 +164,11 @@ class Lesson:
         answers: dict[Way, list[Found]] = {way: [] for way in ways}
         counts: dict[Way, list[NDArray[np.float64]]] = {way: [] for way in ways}
         for example, out in self._progress(tried, "trying the supports", len(tried)):
-            parts = {tiles: views(self.engine, example.photo, tiles) for tiles in {way.tiles for way in ways}}
-            support = self.support(out=out, negatives=negatives)
+            each = {way.tiles for way in ways}
+            parts = {tiles: views(self.engine, example.photo, tiles) for tiles in each}
+            support = {tiles: self.support(out=out, tiles=tiles, negatives=negatives) for tiles in each}
             for way in ways:
-                answer = found(self.engine, parts[way.tiles], support, way.method)
+                answer = found(self.engine, parts[way.tiles], support[way.tiles], way.method)
                 counts[way].append(counted(answer.proba, example.mask))
                 answers[way].append(answer._replace(proba=answer.proba[::_COARSE, ::_COARSE].copy()))
         return {way: _Looks(Counts(*np.stack(counts[way], 1)), answers[way]) for way in ways}
@@ -183,7 +186,7 @@ class Lesson:
         """Photos without the class, those first in which most is marked wrongly."""
         if len(without) < 2 or len(self.supports) == 1:
             return without
-        everything = self.engine.joined(self._encoded)
+        everything = self.engine.joined(self._encoded[1])
         tried = [without[i] for i in _spread(len(without))]
         wrong = [
             float(
