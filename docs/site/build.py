@@ -7,17 +7,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pages import write_pages
-from sphinx.cmd.build import build_main
-
-from fewseg.errors import FewsegError
-from fewseg.web.site import write_page
-
 HERE = Path(__file__).parent
 
 
 def build(out: Path, *, with_page: bool = True) -> int:
-    """Build the site into a folder, which is replaced; returns Sphinx's exit code."""
+    """Build the site into a folder that is new or holds a site, which is replaced; returns Sphinx's exit code."""
+    if out.exists() and not (out / "searchindex.js").is_file():
+        raise SystemExit(f"{out} is there and holds no site; give another folder")
+    from pages import write_pages  # with torch and all that it describes: a wrong folder is told before
+    from sphinx.cmd.build import build_main
+
     with tempfile.TemporaryDirectory() as name:
         pages = Path(name) / "pages"
         (pages / "extra").mkdir(parents=True)
@@ -29,13 +28,16 @@ def build(out: Path, *, with_page: bool = True) -> int:
         strict = ["-W", "--keep-going", "-n", "-q", "-E", "-j", "2"]
         code = build_main([*strict, "-d", str(Path(name) / "trees"), str(pages), str(Path(name) / "html")])
         if code == 0:
-            shutil.rmtree(out, ignore_errors=True)
+            shutil.rmtree(out, ignore_errors=True)  # only now: a build that fails leaves the former site
             shutil.copytree(Path(name) / "html", out)
     return code
 
 
 def _page_written(folder: Path) -> bool:
     """Whether what `fewseg web` writes is there: its runtime is in no Python package, and may be out of reach."""
+    from fewseg.errors import FewsegError
+    from fewseg.web.site import write_page
+
     try:
         write_page(folder)
     except FewsegError as error:

@@ -12,6 +12,7 @@ version = release = installed("fewseg")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
 myst_enable_extensions = ["deflist", "attrs_inline"]
 myst_heading_anchors = 4  # the same anchors as where the Markdown is read in the repository
+smartquotes = False  # --option is no dash
 highlight_language = "text"
 
 html_theme = "furo"
@@ -21,7 +22,7 @@ html_css_files = ["site.css"]
 html_extra_path = ["extra"]
 html_show_copyright = html_show_sphinx = False
 html_copy_source = False
-pygments_style, pygments_dark_style = "friendly", "github-dark"
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False

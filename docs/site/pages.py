@@ -17,6 +17,7 @@ import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+RECIPES = ROOT / "src" / "fewseg" / "configs"
 ELSEWHERE = {
     ROOT / "examples" / "judge_a_benchmark.ipynb": "judge-a-benchmark.md",
     ROOT / "src" / "fewseg" / "shipped" / "lite" / "README.md": "lite.md",
@@ -35,7 +36,9 @@ GENERATED = {
 """Made from the source, and named first of the section "Reference"."""
 FURTHER = "How to"
 LINK = re.compile(r"(?<=\]\()([^)\s#]+)")
-TRY = '<p><a class="try" href="try/index.html">Try it in the browser</a> Nothing to install; photos do not leave it.</p>'
+TRY = (
+    '<p><a class="try" href="try/index.html">Try it in the browser</a> Nothing to install; photos do not leave it.</p>'
+)
 NO_TRY = "*This copy of the site was built without the page that one could try here: `fewseg web` had no runtime.*"
 
 
@@ -47,7 +50,7 @@ def write_pages(folder: Path, *, with_page: bool) -> None:
         if name != "index.md":
             _write(folder, name, source, _read(source))
     for name, (_, make) in GENERATED.items():
-        _write(folder, name, DOCS / name, make())
+        _write(folder, name, DOCS / name, "".join(make()))
     shutil.copytree(DOCS / "pictures", folder / "pictures", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     index = (folder / "index.md").read_text(encoding="utf-8")
     named = {page for _, pages in sections(index) for _, page in pages}
@@ -64,7 +67,12 @@ def sections(index: str) -> list[tuple[str, list[tuple[str, str]]]]:
     found = []
     for part in re.split(r"^## ", index, flags=re.MULTILINE)[1:]:
         title, pages = part.split("\n")[0], re.findall(r"^- \[([^]]+)\]\(([^)#]+\.md)\)", part, re.MULTILINE)
-        found.append((title, [*((name, page) for page, (name, _) in GENERATED.items()), *pages] if title == "Reference" else pages))
+        found.append(
+            (
+                title,
+                [*((name, page) for page, (name, _) in GENERATED.items()), *pages] if title == "Reference" else pages,
+            )
+        )
     return found
 
 
@@ -89,7 +97,8 @@ def _cells(notebook: dict) -> Iterator[str]:
             if printed := "".join(output.get("text", [])):
                 yield f"```\n{printed.rstrip()}\n```\n\n"
             if picture := output.get("data", {}).get("image/png"):
-                yield f'<img alt="The figure of the cell above" src="data:image/png;base64,{"".join(picture.split())}">\n\n'
+                source = f"data:image/png;base64,{''.join(picture.split())}"
+                yield f'<img alt="The figure of the cell above" src="{source}">\n\n'
 
 
 def _write(folder: Path, name: str, source: Path, text: str) -> None:
@@ -111,19 +120,18 @@ def _place(folder: Path, goal: Path) -> str:
         return ELSEWHERE[goal]
     if goal.is_relative_to(DOCS) and goal.suffix != ".py":
         return goal.relative_to(DOCS).as_posix()
+    if goal.is_relative_to(RECIPES):
+        return f"reference/configuration.md#{'recipes' if goal == RECIPES else goal.stem}"
     inside = goal.relative_to(ROOT).as_posix()
     name = f"source/{inside}.md"
     page = folder / name
     if not page.exists():
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(f"---\norphan: true\n---\n# {inside}\n\n{_source(folder, page, goal)}", encoding="utf-8")
+        page.write_text(f"---\norphan: true\n---\n# {inside}\n\n{_source(goal)}", encoding="utf-8")
     return name
 
 
-def _source(folder: Path, page: Path, goal: Path) -> str:
+def _source(goal: Path) -> str:
     if goal.is_dir():
-        below = sorted(p for p in goal.iterdir() if p.suffix in (".py", ".yaml"))
-        places = [os.path.relpath(folder / _place(folder, p), page.parent).replace(os.sep, "/") for p in below]
-        return "".join(f"- [{p.name}]({place})\n" for p, place in zip(below, places, strict=True))
-    language = {".py": "python", ".yaml": "yaml"}.get(goal.suffix, "text")
-    return f"``````{language}\n{goal.read_text(encoding='utf-8')}\n``````\n"
+        return "".join(f"- `{file.name}`\n" for file in sorted(goal.glob("*.py")))
+    return f"``````{'python' if goal.suffix == '.py' else 'text'}\n{goal.read_text(encoding='utf-8')}\n``````\n"

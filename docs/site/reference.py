@@ -35,6 +35,19 @@ ROOMS = {
     "Errors": ("errors",),
 }
 """Where the public names live, and under which heading they stand."""
+CONFIGURATION = """# Configuration
+
+What `fewseg train` and others are told: recipes by name, and overrides such as `train.lr=1e-3`. `fewseg train METHOD
+DATASET --show` prints the same for one method and data set, with the values in force.
+
+"""
+PYTHON = """# Python
+
+The public names: `import fewseg` brings all of them, each loaded when it is first used. In shapes B is episodes, K
+supports, C channels, H and W an image's height and width, h and w those of a map.
+
+"""
+KINDS = {"str": "TEXT", "path": "PATH", "int": "NUMBER", "float": "NUMBER"}
 
 
 def plain(text: str) -> str:
@@ -49,26 +62,27 @@ def paragraphs(text: str) -> str:
 
 
 def defined(term: str, meaning: str) -> str:
+    """A term and below it what it means."""
     return f"{term}\n: {meaning or '(its name says it)'}\n\n"
 
 
 # -- configuration
 
 
-def configuration() -> str:
-    return "".join(_configuration())
-
-
-def _configuration() -> Iterator[str]:
-    yield "# Configuration\n\nWhat `fewseg train` and others are told: recipes by name, and overrides such as `train.lr=1e-3`. "
-    yield "`fewseg train METHOD DATASET --show` prints the same for one method and data set, with the values in force.\n\n"
+def configuration() -> Iterator[str]:
+    """The keys of every group, what methods and data sets add to them, and the recipes."""
+    yield CONFIGURATION
     for group, (cls, kind) in GROUPS.items():
         yield f"## {group}\n\n{paragraphs(cls.__doc__ or '')}\n\n"
         told = field_help(cls)
         for field in fields(cls):
+            if field.name == "options":  # they are the class's own keys, below
+                continue
             default = f"default {_shown(getattr(cls(), field.name))}"
             limits = field.metadata.get("allowed")
-            yield defined(f"`{group}.{field.name}`", " ".join([plain(told.get(field.name, "")), _bracket(limits, default)]))
+            yield defined(
+                f"`{group}.{field.name}`", " ".join([plain(told.get(field.name, "")), _bracket(limits, default)])
+            )
         if kind:
             yield from _of_classes(group, kind, {field.name for field in fields(cls)})
     yield "## Recipes\n\nYAML files that come along, known by their names.\n\n"
@@ -100,11 +114,12 @@ def _shown(value: Any) -> str:
 # -- commands
 
 
-def commands() -> str:
+def commands() -> Iterator[str]:
+    """Every command with its arguments and options."""
     top = typer.main.get_command(app)
     context = typer.Context(top, info_name="fewseg")
-    head = "# Commands\n\nWhat `fewseg COMMAND --help` says. "
-    return head + plain(str(top.epilog)) + "\n\n" + "".join(_commands(top, context, 2))
+    yield f"# Commands\n\nWhat `fewseg COMMAND --help` says. {plain(str(top.epilog))}\n\n"
+    yield from _commands(top, context, 2)
 
 
 def _commands(group: Any, context: Any, level: int) -> Iterator[str]:
@@ -116,29 +131,35 @@ def _commands(group: Any, context: Any, level: int) -> Iterator[str]:
         if hasattr(command, "commands"):
             yield from _commands(command, inner, level + 1)
             continue
-        words = [w.strip("{}").split(" <")[0] for w in command.collect_usage_pieces(inner)]
+        words = [re.sub(r"[{}]", "", word).upper() for word in command.collect_usage_pieces(inner)]
         yield f"```\n{inner.command_path} {' '.join(words)}\n```\n\n"
         for parameter in command.get_params(inner):
             term, meaning = parameter.get_help_record(inner) or ("", "")
             if term not in ("", "--help"):
-                yield defined(f"`{term}`", plain(meaning))
+                many = " (may be repeated)" if "list[" in term and parameter.param_type_name == "option" else ""
+                yield defined(f"`{_term(term)}`{many}", plain(meaning))
+
+
+def _term(text: str) -> str:
+    """How an option or argument is written, with what it takes in the usual capitals."""
+    name, _, kind = text.partition(" <")
+    taken = kind.strip(">").removeprefix("list[").removesuffix("]").removesuffix(" range").lower()
+    return name if not kind else name.upper() if name[0] != "-" else f"{name} {KINDS.get(taken, taken.upper())}"
 
 
 # -- Python
 
 
-def python() -> str:
-    return "".join(_python())
-
-
-def _python() -> Iterator[str]:
-    yield "# Python\n\nThe public names: `import fewseg` brings all of them, each loaded when it is first used. Shapes are written with "
-    yield "B episodes, K supports, C channels, H and W the image's and h and w a map's height and width.\n\n"
+def python() -> Iterator[str]:
+    """The public names with their docstrings, which Sphinx reads."""
+    yield PYTHON
     left = sorted(fewseg.__all__)
     for title, rooms in ROOMS.items():
         names = [name for name in left if _lives_in(name, rooms)]
         left = [name for name in left if name not in names]
-        yield f"## {title}\n\n```{{eval-rst}}\n.. autosummary::\n\n" + "".join(f"   ~fewseg.{name}\n" for name in names)
+        yield f"## {title}\n\n```{{eval-rst}}\n.. autosummary::\n   :nosignatures:\n\n" + "".join(
+            f"   ~fewseg.{name}\n" for name in names
+        )
         yield "\n" + "".join(_documented(name) for name in names) + "```\n\n"
     if left:
         raise SystemExit(f"docs/site/reference.py does not know under which heading {', '.join(left)} should stand")
