@@ -17,6 +17,7 @@ highlight_language = "text"
 
 html_theme = "furo"
 html_title = f"fewseg {release}"
+html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_extra_path = ["extra"]
