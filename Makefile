@@ -1,6 +1,6 @@
 # make demo: install and run the main job on built-in data.
 # make check: what a change should pass before a commit, in a minute or so.   make test: every check and every test.
-# Both install fewseg with its test tools first.
+# make docs: the site, in build/site.   All install what they need first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -
 # the server, as the Dockerfile installs it.
 LIGHT := .venv-light
 
-.PHONY: light demo check test fast-tests lint types imports security audit clean
+.PHONY: light demo check test fast-tests lint types imports security audit docs clean
 
 demo: $(VENV)/.installed
 	@out=runs/demo; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-$$n; done; $(BIN)/fewseg demo --out $$out
@@ -46,6 +46,10 @@ audit: $(VENV)/.installed-dev
 	if [ $$code -ne 0 ] && ! grep -q "known vulnerabilit" $(VENV)/audit.txt; then \
 	  echo "audit skipped: the service of known vulnerabilities was not reached"; \
 	else exit $$code; fi
+
+# The pages of docs/ as a site, and in it the page that `fewseg web` writes where its runtime can be had.
+docs: $(VENV)/.installed-dev
+	@$(BIN)/python docs/site/build.py build/site
 
 light:
 	rm -rf $(LIGHT)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
-import tomllib
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
+
+from fewseg import schema
+from fewseg.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "fewseg"
@@ -17,6 +24,8 @@ CODE = [
 ROOMS = {p.name for folder in (ROOT, SOURCE) for p in folder.iterdir() if p.is_dir() and p.name.isidentifier()}
 IN_A_ROOM = re.compile(rf"(?<![\w./=-])((?:{'|'.join(sorted(ROOMS - {'runs'}))})/[\w/.-]*\w)(?![\w*])")
 PYTHON_FILE = re.compile(r"(?<![\w./=-])(\w+(?:/\w+)+\.py)\b")
+FEWSEG: Any = get_command(app)
+"""Made once: Typer reads every command's signature."""
 
 
 def in_root(page: Path) -> str:
@@ -76,13 +85,15 @@ def test_the_architecture_has_a_row_for_every_room():
     assert rows == code | {"configs", "shipped"}
 
 
-def test_the_architecture_shows_the_layers_that_are_checked():
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
-    shown = re.search(r"\n((?:    .+\n)+)", (ROOT / "docs/architecture.md").read_text())
-    assert shown is not None
-    assert (
-        re.sub(r"\.py|^ +", "", shown.group(1), flags=re.MULTILINE) == re.sub(r"fewseg\.", "", "\n".join(layers)) + "\n"
+def test_the_architecture_s_picture_is_of_the_layers_that_are_checked(tmp_path):
+    script = tmp_path / "docs" / "pictures" / "rooms.py"
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "docs/pictures/rooms.py", script)
+    for file in ("pyproject.toml", "docs/architecture.md"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    subprocess.run([sys.executable, script], check=True)
+    assert script.with_suffix(".svg").read_text() == (ROOT / "docs/pictures/rooms.svg").read_text(), (
+        "run python docs/pictures/rooms.py"
     )
 
 
@@ -93,3 +104,36 @@ def test_every_page_and_file_that_the_source_cites_is_there():
             assert (ROOT / page).is_file(), f"{file} cites {page}"
             assert not section or f"\n## {section}. " in (ROOT / page).read_text(), f"{file} cites {page} {section}"
         assert not absent(set(PYTHON_FILE.findall(text))), file
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words after `fewseg` of all commands that a page shows, in lines of their own or in the text."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line.split(" #")[0] for block in blocks for line in block.replace("\\\n", "").splitlines()]
+    spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+    found = (re.match(r"(?:srun |torchrun .* -m )?fewseg ([a-z].*)", " ".join(line.split())) for line in lines + spans)
+    return [match[1].split() for match in found if match]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=in_root)
+def test_every_command_and_option_that_a_page_shows_is_there(page):
+    anywhere, wrong = {"--debug", "--plugin", "--help"}, []
+    for words in commands(page.read_text()):
+        command = FEWSEG
+        for word in words:
+            command = getattr(command, "commands", {}).get(word, command)
+        if command is FEWSEG:
+            wrong.append(" ".join(words))
+            continue
+        options = {opt for p in getattr(command, "params", ()) for opt in [*p.opts, *p.secondary_opts]}
+        given = {word.split("=")[0].strip(",.;)]") for word in words if word.startswith("--")}
+        if unknown := given - options - anywhere:
+            wrong.append(f"{' '.join(words)}: {', '.join(unknown)}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=in_root)
+def test_every_key_of_a_configuration_that_a_page_shows_is_there(page):
+    groups = {"train": schema.TrainConfig, "augment": schema.AugmentConfig, "base": schema.BaseConfig}
+    shown = re.findall(r"(?<![\w./])(train|augment|base)\.(\w+)=", page.read_text())
+    assert not [f"{group}.{key}" for group, key in shown if key not in groups[group].__dataclass_fields__]

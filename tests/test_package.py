@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,21 @@ def test_the_source_distribution_holds_the_whole_repository():
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]
     always = {"pyproject.toml", ".gitignore"}  # hatch adds them itself
     assert {name.removeprefix("/") for name in build["include"]} == kept - always
+
+
+def test_the_version_stands_once_and_what_repeats_it_agrees():
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {wanted}\n" in (ROOT / "CITATION.cff").read_text()
+    changes = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert changes[0] == wanted
+    assert len(changes) == len({*changes})
+
+
+def test_workflows_may_only_read_and_pin_what_they_use():
+    for file in (ROOT / ".github" / "workflows").glob("*.yml"):
+        text = file.read_text()
+        assert "\npermissions:\n  contents: read\n" in text
+        assert all(re.fullmatch(r"actions/[\w-]+@v\d+", used) for used in re.findall(r"uses: (\S+)", text))
 
 
 def test_the_image_installs_what_make_light_does_from_all_that_a_wheel_needs():

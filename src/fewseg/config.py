@@ -102,14 +102,14 @@ def as_yaml(config: Config) -> str:
             lines += wrapped(f"{values['name']}: {inspect.getdoc(chosen[group])}")
             known |= {key: default for key, (_, default) in _options(chosen[group], {*known}).items()}
         for key, value in values.items():
-            default = f"default {_shown(known[key])}"
+            default = f"default {shown(known[key])}"
             bracket = "; ".join(filter(None, (allowed.get(key), default)))
             lines += wrapped(" ".join(filter(None, (told.get(key), f"[{bracket}]"))))
             lines += textwrap.indent(yaml.safe_dump({key: value}), "  ").splitlines()
     return "\n".join(lines) + "\n"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value in a line, as YAML has it."""
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
 

@@ -147,20 +147,6 @@ def test_photos_are_segmented(run: Path, photos: Path, fewseg: Fewseg, tmp_path:
     assert "2 --support but 1 --mask" in uneven.err
 
 
-def test_a_photo_that_cannot_be_read_is_listed_and_the_others_are_done(
-    photos: Path, fewseg: Fewseg, tmp_path: Path, run: Path
-) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8 not really")
-    (tmp_path / "in" / "good.jpg").write_bytes((photos / "queries" / "1.jpg").read_bytes())
-    words = ("--model", run, "--support", photos / "support.jpg", "--mask", photos / "mask.png")
-    result = fewseg("segment", *words, "--out", tmp_path / "out", tmp_path / "in")
-    assert result.code == 1
-    assert "broken.jpg" in result.err
-    assert "1 masks in" in result.out
-    assert "Traceback" not in result.err
-
-
 @pytest.mark.slow
 def test_released_weights_are_converted_and_evaluated(fewseg: Fewseg, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -312,14 +298,6 @@ def test_a_fault_is_told_as_one(fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch)
     assert "surprise" in result.err
     assert "fault of fewseg" in result.err
     assert "Traceback" not in result.err
-
-
-@pytest.mark.slow
-def test_a_second_training_into_the_same_directory_is_refused(run: Path, base_recipe: Path, fewseg: Fewseg) -> None:
-    words = ("hdmnet", *SCENES, *TINY, *SHORT, f"base.recipe={base_recipe}", "--out", run)
-    refused = fewseg("train", *words)
-    assert (refused.code, "--resume" in refused.err) == (2, True)
-    assert fewseg("train", *words, "--resume").code == 0
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fewseg import BatchSegmenter
 from fewseg.errors import UsageError
-from fewseg.segment.engines import run_parts
+from fewseg.segment.ray_parts import run_parts
 from fewseg.segment.shards import Shard
 from fewseg.storage.saved import save_model
 from helpers import BLUE, RED, Fewseg, Result, scene, tiny_model
@@ -133,7 +133,7 @@ def test_an_engine_does_all_parts_and_the_files_are_those_of_one_run(
 ) -> None:
     ray = Here()
     monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setattr("fewseg.segment.engines.PARTS_PER_CORE", 2)
+    monkeypatch.setattr("fewseg.segment.ray_parts.PARTS_PER_CORE", 2)
     assert find(tmp_path / "whole").code == 0
     done = find(tmp_path / "out", "--engine", "ray")
     assert done.code == 0, done.err

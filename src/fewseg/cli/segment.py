@@ -133,7 +133,7 @@ def segment(
     What `fewseg teach` learnt: `fewseg segment --concept rust.concept --out masks photos/`; `results.csv` comes along.
     """
     from fewseg.segment import plan, segment_folder, segment_large_folder
-    from fewseg.segment.engines import run_parts
+    from fewseg.segment.ray_parts import run_parts
     from fewseg.segment.review import NAME as REVIEW
     from fewseg.segment.review import sort_by_doubt
     from fewseg.segment.supports import draw_supports

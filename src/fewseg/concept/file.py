@@ -24,7 +24,6 @@ from fewseg.errors import DataError, FewsegError, first_line, refuse_address
 from fewseg.files import replacing
 
 FORMAT = 1
-SUFFIX = ".concept"
 MOST_BYTES, MOST_HEADER = 200_000_000, 2_000_000
 """Of a file, and of its list of tensors with the JSON."""
 _KIND = "fewseg concept"

@@ -53,7 +53,7 @@ class EpisodeDataset(Dataset[Sample]):
     seed: int = 0
     novel: str = "background"
     supports: str = "mask"
-    """What supports are marked by, of `weak_supports.MARKS`."""
+    """What supports are marked by: mask, or of `weak_supports` box, scribble, point."""
 
     def __post_init__(self) -> None:
         self._lookup = base_lookup(self.source, self.fold, novel=self.novel)

@@ -20,7 +20,6 @@ from PIL import Image
 from fewseg.data.marks import OBJECT, Marks, mask_from_marks
 from fewseg.data.regions import connected
 
-MARKS = ("mask", "box", "scribble", "point")
 _LEAST, _LONG = 0.05, 0.6
 
 
