@@ -116,7 +116,7 @@ def test_an_annotation_teaches_and_the_next_task_is_predicted(server: Server, pl
         assert predicted(client, "/data/local-files/?d=query.png").json()["results"][0]["result"] == []
 
         version = learnt(client, annotation("/data/upload/3/0123abcd-support.png", taught))
-        assert version.startswith("1 supports, ")
+        assert version.startswith("1 support, ")
         answer = predicted(client, "/data/local-files/?d=query.png", "query.png").json()
         assert answer["model_version"] == version
         assert len(answer["results"]) == 2

@@ -152,7 +152,7 @@ class MlBackend:
         every = [example for concept in self._files.values() for example in (*concept.supports, *concept.absent)]
         content = b"".join(example.jpeg + example.png for example in every)
         count = sum(len(concept.supports) for concept in self._files.values())
-        return f"{count} supports, {hashlib.sha256(content).hexdigest()[:8]}"
+        return f"{count} support{'s' * (count != 1)}, {hashlib.sha256(content).hexdigest()[:8]}"
 
     async def _body(self, request: Request) -> dict[str, Any]:
         content = await body_of(request, self._limits)
