@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,11 +13,11 @@ from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
 from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import say
-from fewseg.errors import DataError, UsageError, check_choice
+from fewseg.errors import DataError, FewsegError, UsageError, check_choice
 from fewseg.progress import Bars
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _SPECK_SHARE, _SPECK_PIXELS = 0.1, 9
 """Of the usual object's pixels, and of pixels: what is smaller is told of."""
+_MOST_TOLD = 20
+"""Failures that are told on the terminal; the file has all."""
 
 
 def segment(
@@ -135,9 +138,7 @@ def segment(
     from fewseg.segment import plan, segment_folder, segment_large_folder
     from fewseg.segment.engines import run_parts
     from fewseg.segment.review import NAME as REVIEW
-    from fewseg.segment.review import sort_by_doubt
     from fewseg.segment.supports import draw_supports
-    from fewseg.segment.table import NAME as TABLE
 
     rule = given.picture_rule(range_, bands, page)
     found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
@@ -181,20 +182,35 @@ def segment(
         "progress": Bars(),
     }
     options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
-    if engine:
-        run_parts(
-            given.words(ctx, without=("--engine",), flags=("--resume", "--review")),
-            len(plan(queries, out)),
-            progress=Bars(),
-        )
     in_windows = partial(segment_large_folder, formats=format_ or ["geotiff"], window=window)
     whole = partial(segment_folder, formats=[*dict.fromkeys(formats)], instances=instances, every=every)
-    summary = (in_windows if large else whole)(predictor, queries, out, **options)
-    if review and (out / TABLE).is_file():
-        doubts = sort_by_doubt(out / TABLE)
-        first = ", ".join(f"{photo} ({100 * doubt:.0f} %)" for photo, doubt in doubts[:3])
+    with _told_where(out):
+        if engine:
+            words = given.words(ctx, without=("--engine",), flags=("--resume", "--review"))
+            run_parts(words, len(plan(queries, out)), progress=Bars())
+        summary = (in_windows if large else whole)(predictor, queries, out, **options)
+    if review:
+        _tell_doubts(out)
+    _tell(summary, out, part)
+
+
+@contextmanager
+def _told_where(out: Path) -> Iterator[None]:
+    """Whoever ends the work early is told how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise FewsegError(f"stopped; what is in {out} is whole, and --resume goes on from there") from None
+
+
+def _tell_doubts(out: Path) -> None:
+    from fewseg.segment.review import NAME as REVIEW
+    from fewseg.segment.review import sort_by_doubt
+    from fewseg.segment.table import NAME as TABLE
+
+    if (out / TABLE).is_file():
+        first = ", ".join(f"{photo} ({100 * doubt:.0f} %)" for photo, doubt in sort_by_doubt(out / TABLE)[:3])
         say(f"{out / REVIEW}: what to look at first; the greatest doubt is in {first}")
-    _tell(summary, out)
 
 
 def _part(shard: str | None, engine: str | None, *, review: bool) -> Shard | None:
@@ -243,15 +259,19 @@ def _taught_by_photos(found: given.Given, predictor: FewShotPredictor) -> FewSho
     return predictor
 
 
-def _tell(summary: SegmentSummary, out: Path) -> None:
-    empty = f", {len(summary.empty)} of them empty" if summary.empty else ""
-    skipped = f", {summary.skipped} were there already" if summary.skipped else ""
-    say(f"{len(summary.written)} masks in {out}{empty}{skipped}, by {summary.runtime}")
+def _tell(summary: SegmentSummary, out: Path, part: Shard | None) -> None:
+    from fewseg.segment.shards import write_failures
+
+    counts = {"of them empty": len(summary.empty), "were there already": summary.skipped, "failed": len(summary.failed)}
+    told = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    say(f"{len(summary.written)} masks in {out}{told}, by {summary.runtime}")
     for name, sizes in (summary.sizes or {}).items():
         say(counted(name, sizes, len(summary.written) + summary.skipped))
-    if summary.failed:
-        listed = "\n".join(f"  {path}: {reason}" for path, reason in summary.failed)
-        raise DataError(f"{len(summary.failed)} photos could not be segmented:\n{listed}")
+    if file := write_failures(out, summary.failed, part):
+        listed = [f"  {path}: {reason}" for path, reason in summary.failed[:_MOST_TOLD]]
+        listed += ["  ..."] if len(summary.failed) > _MOST_TOLD else []
+        told = f"{len(summary.failed)} photos could not be segmented, listed in {file}; --resume tries them again:"
+        raise DataError("\n".join([told, *listed]))
 
 
 def counted(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:
