@@ -54,11 +54,11 @@ class Predictor(Protocol):
 class SegmentSummary:
     """What a run over many pictures has done."""
 
-    written: tuple[tuple[Path, Path], ...]
-    """(picture, the first of its files)."""
-    empty: tuple[Path, ...]
+    written: tuple[tuple[Path | str, Path], ...]
+    """(picture, or its address, and the first of its files)."""
+    empty: tuple[Path | str, ...]
     """Pictures in which nothing was found (their masks are written, all background)."""
-    failed: tuple[tuple[Path, str], ...]
+    failed: tuple[tuple[Path | str, str], ...]
     """(picture, what is wrong with it): those that could not be read, and those whose files vanished meanwhile."""
     skipped: int
     """Pictures whose files were there already, with `resume`."""
@@ -114,7 +114,10 @@ def segment_folder(
     out, several = output_folder(out_dir), files.is_label_map(predictor.names)
     work = _planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
     jobs, named, books = work.jobs, work.named, work.books
-    written, empty, failed, skipped = [], [], [], 0
+    written: list[tuple[Path | str, Path]] = []
+    empty: list[Path | str] = []
+    failed: list[tuple[Path | str, str]] = []
+    skipped = 0
     classes = predictor.names or ("object",)
     if work.class_file:
         files.write_classes(work.class_file, classes)
@@ -130,7 +133,7 @@ def segment_folder(
         for piece, seen in side_by_side(segmented, _read(pieces, done), lanes=lanes):
             outputs = named(piece.stem)
             if isinstance(seen, DataError):
-                failed.append((piece.query, str(seen)))
+                failed.append((piece.place, str(seen)))
                 continue
             if seen is None:
                 skipped += 1
@@ -139,8 +142,8 @@ def segment_folder(
                 shown = _seen_before(outputs["png"], several=several, instances=instances)
             else:
                 shown = seen
-                written.append((piece.query, next(iter((*outputs.values(), *books.values())))))
-                empty += [] if seen.labels.any() else [piece.query]
+                written.append((piece.place, next(iter((*outputs.values(), *books.values())))))
+                empty += [] if seen.labels.any() else [piece.place]
             if record:
                 record(piece, outputs.get("png"), shown)
             _add_sizes(sizes, shown, classes)
@@ -185,7 +188,7 @@ def _planned(
 ) -> Planned:
     """UsageError where an output would replace an input; what a killed process left is removed."""
     every_job = plan(queries, out, reserved=_reserved(formats), beside=files.INSTANCES if instances else "")
-    _check_videos(every_job, formats)
+    _check_labelme(every_job, formats)
     jobs = shard.share(every_job) if shard else every_job
     named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay, single=instances)
     of_part = shard.named if shard else Path
@@ -204,12 +207,12 @@ def _planned(
 
 def _write_overlay_videos(
     videos: Mapping[Job, Path],
-    failed: set[Path],
+    failed: set[Path | str],
     named: Callable[[str], dict[str, Path]],
     *,
     every: int,
     resume: bool,
-) -> list[tuple[Path, str]]:
+) -> list[tuple[Path | str, str]]:
     """The overlays of each video's frames as a video at their times; what went wrong."""
     wrong = []
     for job, target in videos.items():
@@ -260,7 +263,7 @@ def _records(
             for write in writers:
                 write(piece, seen.labels, seen.objects, seen.told)
             if tabulate:
-                tabulate(piece.query, mask, seen.labels, seen.told, seen.objects)
+                tabulate(piece.place, mask, seen.labels, seen.told, seen.objects)
 
         yield add if writers or tabulate else None
     if resume and not shard:  # what parts told is told here
@@ -329,7 +332,7 @@ def _predicted(predictor: Predictor, image: Image.Image) -> list[Result]:
 
 
 def _pieces(
-    jobs: list[Job], failed: list[tuple[Path, str]], *, rule: PictureRule, every: int, progress: Silent
+    jobs: list[Job], failed: list[tuple[Path | str, str]], *, rule: PictureRule, every: int, progress: Silent
 ) -> Iterator[tuple[Job, Callable[[], Image.Image]]]:
     """Pictures and frames in turn, each with what reads it when it is needed.
 
@@ -337,7 +340,7 @@ def _pieces(
     """
     for job in progress(jobs, "segmenting", len(jobs)):
         if not job.is_video:
-            yield job, partial(images.read_image, job.query, rule)
+            yield job, partial(job.read, rule)
             continue
         try:
             for number, frame in frames(job.query, every=every):
@@ -348,7 +351,9 @@ def _pieces(
             failed.append((job.query, str(error)))
 
 
-def _check_videos(jobs: Sequence[Job], formats: Sequence[str]) -> None:
+def _check_labelme(jobs: Sequence[Job], formats: Sequence[str]) -> None:
+    if far := next((job.address for job in jobs if job.address), None) if "labelme" in formats else None:
+        raise UsageError(f"{far}: a LabelMe file names a picture on the disk; give --format cvat, via or labelstudio")
     if video := next((job.query for job in jobs if job.is_video), None) if "labelme" in formats else None:
         raise UsageError(
             f"{video} is a video: a LabelMe file names a picture, which its frames are not; save them as such"

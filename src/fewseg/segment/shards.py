@@ -51,7 +51,7 @@ def parts_of(path: Path) -> Iterator[Path]:
     yield from sorted(found, key=lambda file: (file.stat().st_mtime_ns, file.name))
 
 
-def write_failures(out: Path, failed: Sequence[tuple[Path, str]], shard: Shard | None) -> Path | None:
+def write_failures(out: Path, failed: Sequence[tuple[Path | str, str]], shard: Shard | None) -> Path | None:
     """List in a file what could not be done, and why; None, and no file of an earlier run left, where all was done.
 
     What parts listed was tried again by a run of all.
