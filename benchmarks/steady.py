@@ -41,7 +41,8 @@ def clip(number: int) -> Clip:
     value = 1 + number % len(simple.class_names)
     without = [i for i in range(len(ground)) if value not in ground.index.classes_in(i)]
     scene, other = (np.asarray(ground.load(without[int(i)])[0]) for i in rng.choice(len(without), 2, replace=False))
-    thing, outline = cut(*(np.asarray(part) for part in simple.load(int(simple.index.images_of(value)[0]))), value)
+    image, labels = simple.load(int(simple.index.images_of(value)[0]))
+    thing, outline = cut(np.asarray(image), labels, value)
     start, end = rng.uniform(0, SIZE - THING, (2, 2))
     pan = rng.uniform(0, SIZE / 2, (2, 2))
     frames, truths = [], []
@@ -98,27 +99,26 @@ def measure(masks: list[NDArray[np.bool_]], truths: list[NDArray[np.uint8]]) -> 
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    predictor = FewShotPredictor("lite")
-    found: dict[str, list[Measured]] = {"each frame alone": [], "steady": []}
-    seconds = dict.fromkeys(found, 0.0)
-    for number in Bars()(range(count), "clips", count):
-        drawn = clip(number)
-        predictor.set_support(drawn.frames[0], drawn.truths[0])
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    for method in ("lite", "dense"):
+        predictor = FewShotPredictor(method)
+        found: dict[str, list[Measured]] = {"each frame alone": [], "steady": []}
+        seconds = dict.fromkeys(found, 0.0)
+        for number in Bars()(range(count), f"clips by {method}", count):
+            drawn = clip(number)
+            predictor.set_support(drawn.frames[0], drawn.truths[0])
+            for name, rows in found.items():
+                finder = Steady(predictor) if name == "steady" else predictor
+                began = time.perf_counter()
+                results = [finder.predict_each(frame)["object"] for frame in drawn.frames]
+                seconds[name] += time.perf_counter() - began
+                rows.append(measure([result.proba_if(0.5) > 0.5 for result in results], drawn.truths))
         for name, rows in found.items():
-            finder = Steady(predictor) if name == "steady" else predictor
-            began = time.perf_counter()
-            results = [finder.predict_each(frame)["object"] for frame in drawn.frames]
-            seconds[name] += time.perf_counter() - began
-            rows.append(measure([result.proba_if(0.5) > 0.5 for result in results], drawn.truths))
-    for name, rows in found.items():
-        iou, flicker, stale = (100 * np.mean([row[i] for row in rows]) for i in range(3))
-        rate = seconds[name] / count / (3 * PART)
-        print(
-            f"{name}: IoU {iou:.1f} %, flicker {flicker:.1f} %, marked without it {stale:.1f} %, {rate:.2f} s a frame"
-        )
-    better = np.mean([two.flicker < one.flicker for one, two in zip(*found.values(), strict=True)])
-    print(f"less flicker in {100 * better:.0f} % of {count} clips")
+            iou, flicker, stale = (100 * np.mean([row[i] for row in rows]) for i in range(3))
+            told = f"IoU {iou:.1f}, flicker {flicker:.1f}, marked without it {stale:.1f} %"
+            print(f"{method}, {name}: {told}; {seconds[name] / count / (3 * PART):.2f} s a frame")
+        better = sum(two.flicker < one.flicker for one, two in zip(*found.values(), strict=True))
+        print(f"{method}: less flicker in {better} of {count} clips")
 
 
 if __name__ == "__main__":

@@ -92,6 +92,9 @@ def segment(
         ),
     ] = False,
     every: Annotated[int, typer.Option(callback=finite, min=1, help="Of a video, take every n-th frame.")] = 1,
+    steady: Annotated[
+        bool, typer.Option(help="Of a video, let the frame before decide where the supports are undecided.")
+    ] = True,
     window: Annotated[
         int | None,
         typer.Option(
@@ -184,7 +187,7 @@ def segment(
     }
     options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
     in_windows = partial(segment_large_folder, formats=format_ or ["geotiff"], window=window)
-    whole = partial(segment_folder, formats=[*dict.fromkeys(formats)], instances=instances, every=every)
+    whole = partial(segment_folder, formats=[*dict.fromkeys(formats)], instances=instances, every=every, steady=steady)
     with _told_where(out):
         if engine:
             words = given.words(ctx, without=("--engine",), flags=("--resume", "--review"))

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,31 +23,18 @@ from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.files import leftovers
 from fewseg.predictor import Result
 from fewseg.progress import Silent
-from fewseg.runtime.engine import Engine
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.jobs import Job, plan
 from fewseg.segment.shards import Shard, remove_parts
+from fewseg.segment.steady import ByVideo, Predictor, Steady, hinders
 from fewseg.segment.table import NAME as TABLE
 from fewseg.segment.table import Told, table_file
 
 _LARGE = 4_000_000
 """Pixels of a picture from which on one at a time is segmented: two would take twice the memory."""
 _ONE_LARGE = threading.Lock()
-
-
-class Predictor(Protocol):
-    """What finds classes in a photo: a `FewShotPredictor` with its support, or a `Finder` of concepts."""
-
-    names: tuple[str, ...] | None
-    runtime: str
-    pictures: PictureRule
-    support_files: frozenset[Path]
-    support_side: int | None
-    engine: Engine
-
-    def predict_each(self, image: Any) -> dict[str, Result]: ...
 
 
 @dataclass(frozen=True)
@@ -93,6 +80,7 @@ def segment_folder(
     instances: bool = False,
     resume: bool = False,
     every: int = 1,
+    steady: bool = True,
     shard: Shard | None = None,
     progress: Silent | None = None,
 ) -> SegmentSummary:
@@ -102,7 +90,8 @@ def segment_folder(
     `STEM.txt` and `classes.txt`, geojson `STEM.geojson`, labelme `STEM.json`, coco, cvat, labelstudio and via one file
     each (`books.BOOKS`), csv lines in `results.csv`; `overlay` `STEM_overlay.jpg`. STEM is the path below the given
     folder, with the suffix added where two would be the same; a video's frames (every `every`-th) are
-    `STEM/frame_NUMBER`, and their overlays `STEM_overlay.mp4`. `label_map` tells `threshold` and `min_area`; a class
+    `STEM/frame_NUMBER`, and their overlays `STEM_overlay.mp4`; `steady`: the frame before is a further support of small
+    weight. `label_map` tells `threshold` and `min_area`; a class
     that is there with less than the probability `presence`, as far as the model tells, is left out. `instances`: parts
     that touch are cut apart, files tell of single objects, `STEM_instances.png` numbers them. `shard`: only a part of
     the pictures, and files that tell of all pictures under names of that part.
@@ -127,9 +116,11 @@ def segment_folder(
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
         done = named if resume else None
         how: dict[str, Any] = {"presence": presence, "threshold": threshold, "min_area": min_area}
-        segmented = partial(_segmented, predictor, named, instances=instances, **how)
+        finder = _by_video(predictor, jobs, presence, on=steady, progress=progress or Silent())
+        segmented = partial(_segmented, finder, named, instances=instances, **how)
         several_pieces = len(jobs) > 1 or any(job.is_video for job in jobs)
-        lanes = predictor.engine.lanes if several_pieces else 1  # a thread keeps memory of its own
+        # a thread keeps memory of its own; frames go by the one before
+        lanes = predictor.engine.lanes if several_pieces and not finder.on else 1
         for piece, seen in side_by_side(segmented, _read(pieces, done), lanes=lanes):
             outputs = named(piece.stem)
             if isinstance(seen, DataError):
@@ -160,6 +151,15 @@ def segment_folder(
         predictor.runtime,
         {name: tuple(found) for name, found in sizes.items()} if instances else None,
     )
+
+
+def _by_video(predictor: Predictor, jobs: Sequence[Job], presence: float, *, on: bool, progress: Silent) -> ByVideo:
+    """What steadies the frames of videos, where there are some; where the model cannot, that is told."""
+    on = on and any(job.is_video for job in jobs)
+    if on and (why := hinders(predictor.engine)):
+        progress.log(f"note: each frame is found by itself: {why}")
+        on = False
+    return ByVideo(predictor, presence=presence, on=on)
 
 
 class Planned(NamedTuple):
@@ -288,7 +288,7 @@ def _read(
 
 
 def _segmented(
-    predictor: Predictor,
+    finder: ByVideo,
     named: Callable[[str], dict[str, Path]],
     given: tuple[Job, Image.Image | DataError | None],
     *,
@@ -300,16 +300,17 @@ def _segmented(
     """What was found in a piece, once its files are written; what is no picture is passed on."""
     piece, image = given
     if not isinstance(image, Image.Image):
+        finder.passed_over()
         return piece, image
     with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
         try:
-            results = _predicted(predictor, image)
+            results = _predicted(finder(piece), image)
             maps = (result.proba_if(presence) for result in results)
             labels = label_map(maps, threshold=threshold, min_area=min_area)
             objects = files.objects_of(labels) if instances else None
         except DataError as error:
             return piece, error
-        files.write(named(piece.stem), image, labels, predictor.names, objects, photo=piece.query)
+        files.write(named(piece.stem), image, labels, finder.predictor.names, objects, photo=piece.query)
     told = [(result.presence, result.quality_if(presence), result.doubt(presence)) for result in results]
     return piece, Seen(labels, objects, told)
 
@@ -321,7 +322,7 @@ def _seen_before(mask: Path, *, several: bool, instances: bool) -> Seen:
     return Seen(labels, files.objects_of(labels) if instances else None, None)
 
 
-def _predicted(predictor: Predictor, image: Image.Image) -> list[Result]:
+def _predicted(predictor: Predictor | Steady, image: Image.Image) -> list[Result]:
     """What is found of every class; DataError where there is not the memory for it."""
     try:
         return list(predictor.predict_each(image).values())
