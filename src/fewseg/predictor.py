@@ -204,12 +204,14 @@ class FewShotPredictor:
         """(H, W) uint8 labels of all classes: 0 background, 1.. the classes in their order; see `label_map`."""
         return label_map(result.proba for result in self.predict_each(image).values())
 
-    def predict_each(self, image: Picture) -> dict[str, Result]:
-        """The result of every class by its name, `object` where it has none; the photo is encoded once for all."""
+    def predict_each(self, image: Picture, *, query: Any = None) -> dict[str, Result]:
+        """The result of every class by its name, `object` where it has none; the photo is encoded once for all, or is
+        `query` already.
+        """
         if not self._supports:
             raise UsageError("there is no support yet; call set_support(images, masks) before predicting")
         photo = pixels_of(image, self.pictures)
-        query = self.engine.encode_query(photo)
+        query = self.engine.encode_query(photo) if query is None else query
         results = {}
         for name, support in zip(self.names or ("object",), self._supports, strict=True):
             proba, correlations, presence = self.engine.match(query, support, size=photo.shape[:2])

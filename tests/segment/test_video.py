@@ -176,7 +176,7 @@ class Told:
         self.told = iter(told)
         self.engine = self
 
-    def predict_each(self, image):
+    def predict_each(self, image, *, query):
         """The left half is undecided, the right half sure to be the object."""
         undecided, presence = next(self.told)
         proba = np.full((32, 32), 0.9, np.float32)
@@ -185,6 +185,9 @@ class Told:
 
     def encode_query(self, image):
         return image
+
+    def as_support(self, query, mask):
+        return None
 
     def encode_support(self, supports):
         return supports[0][1]

@@ -50,9 +50,11 @@ def eight_bit(photo: Pixels) -> NDArray[np.uint8]:
     return photo if photo.dtype == np.uint8 else np.rint(255 * photo.clip(0, 1)).astype(np.uint8)
 
 
-def views(engine: Engine, photo: NDArray[np.uint8], tiles: int) -> list[View]:
-    """A photo encoded as a whole, or in `tiles` x `tiles` parts."""
+def views(engine: Engine, photo: NDArray[np.uint8], tiles: int, query: Any = None) -> list[View]:
+    """A photo encoded as a whole, or in `tiles` x `tiles` parts; `query` is the whole, where it was encoded before."""
     side = DETAIL * engine.image_size
+    if query is not None and tiles == 1 and max(photo.shape[:2]) <= side:
+        return [View(0, 0, photo.shape[0], photo.shape[1], query)]
     rows, columns = (_cuts(length, tiles) for length in photo.shape[:2])
     return [
         View(

@@ -40,7 +40,7 @@ class Predictor(Protocol):
     support_side: int | None
     engine: Engine
 
-    def predict_each(self, image: Any) -> dict[str, Result]: ...
+    def predict_each(self, image: Any, *, query: Any = None) -> dict[str, Result]: ...
 
 
 class Steady:
@@ -61,14 +61,18 @@ class Steady:
         photo = eight_bit(pixels_of(image, self._predictor.pictures))
         if self._is_cut(photo):
             self._last = {}
-        results, engine = self._predictor.predict_each(photo), self._predictor.engine
-        query = engine.encode_query(photo) if self._last else None
+        engine = self._predictor.engine
+        query = engine.encode_query(photo)
+        results = self._predictor.predict_each(photo, query=query)
         for name, support in self._last.items():
             again = engine.match(query, support, size=photo.shape[:2], method=self._method).proba
             proba = np.float32(1 - WEIGHT) * results[name].proba + np.float32(WEIGHT) * again
             results[name] = replace(results[name], proba=proba, mask=proba > 0.5)
-        sure = {name: self._sure(result) for name, result in results.items()}
-        self._last = {n: engine.encode_support([(photo, mask)]) for n, mask in sure.items() if mask is not None}
+        self._last = {}
+        for name, result in results.items():
+            if (mask := self._sure(result)) is not None:
+                again = engine.as_support(query, mask)
+                self._last[name] = engine.encode_support([(photo, mask)]) if again is None else again
         return results
 
     def _sure(self, result: Result) -> NDArray[np.uint8] | None:
