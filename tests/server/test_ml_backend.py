@@ -168,6 +168,10 @@ def test_a_task_reaches_no_other_file_and_no_address(server: Server) -> None:
         assert client.post("/predict", content=b"[" * 100_000).status_code == 400
         assert client.post("/webhook", json={"action": "ANNOTATION_CREATED"}).status_code == 400
         assert client.post("/webhook", json={"action": "TASKS_CREATED"}).status_code == 200
+        assert client.post("/predict", content=b"[" + 25_100_000 * b" ").status_code == 413
+        odd = annotation("support.png", photo(SUPPORT)[2], action="ANNOTATION_UPDATED")
+        odd["annotation"]["result"][0]["value"]["brushlabels"] = 5  # told on the terminal, and the server goes on
+        assert client.post("/webhook", json=odd).status_code == 201
         page = {"Origin": "http://evil.example"}
         assert client.post("/webhook", json=taught, headers=page).status_code == 403
         assert client.get("/health", headers={"Host": "evil.example"}).status_code == 421

@@ -31,7 +31,7 @@ from fewseg.errors import DataError, FewsegError
 from fewseg.progress import Silent
 from fewseg.segment.books import label_studio_prediction
 from fewseg.segment.jobs import free_name
-from fewseg.server.jobs import Job, StoppedError, Workers
+from fewseg.server.jobs import Job, StoppedError, Workers, fault
 from fewseg.server.limits import Limits
 from fewseg.server.ml_photos import TaskPhotos
 from fewseg.server.ml_project import Labelling
@@ -155,7 +155,7 @@ class MlBackend:
         return f"{count} support{'s' * (count != 1)}, {hashlib.sha256(content).hexdigest()[:8]}"
 
     async def _body(self, request: Request) -> dict[str, Any]:
-        content = await body_of(request, self._limits)
+        content = await body_of(request, replace(self._limits, request_mb=self._limits.file_mb))  # JSON grows in memory
         try:
             told = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -214,12 +214,17 @@ class MlBackend:
                 with self._lock:
                     self._lessons = {one.address: one for one in lessons[number:]} | self._lessons
                 return
-            except FewsegError as error:
+            except (FewsegError, OSError) as error:
                 self._tell(f"{lesson.address} was not learnt: {error}")
+            except Exception as error:
+                self._tell(f"{lesson.address} was not learnt: {fault(error)}")
 
     def _learn_one(self, lesson: Lesson, path: Path) -> None:
         self._studio.check_size(path, path.name)
-        photo, place = annotated(path, lesson.regions), Photos(path)
+        try:
+            photo, place = annotated(path, lesson.regions), Photos(path)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"its regions are not as Label Studio has them ({error})") from error
         for label in lesson.labelling.labels:
             known = next((file for file, concept in self._files.items() if concept.title == label), None)
             mask = photo.mask(label, place)

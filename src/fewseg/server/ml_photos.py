@@ -105,8 +105,9 @@ class TaskPhotos:
         return {"Authorization": f"Bearer {access}"}
 
 
-_WHY = dict.fromkeys((301, 302, 303, 307), "it leads elsewhere, which is not followed; give such photos by --photos")
-_WHY |= dict.fromkeys((401, 403), "it wants the token of an account there: LABEL_STUDIO_API_KEY")
+_ELSEWHERE = "it leads elsewhere, which is not followed; give such photos by --photos"
+_TOKEN = "it wants the token of an account there: LABEL_STUDIO_API_KEY"  # nosec B105: words
+_WHY = {301: _ELSEWHERE, 302: _ELSEWHERE, 303: _ELSEWHERE, 307: _ELSEWHERE, 308: _ELSEWHERE, 401: _TOKEN, 403: _TOKEN}
 
 
 class _Stay(HTTPRedirectHandler):
