@@ -111,6 +111,8 @@ def _remote(address: str, others: Tally) -> dict[str, str]:
 
 
 def _files(query: Path, out_dir: Path, others: Tally) -> list[Path]:
+    if query.exists() and not os.access(query, os.R_OK):
+        raise UsageError(f"{query} is not readable; give yourself the permission, or another folder")
     if query.is_file():
         return [query]
     refuse_address(query)
