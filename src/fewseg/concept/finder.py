@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from fewseg.concept.choosing import sureness
 from fewseg.concept.finding import (
     Found,
-    eight_bit,
     found,
     moved,
     probability,
@@ -26,7 +25,7 @@ from fewseg.concept.taught import Taught
 from fewseg.data.decoding import PictureRule
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.labels import MOST_CLASSES
-from fewseg.predictor import Picture, Result, pixels_of
+from fewseg.predictor import Picture, Result, eight_bit, pixels_of
 from fewseg.runtime.engine import Engine
 from fewseg.storage.engines import open_engine
 from fewseg.storage.shipped import shipped_models

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewseg.concept.finding import eight_bit
 from fewseg.data.decoding import PictureRule
 from fewseg.labels import IGNORE, LEAST_FOUND, SURE
-from fewseg.predictor import Result, nearest, pixels_of
+from fewseg.predictor import Result, eight_bit, nearest, pixels_of
 from fewseg.runtime.engine import Engine
 from fewseg.segment.jobs import Job
 
