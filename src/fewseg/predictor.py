@@ -204,12 +204,14 @@ class FewShotPredictor:
         """(H, W) uint8 labels of all classes: 0 background, 1.. the classes in their order; see `label_map`."""
         return label_map(result.proba for result in self.predict_each(image).values())
 
-    def predict_each(self, image: Picture) -> dict[str, Result]:
-        """The result of every class by its name, `object` where it has none; the photo is encoded once for all."""
+    def predict_each(self, image: Picture, *, query: Any = None) -> dict[str, Result]:
+        """The result of every class by its name, `object` where it has none; the photo is encoded once for all, or is
+        `query` already.
+        """
         if not self._supports:
             raise UsageError("there is no support yet; call set_support(images, masks) before predicting")
         photo = pixels_of(image, self.pictures)
-        query = self.engine.encode_query(photo)
+        query = self.engine.encode_query(photo) if query is None else query
         results = {}
         for name, support in zip(self.names or ("object",), self._supports, strict=True):
             proba, correlations, presence = self.engine.match(query, support, size=photo.shape[:2])
@@ -302,6 +304,11 @@ def listed(name: str, value: Any) -> tuple[list[Picture], list[Mask]]:
     return pictures, marks
 
 
+def eight_bit(photo: Pixels) -> NDArray[np.uint8]:
+    """A photo (H, W, 3) of uint8 or of float in [0, 1] as uint8."""
+    return photo if photo.dtype == np.uint8 else np.rint(255 * photo.clip(0, 1)).astype(np.uint8)
+
+
 def pixels_of(image: Picture, rule: PictureRule) -> Pixels:
     """(H, W, 3) uint8, or float32 in [0, 1]; UsageError or DataError where it is no picture."""
     return _pixels(image, rule)[0]
@@ -349,8 +356,8 @@ def _rgb(image: NDArray[Any], rule: PictureRule) -> NDArray[Any]:
     if np.issubdtype(image.dtype, np.integer):
         if image.dtype != np.uint16 and image.min() >= 0 and image.max() <= 255:
             image = image.astype(np.uint8)
-        eight_bit = to_eight_bit(image, rule)
-        return np.asarray(to_rgb(Image.fromarray(eight_bit[..., 0] if image.shape[2] == 1 else eight_bit)))
+        levels = to_eight_bit(image, rule)
+        return np.asarray(to_rgb(Image.fromarray(levels[..., 0] if image.shape[2] == 1 else levels)))
     if not (np.issubdtype(image.dtype, np.floating) or image.dtype == bool):
         raise UsageError(f"an image array of {image.dtype} was given; use uint8, uint16, or float in [0, 1]")
     values = image.astype(np.float32)

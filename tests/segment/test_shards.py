@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +67,45 @@ def test_parts_make_the_files_of_one_run(find: Callable[..., Result], tmp_path: 
 def test_more_parts_than_photos_leave_some_without(find: Callable[..., Result], tmp_path: Path) -> None:
     assert find(tmp_path / "out", "--shard", "9/9").code == 0
     assert set(contents(tmp_path / "out")) == {"results-9of9.csv", "annotations-9of9.json"}
+
+
+def test_failures_are_in_a_file_until_they_are_done(
+    place: Path, find: Callable[..., Result], fewseg: Fewseg, tmp_path: Path
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(place / "photos", photos)
+    whole = (photos / "3.png").read_bytes()
+    (photos / "3.png").write_bytes(whole[:200])
+    words = ("segment", photos, "--support", place / "s.png", "--mask", place / "m.png", "--model", place / "tiny")
+
+    def run(*more: str) -> Result:
+        return fewseg(*words, "--out", out, "--no-overlay", *more)
+
+    assert [run("--shard", f"{part}/2").code for part in (1, 2)] == [0, 1]
+    assert not (out / "failures-1of2.csv").exists()
+    with open(out / "failures-2of2.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["path"] == str(photos / "3.png")
+    assert "broken" in row["reason"] or "cut off" in row["reason"], row
+    again = run("--resume")
+    assert again.code == 1
+    assert f"0 masks in {out}, {PHOTOS - 1} were there already, 1 failed" in again.out
+    assert f"listed in {out / 'failures.csv'}; --resume tries them again" in again.err
+    assert not (out / "failures-2of2.csv").exists()
+    (photos / "3.png").write_bytes(whole)
+    assert "1 masks in" in run("--resume").out
+    assert sorted(contents(out)) == [f"{i}.png" for i in range(PHOTOS)]
+
+
+def test_a_run_that_is_interrupted_says_how_it_goes_on(
+    find: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewseg.segment.segment_folder", interrupted)
+    stopped = find(tmp_path / "out")
+    assert (stopped.code, "--resume goes on" in stopped.err) == (1, True)
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])

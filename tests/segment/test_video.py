@@ -6,12 +6,18 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from fewseg.data.decoding import AS_IT_IS
 from fewseg.data.images import read_image, read_labels
+from fewseg.data.video import frames
 from fewseg.errors import DataError, UsageError
-from fewseg.predictor import FewShotPredictor
+from fewseg.predictor import FewShotPredictor, Result
+from fewseg.runtime.engine import Answer
 from fewseg.segment import plan, segment_folder
-from helpers import ColorSegmenter, iou, scene
+from fewseg.segment.steady import Steady
+from fewseg.storage.saved import save_model
+from helpers import ColorSegmenter, iou, scene, tiny_model
 from segment.test_run import files, photo
 
 
@@ -159,3 +165,75 @@ def test_a_video_s_folder_is_no_other_photo_s(tmp_path):
     jobs = plan([tmp_path], tmp_path / "out")
     assert {job.stem for job in jobs} == {"clip_2", "clip/frame_000000"}
     assert np.sum([job.is_video for job in jobs]) == 1
+
+
+class Told:
+    """A predictor that says what it was given for each frame; its engine says of a support what its mask marks."""
+
+    names, pictures, methods, image_size = None, AS_IT_IS, ("lite",), 32
+
+    def __init__(self, *told: tuple[float, float | None]) -> None:
+        self.told = iter(told)
+        self.engine = self
+
+    def predict_each(self, image, *, query):
+        """The left half is undecided, the right half sure to be the object."""
+        undecided, presence = next(self.told)
+        proba = np.full((32, 32), 0.9, np.float32)
+        proba[:, :16] = undecided
+        return {"object": Result(proba > 0.5, proba, (), presence)}
+
+    def encode_query(self, image):
+        return image
+
+    def as_support(self, query, mask):
+        return None
+
+    def encode_support(self, supports):
+        return supports[0][1]
+
+    def match(self, query, support, *, size, method):
+        return Answer((support == 1).astype(np.float32), (), None)
+
+
+def left_half(told, *frames):
+    steady = Steady(Told(*told))
+    grey = (np.full((32, 32, 3), level, np.uint8) for level in frames)
+    return [bool(steady.predict_each(frame)["object"].mask[0, 0]) for frame in grey]
+
+
+def test_the_frame_before_decides_where_the_supports_are_undecided_and_nowhere_else():
+    sure, undecided, absent = (0.8, None), (0.45, None), (0.05, None)
+    assert left_half([sure, undecided, undecided], 90, 95, 90) == [True, True, False]  # it was not sure any more
+    assert left_half([undecided, undecided], 90, 90) == [False, False]
+    assert left_half([sure, absent], 90, 90) == [True, False]  # it marks nothing alone
+    assert left_half([sure, undecided], 90, 200) == [True, False]  # a cut
+    assert left_half([(0.8, 0.1), undecided], 90, 90) == [True, False]  # the class was not there
+    assert left_half([(0.8, 0.9), undecided], 90, 90) == [True, True]
+
+
+def test_frames_by_themselves_are_photos(tmp_path, fewseg, monkeypatch):
+    monkeypatch.setattr("fewseg.segment.steady.SURE", 0.5)  # the toy model never is
+    clip(tmp_path / "clip.mp4", count=3)
+    for number, frame in frames(tmp_path / "clip.mp4"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        frame.to_image().save(tmp_path / f"photos/frame_{number:06d}.png")
+    save_model(tiny_model("dense"), tmp_path / "tiny")
+    photo, mask = scene(size=(96, 64), box=(8, 16, 40, 48))
+    for name, pixels in (("s.png", photo), ("m.png", mask)):
+        Image.fromarray(pixels).save(tmp_path / name)
+    words = ("--support", tmp_path / "s.png", "--mask", tmp_path / "m.png", "--model", tmp_path / "tiny")
+    for given, out, more in (
+        ("photos", "photos_out", ()),
+        ("clip.mp4", "alone", ("--no-steady",)),
+        ("clip.mp4", "out", ()),
+    ):
+        done = fewseg("segment", tmp_path / given, *words, "--no-overlay", "--out", tmp_path / out, *more)
+        assert done.code == 0, done.err
+    names = [f"frame_{number:06d}.png" for number in range(3)]
+    alone, photos, steady = (
+        [(tmp_path / out / name).read_bytes() for name in names] for out in ("alone/clip", "photos_out", "out/clip")
+    )
+    assert alone == photos
+    assert steady[0] == alone[0]
+    assert steady != alone

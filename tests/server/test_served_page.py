@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from chromium import opened_chromium
 from fewseg.concept import Concept
+from fewseg.data.annotations.read import load_supports
 from fewseg.data.marks import Marks, mask_from_marks
 from fewseg.data.sets.scenes import Scenes
 from helpers import iou
@@ -189,6 +190,14 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     corners = np.array(line[1:], float).reshape(-1, 2) * mask.shape[::-1] - 0.5
     ImageDraw.Draw(drawn).polygon(corners.ravel().tolist(), fill=1)
     assert (line[0], iou(np.asarray(drawn), mask) > 0.95) == ("0", True)
+    for kind, name in (("labelstudio", "a.json"), ("cvat", "a.xml"), ("labelme", "a.json"), ("via", "a.json")):
+        (photos / name).write_bytes(downloaded(view, "#found .take >> nth=0", kind))
+        if kind == "labelstudio":  # a person takes it as it is
+            (task,) = json.loads((photos / name).read_text())
+            (photos / name).write_text(json.dumps([task | {"id": 1, "annotations": task["predictions"]}]))
+        (back,) = load_supports(photos / name, photos=photos)["owl"][1]
+        assert ((back == 1) == mask).all(), kind
+        (photos / name).unlink()
     concept = view.get_by_role("button", name="Download the concept of owl")
     with view.expect_download() as download:
         concept.click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,11 +13,11 @@ from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
 from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import say
-from fewseg.errors import DataError, UsageError, check_choice
+from fewseg.errors import DataError, FewsegError, UsageError, check_choice
 from fewseg.progress import Bars
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -28,12 +29,17 @@ if TYPE_CHECKING:
 
 _SPECK_SHARE, _SPECK_PIXELS = 0.1, 9
 """Of the usual object's pixels, and of pixels: what is smaller is told of."""
+_MOST_TOLD = 20
+"""Failures that are told on the terminal; the file has all."""
 
 
 def segment(
     ctx: typer.Context,
-    queries: Annotated[list[Path], typer.Argument(help="Photos, videos, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="Folder for masks and overlays.")],
+    queries: Annotated[
+        list[str],
+        typer.Argument(help="Photos, videos, or folders of them; s3://BUCKET/PHOTOS with the extra `remote`."),
+    ],
+    out: Annotated[str, typer.Option(help="Folder for masks and overlays, or an address such as s3://BUCKET/MASKS.")],
     concept: Annotated[
         list[Path] | None,
         typer.Option(help="What fewseg teach wrote, instead of supports; repeat for several classes."),
@@ -86,6 +92,9 @@ def segment(
         ),
     ] = False,
     every: Annotated[int, typer.Option(callback=finite, min=1, help="Of a video, take every n-th frame.")] = 1,
+    steady: Annotated[
+        bool, typer.Option(help="Of a video, let the frame before decide where the supports are undecided.")
+    ] = True,
     window: Annotated[
         int | None,
         typer.Option(
@@ -134,10 +143,9 @@ def segment(
     """
     from fewseg.segment import plan, segment_folder, segment_large_folder
     from fewseg.segment.ray_parts import run_parts
+    from fewseg.segment.remote import outputs_at
     from fewseg.segment.review import NAME as REVIEW
-    from fewseg.segment.review import sort_by_doubt
     from fewseg.segment.supports import draw_supports
-    from fewseg.segment.table import NAME as TABLE
 
     rule = given.picture_rule(range_, bands, page)
     found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
@@ -145,19 +153,18 @@ def segment(
         raise UsageError("--concept brings its own supports; give it alone, or add to it: fewseg teach --concept FILE")
     if not concept and not found.supports:
         raise given.nothing_to_find()
+    if concept and (flip or refine != "none" or precision != "fp32"):
+        raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
+    _check_out(out, queries, check=check)
+    _check_review(review, shown=bool(concept) and overlay and "png" in (format_ or ["png"]))
     large = _in_windows(window, format_ or [], whole={"--instances": instances, "--review": review})
     part = _part(shard, engine, review=review)
     if check:
-        for path, told in draw_supports(found.supports, found.labels, out, rule).items():
+        for path, told in draw_supports(found.supports, found.labels, Path(out), rule).items():
             say(f"{told}; drawn in {path}")
         return
-    if review and (not concept or not overlay or "png" not in (format_ or ["png"])):
-        needs = "give --concept, leave out --no-overlay, and add --format png"
-        raise UsageError(f"--review sorts by what a concept expects, and shows masks and overlays: {needs}")
     formats = [*(format_ or ["png"]), *(("coco", "csv") if instances else ())]
     if concept:
-        if flip or refine != "none" or precision != "fp32":
-            raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
         chosen = given.said(ctx, "model")
         own_rule = rule if (range_, bands, page) != (None, None, None) else None
         how: dict[str, Any] = {"runtime": runtime, "provider": provider, "device": device, "pictures": own_rule}
@@ -171,8 +178,6 @@ def segment(
     if presence is not None and not predictor.tells_presence:
         what = "the concept was taught without photos of its absence" if concept else model
         raise UsageError(f"--presence {presence}: {what} does not tell whether a class is there at all; leave it out")
-    if review:
-        check_made_here([out / REVIEW], "<!doctype html>")
     options: dict[str, Any] = {
         "overlay": overlay,
         "min_area": min_area,
@@ -181,20 +186,51 @@ def segment(
         "progress": Bars(),
     }
     options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
-    if engine:
-        run_parts(
-            given.words(ctx, without=("--engine",), flags=("--resume", "--review")),
-            len(plan(queries, out)),
-            progress=Bars(),
-        )
     in_windows = partial(segment_large_folder, formats=format_ or ["geotiff"], window=window)
-    whole = partial(segment_folder, formats=[*dict.fromkeys(formats)], instances=instances, every=every)
-    summary = (in_windows if large else whole)(predictor, queries, out, **options)
-    if review and (out / TABLE).is_file():
-        doubts = sort_by_doubt(out / TABLE)
-        first = ", ".join(f"{photo} ({100 * doubt:.0f} %)" for photo, doubt in doubts[:3])
-        say(f"{out / REVIEW}: what to look at first; the greatest doubt is in {first}")
-    _tell(summary, out)
+    whole = partial(segment_folder, formats=[*dict.fromkeys(formats)], instances=instances, every=every, steady=steady)
+    with _told_where(out):
+        if engine:
+            words = given.words(ctx, without=("--engine",), flags=("--resume", "--review"))
+            run_parts(words, len(plan(queries, Path(out))), progress=Bars())
+        with outputs_at(out, resume=options["resume"]) as folder:
+            if review:
+                check_made_here([folder / REVIEW], "<!doctype html>")
+            summary = (in_windows if large else whole)(predictor, queries, folder, **options)
+            if review:
+                _tell_doubts(folder, out)
+            _tell(summary, folder, out, part)
+
+
+def _check_out(out: str, queries: list[str], *, check: bool) -> None:
+    from fewseg.segment.remote import is_remote
+
+    if is_remote(out) and (check or any(f"{out}/".startswith(f"{query.rstrip('/')}/") for query in queries)):
+        raise UsageError(f"--out {out}: give a folder on the disk with --check, and none among the photos")
+
+
+def _check_review(review: bool, *, shown: bool) -> None:
+    if review and not shown:
+        needs = "give --concept, leave out --no-overlay, and add --format png"
+        raise UsageError(f"--review sorts by what a concept expects, and shows masks and overlays: {needs}")
+
+
+@contextmanager
+def _told_where(out: str) -> Iterator[None]:
+    """Whoever ends the work early is told how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise FewsegError(f"stopped; what is in {out} is whole, and --resume goes on from there") from None
+
+
+def _tell_doubts(folder: Path, out: str) -> None:
+    from fewseg.segment.review import NAME as REVIEW
+    from fewseg.segment.review import sort_by_doubt
+    from fewseg.segment.table import NAME as TABLE
+
+    if (folder / TABLE).is_file():
+        first = ", ".join(f"{photo} ({100 * doubt:.0f} %)" for photo, doubt in sort_by_doubt(folder / TABLE)[:3])
+        say(f"{out}/{REVIEW}: what to look at first; the greatest doubt is in {first}")
 
 
 def _part(shard: str | None, engine: str | None, *, review: bool) -> Shard | None:
@@ -243,15 +279,19 @@ def _taught_by_photos(found: given.Given, predictor: FewShotPredictor) -> FewSho
     return predictor
 
 
-def _tell(summary: SegmentSummary, out: Path) -> None:
-    empty = f", {len(summary.empty)} of them empty" if summary.empty else ""
-    skipped = f", {summary.skipped} were there already" if summary.skipped else ""
-    say(f"{len(summary.written)} masks in {out}{empty}{skipped}, by {summary.runtime}")
+def _tell(summary: SegmentSummary, folder: Path, out: str, part: Shard | None) -> None:
+    from fewseg.segment.shards import write_failures
+
+    counts = {"of them empty": len(summary.empty), "were there already": summary.skipped, "failed": len(summary.failed)}
+    told = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    say(f"{len(summary.written)} masks in {out}{told}, by {summary.runtime}")
     for name, sizes in (summary.sizes or {}).items():
         say(counted(name, sizes, len(summary.written) + summary.skipped))
-    if summary.failed:
-        listed = "\n".join(f"  {path}: {reason}" for path, reason in summary.failed)
-        raise DataError(f"{len(summary.failed)} photos could not be segmented:\n{listed}")
+    if file := write_failures(folder, summary.failed, part):
+        listed = [f"  {path}: {reason}" for path, reason in summary.failed[:_MOST_TOLD]]
+        listed += ["  ..."] if len(summary.failed) > _MOST_TOLD else []
+        told = f"{len(summary.failed)} photos could not be segmented, listed in {out}/{file.name}"
+        raise DataError("\n".join([f"{told}; --resume tries them again:", *listed]))
 
 
 def counted(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import webbrowser
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ _SHORTEST = 16
 ANY_WORDS = {"ignore_unknown_options": True, "allow_extra_args": True}
 """What a command takes that is no more."""
 TOKEN = "FEWSEG_TOKEN"  # nosec B105: a name
+STUDIO_TOKEN = "LABEL_STUDIO_API_KEY"  # nosec B105: a name
 
 
 def serve(
@@ -44,6 +46,22 @@ def serve(
     folder: Annotated[
         Path | None, typer.Option(help="Where visitors' files lie while they are needed [the system's place for them].")
     ] = None,
+    label_studio: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Be an ML backend of Label Studio, with the concepts in this folder, one for each label.",
+        ),
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="With --label-studio: the folder of the photos that its tasks name.")
+    ] = None,
+    label_studio_url: Annotated[
+        str | None, typer.Option(help="With --label-studio: its address; photos are fetched from there alone.")
+    ] = None,
+    label_studio_token: Annotated[
+        str | None, typer.Option(envvar=STUDIO_TOKEN, help=f"Of an account there [or {STUDIO_TOKEN}].")
+    ] = None,
     provider: Annotated[str | None, typer.Option(help="cpu, cuda, coreml, directml or openvino.")] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
 ) -> None:
@@ -51,6 +69,8 @@ def serve(
 
     Needs the extra `serve` (`pip install 'fewseg[serve]'`); works without a network. Photos are removed as soon as
     they were searched, all else of a visitor after half an hour without a click, and everything when it ends.
+
+    With --label-studio it also predicts for Label Studio and learns what is annotated there.
     """
     try:
         from fewseg.server.run import is_loopback, opened
@@ -60,6 +80,8 @@ def serve(
             raise
         raise UsageError(f"this needs {error.name}; install it with: pip install 'fewseg[serve]'") from error
     from fewseg.server.limits import Limits
+    from fewseg.server.ml_backend import MlBackend
+    from fewseg.server.ml_photos import TaskPhotos
     from fewseg.storage.engines import open_engine
 
     limits = Limits().changed(limit or [])
@@ -69,6 +91,12 @@ def serve(
         raise UsageError("--token and --no-token: give one of them")
     if token is None and not no_token and not is_loopback(host):
         token = secrets.token_urlsafe(24)
+    if label_studio is None and (photos or label_studio_url):
+        raise UsageError("--photos and --label-studio-url are for --label-studio DIR, the folder of concepts")
+    backend = None
+    if label_studio is not None:
+        place = TaskPhotos(photos, label_studio_url, label_studio_token, limits)
+        backend = partial(MlBackend, folder=label_studio, photos=place, tell=say)
     engine = open_engine(model, provider=provider)
     address = opened(host, port, token)
     url = f"{address.url}?token={token}" if token else address.url
@@ -76,13 +104,16 @@ def serve(
     def ready() -> None:
         say(f"page: {url}  (Ctrl-C ends it)")
         say(f"API:  {address.url}openapi.json  ({model}, {engine.runtime})")
+        if label_studio is not None:
+            say(f"ML backend for Label Studio: {address.url}  (concepts in {label_studio})")
         if not token and not is_loopback(host):
             say("note: no token: whoever reaches this port may use it", err=True)
         if browser:
             webbrowser.open(url)
 
     name = model if os.sep not in model else Path(model).name
-    run(engine, address, model=name, limits=limits, hosts=allow_host or [], folder=folder, ready=ready)
+    how = {"hosts": allow_host or [], "folder": folder, "backend": backend}
+    run(engine, address, model=name, limits=limits, ready=ready, **how)
 
 
 def formerly() -> None:

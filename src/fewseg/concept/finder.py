@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from fewseg.concept.choosing import sureness
 from fewseg.concept.finding import (
     Found,
-    eight_bit,
     found,
     moved,
     probability,
@@ -26,7 +25,7 @@ from fewseg.concept.taught import Taught
 from fewseg.data.decoding import PictureRule
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.labels import MOST_CLASSES
-from fewseg.predictor import Picture, Result, pixels_of
+from fewseg.predictor import Picture, Result, eight_bit, pixels_of
 from fewseg.runtime.engine import Engine
 from fewseg.storage.engines import open_engine
 from fewseg.storage.shipped import shipped_models
@@ -73,10 +72,12 @@ class Finder:
         self._thresholds = [c.choice.threshold if threshold is None else threshold for c in self._concepts]
         self._supports = [self._support(concept) for concept in self._concepts]
 
-    def predict_each(self, image: Picture, *, threshold: float | None = None) -> dict[str, Result]:
-        """Mask, probability, presence and quality of every class by its name; see `Concept.segment`."""
+    def predict_each(self, image: Picture, *, threshold: float | None = None, query: Any = None) -> dict[str, Result]:
+        """Mask, probability, presence and quality of every class by its name; see `Concept.segment`. `query` is the
+        photo as the engine encoded it, where that was done.
+        """
         photo = eight_bit(pixels_of(image, self.pictures))
-        parts = {tiles: views(self.engine, photo, tiles) for tiles in {c.choice.tiles for c in self._concepts}}
+        parts = {tiles: views(self.engine, photo, tiles, query) for tiles in {c.choice.tiles for c in self._concepts}}
         each = zip(self._concepts, self._supports, self._thresholds, strict=True)
         results = [
             _result(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fewseg.concept.taught import Example, Presence, Taught, reduced
 from fewseg.errors import DataError
 from fewseg.predictor import nearest
-from fewseg.runtime.engine import Engine, Pixels
+from fewseg.runtime.engine import Engine
 
 DETAIL = 2
 """Photos of supports are kept, and photos looked at, with at most this many pixels for each of the model's, a side."""
@@ -45,14 +45,11 @@ class Found(NamedTuple):
     """The probability of it that the model tells, if it does."""
 
 
-def eight_bit(photo: Pixels) -> NDArray[np.uint8]:
-    """A photo (H, W, 3) of uint8 or of float in [0, 1] as uint8."""
-    return photo if photo.dtype == np.uint8 else np.rint(255 * photo.clip(0, 1)).astype(np.uint8)
-
-
-def views(engine: Engine, photo: NDArray[np.uint8], tiles: int) -> list[View]:
-    """A photo encoded as a whole, or in `tiles` x `tiles` parts."""
+def views(engine: Engine, photo: NDArray[np.uint8], tiles: int, query: Any = None) -> list[View]:
+    """A photo encoded as a whole, or in `tiles` x `tiles` parts; `query` is the whole, where it was encoded before."""
     side = DETAIL * engine.image_size
+    if query is not None and tiles == 1 and max(photo.shape[:2]) <= side:
+        return [View(0, 0, photo.shape[0], photo.shape[1], query)]
     rows, columns = (_cuts(length, tiles) for length in photo.shape[:2])
     return [
         View(

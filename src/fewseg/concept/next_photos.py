@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from fewseg.concept.choosing import MOST_TRIED
 from fewseg.concept.finder import Finder
-from fewseg.concept.finding import eight_bit, encoded, found, views
+from fewseg.concept.finding import encoded, found, views
 from fewseg.concept.taught import Taught
-from fewseg.predictor import Picture, Result, only, pixels_of
+from fewseg.predictor import Picture, Result, eight_bit, only, pixels_of
 from fewseg.runtime.engine import Engine, Pixels
 
 _USUAL, _USUAL_SPREAD = 0.02, 0.02

@@ -28,13 +28,13 @@ from fewseg.concept.choosing import (
 )
 from fewseg.concept.concept import Concept
 from fewseg.concept.copies import copies
-from fewseg.concept.finding import DETAIL, Found, against, eight_bit, encoded, found, views, ways_to_match
+from fewseg.concept.finding import DETAIL, Found, against, encoded, found, views, ways_to_match
 from fewseg.concept.presence import calibrated
 from fewseg.concept.taught import MOST_EXAMPLES, Choice, Example, Expected, Taught, UsedModel, check_class_name
 from fewseg.data.decoding import AS_IT_IS, PictureRule
 from fewseg.data.masks import Label
 from fewseg.errors import DataError, DataWarning, UsageError
-from fewseg.predictor import Picture, listed, pixels_of, read_support
+from fewseg.predictor import Picture, eight_bit, listed, pixels_of, read_support
 from fewseg.progress import Silent
 from fewseg.runtime.engine import Engine
 from fewseg.storage.engines import open_engine

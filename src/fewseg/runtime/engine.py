@@ -52,6 +52,10 @@ class Engine(Protocol):
         """A class's photos with their masks {0, 1, 255 ignore}, squeezed already: (image_size, image_size)."""
         ...
 
+    def as_support(self, query: Any, mask: NDArray[np.uint8]) -> Any | None:
+        """An encoded photo with a mask as of `encode_support`; None where the photo must be encoded once more."""
+        ...
+
     def joined(self, supports: Sequence[Any]) -> Any:
         """Supports that were encoded one by one, as if they had been encoded together."""
         ...

@@ -107,6 +107,11 @@ class OnnxSegmenter:
             )
         return self.joined(shots)
 
+    def as_support(self, query: list[Arrays], mask: NDArray[np.uint8]) -> list[Arrays] | None:
+        if self._takes(SUPPORT, "image"):
+            return None
+        return [self._run(SUPPORT, q | {"mask": m}) for q, m in zip(query, self._views(mask), strict=True)]
+
     def joined(self, supports: Sequence[list[Arrays]]) -> list[Arrays]:
         each = zip(*supports, strict=True)  # of every view, what each support gave
         return [{name: np.concatenate([shot[name] for shot in view], 1) for name in view[0]} for view in each]

@@ -75,6 +75,9 @@ class TorchEngine:
             self.model.name_classes(self._names)
         return self.model.encode_support(images, masks, torch.tensor([1 + self._names.index(name)]))
 
+    def as_support(self, query: Features, mask: NDArray[np.uint8]) -> None:
+        return None  # the trained half has changed what a support begins with
+
     def joined(self, supports: Sequence[Features]) -> Features:
         # the contract of features: the batch is their first dimension, the supports their second
         return {name: torch.cat([support[name] for support in supports], 1) for name in supports[0]}

@@ -100,19 +100,8 @@ def label_studio_file(path: Path, classes: Sequence[str], runtime: str) -> Itera
     numbers = count(1)
 
     def add(piece: Job, labels: NDArray[np.uint8], objects: Objects | None, told: Told | None) -> None:
-        height, width = labels.shape
-        place = {"from_name": "tag", "to_name": "image", "type": "brushlabels", "image_rotation": 0}
-        size = {"original_width": width, "original_height": height}
-        scores = [None if one is None else one[1] if one[1] is not None else one[0] for one in told or ()]
-        result = []
-        for number, (label, _, mask) in enumerate(_masks(labels, objects), start=1):
-            value = {"format": "rle", "rle": encode_rle(mask), "brushlabels": [classes[label - 1]]}
-            score = {} if not scores or scores[label - 1] is None else {"score": scores[label - 1]}
-            result.append({"id": f"r{number}", **place, **size, "value": value, **score})
-        known = [score for score in scores if score is not None]
-        prediction = {"model_version": f"fewseg, {runtime}", "result": result} | (
-            {"score": min(known)} if known else {}
-        )
+        prediction = label_studio_prediction(labels, classes, objects, told)
+        prediction["model_version"] = f"fewseg, {runtime}"
         task = {"data": {"image": f"/data/local-files/?d={quote(piece.name)}"}, "predictions": [prediction]}
         file.write(("," if next(numbers) > 1 else "") + "\n" + json.dumps(task))
 
@@ -120,6 +109,42 @@ def label_studio_file(path: Path, classes: Sequence[str], runtime: str) -> Itera
         file.write("[")
         yield add
         file.write("\n]\n")
+
+
+def label_studio_prediction(
+    labels: NDArray[np.uint8],
+    classes: Sequence[str],
+    objects: Objects | None,
+    told: Told | None,
+    *,
+    tag: str = "tag",
+    image: str = "image",
+    kind: str = "brushlabels",
+) -> dict[str, Any]:
+    """Label Studio's prediction of a picture: regions for the control `tag` of the Image called `image`, brushes to the
+    pixel, or with the kind "polygonlabels" an outline for each connected part; scores where something is told.
+    """
+    height, width = labels.shape
+    place = {"from_name": tag, "to_name": image, "type": kind, "image_rotation": 0}
+    size = {"original_width": width, "original_height": height}
+    scores = [None if one is None else one[1] if one[1] is not None else one[0] for one in told or ()]
+    result = []
+    for number, (label, value) in enumerate(_regions(labels, objects, kind), start=1):
+        score = {} if not scores or scores[label - 1] is None else {"score": scores[label - 1]}
+        region = {"id": f"r{number}", **place, **size, "value": value | {kind: [classes[label - 1]]}, **score}
+        result.append(region)
+    known = [score for score in scores if score is not None]
+    return {"result": result} | ({"score": min(known)} if known else {})
+
+
+def _regions(labels: NDArray[np.uint8], objects: Objects | None, kind: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    if kind == "brushlabels":
+        for label, _, mask in _masks(labels, objects):
+            yield label, {"format": "rle", "rle": encode_rle(mask)}
+        return
+    shares = np.array(labels.shape[::-1]) / 100
+    for label, corners in outlines(labels, objects):
+        yield label, {"points": (corners / shares).tolist(), "closed": True}
 
 
 @contextmanager

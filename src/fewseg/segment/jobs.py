@@ -8,10 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from fewseg.data import images
+from fewseg.data.decoding import PictureRule
 from fewseg.data.text import Tally
 from fewseg.data.video import VIDEO_SUFFIXES
 from fewseg.errors import UsageError, refuse_address
+from fewseg.segment.remote import files_at, is_remote, read_at
 
 SUFFIXES = images.SUFFIXES | VIDEO_SUFFIXES
 
@@ -21,10 +25,22 @@ class Job:
     """A picture, a video or one of its frames to segment, and the names of what comes out, below the output folder."""
 
     query: Path
+    """Of one that is read by fsspec, its address, for messages."""
     name: str
     """The picture's name in annotations.json: its path below the folder that was given."""
     stem: str
     """Path of the outputs without their endings; of a video, the folder of its frames' outputs."""
+    address: str | None = None
+    """Where fsspec reads it, unless it is a file."""
+
+    @property
+    def place(self) -> Path | str:
+        """What it is called in tables and lists."""
+        return self.address or self.query
+
+    def read(self, rule: PictureRule) -> Image.Image:
+        """The picture, as `read_image` reads it."""
+        return images.read_image(self.query if self.address is None else read_at(self.address), rule)
 
     @property
     def is_video(self) -> bool:
@@ -43,12 +59,20 @@ def plan(
 
     What lies in `out_dir` is left out of a folder's pictures, so that a run can be repeated. Files in folders that are
     no pictures by their names are left out with a DataWarning that counts them. No output gets a `reserved` stem, nor
-    that of another with `beside` at its end.
+    that of another with `beside` at its end. Addresses such as s3://bucket/photos are read by fsspec: see `remote`.
     """
     found: dict[Path, tuple[Path, Path, Path]] = {}
+    addresses: dict[Path, str] = {}
     others = Tally("the folders to segment")
-    given = [Path(q) for q in ([queries] if isinstance(queries, str | os.PathLike) else queries)]
-    for query in given:
+    given = [queries] if isinstance(queries, str | os.PathLike) else list(queries)
+    for one in given:
+        if is_remote(one):
+            for relative, address in _remote(str(one), others).items():
+                path = Path(address)
+                found.setdefault(path, (path, Path(str(one)), Path(relative)))
+                addresses[path] = address
+            continue
+        query = Path(one)
         root = query if query.is_dir() else query.parent
         for path in _files(query, out_dir, others):
             found.setdefault(path.resolve(), (path, root, path.relative_to(root)))
@@ -71,11 +95,24 @@ def plan(
         video = path.suffix.lower() in VIDEO_SUFFIXES
         stem = free_name(stem, taken | folders if video else taken, beside)  # a video's outputs are a folder
         taken |= {stem.casefold(), (stem + beside).casefold()}
-        jobs.append(Job(path, path.as_posix() if repeated[_key(name)] > 1 else name.as_posix(), stem))
+        called = path.as_posix() if repeated[_key(name)] > 1 else name.as_posix()
+        jobs.append(Job(path, called, stem, addresses.get(path)))
     return jobs
 
 
+def _remote(address: str, others: Tally) -> dict[str, str]:
+    """Pictures at an address, by their paths below it; UsageError for a video, which is read from the disk alone."""
+    found = files_at(address)
+    for relative in [name for name in found if Path(name).suffix.lower() not in images.SUFFIXES]:
+        if Path(relative).suffix.lower() in VIDEO_SUFFIXES:
+            raise UsageError(f"{found[relative]} is a video, which is read from the disk alone; copy it there first")
+        others.add("files that are no pictures or videos by their names, left out", found.pop(relative))
+    return found
+
+
 def _files(query: Path, out_dir: Path, others: Tally) -> list[Path]:
+    if query.exists() and not os.access(query, os.R_OK):
+        raise UsageError(f"{query} is not readable; give yourself the permission, or another folder")
     if query.is_file():
         return [query]
     refuse_address(query)

@@ -53,6 +53,8 @@ def segment_large_folder(
     jobs = plan(queries, out)
     if video := next((job.query for job in jobs if job.is_video), None):
         raise UsageError(f"{video} is a video, which is not read in windows; leave out --window, geotiff and gpkg")
+    if far := next((job.address for job in jobs if job.address), None):
+        raise UsageError(f"{far} is read in windows from the disk alone; copy it there, or leave out --window")
     named = partial(outputs, out_dir=out, formats=formats, overlay=overlay)
     targets = [path for job in jobs for path in named(job.stem).values()]
     protect({job.query.resolve() for job in jobs} | predictor.support_files, targets, [])

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,12 @@ from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.files import leftovers
 from fewseg.predictor import Result
 from fewseg.progress import Silent
-from fewseg.runtime.engine import Engine
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.jobs import Job, plan
 from fewseg.segment.shards import Shard, remove_parts
+from fewseg.segment.steady import ByVideo, Predictor, Steady, hinders
 from fewseg.segment.table import NAME as TABLE
 from fewseg.segment.table import Told, table_file
 
@@ -37,28 +37,15 @@ _LARGE = 4_000_000
 _ONE_LARGE = threading.Lock()
 
 
-class Predictor(Protocol):
-    """What finds classes in a photo: a `FewShotPredictor` with its support, or a `Finder` of concepts."""
-
-    names: tuple[str, ...] | None
-    runtime: str
-    pictures: PictureRule
-    support_files: frozenset[Path]
-    support_side: int | None
-    engine: Engine
-
-    def predict_each(self, image: Any) -> dict[str, Result]: ...
-
-
 @dataclass(frozen=True)
 class SegmentSummary:
     """What a run over many pictures has done."""
 
-    written: tuple[tuple[Path, Path], ...]
-    """(picture, the first of its files)."""
-    empty: tuple[Path, ...]
+    written: tuple[tuple[Path | str, Path], ...]
+    """(picture, or its address, and the first of its files)."""
+    empty: tuple[Path | str, ...]
     """Pictures in which nothing was found (their masks are written, all background)."""
-    failed: tuple[tuple[Path, str], ...]
+    failed: tuple[tuple[Path | str, str], ...]
     """(picture, what is wrong with it): those that could not be read, and those whose files vanished meanwhile."""
     skipped: int
     """Pictures whose files were there already, with `resume`."""
@@ -93,6 +80,7 @@ def segment_folder(
     instances: bool = False,
     resume: bool = False,
     every: int = 1,
+    steady: bool = True,
     shard: Shard | None = None,
     progress: Silent | None = None,
 ) -> SegmentSummary:
@@ -102,7 +90,8 @@ def segment_folder(
     `STEM.txt` and `classes.txt`, geojson `STEM.geojson`, labelme `STEM.json`, coco, cvat, labelstudio and via one file
     each (`books.BOOKS`), csv lines in `results.csv`; `overlay` `STEM_overlay.jpg`. STEM is the path below the given
     folder, with the suffix added where two would be the same; a video's frames (every `every`-th) are
-    `STEM/frame_NUMBER`, and their overlays `STEM_overlay.mp4`. `label_map` tells `threshold` and `min_area`; a class
+    `STEM/frame_NUMBER`, and their overlays `STEM_overlay.mp4`; `steady`: the frame before is a further support of small
+    weight. `label_map` tells `threshold` and `min_area`; a class
     that is there with less than the probability `presence`, as far as the model tells, is left out. `instances`: parts
     that touch are cut apart, files tell of single objects, `STEM_instances.png` numbers them. `shard`: only a part of
     the pictures, and files that tell of all pictures under names of that part.
@@ -114,7 +103,10 @@ def segment_folder(
     out, several = output_folder(out_dir), files.is_label_map(predictor.names)
     work = _planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
     jobs, named, books = work.jobs, work.named, work.books
-    written, empty, failed, skipped = [], [], [], 0
+    written: list[tuple[Path | str, Path]] = []
+    empty: list[Path | str] = []
+    failed: list[tuple[Path | str, str]] = []
+    skipped = 0
     classes = predictor.names or ("object",)
     if work.class_file:
         files.write_classes(work.class_file, classes)
@@ -124,13 +116,15 @@ def segment_folder(
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
         done = named if resume else None
         how: dict[str, Any] = {"presence": presence, "threshold": threshold, "min_area": min_area}
-        segmented = partial(_segmented, predictor, named, instances=instances, **how)
+        finder = _by_video(predictor, jobs, presence, on=steady, progress=progress or Silent())
+        segmented = partial(_segmented, finder, named, instances=instances, **how)
         several_pieces = len(jobs) > 1 or any(job.is_video for job in jobs)
-        lanes = predictor.engine.lanes if several_pieces else 1  # a thread keeps memory of its own
+        # a thread keeps memory of its own; frames go by the one before
+        lanes = predictor.engine.lanes if several_pieces and not finder.on else 1
         for piece, seen in side_by_side(segmented, _read(pieces, done), lanes=lanes):
             outputs = named(piece.stem)
             if isinstance(seen, DataError):
-                failed.append((piece.query, str(seen)))
+                failed.append((piece.place, str(seen)))
                 continue
             if seen is None:
                 skipped += 1
@@ -139,8 +133,8 @@ def segment_folder(
                 shown = _seen_before(outputs["png"], several=several, instances=instances)
             else:
                 shown = seen
-                written.append((piece.query, next(iter((*outputs.values(), *books.values())))))
-                empty += [] if seen.labels.any() else [piece.query]
+                written.append((piece.place, next(iter((*outputs.values(), *books.values())))))
+                empty += [] if seen.labels.any() else [piece.place]
             if record:
                 record(piece, outputs.get("png"), shown)
             _add_sizes(sizes, shown, classes)
@@ -157,6 +151,15 @@ def segment_folder(
         predictor.runtime,
         {name: tuple(found) for name, found in sizes.items()} if instances else None,
     )
+
+
+def _by_video(predictor: Predictor, jobs: Sequence[Job], presence: float, *, on: bool, progress: Silent) -> ByVideo:
+    """What steadies the frames of videos, where there are some; where the model cannot, that is told."""
+    on = on and any(job.is_video for job in jobs)
+    if on and (why := hinders(predictor.engine)):
+        progress.log(f"note: each frame is found by itself: {why}")
+        on = False
+    return ByVideo(predictor, presence=presence, on=on)
 
 
 class Planned(NamedTuple):
@@ -185,7 +188,7 @@ def _planned(
 ) -> Planned:
     """UsageError where an output would replace an input; what a killed process left is removed."""
     every_job = plan(queries, out, reserved=_reserved(formats), beside=files.INSTANCES if instances else "")
-    _check_videos(every_job, formats)
+    _check_labelme(every_job, formats)
     jobs = shard.share(every_job) if shard else every_job
     named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay, single=instances)
     of_part = shard.named if shard else Path
@@ -204,12 +207,12 @@ def _planned(
 
 def _write_overlay_videos(
     videos: Mapping[Job, Path],
-    failed: set[Path],
+    failed: set[Path | str],
     named: Callable[[str], dict[str, Path]],
     *,
     every: int,
     resume: bool,
-) -> list[tuple[Path, str]]:
+) -> list[tuple[Path | str, str]]:
     """The overlays of each video's frames as a video at their times; what went wrong."""
     wrong = []
     for job, target in videos.items():
@@ -260,7 +263,7 @@ def _records(
             for write in writers:
                 write(piece, seen.labels, seen.objects, seen.told)
             if tabulate:
-                tabulate(piece.query, mask, seen.labels, seen.told, seen.objects)
+                tabulate(piece.place, mask, seen.labels, seen.told, seen.objects)
 
         yield add if writers or tabulate else None
     if resume and not shard:  # what parts told is told here
@@ -285,7 +288,7 @@ def _read(
 
 
 def _segmented(
-    predictor: Predictor,
+    finder: ByVideo,
     named: Callable[[str], dict[str, Path]],
     given: tuple[Job, Image.Image | DataError | None],
     *,
@@ -297,16 +300,17 @@ def _segmented(
     """What was found in a piece, once its files are written; what is no picture is passed on."""
     piece, image = given
     if not isinstance(image, Image.Image):
+        finder.passed_over()
         return piece, image
     with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
         try:
-            results = _predicted(predictor, image)
+            results = _predicted(finder(piece), image)
             maps = (result.proba_if(presence) for result in results)
             labels = label_map(maps, threshold=threshold, min_area=min_area)
             objects = files.objects_of(labels) if instances else None
         except DataError as error:
             return piece, error
-        files.write(named(piece.stem), image, labels, predictor.names, objects, photo=piece.query)
+        files.write(named(piece.stem), image, labels, finder.predictor.names, objects, photo=piece.query)
     told = [(result.presence, result.quality_if(presence), result.doubt(presence)) for result in results]
     return piece, Seen(labels, objects, told)
 
@@ -318,7 +322,7 @@ def _seen_before(mask: Path, *, several: bool, instances: bool) -> Seen:
     return Seen(labels, files.objects_of(labels) if instances else None, None)
 
 
-def _predicted(predictor: Predictor, image: Image.Image) -> list[Result]:
+def _predicted(predictor: Predictor | Steady, image: Image.Image) -> list[Result]:
     """What is found of every class; DataError where there is not the memory for it."""
     try:
         return list(predictor.predict_each(image).values())
@@ -329,7 +333,7 @@ def _predicted(predictor: Predictor, image: Image.Image) -> list[Result]:
 
 
 def _pieces(
-    jobs: list[Job], failed: list[tuple[Path, str]], *, rule: PictureRule, every: int, progress: Silent
+    jobs: list[Job], failed: list[tuple[Path | str, str]], *, rule: PictureRule, every: int, progress: Silent
 ) -> Iterator[tuple[Job, Callable[[], Image.Image]]]:
     """Pictures and frames in turn, each with what reads it when it is needed.
 
@@ -337,7 +341,7 @@ def _pieces(
     """
     for job in progress(jobs, "segmenting", len(jobs)):
         if not job.is_video:
-            yield job, partial(images.read_image, job.query, rule)
+            yield job, partial(job.read, rule)
             continue
         try:
             for number, frame in frames(job.query, every=every):
@@ -348,7 +352,9 @@ def _pieces(
             failed.append((job.query, str(error)))
 
 
-def _check_videos(jobs: Sequence[Job], formats: Sequence[str]) -> None:
+def _check_labelme(jobs: Sequence[Job], formats: Sequence[str]) -> None:
+    if far := next((job.address for job in jobs if job.address), None) if "labelme" in formats else None:
+        raise UsageError(f"{far}: a LabelMe file names a picture on the disk; give --format cvat, via or labelstudio")
     if video := next((job.query for job in jobs if job.is_video), None) if "labelme" in formats else None:
         raise UsageError(
             f"{video} is a video: a LabelMe file names a picture, which its frames are not; save them as such"

@@ -7,13 +7,15 @@ the command with `--resume` and without `--shard` finds every mask there, and te
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from fewseg.errors import UsageError
+from fewseg.files import write_csv
 
+FAILURES = "failures.csv"
 T = TypeVar("T")
 
 
@@ -47,6 +49,20 @@ def parts_of(path: Path) -> Iterator[Path]:
     name = re.compile(rf"{re.escape(path.stem)}(-\d+of\d+)?{re.escape(path.suffix)}")
     found = [file for file in path.parent.glob(f"*{path.suffix}") if name.fullmatch(file.name)]
     yield from sorted(found, key=lambda file: (file.stat().st_mtime_ns, file.name))
+
+
+def write_failures(out: Path, failed: Sequence[tuple[Path | str, str]], shard: Shard | None) -> Path | None:
+    """List in a file what could not be done, and why; None, and no file of an earlier run left, where all was done.
+
+    What parts listed was tried again by a run of all.
+    """
+    path = shard.named(out / FAILURES) if shard else out / FAILURES
+    if not shard:
+        remove_parts([path])
+    if not failed:
+        path.unlink(missing_ok=True)
+        return None
+    return write_csv(path, [("path", "reason"), *failed])
 
 
 def remove_parts(paths: Iterable[Path]) -> None:

@@ -58,7 +58,7 @@ class Row(NamedTuple):
 @contextmanager
 def table_file(
     path: Path, classes: Sequence[str], *, several: bool, resume: bool
-) -> Iterator[Callable[[Path, Path | None, NDArray[np.uint8], Told | None, Mapping[int, Parts] | None], None]]:
+) -> Iterator[Callable[[Path | str, Path | None, NDArray[np.uint8], Told | None, Mapping[int, Parts] | None], None]]:
     """A table that is whole at the end, or absent: what adds a photo by its path, its mask's, labels, what is told, and
     the single objects of every class, where they are wanted instead of connected parts.
 
@@ -68,7 +68,7 @@ def table_file(
     former = {(line["mask"], line["class"]): line for table in tables for line in lines(table)}
 
     def add(
-        photo: Path,
+        photo: Path | str,
         mask: Path | None,
         labels: NDArray[np.uint8],
         told: Told | None,

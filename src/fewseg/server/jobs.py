@@ -79,7 +79,7 @@ class Job:
             self.tell("failed", {"error": str(error), "status": 422})
         except Exception as error:
             if not self.stopped:  # else its files may be gone
-                self.tell("failed", {"error": _fault(error), "status": 500})
+                self.tell("failed", {"error": fault(error), "status": 500})
         with self._lock:
             self._running = False
             if self.stopped or not self.pieces:
@@ -112,7 +112,8 @@ class Job:
             self._loop.call_soon_threadsafe(self._news.set)
 
 
-def _fault(error: Exception) -> str:
+def fault(error: Exception) -> str:
+    """What is told of an error that nobody expected; it is written to the log."""
     if lacks_memory(error):
         return "there is too little memory for it; give smaller pictures"
     traceback.print_exception(error, file=sys.stderr)

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fewseg.errors import FewsegError, UsageError, first_line
@@ -28,6 +29,7 @@ from fewseg.server.folder import run_folder
 from fewseg.server.guard import LOOPBACK, Guard, refusal
 from fewseg.server.jobs import Workers
 from fewseg.server.limits import Limits
+from fewseg.server.ml_backend import MlBackend
 from fewseg.server.notes import listen
 from fewseg.server.page_files import PageFiles
 from fewseg.server.refused import Refused
@@ -91,10 +93,12 @@ def serve(
     limits: Limits,
     hosts: Sequence[str] = (),
     folder: Path | None = None,
+    backend: Callable[[Studio, Workers], MlBackend] | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve page and API until a signal comes; `ready` is called before. UsageError where visitors' files have no
-    place.
+    """Serve page and API until a signal comes; `ready` is called before. `backend` makes Label Studio's ML backend.
+
+    UsageError where visitors' files have no place.
     """
     give_back_freed_memory()
     listen()
@@ -104,11 +108,13 @@ def serve(
         studio = Studio(engine, limits, model)
         workers = Workers(engine.lanes, most=limits.waiting, after=trim_memory)
         api = Api(studio, workers, limits, stopping)
-        app = _app(api, PageFiles(engine, limits, model), visitors, address, hosts)
-        server = _Server(_config(app, limits), stopping)
+        tool = backend(studio, workers) if backend else None
+        routes = [*api.routes(), *(tool.routes() if tool else ()), *PageFiles(engine, limits, model).routes()]
+        server = _Server(_config(_app(routes, visitors, address, hosts), limits), stopping)
         try:
-            ready()
-            server.run([address.sock])
+            with tool.running(files) if tool else contextlib.nullcontext():
+                ready()
+                server.run([address.sock])
         finally:
             workers.close()
             visitors.forget_all()
@@ -131,7 +137,7 @@ def _config(app: Starlette, limits: Limits) -> uvicorn.Config:
     )
 
 
-def _app(api: Api, page: PageFiles, visitors: Visitors, address: Address, hosts: Sequence[str]) -> Starlette:
+def _app(routes: list[Route], visitors: Visitors, address: Address, hosts: Sequence[str]) -> Starlette:
     @contextlib.asynccontextmanager
     async def alive(app: Starlette) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(_sweep(visitors))
@@ -142,9 +148,7 @@ def _app(api: Api, page: PageFiles, visitors: Visitors, address: Address, hosts:
     guard = Middleware(Guard, visitors=visitors, hosts=named, token=address.token, cookie=f"fewseg-{address.port}")
     handlers: dict[Any, Any] = {Refused: _refused, FewsegError: _told, HTTPException: _no_route}
     handlers[ClientDisconnect] = _refused
-    return Starlette(
-        routes=[*api.routes(), *page.routes()], middleware=[guard], exception_handlers=handlers, lifespan=alive
-    )
+    return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=alive)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

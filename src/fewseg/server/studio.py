@@ -7,10 +7,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from fewseg.concept import Concept, teach
 from fewseg.concept.finder import Finder
@@ -51,7 +53,7 @@ class Studio:
         photos, masks, absent = (upload.of(field) for field in ("photo", "mask", "absent"))
         try:
             with self._named(upload.files), collected() as notes:
-                large = [self._check_size(file) > _LARGE for file in (*photos, *masks, *absent)]
+                large = [self.check_size(file.stored.path, file.name) > _LARGE for file in (*photos, *masks, *absent)]
                 with self._one_large if any(large) else nullcontext():
                     paths = [[file.stored.path for file in files] for files in (photos, masks, absent)]
                     concept = teach(*paths[:2], name=name, absent=paths[2], model=self.engine, progress=_Progress(job))
@@ -126,16 +128,21 @@ class Studio:
 
     def _read(self, file: File) -> tuple[NDArray[np.uint8], tuple[int, int]]:
         """A photo's pixels, reduced to `side`, and its own width and height."""
-        with self._one_large if self._check_size(file) > _LARGE else nullcontext():
+        with self._one_large if self.check_size(file.stored.path, file.name) > _LARGE else nullcontext():
             image = images.read_image(file.stored.path)
             return reduced(np.asarray(image), self.side), image.size
 
-    def _check_size(self, file: File) -> int:
+    def whole(self, path: Path) -> Image.Image:
+        """A photo of the operator's, of its own size; DataError where it has too many pixels."""
+        with self._one_large if self.check_size(path, path.name) > _LARGE else nullcontext():
+            return images.read_image(path)
+
+    def check_size(self, path: Path, name: str) -> int:
         """A picture's number of pixels, which are not decoded; DataError where they are too many."""
-        width, height = picture_size(file.stored.path)
+        width, height = picture_size(path)
         if width * height > self.limits.megapixels * MB:
             raise DataError(
-                f"{file.name} has {width} x {height} pixels; at most {self.limits.megapixels} megapixels are taken "
+                f"{name} has {width} x {height} pixels; at most {self.limits.megapixels} megapixels are taken "
                 "here: scale it down, or use fewseg segment"
             )
         return width * height

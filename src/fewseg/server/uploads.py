@@ -170,6 +170,11 @@ async def receive(request: Request, visitor: Visitor, limits: Limits, *, most_fi
     return form.upload
 
 
+async def body_of(request: Request, limits: Limits) -> bytes:
+    """A body that is no form; Refused where it is too large or too slow."""
+    return b"".join([chunk async for chunk in _paced(request, limits)])
+
+
 async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
     """Pieces of the body; Refused where they are too many or come too slowly."""
     began, received = time.monotonic(), 0

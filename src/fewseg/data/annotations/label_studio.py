@@ -40,13 +40,17 @@ def read_label_studio(file: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
                 photos.tally.add(_SEVERAL, f"task {task['id']}")
                 continue
             seen |= {task["id"]} if results and "id" in task else set()
-            areas = [
-                Shape(str(label), partial(_draw, result)) for result in results for label in _labels(result["value"])
-            ]
-            size = (int(results[0]["original_height"]), int(results[0]["original_width"])) if results else None
-            photo = AnnotatedPhoto(photos.find(_address(task), annotated=bool(areas)), size, areas)
+            image = photos.find(_address(task), annotated=any(_labels(result["value"]) for result in results))
+            photo = annotated(image, results)
         if photo:
             yield photo
+
+
+def annotated(image: Path | None, results: Sequence[dict[str, Any]]) -> AnnotatedPhoto:
+    """A photo with the regions of an annotation: those of its `result` that have `original_width`."""
+    areas = [Shape(str(label), partial(_draw, result)) for result in results for label in _labels(result["value"])]
+    size = (int(results[0]["original_height"]), int(results[0]["original_width"])) if results else None
+    return AnnotatedPhoto(image, size, areas)
 
 
 def _results(task: dict[str, Any], photos: Photos, name: str) -> list[dict[str, Any]]:

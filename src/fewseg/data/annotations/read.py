@@ -46,7 +46,7 @@ def load_supports(
 
     `classes`: only these, in this order (None: all, by name). `photos`: the folder of the photos that the export names
     (None: beside it, or in its `images`). `shots`: at most so many photos of a class, the export's first. The format
-    is told by the content: see docs/own-photos.md. A class's mask is the union of its regions, with 255 where the
+    is told by the content: see docs/annotation-tools.md. A class's mask is the union of its regions, with 255 where the
     export says `__ignore__`. What cannot be read is left out with a DataWarning. UsageError where a class is not in the
     export, DataError where it is damaged, or where nothing is left of a class that was asked for.
     """

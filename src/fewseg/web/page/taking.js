@@ -1,17 +1,16 @@
 // @ts-check
-/** What is taken away: masks as PNG, COCO, GeoJSON, a table, pictures. */
+/** What is taken away: masks as PNG, COCO, GeoJSON, a table, pictures, and what annotation tools open. */
 
 import { colorOf, tinted } from "./colors.js";
 import { png, save, zip } from "./pack.js";
 import { area, joined, parts, polygons } from "./parts.js";
+import { cvat, labelMe, labelStudio, text, via } from "./tools.js";
 
 /** @typedef {import("./found.js").Found} Found */
 /** @typedef {import("./engine.js").Photo} Photo */
 /** @typedef {Found & {photo: Photo}} Read */
 /** @typedef {{name: string, bytes: Uint8Array<ArrayBuffer>}} Packed */
 /** @typedef {{one: Read, stem: string, labels: Uint8Array<ArrayBuffer>, width: number, height: number}} Taken */
-
-const text = (/** @type {string} */ content) => new TextEncoder().encode(content);
 
 /** Save what was found in photos: one file as it is, several in a zip. False where there is nothing.
  * @param {Read[]} these @param {string} kind @param {(one: Found, width: number, height: number) => Promise<Uint8Array<ArrayBuffer>>} draw
@@ -20,9 +19,11 @@ export async function takeAway(these, kind, draw, far) {
   /** @type {Packed[]} */
   const files = [];
   const used = new Set();
-  const whole = kind === "coco" ? coco() : kind === "csv" ? table() : null;
+  /** @type {Record<string, () => import("./tools.js").Whole>} */
+  const wholes = { coco, csv: table, labelstudio: labelStudio, cvat, via };
+  const whole = wholes[kind]?.();
   /** @type {Record<string, (taken: Taken, used: Set<string>) => Packed[] | Promise<Packed[]>>} */
-  const apart = { each, labels: map, geojson: outlines, yolo, pictures };
+  const apart = { each, labels: map, geojson: outlines, yolo, labelme: labelMe, pictures };
   for (const [number, one] of these.entries()) {
     far(number);
     const { width, height } = one.photo;
