@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import webbrowser
 from pathlib import Path
@@ -75,14 +74,13 @@ def serve(
 
     def ready() -> None:
         say(f"page: {url}  (Ctrl-C ends it)")
-        say(f"API:  {address.url}openapi.json  ({model}, {engine.runtime})")
+        say(f"API:  {address.url}openapi.json  ({engine.name}, {engine.runtime})")
         if not token and not is_loopback(host):
             say("note: no token: whoever reaches this port may use it", err=True)
         if browser:
             webbrowser.open(url)
 
-    name = model if os.sep not in model else Path(model).name
-    run(engine, address, model=name, limits=limits, hosts=allow_host or [], folder=folder, ready=ready)
+    run(engine, address, limits=limits, hosts=allow_host or [], folder=folder, ready=ready)
 
 
 def formerly() -> None:

@@ -28,8 +28,8 @@ _ALONE = {"sw.js"}
 class PageFiles:
     """The page, its configuration and its example."""
 
-    def __init__(self, engine: Engine, limits: Limits, model: str) -> None:
-        self._engine, self._limits, self._model = engine, limits, model
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine, self._limits = engine, limits
         found = [file for file in PAGE.iterdir() if file.suffix in (".html", ".css", ".js", ".svg")]
         self._files = {file.name: file for file in found if file.name not in _ALONE}
         self._files["openapi.json"] = Path(__file__).with_name("openapi.json")
@@ -66,7 +66,7 @@ class PageFiles:
         return {
             "engine": "server",
             "fewseg": fewseg.__version__,
-            "model": self._model,
+            "model": self._engine.name,
             "runtime": self._engine.runtime,
             "record": record,
             "limits": limits,

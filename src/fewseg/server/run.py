@@ -87,7 +87,6 @@ def serve(
     engine: Engine,
     address: Address,
     *,
-    model: str,
     limits: Limits,
     hosts: Sequence[str] = (),
     folder: Path | None = None,
@@ -101,10 +100,10 @@ def serve(
     stopping = threading.Event()
     with caught(stopping.set), run_folder(folder) as files:
         visitors = Visitors(files, limits)
-        studio = Studio(engine, limits, model)
+        studio = Studio(engine, limits)
         workers = Workers(engine.lanes, most=limits.waiting, after=trim_memory)
         api = Api(studio, workers, limits, stopping)
-        app = _app(api, PageFiles(engine, limits, model), visitors, address, hosts)
+        app = _app(api, PageFiles(engine, limits), visitors, address, hosts)
         server = _Server(_config(app, limits), stopping)
         try:
             ready()
