@@ -33,7 +33,7 @@ def opened(browser: Any, server: Server, **how: Any) -> Iterator[Any]:
     yield view
     view.evaluate("() => fetch('v1/session', {method: 'DELETE'})")
     context.close()
-    assert told == []
+    assert not told, told
     assert all(address.startswith((server.url, "blob:")) for address in asked)
 
 

@@ -74,7 +74,7 @@ def serve(
 
     def ready() -> None:
         say(f"page: {url}  (Ctrl-C ends it)")
-        say(f"API:  {address.url}openapi.json  ({engine.name}, {engine.runtime})")
+        say(f"API:  {address.url}api.html  ({engine.name}, {engine.runtime})")
         if not token and not is_loopback(host):
             say("note: no token: whoever reaches this port may use it", err=True)
         if browser:

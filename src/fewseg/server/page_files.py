@@ -18,7 +18,7 @@ from fewseg.runtime.engine import Engine
 from fewseg.server.limits import Limits
 from fewseg.server.refused import Refused
 from fewseg.web.loopback import TYPES
-from fewseg.web.site import PAGE, Example
+from fewseg.web.site import Example, page_files
 
 _INDEX = "index.html"
 _ALONE = {"sw.js"}
@@ -30,8 +30,7 @@ class PageFiles:
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine, self._limits = engine, limits
-        found = [file for file in PAGE.iterdir() if file.suffix in (".html", ".css", ".js", ".svg")]
-        self._files = {file.name: file for file in found if file.name not in _ALONE}
+        self._files = {file.name: file for file in page_files() if file.name not in _ALONE}
         self._files["openapi.json"] = Path(__file__).with_name("openapi.json")
 
     def routes(self) -> list[Route]:
