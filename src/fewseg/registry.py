@@ -27,6 +27,7 @@ from fewseg.errors import DataWarning, UsageError, first_line, suggest
 from fewseg.files import file_sha256
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.parts.base_learner import PSPNet
+from fewseg.trackers import TRACKERS
 
 Kind = Literal["model", "source"]
 _PACKAGES = {"model": fewseg.models, "source": fewseg.data.sets}
@@ -47,6 +48,8 @@ PROTOCOL_FILE = ".protocol.yaml"
 def register(kind: Kind | Literal["protocol", "callback"], cls: Any) -> Any:
     """Make a class of another package known by its `name`; of kind "protocol", an EvaluationProtocol."""
     if kind == "callback":
+        if cls.name in TRACKERS:
+            raise UsageError(f"fewseg itself has a callback {cls.name!r}; give another name")
         _CALLBACKS[cls.name] = cls
     elif kind == "protocol":
         if cls.name in PROTOCOLS:
@@ -64,12 +67,13 @@ def protocols() -> dict[str, EvaluationProtocol]:
 
 
 def find_callback(name: str) -> type[Callback]:
-    """The callback of that name, from a plugin or registered; UsageError where there is none."""
+    """The callback of that name: fewseg's own, from a plugin, or registered; UsageError where there is none."""
     _load_what_was_named()
-    if name not in _CALLBACKS:
-        known = f"known: {', '.join(_CALLBACKS)}" if _CALLBACKS else "no plugin that was given holds one"
-        raise UsageError(f"unknown callback {name!r}; {known} (--plugin FILE.py){suggest(name, _CALLBACKS)}")
-    return _CALLBACKS[name]
+    known = TRACKERS | _CALLBACKS
+    if name not in known:
+        told = f"known: {', '.join(known)}; others by --plugin FILE.py"
+        raise UsageError(f"unknown callback {name!r}; {told}.{suggest(name, known)}")
+    return known[name]
 
 
 def protocol_files() -> dict[str, Path]:

@@ -153,7 +153,7 @@ class TrainConfig:
     cache_dir: str | None = None
     """Directory that keeps these features for other runs (other seeds, folds, heads) on the same frozen back-end."""
     callbacks: list[str] = field(default_factory=list)
-    """Names of callbacks from plugins, which are told of the start, every line of the log, every epoch and the end."""
+    """Names of callbacks, told of every line of the log and every epoch: csv, wandb, mlflow, or those of plugins."""
     graphs: bool = True
     """On one GPU, with cached features: record each step as a CUDA graph, which the processor starts as one."""
     tensorboard: bool = False

@@ -25,6 +25,7 @@ from fewseg.concept.taught import Example
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.predictor import nearest
 from fewseg.runtime.torch_engine import TorchEngine
+from fewseg.storage.engines import open_engine
 from helpers import BLUE, RED, ColorSegmenter, iou, scene
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -392,3 +393,10 @@ def test_a_model_that_a_file_names_is_never_looked_for_on_the_disk(file):
     rewritten(file, _set("model", "name", to="../../somewhere"))
     with pytest.raises(UsageError, match="give it: --model DIR"):
         Finder([fewseg.Concept.load(file)])
+
+
+def test_a_concept_names_the_model_and_not_what_runs_it(file):
+    concept = fewseg.teach(*pairs(1), model=open_engine("lite"))
+    assert concept.model.name == "lite"
+    concept.save(file)
+    assert Finder([fewseg.Concept.load(file)]).engine.name == "lite"  # it can be opened again by that name alone

@@ -168,15 +168,35 @@ def test_two_ways_are_scored_in_one_map(source: Scenes, tmp_path: Path) -> None:
         draw(source, file=tmp_path / "ways.csv", episodes=None, repeats=None)
 
 
+SMALL = ("data.images=60", "data.size=64", "model.backbone=timm/test_resnet", "model.weights=null")
+
+
+def test_several_references_and_ways_are_compared_and_cross_validated(fewseg: Fewseg, tmp_path: Path) -> None:
+    drawn = (*SMALL, "model.image_size=64", "--episodes", 9, "--repeats", 1, "--workers", 0)
+    alone = fewseg("evaluate", "dense", "scenes", *drawn, "--references", 3, "--out", tmp_path / "alone.json")
+    assert alone.code == 0, alone.err
+    results = Results.load(tmp_path / "alone.json")
+    assert [len(results.tables[0]), len(results.independent[0])] == [27, 9]
+    both = fewseg("compare", "prototype", "dense", "scenes", *drawn, "--references", 3)
+    assert both.code == 0, both.err
+    assert "protocol fewseg+3references" in both.out
+    assert results.repeats[0].episode_sha256[:16] in both.out
+    assert "dense: mIoU with the worst supports of every query" in both.out
+    for how, protocol in ((("--references", 3), "fewseg+3references"), (("--ways", 2), "fewseg+2way")):
+        out = tmp_path / protocol
+        done = fewseg("cross-validate", "dense", "scenes", *drawn, *how, "data.fold=0", "--out", out)
+        assert done.code == 0, done.err
+        assert f"protocol {protocol}" in done.out
+        (file,) = (out / "runs").glob(f"*/results-scenes-{protocol}-*.json")
+        if how == ("--references", 3):
+            assert "dense, 1-shot, fold 0: mIoU with the worst supports" in done.out
+            assert Results.load(file).repeats[0].episode_sha256 == results.repeats[0].episode_sha256
+    refused = fewseg("cross-validate", "hdmnet", "scenes", *drawn, "--ways", 9, "--out", tmp_path / "wide")
+    assert (refused.code, "give fewer ways" in refused.err, (tmp_path / "wide").exists()) == (2, True, False)
+
+
 def test_two_ways_on_the_command_line(fewseg: Fewseg, tmp_path: Path) -> None:
-    words = (
-        "dense",
-        "scenes",
-        "data.images=60",
-        "data.size=64",
-        "model.backbone=timm/test_resnet",
-        "model.weights=null",
-    )
+    words = ("dense", "scenes", *SMALL)
     how = ("--ways", 2, "--episodes", 3, "--repeats", 2, "--workers", 0, "--out", tmp_path / "two.json")
     result = fewseg("evaluate", *words, "model.image_size=64", *how)
     assert result.code == 0, result.err

@@ -6,76 +6,22 @@ import io
 import json
 import zipfile
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from chromium import opened_chromium
 from fewseg.concept import Concept
 from fewseg.data.annotations.read import load_supports
 from fewseg.data.marks import Marks, mask_from_marks
-from fewseg.data.sets.scenes import Scenes
 from helpers import iou
 from npm_packages import axe_script, barred
-from served import Server, served
+from served import Server
+from served_page import QUERIES, SUPPORT, done, downloaded, opened, outline, place, truth
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-
-SUPPORT, QUERIES = 17, (43, 66)
-OWL = 5
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with served(tmp_path_factory.mktemp("served")) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    source = Scenes(subset="test", level="simple", images=100, size=320)
-    for number in (SUPPORT, *QUERIES):
-        image, labels = source.load(number)
-        image.save(folder / f"{number}.png")
-        Image.fromarray((labels == OWL).astype(np.uint8)).save(folder / f"{number}-mask.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    yield from opened_chromium()
-
-
-@contextmanager
-def opened(browser: Any, server: Server, **how: Any) -> Iterator[Any]:
-    """The page, which asks nothing of anyone else and has no error."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 1000}} | how, accept_downloads=True)
-    view = context.new_page()
-    view.set_default_timeout(30_000)
-    told: list[str] = []
-    asked: list[str] = []
-    view.on("pageerror", lambda error: told.append(str(error)))
-    view.on("console", lambda line: told.append(line.text) if line.type == "error" and "404" not in line.text else None)
-    context.on("request", lambda request: asked.append(request.url))
-    view.goto(server.url)
-    view.locator("#status.ready").wait_for()
-    yield view
-    view.evaluate("() => fetch('v1/session', {method: 'DELETE'})")
-    context.close()
-    assert told == []
-    assert all(address.startswith((server.url, "blob:")) for address in asked)
-
-
-@pytest.fixture(params=[{}], ids=[""])
-def view(request: Any, browser: Any, server: Server) -> Iterator[Any]:
-    with opened(browser, server, **request.param) as view:
-        yield view
 
 
 @pytest.fixture(scope="module")
@@ -86,46 +32,6 @@ def example(browser: Any, server: Server) -> Iterator[Any]:
         done(view, 3)
         view.get_by_text("Expected overlap").wait_for()
         yield view
-
-
-def downloaded(view: Any, selector: str, kind: str = "each") -> bytes:
-    view.select_option("#kind", kind)
-    with view.expect_download() as download:
-        view.locator(selector).click()
-    return Path(download.value.path()).read_bytes()
-
-
-def done(view: Any, count: int) -> None:
-    view.wait_for_function(
-        """(count) => document.querySelector("#work").hidden &&
-           document.querySelectorAll("#found .take:not([disabled])").length === count""",
-        arg=count,
-    )
-
-
-def place(view: Any, photo: Path) -> Callable[[float, float], tuple[float, float]]:
-    """Where on the screen a photo's pixel is, in the editor."""
-    area = view.locator("#editor").bounding_box()
-    with Image.open(photo) as image:
-        scale = area["width"] / image.width
-    return lambda x, y: (area["x"] + x * scale, area["y"] + y * scale)
-
-
-def outline(mask: np.ndarray, count: int = 24) -> list[tuple[float, float]]:
-    """Corners of a polygon around an object that is round, more or less."""
-    rows, columns = np.nonzero(mask)
-    middle = np.array([columns.mean(), rows.mean()])
-    angles = np.arctan2(rows - middle[1], columns - middle[0])
-    far = np.hypot(rows - middle[1], columns - middle[0])
-    corners = []
-    for angle in np.linspace(-np.pi, np.pi, count, endpoint=False):
-        near = np.abs(np.angle(np.exp(1j * (angles - angle)))) < np.pi / count
-        corners.append(middle + (far[near].max() if near.any() else 1) * np.array([np.cos(angle), np.sin(angle)]))
-    return [(float(x), float(y)) for x, y in corners]
-
-
-def truth(photos: Path, number: int) -> np.ndarray:
-    return np.asarray(Image.open(photos / f"{number}-mask.png")) > 0
 
 
 def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, photos) -> None:
@@ -236,21 +142,42 @@ def test_the_gallery_is_sorted_filtered_and_thresholded_without_another_run(exam
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
-def test_nobody_is_barred_from_what_the_server_adds(example, photos, tmp_path, width, scheme) -> None:
+def test_nobody_is_barred_from_what_the_server_adds(example, server, photos, tmp_path, width, scheme) -> None:
     view = example
     view.set_viewport_size({"width": width, "height": 900})
     view.emulate_media(color_scheme=scheme)
-    view.evaluate(axe_script(tmp_path))
+    script = axe_script(tmp_path)
+    view.evaluate(script)
     assert not barred(view, width)
+    view.select_option("#show", "heat")
+    view.get_by_label("Use owl-25.png").uncheck()  # what was found is of what was taught before
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    view.set_input_files("#find-files", str(tmp_path / "broken.jpg"))
+    view.get_by_text("broken.jpg is no picture").wait_for()
+    assert not barred(view, width)
+    view.get_by_label("Use owl-25.png").check()
+    view.get_by_label("Remove broken.jpg").click()
+    view.select_option("#show", "masks")
     view.set_input_files("#teach-files", str(photos / f"{SUPPORT}.png"))
     view.locator("#absent").wait_for()
     assert not barred(view, width)
     view.keyboard.press("Escape")
     view.locator("#found .correct >> nth=0").press("Enter")
     view.locator("#keep").wait_for()
-    assert not barred(view, width)
+    view.locator("#clear").press("Enter")
     view.keyboard.press("Escape")
+    view.get_by_text("What you marked would be lost").wait_for()
+    assert not barred(view, width)
+    view.locator("#leave").press("Enter")
     view.locator("#marking").wait_for(state="hidden")
+    other = view.context.new_page()
+    other.set_viewport_size({"width": width, "height": 900})
+    other.emulate_media(color_scheme=scheme)
+    other.goto(f"{server.url}api.html")
+    other.get_by_role("heading", name="POST /v1/segment").wait_for()
+    other.evaluate(script)
+    assert not barred(other, width)
+    other.close()
 
 
 def test_a_photo_that_is_too_large_is_told_and_the_others_are_done(example, photos, tmp_path) -> None:
@@ -291,49 +218,6 @@ def test_supports_are_switched_off_changed_and_removed_and_photos_without_it_cou
     assert view.locator("#classes li").count() == 1  # of the owl only one is left, and that is off
     view.get_by_role("button", name="Remove owl-17.png").click()
     view.wait_for_function("() => !document.querySelector('#classes li')")
-
-
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-
-
-@pytest.mark.parametrize("view", [PHONE], indirect=True)
-def test_by_touch_a_finger_paints_and_two_enlarge(view, photos, tmp_path) -> None:
-    support = tmp_path / "as phones save it.jpg"
-    exif = Image.Exif()
-    exif[274] = 6  # to be turned
-    with Image.open(photos / f"{SUPPORT}.png") as image:
-        turned = image.convert("RGB").transpose(Image.Transpose.ROTATE_90)
-    turned.resize((1600, 1600 * turned.height // turned.width)).save(support, exif=exif)
-    view.set_input_files("#teach-files", str(support))
-    view.locator("#marking").wait_for()
-    view.get_by_label("Brush", exact=True).tap()
-    to = place(view, photos / f"{SUPPORT}.png")
-    touch = view.context.new_cdp_session(view)
-
-    def fingers(kind: str, *points: tuple[float, float]) -> None:
-        given = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": given})
-
-    rows, columns = np.nonzero(truth(photos, SUPPORT))
-    x, y = float(columns.mean()), float(rows.mean())
-    fingers("touchStart", to(x, y))
-    for step in range(6):
-        fingers("touchMove", to(x, y + 5 * step))
-    fingers("touchEnd")
-    marked = view.locator("#marked").text_content()
-    assert marked != "0.0 % marked"
-    fingers("touchStart", to(x - 20, y), to(x + 20, y))
-    for step in range(1, 5):
-        fingers("touchMove", to(x - 20 - 10 * step, y), to(x + 20 + 10 * step, y))
-    fingers("touchEnd")
-    assert view.locator("#marked").text_content() == marked  # nothing was painted
-    view.locator("#farther").tap()
-    view.locator("#add").tap()
-    view.locator("#supports li").wait_for()
-    view.get_by_text("Expected overlap").wait_for()
-    view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
-    done(view, 1)
-    assert view.evaluate("() => document.documentElement.scrollWidth") <= 390
 
 
 def test_a_click_grows_what_the_command_line_grows_and_outlines_are_those_of_masks(view, photos) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -122,6 +124,42 @@ def test_a_run_with_torch_s_schedule_goes_on_where_it_was_and_callbacks_hear_of_
     ]
     assert second.heard[0][3] == 2  # the checkpoint before the epoch's end
     assert second.heard[-1] == ("end", 6, "None")
+
+
+def test_the_csv_log_of_a_run_that_is_resumed_has_every_batch_once(toy: type[Toy], tmp_path: Path) -> None:
+    with pytest.raises(FewsegError, match="enough"):
+        train(toy_config("train.callbacks=[csv]", "train.save_every=1"), tmp_path / "run", callbacks=[Told(stop_at=1)])
+    run = train(toy_config("train.callbacks=[csv]", "train.save_every=1"), tmp_path / "run", resume=True)
+    header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    assert header == ["batches", "what", "value"]
+    assert [row[0] for row in rows if row[1] == "lr"] == list("123456")
+    assert [float(row[2]) for row in rows if row[1] == "lr"] == pytest.approx(rates_of(run), abs=1e-6)
+    assert [row[2] for row in rows if row[1] == "epoch"] == ["1", "2"]
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_tracker_that_is_not_installed_is_told_and_a_resumed_run_is_the_same_one(
+    toy: type[Toy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    config, library = toy_config(f"train.callbacks=[{name}]", "train.save_every=1"), MagicMock()
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UsageError, match=f"pip install {name}"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setitem(sys.modules, name, library)
+    library.init.return_value.id = library.start_run.return_value.info.run_id = "abc"
+    with pytest.raises(FewsegError, match="enough"):
+        train(config, tmp_path / "run", callbacks=[Told(stop_at=1)])
+    train(config, tmp_path / "run", resume=True)
+    begun = library.init if name == "wandb" else library.start_run
+    assert [one.kwargs.get("id", one.kwargs.get("run_id")) for one in begun.call_args_list] == [None, "abc"]
+    logged = library.init.return_value.log if name == "wandb" else library.log_metrics
+    assert {"lr", "train_iou", "loss_final"} <= set(logged.call_args_list[0].args[0])
+    assert logged.call_args.kwargs["step"] == 6
+    ended = library.init.return_value.finish if name == "wandb" else library.end_run
+    assert [str(one) for one in ended.call_args_list] == (
+        ["call(exit_code=1)", "call(exit_code=0)"] if name == "wandb" else ["call('FAILED')", "call('FINISHED')"]
+    )
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fewseg.cli.options import CacheGb, Device, Episodes, Repeats, Workers
+from fewseg.cli.options import Absent, CacheGb, Device, Episodes, References, Repeats, Supports, Ways, Workers
 from fewseg.cli.outputs import check_made_here, check_outputs
 from fewseg.cli.printing import console, printable, say
 from fewseg.errors import UsageError
@@ -28,6 +28,10 @@ def cross_validate(
     protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
     episodes: Episodes = None,
     repeats: Repeats = None,
+    absent: Absent = 0.0,
+    supports: Supports = "mask",
+    references: References = 1,
+    ways: Ways = 1,
     workers: Workers = 2,
     cache_gb: CacheGb = 2.0,
     device: Device = "auto",
@@ -60,6 +64,10 @@ def cross_validate(
         protocol=protocol,
         episodes=episodes,
         repeats=repeats,
+        absent=absent,
+        supports=supports,
+        references=references,
+        ways=ways,
     )
     shown = console()
     shown.print(printable([found.table.columns, *found.table.rows], title=found.table.title))

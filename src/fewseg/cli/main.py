@@ -323,6 +323,10 @@ def compare_models(
     episodes: Episodes = None,
     repeats: Repeats = None,
     episodes_file: EpisodesFile = None,
+    absent: Absent = 0.0,
+    supports: Supports = "mask",
+    references: References = 1,
+    ways: Ways = 1,
     workers: Workers = 2,
     cache_gb: CacheGb = 2.0,
     device: Device = "auto",
@@ -351,11 +355,18 @@ def compare_models(
         episodes=episodes,
         repeats=repeats,
         file=episodes_file,
+        absent=absent,
+        supports=supports,
+        references=references,
+        ways=ways,
         progress=Bars(),
     )
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, published=published, progress=Bars())
     written = [write_table(path, entries) for path in out or []]
     console().print(printable(table(entries), title=describe(entries)))
+    for entry in entries:
+        for told in (*entry.results.presence_told, *entry.results.references_told):
+            console().print(f"{entry.name}: {told}", highlight=False)
     for path in written:
         say(f"table: {path}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import webbrowser
 from functools import partial
@@ -103,7 +102,7 @@ def serve(
 
     def ready() -> None:
         say(f"page: {url}  (Ctrl-C ends it)")
-        say(f"API:  {address.url}openapi.json  ({model}, {engine.runtime})")
+        say(f"API:  {address.url}api.html  ({engine.name}, {engine.runtime})")
         if label_studio is not None:
             say(f"ML backend for Label Studio: {address.url}  (concepts in {label_studio})")
         if not token and not is_loopback(host):
@@ -111,9 +110,7 @@ def serve(
         if browser:
             webbrowser.open(url)
 
-    name = model if os.sep not in model else Path(model).name
-    how = {"hosts": allow_host or [], "folder": folder, "backend": backend}
-    run(engine, address, model=name, limits=limits, ready=ready, **how)
+    run(engine, address, limits=limits, hosts=allow_host or [], folder=folder, ready=ready, backend=backend)
 
 
 def formerly() -> None:

@@ -77,7 +77,7 @@ def adapted(concept: Concept, folder: Path, *, device: str | None = None, progre
     if not _better(concept.expected, after):
         return Adapted(concept, concept.expected, after)
     engine = _engine(adapt, supports, folder, device, progress)
-    used = UsedModel(folder.name, engine.weights, engine.image_size)
+    used = UsedModel(engine.name, engine.weights, engine.image_size)
     taken = replace(concept, model=used, choice=choice, expected=after, presence=presence)
     return Adapted(taken, concept.expected, after)
 

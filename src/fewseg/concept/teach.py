@@ -38,7 +38,6 @@ from fewseg.predictor import Picture, eight_bit, listed, pixels_of, read_support
 from fewseg.progress import Silent
 from fewseg.runtime.engine import Engine
 from fewseg.storage.engines import open_engine
-from fewseg.storage.shipped import shipped_folder
 
 TILES = (1, 2)
 """Photos as a whole, and in so many parts along each side."""
@@ -95,7 +94,7 @@ def teach(
         raise DataError("no photo has the object: give at least one whose mask marks something")
     if len(examples) > MOST_EXAMPLES:
         raise UsageError(f"{len(examples)} photos were given; a concept takes {MOST_EXAMPLES}")
-    used = UsedModel(_name_of(model), engine.weights, engine.image_size)
+    used = UsedModel(engine.name, engine.weights, engine.image_size)
     lesson = Lesson(engine, supports, without, progress or Silent())
     choice, expectation, presence = lesson.chosen()
     features = {} if keep_photos else _features(engine, lesson.support(tiles=choice.tiles, negatives=choice.negatives))
@@ -237,12 +236,6 @@ def _photo_name(image: Any, number: int) -> str:
 
 def _any(images: Any) -> bool:
     return not isinstance(images, list | tuple) or bool(images)
-
-
-def _name_of(model: Any) -> str:
-    if isinstance(model, str | os.PathLike):
-        return str(model) if shipped_folder(str(model)) else Path(model).resolve().name
-    return type(model).__name__
 
 
 def _features(engine: Engine, support: Any) -> dict[str, NDArray[Any]]:

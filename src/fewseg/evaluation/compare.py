@@ -155,9 +155,10 @@ def paired_p_value(results: Results, reference: Results, *, draws: int = 2000) -
     doubled. None where a class has too few episodes for it.
     """
     classes = results.fold["novel"]
-    if fewest_episodes(np.concatenate(results.tables), classes) < LEAST:
+    ours, theirs = (np.concatenate(r.independent) for r in (results, reference))
+    if fewest_episodes(ours, classes) < LEAST:
         return None
-    ours, theirs = (bootstrap_miou(np.concatenate(r.tables), classes, draws=draws) for r in (results, reference))
+    ours, theirs = (bootstrap_miou(tables, classes, draws=draws) for tables in (ours, theirs))
     return two_sided_p(ours - theirs)
 
 

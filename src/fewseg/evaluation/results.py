@@ -19,6 +19,7 @@ from fewseg.errors import DataError, UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.files import file_sha256, write_csv, write_json
 from fewseg.metrics.iou import COLUMNS
+from fewseg.metrics.references import of_queries
 from fewseg.models.hub_model import model_options
 from fewseg.storage.run_directory import RunDirectory
 
@@ -184,6 +185,11 @@ class Results(Evaluation):
             f"is it there? by {by}: AUC {auc}; of queries without it {at_90} % are taken to hold it where 90 % of "
             f"those with it are, {at_95} % where 95 % are; any pixel is marked in {marked} % of them",
         ]
+
+    @property
+    def independent(self) -> list[NDArray[np.int64]]:
+        """The tables with a row a query: several draws of its supports are no episodes to resample apart."""
+        return [of_queries(table, self.references.get("draws", 1)) for table in self.tables]
 
     @property
     def references_told(self) -> list[str]:

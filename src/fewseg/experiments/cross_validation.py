@@ -193,9 +193,9 @@ def cross_validate(
     """Train and measure what is missing, and write `cross-validation.csv`, `.tex`, `.json` and `.html` into `out`.
 
     `methods` are recipes with commas between them, `words` as for `load_config` with comma lists; `shots` (default: as
-    trained) to test with; `drawn` (protocol, episodes, repeats) as for `Benchmark.of`. A failure or Ctrl-C keeps what
-    is finished; the same call goes on. UsageError, before anything is trained, for words that do not fit, and where
-    `out` holds runs of another configuration.
+    trained) to test with; `drawn` (protocol, episodes, repeats, ways, ...) as for `Benchmark.of`. A failure or Ctrl-C
+    keeps what is finished; the same call goes on. UsageError, before anything is trained, for words that do not fit,
+    and where `out` holds runs of another configuration.
     """
     progress, asked = progress or Silent(), Asked.of(methods, words)
     configs = {method: load_config(method, *asked.words) for method in asked.methods}
@@ -212,6 +212,8 @@ def cross_validate(
     ]
     for cell in cells:  # a mistake shows before anything is trained
         cell.check()
+    for fold, k in itertools.product(folds, shots or sorted({cell.config.data.shots for cell in cells})):
+        Benchmark.draw(source, source.fold(fold), shots=k, **drawn)
     found: dict[tuple[str, int], dict[tuple[int, int | None], Results]] = {}
     with resumable():
         for number, cell in enumerate(cells, 1):
@@ -383,6 +385,10 @@ def _titled(lines: Sequence[Line]) -> tuple[str, tuple[str, ...]]:
     }
     notes.append("episodes (first repeat) " + ", ".join(f"{what} {sha}" for what, sha in hashes.items()))
     notes += sorted({r.left_out for line in lines for r in line.found.values() if r.left_out})
+    for line in lines:
+        for (fold, seed), r in line.found.items():
+            cell = f"{line.method}, {line.shots}-shot, fold {fold}{'' if seed is None else f', seed {seed}'}"
+            notes += [f"{cell}: {told}" for told in (*r.presence_told, *r.references_told)]
     return title, tuple(notes)
 
 

@@ -126,8 +126,8 @@ def load_measured(folder: Path, name: str, asked: dict[str, Any]) -> Measured | 
 
 
 def measured_of(results: Results) -> Measured:
-    """The counts of an evaluation."""
-    return _measured(results.as_dict(), tuple(results.tables))
+    """The counts of an evaluation, a row a query."""
+    return _measured(results.as_dict(), tuple(results.independent))
 
 
 def _measured(results: dict[str, Any], tables: tuple[NDArray[np.int64], ...]) -> Measured:

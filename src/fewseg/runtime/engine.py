@@ -33,6 +33,8 @@ class Answer(NamedTuple):
 class Engine(Protocol):
     """A model that is ready for photos. What it makes of them is its own business, and may be kept."""
 
+    name: str
+    """Of the model: a shipped one's, else the last part of its path; of a network without one, its method's."""
     runtime: str
     """In words: results tell it."""
     image_size: int

@@ -59,6 +59,7 @@ class OnnxSegmenter:
     ) -> None:
         check_choice("refine", refine, REFINE)
         ort: Any = needed_library("onnxruntime")
+        self.name = Path(folder).resolve().name
         self.folder, self.flip, self.twice = Path(folder), flip or refine == "best", refine != "none"
         self.record = read_record(self.folder)
         self.image_size: int = self.record["image_size"]

@@ -45,7 +45,7 @@ class TorchEngine:
         weights: str = "",
         method: str | None = None,
     ) -> None:
-        self.weights = weights
+        self.name, self.weights = model.name, weights
         self.device = model.device if device is None else pick_device(device)
         model = accelerate(model.to(self.device).eval())
         if compile and (hindrance := compile_backbone(model)):

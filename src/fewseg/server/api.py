@@ -64,7 +64,7 @@ class Api:
 
     async def status(self, request: Request) -> Response:
         limits = {name: getattr(self._limits, name) for name in ("file_mb", "megapixels", "photos", "supports")}
-        told = {"fewseg": fewseg.__version__, "model": self._studio.model, "runtime": self._studio.engine.runtime}
+        told = {"fewseg": fewseg.__version__, "model": self._studio.engine.name, "runtime": self._studio.engine.runtime}
         return JSONResponse({**told, "limits": limits, "under_way": self._workers.under_way})
 
     async def leave(self, request: Request) -> Response:

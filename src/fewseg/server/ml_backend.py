@@ -245,7 +245,6 @@ class MlBackend:
         how["progress"] = _Stoppable(self._closing)
         with collected() as notes:
             concept = teach([path], [mask], **how) if (mask == 1).any() else teach(absent=[path], **how)
-        concept = replace(concept, model=replace(concept.model, name=self._studio.model))
         concept.save(file)
         with self._lock:
             self._files, self._finders = self._files | {file: concept}, {}

@@ -18,7 +18,7 @@ from fewseg.runtime.engine import Engine
 from fewseg.server.limits import Limits
 from fewseg.server.refused import Refused
 from fewseg.web.loopback import TYPES
-from fewseg.web.site import PAGE, Example
+from fewseg.web.site import Example, page_files
 
 _INDEX = "index.html"
 _ALONE = {"sw.js"}
@@ -28,10 +28,9 @@ _ALONE = {"sw.js"}
 class PageFiles:
     """The page, its configuration and its example."""
 
-    def __init__(self, engine: Engine, limits: Limits, model: str) -> None:
-        self._engine, self._limits, self._model = engine, limits, model
-        found = [file for file in PAGE.iterdir() if file.suffix in (".html", ".css", ".js", ".svg")]
-        self._files = {file.name: file for file in found if file.name not in _ALONE}
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine, self._limits = engine, limits
+        self._files = {file.name: file for file in page_files() if file.name not in _ALONE}
         self._files["openapi.json"] = Path(__file__).with_name("openapi.json")
 
     def routes(self) -> list[Route]:
@@ -66,7 +65,7 @@ class PageFiles:
         return {
             "engine": "server",
             "fewseg": fewseg.__version__,
-            "model": self._model,
+            "model": self._engine.name,
             "runtime": self._engine.runtime,
             "record": record,
             "limits": limits,

@@ -89,7 +89,6 @@ def serve(
     engine: Engine,
     address: Address,
     *,
-    model: str,
     limits: Limits,
     hosts: Sequence[str] = (),
     folder: Path | None = None,
@@ -105,11 +104,11 @@ def serve(
     stopping = threading.Event()
     with caught(stopping.set), run_folder(folder) as files:
         visitors = Visitors(files, limits)
-        studio = Studio(engine, limits, model)
+        studio = Studio(engine, limits)
         workers = Workers(engine.lanes, most=limits.waiting, after=trim_memory)
         api = Api(studio, workers, limits, stopping)
         tool = backend(studio, workers) if backend else None
-        routes = [*api.routes(), *(tool.routes() if tool else ()), *PageFiles(engine, limits, model).routes()]
+        routes = [*api.routes(), *(tool.routes() if tool else ()), *PageFiles(engine, limits).routes()]
         server = _Server(_config(_app(routes, visitors, address, hosts), limits), stopping)
         try:
             with tool.running(files) if tool else contextlib.nullcontext():

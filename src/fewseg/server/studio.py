@@ -41,8 +41,8 @@ _READY_SUPPORTS = 60
 class Studio:
     """Teaches and finds for all visitors; its methods run in the threads of `Workers`."""
 
-    def __init__(self, engine: Engine, limits: Limits, model: str) -> None:
-        self.engine, self.limits, self.model = engine, limits, model
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self.engine, self.limits = engine, limits
         self.side = round(2 * DETAIL * engine.image_size / (1 + OVERLAP))
         """Longest side at which photos are looked at: tiles, 2 x 2, need no more."""
         self._ready: OrderedDict[tuple[str, ...], tuple[Finder, int]] = OrderedDict()
@@ -119,12 +119,12 @@ class Studio:
         job.tell("photo", {"number": number, **_told(found, results), "notes": notes})
 
     def _with_names(self, concept: Concept, names: dict[str, str]) -> Concept:
-        """A concept that names its model, and its photos as they were sent."""
+        """A concept that names its photos as they were sent."""
         groups = {
             group: tuple(replace(example, name=names.get(example.name, example.name)) for example in examples)
             for group, examples in (("supports", concept.supports), ("absent", concept.absent))
         }
-        return replace(concept, model=replace(concept.model, name=self.model), **groups)
+        return replace(concept, **groups)
 
     def _read(self, file: File) -> tuple[NDArray[np.uint8], tuple[int, int]]:
         """A photo's pixels, reduced to `side`, and its own width and height."""

@@ -57,14 +57,22 @@ def open_engine(
         raise UsageError(f"provider {provider} is for graphs, and torch runs {what}; leave it out, torch has --device")
     if chosen == "torch":
         how = {"flip": flip, "refine": refine, "compile": compile, "precision": precision, "method": method}
-        return _entry(chosen)(model, device=device, **how)
+        return _named(_entry(chosen)(model, device=device, **how), model)
     if graphs is None:
         raise UsageError(f"{model} has no graphs; write them (fewseg export {model} --onnx DIR) and give that folder")
     if alone:
         raise UsageError(
             f"graphs run in fp32, on the CPU or a --provider; {alone} needs --runtime torch (runtime='torch' in Python)"
         )
-    return _entry(chosen)(graphs, flip=flip, refine=refine, method=method, provider=provider or "cpu")
+    engine = _entry(chosen)(graphs, flip=flip, refine=refine, method=method, provider=provider or "cpu")
+    return _named(engine, model)
+
+
+def _named(engine: Engine, model: Any) -> Engine:
+    """An engine under the name by which its model is opened."""
+    if isinstance(model, str | os.PathLike):
+        engine.name = str(model) if shipped_folder(str(model)) else Path(model).resolve().name
+    return engine
 
 
 def graphs_of(model: str | os.PathLike[str]) -> Path | None:

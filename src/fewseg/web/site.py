@@ -37,9 +37,16 @@ from fewseg.web.ort_web import VERSION, WASM, WEBGPU, ort_files
 PAGE = Path(str(resources.files("fewseg") / "web" / "page"))
 LISTED = "files.js"
 """Of the page, what it consists of; by it a folder is known as one that holds a page."""
+SERVED = {"api.html", "api.js"}
+"""Of the page, what only a server has."""
 _MARK = "self.FEWSEG = "
 _CHECKED = 32
 """Side of the map by which browser and Python are compared."""
+
+
+def page_files() -> list[Path]:
+    """The page's own files."""
+    return [file for file in PAGE.iterdir() if file.suffix in (".html", ".css", ".js", ".svg")]
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def write_page(folder: Path, *, model: str = "lite", runtime: Path | None = None
     parts = {f"ort/{name}": ort / name for name in (*WASM, *(WEBGPU if webgpu else ()))}
     parts |= {f"graphs/{name}": graphs / name for name in (*GRAPHS, WEIGHTS)}
     parts |= {f"ort/{name}": file for name, file in _licences().items()}
-    parts |= {file.name: file for file in PAGE.iterdir() if file.suffix in (".html", ".css", ".js", ".svg")}
+    parts |= {file.name: file for file in page_files() if file.name not in SERVED}
     for name, source in parts.items():
         if name not in ("index.html", "sw.js"):
             _copy(source, folder / name)

@@ -1,13 +1,17 @@
 // @ts-check
 /** Marks an object on a photo: box, polygon, click, brush, eraser; by mouse, pen, finger or keyboard. */
 
+import { Clicks } from "./clicks.js";
 import { tinted } from "./colors.js";
-import { grown } from "./grow.js";
 import { Mask } from "./mask.js";
+import { drawOutlines } from "./outlines.js";
 import { View } from "./view.js";
 
-/** @typedef {"box" | "polygon" | "click" | "brush" | "eraser" | "hand"} Tool */
+/** @typedef {"box" | "polygon" | "click" | "not" | "brush" | "eraser" | "hand"} Tool  "not": a click where the object is not */
 /** @typedef {import("./view.js").Point} Point */
+
+const DRAGGED = ["box", "brush", "eraser"]; // tools that work while a pointer is down; the others where it is lifted
+const [REACH, FINGER] = [8, 20]; // how far from its first corner a polygon is closed, on the screen
 
 export class Editor {
   /** @param {HTMLCanvasElement} canvas */
@@ -28,16 +32,20 @@ export class Editor {
     this.from = null; // where a box or a stroke began or went on
     /** @type {Point[]} */
     this.corners = []; // of a polygon that is being drawn
-    /** @type {{on: Point[], off: Point[], before: Uint8Array<ArrayBuffer>} | null} */
-    this.clicks = null; // what was clicked since another tool was used
+    /** @type {Clicks | null} */
+    this.clicks = null; // since another tool was used
     /** @type {Map<number, PointerEvent>} */
     this.fingers = new Map();
+    this.several = false; // fingers, since all were lifted
+    this.reach = REACH;
+    this.asked = 0;
     this.onchange = () => {};
     this.onsize = (/** @type {number} */ _) => {};
+    this.ontool = (/** @type {number} */ _) => {};
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     canvas.addEventListener("pointerup", (event) => this.#up(event));
-    canvas.addEventListener("pointercancel", (event) => this.#lift(event, () => this.cancel()));
+    canvas.addEventListener("pointercancel", (event) => this.#lift(event, () => this.#interrupt()));
     canvas.addEventListener("pointerleave", () => {
       if (!this.from) this.#show(null);
     });
@@ -65,7 +73,7 @@ export class Editor {
   choose(tool) {
     this.cancel();
     this.tool = tool;
-    this.clicks = null;
+    if (tool !== "click" && tool !== "not") this.clicks = null;
     this.canvas.style.cursor = tool === "hand" ? "grab" : "crosshair";
     this.draw();
   }
@@ -108,13 +116,24 @@ export class Editor {
 
   /** Leave what was begun. */
   cancel() {
-    if (this.from && (this.tool === "brush" || this.tool === "eraser")) this.mask.undo();
-    this.from = null;
     this.corners = [];
+    this.#interrupt();
+  }
+
+  /** Leave a box or a stroke that was begun. */
+  #interrupt() {
+    if (this.from && this.tool !== "box") this.mask.undo();
+    this.from = null;
     this.changed();
   }
 
+  /** Show what is now, once a frame. */
   draw() {
+    this.asked ||= requestAnimationFrame(() => this.#paint());
+  }
+
+  #paint() {
+    this.asked = 0;
     const context = this.canvas.getContext("2d");
     if (!context || !this.photo) return;
     const { width, height } = this.canvas;
@@ -123,54 +142,21 @@ export class Editor {
     const over = new OffscreenCanvas(width, height);
     over.getContext("2d")?.putImageData(tinted(this.mask.data, width, height, () => this.color), 0, 0);
     context.drawImage(over, 0, 0);
-    this.#drawMarks(context);
-  }
-
-  /** Box, polygon, brush and cursor. @param {CanvasRenderingContext2D} context */
-  #drawMarks(context) {
-    const grain = this.view.grain;
-    const outline = new Path2D();
-    const dot = ([x, y] = /** @type {Point} */ ([0, 0])) => {
-      outline.moveTo(x + 4 * grain, y);
-      outline.arc(x, y, 4 * grain, 0, 2 * Math.PI);
-    };
-    for (const point of [...this.corners, ...(this.clicks?.on ?? []), ...(this.clicks?.off ?? [])]) dot(point);
-    const line = this.cursor && this.corners.length ? [...this.corners, this.cursor] : this.corners;
-    line.forEach(([x, y], i) => (i ? outline.lineTo(x, y) : outline.moveTo(x, y)));
-    if (this.cursor) this.#drawCursor(outline, this.cursor, grain);
-    for (const [color, wide] of /** @type {[string, number][]} */ ([["#000a", 3], ["#fff", 1.5]])) {
-      context.strokeStyle = color;
-      context.lineWidth = wide * grain;
-      context.stroke(outline);
-    }
-  }
-
-  /** @param {Path2D} outline @param {Point} cursor @param {number} grain */
-  #drawCursor(outline, [x, y], grain) {
-    if (this.tool === "box" && this.from) {
-      const [left, top] = this.from;
-      outline.rect(left, top, x - left, y - top);
-      const inner = new Path2D();
-      inner.ellipse((left + x) / 2, (top + y) / 2, Math.abs(x - left) / 2, Math.abs(y - top) / 2, 0, 0, 2 * Math.PI);
-      outline.addPath(inner);
-    } else if (this.tool === "brush" || this.tool === "eraser") {
-      outline.moveTo(x + this.size / 2, y);
-      outline.arc(x, y, this.size / 2, 0, 2 * Math.PI);
-    } else if (this.tool !== "hand") {
-      outline.moveTo(x - 12 * grain, y);
-      outline.lineTo(x + 12 * grain, y);
-      outline.moveTo(x, y - 12 * grain);
-      outline.lineTo(x, y + 12 * grain);
-    }
+    drawOutlines(context, this);
   }
 
   /** @param {PointerEvent} event */
   #down(event) {
     this.canvas.setPointerCapture(event.pointerId);
     this.fingers.set(event.pointerId, event);
-    if (this.fingers.size === 2) this.cancel(); // two fingers move the photo
-    if (this.fingers.size > 1 || event.button || this.from) return;
-    this.begin(this.view.at(event), event.altKey);
+    this.reach = event.pointerType === "touch" ? FINGER : REACH;
+    if (this.fingers.size === 2) {
+      this.several = true; // they move the photo
+      this.#interrupt();
+    }
+    if (this.several || event.button || this.from) return;
+    if (DRAGGED.includes(this.tool)) this.begin(this.view.at(event));
+    else this.#show(this.view.at(event));
   }
 
   /** @param {PointerEvent} event */
@@ -187,17 +173,19 @@ export class Editor {
   /** @param {PointerEvent} event */
   #up(event) {
     this.#lift(event, () => {
-      if (!this.from) return;
-      this.#show(this.view.at(event));
-      this.end();
+      const point = this.view.at(event);
+      if (this.from) {
+        this.#show(point);
+        this.end();
+      } else if (!event.button && !DRAGGED.includes(this.tool)) this.begin(point);
       if (event.pointerType !== "mouse") this.#show(null);
     });
   }
 
-  /** @param {PointerEvent} event @param {() => void} last what follows where it was no second finger */
+  /** @param {PointerEvent} event @param {() => void} last what follows where it was the only finger */
   #lift(event, last) {
-    const alone = this.fingers.size === 1;
-    this.fingers.delete(event.pointerId);
+    const alone = this.fingers.delete(event.pointerId) && !this.several;
+    if (!this.fingers.size) this.several = false;
     if (alone) last();
   }
 
@@ -220,13 +208,13 @@ export class Editor {
     this.magnify(Math.exp(-event.deltaY / 300), this.view.at(event));
   }
 
-  /** @param {Point} point @param {boolean} [off] it is not the object */
-  begin(point, off = false) {
+  /** @param {Point} point */
+  begin(point) {
     this.cursor = point;
-    if (this.tool === "click") this.#click(point, off);
+    if (this.tool === "click" || this.tool === "not") this.#click(point);
     else if (this.tool === "polygon") {
       const [first] = this.corners;
-      if (first && this.corners.length > 2 && Math.hypot(point[0] - first[0], point[1] - first[1]) < 8 * this.view.grain) {
+      if (first && this.corners.length > 2 && Math.hypot(point[0] - first[0], point[1] - first[1]) < this.reach * this.view.grain) {
         this.close();
         return;
       }
@@ -242,15 +230,12 @@ export class Editor {
     this.draw();
   }
 
-  /** What is like the clicked places, and not like the others. @param {Point} point @param {boolean} off */
-  #click(point, off) {
+  /** @param {Point} point */
+  #click(point) {
     if (!this.photo) return;
-    this.clicks ??= { on: [], off: [], before: this.mask.data.slice() };
-    this.clicks[off ? "off" : "on"].push(point);
+    this.clicks ??= new Clicks(this.photo, this.mask.data);
     this.mask.remember();
-    const { on, off: others, before } = this.clicks;
-    const found = on.length ? grown(this.photo, on, others) : null;
-    this.mask.data = before.map((value, i) => (value || found?.[i] ? 1 : 0));
+    this.mask.data = this.clicks.add(point, this.tool === "click");
     this.changed();
   }
 
@@ -288,10 +273,11 @@ export class Editor {
     if (way) this.#step(way, event.shiftKey ? 5 : 1);
     else if (key === " ") {
       if (this.from) this.end();
-      else this.begin(this.cursor ?? this.#middle(), event.altKey);
+      else this.begin(this.cursor ?? this.#middle());
     } else if (key === "Enter" && this.corners.length) this.close();
     else if (key === "Backspace" && this.corners.length) this.undo();
     else if (key === "Escape" && (this.from || this.corners.length)) this.cancel();
+    else if (key >= "1" && key <= "7" && !event.ctrlKey && !event.metaKey && !event.altKey) this.ontool(Number(key) - 1);
     else if (key === "[" || key === "]") this.onsize(key === "[" ? -5 : 5);
     else if (key === "+" || key === "=") this.magnify(1.5, this.cursor ?? undefined);
     else if (key === "-") this.magnify(1 / 1.5);

@@ -10,18 +10,13 @@
 const SIDE = 256;
 const [BETA, BETA_BORDER] = [130, 30];
 const [OBJECT, BACKGROUND] = [1, 2];
+const [ALIKE_SIDE, ALIKE_RADIUS, ALIKE_SPREADS, ALIKE_LEAST] = [192, 0.03, 2.5, 0.05]; // small, so that texture is even
 const [STEPS, CLOSE] = [2000, 1e-6]; // at most; of the first residual's square
 
 /** @param {ImageBitmap} photo @param {Point[]} on places on the object @param {Point[]} off places beside it
  * @returns {Uint8Array} 1 the object, of every pixel of the photo */
 export function grown(photo, on, off) {
-  const scale = Math.min(1, SIDE / Math.max(photo.width, photo.height));
-  const [width, height] = [photo.width, photo.height].map((side) => Math.max(1, Math.round(side * scale)));
-  const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  if (!context) return new Uint8Array(photo.width * photo.height);
-  context.imageSmoothingQuality = "high";
-  context.drawImage(photo, 0, 0, width, height);
+  const { colors, width, height, scale } = reduced(photo, SIDE);
   const seeds = new Uint8Array(width * height);
   const radius = Math.max(1, 0.01 * Math.max(width, height));
   for (const [value, points] of /** @type {[number, Point[]][]} */ ([[OBJECT, on], [BACKGROUND, off]]))
@@ -31,8 +26,45 @@ export function grown(photo, on, off) {
       const [x, y] = [i % width, Math.floor(i / width)];
       if (!seeds[i] && (!x || !y || x === width - 1 || y === height - 1)) seeds[i] = BACKGROUND;
     }
-  const chance = metFirst(lab(context.getImageData(0, 0, width, height).data), seeds, width, height, off.length ? BETA : BETA_BORDER);
+  const chance = metFirst(colors, seeds, width, height, off.length ? BETA : BETA_BORDER);
   return enlarged(chance, width, height, photo.width, photo.height);
+}
+
+/** What hangs together with a place and has the colours of what is close around it: 1, of every pixel.
+ * @param {ImageBitmap} photo @param {Point} place @returns {Uint8Array} */
+export function alike(photo, [x, y]) {
+  const { colors, width, height, scale } = reduced(photo, ALIKE_SIDE);
+  const [cx, cy] = [Math.min(width - 1, Math.floor(x * scale)), Math.min(height - 1, Math.floor(y * scale))];
+  const around = new Uint8Array(width * height);
+  disc(around, width, height, cx + 0.5, cy + 0.5, Math.max(1.5, ALIKE_RADIUS * Math.max(width, height)), 1);
+  const bands = [0, 1, 2].map((band) => colors.filter((_, i) => i % 3 === band));
+  const means = bands.map((values) => meanOf(values.filter((_, i) => around[i])));
+  const far = colors.slice(0, width * height).map((_, i) => bands.reduce((sum, values, band) => sum + (values[i] - means[band]) ** 2, 0));
+  const most = Math.max(ALIKE_SPREADS ** 2 * meanOf(far.filter((_, i) => around[i])), ALIKE_LEAST ** 2);
+  const found = new Float64Array(width * height);
+  const open = [cy * width + cx];
+  for (let i = open.pop(); i !== undefined; i = open.pop()) {
+    if (found[i] || (far[i] > most && !around[i])) continue;
+    found[i] = 1;
+    if (i % width) open.push(i - 1);
+    if (i % width < width - 1) open.push(i + 1);
+    if (i >= width) open.push(i - width);
+    if (i + width < found.length) open.push(i + width);
+  }
+  return enlarged(found, width, height, photo.width, photo.height);
+}
+
+const meanOf = (/** @type {Float64Array} */ values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** A photo's colours, CIE Lab, at a size of which no side is longer. @param {ImageBitmap} photo @param {number} longest */
+function reduced(photo, longest) {
+  const scale = Math.min(1, longest / Math.max(photo.width, photo.height));
+  const [width, height] = [photo.width, photo.height].map((side) => Math.max(1, Math.round(side * scale)));
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  if (!context) throw new Error("this browser draws no pictures");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(photo, 0, 0, width, height);
+  return { colors: lab(context.getImageData(0, 0, width, height).data), width, height, scale };
 }
 
 /** @param {Uint8Array} seeds @param {number} width @param {number} height @param {number} cx @param {number} cy
@@ -63,7 +95,7 @@ function lab(rgba) {
 /** The chance of each pixel that a walker meets the object first: conjugate gradients on the pixels that are open.
  * @param {Float64Array} colors @param {Uint8Array} seeds @param {number} width @param {number} height @param {number} beta */
 function metFirst(colors, seeds, width, height, beta) {
-  const mean = colors.reduce((sum, value) => sum + value, 0) / colors.length;
+  const mean = meanOf(colors);
   const spread = Math.sqrt(colors.reduce((sum, value) => sum + (value - mean) ** 2, 0) / colors.length);
   const scale = beta / (10 * Math.max(spread, 1e-9) * Math.sqrt(3));
   const like = (/** @type {number} */ i, /** @type {number} */ j) => {

@@ -18,7 +18,8 @@ const HINTS = {
   brush: "Paint over the object.",
   eraser: "Rub out what is not the object.",
   polygon: "Click corner after corner; the first one again, a double click or Enter closes it.",
-  click: "Click on the object: what looks alike around is marked. Alt and click where it is not. For objects of one colour.",
+  click: "Click on the object: what looks alike around is marked. More clicks add to it; Not here takes away what is too much.",
+  not: "Click where the object is not: what looks alike around is marked no more.",
   hand: "Drag the photo. The wheel, or two fingers, enlarge it.",
 };
 
@@ -31,13 +32,16 @@ export class Marking {
     this.reply = () => {};
     /** @type {Question | null} */
     this.question = null;
+    this.warned = false; // that what was marked is lost
     /** How many more photos wait to be marked. */
     this.waiting = () => 0;
     for (const what of /** @type {What[]} */ (["add", "keep", "absent", "leave"]))
       button(what).addEventListener("click", () => this.#done(what));
     this.dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
-      this.#done("leave");
+      if (this.warned || !event.cancelable || !this.editor.mask.past.length) this.#done("leave");
+      else tell("marking-told", `What you marked would be lost: once more to ${this.question?.leave.toLowerCase()}.`);
+      this.warned = true;
     });
     this.#tools();
     input("mask-file").addEventListener("change", () => this.#load(readMask));
@@ -49,6 +53,7 @@ export class Marking {
   /** Show a photo, and wait for what becomes of it. @param {Question} question @returns {Promise<Reply>} */
   ask(question) {
     this.question = question;
+    this.warned = false;
     tell("marking-title", question.title);
     tell("marking-told", question.told ?? "");
     input("name").value = question.name;
@@ -92,7 +97,9 @@ export class Marking {
       input("size").disabled = tool !== "brush" && tool !== "eraser";
       tell("tool-hint", HINTS[tool]);
     };
-    for (const radio of /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll("input[name=tool]"))) {
+    const radios = /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll("input[name=tool]"));
+    editor.ontool = (number) => radios[number].click();
+    for (const radio of radios) {
       radio.addEventListener("change", () => choose(/** @type {Tool} */ (radio.value)));
       if (radio.checked) choose(/** @type {Tool} */ (radio.value));
     }

@@ -1,7 +1,7 @@
 // @ts-check
 /** The page: what is in its other modules, started with the engine that its host has. */
 
-import { at, button, input, tell, words } from "./dom.js";
+import { at, button, input, made, tell, words } from "./dom.js";
 import { Engine } from "./engine.js";
 import { Finding } from "./finding.js";
 import { Marking } from "./marking.js";
@@ -27,6 +27,7 @@ status(served ? "Starting …" : "Starting: the model is fetched (once) and chec
 at("lead").textContent += served ? "." : ", in this browser: no photo leaves this device.";
 const runs = served ? config.runtime : `onnxruntime-web ${config.ort.version}`;
 tell("about", `fewseg ${config.fewseg}, model ${config.model}, ${runs}. Look at masks before anything depends on them.`);
+if (served) at("about").append(" ", made("a", { href: "api.html" }, "For programs: the API."));
 
 const engine = served ? new RemoteEngine(config) : new Engine();
 const ready = engine.open(config, new URLSearchParams(location.search).get("runtime"));

@@ -134,7 +134,9 @@ export class RemoteEngine extends Engine {
     for (const file of absent) form.append("absent", file);
     const send = () => ask("v1/concepts", { method: "POST", body: form });
     const { events } = await (await send().catch((error) => this.#tidied(error).then(send))).json();
-    return (await followed(events)).get("concept");
+    const concept = (await followed(events)).get("concept");
+    if (!concept) throw new Gone("the server has forgotten what it was taught");
+    return concept;
   }
 
   /** Remove what pages left that were open before, where there is no room for more. @param {Error} error */
