@@ -36,6 +36,8 @@ GENERATED = {
 """Made from the source, and named first of the section "Reference"."""
 FURTHER = "How to"
 LINK = re.compile(r"(?<=\]\()([^)\s#]+)")
+FILE_NAME = re.compile(r"\[(?:docs/)?[\w/-]+\.md\](?=\([^)]+\.md[#)])")
+"""A link whose text is a file's name, for which the site has a title."""
 TRY = (
     '<p><a class="try" href="try/index.html">Try it in the browser</a> Nothing to install; photos do not leave it.</p>'
 )
@@ -111,7 +113,7 @@ def _write(folder: Path, name: str, source: Path, text: str) -> None:
         return os.path.relpath(folder / _place(folder, goal), (folder / name).parent).replace(os.sep, "/")
 
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(LINK.sub(turned, text), encoding="utf-8")
+    (folder / name).write_text(FILE_NAME.sub("[]", LINK.sub(turned, text)), encoding="utf-8")
 
 
 def _place(folder: Path, goal: Path) -> str:
