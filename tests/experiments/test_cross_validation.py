@@ -11,9 +11,9 @@ import pytest
 
 from fewseg.errors import UsageError
 from fewseg.evaluation.results import Results
-from fewseg.experiments import cross_validation
+from fewseg.experiments import cross_validation_cells
 from fewseg.experiments.cross_validation import Asked, CrossValidation, cross_validate
-from helpers import SCENES, Fewseg, Toy
+from helpers import SCENES, TINY, Fewseg, Toy
 
 WORDS = (*SCENES, "model.weights=null", "train.validation=none", "train.epochs=1", "train.episodes_per_epoch=2")
 WORDS = (*WORDS, "train.batch_size=2", "train.workers=0", "train.lr=0.01")
@@ -53,8 +53,8 @@ def test_folds_seeds_and_shots_become_a_table_that_is_resumed(
     def never(*_: object, **__: object) -> None:
         pytest.fail("what is finished was done again")
 
-    monkeypatch.setattr(cross_validation, "train", never)
-    monkeypatch.setattr(cross_validation, "evaluate", never)
+    monkeypatch.setattr(cross_validation_cells, "train", never)
+    monkeypatch.setattr(cross_validation_cells, "evaluate", never)
     assert run(recipe, out, "data.fold=0,2", "train.seed=0,1", shots=(1, 2)).table == found.table
     with pytest.raises(UsageError, match="configuration differs"):
         run(recipe, out, "data.fold=0,2", "train.seed=0,1", "train.weight_decay=0.5")
@@ -106,3 +106,16 @@ def test_what_is_a_list_to_sweep() -> None:
     assert asked.methods == ("a", "b")
     assert asked.words == ("folder", "data.root=x,y", "data.names=[a,b]", "model.weights=a,b")
     assert (asked.folds, asked.seeds, asked.options) == (None, (0,), {"data.shots": ("1", "5")})
+
+
+def test_trainings_at_once_share_base_learners_and_leave_nothing_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*WORDS, *TINY, "data.fold=0,1", "base.epochs=1")
+    found = cross_validate("bam", words, out=tmp_path, jobs=2, **DRAWN)
+    assert found.lines[0].folds == [0, 1]
+    cells = [f"bam-fold{fold}-seed0.log" for fold in (0, 1)]
+    assert sorted(path.name for path in (tmp_path / "jobs").glob("*.log")) == [*cells, *(f"base-{n}" for n in cells)]
+    monkeypatch.setattr(cross_validation_cells, "train", None)
+    monkeypatch.setattr(cross_validation_cells, "evaluate", None)
+    assert cross_validate("bam", words, out=tmp_path, **DRAWN).table == found.table

@@ -35,6 +35,9 @@ def cross_validate(
     workers: Workers = 2,
     cache_gb: CacheGb = 2.0,
     device: Device = "auto",
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Trainings at once; threads (and CUDA devices) are divided among them.")
+    ] = 1,
 ) -> None:
     """Train and measure methods on every fold with every seed: the table of the papers, with tests between rows.
 
@@ -49,7 +52,7 @@ def cross_validate(
     from fewseg.runtime.processes import launched
 
     if launched() is not None:
-        raise UsageError("cross-validate trains one run after another; run it without torchrun or srun")
+        raise UsageError("cross-validate starts processes of its own (--jobs N); run it without torchrun or srun")
     check_outputs((out / f"{NAME}.{ending}" for ending in ("csv", "tex", "json", "html")), methods, *words)
     check_made_here([out / f"{NAME}.json"], '{\n  "experiment": ')
     found = run(
@@ -60,6 +63,7 @@ def cross_validate(
         device=device,
         workers=workers,
         cache_gb=cache_gb,
+        jobs=jobs,
         progress=Bars(),
         protocol=protocol,
         episodes=episodes,

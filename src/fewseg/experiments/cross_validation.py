@@ -8,9 +8,7 @@ finished there is not done again.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.build import create_source
-from fewseg.config import Config, load_config
+from fewseg.config import load_config
 from fewseg.data.inspect.stats import all_folds
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.compare import as_latex_table, p_text
-from fewseg.evaluation.evaluate import evaluate, versions
-from fewseg.evaluation.results import Results, results_in, results_name
+from fewseg.evaluation.evaluate import versions
+from fewseg.evaluation.results import Results
+from fewseg.experiments.cross_validation_cells import FOLD, SEED, Cell, at_once
 from fewseg.experiments.measured import Measured, measured_of
 from fewseg.experiments.sweep import resumable
 from fewseg.experiments.tables import Table
@@ -38,12 +37,8 @@ from fewseg.progress import Silent
 from fewseg.registry import method_class
 from fewseg.report.contents import ReportPage, Row, Section
 from fewseg.report.html import write_report
-from fewseg.storage.opening import open_target
-from fewseg.storage.run_directory import RunDirectory
-from fewseg.training.loop import OF_THE_WHOLE_RUN, ensure_base, train
 
 NAME = "cross-validation"
-FOLD, SEED = "data.fold", "train.seed"
 _SWEPT = re.compile(r"(data\.(fold|shots)|model\.\w+|train\.\w+)=([^,\[\]{}'\"]+(,[^,\[\]{}'\"]+)*)")
 """An override whose value may be a list with commas: no path, and none with brackets or quotes, which is one value."""
 _PATHS = ("model.weights", "train.init", "train.cache_dir")
@@ -187,13 +182,15 @@ def cross_validate(
     device: str = "auto",
     workers: int = 2,
     cache_gb: float = 2.0,
+    jobs: int = 1,
     progress: Silent | None = None,
     **drawn: Any,
 ) -> CrossValidation:
     """Train and measure what is missing, and write `cross-validation.csv`, `.tex`, `.json` and `.html` into `out`.
 
     `methods` are recipes with commas between them, `words` as for `load_config` with comma lists; `shots` (default: as
-    trained) to test with; `drawn` (protocol, episodes, repeats, ways, ...) as for `Benchmark.of`. A failure or Ctrl-C
+    trained) to test with; `drawn` (protocol, episodes, repeats, ways, ...) as for `Benchmark.of`. `jobs` trainings run
+    at once, in processes of their own; the numbers do not depend on it beyond what threads change. A failure or Ctrl-C
     keeps what is finished; the same call goes on. UsageError, before anything is trained, for words that do not fit,
     and where `out` holds runs of another configuration.
     """
@@ -205,7 +202,7 @@ def cross_validate(
     if wrong := [fold for fold in folds if fold not in known]:
         raise UsageError(f"{source.name} has no fold {wrong[0]}; give some of {', '.join(map(str, known))}, or all")
     cells = [
-        _Cell(method, options, fold, seed, asked.words, out)
+        Cell(method, options, fold, seed, asked.words, out)
         for method, options in asked.variants
         for fold in folds
         for seed in (asked.seeds if method_class(configs[method].model.name).trainable else (None,))
@@ -214,15 +211,14 @@ def cross_validate(
         cell.check()
     for fold, k in itertools.product(folds, shots or sorted({cell.config.data.shots for cell in cells})):
         Benchmark.draw(source, source.fold(fold), shots=k, **drawn)
+    how = {"device": device, "workers": workers, "cache_gb": cache_gb}
     found: dict[tuple[str, int], dict[tuple[int, int | None], Results]] = {}
     with resumable():
+        if jobs > 1:
+            at_once(cells, jobs, {"shots": list(shots), "drawn": drawn, "how": how}, out, progress)
         for number, cell in enumerate(cells, 1):
             progress.log(f"{number} of {len(cells)}: {cell.name}")
-            target = cell.trained(progress)
-            for k in shots or (cell.config.data.shots,):
-                results = _measured(
-                    cell, target, k, drawn, device=device, progress=progress, workers=workers, cache_gb=cache_gb
-                )
+            for k, results in cell.measured(shots, drawn, progress=progress, **how):
                 found.setdefault((cell.variant, k), {})[cell.fold, cell.seed] = results
     of_variant = {cell.variant: cell for cell in cells}
     lines = tuple(
@@ -230,115 +226,6 @@ def cross_validate(
         for (variant, k), by_cell in sorted(found.items(), key=lambda item: item[0][1])
     )
     return _written(lines, out, list(words))
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """One training: a method with its options, on a fold with a seed."""
-
-    method: str
-    options: dict[str, str]
-    fold: int
-    seed: int | None
-    fixed: tuple[str, ...]
-    out: Path
-
-    @property
-    def variant(self) -> str:
-        """What it is but for fold and seed, as part of a file's name: no sign that an override has."""
-        parts = (Path(self.method).stem, *(f"{key}-{value}" for key, value in self.options.items()))
-        return re.sub(r"[^\w.-]+", "_", "-".join(parts))
-
-    @property
-    def name(self) -> str:
-        """Of its directory."""
-        return f"{self.variant}-fold{self.fold}" + ("" if self.seed is None else f"-seed{self.seed}")
-
-    @property
-    def folder(self) -> Path:
-        """Its run directory; for a method without training, where its results are."""
-        return self.out / "runs" / self.name
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Recipes and overrides after the method's."""
-        seed = () if self.seed is None else (f"{SEED}={self.seed}",)
-        return (*self.fixed, *(f"{k}={v}" for k, v in self.options.items()), f"{FOLD}={self.fold}", *seed)
-
-    @cached_property
-    def config(self) -> Config:
-        """Of the training, with the base learner that the trainings of this fold and seed share."""
-        config = load_config(self.method, *self.words)
-        if self._takes_base(config):
-            config.base.run = str(self._home(config).base_learner)
-        elif config.base.run is not None:
-            config.base.run = config.base.run.replace("{fold}", str(self.fold)).replace("{seed}", str(self.seed))
-        return config
-
-    def _takes_base(self, config: Config) -> bool:
-        needed = method_class(config.model.name).needs_base_learner and config.model.options.get("base_learner", True)
-        return bool(needed) and config.base.run is None
-
-    def _home(self, config: Config) -> RunDirectory:
-        """Where that base learner is trained: a directory for all that it depends on."""
-        data = {key: value for key, value in config.as_dict()["data"].items() if key not in ("shots", "novel")}
-        how = [getattr(config.train, key) for key in OF_THE_WHOLE_RUN]
-        parts = [data, config.model.backbone, config.model.weights, config.base.recipe, config.base.epochs, how]
-        mark = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
-        return RunDirectory(self.out.resolve() / "runs" / f"base-fold{self.fold}-seed{self.seed}-{mark}")
-
-    def check(self) -> None:
-        """UsageError where its directory holds something else than this, finished or not."""
-        run = RunDirectory(self.folder)
-        if self.seed is not None:
-            run.check(self.config, resume=run.exists)
-        elif self._record.is_file() and json.loads(self._record.read_text()) != self._as_json:
-            raise UsageError(f"{self.folder} holds results of another configuration; give another --out")
-
-    @property
-    def _record(self) -> Path:
-        return self.folder / "config.json"
-
-    @property
-    def _as_json(self) -> Any:
-        return json.loads(json.dumps(self.config.as_dict()))
-
-    def trained(self, progress: Silent) -> tuple[str, tuple[str, ...]]:
-        """What `open_target` takes, once it is trained."""
-        if self.seed is None:
-            write_json(self._record, self._as_json)
-            return self.method, self.words
-        run = RunDirectory(self.folder)
-        if not run.is_finished(self.config):
-            own = load_config(self.method, *self.words)
-            if self._takes_base(own):
-                ensure_base(own, self._home(own), resume=True, progress=progress)
-            train(self.config, self.folder, resume=run.exists, progress=progress)
-        return str(self.folder), ()
-
-
-def _measured(
-    cell: _Cell,
-    target: tuple[str, tuple[str, ...]],
-    shots: int,
-    drawn: dict[str, Any],
-    *,
-    device: str,
-    progress: Silent,
-    **how: Any,
-) -> Results:
-    """The results of a cell, from its directory where they are there."""
-    opened = open_target(*target, device=device)
-    benchmark = Benchmark.of(opened, shots=shots, progress=progress, **drawn)
-    name = results_name(benchmark)
-    saved = results_in(cell.folder / name, opened.weights, opened.model, benchmark)
-    if saved is not None:
-        return saved
-    results = evaluate(
-        opened.model, benchmark, weights=opened.weights, progress=progress, title=f"{cell.name}, {shots}-shot", **how
-    )
-    results.save(cell.folder / name)
-    return results
 
 
 def _written(lines: Sequence[Line], out: Path, words: Sequence[str]) -> CrossValidation:

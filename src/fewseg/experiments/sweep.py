@@ -7,26 +7,21 @@ was killed goes on from its last checkpoint. The base learner is trained once pe
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fewseg.config import Config
 from fewseg.errors import FewsegError
 from fewseg.evaluation.benchmark import repeat_seeds
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.protocol_files import find_protocol
+from fewseg.experiments.jobs import run_jobs
 from fewseg.experiments.measured import Measured, load_measured, save_measured
 from fewseg.experiments.plan import Plan
-from fewseg.files import write_json
 from fewseg.progress import Bars, Silent
 from fewseg.registry import method_class
 from fewseg.report.contents import gathered
@@ -34,9 +29,6 @@ from fewseg.runtime.heap import keep_freed_memory
 from fewseg.storage.opening import open_target
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.training.loop import ensure_base, train
-
-POLL = 0.2
-"""Seconds between looks at the running processes."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +100,8 @@ def run_cells(plan: Plan, cells: Sequence[Cell], *, progress: Silent) -> None:
                 run_cell(plan, cell, progress=progress)
         else:
             first = {cell.fold: cell for cell in reversed(missing) if _own_base(plan, cell)}
-            run_jobs(plan, list(first.values()), base_only=True, progress=progress)
-            run_jobs(plan, missing, base_only=False, progress=progress)
+            _run_at_once(plan, list(first.values()), base_only=True, progress=progress)
+            _run_at_once(plan, missing, base_only=False, progress=progress)
 
 
 @contextmanager
@@ -197,79 +189,17 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
         save_measured(folder, measure.name, results, _asked(plan, measure))
 
 
-@dataclass
-class _Running:
-    """A process, and where it writes."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-
-def run_jobs(plan: Plan, cells: Sequence[Cell], *, base_only: bool, progress: Silent) -> None:
-    """Run cells, or only train their base learners, `plan.jobs` at once in processes of their own.
-
-    Raises FewsegError with the first failure's last words, once the others that run have ended.
-    """
-    if cells:
-        ended = _processes(plan, cells, base_only=base_only, progress=progress)
-        for _ in progress(ended, "base learners" if base_only else "cells", len(cells)):
-            pass
-
-
-def _processes(plan: Plan, cells: Sequence[Cell], *, base_only: bool, progress: Silent) -> Iterator[None]:
-    waiting, running, failed = list(cells), dict[int, _Running](), list[_Running]()
-    count = min(plan.jobs, len(cells))
-    try:
-        while running or (waiting and not failed):
-            while waiting and len(running) < count and not failed:
-                slot = min(set(range(count)) - running.keys())
-                running[slot] = _start(plan, waiting.pop(0), base_only=base_only, slot=slot, count=count)
-                progress.log(f"started {running[slot].name} (log: {running[slot].log})")
-            for slot in [slot for slot, one in running.items() if one.process.poll() is not None]:
-                one = running.pop(slot)
-                if one.process.returncode:
-                    failed.append(one)
-                else:
-                    progress.note(f"finished {one.name}")
-                    yield
-            time.sleep(POLL)
-    finally:
-        for one in running.values():
-            one.process.terminate()
-        for one in running.values():
-            one.process.wait()
-    if failed:
-        lines = failed[0].log.read_text(errors="replace").strip().splitlines()
-        reason = lines[-1].removeprefix("error: ") if lines else f"exit code {failed[0].process.returncode}"
-        raise FewsegError(f"{failed[0].name} failed: {reason} (log: {failed[0].log}); the same command goes on")
-
-
-def _start(plan: Plan, cell: Cell, *, base_only: bool, slot: int, count: int) -> _Running:
-    name = f"fold{cell.fold}-base" if base_only else cell.name
-    job = plan.out / "jobs" / f"{name}.json"
-    write_json(job, {"plan": asdict(plan) | {"out": str(plan.out)}, "cell": asdict(cell), "base_only": base_only})
-    log = job.with_suffix(".log")
-    with open(log, "wb") as file:
-        command = [sys.executable, "-m", "fewseg.experiments.sweep", str(job)]
-        process = subprocess.Popen(  # nosec B603: this very module, no shell, and a file that it wrote itself
-            command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=job_environment(slot, count)
-        )
-    return _Running(name, process, log)
-
-
-def job_environment(slot: int, count: int) -> dict[str, str]:
-    """The environment of the process in a slot: its share of the threads, and a CUDA device of its own in turn."""
-    environment = dict(os.environ) | {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count))}
-    devices = torch.cuda.device_count()
-    if devices > 1:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
-        environment["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
-    return environment
+def _run_at_once(plan: Plan, cells: Sequence[Cell], *, base_only: bool, progress: Silent) -> None:
+    """Run cells, or only train their base learners, `plan.jobs` at once."""
+    told = {"plan": asdict(plan) | {"out": str(plan.out)}, "base_only": base_only}
+    jobs = {f"fold{c.fold}-base" if base_only else c.name: told | {"cell": asdict(c)} for c in cells}
+    title = "base learners" if base_only else "cells"
+    how: dict[str, Any] = {"module": __spec__.name, "folder": plan.out / "jobs", "at_once": plan.jobs}
+    run_jobs(jobs, title=title, progress=progress, **how)
 
 
 def main() -> None:
-    """A process of `run_jobs`: its only argument is the job's file."""
+    """A process of `_run_at_once`: its only argument is the job's file."""
     keep_freed_memory()
     job = json.loads(Path(sys.argv[1]).read_text())
     plan = Plan(**job["plan"] | {"out": Path(job["plan"]["out"])})
