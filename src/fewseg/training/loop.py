@@ -167,9 +167,13 @@ def prepare(
 
 
 def _recording(module: nn.Module, config: Config, fabric: Fabric, progress: Silent) -> nn.Module:
-    """The module, its steps recorded where they can be: several processes and accumulated gradients need them plain."""
-    alone = fabric.device.type == "cuda" and fabric.world_size == config.train.accumulate == 1
-    if config.train.graphs and alone and isinstance(module, EpisodeObjective):
+    """The module, its steps recorded where they can be: several processes and accumulated gradients need them plain.
+
+    So does half precision, for which recorded steps are not known to be the plain ones.
+    """
+    train = config.train
+    alone = fabric.device.type == "cuda" and fabric.world_size == train.accumulate == 1
+    if train.graphs and alone and train.precision == "32-true" and isinstance(module, EpisodeObjective):
         return GraphedObjective(module, progress.log)
     return module
 
