@@ -155,7 +155,7 @@ class TrainConfig:
     callbacks: list[str] = field(default_factory=list)
     """Names of callbacks, told of every line of the log and every epoch: csv, wandb, mlflow, or those of plugins."""
     graphs: bool = True
-    """On one GPU, in full precision, with cached features: record each step as a CUDA graph, which is started as one."""
+    """On one GPU, in full precision, with cached features: record each step as a CUDA graph, started as one."""
     tensorboard: bool = False
     """Write a log for TensorBoard too; needs the extra `tensorboard`."""
     deterministic: bool = False

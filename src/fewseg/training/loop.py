@@ -171,9 +171,9 @@ def _recording(module: nn.Module, config: Config, fabric: Fabric, progress: Sile
 
     So does half precision, for which recorded steps are not known to be the plain ones.
     """
-    train = config.train
-    alone = fabric.device.type == "cuda" and fabric.world_size == train.accumulate == 1
-    if train.graphs and alone and train.precision == "32-true" and isinstance(module, EpisodeObjective):
+    wish = config.train
+    alone = fabric.device.type == "cuda" and fabric.world_size == wish.accumulate == 1
+    if wish.graphs and alone and wish.precision == "32-true" and isinstance(module, EpisodeObjective):
         return GraphedObjective(module, progress.log)
     return module
 
