@@ -71,8 +71,12 @@ class Recordings:
 
 
 def recordable(network: nn.Module, image: Tensor) -> bool:
-    """Whether it is one image on a GPU, and nothing is trained."""
-    return image.is_cuda and len(image) == 1 and not (network.training or torch.is_grad_enabled())
+    """Whether it is one image on a GPU, in full precision, and nothing is trained.
+
+    In half precision a graph is not known to give the plain numbers.
+    """
+    plain = network.training or torch.is_grad_enabled() or torch.is_autocast_enabled("cuda")
+    return image.is_cuda and len(image) == 1 and not plain
 
 
 def _watched(network: nn.Module) -> bool:
@@ -85,5 +89,4 @@ def _watched(network: nn.Module) -> bool:
 def _settings() -> tuple[Any, ...]:
     """What a graph is fixed to that is no tensor."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    autocast = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
-    return autocast, torch.is_inference_mode_enabled(), matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
+    return torch.is_inference_mode_enabled(), matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
