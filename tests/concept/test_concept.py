@@ -305,6 +305,10 @@ def test_for_tiles_a_support_is_shown_as_near_as_its_object_will_be_found():
     apart[:20, :20] = apart[-20:, -20:] = 1  # nothing is in the middle of the two
     encoded(net, Example.of(photo, apart, side=300, name="b.jpg", meaning="a mask"), 2)
     assert net.photo.shape == (200, 300, 3)
+    large = np.zeros_like(mask)
+    large[50:150, 80:220] = 1  # a tile would show little else
+    encoded(net, Example.of(photo, large, side=300, name="c.jpg", meaning="a mask"), 2)
+    assert net.photo.shape == (200, 300, 3)
 
 
 def rewritten(file: Path, change: Any) -> None:

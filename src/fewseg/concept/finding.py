@@ -16,6 +16,8 @@ from fewseg.runtime.engine import Engine
 
 DETAIL = 2
 """Photos of supports are kept, and photos looked at, with at most this many pixels for each of the model's, a side."""
+FILLED = 1 / 3
+"""Of a tile: a support whose object covers more of it is not cut."""
 OVERLAP = 0.2
 """Of neighbouring tiles, as a share of a photo's side cut into as many parts."""
 _MAPS = 5
@@ -64,13 +66,16 @@ def encoded(engine: Engine, example: Example, tiles: int = 1) -> Any:
     """A support, encoded; DataError where nothing of its object is left at the model's size.
 
     For photos that are looked at in tiles it is cut to the size of one, around the middle of its object: what is
-    looked for is then as large as it will be found, and small things are not lost.
+    looked for is then as large as it will be found, and small things are not lost. One that fills more than `FILLED`
+    of that stays whole, for what is around it tells what it is not.
     """
-    photo, mask = _around(example, tiles) if tiles > 1 and example.marks else (example.photo, example.mask)
-    small = nearest(mask, engine.image_size)
+    if tiles > 1 and example.marks:
+        photo, mask = _around(example, tiles)
+        small = nearest(mask, engine.image_size)
+        if 0 < (small == 1).mean() <= FILLED:  # the middle of several things may hold none
+            return engine.encode_support([(photo, small)])
+    photo, small = example.photo, nearest(example.mask, engine.image_size)
     if example.marks and not (small == 1).any():
-        if tiles > 1:  # the middle of several things may hold none
-            return encoded(engine, example)
         side = engine.image_size
         raise DataError(f"{example.name} marks so few pixels that they vanish at {side} x {side}; crop it closer")
     return engine.encode_support([(photo, small)])
