@@ -127,7 +127,8 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     Image.fromarray(truth.astype(np.uint8) * 255).convert("RGB").save(out / "0.png")
     done = quick(*command)
     assert done.code == 0, done.err
-    assert "1 corrected masks; 1 as they were written, left out" in done.out
+    assert "1 corrected mask; 1 as written, left out" in done.out
+    assert "before: expect" in done.out
     assert "3 supports, expect" in done.out
     concept = Concept.load(target)
     assert [example.name for example in concept.supports] == ["s0.png", "s1.png", "0.png"]
@@ -135,6 +136,14 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     again = quick(*command)
     assert "0.png in the concept: its mask is replaced by the one given now" in again.out + again.err
     assert len(Concept.load(target).supports) == 3
+    mended = (out / "0.png").read_bytes()
+    segment = ("segment", "--concept", target, place / "photos", "--out", out)
+    kept = quick(*segment)
+    assert kept.code == 2, "a corrected mask is somebody's work"
+    assert "holds 1 corrected mask, such as 0.png" in kept.err
+    assert quick(*segment, "--resume").code == 0
+    assert (out / "0.png").read_bytes() == mended
+    assert "1 corrected mask; 1 as written" in quick(*command).out, "it is still known as one"
     Image.new("L", SIZE).save(out / "1.png")
     wrong = quick(*command)
     assert "without the class: 1.png" in wrong.out, "an emptied mask says that all of it was wrong"
@@ -194,7 +203,7 @@ def test_single_objects_are_numbered_listed_and_counted(place: Path, quick: Call
     before = table(out), document
     (out / "two_instances.png").unlink()
     again = quick(*command, "--resume")
-    assert "1 masks in" in again.out
+    assert "1 mask in" in again.out
     assert f"box: {sum(every)} in 4 photos" in again.out
     assert (table(out), json.loads((out / "annotations.json").read_text())) == before
 
@@ -204,6 +213,10 @@ def test_a_review_shows_the_most_doubtful_first_and_next_chooses_what_differs(
     place: Path, quick: Callable[..., Result]
 ) -> None:
     target, out = place / "box.concept", place / "out"
+    noise = np.random.default_rng(0).integers(-20, 20, (780, 1040, 3))  # a concept keeps it smaller, and as a JPEG
+    large = [np.asarray(Image.open(place / name).resize((1040, 780), 0)) for name in ("s1.png", "m1.png")]
+    Image.fromarray((large[0] + noise).clip(0, 255).astype(np.uint8)).save(place / "s1.png")
+    Image.fromarray(large[1]).save(place / "m1.png")
     words_ = ("teach", "--class", "box", *words(place), "--absent", place / "none.png", "--out", target)
     assert quick(*words_).code == 0
     photo(place / "photos/odd & end.png", (120, 60, 60), box=(5, 5, 20, 15))
@@ -234,7 +247,7 @@ def test_a_review_shows_the_most_doubtful_first_and_next_chooses_what_differs(
         "next", "--concept", target, place / "photos", place / "s0.png", "--count", 2, "--out", place / "n.csv"
     )
     assert chosen.code == 0, chosen.err
-    assert "s0.png is one of the supports; left out" in chosen.out
+    assert "s0.png is in the concept already; left out" in chosen.out
     assert "2 photos more: +" in chosen.out
     assert f"on top of what is expected, {Concept.load(target).expected}; an estimate" in chosen.out
     with open(place / "n.csv", newline="") as file:
@@ -242,7 +255,7 @@ def test_a_review_shows_the_most_doubtful_first_and_next_chooses_what_differs(
     assert len(listed) == 2
     assert Path(listed[0]["photo"]).name == "odd & end.png"
     assert 0 <= float(listed[0]["doubt"]) <= 1
-    assert "supports already" in quick("next", "--concept", target, place / "s1.png").err
+    assert "in the concept already; give others" in quick("next", "--concept", target, place / "s1.png").err
 
 
 @pytest.mark.slow

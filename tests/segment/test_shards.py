@@ -93,7 +93,7 @@ def test_failures_are_in_a_file_until_they_are_done(
     assert f"listed in {out / 'failures.csv'}; --resume tries them again" in again.err
     assert not (out / "failures-2of2.csv").exists()
     (photos / "3.png").write_bytes(whole)
-    assert "1 masks in" in run("--resume").out
+    assert "1 mask in" in run("--resume").out
     assert sorted(contents(out)) == [f"{i}.png" for i in range(PHOTOS)]
 
 

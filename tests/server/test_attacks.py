@@ -114,6 +114,9 @@ def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
                 assert client.get(path).status_code == 401
             assert client.post("/v1/concepts").status_code == 401
             assert client.get("/v1/status", headers={"Authorization": "Bearer " + 32 * "x"}).status_code == 401
+            for _ in range(5):  # who is cut off while it sends does not see why
+                large = client.post("/v1/concepts", files={"photo": ("a.jpg", bytes(8_000_000))})
+                assert "this server wants its token" in large.json()["error"]
             right = {"Authorization": f"Bearer {server.token}"}
             assert client.get("/v1/status", headers=right).status_code == 200
             answer = client.get(f"/?token={server.token}")
@@ -122,6 +125,8 @@ def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
             assert "HttpOnly; SameSite=Lax" in cookie
             assert server.token not in cookie
             assert client.get("/").status_code == client.get("/config.json").status_code == 200
+            larger = client.post("/v1/concepts", files={"photo": ("a.jpg", bytes(40_000_000))})
+            assert "more than 25 MB" in larger.json()["error"]
 
 
 def test_tokens_that_are_easily_guessed_and_unknown_limits_are_refused(fewseg: Fewseg) -> None:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from fewseg.concept import Concept
     from fewseg.concept.next_photos import Growth
 
-_ALREADY = 1e-4
-"""A photo that is nearer to a support than this is that support."""
-
 
 def next_(
     ctx: typer.Context,
@@ -54,13 +51,14 @@ def next_(
     failed: list[str] = []
     for file in Bars()(files, "looking at photos", len(files)):
         try:
-            result, features = choosing.looked_at(finder, file)
+            looked = choosing.looked_at(finder, file, taught, supports)
         except DataError as error:
             failed.append(f"  {file}: {error}")
             continue
-        if choosing.far(features[None], supports)[0] < _ALREADY:
-            say(f"{file} is one of the supports; left out")
+        if looked is None:
+            say(f"{file} is in the concept already; left out")
             continue
+        result, features = looked
         seen.append((file, result.doubt(0.5) or 0.0, features))
     if seen:
         doubts = np.array([doubt for _, doubt, _ in seen])
@@ -72,7 +70,7 @@ def next_(
     if failed:
         raise DataError(f"{len(failed)} photos could not be read:\n" + "\n".join(failed))
     if not seen:
-        raise UsageError("all of these photos are supports already; give others")
+        raise UsageError("all of these photos are in the concept already; give others")
 
 
 def _rows(picked: list[tuple[Path, float, float, float]], concept: Concept, growth: Growth) -> list[tuple[str, ...]]:

@@ -284,7 +284,8 @@ def _tell(summary: SegmentSummary, folder: Path, out: str, part: Shard | None) -
 
     counts = {"of them empty": len(summary.empty), "were there already": summary.skipped, "failed": len(summary.failed)}
     told = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    say(f"{len(summary.written)} masks in {out}{told}, by {summary.runtime}")
+    done = len(summary.written)
+    say(f"{done} mask{'s' * (done != 1)} in {out}{told}, by {summary.runtime}")
     for name, sizes in (summary.sizes or {}).items():
         say(counted(name, sizes, len(summary.written) + summary.skipped))
     if file := write_failures(folder, summary.failed, part):

@@ -78,6 +78,7 @@ def serve(
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "python_multipart", "h11", "anyio"):
             raise
         raise UsageError(f"this needs {error.name}; install it with: pip install 'fewseg[serve]'") from error
+    from fewseg.concept import Concept
     from fewseg.server.limits import Limits
     from fewseg.server.ml_backend import MlBackend
     from fewseg.server.ml_photos import TaskPhotos
@@ -104,7 +105,8 @@ def serve(
         say(f"page: {url}  (Ctrl-C ends it)")
         say(f"API:  {address.url}api.html  ({engine.name}, {engine.runtime})")
         if label_studio is not None:
-            say(f"ML backend for Label Studio: {address.url}  (concepts in {label_studio})")
+            there = ", ".join(sorted(Concept.load(path).title for path in label_studio.glob("*.concept"))) or "none yet"
+            say(f"ML backend for Label Studio: {address.url}  (concepts in {label_studio}: {there})")
         if not token and not is_loopback(host):
             say("note: no token: whoever reaches this port may use it", err=True)
         if browser:

@@ -85,8 +85,8 @@ def teach(
     if correct:
         (more, marked), unchanged = _corrected(correct, name, former, photos)
         images, masks = [*images, *more], [*masks, *marked]
-        left = f"; {unchanged} as they were written, left out" if unchanged else ""
-        say(f"{len(more)} corrected masks{left}")
+        left = f"; {unchanged} as written, left out" if unchanged else ""
+        say(f"{len(more)} corrected mask{'s' * (len(more) != 1)}{left}")
     without = given.pictures(absent or [], "--absent")
     if not images and not without and former is None:
         raise given.nothing_to_find()
@@ -121,7 +121,7 @@ def teach(
     if adapt:
         taught = _adapted(taught, folder, device)
     taught.save(target)
-    _tell(taught, target)
+    _tell(taught, target, former)
     if taught.supports:
         write_image(contact_sheet(taught), sheet)
         say(f"how each support was understood: {sheet}")
@@ -172,10 +172,12 @@ def _corrected(
     return corrected(masks, name or former.title, photos=photos)
 
 
-def _tell(concept: Concept, path: Path) -> None:
-    """What was taught, what to expect, and what would help."""
+def _tell(concept: Concept, path: Path, former: Concept | None) -> None:
+    """What was taught, what to expect, and of the concept before, and what would help."""
     for example in (*concept.supports, *concept.absent):
         say(f"{'support' if example.marks else 'without the class'}: {example.name}: {example.meaning}")
+    if former:
+        say(f"before: expect {former.expected}, by {former.choice}")
     count = len(concept.supports)
     told = f"{count} support{'s' * (count != 1)}, " if count else ""
     say(f"{told}expect {concept.expected}, by {concept.choice}: {path}")
@@ -194,7 +196,7 @@ def advices(concept: Concept) -> list[str]:
         elif count == len(expected.each) and min(expected.each) < expected.iou / 3:
             worst = concept.supports[expected.each.index(min(expected.each))]
             found.append(
-                f"{worst.name} is hardly found by the others ({100 * min(expected.each):.0f}): is its mask right?"
+                f"{worst.name} is hardly found by the others ({100 * min(expected.each):.0f} % IoU): is its mask right?"
             )
     if expected.iou >= _LOW:
         return found

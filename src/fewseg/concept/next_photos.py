@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fewseg.concept.choosing import MOST_TRIED
 from fewseg.concept.finder import Finder
 from fewseg.concept.finding import encoded, found, views
-from fewseg.concept.taught import Taught
+from fewseg.concept.taught import Taught, reduced
 from fewseg.predictor import Picture, Result, eight_bit, only, pixels_of
 from fewseg.runtime.engine import Engine, Pixels
 
@@ -25,6 +25,10 @@ _USUAL, _USUAL_SPREAD = 0.02, 0.02
 _LEAST_SPREAD = 0.1
 """Of the differences between photos: few may be alike by chance."""
 _FOUR_OF_FIVE = 1.28
+_SAME, _ALREADY = 24, 1e-4
+"""A photo is the one of a concept where no level of 255 differs by more (JPEGs of photos: up to 15), or their features'
+means by less (a concept may have no photos).
+"""
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,26 @@ class Growth:
         return self.doubling * doublings, (self.doubling - half) * doublings, (self.doubling + half) * doublings
 
 
-def looked_at(finder: Finder, image: Picture) -> tuple[Result, NDArray[np.float32]]:
-    """What is found in a photo, and what it is compared by with others; for a finder of one concept."""
+def looked_at(
+    finder: Finder, image: Picture, concept: Taught, supports: NDArray[np.float32]
+) -> tuple[Result, NDArray[np.float32]] | None:
+    """What is found in a photo, and what it is compared by with others; None where the concept holds it.
+
+    The finder is of that one concept, `supports` what `taught_by` tells of it.
+    """
     photo = eight_bit(pixels_of(image, finder.pictures))
-    return only(finder.predict_each(photo)), described(finder.engine, photo)
+    if any(_same(photo, example.photo) for example in (*concept.supports, *concept.absent)):
+        return None
+    features = described(finder.engine, photo)
+    if far(features[None], supports)[0] < _ALREADY:
+        return None
+    return only(finder.predict_each(photo)), features
+
+
+def _same(photo: Pixels, kept: Pixels) -> bool:
+    """Whether a photo is the one that a concept keeps, smaller and as a JPEG."""
+    shown = reduced(photo, max(kept.shape[:2]))
+    return shown.shape == kept.shape and int(np.abs(shown.astype(np.int16) - kept).max()) <= _SAME
 
 
 def described(engine: Engine, photo: Pixels) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ def contact_sheet(concept: Taught, *, columns: int = 4) -> Image.Image:
     each = concept.expected.each if len(concept.expected.each) == count > 1 else ()
     pictures = []
     for number, example in enumerate(shown):
-        found = f": the others find it with {100 * each[number]:.0f}" if number < len(each) else ""
+        found = f": the others find it with {100 * each[number]:.0f} % IoU" if number < len(each) else ""
         pictures.append((_drawn(example), [words(example.name + found), words(example.meaning, _GREY)]))
     head = [[Word(concept.title, FOREGROUND_COLOR, keyed=True)], words(told)]
     return sheet(pictures, columns=min(columns, max(len(shown), 2)), cell=260, text=14, head=head)

@@ -120,7 +120,7 @@ class Expected:
             raise ValueError("the expected IoU is not in its interval")
 
     def __str__(self) -> str:
-        return f"{100 * self.iou:.0f} ({100 * self.low:.0f} to {100 * self.high:.0f})"
+        return f"{100 * self.iou:.0f} % IoU ({100 * self.low:.0f} to {100 * self.high:.0f})"
 
 
 @dataclass(frozen=True)

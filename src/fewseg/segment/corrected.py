@@ -50,6 +50,26 @@ def corrected(
     return found, unchanged
 
 
+def clear_table(out: Path) -> None:
+    """Remove a folder's table before its masks are written anew, since it would tell of others.
+
+    UsageError where masks were corrected since it was written: they are somebody's work.
+    """
+    try:
+        rows = read_rows(out / NAME) if (out / NAME).is_file() else []
+    except DataError:
+        return  # another's file
+    each = {row.mask: row for row in rows if row.mask}
+    if found := [mask for mask, row in each.items() if not _as_written(out / mask, row)]:
+        count = len(found)
+        raise UsageError(
+            f"{out} holds {count} corrected mask{'s' * (count != 1)}, such as {found[0]}, that would be written over; "
+            "give another --out, or --resume, which leaves them as they are"
+        )
+    if rows:
+        (out / NAME).unlink()
+
+
 def _folder(given: Path) -> Path:
     """Where the table of a mask, or of a folder of them, lies."""
     if not given.exists():
@@ -83,7 +103,7 @@ def _photo(row: Row, photos: Path | None) -> Path:
     path = Path(row.photo)
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(
-            f"{row.mask} is of a frame of {path}; save the frame as a picture, and give --support and --mask"
+            f"{row.mask} is of a frame of {path}; give it by its time: --support {path}@SECONDS --mask {row.mask}"
         )
     if path.is_file():
         return path

@@ -65,5 +65,5 @@ def _told(line: Line) -> str:
     there = f"; there with {100 * float(line['presence']):.0f} %" if line["presence"] else ""
     if line["parts"] == "0":
         return f"{line['class']}: nothing{there}"
-    expected = f", expect {100 * float(line['expected_iou']):.0f}" if line["expected_iou"] else ""
+    expected = f", expect {100 * float(line['expected_iou']):.0f} % IoU" if line["expected_iou"] else ""
     return f"{line['class']}: {100 * float(line['share']):.1f} % of the photo, {line['parts']} parts{expected}{there}"

@@ -26,6 +26,7 @@ from fewseg.progress import Silent
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
+from fewseg.segment.corrected import clear_table
 from fewseg.segment.jobs import Job, plan
 from fewseg.segment.shards import Shard, remove_parts
 from fewseg.segment.steady import ByVideo, Predictor, Steady, hinders
@@ -96,12 +97,14 @@ def segment_folder(
     that touch are cut apart, files tell of single objects, `STEM_instances.png` numbers them. `shard`: only a part of
     the pictures, and files that tell of all pictures under names of that part.
     `resume` leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the
-    others done. UsageError, before anything is written, where there is nothing to do or an output would replace a query
-    or a support file.
+    others done. UsageError, before anything is written, where there is nothing to do or an output would replace a
+    query, a support file or a corrected mask.
     """
     _check_formats(formats, resume=resume, instances=instances)
     out, several = output_folder(out_dir), files.is_label_map(predictor.names)
     work = _planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
+    if "png" in formats and not resume and not shard:
+        clear_table(out)
     jobs, named, books = work.jobs, work.named, work.books
     written: list[tuple[Path | str, Path]] = []
     empty: list[Path | str] = []

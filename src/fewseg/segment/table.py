@@ -62,7 +62,8 @@ def table_file(
     """A table that is whole at the end, or absent: what adds a photo by its path, its mask's, labels, what is told, and
     the single objects of every class, where they are wanted instead of connected parts.
 
-    None told takes what the table that is there, or those of parts (`Shard`), say of that mask, with `resume`.
+    None told takes what the table that is there, or those of parts (`Shard`), say of that mask, with `resume`: how it
+    was written, too, so that a corrected mask is still known as one.
     """
     tables = parts_of(path) if resume else ()
     former = {(line["mask"], line["class"]): line for table in tables for line in lines(table)}
@@ -75,12 +76,14 @@ def table_file(
         objects: Mapping[int, Parts] | None = None,
     ) -> None:
         name = "" if mask is None else mask.relative_to(path.parent).as_posix()
-        written = pixels_hash(labels if several else labels * np.uint8(255))
+        there = pixels_hash(labels if several else labels * np.uint8(255))
         for value, title in enumerate(classes, start=1):
             known = former.get((name, title), {})
             if told is None:
                 said = [known.get(column, "") for column in ("presence", "expected_iou", "doubt")]
+                written = known.get("written") or there
             else:
+                written = there
                 said = ["" if number is None else f"{number:.3f}" for number in told[value - 1]]
             shown = value if several else 255
             inside = labels == value

@@ -25,7 +25,7 @@ from fewseg.server.limits import Limits
 from fewseg.server.maps import FORMATS, FoundPhoto, Shown, read_maps, write_mask, write_zip
 from fewseg.server.refused import Refused
 from fewseg.server.studio import Studio
-from fewseg.server.uploads import Upload, drain, receive
+from fewseg.server.uploads import Upload, receive
 from fewseg.server.visitors import Visitor, random_name
 
 _HEARTBEAT, _LOOK = 10.0, 1.0
@@ -95,7 +95,7 @@ class Api:
         return Response(status_code=204)
 
     async def teach(self, request: Request) -> Response:
-        visitor = await self._room(request)
+        visitor = self._room(request)
         if len(visitor.concepts) >= self._limits.concepts:
             raise Refused(
                 409, f"you have {self._limits.concepts} concepts, which is all; remove one that you need no more"
@@ -128,7 +128,7 @@ class Api:
         return partial(self._studio.teach, visitor=visitor, upload=upload, name=name)
 
     async def segment(self, request: Request) -> Response:
-        visitor = await self._room(request)
+        visitor = self._room(request)
         upload = await receive(request, visitor, self._limits, most_files=self._limits.photos)
         try:
             upload.check_names("concept", "photo")
@@ -149,20 +149,16 @@ class Api:
             upload.remove()
             raise
 
-    async def _room(self, request: Request) -> Visitor:
+    def _room(self, request: Request) -> Visitor:
         """The visitor of a new job; Refused where there is no room for it, before its body is taken."""
-        try:
-            self._workers.check_room()
-            visitor = visitor_of(request)
-            if len(visitor.jobs) >= self._limits.jobs:
-                ended = next((job for job in visitor.jobs.values() if job.ended), None)
-                if ended is None:
-                    raise Refused(429, f"{len(visitor.jobs)} jobs of yours are under way; wait for one", retry_after=5)
-                visitor.forget_job(ended)
-            return visitor
-        except Refused:
-            await drain(request)
-            raise
+        self._workers.check_room()
+        visitor = visitor_of(request)
+        if len(visitor.jobs) >= self._limits.jobs:
+            ended = next((job for job in visitor.jobs.values() if job.ended), None)
+            if ended is None:
+                raise Refused(429, f"{len(visitor.jobs)} jobs of yours are under way; wait for one", retry_after=5)
+            visitor.forget_job(ended)
+        return visitor
 
     def _accepted(self, visitor: Visitor, kind: str, pieces: list[Any], upload: Upload) -> Response:
         def cleanup() -> None:

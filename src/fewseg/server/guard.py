@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewseg.server.refused import Refused
+from fewseg.server.uploads import drain
 from fewseg.server.visitors import Visitor, Visitors
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -66,7 +67,7 @@ class Guard:
         try:
             told = self._checked(scope, entry)
         except Refused as error:
-            told = refusal(error)
+            told = await refusal(Request(scope, receive), error)
         await (told or self._app)(scope, receive, answer)
 
     def _known(self, scope: Scope) -> Visitor | None:
@@ -150,8 +151,10 @@ def visitor_of(request: Request) -> Visitor:
     return request.state.entry.visitor()
 
 
-def refusal(error: Refused) -> Response:
-    """The answer to a request that is refused."""
+async def refusal(request: Request, error: Refused) -> Response:
+    """The answer to a request that is refused; what it still sends is read for a while, but of one that is too slow."""
+    if error.status != 408:
+        await drain(request)
     headers: dict[str, Any] = {"Connection": "close"}  # a body may be left unread
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)

@@ -151,17 +151,19 @@ def _app(routes: list[Route], visitors: Visitors, address: Address, hosts: Seque
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return refusal(error if isinstance(error, Refused) else Refused(400, "the client went away"))
+    return await refusal(request, error if isinstance(error, Refused) else Refused(400, "the client went away"))
 
 
 async def _told(request: Request, error: Exception) -> Response:
     assert isinstance(error, FewsegError)
-    return refusal(told_as(error))
+    return await refusal(request, told_as(error))
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return refusal(Refused(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}"))
+    return await refusal(
+        request, Refused(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}")
+    )
 
 
 async def _sweep(visitors: Visitors) -> None:

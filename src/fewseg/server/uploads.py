@@ -20,7 +20,7 @@ _SLOWEST = 20_000
 """Bytes a second that a client must send in the mean, once it had `patience`."""
 _LONGEST_FIELD = 1000
 _MOST_FIELDS = 200
-_GOOD_MANNERS = 4 * MB, 3.0
+_GOOD_MANNERS = 32 * MB, 3.0
 """Of a body that is refused so many bytes are still read, for so many seconds: a client that is cut off while it sends
 does not see the answer.
 """
@@ -196,14 +196,13 @@ async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
 
 
 async def drain(request: Request) -> None:
-    """Read on a little where a request is refused before its body is read."""
-    most, seconds = _GOOD_MANNERS
-    length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > most:
-        return
+    """Read on a little where a request is refused before its body was read to its end."""
+    left, seconds = _GOOD_MANNERS
     try:
         async with asyncio.timeout(seconds):
-            async for _ in request.stream():
-                pass
+            async for chunk in request.stream():
+                left -= len(chunk)
+                if left < 0:
+                    return
     except (TimeoutError, ClientDisconnect, RuntimeError):
         return
