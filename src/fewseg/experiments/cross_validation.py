@@ -334,9 +334,7 @@ def _measured(
     saved = results_in(cell.folder / name, opened.weights, opened.model, benchmark)
     if saved is not None:
         return saved
-    results = evaluate(
-        opened.model, benchmark, weights=opened.weights, progress=progress, title=f"{cell.name}, {shots}-shot", **how
-    )
+    results = evaluate(opened.model, benchmark, weights=opened.weights, progress=progress, title=cell.name, **how)
     results.save(cell.folder / name)
     return results
 
@@ -463,6 +461,7 @@ def _page(lines: Sequence[Line], table: Table, paper: Table) -> ReportPage:
         columns |= {"sd": _percent(line.deviation), "parameters": f"{line.trained:,}"}
         rows.append(Row(name, line.miou, interval, line.fb_iou, highlight=line is lines[0], columns=columns))
     first = next(iter(lines[0].found.values()))
+    trained = sorted({told for line in lines for r in line.found.values() for told in r.origin[:1]})  # one a fold
     return ReportPage(
         f"Cross-validation on {first.source}",
         subtitle=f"Folds {', '.join(map(str, lines[0].folds))}; {table.title}.",
@@ -471,6 +470,6 @@ def _page(lines: Sequence[Line], table: Table, paper: Table) -> ReportPage:
             Section("As papers print it", "\n\n".join(paper.notes), paper.columns, paper.rows),
             Section("Every seed", "", table.columns, table.rows),
         ),
-        facts=tuple(("training", told) for told in first.origin[:1]),
+        facts=tuple(("training", told) for told in trained),
         interval_name="95 % interval (Student's t over seeds)",
     )
