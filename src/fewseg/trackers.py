@@ -29,7 +29,7 @@ class CsvLog(Callback):
         self.file = write_csv(path, [HEADER, *known]).open("a", newline="")
 
     def step(self, batches: int, values: Mapping[str, float]) -> None:
-        csv.writer(self.file).writerows((batches, name, value) for name, value in values.items())
+        csv.writer(self.file, lineterminator="\n").writerows((batches, name, value) for name, value in values.items())
         self.file.flush()
 
     def epoch(self, batches: int, epoch: int, scores: Mapping[str, float], model: Any) -> None:

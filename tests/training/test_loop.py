@@ -195,7 +195,7 @@ def test_a_run_is_never_overwritten_nor_mixed(toy: type[Toy], tmp_path: Path) ->
     run = train(toy_config(), tmp_path / "run")
     with pytest.raises(UsageError, match=r"already holds a run.*--resume"):
         train(toy_config(), run)
-    with pytest.raises(UsageError, match="configuration differs"):
+    with pytest.raises(UsageError, match=r"configuration differs.*: train\.lr is \S+ there, 0\.5 here; resume"):
         train(toy_config("train.lr=0.5"), run, resume=True)
     with pytest.raises(DataError, match="no run to resume"):
         train(toy_config(), tmp_path / "nothing", resume=True)

@@ -132,6 +132,7 @@ def test_the_csv_log_of_a_run_that_is_resumed_has_every_batch_once(toy: type[Toy
     run = train(toy_config("train.callbacks=[csv]", "train.save_every=1"), tmp_path / "run", resume=True)
     header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
     assert header == ["batches", "what", "value"]
+    assert b"\r" not in (run / "metrics.csv").read_bytes()  # lines end alike, those before the stop and those after
     assert [row[0] for row in rows if row[1] == "lr"] == list("123456")
     assert [float(row[2]) for row in rows if row[1] == "lr"] == pytest.approx(rates_of(run), abs=1e-6)
     assert [row[2] for row in rows if row[1] == "epoch"] == ["1", "2"]

@@ -40,7 +40,7 @@ def _plan(
         ),
     ] = None,
     folds: Annotated[str, typer.Option(help="Such as 0,1 [all].")] = "",
-    protocol: Annotated[str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet.")] = "fewseg",
+    protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
     episodes: Annotated[
         int | None, typer.Option(callback=finite, min=1, help="Test episodes per repeat [the protocol's].")
     ] = None,

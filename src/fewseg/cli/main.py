@@ -410,7 +410,7 @@ def models() -> None:
     from fewseg.models.parts.backbones import BACKBONES
 
     rows = [
-        (name, (cls.__doc__ or "").strip().splitlines()[0], ", ".join(registry.options(cls)))
+        (name, (cls.__doc__ or "").strip().splitlines()[0].replace("`", ""), ", ".join(registry.options(cls)))
         for name, cls in sorted(registry.classes("model").items())
     ]
     shown = console()

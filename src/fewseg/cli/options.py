@@ -55,12 +55,20 @@ Supports = Annotated[
 References = Annotated[
     int,
     typer.Option(
-        callback=finite, min=1, max=1000, help="Draws of supports for every query: how much depends on which it is?"
+        callback=finite,
+        min=1,
+        max=1000,
+        help="Draws of supports for every query: how much depends on which it is? So many times as many episodes.",
     ),
 ]
 Ways = Annotated[
     int,
-    typer.Option(callback=finite, min=1, max=254, help="Classes looked for in every query, scored in one map: N-way."),
+    typer.Option(
+        callback=finite,
+        min=1,
+        max=254,
+        help="Classes looked for in every query, scored in one map: N-way. N times as many episodes.",
+    ),
 ]
 EpisodesFile = Annotated[Path | None, typer.Option(help="A list saved by `fewseg data episodes`.")]
 Workers = Annotated[int, typer.Option(callback=finite, min=0, help="Loader processes; the numbers never depend on it.")]

@@ -24,7 +24,7 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(help="Also write every figure into this folder, as PDF and PNG.")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="fewseg, hdmnet, bam, pfenet or hsnet.")] = "fewseg",
+    protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
     shots: Shots = None,
     episodes: Episodes = None,
     repeats: Repeats = None,

@@ -350,6 +350,7 @@ def _page(lines: Sequence[Line], table: Table, paper: Table) -> ReportPage:
         columns |= {"sd": _percent(line.deviation), "parameters": f"{line.trained:,}"}
         rows.append(Row(name, line.miou, interval, line.fb_iou, highlight=line is lines[0], columns=columns))
     first = next(iter(lines[0].found.values()))
+    trained = sorted({told for line in lines for r in line.found.values() for told in r.origin[:1]})  # one a fold
     return ReportPage(
         f"Cross-validation on {first.source}",
         subtitle=f"Folds {', '.join(map(str, lines[0].folds))}; {table.title}.",
@@ -358,6 +359,6 @@ def _page(lines: Sequence[Line], table: Table, paper: Table) -> ReportPage:
             Section("As papers print it", "\n\n".join(paper.notes), paper.columns, paper.rows),
             Section("Every seed", "", table.columns, table.rows),
         ),
-        facts=tuple(("training", told) for told in first.origin[:1]),
+        facts=tuple(("training", told) for told in trained),
         interval_name="95 % interval (Student's t over seeds)",
     )

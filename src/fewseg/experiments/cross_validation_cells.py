@@ -163,9 +163,7 @@ def _measured(
     saved = results_in(cell.folder / name, opened.weights, opened.model, benchmark)
     if saved is not None:
         return saved
-    results = evaluate(
-        opened.model, benchmark, weights=opened.weights, progress=progress, title=f"{cell.name}, {shots}-shot", **how
-    )
+    results = evaluate(opened.model, benchmark, weights=opened.weights, progress=progress, title=cell.name, **how)
     results.save(cell.folder / name)
     return results
 

@@ -38,7 +38,10 @@ WIDTHS = (16, 64, 128)
 
 
 class DCAMA(FewShotSegmenter):
-    """DCAMA on a frozen back-end; `base_classes` is taken for the common signature and not used."""
+    """DCAMA: support masks, summed by attention of all pairs of positions, on a frozen back-end.
+
+    `base_classes` is taken for the common signature and not used.
+    """
 
     name = "dcama"
     masks_features = True

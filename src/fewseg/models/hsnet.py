@@ -38,7 +38,10 @@ KERNELS_AND_STRIDES = {
 
 
 class HSNet(FewShotSegmenter):
-    """HSNet on a frozen back-end; `base_classes` is taken for the common signature and not used."""
+    """HSNet: similarities of all pairs of positions, squeezed by 4-D convolutions, on a frozen back-end.
+
+    `base_classes` is taken for the common signature and not used.
+    """
 
     name = "hsnet"
 

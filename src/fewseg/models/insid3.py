@@ -37,7 +37,9 @@ RANK_SHARE = 500 / 1024
 
 
 class INSID3(FewShotSegmenter):
-    """INSID3; `base_classes` is taken for the common signature and not used.
+    """INSID3: groups of alike regions of a frozen vision transformer; nothing is trained.
+
+    `base_classes` is taken for the common signature and not used.
 
     `cluster_similarity` (tau) is how alike two regions must be to become one, `threshold` (alpha) what a candidate's
     score must reach, `rank` (s) how many dimensions are left out as telling of a place; None: the paper's share, 0:

@@ -30,7 +30,9 @@ SCALE = 20.0
 
 
 class PANet(PrototypeNetwork):
-    """PANet; `base_classes` is taken for the common signature and not used.
+    """PANet: nearest of two prototypes, on a back-end whose end is trained to align support and query.
+
+    `base_classes` is taken for the common signature and not used.
 
     `trained`: "layer4", or "all" of the back-end. `alignment` is the weight of the alignment loss (Eq. 8's lambda).
     """

@@ -36,7 +36,9 @@ SURE_FOREGROUND, SURE_BACKGROUND = 0.7, 0.6
 
 
 class SSP(PrototypeNetwork):
-    """SSP; `base_classes` is taken for the common signature and not used.
+    """SSP: prototypes of what is sure in the query itself, beside the support's, on a trained back-end.
+
+    `base_classes` is taken for the common signature and not used.
 
     `trained`: "layer3", or "all" of the back-end up to it. `query_weight` and `support_weight` are those of the losses
     of self-support.

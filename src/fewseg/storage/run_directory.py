@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,10 @@ class RunDirectory:
                 check_replaceable(folder)
         elif not resume:
             raise UsageError(f"{self.path} already holds a run; give another --out, or --resume to go on with it")
-        elif self.config().as_dict() != config.as_dict():
+        elif differing := _differing(self.config().as_dict(), config.as_dict()):
             raise UsageError(
-                f"the configuration differs from {self.configuration}; resume with the same one, or give another --out"
+                f"the configuration differs from {self.configuration}: {'; '.join(differing)}; resume with the same "
+                "one, or give another --out"
             )
 
     def recorded(self) -> dict[str, Any]:
@@ -98,3 +100,16 @@ class RunDirectory:
             file.unlink()
         for folder in (self.best, self.last):
             clear_leftovers(folder)
+
+
+def _differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """The keys of two configurations that differ, with both values."""
+    found: list[str] = []
+    for group in {**there, **here}:
+        former, given = there.get(group, {}), here.get(group, {})
+        found += [
+            f"{group}.{key} is {former.get(key, 'absent')!r} there, {given.get(key, 'absent')!r} here"
+            for key in {**former, **given}
+            if former.get(key, "absent") != given.get(key, "absent")
+        ]
+    return found
