@@ -124,6 +124,8 @@ def named_mean(page: Path, documented: ModuleType, monkeypatch: pytest.MonkeyPat
 def test_a_method_is_told_what_its_classes_are_called(
     named_mean: None, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(UsageError, match="The method 'named-mean' is known but has no recipe"):
+        load_config("named-mean", *WORDS)
     words = (str(page / "nearest-mean.yaml"), "model.name=named-mean", *WORDS, *BRIEF)
     run = train(load_config(*words, "train.cache_features=true"), page / "run")
     opened = open_target(str(run), [])

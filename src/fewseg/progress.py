@@ -15,6 +15,11 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
+def counted(number: int, what: str) -> str:
+    """As in "1 repeat" and "2 repeats"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 class Silent:
     """Shows nothing; the default of library calls."""
 

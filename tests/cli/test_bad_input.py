@@ -268,6 +268,7 @@ WORDS: list[tuple[tuple[str, ...], int]] = [
     (("train", "hdmnet", "scenes", *TINY, "train.batch_size=0"), 2),
     (("train", "hdmnet", *SCENES, *TINY, *QUICK, "base.run=none"), 1),
     (("train", "hdmnet", *SCENES, *TINY, "--resume", "--out", "none"), 1),
+    (("train", "--resume", "--out", "none"), 1),
     (("train", "hdmnet", *SCENES, *TINY, *QUICK, "--out", "empty.json"), 1),
     (("train", "hdmnet", "pascal5i", "data.root=none", *TINY), 1),
     (("train", "hdmnet", "coco20i", "data.root=.", *TINY), 1),

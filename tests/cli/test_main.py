@@ -34,6 +34,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, base_recipe: Path) -> Path:
     return folder / "run"
 
 
+def test_a_run_goes_on_by_its_folder_alone(run: Path, fewseg: Fewseg) -> None:
+    assert fewseg("train", "--resume", "--out", run).code == 0
+    told = fewseg("train", "data.fold=1", "--resume", "--out", run)
+    assert (told.code, "say what to train" in told.err) == (2, True)
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three photos of a novel class and the mask of the first."""

@@ -42,7 +42,7 @@ def test_folds_seeds_and_shots_become_a_table_that_is_resumed(
     means = [np.mean(first.of(seed)) for seed in (0, 1)]
     assert first.miou == pytest.approx(np.mean(means))
     assert first.deviation == pytest.approx(np.std(means, ddof=1))
-    assert found.paper.columns == ("method", "shots", "fold 0", "fold 2", "mean", "sd", "FB-IoU", "parameters")
+    assert found.paper.columns == ("method", "shots", "fold 0", "fold 2", "mean", "sd", "FB-IoU", "trained")
     assert found.paper.rows[0][4] == f"{100 * first.miou:.2f}"
     assert [row[2] for row in found.table.rows] == ["0", "1", "mean of 2"] * 2
     lines = [line for line in (out / "cross-validation.csv").read_text().splitlines() if not line.startswith("#")]

@@ -122,7 +122,9 @@ Words = Annotated[
 def train(
     words: Words = None,
     out: Annotated[Path | None, typer.Option(help="Run directory [runs/METHOD-DATA-foldF-Kshot].")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out where it stopped, with its configuration.")
+    ] = False,
     show: Annotated[
         bool, typer.Option("--show", help="Print every key with its value, and what it means; then stop.")
     ] = False,
@@ -138,11 +140,15 @@ def train(
     """
     from fewseg.config import as_yaml, load_config
     from fewseg.runtime.processes import rank_and_world
+    from fewseg.storage.run_directory import RunDirectory
     from fewseg.training.loop import train as run_training
 
-    if not any("=" not in word for word in words or []):
+    if resume and out and not words:
+        config = RunDirectory(out).config()
+    elif any("=" not in word for word in words or []):
+        config = load_config(*(words or []))
+    else:
         raise UsageError("say what to train and on what: fewseg train hdmnet pascal5i data.root=DIR data.fold=0")
-    config = load_config(*(words or []))
     if show:
         typer.echo(as_yaml(config), nl=False)
         return

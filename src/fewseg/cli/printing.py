@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
-from fewseg.progress import visible
+from fewseg.progress import counted, visible
 
 
 class _Plain(Console):
@@ -31,13 +32,13 @@ def say(text: str, *, err: bool = False) -> None:
     typer.echo(visible(text), err=err)
 
 
-def printable(rows: Sequence[Sequence[str]], *, title: str | None = None) -> Table:
-    """A table of texts, for `console`; the first row heads its columns."""
+def printable(rows: Sequence[Sequence[str]], *, title: str | None = None) -> RenderableType:
+    """A table of texts, for `console`; the first row heads its columns. A title may be wider than a small table."""
     header, *lines = ([visible(cell) for cell in row] for row in rows)
-    table = Table(*header, title=title and visible(title), title_justify="left")
+    table = Table(*header)
     for line in lines:
         table.add_row(*line)
-    return table
+    return table if title is None else Group(Text(visible(title), style="italic"), table)
 
 
 def print_results(results: Any) -> None:
@@ -65,7 +66,8 @@ def print_plan(plan: Any, *, workers: int, cache_gb: float) -> None:
     shown, parts = console(), (plan.read, *plan.computed)
     rows = [(p.what, f"{p.count:,}", f"{1000 * p.seconds:.2f} ms", duration(p.total)) for p in parts]
     each = plan.episodes // plan.repeats
-    title = f"{plan.repeats} x {each:,} episodes of {plan.images:,} images: {duration(plan.seconds)}, {workers} workers"
+    work = f"{plan.repeats} x {each:,} episodes of {plan.images:,} images"
+    title = f"{work}: {duration(plan.seconds)}, {counted(workers, 'worker')}"
     shown.print(printable([("what", "how often", "one takes", "all take"), *rows], title=title))
     budget = f"of --cache-gb {cache_gb:g}"
     facts = [

@@ -24,7 +24,7 @@ from fewseg.evaluation.results import Results, saved_results
 from fewseg.files import replacing, write_csv
 from fewseg.metrics.intervals import LEAST, bootstrap_miou, fewest_episodes, two_sided_p
 from fewseg.models.base import FewShotSegmenter
-from fewseg.progress import Silent
+from fewseg.progress import Silent, counted
 from fewseg.storage.opening import Opened, open_target
 from fewseg.storage.released import load_released
 
@@ -196,8 +196,9 @@ def describe(entries: Sequence[Entry]) -> str:
     hashes = ", ".join(repeat.episode_sha256[:16] for repeat in r.repeats)
     counts = sum(repeat.episodes for repeat in r.repeats)
     return (
-        f"{r.source} fold {r.fold['index']}, {r.shots}-shot, protocol {r.protocol['name']}, {counts} episodes in "
-        f"{len(r.repeats)} repeats, SHA-256 {hashes}"
+        f"{r.source} fold {r.fold['index']}, {r.shots}-shot, protocol {r.protocol['name']}, "
+        f"{counted(counts, 'episode')} in {counted(len(r.repeats), 'repeat')}, SHA-256 {hashes}"
+        + ("" if r.interval else f"; low, high and p are empty: {r.interval_kind}")
         + (f"; {r.left_out}" if r.left_out else "")
         + (f"; {CAPTION}" if _any_published(entries) else "")
     )

@@ -45,7 +45,7 @@ from fewseg.metrics.presence import false_at_recall, presence_auc
 from fewseg.metrics.references import of_queries, reference_spread
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.hub_model import model_options
-from fewseg.progress import Silent
+from fewseg.progress import Silent, counted
 from fewseg.runtime.processes import rank_and_world
 
 RECALLS = (0.9, 0.95)
@@ -108,7 +108,7 @@ def evaluate(
         **how,
         progress=progress,
         masks=masks,
-        title=f"{title or model.name}, {benchmark.shots}-shot, {len(benchmark.lists)} repeats",
+        title=f"{title or model.name}, {benchmark.shots}-shot, {counted(len(benchmark.lists), 'repeat')}",
     )
     seconds = time.perf_counter() - start
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(rows, benchmark.lists, strict=True)]

@@ -33,6 +33,7 @@ from fewseg.files import write_json
 from fewseg.metrics.intervals import bounded_t_interval
 from fewseg.metrics.iou import base_confusion, label_pixels, winners
 from fewseg.models.base import FewShotSegmenter
+from fewseg.progress import counted
 from fewseg.storage.opening import check_base_classes
 
 Merge = Literal["final", "base"]
@@ -101,7 +102,7 @@ def evaluate_generalised(
         FeatureCache(model.eval(), gigabytes=cache_gb, file_gigabytes=file_gb),
         benchmark,
         score=score,
-        title=f"{model.name}, {benchmark.shots}-shot, all classes, {len(benchmark.lists)} repeats",
+        title=f"{model.name}, {benchmark.shots}-shot, all classes, {counted(len(benchmark.lists), 'repeat')}",
         **how,
     )
     repeats = [_repeat(found, listed, benchmark) for found, listed in zip(scores, benchmark.lists, strict=True)]

@@ -259,7 +259,7 @@ def _titled(lines: Sequence[Line]) -> tuple[str, tuple[str, ...]]:
     first = next(iter(lines[0].found.values()))
     counts = {f"{len(r.repeats)} x {r.repeats[0].episodes}" for line in lines for r in line.found.values()}
     title = f"{first.source}: mIoU in %, protocol {first.protocol['name']}, {', '.join(sorted(counts))} episodes a fold"
-    notes = ["mean: over the folds; sd: over seeds, of the mean over folds; parameters: those trained"]
+    notes = ["mean: over the folds; sd: over seeds, of the mean over folds; trained: parameters"]
     if len({line.method for line in lines}) < len(lines) or len(lines) > 1:
         notes.append(
             "p: two-sided, against the first row with as many shots; over seeds by a paired t-test, over episodes by a "
@@ -302,7 +302,7 @@ def papers_table(lines: Sequence[Line]) -> Table:
     keys, folds = _keys(lines), lines[0].folds
     title, notes = _titled(lines)
     compared = () if not _tests(lines, lines[0]) else ("p, seeds", "p, episodes")
-    columns = ("method", *keys, "shots", *(f"fold {f}" for f in folds), "mean", "sd", "FB-IoU", "parameters", *compared)
+    columns = ("method", *keys, "shots", *(f"fold {f}" for f in folds), "mean", "sd", "FB-IoU", "trained", *compared)
     rows = [
         (
             *_start(line, keys),
@@ -347,7 +347,7 @@ def _page(lines: Sequence[Line], table: Table, paper: Table) -> ReportPage:
         name = ", ".join(filter(None, (line.method, options, f"{line.shots}-shot")))
         interval = bounded_t_interval(means) if len(means) > 1 else None
         columns = {f"fold {f}": _percent(v) for f, v in zip(line.folds, line.by_seed.mean(0), strict=True)}
-        columns |= {"sd": _percent(line.deviation), "parameters": f"{line.trained:,}"}
+        columns |= {"sd": _percent(line.deviation), "trained": f"{line.trained:,}"}
         rows.append(Row(name, line.miou, interval, line.fb_iou, highlight=line is lines[0], columns=columns))
     first = next(iter(lines[0].found.values()))
     trained = sorted({told for line in lines for r in line.found.values() for told in r.origin[:1]})  # one a fold

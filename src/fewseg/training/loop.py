@@ -296,7 +296,7 @@ def finish_epoch(t: Training, log: Log) -> None:
         t.module.train()
         if scores:
             log.validation(state.batches, epoch, scores)
-            t.progress.log(f"epoch {epoch}: " + ", ".join(f"{k} {100 * v:.1f}" for k, v in scores.items()))
+            t.progress.log(f"epoch {epoch}, validation: " + ", ".join(f"{k} {100 * v:.1f}" for k, v in scores.items()))
             info["validation"] = scores
             if scores.get("miou", -math.inf) > state.best:
                 state.best = scores["miou"]
