@@ -6,8 +6,8 @@ from pathlib import Path
 
 import fewseg
 
-PROGRAMS = {"cli/main.py", "experiments/sweep.py", "runtime/beside.py"}
-"""The last two in processes that they start."""
+PROGRAMS = {"cli/main.py", "experiments/cross_validation_cells.py", "experiments/sweep.py", "runtime/beside.py"}
+"""All but the first in processes that they start."""
 
 
 def test_only_the_command_line_tells_the_c_library_to_keep_memory() -> None:
