@@ -53,7 +53,7 @@ def looked_at(
     The finder is of that one concept, `supports` what `taught_by` tells of it.
     """
     photo = eight_bit(pixels_of(image, finder.pictures))
-    if any(_same(photo, example.photo) for example in (*concept.supports, *concept.absent)):
+    if _held(photo, concept):
         return None
     features = described(finder.engine, photo)
     if far(features[None], supports)[0] < _ALREADY:
@@ -61,10 +61,12 @@ def looked_at(
     return only(finder.predict_each(photo)), features
 
 
-def _same(photo: Pixels, kept: Pixels) -> bool:
-    """Whether a photo is the one that a concept keeps, smaller and as a JPEG."""
-    shown = reduced(photo, max(kept.shape[:2]))
-    return shown.shape == kept.shape and int(np.abs(shown.astype(np.int16) - kept).max()) <= _SAME
+def _held(photo: Pixels, concept: Taught) -> bool:
+    """Whether a photo is one that a concept keeps, smaller and as a JPEG."""
+    kept = [example.photo for example in (*concept.supports, *concept.absent)]
+    shown = {side: reduced(photo, side).astype(np.int16) for side in {max(one.shape[:2]) for one in kept}}
+    pairs = ((shown[max(one.shape[:2])], one) for one in kept)
+    return any(ours.shape == one.shape and int(np.abs(ours - one).max()) <= _SAME for ours, one in pairs)
 
 
 def described(engine: Engine, photo: Pixels) -> NDArray[np.float32]:
@@ -110,7 +112,7 @@ def growth(engine: Engine, concept: Taught) -> Growth:
     prior = 1 / _USUAL_SPREAD**2
     if count < 3:
         return Growth(_USUAL, _USUAL_SPREAD)
-    taught = [encoded(engine, example) for example in concept.supports[:MOST_TRIED]]
+    taught = [encoded(engine, example, concept.choice.tiles) for example in concept.supports[:MOST_TRIED]]
     few = (count - 1) // 2
     gains = []
     for i, example in enumerate(concept.supports[:count]):
