@@ -16,7 +16,14 @@ from fewseg.files import write_csv
 HEADER = ("batches", "what", "value")
 
 
-class CsvLog(Callback):
+class Tracker(Callback):
+    """Keeps an epoch's scores as it keeps the numbers of a line."""
+
+    def epoch(self, batches: int, epoch: int, scores: Mapping[str, float], model: Any) -> None:
+        self.step(batches, {"epoch": epoch} | {f"val/{name}": value for name, value in scores.items()})
+
+
+class CsvLog(Tracker):
     """RUN/metrics.csv: a row for every number of every line and epoch, after how many batches."""
 
     name = "csv"
@@ -32,14 +39,11 @@ class CsvLog(Callback):
         csv.writer(self.file, lineterminator="\n").writerows((batches, name, value) for name, value in values.items())
         self.file.flush()
 
-    def epoch(self, batches: int, epoch: int, scores: Mapping[str, float], model: Any) -> None:
-        self.step(batches, {"epoch": epoch} | {f"val/{name}": value for name, value in scores.items()})
-
     def end(self, batches: int, error: BaseException | None) -> None:
         self.file.close()
 
 
-class Wandb(Callback):
+class Wandb(Tracker):
     """A run of Weights & Biases, in its project `fewseg` (or WANDB_PROJECT's), under the run directory's name."""
 
     name = "wandb"
@@ -57,14 +61,11 @@ class Wandb(Callback):
     def step(self, batches: int, values: Mapping[str, float]) -> None:
         self.run.log(dict(values), step=batches)
 
-    def epoch(self, batches: int, epoch: int, scores: Mapping[str, float], model: Any) -> None:
-        self.run.log({"epoch": epoch} | {f"val/{name}": value for name, value in scores.items()}, step=batches)
-
     def end(self, batches: int, error: BaseException | None) -> None:
         self.run.finish(exit_code=0 if error is None else 1)
 
 
-class MLflow(Callback):
+class MLflow(Tracker):
     """A run of MLflow, where MLFLOW_TRACKING_URI says, under the run directory's name."""
 
     name = "mlflow"
@@ -80,9 +81,6 @@ class MLflow(Callback):
 
     def step(self, batches: int, values: Mapping[str, float]) -> None:
         self.library.log_metrics(dict(values), step=batches)
-
-    def epoch(self, batches: int, epoch: int, scores: Mapping[str, float], model: Any) -> None:
-        self.step(batches, {"epoch": epoch} | {f"val/{name}": value for name, value in scores.items()})
 
     def end(self, batches: int, error: BaseException | None) -> None:
         self.library.end_run("FINISHED" if error is None else "FAILED")

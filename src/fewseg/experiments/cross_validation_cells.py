@@ -72,6 +72,11 @@ class Cell:
             config.base.run = config.base.run.replace("{fold}", str(self.fold)).replace("{seed}", str(self.seed))
         return config
 
+    @cached_property
+    def _own(self) -> Config:
+        """Of the training as the words say it."""
+        return load_config(self.method, *self.words)
+
     def _takes_base(self, config: Config) -> bool:
         needed = method_class(config.model.name).needs_base_learner and config.model.options.get("base_learner", True)
         return bool(needed) and config.base.run is None
@@ -108,14 +113,12 @@ class Cell:
     @property
     def base(self) -> Path | None:
         """Where its base learner is trained, if it is not given one."""
-        own = load_config(self.method, *self.words)
-        return self._home(own).base_learner if self._takes_base(own) else None
+        return self._home(self._own).base_learner if self._takes_base(self._own) else None
 
     def train_base(self, progress: Silent) -> None:
         """Train what it shares with others."""
-        own = load_config(self.method, *self.words)
-        if self._takes_base(own):
-            ensure_base(own, self._home(own), resume=True, progress=progress)
+        if self.base is not None:
+            ensure_base(self._own, self._home(self._own), resume=True, progress=progress)
 
     def measured(
         self, shots: Sequence[int], drawn: dict[str, Any], *, progress: Silent, **how: Any

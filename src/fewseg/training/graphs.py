@@ -53,9 +53,8 @@ class GraphedObjective(nn.Module):
             return self.objective(episode, query, support)
         out = step(*tensors)
         # what a graph gives lies where its next replay writes
-        return {"losses": {name: loss.clone() for name, loss in out["losses"].items()}, "logged": {}} | {
-            "counts": out["counts"].clone()
-        }
+        losses = {name: loss.clone() for name, loss in out["losses"].items()}
+        return {"losses": losses, "logged": {}, "counts": out["counts"].clone()}
 
     def _recorded(self, tensors: list[Tensor], layout: TreeSpec) -> nn.Module | None:
         """A step as a graph; None where it cannot be one."""
