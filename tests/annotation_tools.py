@@ -67,7 +67,7 @@ def label_studio(file: Path, out: Path) -> None:
             raise SystemExit(str(problems))
         by = {"email": "a@b.c"}
         task |= {"id": number, "annotations": [{"id": number, "result": prediction["result"], "completed_by": by}]}
-        names[f"task-{number}-"] = Path(unquote(task["data"]["image"].partition("?d=")[2])).stem
+        names[f"task-{number}-"] = Path(unquote(next(iter(task["data"].values())).partition("?d=")[2])).stem
     tasks = out / "tasks.json"
     tasks.write_text(json.dumps(told["tasks"]))
     if any(region["type"] == "polygonlabels" for task in told["tasks"] for region in task["predictions"][0]["result"]):
