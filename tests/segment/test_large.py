@@ -196,14 +196,25 @@ def test_the_command_looks_at_a_map_as_at_its_supports(place: Path, fewseg: Fews
     photo, mask = scene(size=(96, 80), box=(20, 20, 60, 60))
     Image.fromarray(photo).save(place / "s.png")
     Image.fromarray(mask).save(place / "m.png")
+    (place / "maps").mkdir()
     wide = np.concatenate([photo] * 3, 1)
-    write(place / "map.tif", wide)
-    words = ("segment", place / "map.tif", "--support", place / "s.png", "--mask", place / "m.png", "--model", model)
+    wide[:, -96:] = 0  # NODATA
+    write(place / "maps/map.tif", wide, nodata=0)
+    (place / "maps/torn.tif").write_bytes((place / "maps/map.tif").read_bytes()[:300])
+    words = ("segment", place / "maps", "--support", place / "s.png", "--mask", place / "m.png", "--model", model)
     done = fewseg(*words, "--format", "gpkg", "--out", place / "out")
-    assert done.code == 0, done.err
+    assert done.code == 1, done.err
     assert "windows of 96 x 96 pixels, as large as the supports' photos" in " ".join(done.err.split())
     with rasterio.open(place / "out/map.tif") as found:
-        assert iou(found.read(1) > 0, np.concatenate([mask] * 3, 1)) > 0.3
+        labels = found.read(1) > 0
+        assert (found.crs.to_epsg(), found.transform) == (32633, UTM)
+    assert iou(labels[:, :-96], np.concatenate([mask] * 2, 1)) > 0.3
+    assert not labels[:, -96:].any()
+    info = pyogrio.read_info(place / "out/map.gpkg")
+    *_, pixels = pyogrio.raw.read(place / "out/map.gpkg", columns=["pixels"])
+    assert (info["crs"], pixels[0].sum()) == ("EPSG:32633", labels.sum())
+    assert "torn.tif" in (place / "out/failures.csv").read_text()
+    words = ("segment", place / "maps/map.tif", *words[2:])
     for more, told in [
         (("--instances", "--window", "96"), "--instances is of pictures that are read whole"),
         (("--format", "coco", "--window", "96"), "format coco"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,7 +32,6 @@ def predictor():
 
 def clip(path, count=5, title=None):
     """A video of a box that moves to the right by 8 pixels a frame; returns where it is."""
-    av = pytest.importorskip("av", reason="needs the extra `video`")
     truths = []
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=5)
@@ -64,9 +65,6 @@ def test_every_nth_frame_gets_its_mask(predictor, tmp_path):
 
 def unsteady(path):
     """A video of 0.1 s, then 0.9 s, then 0.4 s a frame, 95 pixels wide."""
-    av = pytest.importorskip("av", reason="needs the extra `video`")
-    from fractions import Fraction
-
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
@@ -79,8 +77,6 @@ def unsteady(path):
 
 
 def times(path):
-    import av
-
     with av.open(str(path)) as container:
         return [round(float(frame.pts * frame.time_base), 3) for frame in container.decode(video=0)]
 
@@ -121,7 +117,6 @@ def test_a_frame_of_a_video_is_a_support_by_its_time(tmp_path):
 
 
 def test_a_broken_video_is_listed_and_the_photos_are_done(predictor, tmp_path):
-    pytest.importorskip("av", reason="needs the extra `video`")
     photo(tmp_path / "in/a.png")
     (tmp_path / "in/b.mp4").write_bytes(b"no video at all")
     summary = segment_folder(predictor, tmp_path / "in", tmp_path / "out", overlay=False)
@@ -212,9 +207,10 @@ def test_the_frame_before_decides_where_the_supports_are_undecided_and_nowhere_e
     assert left_half([(0.8, 0.9), undecided], 90, 90) == [True, True]
 
 
-def test_frames_by_themselves_are_photos(tmp_path, fewseg, monkeypatch):
+@pytest.mark.slow
+def test_frames_by_themselves_are_photos_and_overlays_a_video_of_their_times(tmp_path, fewseg, monkeypatch):
     monkeypatch.setattr("fewseg.segment.steady.SURE", 0.5)  # the toy model never is
-    clip(tmp_path / "clip.mp4", count=3)
+    unsteady(tmp_path / "clip.mp4")
     for number, frame in frames(tmp_path / "clip.mp4"):
         (tmp_path / "photos").mkdir(exist_ok=True)
         frame.to_image().save(tmp_path / f"photos/frame_{number:06d}.png")
@@ -224,13 +220,14 @@ def test_frames_by_themselves_are_photos(tmp_path, fewseg, monkeypatch):
         Image.fromarray(pixels).save(tmp_path / name)
     words = ("--support", tmp_path / "s.png", "--mask", tmp_path / "m.png", "--model", tmp_path / "tiny")
     for given, out, more in (
-        ("photos", "photos_out", ()),
-        ("clip.mp4", "alone", ("--no-steady",)),
+        ("photos", "photos_out", ("--no-overlay",)),
+        ("clip.mp4", "alone", ("--no-steady", "--no-overlay")),
         ("clip.mp4", "out", ()),
     ):
-        done = fewseg("segment", tmp_path / given, *words, "--no-overlay", "--out", tmp_path / out, *more)
+        done = fewseg("segment", tmp_path / given, *words, "--out", tmp_path / out, *more)
         assert done.code == 0, done.err
-    names = [f"frame_{number:06d}.png" for number in range(3)]
+    assert times(tmp_path / "out/clip_overlay.mp4") == times(tmp_path / "clip.mp4")
+    names = [f"frame_{number:06d}.png" for number in range(4)]
     alone, photos, steady = (
         [(tmp_path / out / name).read_bytes() for name in names] for out in ("alone/clip", "photos_out", "out/clip")
     )
