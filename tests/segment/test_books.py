@@ -18,7 +18,7 @@ from fewseg.data.annotations.label_studio import decode_rle, encode_rle
 from fewseg.data.annotations.read import load_supports
 from fewseg.segment.books import BOOKS
 from fewseg.segment.formats import labelme, objects_of
-from fewseg.segment.jobs import Job
+from fewseg.segment.planning import Job
 from helpers import Fewseg, scene
 
 NAMES = ("red cat", 'dog "<&>')

@@ -21,7 +21,7 @@ from fewseg.files import replacing, write_failures
 from fewseg.predictor import label_map, unless_absent
 from fewseg.segment import formats
 from fewseg.segment.books import BOOKS
-from fewseg.segment.jobs import Job, free_name
+from fewseg.segment.planning import Job, free_name
 from fewseg.segment.shards import FAILURES
 from fewseg.segment.table import NAME as TABLE
 from fewseg.segment.table import table_file

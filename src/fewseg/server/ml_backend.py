@@ -33,7 +33,7 @@ from fewseg.errors import DataError, FewsegError
 from fewseg.predictor import Result
 from fewseg.progress import Silent
 from fewseg.segment.books import label_studio_prediction
-from fewseg.segment.jobs import free_name
+from fewseg.segment.planning import free_name
 from fewseg.server.jobs import Job, StoppedError, Workers, fault
 from fewseg.server.limits import Limits
 from fewseg.server.ml_clicks import Drawn, object_at
