@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from annotation_tools import corrected, run_tool
 from fewseg.concept import Concept
-from fewseg.storage.saved import save_model
-from helpers import Fewseg, scene, tiny_model
+from helpers import RED, Fewseg
+from segment.small_work import given, make_work
 
 pytestmark = pytest.mark.slow
 NAMES = ("a", "b & c")
@@ -27,17 +27,10 @@ CONFIG = """<View><Image name="image" value="$image"/>
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos, and what the command found in them, in the files for every tool."""
-    place = tmp_path_factory.mktemp("annotation")
-    (place / "photos").mkdir()
-    for name, box in zip(NAMES, ((20, 20, 60, 60), (5, 30, 50, 70)), strict=True):
-        photo, mask = scene(size=(96, 80), box=box)
-        Image.fromarray(photo).save(place / f"photos/{name}.png")
-        Image.fromarray(mask).save(place / "m.png")
-    save_model(tiny_model("dense"), place / "tiny")
-    words = ("--class", "box", "--support", place / "photos/b & c.png", "--mask", place / "m.png")
+    place = make_work(tmp_path_factory.mktemp("annotation"), [f"{name}.png" for name in NAMES], [RED])
     kinds = [word for kind in ("png", "labelstudio", "cvat") for word in ("--format", kind)]
-    found = ("--out", place / "out", "--no-overlay", "--model", place / "tiny")
-    assert Fewseg()("segment", place / "photos", *words, *kinds, *found).code == 0
+    words = ("segment", place / "photos", "--class", "box", *given(place), *kinds, "--no-overlay")
+    assert Fewseg()(*words, "--out", place / "out").code == 0
     return place
 
 
@@ -71,7 +64,7 @@ def test_label_studio_reads_corrects_and_teaches(place: Path, tmp_path: Path, fe
     wanted = [corrected(mask) for mask in written]
     for kind in ("JSON", "JSON_MIN"):
         np.testing.assert_array_equal(taught(fewseg, place, tmp_path / f"read/{kind}/result.json", tmp_path), wanted)
-    coco = tmp_path / "read/BRUSH_TO_COCO/result_coco.json"  # the SDK draws polygons through the pixels' centres
+    coco = tmp_path / "read/BRUSH_TO_COCO/result_coco.json"  # the SDK's polygons: through pixels' centres
     assert_within_a_pixel(taught(fewseg, place, coco, tmp_path), wanted)
 
 
