@@ -20,7 +20,13 @@ from fewseg.segment import plan, segment_folder
 from fewseg.segment.steady import Steady
 from fewseg.storage.saved import save_model
 from helpers import ColorSegmenter, iou, scene, tiny_model
+from segment.small_work import given, make_work
 from segment.test_run import files, photo
+
+
+@pytest.fixture(scope="module")
+def place_of_support(tmp_path_factory):
+    return make_work(tmp_path_factory.mktemp("support"), [])
 
 
 @pytest.fixture
@@ -125,6 +131,27 @@ def test_a_broken_video_is_listed_and_the_photos_are_done(predictor, tmp_path):
     assert "cannot be decoded" in summary.failed[0][1]
 
 
+@pytest.mark.parametrize("kind", ["mp4", "avi", "mkv"])
+def test_a_video_that_is_cut_off_is_told_and_its_frames_are_done(kind, place_of_support, tmp_path, fewseg):
+    with av.open(
+        str(tmp_path / f"whole.{kind}"), "w", options={"movflags": "faststart"} if kind == "mp4" else {}
+    ) as to:
+        stream = to.add_stream("mpeg4", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for i in range(20):
+            pixels = np.random.default_rng(i).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+            to.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        to.mux(stream.encode())
+    whole = (tmp_path / f"whole.{kind}").read_bytes()
+    (tmp_path / f"clip.{kind}").write_bytes(whole[: len(whole) // 2])
+    words = (*given(place_of_support), "--no-steady", "--no-overlay", "--every", 2)
+    cut = fewseg("segment", tmp_path / f"clip.{kind}", *words, "--out", tmp_path / "out")
+    assert cut.code == 1
+    assert "is cut off" in (tmp_path / "out/failures.csv").read_text()
+    assert 0 < len(files(tmp_path / "out/clip")) < 10
+    assert fewseg("segment", tmp_path / f"whole.{kind}", *words, "--out", tmp_path / "out").code == 0
+
+
 def test_a_title_in_another_encoding_and_a_name_like_a_protocol_are_no_trouble(predictor, tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     clip(tmp_path / "in/12:30.mp4", count=1, title="cafXX")
@@ -219,12 +246,12 @@ def test_frames_by_themselves_are_photos_and_overlays_a_video_of_their_times(tmp
     for name, pixels in (("s.png", photo), ("m.png", mask)):
         Image.fromarray(pixels).save(tmp_path / name)
     words = ("--support", tmp_path / "s.png", "--mask", tmp_path / "m.png", "--model", tmp_path / "tiny")
-    for given, out, more in (
+    for queries, out, more in (
         ("photos", "photos_out", ("--no-overlay",)),
         ("clip.mp4", "alone", ("--no-steady", "--no-overlay")),
         ("clip.mp4", "out", ()),
     ):
-        done = fewseg("segment", tmp_path / given, *words, "--out", tmp_path / out, *more)
+        done = fewseg("segment", tmp_path / queries, *words, "--out", tmp_path / out, *more)
         assert done.code == 0, done.err
     assert times(tmp_path / "out/clip_overlay.mp4") == times(tmp_path / "clip.mp4")
     names = [f"frame_{number:06d}.png" for number in range(4)]
