@@ -11,7 +11,10 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -
 # the server, as the Dockerfile installs it.
 LIGHT := .venv-light
 
-.PHONY: light demo check test fast-tests lint types imports security audit docs clean
+# Annotation tools' own packages, which read what fewseg writes; they take other versions of numpy and pillow.
+TOOLS := .venv-tools
+
+.PHONY: light tools demo check test fast-tests lint types imports security audit docs clean
 
 demo: $(VENV)/.installed
 	@out=runs/demo; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-$$n; done; $(BIN)/fewseg demo --out $$out
@@ -22,7 +25,7 @@ check: $(VENV)/.installed-dev
 fast-tests: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow and not browser and not distributed and not gpu"
 
-test: lint types imports security
+test: lint types imports security tools
 	$(PYTEST)
 
 lint: $(VENV)/.installed-dev
@@ -46,6 +49,8 @@ audit: $(VENV)/.installed-dev
 	if [ $$code -ne 0 ] && ! grep -q "known vulnerabilit" $(VENV)/audit.txt; then \
 	  echo "audit skipped: the service of known vulnerabilities was not reached"; \
 	else exit $$code; fi
+
+tools: $(TOOLS)/.installed
 
 # The pages of docs/ as a site, and in it the page that `fewseg web` writes where its runtime can be had.
 docs: $(VENV)/.installed-dev
@@ -75,5 +80,11 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
+$(TOOLS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --upgrade pip
+	$(TOOLS)/bin/python -m pip install --quiet --group tools
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(LIGHT) runs build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LIGHT) $(TOOLS) runs build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -20,6 +20,8 @@ from PIL import Image
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
+MOST = 1.5
+"""GB, whatever the side."""
 TILE = 1024
 """Side of the support, and of the blocks that are drawn."""
 
@@ -43,6 +45,7 @@ def main() -> None:
             f"{side} x {side} pixels: {time.monotonic() - began:.0f} s, {usage.ru_maxrss / 1e6:.2f} GB at most, mask "
             f"{mask / 1e6:.1f} MB, IoU {iou(folder):.3f}"
         )
+        sys.exit(usage.ru_maxrss / 1e6 >= MOST)
 
 
 def draw(folder: Path, side: int) -> None:

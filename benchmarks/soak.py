@@ -1,6 +1,7 @@
 """Kills and stops small trainings at random moments: `python -m benchmarks.soak [--kills 100] [--terms 30]`
 
-`python -m benchmarks.soak server` is about `fewseg serve`: see `benchmarks/soak_server.py`.
+`python -m benchmarks.soak server` is about `fewseg serve` (`benchmarks/soak_server.py`), `gigapixel` about memory
+(`benchmarks/gigapixel.py`), `ray` about a node that is killed (`benchmarks/ray_nodes.py`).
 
 Each is resumed until it ends. At the end no process and no temporary file may be left, and every run must have the bits
 of one that nothing happened to. Trainings have two loader processes; SIGKILL goes to the training alone, SIGTERM to its
@@ -17,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -37,11 +39,13 @@ PATIENCE = 15.0
 """Seconds in which all processes of a group must be gone."""
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["server"]:
-        from benchmarks.soak_server import main as soak_server
+OTHERS = {"server": "soak_server", "gigapixel": "gigapixel", "ray": "ray_nodes"}
 
-        soak_server(sys.argv[2:])
+
+def main() -> None:
+    if sys.argv[1:] and sys.argv[1] in OTHERS:
+        import_module(f"benchmarks.{OTHERS[sys.argv.pop(1)]}").main()
+        return
     options = parse()
     torch.set_num_threads(1)
     chance = random.Random(options.seed)

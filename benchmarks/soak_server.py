@@ -30,8 +30,8 @@ CLASS, SUPPORT = 5, 17
 MOST_MB, DRIFT_MB = 1200, 60
 
 
-def main(words: list[str]) -> None:
-    options = parse(words)
+def main() -> None:
+    options = parse(sys.argv[1:])
     with tempfile.TemporaryDirectory() as name:
         server = Server(Path(name))
         problems = stay(server, options.visitors, 60 * options.minutes) + hurry(server, options.rate, options.seconds)

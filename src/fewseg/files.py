@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,14 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]], *, comments: Iterable[s
         file.writelines(f"# {line}\n" for line in comments)
         csv.writer(file, lineterminator="\n").writerows(rows)
     return path
+
+
+def write_failures(path: Path, failed: Sequence[tuple[object, str]]) -> Path | None:
+    """List what could not be done, and why; None, and no list of an earlier run left, where all was done."""
+    if not failed:
+        path.unlink(missing_ok=True)
+        return None
+    return write_csv(path, [("path", "reason"), *failed])
 
 
 def write_sealed(path: Path, body: bytes | memoryview, *, mark: bytes) -> None:

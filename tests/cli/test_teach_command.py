@@ -243,10 +243,14 @@ def test_a_review_shows_the_most_doubtful_first_and_next_chooses_what_differs(
     assert f"{rows[0]['photo']} ({100 * doubts[0]:.0f} %)" in done.out
     (out / "review.html").write_text("mine")
     assert "holds something else" in quick(*found, "--review").err
-    chosen = quick(
-        "next", "--concept", target, place / "photos", place / "s0.png", "--count", 2, "--out", place / "n.csv"
-    )
-    assert chosen.code == 0, chosen.err
+    next_of = ("next", "--concept", target, place / "photos", place / "s0.png", "--count", 2, "--out", place / "n.csv")
+    (place / "photos/torn.png").write_bytes(b"no picture")
+    torn = quick(*next_of)
+    assert (torn.code, "1 photo could not be read, listed in" in torn.err) == (1, True)
+    assert (place / "n-failures.csv").read_text().startswith(f"path,reason\n{place / 'photos/torn.png'},")
+    (place / "photos/torn.png").unlink()
+    chosen = quick(*next_of)
+    assert (chosen.code, (place / "n-failures.csv").exists()) == (0, False), chosen.err
     assert "s0.png is in the concept already; left out" in chosen.out
     assert "2 photos more: +" in chosen.out
     assert f"on top of what is expected, {Concept.load(target).expected}; an estimate" in chosen.out

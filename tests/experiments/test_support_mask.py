@@ -9,7 +9,7 @@ import pytest
 from fewseg.config import load_config
 from fewseg.errors import FewsegError, UsageError
 from fewseg.experiments import Plan, run_support_mask, sweep
-from fewseg.experiments.jobs import job_environment
+from fewseg.experiments.at_once import job_environment
 from fewseg.progress import Silent
 
 

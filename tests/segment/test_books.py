@@ -18,7 +18,7 @@ from fewseg.data.annotations.label_studio import decode_rle, encode_rle
 from fewseg.data.annotations.read import load_supports
 from fewseg.segment.books import BOOKS
 from fewseg.segment.formats import labelme, objects_of
-from fewseg.segment.jobs import Job
+from fewseg.segment.planning import Job
 from helpers import Fewseg, scene
 
 NAMES = ("red cat", 'dog "<&>')
@@ -105,10 +105,12 @@ def test_the_command_writes_for_every_tool_and_takes_the_corrections(tmp_path: P
     task: dict[str, Any] = json.loads((tmp_path / "out/labelstudio.json").read_text())[0]
     assert task["data"]["image"] == "/data/local-files/?d=q.png"
     assert 0 < task["predictions"][0]["score"] <= 1
+    given = ("--annotations", tmp_path / "out/labelstudio.json", "--photos", tmp_path / "photos")
+    early = fewseg("teach", "--class", "box", *given, "--out", tmp_path / "box.concept")
+    assert (early.code, "predictions alone, which are no annotations: submit them" in early.err) == (2, True)
     as_corrected("labelstudio", tmp_path / "out/labelstudio.json")
     for name in ("q.json", *(file for file, _ in BOOKS.values())):
         supports = load_supports(tmp_path / "out" / name, photos=tmp_path / "photos")
         np.testing.assert_array_equal(supports["box"][1][0] == 1, found)
-    given = ("--annotations", tmp_path / "out/labelstudio.json", "--photos", tmp_path / "photos")
     taught = fewseg("teach", "--class", "box", *given, "--out", tmp_path / "box.concept")
     assert taught.code == 0, taught.err

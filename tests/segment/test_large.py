@@ -12,15 +12,18 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.transform import Affine, from_origin
+from rasterio.windows import Window
 
 from fewseg.data.decoding import PictureRule
 from fewseg.errors import DataError, UsageError
 from fewseg.predictor import Result
+from fewseg.runtime.memory import peak_memory, reset_peak_memory
 from fewseg.segment import segment_large_folder
 from fewseg.segment.large import Cut, outputs, segment_large
 from fewseg.segment.windows import count_windows, windows
@@ -196,14 +199,25 @@ def test_the_command_looks_at_a_map_as_at_its_supports(place: Path, fewseg: Fews
     photo, mask = scene(size=(96, 80), box=(20, 20, 60, 60))
     Image.fromarray(photo).save(place / "s.png")
     Image.fromarray(mask).save(place / "m.png")
+    (place / "maps").mkdir()
     wide = np.concatenate([photo] * 3, 1)
-    write(place / "map.tif", wide)
-    words = ("segment", place / "map.tif", "--support", place / "s.png", "--mask", place / "m.png", "--model", model)
+    wide[:, -96:] = 0  # NODATA
+    write(place / "maps/map.tif", wide, nodata=0)
+    (place / "maps/torn.tif").write_bytes((place / "maps/map.tif").read_bytes()[:300])
+    words = ("segment", place / "maps", "--support", place / "s.png", "--mask", place / "m.png", "--model", model)
     done = fewseg(*words, "--format", "gpkg", "--out", place / "out")
-    assert done.code == 0, done.err
+    assert done.code == 1, done.err
     assert "windows of 96 x 96 pixels, as large as the supports' photos" in " ".join(done.err.split())
     with rasterio.open(place / "out/map.tif") as found:
-        assert iou(found.read(1) > 0, np.concatenate([mask] * 3, 1)) > 0.3
+        labels = found.read(1) > 0
+        assert (found.crs.to_epsg(), found.transform) == (32633, UTM)
+    assert iou(labels[:, :-96], np.concatenate([mask] * 2, 1)) > 0.3
+    assert not labels[:, -96:].any()
+    info = pyogrio.read_info(place / "out/map.gpkg")
+    *_, pixels = pyogrio.raw.read(place / "out/map.gpkg", columns=["pixels"])
+    assert (info["crs"], pixels[0].sum()) == ("EPSG:32633", labels.sum())
+    assert "torn.tif" in (place / "out/failures.csv").read_text()
+    words = ("segment", place / "maps/map.tif", *words[2:])
     for more, told in [
         (("--instances", "--window", "96"), "--instances is of pictures that are read whole"),
         (("--format", "coco", "--window", "96"), "format coco"),
@@ -211,6 +225,33 @@ def test_the_command_looks_at_a_map_as_at_its_supports(place: Path, fewseg: Fews
         wrong = fewseg(*words, *more, "--out", place / "other")
         assert wrong.code == 2
         assert told in " ".join(wrong.err.split())
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_picture(place: Path, fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small one of `python -m benchmarks.soak gigapixel`: 110 MB of pixels more, and 37 of their mask."""
+    monkeypatch.setattr("fewseg.segment.large._CACHE", 16 * 2**20)  # which fills, and no more
+    tile, labels = painted(1, 512, 512)
+    Image.fromarray(tile).save(place / "s.png")
+    Image.fromarray((labels == 1).astype(np.uint8)).save(place / "m.png")
+    words = ["--support", place / "s.png", "--mask", place / "m.png", "--window", 512, "--no-overlay"]
+    words += ["--model", save_model(tiny_model("dense"), place / "tiny"), "--out", place / "out"]
+    used = []
+    for count in (2, 12):
+        path, side = place / f"{count}.tif", 512 * count
+        how = {"driver": "GTiff", "width": side, "height": side, "count": 3, "dtype": "uint8", "tiled": True}
+        with rasterio.open(path, "w", **how) as target:
+            for top, left in np.ndindex(count, count):
+                target.write(np.moveaxis(tile, 2, 0), window=Window(512 * left, 512 * top, 512, 512))
+        reset_peak_memory()
+        before = peak_memory(torch.device("cpu"))
+        done = fewseg("segment", path, *words)
+        assert done.code == 0, done.err
+        after = peak_memory(torch.device("cpu"))
+        if before is None or after is None:
+            pytest.skip("this system does not tell a process's peak memory")
+        used.append((after - before) / 1e6)
+    assert used[1] < used[0] + 50, used
 
 
 def test_a_transform_that_is_turned_is_kept(place: Path) -> None:

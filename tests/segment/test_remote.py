@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from fewseg.segment.remote import files_at
-from fewseg.storage.saved import save_model
-from helpers import BLUE, RED, Fewseg, Result, scene, tiny_model
+from helpers import Fewseg, Result
+from segment.small_work import contents, given, make_work
 
 NAMES = ("a.png", "in/b.png", "in/c.png")
 
@@ -21,30 +20,16 @@ NAMES = ("a.png", "in/b.png", "in/c.png")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos as files and in an archive, a support, and a model that is quick."""
-    folder = tmp_path_factory.mktemp("stored")
-    (folder / "photos/in").mkdir(parents=True)
-    for i, name in enumerate(NAMES):
-        Image.fromarray(scene((RED, BLUE)[i % 2], size=(90, 70), box=(10 + 5 * i, 9, 50, 50))[0]).save(
-            folder / "photos" / name
-        )
+    folder = make_work(tmp_path_factory.mktemp("stored"), NAMES)
     (folder / "photos/notes.txt").write_text("no picture")
     shutil.make_archive(str(folder / "photos"), "zip", folder / "photos")
-    photo, mask = scene(size=(90, 70), box=(20, 15, 60, 55))
-    Image.fromarray(photo).save(folder / "s.png")
-    Image.fromarray(mask).save(folder / "m.png")
-    save_model(tiny_model("dense"), folder / "tiny")
     return folder
 
 
 @pytest.fixture
 def find(place: Path, fewseg: Fewseg) -> Callable[..., Result]:
-    words = ["--support", place / "s.png", "--mask", place / "m.png", "--model", place / "tiny", "--no-overlay"]
-    words += ["--format", "png", "--format", "csv", "--format", "coco"]
+    words = [*given(place), "--no-overlay", "--format", "png", "--format", "csv", "--format", "coco"]
     return lambda photos, out, *more: fewseg("segment", photos, *words, "--out", out, *more)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_photos_of_a_store_give_the_masks_of_files_and_masks_go_to_one(
@@ -98,9 +83,8 @@ def test_parts_resume_and_failures_hold_in_a_store(place: Path, find: Callable[.
 def test_what_cannot_be_is_refused_in_words(
     photos: str, more: tuple[str, ...], told: str, place: Path, tmp_path: Path, fewseg: Fewseg
 ) -> None:
-    words = ["--support", place / "s.png", "--mask", place / "m.png", "--model", place / "tiny"]
-    given = [word.format(place=place) for word in more]
-    refused = fewseg("segment", photos.format(place=place), *words, "--out", tmp_path / "out", *given)
+    said = [word.format(place=place) for word in more]
+    refused = fewseg("segment", photos.format(place=place), *given(place), "--out", tmp_path / "out", *said)
     assert refused.code == 2
     assert told in " ".join(refused.err.split())
 

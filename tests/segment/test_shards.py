@@ -19,8 +19,8 @@ from fewseg import BatchSegmenter
 from fewseg.errors import UsageError
 from fewseg.segment.ray_parts import run_parts
 from fewseg.segment.shards import Shard
-from fewseg.storage.saved import save_model
-from helpers import BLUE, RED, Fewseg, Result, scene, tiny_model
+from helpers import Fewseg, Result
+from segment.small_work import contents, given, make_work
 
 PHOTOS = 5
 
@@ -28,29 +28,15 @@ PHOTOS = 5
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos, a support, and a model that is quick."""
-    folder = tmp_path_factory.mktemp("shared")
-    (folder / "photos").mkdir()
-    for i in range(PHOTOS):
-        Image.fromarray(scene((RED, BLUE)[i % 2], size=(90, 70), box=(10 + 5 * i, 9, 50 + 5 * i, 50))[0]).save(
-            folder / f"photos/{i}.png"
-        )
-    photo, mask = scene(size=(90, 70), box=(20, 15, 60, 55))
-    Image.fromarray(photo).save(folder / "s.png")
-    Image.fromarray(mask).save(folder / "m.png")
-    save_model(tiny_model("dense"), folder / "tiny")
-    return folder
+    return make_work(tmp_path_factory.mktemp("shared"), [f"{i}.png" for i in range(PHOTOS)])
 
 
 @pytest.fixture
 def find(place: Path, fewseg: Fewseg) -> Callable[..., Result]:
     """The command on the photos."""
-    words = ["segment", place / "photos", "--class", "box", "--support", place / "s.png", "--mask", place / "m.png"]
-    words += ["--model", place / "tiny", *(w for kind in ("png", "csv", "coco") for w in ("--format", kind))]
+    words = ["segment", place / "photos", "--class", "box", *given(place)]
+    words += [word for kind in ("png", "csv", "coco") for word in ("--format", kind)]
     return lambda out, *more: fewseg(*words, "--out", out, *more)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_parts_make_the_files_of_one_run(find: Callable[..., Result], tmp_path: Path) -> None:
@@ -76,7 +62,7 @@ def test_failures_are_in_a_file_until_they_are_done(
     shutil.copytree(place / "photos", photos)
     whole = (photos / "3.png").read_bytes()
     (photos / "3.png").write_bytes(whole[:200])
-    words = ("segment", photos, "--support", place / "s.png", "--mask", place / "m.png", "--model", place / "tiny")
+    words = ("segment", photos, *given(place))
 
     def run(*more: str) -> Result:
         return fewseg(*words, "--out", out, "--no-overlay", *more)
@@ -117,10 +103,9 @@ def test_a_part_is_one_of_some(text: str) -> None:
 def test_batches_have_the_bytes_of_files(
     place: Path, find: Callable[..., Result], fewseg: Fewseg, tmp_path: Path
 ) -> None:
-    words = ("--class", "box", "--support", place / "s.png", "--mask", place / "m.png", "--model", place / "tiny")
-    assert fewseg("teach", *words, "--out", tmp_path / "box.concept").code == 0
-    given = ("--concept", tmp_path / "box.concept", "--model", place / "tiny", "--no-overlay")
-    assert fewseg("segment", place / "photos", *given, "--out", tmp_path / "out").code == 0
+    assert fewseg("teach", "--class", "box", *given(place), "--out", tmp_path / "box.concept").code == 0
+    words = ("--concept", tmp_path / "box.concept", "--model", place / "tiny", "--no-overlay")
+    assert fewseg("segment", place / "photos", *words, "--out", tmp_path / "out").code == 0
     segmenter = pickle.loads(pickle.dumps(BatchSegmenter(tmp_path / "box.concept", str(place / "tiny"))))
     (tmp_path / "box.concept").unlink()  # workers need none
     photos = sorted((place / "photos").iterdir())
@@ -163,8 +148,8 @@ class Here:
     def wait(self, waiting: list[Any], *, num_returns: int) -> tuple[list[Any], list[Any]]:
         return waiting[:num_returns], waiting[num_returns:]
 
-    def get(self, given: Any) -> tuple[int, str]:
-        work, command, folder = given
+    def get(self, asked: Any) -> tuple[int, str]:
+        work, command, folder = asked
         return work(command, folder)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,7 +20,13 @@ from fewseg.segment import plan, segment_folder
 from fewseg.segment.steady import Steady
 from fewseg.storage.saved import save_model
 from helpers import ColorSegmenter, iou, scene, tiny_model
+from segment.small_work import given, make_work
 from segment.test_run import files, photo
+
+
+@pytest.fixture(scope="module")
+def place_of_support(tmp_path_factory):
+    return make_work(tmp_path_factory.mktemp("support"), [])
 
 
 @pytest.fixture
@@ -30,7 +38,6 @@ def predictor():
 
 def clip(path, count=5, title=None):
     """A video of a box that moves to the right by 8 pixels a frame; returns where it is."""
-    av = pytest.importorskip("av", reason="needs the extra `video`")
     truths = []
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=5)
@@ -64,9 +71,6 @@ def test_every_nth_frame_gets_its_mask(predictor, tmp_path):
 
 def unsteady(path):
     """A video of 0.1 s, then 0.9 s, then 0.4 s a frame, 95 pixels wide."""
-    av = pytest.importorskip("av", reason="needs the extra `video`")
-    from fractions import Fraction
-
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
@@ -79,8 +83,6 @@ def unsteady(path):
 
 
 def times(path):
-    import av
-
     with av.open(str(path)) as container:
         return [round(float(frame.pts * frame.time_base), 3) for frame in container.decode(video=0)]
 
@@ -121,13 +123,33 @@ def test_a_frame_of_a_video_is_a_support_by_its_time(tmp_path):
 
 
 def test_a_broken_video_is_listed_and_the_photos_are_done(predictor, tmp_path):
-    pytest.importorskip("av", reason="needs the extra `video`")
     photo(tmp_path / "in/a.png")
     (tmp_path / "in/b.mp4").write_bytes(b"no video at all")
     summary = segment_folder(predictor, tmp_path / "in", tmp_path / "out", overlay=False)
     assert files(tmp_path / "out") == ["a.png"]
     assert [path.name for path, _ in summary.failed] == ["b.mp4"]
     assert "cannot be decoded" in summary.failed[0][1]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "avi", "mkv"])
+def test_a_video_that_is_cut_off_is_told_and_its_frames_are_done(kind, place_of_support, tmp_path, fewseg):
+    with av.open(
+        str(tmp_path / f"whole.{kind}"), "w", options={"movflags": "faststart"} if kind == "mp4" else {}
+    ) as to:
+        stream = to.add_stream("mpeg4", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for i in range(20):
+            pixels = np.random.default_rng(i).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+            to.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        to.mux(stream.encode())
+    whole = (tmp_path / f"whole.{kind}").read_bytes()
+    (tmp_path / f"clip.{kind}").write_bytes(whole[: len(whole) // 2])
+    words = (*given(place_of_support), "--no-steady", "--no-overlay", "--every", 2)
+    cut = fewseg("segment", tmp_path / f"clip.{kind}", *words, "--out", tmp_path / "out")
+    assert cut.code == 1
+    assert "is cut off" in (tmp_path / "out/failures.csv").read_text()
+    assert 0 < len(files(tmp_path / "out/clip")) < 10
+    assert fewseg("segment", tmp_path / f"whole.{kind}", *words, "--out", tmp_path / "out").code == 0
 
 
 def test_a_title_in_another_encoding_and_a_name_like_a_protocol_are_no_trouble(predictor, tmp_path, monkeypatch):
@@ -212,9 +234,10 @@ def test_the_frame_before_decides_where_the_supports_are_undecided_and_nowhere_e
     assert left_half([(0.8, 0.9), undecided], 90, 90) == [True, True]
 
 
-def test_frames_by_themselves_are_photos(tmp_path, fewseg, monkeypatch):
+@pytest.mark.slow
+def test_frames_by_themselves_are_photos_and_overlays_a_video_of_their_times(tmp_path, fewseg, monkeypatch):
     monkeypatch.setattr("fewseg.segment.steady.SURE", 0.5)  # the toy model never is
-    clip(tmp_path / "clip.mp4", count=3)
+    unsteady(tmp_path / "clip.mp4")
     for number, frame in frames(tmp_path / "clip.mp4"):
         (tmp_path / "photos").mkdir(exist_ok=True)
         frame.to_image().save(tmp_path / f"photos/frame_{number:06d}.png")
@@ -223,14 +246,15 @@ def test_frames_by_themselves_are_photos(tmp_path, fewseg, monkeypatch):
     for name, pixels in (("s.png", photo), ("m.png", mask)):
         Image.fromarray(pixels).save(tmp_path / name)
     words = ("--support", tmp_path / "s.png", "--mask", tmp_path / "m.png", "--model", tmp_path / "tiny")
-    for given, out, more in (
-        ("photos", "photos_out", ()),
-        ("clip.mp4", "alone", ("--no-steady",)),
+    for queries, out, more in (
+        ("photos", "photos_out", ("--no-overlay",)),
+        ("clip.mp4", "alone", ("--no-steady", "--no-overlay")),
         ("clip.mp4", "out", ()),
     ):
-        done = fewseg("segment", tmp_path / given, *words, "--no-overlay", "--out", tmp_path / out, *more)
+        done = fewseg("segment", tmp_path / queries, *words, "--out", tmp_path / out, *more)
         assert done.code == 0, done.err
-    names = [f"frame_{number:06d}.png" for number in range(3)]
+    assert times(tmp_path / "out/clip_overlay.mp4") == times(tmp_path / "clip.mp4")
+    names = [f"frame_{number:06d}.png" for number in range(4)]
     alone, photos, steady = (
         [(tmp_path / out / name).read_bytes() for name in names] for out in ("alone/clip", "photos_out", "out/clip")
     )

@@ -79,6 +79,7 @@ def test_photos_are_told_one_by_one_what_is_broken_too_and_all_formats_are_in_a_
         )
         assert len(json.loads(archive.read("annotations.json"))["images"]) == 2
         assert archive.read("results.csv").count(b"\n") == 3
+        assert archive.read("failures.csv").startswith(b"path,reason\n1.png,")
     assert client.get(f"{place}/masks.zip?format=gif").status_code == 400
     assert client.get(f"{place}/photos/1/mask.png").status_code == 404
     assert client.delete(place).status_code == 204

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
+from annotation_tools import run_tool
 from fewseg.concept import Concept
 from fewseg.data.annotations.label_studio import decode_rle, encode_rle
 from helpers import Fewseg, iou
@@ -23,7 +24,9 @@ from served import QUERY, SUPPORT, Server, photo, served
 pytestmark = pytest.mark.slow
 
 CONFIG = """<View><Image name="img" value="$picture"/>
-<BrushLabels name="brush" toName="img"><Label value="box"/><Label value="other"/></BrushLabels></View>"""
+<BrushLabels name="brush" toName="img"><Label value="box"/><Label value="other"/><Label value="new"/>
+</BrushLabels></View>"""
+SMART = """<KeyPointLabels name="smart" toName="img" smart="true"><Label value="box"/></KeyPointLabels></View>"""
 PROJECT = {"id": 3, "label_config": CONFIG}
 TOKEN = "a-token-of-label-studio"
 
@@ -175,6 +178,52 @@ def test_a_task_reaches_no_other_file_and_no_address(server: Server) -> None:
         page = {"Origin": "http://evil.example"}
         assert client.post("/webhook", json=taught, headers=page).status_code == 403
         assert client.get("/health", headers={"Host": "evil.example"}).status_code == 421
+
+
+def clicked(
+    client: httpx.Client, kind: str, value: dict[str, Any], *more: dict[str, Any], label: str
+) -> httpx.Response:
+    """What a smart tool's point or rectangle is answered with; values in per cent."""
+    place = {"type": kind, "from_name": "smart", "to_name": "img", "original_width": 240, "original_height": 180}
+    regions = [{"id": "s", "value": value | {kind: [label]}, "is_positive": True, **place}, *more]
+    config = CONFIG.replace("</View>", SMART)
+    return predicted(client, "query.png", label_config=config, params={"context": {"result": regions}})
+
+
+def test_smart_tools_get_the_object_that_they_mark(server: Server, tmp_path: Path) -> None:
+    truth, middle = photo(QUERY)[2], {"x": 60, "y": 55, "width": 1}
+    around = {"x": 35, "y": 25, "width": 51, "height": 61, "rotation": 0}
+    with server.client() as client:
+        learnt(client, annotation("support.png", photo(SUPPORT)[2], action="ANNOTATION_UPDATED"))
+        tasks = []
+        for label, kind, value, least in (
+            ("new", "keypointlabels", middle, 0.95),  # not taught: grown by colour
+            ("new", "rectanglelabels", around, 0.6),  # what looks like the rectangle's content
+            ("box", "keypointlabels", middle, 0.6),  # the part of what the concept finds
+            ("box", "rectanglelabels", around, 0.6),
+        ):
+            answer = clicked(client, kind, value, label=label)
+            assert answer.status_code == 200, answer.text
+            (prediction,) = answer.json()["results"]
+            (region,) = prediction["result"]
+            assert region["value"]["brushlabels"] == [label]
+            mask = decode_rle(region["value"]["rle"]).reshape(180, 240, 4)[..., 3] > 0
+            assert iou(mask, truth) > least, (label, kind)
+            tasks.append({"data": {"picture": f"?d={len(tasks)}.png"}, "predictions": [prediction]})
+        beside = {
+            "type": "keypointlabels",
+            "value": {"x": 60, "y": 60, "keypointlabels": ["box"]},
+            "is_positive": False,
+        }
+        answer = clicked(client, "keypointlabels", middle, beside, label="box").json()["results"][0]["result"]
+        assert not answer or decode_rle(answer[0]["value"]["rle"]).reshape(180, 240, 4)[108, 144, 3] == 0
+        for wrong, told in ((("keypointlabels", {"x": 1}), "use one of them"), (("polygonlabels", around), "use one")):
+            refused = clicked(client, *wrong, label="box")
+            assert (refused.status_code, told in refused.json()["error"]) == (422, True)
+        assert "masks are for box" in clicked(client, "keypointlabels", middle, label="odd").json()["error"]
+    config = CONFIG.replace("</View>", SMART)
+    (tmp_path / "project.json").write_text(json.dumps({"config": config, "tasks": tasks}))
+    run_tool("label-studio", tmp_path / "project.json", tmp_path / "read")  # Label Studio takes what was answered
 
 
 @pytest.mark.parametrize("token", [TOKEN, "personal.access.token"])

@@ -10,7 +10,7 @@ import typer
 from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, finite
 from fewseg.cli.outputs import check_outputs
-from fewseg.cli.printing import console, printable, say
+from fewseg.cli.printing import console, failed_photos, printable, say
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars
 
@@ -40,20 +40,22 @@ def next_(
     from fewseg.concept import Concept
     from fewseg.concept import next_photos as choosing
     from fewseg.concept.finder import Finder
+    from fewseg.files import write_failures
 
     taught = Concept.load(concept)
     files = given.pictures(photos, "photos")
-    check_outputs([out] if out else [], concept, *files)
+    list_of_failed = out and out.with_name(f"{out.stem}-failures.csv")
+    check_outputs(filter(None, (out, list_of_failed)), concept, *files)
     chosen = model if given.said(ctx, "model") else given.model_beside([concept], [taught])
     finder = Finder([taught], chosen, device=device, runtime=runtime)
     supports = choosing.taught_by(finder, taught)
     seen: list[tuple[Path, float, Any]] = []
-    failed: list[str] = []
+    failed: list[tuple[Path, str]] = []
     for file in Bars()(files, "looking at photos", len(files)):
         try:
             looked = choosing.looked_at(finder, file, taught, supports)
         except DataError as error:
-            failed.append(f"  {file}: {error}")
+            failed.append((file, str(error)))
             continue
         if looked is None:
             say(f"{file} is in the concept already; left out")
@@ -67,8 +69,9 @@ def next_(
         rows = _rows([(seen[i][0], seen[i][1], difference, worth) for i, difference, worth in picked], taught, growth)
         _tell(rows, out)
         say(_estimate(taught, growth, len(picked)))
+    file = list_of_failed and write_failures(list_of_failed, failed)
     if failed:
-        raise DataError(f"{len(failed)} photos could not be read:\n" + "\n".join(failed))
+        raise DataError(failed_photos(failed, f"could not be read, listed in {file}" if file else "could not be read"))
     if not seen:
         raise UsageError("all of these photos are in the concept already; give others")
 

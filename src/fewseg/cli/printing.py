@@ -12,6 +12,9 @@ from rich.text import Text
 
 from fewseg.progress import counted, visible
 
+_MOST_TOLD = 20
+"""Photos that could not be used; a file lists all."""
+
 
 class _Plain(Console):
     """Shows texts as they are: no markup, and nothing in them steers the terminal."""
@@ -30,6 +33,13 @@ def console() -> Console:
 def say(text: str, *, err: bool = False) -> None:
     """A line on standard output, or that of errors; nothing in it steers the terminal."""
     typer.echo(visible(text), err=err)
+
+
+def failed_photos(failed: Sequence[tuple[object, str]], what: str) -> str:
+    """How many photos `what` is true of, and the first of them with what is wrong."""
+    lines = [f"  {path}: {reason}" for path, reason in failed[:_MOST_TOLD]]
+    more = ["  ..."] if len(failed) > _MOST_TOLD else []
+    return "\n".join([f"{counted(len(failed), 'photo')} {what}:", *lines, *more])
 
 
 def printable(rows: Sequence[Sequence[str]], *, title: str | None = None) -> RenderableType:

@@ -12,7 +12,7 @@ import typer
 from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
 from fewseg.cli.outputs import check_made_here
-from fewseg.cli.printing import say
+from fewseg.cli.printing import failed_photos, say
 from fewseg.errors import DataError, FewsegError, UsageError, check_choice
 from fewseg.progress import Bars
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 _SPECK_SHARE, _SPECK_PIXELS = 0.1, 9
 """Of the usual object's pixels, and of pixels: what is smaller is told of."""
-_MOST_TOLD = 20
-"""Failures that are told on the terminal; the file has all."""
 
 
 def segment(
@@ -280,7 +278,7 @@ def _taught_by_photos(found: given.Given, predictor: FewShotPredictor) -> FewSho
 
 
 def _tell(summary: SegmentSummary, folder: Path, out: str, part: Shard | None) -> None:
-    from fewseg.segment.shards import write_failures
+    from fewseg.segment.shards import list_failures
 
     counts = {"of them empty": len(summary.empty), "were there already": summary.skipped, "failed": len(summary.failed)}
     told = "".join(f", {count} {what}" for what, count in counts.items() if count)
@@ -288,11 +286,9 @@ def _tell(summary: SegmentSummary, folder: Path, out: str, part: Shard | None) -
     say(f"{done} mask{'s' * (done != 1)} in {out}{told}, by {summary.runtime}")
     for name, sizes in (summary.sizes or {}).items():
         say(counted(name, sizes, len(summary.written) + summary.skipped))
-    if file := write_failures(folder, summary.failed, part):
-        listed = [f"  {path}: {reason}" for path, reason in summary.failed[:_MOST_TOLD]]
-        listed += ["  ..."] if len(summary.failed) > _MOST_TOLD else []
-        told = f"{len(summary.failed)} photos could not be segmented, listed in {out}/{file.name}"
-        raise DataError("\n".join([f"{told}; --resume tries them again:", *listed]))
+    if file := list_failures(folder, summary.failed, part):
+        told = f"could not be segmented, listed in {out}/{file.name}; --resume tries them again"
+        raise DataError(failed_photos(summary.failed, told))
 
 
 def counted(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:

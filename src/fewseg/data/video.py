@@ -27,13 +27,31 @@ _MOMENT = re.compile(r"(?P<video>.+)@(?P<seconds>\d+(\.\d+)?)s?")
 def frames(path: Path, *, every: int = 1) -> Iterator[tuple[int, VideoFrame]]:
     """Every `every`-th frame of a video with its number (0, `every`, 2 `every`, ...), one at a time.
 
-    UsageError where PyAV is not installed; DataError where the file cannot be decoded.
+    UsageError where PyAV is not installed; DataError where the file cannot be decoded, or, after the frames that there
+    are, where it ends before it says.
     """
     with _opened(path) as container:
         container.streams.video[0].thread_type = "AUTO"
-        for number, frame in enumerate(container.decode(video=0)):
-            if number % every == 0:
-                yield number, frame
+        count, frame = 0, None
+        for count, frame in enumerate(container.decode(video=0), start=1):
+            if (count - 1) % every == 0:
+                yield count - 1, frame
+        if frame is None:
+            raise DataError(f"{path} holds no frame that can be decoded; copy it again")
+        if cut := _cut_off(container, count, frame):
+            raise DataError(f"{path} is cut off: {cut}; copy it again")
+
+
+def _cut_off(container: Any, count: int, last: VideoFrame) -> str | None:
+    """What is there of what the file says it holds, where that is clearly less: FFmpeg ends without a word then."""
+    promised = container.streams.video[0].frames
+    if promised:
+        return f"{count} of {promised} frames are there" if count < 0.98 * promised - 2 else None
+    # other formats tell of seconds alone, which may be those of the sound, or of a last frame that is long shown
+    if len(container.streams) == 1 and container.duration and last.pts is not None and last.time_base:
+        end, whole = float(last.pts * last.time_base), container.duration / 1e6
+        return f"{end:.1f} of {whole:.1f} s are there" if end < 0.9 * whole - 2 else None
+    return None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from fewseg.errors import FewsegError, UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.results import Results, results_in, results_name
-from fewseg.experiments.jobs import run_jobs
+from fewseg.experiments.at_once import run_jobs
 from fewseg.files import write_json
 from fewseg.progress import Bars, Silent
 from fewseg.registry import method_class

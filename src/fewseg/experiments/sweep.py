@@ -19,7 +19,7 @@ from fewseg.errors import FewsegError
 from fewseg.evaluation.benchmark import repeat_seeds
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.protocol_files import find_protocol
-from fewseg.experiments.jobs import run_jobs
+from fewseg.experiments.at_once import run_jobs
 from fewseg.experiments.measured import Measured, load_measured, save_measured
 from fewseg.experiments.plan import Plan
 from fewseg.progress import Bars, Silent

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fewseg.data.annotations.label_studio import encode_rle
 from fewseg.files import replacing
 from fewseg.segment.formats import Objects, outlines, present
-from fewseg.segment.jobs import Job
+from fewseg.segment.planning import Job
 from fewseg.segment.table import Told
 
 Add: TypeAlias = Callable[[Job, NDArray[np.uint8], Objects | None, Told | None], None]

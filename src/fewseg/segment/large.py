@@ -116,7 +116,8 @@ def _opened(path: Path) -> Iterator[Any]:
             with rasterio.open(path, driver=driver) as source:
                 yield source
     except rasterio.errors.RasterioError as error:
-        raise DataError(f"{path} cannot be read in windows ({first_line(error)}); save it as TIFF") from error
+        why = first_line(error.__cause__ or error)  # what GDAL said
+        raise DataError(f"{path} cannot be read in windows ({why}); copy it again, or save it as TIFF anew") from error
 
 
 Read = Callable[..., tuple[NDArray[np.uint8], NDArray[np.bool_]]]

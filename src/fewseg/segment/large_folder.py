@@ -9,8 +9,8 @@ from functools import partial
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Silent
 from fewseg.segment import formats as files
-from fewseg.segment.jobs import plan
 from fewseg.segment.large import FORMATS, Cut, needed, outputs, segment_large
+from fewseg.segment.planning import plan
 from fewseg.segment.run import Predictor, SegmentSummary, clear_leftovers, output_folder, protect
 from fewseg.segment.shards import Shard
 

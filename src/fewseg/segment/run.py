@@ -27,7 +27,7 @@ from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.corrected import clear_table
-from fewseg.segment.jobs import Job, plan
+from fewseg.segment.planning import Job, plan
 from fewseg.segment.shards import Shard, remove_parts
 from fewseg.segment.steady import ByVideo, Predictor, Steady, hinders
 from fewseg.segment.table import NAME as TABLE

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fewseg.errors import UsageError
-from fewseg.files import write_csv
+from fewseg.files import write_failures
 
 FAILURES = "failures.csv"
 T = TypeVar("T")
@@ -51,18 +51,15 @@ def parts_of(path: Path) -> Iterator[Path]:
     yield from sorted(found, key=lambda file: (file.stat().st_mtime_ns, file.name))
 
 
-def write_failures(out: Path, failed: Sequence[tuple[Path | str, str]], shard: Shard | None) -> Path | None:
-    """List in a file what could not be done, and why; None, and no file of an earlier run left, where all was done.
+def list_failures(out: Path, failed: Sequence[tuple[Path | str, str]], shard: Shard | None) -> Path | None:
+    """The file in which is listed what of a run, or of a part of one, could not be done; None where all was.
 
     What parts listed was tried again by a run of all.
     """
     path = shard.named(out / FAILURES) if shard else out / FAILURES
     if not shard:
         remove_parts([path])
-    if not failed:
-        path.unlink(missing_ok=True)
-        return None
-    return write_csv(path, [("path", "reason"), *failed])
+    return write_failures(path, failed)
 
 
 def remove_parts(paths: Iterable[Path]) -> None:

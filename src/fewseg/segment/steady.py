@@ -19,7 +19,7 @@ from fewseg.data.decoding import PictureRule
 from fewseg.labels import IGNORE, LEAST_FOUND, SURE
 from fewseg.predictor import Result, eight_bit, nearest, pixels_of
 from fewseg.runtime.engine import Engine
-from fewseg.segment.jobs import Job
+from fewseg.segment.planning import Job
 
 WEIGHT = 0.4
 """Of what the last frame says. Below a half, so that it marks nothing alone."""

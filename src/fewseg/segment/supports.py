@@ -18,7 +18,7 @@ from fewseg.data.masks import Label, Marking
 from fewseg.data.pairs import beside
 from fewseg.errors import DataError, UsageError
 from fewseg.predictor import read_support
-from fewseg.segment.jobs import free_name
+from fewseg.segment.planning import free_name
 
 Supports: TypeAlias = dict[str | None, tuple[list[Any], list[Any]]]
 """Photos and masks by class, as `FewShotPredictor.set_support` takes them; None is the class without a name."""

@@ -218,7 +218,10 @@ class Api:
         photos = [job.results[number] for number in sorted(job.results)]
         if not photos:
             raise Refused(404, "no photo of this job is done")
-        how = {"shown": _shown(request), "wanted": wanted, "runtime": self._studio.engine.runtime}
+        told = [photo for event, photo in list(job.events) if event == "photo" and "error" in photo]
+        failed = [(photo["name"], photo["error"]) for photo in told]
+        runtime = self._studio.engine.runtime
+        how = {"shown": _shown(request), "wanted": wanted, "failed": failed, "runtime": runtime}
         return await self._made(visitor, partial(write_zip, photos=photos, **how), "application/zip", "masks.zip")
 
     async def _made(self, visitor: Visitor, write: Callable[[Path], None], kind: str, name: str) -> Response:

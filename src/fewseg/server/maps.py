@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.images import mask_picture, write_image
-from fewseg.files import replacing
+from fewseg.files import replacing, write_failures
 from fewseg.predictor import label_map, unless_absent
 from fewseg.segment import formats
 from fewseg.segment.books import BOOKS
-from fewseg.segment.jobs import Job, free_name
+from fewseg.segment.planning import Job, free_name
+from fewseg.segment.shards import FAILURES
 from fewseg.segment.table import NAME as TABLE
 from fewseg.segment.table import table_file
 from fewseg.server.visitors import Stored
@@ -88,8 +89,16 @@ def write_mask(path: Path, found: FoundPhoto, shown: Shown) -> None:
         mask.replace(path)
 
 
-def write_zip(path: Path, photos: Sequence[FoundPhoto], shown: Shown, wanted: Sequence[str], *, runtime: str) -> None:
-    """All photos' masks in the formats that `fewseg segment` writes, in one zip."""
+def write_zip(
+    path: Path,
+    photos: Sequence[FoundPhoto],
+    shown: Shown,
+    wanted: Sequence[str],
+    *,
+    failed: Sequence[tuple[str, str]],
+    runtime: str,
+) -> None:
+    """All photos' masks in the formats that `fewseg segment` writes, in one zip, and what could not be done."""
     classes = photos[0].classes
     several = formats.is_label_map(classes)
     taken: set[str] = {Path(formats.CLASSES).stem}
@@ -117,6 +126,7 @@ def write_zip(path: Path, photos: Sequence[FoundPhoto], shown: Shown, wanted: Se
                     table(Path(found.name), work / f"{stem}.png" if "png" in wanted else None, labels, told, None)
         if "yolo" in wanted or several:
             formats.write_classes(work / formats.CLASSES, classes)
+        write_failures(work / FAILURES, failed)
         for file in sorted(work.iterdir()):
             archive.write(file, file.name)
 

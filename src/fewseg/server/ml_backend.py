@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -28,11 +30,13 @@ from fewseg.data.annotations.label_studio import annotated
 from fewseg.data.annotations.photos import Photos
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, FewsegError
+from fewseg.predictor import Result
 from fewseg.progress import Silent
 from fewseg.segment.books import label_studio_prediction
-from fewseg.segment.jobs import free_name
+from fewseg.segment.planning import free_name
 from fewseg.server.jobs import Job, StoppedError, Workers, fault
 from fewseg.server.limits import Limits
+from fewseg.server.ml_clicks import Drawn, object_at
 from fewseg.server.ml_photos import TaskPhotos
 from fewseg.server.ml_project import Labelling
 from fewseg.server.notes import collected
@@ -118,7 +122,10 @@ class MlBackend:
             raise Refused(400, f"the request has no tasks, or more than {_MOST_TASKS}")
         labelling = Labelling.of(told.get("label_config"))
         version = self.version
-        pieces = [partial(self._predicted, labelling=labelling, task=t, number=n) for n, t in enumerate(tasks)]
+        params = told.get("params")
+        drawn = Drawn.of(params.get("context") if isinstance(params, dict) else None, labelling.labels)
+        how: dict[str, Any] = {"labelling": labelling, "drawn": drawn}
+        pieces = [partial(self._predicted, task=t, number=n, **how) for n, t in enumerate(tasks)]
         async with self._done(pieces) as job:
             failed = [what["error"] for name, what in job.events if name == "failed"]
         if failed and len(failed) == len(tasks):
@@ -177,23 +184,35 @@ class MlBackend:
         finally:
             job.stop()
 
-    def _predicted(self, job: Job, labelling: Labelling, task: Any, number: int) -> None:
-        """A task's prediction among the job's results."""
+    def _predicted(self, job: Job, task: Any, number: int, labelling: Labelling, drawn: Drawn | None) -> None:
+        """A task's prediction among the job's results: of all its labels, or of what a smart tool marked."""
         titles = [concept.title for concept in self._files.values()]
         wanted = tuple(title for title in titles if title in labelling.labels)
-        if not wanted:
+        if not wanted and drawn is None:
             job.results[number] = {"result": []}
             return
         address = labelling.address(task)
-        finder = self._finder(wanted)
+        finder = self._finder(wanted) if wanted else None
         with self._photos.of(address, self._work) as path, collected():
             photo = self._studio.whole(path)
             job.check()
-            results = list(finder.predict_each(photo).values())
-        labels = label_map(result.proba_if(_PRESENCE) for result in results)
-        told = [(r.presence, r.quality_if(_PRESENCE), r.doubt(_PRESENCE)) for r in results]
-        place = {"tag": labelling.tag, "image": labelling.image, "kind": labelling.kind}
+            results = finder.predict_each(photo) if finder else {}
+            place = {"tag": labelling.tag, "image": labelling.image, "kind": labelling.kind}
+            if drawn is not None:
+                job.results[number] = self._drawn(photo, drawn, results.get(drawn.label), place)
+                return
+        labels = label_map(result.proba_if(_PRESENCE) for result in results.values())
+        told = [(r.presence, r.quality_if(_PRESENCE), r.doubt(_PRESENCE)) for r in results.values()]
         job.results[number] = label_studio_prediction(labels, wanted, None, told, **place)
+
+    def _drawn(self, photo: Image.Image, drawn: Drawn, found: Result | None, place: dict[str, str]) -> dict[str, Any]:
+        """The object that a smart tool marked."""
+        marks = drawn.marks(photo.width, photo.height)
+        mask = object_at(self._studio.engine, photo, marks, None if found is None else found.proba)
+        prediction = label_studio_prediction(mask.astype(np.uint8), (drawn.label,), None, None, **place)
+        for region in prediction["result"]:
+            region["id"] = random_name()  # it joins those that are there
+        return prediction
 
     def _finder(self, wanted: tuple[str, ...]) -> Finder:
         with self._lock:

@@ -55,13 +55,15 @@ def annotated(image: Path | None, results: Sequence[dict[str, Any]]) -> Annotate
 
 def _results(task: dict[str, Any], photos: Photos, name: str) -> list[dict[str, Any]]:
     """The regions of a task; JSON-MIN has them by the names of tags, without a `value` of their own."""
-    if "annotations" in task:
-        done = [a["result"] for a in task["annotations"] if not a.get("was_cancelled")]
+    if "annotations" in task or "predictions" in task:  # an import has predictions alone
+        done = [a["result"] for a in task.get("annotations", ()) if not a.get("was_cancelled")]
         found = [regions for results in done if (regions := [r for r in results if "original_width" in r])]
         if len(found) > 1:
             photos.tally.add(_SEVERAL, name)
         if not done and task.get("predictions"):
-            photos.tally.add("tasks have predictions alone, which are no annotations", name)
+            photos.tally.add(
+                "tasks have predictions alone, which are no annotations: submit them there, and export", name
+            )
         return found[0] if found else []
     regions = [region for tag in task.values() if isinstance(tag, list) for region in tag]
     return [r | {"value": r} for r in regions if isinstance(r, dict) and "original_width" in r]
