@@ -263,6 +263,8 @@ def test_numbers_are_of_their_key_s_type() -> None:
     config = load_config("hdmnet", "train.lr=1e-3", "train.clip=2", "train.cache_features=yes", "data.root=2024")
     assert (config.train.lr, config.train.clip, config.train.cache_features) == (0.001, 2.0, True)
     assert config.data.root == "2024"
+    config = load_config("lite", "train.schedule=CosineAnnealingLR", "train.schedule_options.eta_min=1e-5")
+    assert config.train.schedule_options == {"eta_min": 1e-5}  # text in YAML 1.1
     for word, wanted in (
         ("train.cache_features=2", "give true or false"),
         ("train.epochs=yes", "is 'yes'; give a whole number"),
