@@ -97,7 +97,7 @@ def test_what_the_run_decides_is_no_key(key: str) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["hdmnett"], "unknown recipe 'hdmnett'.*Did you mean 'hdmnet'"),
+        (["hdmnett"], "unknown recipe 'hdmnett'. Did you mean 'hdmnet' or .*`fewseg models` lists all"),
         (["model.name=hdmnett"], "unknown model 'hdmnett'.*Did you mean 'hdmnet'"),
         (["data.name=pascal"], "unknown source 'pascal'.*Did you mean 'pascal5i'"),
         (["trian.lr=1"], "unknown group 'trian'.*Did you mean 'train'"),

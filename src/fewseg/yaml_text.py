@@ -56,7 +56,8 @@ def _content(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
         value = loader.construct_object(node)
     except ValueError:  # a date that is none, a number of thousands of digits
         value = node.value
-    if node.style is None and isinstance(value, str) and _POWER_OF_TEN.fullmatch(value):  # 1.2 takes it for a number
+    quoted = getattr(node, "style", None) is not None
+    if isinstance(value, str) and not quoted and _POWER_OF_TEN.fullmatch(value):  # YAML 1.2 takes it for a number
         value = float(value)
     return Scalar(node.value, value if isinstance(value, str | int | float | None) else node.value)
 

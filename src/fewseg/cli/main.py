@@ -153,9 +153,11 @@ def train(
         typer.echo(as_yaml(config), nl=False)
         return
     run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
+    before = resume and RunDirectory(run).is_finished(config)
     run_training(config, run, resume=resume, progress=Bars())
     if rank_and_world()[0] == 0:
-        say(f"trained: {run}  (evaluate it: fewseg evaluate {run})")
+        done = "trained to the end before, left as it is" if before else "trained"
+        say(f"{done}: {run}  (evaluate it: fewseg evaluate {run})")
 
 
 @app.command()
