@@ -47,13 +47,13 @@ def as_rst(line: str) -> str:
     )
 
 
-class Commands(RegexLexer):
-    """Commands word by word, as none may be broken at its hyphens, and their comments."""
+class Words(RegexLexer):
+    """Commands and printed lines word by word, as none may be broken at its hyphens, and comments."""
 
     tokens = {"root": [(r"#.*", Comment), (r"\S+", Name), (r"\s+", Text)]}  # noqa: RUF012
 
 
 def setup(app: Any) -> None:
     """Read docstrings as they are written."""
-    app.add_lexer("command", Commands)
+    app.add_lexer("words", Words)
     app.connect("autodoc-process-docstring", lambda *given: given[-1].__setitem__(slice(None), map(as_rst, given[-1])))

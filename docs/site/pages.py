@@ -115,13 +115,14 @@ def _write(folder: Path, name: str, source: Path, text: str) -> None:
         return os.path.relpath(folder / _place(folder, goal), (folder / name).parent).replace(os.sep, "/")
 
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    text = BLOCK.sub(_told_as_commands, FILE_NAME.sub("[]", LINK.sub(turned, text)))
+    text = BLOCK.sub(_wrapped, FILE_NAME.sub("[]", LINK.sub(turned, text)))
     (folder / name).write_text(text, encoding="utf-8")
 
 
-def _told_as_commands(block: re.Match[str]) -> str:
-    """A block that begins with a command as such, so that its long lines are wrapped; drawings and formulas are not."""
-    kind = "command" if not block[1] and COMMAND.match(block[2]) else block[1]
+def _wrapped(block: re.Match[str]) -> str:
+    """Blocks of commands, and of what was printed (`text`), are wrapped; drawings and formulas keep their columns."""
+    wrapped = block[1] == "text" or (not block[1] and COMMAND.match(block[2]))
+    kind = "words" if wrapped else block[1]
     return f"```{kind}\n{block[2]}"
 
 
