@@ -15,7 +15,7 @@ from typer.main import get_command
 from fewseg.cli.main import app
 from helpers import TINY, Fewseg
 
-COMMANDS: Any = get_command(app).commands
+FEWSEG: Any = get_command(app)
 """Made once: Typer reads every command's signature."""
 PROGRAM = re.compile(r"(?:[A-Z_]+=\S+ )*(?:fewseg|pip|docker|torchrun|srun|make (?:demo|test|docs)\b).*|[A-Z]+=\".*\"")
 BRIEF = (
@@ -111,7 +111,7 @@ class Shell:
 
     def _budget(self, words: list[str]) -> list[str]:
         """What ends a command in a second or so; in place of `lite` a small model segments."""
-        command = COMMANDS[words[0]]
+        command = FEWSEG.commands[words[0]]
         command = getattr(command, "commands", {}).get(words[1], command)
         known = {name for parameter in command.params for name in parameter.opts}
         added = [f"{name}={value}" for name, value in OPTIONS.items() if name in known]
