@@ -106,6 +106,12 @@ def test_every_page_and_file_that_the_source_cites_is_there():
         assert not absent(set(PYTHON_FILE.findall(text))), file
 
 
+def test_the_readme_begins_with_a_picture_and_two_commands():
+    text = (ROOT / "README.md").read_text()
+    assert text.index("](docs/pictures/episodes.png)") < text.index("\nmake demo ") < text.index("\nmake test ")
+    assert text.index("\nmake test ") < text.index("\n## ")
+
+
 def commands(text: str) -> list[list[str]]:
     """The words after `fewseg` of all commands that a page shows, in lines of their own or in the text."""
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)

@@ -97,7 +97,7 @@ def test_what_the_run_decides_is_no_key(key: str) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["hdmnett"], "unknown recipe 'hdmnett'.*Did you mean 'hdmnet'"),
+        (["hdmnett"], "unknown recipe 'hdmnett'. Did you mean 'hdmnet' or .*`fewseg models` lists all"),
         (["model.name=hdmnett"], "unknown model 'hdmnett'.*Did you mean 'hdmnet'"),
         (["data.name=pascal"], "unknown source 'pascal'.*Did you mean 'pascal5i'"),
         (["trian.lr=1"], "unknown group 'trian'.*Did you mean 'train'"),
@@ -263,6 +263,8 @@ def test_numbers_are_of_their_key_s_type() -> None:
     config = load_config("hdmnet", "train.lr=1e-3", "train.clip=2", "train.cache_features=yes", "data.root=2024")
     assert (config.train.lr, config.train.clip, config.train.cache_features) == (0.001, 2.0, True)
     assert config.data.root == "2024"
+    config = load_config("lite", "train.schedule=CosineAnnealingLR", "train.schedule_options.eta_min=1e-5")
+    assert config.train.schedule_options == {"eta_min": 1e-5}  # text in YAML 1.1
     for word, wanted in (
         ("train.cache_features=2", "give true or false"),
         ("train.epochs=yes", "is 'yes'; give a whole number"),

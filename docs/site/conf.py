@@ -4,6 +4,9 @@ import re
 from importlib.metadata import version as installed
 from typing import Any
 
+from pygments.lexer import RegexLexer
+from pygments.token import Comment, Name, Text
+
 project = "fewseg"
 author = "The fewseg developers"
 copyright = author
@@ -44,6 +47,13 @@ def as_rst(line: str) -> str:
     )
 
 
+class Words(RegexLexer):
+    """Commands and printed lines word by word, as none may be broken at its hyphens, and comments."""
+
+    tokens = {"root": [(r"#.*", Comment), (r"\S+", Name), (r"\s+", Text)]}  # noqa: RUF012
+
+
 def setup(app: Any) -> None:
     """Read docstrings as they are written."""
+    app.add_lexer("words", Words)
     app.connect("autodoc-process-docstring", lambda *given: given[-1].__setitem__(slice(None), map(as_rst, given[-1])))

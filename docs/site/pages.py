@@ -38,6 +38,8 @@ FURTHER = "How to"
 LINK = re.compile(r"(?<=\]\()([^)\s#]+)")
 FILE_NAME = re.compile(r"\[(?:docs/)?[\w/-]+\.md\](?=\([^)]+\.md[#)])")
 """A link whose text is a file's name, for which the site has a title."""
+BLOCK = re.compile(r"^```(\w*)\n(.*?^```)$", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )*(?:fewseg|pip|make|python|torchrun) ")
 TRY = (
     '<p><a class="try" href="try/index.html">Try it in the browser</a> Nothing to install; photos do not leave it.</p>'
 )
@@ -97,7 +99,7 @@ def _cells(notebook: dict) -> Iterator[str]:
         yield f"```python\n{text}\n```\n\n" if cell["cell_type"] == "code" else f"{text}\n\n"
         for output in cell.get("outputs", []):
             if printed := "".join(output.get("text", [])):
-                yield f"```\n{printed.rstrip()}\n```\n\n"
+                yield f"```text\n{printed.rstrip()}\n```\n\n"
             if picture := output.get("data", {}).get("image/png"):
                 source = f"data:image/png;base64,{''.join(picture.split())}"
                 yield f'<img alt="The figure of the cell above" src="{source}">\n\n'
@@ -113,7 +115,15 @@ def _write(folder: Path, name: str, source: Path, text: str) -> None:
         return os.path.relpath(folder / _place(folder, goal), (folder / name).parent).replace(os.sep, "/")
 
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(FILE_NAME.sub("[]", LINK.sub(turned, text)), encoding="utf-8")
+    text = BLOCK.sub(_wrapped, FILE_NAME.sub("[]", LINK.sub(turned, text)))
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+def _wrapped(block: re.Match[str]) -> str:
+    """Blocks of commands, and of what was printed (`text`), are wrapped; drawings and formulas keep their columns."""
+    wrapped = block[1] == "text" or (not block[1] and COMMAND.match(block[2]))
+    kind = "words" if wrapped else block[1]
+    return f"```{kind}\n{block[2]}"
 
 
 def _place(folder: Path, goal: Path) -> str:

@@ -168,11 +168,13 @@ def _read_recipe(name: str) -> dict[str, Any]:
     elif file := (known := _recipe_files()).get(name):
         content = _as_mapping(name, file.read_text(encoding="utf-8"))
     else:
-        hint = registry.suggest(name, known)
+        hint = registry.suggest(name, known, most=3)
         if registry.is_known("model", name):
             hint = f" The method {name!r} is known but has no recipe: write {name}.yaml beside its file, or give the "
             hint += f"recipe of a method that it is like, and model.name={name}."
-        raise UsageError(f"unknown recipe {name!r}; give a YAML file or one of {', '.join(sorted(known))}.{hint}")
+        raise UsageError(
+            f"unknown recipe {name!r}.{hint} `fewseg models` lists all {len(known)}; a YAML file will do too"
+        )
     content = {group: keys for group, keys in content.items() if plain(keys) is not None}
     when = content.get("when", {})
     if not isinstance(when, dict) or not all(isinstance(part, dict) for part in when.values()):

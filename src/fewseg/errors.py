@@ -63,10 +63,10 @@ def missing_extra(error: ModuleNotFoundError) -> UsageError | None:
     return UsageError(f"this needs {library}, which is not installed; install it with: pip install 'fewseg[train]'")
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The sentence "Did you mean 'x'?" where a known name is close to the given one, else an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+def suggest(name: str, known: Iterable[str], *, most: int = 1) -> str:
+    """The sentence "Did you mean 'x'?" of the known names closest to the given one; empty where none is close."""
+    close = difflib.get_close_matches(name, list(known), n=most)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def check_choice(what: str, value: str, allowed: Iterable[str]) -> None:

@@ -13,6 +13,8 @@ from fewseg.errors import first_line
 
 MOST_VALUES = 10_000
 """Of a YAML text, its aliases written out."""
+_POWER_OF_TEN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+"""Numbers that YAML 1.1 takes for text, for want of a point or a sign: 1e-5, 1.0e3."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ def _content(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
         value = loader.construct_object(node)
     except ValueError:  # a date that is none, a number of thousands of digits
         value = node.value
+    quoted = getattr(node, "style", None) is not None
+    if isinstance(value, str) and not quoted and _POWER_OF_TEN.fullmatch(value):  # YAML 1.2 takes it for a number
+        value = float(value)
     return Scalar(node.value, value if isinstance(value, str | int | float | None) else node.value)
 
 

@@ -35,7 +35,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, base_recipe: Path) -> Path:
 
 
 def test_a_run_goes_on_by_its_folder_alone(run: Path, fewseg: Fewseg) -> None:
-    assert fewseg("train", "--resume", "--out", run).code == 0
+    again = fewseg("train", "--resume", "--out", run)
+    assert (again.code, again.out.startswith("trained to the end before, left as it is: ")) == (0, True)
     told = fewseg("train", "data.fold=1", "--resume", "--out", run)
     assert (told.code, "say what to train" in told.err) == (2, True)
 
@@ -266,7 +267,7 @@ def test_a_wrong_word_is_told_in_one_message(
     ("words", "says"),
     [
         (("evaluate", "prototype", "pascal5i", "data.root=nowhere", *TINY), "nowhere"),
-        (("evaluate", "empty"), "neither a saved model nor a run directory"),
+        (("evaluate", "empty"), "neither a saved model nor a run"),
         (("train", "broken.yaml"), r"broken\.yaml"),
         (("convert", "hdmnet", "nowhere.pth", "out"), "does not exist"),
         (("evaluate", "prototype", *SCENES, *TINY, "--episodes-file", "nowhere.csv"), r"nowhere\.csv"),

@@ -68,7 +68,7 @@ def test_results_are_saved_before_they_are_shown(
         raise RuntimeError("the terminal is gone")
 
     monkeypatch.setattr(printing, "printable", fail)
-    monkeypatch.setattr("fewseg.cli.main.printable", fail)
+    monkeypatch.setattr("fewseg.cli.compare.printable", fail)
     folder = save_model(tiny_model("prototype"), tmp_path / "model")
     asked = (*SCENES, "--episodes", 4, "--repeats", 1, "--workers", 0)
     assert fewseg("evaluate", folder, *asked, "--out", tmp_path / "r.json").code == 1

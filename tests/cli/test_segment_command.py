@@ -156,3 +156,16 @@ def test_files_that_are_no_pictures_are_counted_and_broken_ones_listed(place: Pa
     assert (place / "out" / "download.png").is_file()
     assert "IMG_2.HEIC is not a picture that can be read" in result.err
     assert "notes.txt" in result.err
+
+
+def test_supports_among_the_photos_and_files_of_an_earlier_run_are_told(place: Path, fewseg: Fewseg) -> None:
+    Image.open(place / "photo.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(place / "other.png")
+    support = ("--support", place / "photo.png", "--mask", place / "one.png")
+    words = ("segment", *MODEL, *support, "--out", place / "out")
+    first = fewseg(*words, "--format", "coco", "--format", "yolo", place / "other.png")
+    assert (first.code, "note: " in first.err) == (0, False), first.err
+    second = fewseg(*words, place / "other.png", place / "photo.png")
+    assert second.code == 0, second.err
+    assert "among the photos are supports or their masks (photo.png)" in second.err
+    assert "files that this run does not write (annotations.json, classes.txt, other.txt)" in second.err
+    assert (place / "out" / "other.txt").is_file()

@@ -113,7 +113,9 @@ def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
             for path in ("/", "/v1/status", "/config.json", "/v1/concepts"):
                 assert client.get(path).status_code == 401
             assert client.post("/v1/concepts").status_code == 401
-            assert client.get("/v1/status", headers={"Authorization": "Bearer " + 32 * "x"}).status_code == 401
+            wrong = client.get("/v1/status", headers={"Authorization": "Bearer " + 32 * "x"})
+            assert (wrong.status_code, "is not this server's" in wrong.json()["error"]) == (401, True)
+            assert client.get("/health").json()["status"] == "UP"  # told to whatever watches over it
             for _ in range(5):  # who is cut off while it sends does not see why
                 large = client.post("/v1/concepts", files={"photo": ("a.jpg", bytes(8_000_000))})
                 assert "this server wants its token" in large.json()["error"]

@@ -128,7 +128,7 @@ def test_without_network_both_ways_say_what_to_do(monkeypatch: pytest.MonkeyPatc
         DataError, match=r"me/cats is no folder here.*no route to host\); without network give a folder"
     ):
         fewseg.from_pretrained("me/cats")
-    with pytest.raises(DataError, match="neither a saved model nor a run directory"):
+    with pytest.raises(DataError, match="is no directory"):
         fewseg.from_pretrained("./runs/nowhere")
     monkeypatch.setattr(Hub, "create_repo", unreachable)
     monkeypatch.setattr(hub_mixin, "HfApi", Hub)

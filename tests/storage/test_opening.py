@@ -77,7 +77,7 @@ def test_what_cannot_be_opened(toy: type[Toy], tmp_path: Path) -> None:
         open_target("hdmnet", ["scenes"])
     with pytest.raises(UsageError, match="runs/nowhere is no directory"):
         open_target("runs/nowhere", [])
-    with pytest.raises(DataError, match="neither a saved model nor a run directory"):
+    with pytest.raises(DataError, match="neither a saved model nor a run"):
         open_target(str(tmp_path), [])
     base = save_model(PSPNet(backbone="timm/test_resnet", image_size=64), tmp_path / "base")
     with pytest.raises(UsageError, match="holds a base learner"):

@@ -293,8 +293,8 @@ def test_what_reads_a_model_draws_no_random_numbers_for_its_check(tmp_path: Path
 
 
 def test_a_place_without_a_model(tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(DataError, match="neither a saved model nor a run directory"):
+    for place, told in ((tmp_path, "neither a saved model nor a run"), (tmp_path / "nowhere", "is no directory")):
+        with pytest.raises(DataError, match=told):
             load_model(place)
 
 

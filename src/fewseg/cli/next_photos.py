@@ -91,7 +91,9 @@ def _rows(picked: list[tuple[Path, float, float, float]], concept: Concept, grow
 
 
 def _tell(rows: list[tuple[str, ...]], out: Path | None) -> None:
-    console().print(printable(rows))
+    head, *chosen = rows  # a share in the file, as in results.csv; people read per cent, as in review.html
+    told = [(photo, f"{100 * float(doubt):.0f} %", *rest) for photo, doubt, *rest in chosen]
+    console().print(printable([head, *told]))
     if out:
         from fewseg.files import write_csv
 

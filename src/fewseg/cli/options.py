@@ -77,3 +77,10 @@ CacheGb = Annotated[
     typer.Option(min=0, callback=finite, help="Memory for encoded images; the numbers never depend on it."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Recipes (a method, a data set, a YAML file) and overrides such as `data.fold=1 train.lr=1e-3`."
+    ),
+]

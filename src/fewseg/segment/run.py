@@ -27,6 +27,7 @@ from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.corrected import clear_table
+from fewseg.segment.notes import note_older, note_supports
 from fewseg.segment.planning import Job, plan
 from fewseg.segment.shards import Shard, remove_parts
 from fewseg.segment.steady import ByVideo, Predictor, Steady, hinders
@@ -205,6 +206,9 @@ def _planned(
     targets += filter(None, (*books.values(), *videos.values(), table, None if shard else class_file))
     protect({job.query.resolve() for job in every_job} | predictor.support_files, targets, folders)
     clear_leftovers(targets, folders)
+    note_supports(every_job, predictor.support_files)
+    if not shard:
+        note_older(jobs, out, targets)
     return Planned(jobs, named, books, table, class_file, videos)
 
 

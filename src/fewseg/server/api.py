@@ -32,6 +32,11 @@ _HEARTBEAT, _LOOK = 10.0, 1.0
 """Seconds after which a stream of events says that it is still there, and looks whether the server is to stop."""
 
 
+async def health(request: Request) -> Response:
+    """That the server is up, for whatever watches over it; the words are those that Label Studio asks for."""
+    return JSONResponse({"status": "UP", "model_class": "fewseg"})
+
+
 class Api:
     """The routes below /v1."""
 

@@ -97,10 +97,10 @@ class Guard:
             and entry.known is None
             and (scope["path"] == "/" or scope["path"].startswith(_CLOSED))
         ):
+            said = "the token that was given is not this server's" if given or bearer else "this server wants its token"
             raise Refused(
                 401,
-                "this server wants its token: open the address that `fewseg serve` printed, or send the header "
-                "Authorization: Bearer TOKEN",
+                f"{said}: open the address that `fewseg serve` printed, or send the header Authorization: Bearer TOKEN",
             )
         return None
 

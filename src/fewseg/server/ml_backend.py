@@ -1,8 +1,8 @@
 """Label Studio's ML backend: it asks for masks of its tasks, and tells of annotations, which teach.
 
-`GET /health`, `POST /setup` and `POST /predict` answer at once; `POST /webhook` (Label Studio waits a second for it)
-takes an annotation that was submitted, and learns it meanwhile: its regions of a label are a support of the label's
-concept, and a photo without any is one without the class. Concepts are the files of a folder, one for each label.
+`POST /setup` and `POST /predict` answer at once; `POST /webhook` (Label Studio waits a second for it) takes an
+annotation that was submitted, and learns it meanwhile: its regions of a label are a support of the label's concept, and
+a photo without any is one without the class. Concepts are the files of a folder, one for each label.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _TEACH = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED")
 _MOST_TASKS = 1000
 """In a request."""
 _PRESENCE = 0.5
-PATHS = ("/health", "/setup", "/predict", "/webhook")
+PATHS = ("/setup", "/predict", "/webhook")
 
 
 class Lesson(NamedTuple):
@@ -87,8 +87,8 @@ class MlBackend:
 
     def routes(self) -> list[Route]:
         """All routes."""
-        posts = zip(PATHS[1:], (self.setup, self.predict, self.webhook), strict=True)
-        return [Route("/health", self.health), *(Route(path, to, methods=["POST"]) for path, to in posts)]
+        posts = zip(PATHS, (self.setup, self.predict, self.webhook), strict=True)
+        return [Route(path, to, methods=["POST"]) for path, to in posts]
 
     @contextmanager
     def running(self, work: Path) -> Iterator[None]:
@@ -103,9 +103,6 @@ class MlBackend:
                 self._tell(
                     f"{len(self._lessons)} annotations were not learnt; submit them again, or teach by an export"
                 )
-
-    async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "UP", "model_class": "fewseg"})
 
     async def setup(self, request: Request) -> Response:
         told = await self._body(request)

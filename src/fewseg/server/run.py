@@ -24,7 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from fewseg.errors import FewsegError, UsageError, first_line
 from fewseg.runtime.engine import Engine
 from fewseg.runtime.heap import give_back_freed_memory, trim_memory
-from fewseg.server.api import Api, told_as
+from fewseg.server.api import Api, health, told_as
 from fewseg.server.folder import run_folder
 from fewseg.server.guard import LOOPBACK, Guard, refusal
 from fewseg.server.jobs import Workers
@@ -108,7 +108,12 @@ def serve(
         workers = Workers(engine.lanes, most=limits.waiting, after=trim_memory)
         api = Api(studio, workers, limits, stopping)
         tool = backend(studio, workers) if backend else None
-        routes = [*api.routes(), *(tool.routes() if tool else ()), *PageFiles(engine, limits).routes()]
+        routes = [
+            Route("/health", health),
+            *api.routes(),
+            *(tool.routes() if tool else ()),
+            *PageFiles(engine, limits).routes(),
+        ]
         server = _Server(_config(_app(routes, visitors, address, hosts), limits), stopping)
         try:
             with tool.running(files) if tool else contextlib.nullcontext():

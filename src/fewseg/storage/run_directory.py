@@ -47,7 +47,9 @@ class RunDirectory:
         return self.configuration.is_file()
 
     def config(self) -> Config:
-        """The configuration that the run was started with."""
+        """The configuration that the run was started with; DataError where there is none."""
+        if not self.exists:
+            raise DataError(f"{self.path} holds no run (no {self.configuration.name})")
         self.check_plugins()
         return load_config(str(self.configuration))
 
@@ -70,7 +72,7 @@ class RunDirectory:
         """Raise UsageError or DataError unless there is no run, or, to `resume`, one of the same configuration."""
         if not self.exists:
             if resume:
-                raise DataError(f"{self.path} holds no run to resume (no config.yaml)")
+                raise DataError(f"{self.path} holds no run to resume (no {self.configuration.name})")
             for folder in (self.best, self.last):  # now, not after an epoch
                 check_replaceable(folder)
         elif not resume:
@@ -89,7 +91,7 @@ class RunDirectory:
                 raise DataError(f"{self.record} is damaged (no {', '.join(sorted(missing))})")
             return content
         except FileNotFoundError as error:
-            raise DataError(f"{self.path} is no run that can be repeated: it has no {self.record.name}") from error
+            raise DataError(f"{self.path} holds no run that can be repeated (no {self.record.name})") from error
         except (OSError, ValueError, AttributeError) as error:
             raise DataError(f"{self.record} is damaged ({type(error).__name__}: {error})") from error
 

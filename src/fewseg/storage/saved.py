@@ -144,9 +144,9 @@ def find_folder(target: str | Path) -> Path:
     for candidate in (path, *(c for name in (BEST, LAST) for c in (path / name, *_beside(path / name, "old")))):
         if (candidate / "fewseg.json").is_file():
             return candidate
-    raise DataError(
-        f"{path} is neither a saved model nor a run directory with one (no fewseg.json in it, best/ or last/)"
-    )
+    if not path.is_dir():
+        raise DataError(f"{path} is no directory; give a run directory, a saved model, or a name such as lite")
+    raise DataError(f"{path} holds neither a saved model nor a run with one (no fewseg.json in it, best/ or last/)")
 
 
 def read_record(target: str | Path) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""What a user may not expect of a run over many pictures, told before it starts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+from functools import partial
+from pathlib import Path
+
+from fewseg.errors import DataWarning
+from fewseg.segment import formats as files
+from fewseg.segment.books import BOOKS
+from fewseg.segment.planning import Job
+from fewseg.segment.review import NAME as REVIEW
+from fewseg.segment.table import NAME as TABLE
+
+_LOOKED_AT = 100
+"""Pictures whose files of other formats are looked for: another run over the same folder wrote those of the first."""
+_SHOWN = 4
+
+
+def note_supports(jobs: Sequence[Job], supports: Collection[Path]) -> None:
+    """Tell of supports, and their masks, that are among the pictures: they are segmented like the others."""
+    if found := [job.query.name for job in jobs if not job.address and job.query.resolve() in supports]:
+        warnings.warn(
+            f"among the photos are supports or their masks ({_listed(found)}): what is written for them is the model's "
+            "answer, not the mask that was given",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def note_older(jobs: Sequence[Job], out: Path, targets: Collection[Path]) -> None:
+    """Tell of files in `out` that an earlier run wrote in formats that this one does not: they stay as they were."""
+    named = partial(files.outputs, out_dir=out, formats=files.FORMATS, overlay=True, single=True)
+    possible = [out / name for name in (*(book for book, _ in BOOKS.values()), TABLE, files.CLASSES)]
+    possible += [] if out / TABLE in targets else [out / REVIEW]  # with a table, the review is written afterwards
+    possible += [path for job in jobs[:_LOOKED_AT] if not job.is_video for path in named(job.stem).values()]
+    written = {*targets, *(job.query for job in jobs)}
+    if found := [path.name for path in possible if path not in written and path.is_file()]:
+        warnings.warn(
+            f"{out} holds files that this run does not write ({_listed(found)}): those of an earlier one tell of its "
+            "masks; remove them, or give another --out",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
