@@ -19,7 +19,9 @@ from fewseg.storage.shipped import shipped_folder
 
 RUNTIMES = {"graphs": "fewseg.runtime.graphs:OnnxSegmenter", "torch": "fewseg.storage.opening:open_on_torch"}
 THEIR_MODEL = "lite"
-UNTRAINED = ("dense", "prototype", LINEAR, THEIR_MODEL + WITH)
+SEVERAL = THEIR_MODEL + WITH
+"""The best of that model where a class has several supports."""
+UNTRAINED = ("dense", "prototype", LINEAR, SEVERAL)
 """What can be asked of the features of a shipped model besides its own method, under these names."""
 GRAPHS = "graphs"
 """Folder of a shipped model's graphs, in its own."""
