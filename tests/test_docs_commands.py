@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -80,6 +82,10 @@ def shell(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fewseg:
     monkeypatch.setattr(registry, "_LOADED", {})
     monkeypatch.setattr(registry, "_REGISTERED", {"model": {}, "source": {}})
     monkeypatch.setenv(registry.PLUGINS, "")
+    # the page writes a module that other tests have imported from elsewhere
+    monkeypatch.setitem(sys.modules, "nearest_mean", ModuleType("nearest_mean"))
+    monkeypatch.delitem(sys.modules, "nearest_mean")
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not Path(p, "nearest_mean.py").is_file()])
     return Shell(fewseg, world)
 
 

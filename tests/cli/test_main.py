@@ -216,6 +216,23 @@ def test_a_method_without_training_is_evaluated_on_saved_episodes(fewseg: Fewseg
 
 
 @pytest.mark.slow
+def test_a_lite_model_is_measured_by_another_method_on_its_features(fewseg: Fewseg, tmp_path: Path) -> None:
+    from fewseg.models.lite import Lite
+    from fewseg.storage.saved import save_model
+
+    save_model(Lite(backbone="timm/test_resnet", image_size=64, base_classes=3), tmp_path / "model")
+    words = ("evaluate", tmp_path / "model", *SCENES, "data.fold=1", "--shots", 2, "--workers", 0)
+    words = (*words, "--episodes", 3, "--repeats", 1)
+    for how in ("linear", "lite+linear"):
+        result = fewseg(*words, "--method", how)
+        assert result.code == 0, result.err
+        assert len(list((tmp_path / "model").glob(f"results-*-{how}.json"))) == 1
+    refused = fewseg("evaluate", "prototype", *SCENES, *TINY, "--method", "linear")
+    assert refused.code == 2
+    assert "unknown method 'linear'; choose prototype" in refused.err
+
+
+@pytest.mark.slow
 def test_the_configuration_is_shown_and_can_be_read_back(fewseg: Fewseg, tmp_path: Path) -> None:
     result = fewseg("train", "hdmnet", *SCENES, "train.epochs=7", "--show")
     (tmp_path / "shown.yaml").write_text(result.out)

@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from fewseg.data.images import class_color, write_labels
+from fewseg.predictor import FewShotPredictor
 from helpers import Fewseg
 
 MODEL = ("--model", "dense")
@@ -49,6 +50,21 @@ def test_a_presence_that_the_model_does_not_tell_is_refused(place: Path, fewseg:
     result = fewseg(*words)
     assert result.code == 2
     assert "dense does not tell whether a class is there at all" in result.err
+
+
+@pytest.mark.slow
+def test_several_supports_train_a_classifier_too_unless_the_model_is_named(place: Path, fewseg: Fewseg) -> None:
+    support = ("--support", place / "photo.png", "--mask", place / "one.png")
+    found = {}
+    for name, words in {"one": support, "two": support * 2, "alone": (*support * 2, "--model", "lite")}.items():
+        result = fewseg("segment", *words, "--out", place / name, place / "photo.png")
+        assert result.code == 0, result.err
+        assert ("several supports: by lite+linear" in result.out) == (name == "two")
+        found[name] = np.asarray(Image.open(place / name / "photo.png"))
+    predictor = FewShotPredictor("lite+linear")
+    predictor.set_support([place / "photo.png"] * 2, [place / "one.png"] * 2)
+    np.testing.assert_array_equal(found["two"] > 0, predictor.predict(place / "photo.png"))
+    assert (found["two"] != found["alone"]).any()
 
 
 def test_classes_of_one_label_map_have_labels_of_their_own(place: Path, fewseg: Fewseg) -> None:

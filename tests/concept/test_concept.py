@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fewseg.concept.next_photos import chosen, growth
 from fewseg.concept.presence import calibrated
 from fewseg.concept.taught import Example
 from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.linear import FINEST
 from fewseg.predictor import nearest
 from fewseg.runtime.torch_engine import TorchEngine
 from fewseg.storage.engines import open_engine
@@ -118,6 +120,17 @@ def test_features_of_other_weights_or_another_form_are_refused(concept):
         Finder([concept], other)
 
 
+@pytest.mark.slow
+def test_features_that_were_kept_before_there_was_a_classifier_are_found_by():
+    graphs = open_engine("lite")
+    photo, mask = scene()
+    alone = fewseg.teach(photo, mask, model=graphs, keep_photos=False)
+    former = replace(alone, features={name: value for name, value in alone.features.items() if name != FINEST})
+    assert len(former.features) == len(alone.features) - 1
+    masks = [Finder([each], graphs).predict_each(photo)["object"].proba for each in (alone, former)]
+    np.testing.assert_array_equal(*masks)
+
+
 def test_a_support_whose_mask_is_empty_is_a_photo_without_the_class():
     photos, masks = pairs(3)
     empty = scene(BLUE, size=(48, 36))[0]
@@ -205,7 +218,7 @@ def test_counts_are_those_of_masks(seed):
 def test_a_way_that_costs_more_must_be_worth_it():
     count = len(THRESHOLDS)
     plain = Counts(np.full((3, count), 0.50), np.ones((3, count)))
-    for better, way in ((0.52, Way("lite")), (0.58, Way("lite", 2))):
+    for better, way in ((0.505, Way("lite")), (0.52, Way("lite", 2))):
         tiled = Counts(np.full((3, count), better), np.ones((3, count)))
         assert best({Way("lite"): plain, Way("lite", 2): tiled})[0] == way
     dense = Counts(np.full((3, count), 0.51), np.ones((3, count)))

@@ -55,6 +55,10 @@ def evaluate(
         bool, typer.Option("--flip", help="Average with the mirrored episode: a little better, twice the time.")
     ] = False,
     refine: Refine = "none",
+    method: Annotated[
+        str | None,
+        typer.Option(help="Of a lite model: dense, prototype, linear or lite+linear, on its features [its own]."),
+    ] = None,
     precision: Precision = "fp32",
     batch_size: Annotated[
         int, typer.Option(callback=finite, min=1, help="Episodes matched at once; worth it on a GPU.")
@@ -104,11 +108,12 @@ def evaluate(
     from fewseg.evaluation.results import check_place, results_name
     from fewseg.evaluation.saved_masks import INDEX, masks_folder
     from fewseg.models.in_use import in_use
+    from fewseg.models.untrained import as_method
     from fewseg.runtime.processes import join_launched
     from fewseg.storage.opening import open_target
 
     generalised = labels_all(protocol)
-    used = "--flip" * flip or f"--refine {refine}" * (refine != "none")
+    used = "--flip" * flip or f"--refine {refine}" * (refine != "none") or "--method" * (method is not None)
     given = _generalised_options(protocol, {"tau": tau, "merge": merge}, used=used, generalised=generalised)
     if save_masks is not None and generalised:
         raise UsageError(f"--save-masks writes masks of one class, not the maps of protocol {protocol}; leave it out")
@@ -131,8 +136,8 @@ def evaluate(
         ways=ways,
         progress=progress,
     )
-    name = results_name(benchmark, *_hows(flip, refine, precision, support_mask, tau, merge))
-    model = in_use(opened.model, flip=flip, refine=refine, precision=precision)
+    name = results_name(benchmark, *_hows(flip, refine, method, precision, support_mask, tau, merge))
+    model = in_use(as_method(opened.model, method).eval(), flip=flip, refine=refine, precision=precision)
     how = {"batch_size": batch_size, "workers": workers, "cache_gb": cache_gb, "file_gb": file_gb, "progress": progress}
     if plan:
         _print_plan(model, benchmark, given if generalised else None, **how)
@@ -153,12 +158,19 @@ def evaluate(
 
 
 def _hows(
-    flip: bool, refine: str, precision: str, support_mask: bool, tau: float | None, merge: str | None
+    flip: bool,
+    refine: str,
+    method: str | None,
+    precision: str,
+    support_mask: bool,
+    tau: float | None,
+    merge: str | None,
 ) -> list[str]:
     """How a model is measured, where it is not as it is: parts of the results' name."""
     hows = {
         "flip": flip,
         f"refine-{refine}": refine != "none",
+        str(method): bool(method),
         precision: precision != "fp32",
         "no-support-mask": not support_mask,
         f"tau{tau}": tau is not None,

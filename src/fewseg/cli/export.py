@@ -34,6 +34,7 @@ def export(
     PyTorch's: on --support, --mask and --photos if given, else on drawn scenes.
     """
     from fewseg.evaluation.agreement import agreement
+    from fewseg.linear import classifies
     from fewseg.runtime.graphs import FILES, OnnxSegmenter, graph_of
     from fewseg.storage.onnx_graphs import export_onnx
     from fewseg.storage.opening import open_target
@@ -56,7 +57,7 @@ def export(
     opened = open_target(target, [], device="cpu")
     out = export_onnx(opened.model, onnx, int8=int8, half=half, source=opened.weights.get("sha256", ""))
     exported = OnnxSegmenter(out)
-    files = [*FILES, *map(graph_of, exported.methods[1:])]
+    files = [*FILES, *(graph_of(method) for method in exported.methods[1:] if not classifies(method))]
     size = sum((out / name).stat().st_size for name in files) / 1e6
     shots = f"{exported.shots} shots" if exported.shots else "any number of shots"
     say(f"exported: {out} ({size:.1f} MB, any size, {shots}); the float graphs agree with PyTorch")

@@ -28,8 +28,8 @@ Precision = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="lite, which comes with fewseg; dense or prototype, its features matched without training; a run "
-        "directory, a saved or an exported model."
+        help="lite, which comes with fewseg; dense, prototype or linear, its features without what was trained; "
+        "lite+linear; a run directory, a saved or an exported model."
     ),
 ]
 Target = Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fewseg.predictor import FewShotPredictor
     from fewseg.segment import SegmentSummary
     from fewseg.segment.shards import Shard
+    from fewseg.segment.supports import Supports
 
 _SPECK_SHARE, _SPECK_PIXELS = 0.1, 9
 """Of the usual object's pixels, and of pixels: what is smaller is told of."""
@@ -172,6 +173,7 @@ def segment(
         from fewseg.predictor import FewShotPredictor
 
         how = {"flip": flip, "refine": refine, "precision": precision, "runtime": runtime, "provider": provider}
+        model = model if refine != "none" or given.said(ctx, "model") else _for_so_many(found.supports)
         predictor = _taught_by_photos(found, FewShotPredictor(model, device, pictures=rule, **how))
     if presence is not None and not predictor.tells_presence:
         what = "the concept was taught without photos of its absence" if concept else model
@@ -250,6 +252,16 @@ def _in_windows(window: int | None, formats: list[str], *, whole: dict[str, bool
     if large and (wrong := [option for option, is_given in whole.items() if is_given]):
         raise UsageError(f"{wrong[0]} is of pictures that are read whole; --format gpkg has a line for each part")
     return large
+
+
+def _for_so_many(supports: Supports) -> str:
+    """The shipped model by what it is best of its supports; a line says so where that is not the model alone."""
+    from fewseg.storage.engines import SEVERAL, THEIR_MODEL
+
+    if all(len(photos) < 2 for photos, _ in supports.values()):
+        return THEIR_MODEL
+    say(f"several supports: by {SEVERAL}, which trains a classifier on them too; --model {THEIR_MODEL} leaves that out")
+    return SEVERAL
 
 
 def _finder(paths: list[Path], model: str | None, **how: Any) -> Finder:

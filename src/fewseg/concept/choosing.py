@@ -1,8 +1,7 @@
 """Leave-one-out over the supports: which setting to take, and the IoU to expect of it.
 
 Each support's object is looked for with the others as supports, in every way that is offered. The way is chosen by
-the IoU of all their pixels together, each photo counting for as much as any other; what is marked in photos without the
-class counts against it.
+the mean of their IoU, large objects counting for more; what is marked in photos without the class counts against it.
 
 What to expect is the IoU of all pixels together of other photos. Each support is asked how it is found the way that the
 others would have chosen: its own choice would flatter. Of so few photos the mean lies far out by chance, and is drawn
@@ -42,7 +41,7 @@ FOR_NEGATIVES = 0.01
 """By how much photos without the class must raise the IoU to be matched as background, which costs as supports do."""
 MOST_TRIED = 12
 """Supports that are held out in turn, and photos without the class that are looked at, evenly spread."""
-FOR_TWICE = 0.02
+FOR_TWICE = 0.005
 """By how much a way's IoU must be higher for each doubling of what it costs."""
 _SPREAD, _MORE, _FOUR_OF_FIVE = 0.2, 0.06, 1.28
 _USUAL, _USUAL_SPREAD = 0.55, 0.2
@@ -64,8 +63,8 @@ class Counts:
 
     @property
     def iou(self) -> NDArray[np.float64]:
-        """(T,): IoU of all pixels together."""
-        return self.right.sum(0) / np.maximum(self.union.sum(0), 1e-9)
+        """(T,): mean of the photos' IoU, see `weights`."""
+        return (weights(self.union) * self.right / np.maximum(self.union, 1e-9)).sum(0)
 
     @property
     def best(self) -> tuple[int, float]:
@@ -94,6 +93,14 @@ def best(counts: Mapping[Way, Counts]) -> tuple[Way, int]:
     return chosen
 
 
+def weights(union: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of photos (N, ...), by their union, what each counts for: its root, which is between a mean of photos and one of
+    pixels, which a large object rules. They sum to 1.
+    """
+    roots = np.sqrt(np.maximum(union, 1e-9))
+    return roots / roots.sum(0)
+
+
 def unseen(counts: Mapping[Way, Counts]) -> NDArray[np.float64]:
     """(2, N): of every photo `right` and `union` by the way and threshold that are best for all the others."""
     every = next(iter(counts.values()))
@@ -107,13 +114,10 @@ def unseen(counts: Mapping[Way, Counts]) -> NDArray[np.float64]:
 def expected(right: NDArray[np.float64], union: NDArray[np.float64], sureness: float) -> Expected:
     """What to expect, by those that were tried (N), see `Counts`.
 
-    A photo weighs as the root of its union: between a mean of photos and one of pixels, which a large object rules. The
-    interval is meant to hold what many photos would give in four of five cases. So few photos say little of how much
-    photos differ: two more are added that differ by `_SPREAD`; `_MORE` is for what choosing adds.
+    The interval is meant to hold what many photos would give in four of five cases. So few photos say little of how
+    much photos differ: two more are added that differ by `_SPREAD`; `_MORE` is for what choosing adds.
     """
-    each = right / np.maximum(union, 1e-9)
-    weight = np.sqrt(np.maximum(union, 1e-9))
-    weight /= weight.sum()
+    each, weight = right / np.maximum(union, 1e-9), weights(union)
     mean = float(weight @ each)
     variance = (len(each) * float(weight @ (each - mean) ** 2) + 2 * _SPREAD**2) / (len(each) + 1)
     error = variance * float(weight @ weight) + _MORE**2

@@ -19,12 +19,12 @@ from fewseg.concept.finding import (
     surest,
     taught_supports,
     views,
-    ways_to_match,
 )
 from fewseg.concept.taught import Taught
 from fewseg.data.decoding import PictureRule
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.labels import MOST_CLASSES
+from fewseg.linear import FINEST
 from fewseg.predictor import Picture, Result, eight_bit, pixels_of
 from fewseg.runtime.engine import Engine
 from fewseg.storage.engines import open_engine
@@ -98,7 +98,8 @@ class Finder:
     def _support(self, concept: Taught) -> Any:
         """A concept's supports, encoded."""
         weights = self.engine.weights
-        if concept.choice.method not in ways_to_match(self.engine):
+        offered = self.engine.methods if self.engine.method == self.engine.methods[0] else (self.engine.method,)
+        if concept.choice.method not in offered:
             raise UsageError(
                 f"{concept.title} is looked for by {concept.choice.method}, which this model does not offer; take the "
                 f"model that was taught ({concept.model.name}), or teach it anew"
@@ -119,6 +120,8 @@ def restored(engine: Engine, features: dict[str, NDArray[Any]]) -> Any:
     mask = np.zeros((side, side), np.uint8)
     mask[side // 4 : side // 2, side // 4 : side // 2] = 1
     like = engine.kept(engine.encode_support([(np.zeros((side, side, 3), np.uint8), mask)]))
+    if FINEST not in features:  # of 0.2.0 and before, whose concepts do without
+        like.pop(FINEST, None)
     if _form(like) != _form(features) or len({value.shape[1] for value in features.values()}) != 1:
         raise DataError("what the concept keeps are no features of this model; teach it anew")
     return engine.restored({name: features[name].astype(value.dtype) for name, value in like.items()})

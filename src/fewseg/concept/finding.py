@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fewseg.concept.taught import Example, Presence, Taught, reduced
 from fewseg.errors import DataError
+from fewseg.linear import WITH
 from fewseg.predictor import nearest
 from fewseg.runtime.engine import Engine
 
@@ -135,9 +136,14 @@ def taught_supports(engine: Engine, concept: Taught) -> Any:
     return against(engine, *([encoded(engine, replace(example), tiles) for example in some] for some in both))
 
 
-def ways_to_match(engine: Engine) -> tuple[str, ...]:
-    """The methods among which to choose: those of the engine, its own first, or the one that was asked for."""
-    return engine.methods if engine.method == engine.methods[0] else (engine.method,)
+def methods_to_try(engine: Engine) -> tuple[str, ...]:
+    """The methods among which to choose: the engine's own, and that with the linear classifier, which was better than
+    `dense` and `prototype` wherever they were better than the own; or the one that was asked for.
+    """
+    own, *others = engine.methods
+    if engine.method != own:
+        return (engine.method,)
+    return (own, *(name for name in others if name == own + WITH))
 
 
 def probability(presence: Presence, sign: float) -> float:

@@ -28,7 +28,7 @@ from fewseg.concept.choosing import (
 )
 from fewseg.concept.concept import Concept
 from fewseg.concept.copies import copies
-from fewseg.concept.finding import DETAIL, Found, against, encoded, found, views, ways_to_match
+from fewseg.concept.finding import DETAIL, Found, against, encoded, found, methods_to_try, views
 from fewseg.concept.presence import calibrated
 from fewseg.concept.taught import MOST_EXAMPLES, Choice, Example, Expected, Taught, UsedModel, check_class_name
 from fewseg.data.decoding import AS_IT_IS, PictureRule
@@ -117,7 +117,7 @@ class Lesson:
     def __init__(self, engine: Engine, supports: list[Example], without: list[Example], progress: Silent) -> None:
         self.engine, self.supports = engine, supports
         self._progress = progress
-        ways = [Way(method, tiles) for tiles in TILES for method in ways_to_match(engine)]
+        ways = [Way(method, tiles) for tiles in TILES for method in methods_to_try(engine)]
         self._ways = ways if len(supports) > 1 else ways[:1]
         self._encoded = {
             tiles: [encoded(engine, example, tiles) for example in supports] for tiles in {w.tiles for w in self._ways}

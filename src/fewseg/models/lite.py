@@ -122,7 +122,7 @@ class Lite(FewShotSegmenter):
         tokens = self.encoder(self.merge_support(self.drop(mid), prototype, share))
         found = {f"stage{s}": t for s, t in zip(STAGES, tokens, strict=True)}
         found |= {name: f for name, f in embedded.items() if name.endswith("_unit")}
-        found |= {"prototype": prototype, "held": _held(embedded["base"], share)}
+        found |= {"prototype": prototype, "held": _held(embedded["base"], share), "fine": embedded["fine"]}
         return {n: f.unflatten(0, shots) for n, f in found.items()} | {"mask": features["mask"]}
 
     def match(

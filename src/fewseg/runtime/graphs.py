@@ -12,9 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fewseg import linear
 from fewseg.errors import DataError, UsageError, check_choice, first_line, lacks_memory
 from fewseg.files import file_sha256
 from fewseg.labels import IGNORE, LEAST_FOUND, REFINE, SURE
+from fewseg.linear import LINEAR, WITH, classifies
 from fewseg.runtime.engine import Answer, Pixels, check_looks_once
 
 QUERY, SUPPORT, MATCH, DRAW = GRAPHS = ("query.onnx", "support.onnx", "match.onnx", "draw.onnx")
@@ -22,8 +24,10 @@ WEIGHTS, RECORD = "weights.bin", "fewseg-onnx.json"
 FILES = (*GRAPHS, WEIGHTS, RECORD)
 """The files of every exported model's folder; a method without training on the model's features has its own besides."""
 FORMAT = 2
-_KEPT = "support_"
-"""How the graphs' names of an encoded support begin."""
+_QUERY, _KEPT = "query_", "support_"
+"""How the graphs' names of an encoded photo and of encoded supports begin."""
+_LEARNT = "learnt_"
+"""How the names begin of what the supports of a class trained, which is kept beside them."""
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "onnxruntime"),
     "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
@@ -71,7 +75,7 @@ class OnnxSegmenter:
         self.method: str = method or own
         check_choice("method", self.method, self.methods)
         check_looks_once(self.method, refine, own=own)
-        self.tells_presence: bool = self.record["presence"] and self.method == own
+        self.tells_presence: bool = self.record["presence"] and self.method in (own, own + WITH)
         self.device = provider
         self.runtime = f"graphs (onnxruntime {ort.__version__}{'' if provider == 'cpu' else ', ' + provider})"
         options = ort.SessionOptions()
@@ -115,10 +119,13 @@ class OnnxSegmenter:
 
     def joined(self, supports: Sequence[list[Arrays]]) -> list[Arrays]:
         each = zip(*supports, strict=True)  # of every view, what each support gave
-        return [{name: np.concatenate([shot[name] for shot in view], 1) for name in view[0]} for view in each]
+        return [
+            {_KEPT + name: np.concatenate([shot[_KEPT + name] for shot in view], 1) for name in _named(view[0], _KEPT)}
+            for view in each
+        ]
 
     def kept(self, support: list[Arrays]) -> Arrays:
-        return {name.removeprefix(_KEPT): value for name, value in support[0].items()}
+        return _named(support[0], _KEPT)
 
     def restored(self, arrays: Arrays) -> list[Arrays]:
         return [{_KEPT + name: value for name, value in arrays.items()}]
@@ -138,6 +145,8 @@ class OnnxSegmenter:
 
     def _found(self, query: Arrays, support: Arrays, method: str) -> Arrays:
         """What one view gives; looked at twice, as `fewseg.models.refined` does."""
+        if classifies(method):
+            return self._classified(query, support, method)
         first = self._run(self._matcher(method), query | support)
         if not self.twice or method != self.methods[0]:
             return first
@@ -151,6 +160,19 @@ class OnnxSegmenter:
         second = self._run(MATCH, query | {name: np.concatenate([support[name], own[name]], 1) for name in own})
         return first | {"lead": (first["lead"] + second["lead"]) / 2}
 
+    def _classified(self, query: Arrays, support: Arrays, method: str) -> Arrays:
+        """By the classifier that the supports train, which is kept beside them, alone or with the model."""
+        weights = _named(support, _LEARNT)
+        if not weights:
+            weights = linear.classifier({name: value[0] for name, value in _named(support, _KEPT).items()})
+            support |= {_LEARNT + name: value for name, value in weights.items()}
+        levels = {name: value[0] for name, value in _named(query, _QUERY).items()}
+        found = linear.lead(levels, weights, (self.image_size, self.image_size))
+        if method == LINEAR:
+            return {"lead": found}
+        own = self._run(MATCH, query | support)
+        return own | {"lead": (own["lead"] + found) / 2}
+
     def _support(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Arrays:
         given = {"image": image, "mask": mask}
         return self._run(SUPPORT, given if self._takes(SUPPORT, "image") else given | self._run(QUERY, given))
@@ -162,7 +184,7 @@ class OnnxSegmenter:
         return any(entry.name == name for entry in self._session(graph).get_inputs())
 
     def _matcher(self, method: str) -> str:
-        return MATCH if method == self.methods[0] else graph_of(method)
+        return MATCH if method == self.methods[0] or classifies(method) else graph_of(method)
 
     def _session(self, graph: str) -> Any:
         """A graph ready to run; DataError where it is damaged."""
@@ -208,6 +230,11 @@ def graph_of(method: str) -> str:
     return f"{method}.onnx"
 
 
+def _named(arrays: Arrays, prefix: str) -> Arrays:
+    """Those whose names begin so, without it."""
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """What an exported model's folder says of it; DataError where it is none."""
     try:
@@ -218,7 +245,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         if type(size) is not int or type(shots) not in (int, type(None)) or type(presence) is not bool:
             raise TypeError(f"image_size {size!r}, shots {shots!r}, presence {presence!r}")
         methods = record.setdefault("methods", [record["method"]])
-        if not methods or not all(isinstance(name, str) and name.isidentifier() for name in methods):
+        if not methods or not all(isinstance(name, str) and name.removesuffix(WITH).isidentifier() for name in methods):
             raise TypeError(f"methods {methods!r}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{folder} holds no exported model ({error}); fewseg export RUN --onnx {folder}") from error

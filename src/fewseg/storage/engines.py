@@ -1,8 +1,8 @@
 """Which engine runs a model on photos: one rule, and the engines by their names, so that no import leads to torch.
 
 Graphs run the models that come with fewseg and those that `fewseg export` wrote; torch runs all others, and those too
-where it alone can do what is asked: another device than the CPU, another precision, compiling. `dense` and `prototype`
-match the features of the shipped lite, on either runtime.
+where it alone can do what is asked: another device than the CPU, another precision, compiling. `dense`, `prototype`,
+`linear` and `lite+linear` match the features of the shipped lite, on either runtime.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from fewseg.errors import UsageError, check_choice, missing_extra
+from fewseg.linear import LINEAR, WITH
 from fewseg.runtime.engine import Engine
 from fewseg.storage.shipped import shipped_folder
 
 RUNTIMES = {"graphs": "fewseg.runtime.graphs:OnnxSegmenter", "torch": "fewseg.storage.opening:open_on_torch"}
-UNTRAINED, THEIR_MODEL = ("dense", "prototype"), "lite"
-"""Methods without training, and the shipped model whose features they match."""
+THEIR_MODEL = "lite"
+SEVERAL = THEIR_MODEL + WITH
+"""The best of that model where a class has several supports."""
+UNTRAINED = ("dense", "prototype", LINEAR, SEVERAL)
+"""What can be asked of the features of a shipped model besides its own method, under these names."""
 GRAPHS = "graphs"
 """Folder of a shipped model's graphs, in its own."""
 

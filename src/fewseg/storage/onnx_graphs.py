@@ -5,7 +5,8 @@
     match.onnx    a photo's features, those of K supports side by side --> lead (S, S): how far the foreground's logit
                   is above the background's; presence (1,), the logit of the class being there at all, where the model
                   tells it; correlation maps, coarse to fine
-    dense.onnx, prototype.onnx  of a lite model: the same from the same features, without what was trained
+    dense.onnx, prototype.onnx  of a lite model: the same from the same features, without what was trained (its
+                  linear classifier needs no graph: fewseg.linear)
     draw.onnx     lead, size: H and W --> proba (H, W), the foreground's probability
 
 The weights lie in `weights.bin`, each once, whichever graphs need it; `half` stores large ones in 16 bits, from which
@@ -30,6 +31,7 @@ from torch.export import Dim
 
 from fewseg.errors import DataError, UsageError, first_line
 from fewseg.files import replacing, replacing_files
+from fewseg.linear import classifies
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.fast.exporting import SizeFreeOperations
 from fewseg.models.hub_model import plain_model
@@ -170,9 +172,10 @@ def _export(model: FewShotSegmenter, out: Path, *, shots: int | None) -> None:
     _write(support, (mask, given), out / SUPPORT, inputs, support.names, (sides, free), what=f"the support's of {what}")
     several = {name: torch.cat([value] * (shots or 2), 1) for name, value in of_support.items()}
     for method in methods_of(model):
-        path = out / (MATCH if method == model.name else graph_of(method))
-        view = as_method(model, method)
-        _write_match(view, path, of_query, several, any_shots=shots is None, what=f"{method} of {what}")
+        if not classifies(method):
+            path = out / (MATCH if method == model.name else graph_of(method))
+            view = as_method(model, method)
+            _write_match(view, path, of_query, several, any_shots=shots is None, what=f"{method} of {what}")
     _write_draw(out / DRAW)
 
 

@@ -15,9 +15,12 @@ from fewseg.config import Config, load_config
 from fewseg.data.class_names import matched_names
 from fewseg.data.source import Fold, ImageSource, classes_hash
 from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.linear import classifies
 from fewseg.models.base import FewShotSegmenter
+from fewseg.models.untrained import as_method
 from fewseg.progress import Silent
 from fewseg.runtime.torch_engine import TorchEngine
+from fewseg.storage.engines import THEIR_MODEL, UNTRAINED
 from fewseg.storage.learnt import Learnt, learnt_of
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import find_folder, load_model, read_record
@@ -52,10 +55,13 @@ def open_target(
     target: str, words: Sequence[str], *, device: str = "auto", support_mask: bool = True, **overrides: Any
 ) -> Opened:
     """Open a model that comes with fewseg, a run directory, a saved folder, or a training-free method by its recipe's
-    name.
+    name; `linear` and `lite+linear` have none, and see the shipped lite's features.
 
     `words` are recipes and overrides, as for `load_config`; `support_mask=False` is passed to the model.
     """
+    if classifies(target) and target in UNTRAINED and not Path(target).is_dir():
+        opened = open_target(THEIR_MODEL, words, device=device, support_mask=support_mask, **overrides)
+        return replace(opened, model=as_method(opened.model, target).eval())
     path = shipped_folder(target) or Path(target)
     options = overrides if support_mask else {**overrides, "support_mask": False}
     if path.is_dir():

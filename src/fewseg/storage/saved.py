@@ -174,7 +174,7 @@ def read_record(target: str | Path) -> dict[str, Any]:
 
 def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
     """A trained model in evaluation mode: one that comes with fewseg ("lite"), a run directory, or a saved folder; or
-    "dense" or "prototype", which match the shipped model's features, as on the command line.
+    "dense", "prototype", "linear" or "lite+linear", which match the shipped model's features, as on the command line.
 
     `overrides` change constructor arguments that do not change weights, such as `support_mask=False`.
     Raises DataError where files are missing, damaged, or do not fit.
