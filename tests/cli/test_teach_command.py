@@ -277,7 +277,7 @@ def test_an_adapted_model_is_taken_only_if_it_finds_the_supports_better(
     assert not folder.exists()
     assert Concept.load(target).model.name == "lite"
     monkeypatch.setattr(adapting, "WORTH", -1)
-    taken = fewseg(*command)
+    taken = fewseg("teach", "--concept", target, "--adapt")
     assert f"the adapted model is taken, {folder}" in taken.out
     concept = Concept.load(target)
     assert concept.model.name == "box_adapted"
