@@ -79,18 +79,19 @@ def learnt(levels: Mapping[str, Floats], share: Floats, known: Floats) -> dict[s
     flat = {name: (maps - means[name][:, None, None]).reshape(*maps.shape[:2], -1) for name, maps in levels.items()}
     flat[BIAS], sides[BIAS] = np.ones((len(share), 1, 1), np.float64), [np.ones((n, 1), np.float64) for n in size]
 
+    # einsum, for matrix products would take several threads for what is too small to share
     def scores(weights: Mapping[str, Floats]) -> Floats:
         found = np.zeros_like(share)
         for name, (down, across) in sides.items():
-            maps = np.matmul(weights[name][None, None], flat[name]).reshape(-1, down.shape[1], across.shape[1])
-            found += down @ maps @ across.T
+            maps = np.einsum("c,kcl->kl", weights[name], flat[name])
+            found += down @ maps.reshape(-1, down.shape[1], across.shape[1]) @ across.T
         return found
 
     def back(values: Floats) -> dict[str, Floats]:
         """The transpose of `scores`, over the number of positions."""
         values = values / values.size
         small = {name: down.T @ values @ across for name, (down, across) in sides.items()}
-        return {name: np.matmul(flat[name], maps.reshape(len(maps), -1, 1)).sum((0, 2)) for name, maps in small.items()}
+        return {name: np.einsum("kcl,kl->c", flat[name], maps.reshape(len(maps), -1)) for name, maps in small.items()}
 
     start = float(np.clip((share * known).sum() / max(known.sum(), 1e-6), 1e-4, 1 - 1e-4))
     weights = {name: np.zeros(maps.shape[1]) for name, maps in flat.items()}
@@ -115,8 +116,12 @@ def learnt(levels: Mapping[str, Floats], share: Floats, known: Floats) -> dict[s
 
 
 def _levels(features: Mapping[str, NDArray[Any]]) -> dict[str, Floats]:
-    """The levels (K, C, h, w) to classify, in full precision."""
-    levels = {name: value.astype(np.float64) for name, value in features.items() if name.endswith("_unit")}
+    """The levels (K, C, h, w) to classify, in full precision; those of one size are joined, by their names' order."""
+    sizes: dict[str, list[Floats]] = {}
+    for name in sorted(name for name in features if name.endswith("_unit")):
+        value = features[name].astype(np.float64)
+        sizes.setdefault(str(value.shape[-2:]), []).append(value)
+    levels = {size: np.concatenate(values, 1) for size, values in sizes.items()}
     finest = features[FINEST].astype(np.float64)
     return levels | {FINEST: finest / np.maximum(np.linalg.norm(finest, axis=1, keepdims=True), 1e-12)}
 
