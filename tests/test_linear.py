@@ -76,6 +76,16 @@ def test_what_is_void_teaches_nothing():
         np.testing.assert_allclose(two[name], value)
 
 
+def test_a_position_that_is_half_void_is_what_its_other_half_says():
+    support = features(4)
+    other = support | {"mask": support["mask"].copy()}
+    other["mask"][:, ::2] = 255
+    first, second = classifier(support), classifier(other)
+    for name in (FINEST, BIAS):
+        np.testing.assert_allclose(second[name], first[name], atol=0.35 * np.abs(first[name]).max())
+    assert second[FINEST][0] > 0.7 * first[FINEST][0]
+
+
 def test_photos_without_the_class_are_further_background():
     support, query = features(0), features(5, shots=1)
     without = {name: np.concatenate([value, features(5, shots=1)[name]]) for name, value in support.items()}

@@ -50,10 +50,10 @@ def classifier(support: Mapping[str, NDArray[Any]]) -> dict[str, Floats]:
     levels = _levels(support)
     size = levels[FINEST].shape[-2:]
     down, across = (_mean(before, after) for before, after in zip(support["mask"].shape[-2:], size, strict=True))
-    share, known = (
-        (down @ part.astype(np.float64) @ across.T) for part in (support["mask"] == 1, support["mask"] != IGNORE)
+    inside, known = (
+        down @ part.astype(np.float64) @ across.T for part in (support["mask"] == 1, support["mask"] != IGNORE)
     )
-    return learnt(levels, share, known)
+    return learnt(levels, inside / np.maximum(known, 1e-12), known)
 
 
 def lead(
@@ -70,8 +70,8 @@ def lead(
 def learnt(levels: Mapping[str, Floats], share: Floats, known: Floats) -> dict[str, Floats]:
     """The weights of every level's channels, and the bias.
 
-    `levels` are maps (K, C, h, w) of K supports, each with sides of its own; `share` and `known` (K, H, W), on the
-    finest one's grid, are the share of every position that is foreground, and that is labelled at all.
+    `levels` are maps (K, C, h, w) of K supports, each with sides of its own; `known` and `share` (K, H, W), on the
+    finest one's grid, are the share of every position that is labelled, and what of that is foreground.
     """
     size = share.shape[-2:]
     sides = {name: _sides(maps.shape[-2:], size) for name, maps in levels.items()}
