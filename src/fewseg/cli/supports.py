@@ -115,6 +115,8 @@ def read_supports(
 
     groups, names, labels = grouped(ordered(ctx.meta[_ORDER]))
     if names and annotations is None:
+        if ctx.params.get("concept"):
+            raise UsageError(f"--class {names[0]}: a concept brings its class; leave --class out")
         raise UsageError(f"--class {names[0]} has no --support; give its photos after it, or --annotations FILE")
     listed: Supports = {}
     if annotations:
