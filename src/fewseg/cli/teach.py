@@ -164,8 +164,9 @@ def _check_replaced(target: Path, photos: list[Any]) -> None:
         raise UsageError(f"--out is there already, and is not replaced ({error}); give another name") from error
     given = {photo_name(photo, number) for number, photo in enumerate(photos, 1)}
     if lost := [example.name for example in (*there.supports, *there.absent) if example.name not in given]:
+        count = f"{len(lost)} photo{'s' * (len(lost) != 1)}"
         raise UsageError(
-            f"--out {target} is there already, with {len(lost)} photos that would be lost, such as {lost[0]}; add to it "
+            f"--out {target} is there already, with {count} that would be lost, such as {lost[0]}; add to it "
             f"(--concept {target} in place of --out), or give another name"
         )
 
