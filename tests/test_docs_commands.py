@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,9 @@ def shell(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fewseg:
     monkeypatch.setattr(registry, "_LOADED", {})
     monkeypatch.setattr(registry, "_REGISTERED", {"model": {}, "source": {}})
     monkeypatch.setenv(registry.PLUGINS, "")
+    # another module's tests import the same page's method from elsewhere
+    monkeypatch.delitem(sys.modules, "nearest_mean", raising=False)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not Path(place, "nearest_mean.py").exists()])
     return Shell(fewseg, world)
 
 
