@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from fewseg.labels import IGNORE
 from fewseg.linear import BIAS, DECAY, FINEST, classifier, classifies, lead, learnt
 
 
@@ -50,7 +51,7 @@ def test_it_comes_to_the_loss_that_torch_finds():
 
     optimiser.step(closure)
     weights = classifier(support)
-    found = loss([torch.from_numpy(weights[name]) for name in ("layer3_unit", FINEST)], torch.from_numpy(weights[BIAS]))
+    found = loss([torch.from_numpy(weights[name]) for name in ("(4, 4)", FINEST)], torch.from_numpy(weights[BIAS]))
     best, nothing = float(closure().detach()), float(F.binary_cross_entropy_with_logits(torch.zeros_like(share), share))
     assert best <= float(found) + 1e-9
     assert float(found) - best < 0.05 * (nothing - best)
@@ -74,6 +75,35 @@ def test_what_is_void_teaches_nothing():
     one, two = learnt(levels, share, known), learnt(levels, other, known)
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value)
+
+
+def test_positions_that_differ_little_teach_more_than_nothing():
+    rng = np.random.default_rng(0)
+    share, known = (rng.random((1, 24, 24)) < 0.25).astype(np.float64), np.ones((1, 24, 24))
+    maps = rng.normal(0, 1, (1, 48, 24, 24))
+    maps[:, 0] += 1.5 * share
+    maps /= np.linalg.norm(maps, axis=1, keepdims=True)
+    weights = learnt({FINEST: maps}, share, known)
+
+    def loss(scores: np.ndarray) -> float:
+        return float((np.logaddexp(0, scores) - share * scores).mean())
+
+    mean = share.mean()
+    nothing = loss(np.full_like(share, np.log(mean / (1 - mean))))
+    assert loss(np.einsum("c,kchw->khw", weights[FINEST], maps) + weights[BIAS]) < 0.8 * nothing
+
+
+def test_of_a_position_that_is_void_in_part_the_rest_teaches():
+    support = features(3)
+    share = (support["mask"][:, 2::4, 2::4] == 1).astype(np.float64)
+    support["mask"][:, 8:10] = IGNORE  # half of a row of positions, inside the object and beside it
+    known = np.ones_like(share)
+    known[:, 2] = 0.5
+    fine = support[FINEST].astype(np.float64)
+    levels = {"(4, 4)": support["layer3_unit"].astype(np.float64)}
+    expected = learnt(levels | {FINEST: fine / np.linalg.norm(fine, axis=1, keepdims=True)}, share, known)
+    for name, value in classifier(support).items():
+        np.testing.assert_allclose(value, expected[name])
 
 
 def test_photos_without_the_class_are_further_background():

@@ -227,6 +227,10 @@ def test_a_lite_model_is_measured_by_another_method_on_its_features(fewseg: Fews
         result = fewseg(*words, "--method", how)
         assert result.code == 0, result.err
         assert len(list((tmp_path / "model").glob(f"results-*-{how}.json"))) == 1
+    assert (
+        "linear cannot look twice (refine fast); lite can"
+        in fewseg(*words, "--method", "linear", "--refine", "fast").err
+    )
     refused = fewseg("evaluate", "prototype", *SCENES, *TINY, "--method", "linear")
     assert refused.code == 2
     assert "unknown method 'linear'; choose prototype" in refused.err

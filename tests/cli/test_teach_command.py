@@ -277,7 +277,7 @@ def test_an_adapted_model_is_taken_only_if_it_finds_the_supports_better(
     assert not folder.exists()
     assert Concept.load(target).model.name == "lite"
     monkeypatch.setattr(adapting, "WORTH", -1)
-    taken = fewseg(*command)
+    taken = fewseg("teach", "--concept", target, "--adapt")
     assert f"the adapted model is taken, {folder}" in taken.out
     concept = Concept.load(target)
     assert concept.model.name == "box_adapted"
@@ -333,11 +333,47 @@ def test_what_cannot_be_taught_is_refused(place: Path, fewseg: Fewseg) -> None:
     assert not (place / "x.concept").exists()
 
 
+def test_photos_of_a_concept_are_not_lost_to_one_taught_in_its_place(place: Path, quick: Callable[..., Result]) -> None:
+    target = place / "x.concept"
+    assert quick("teach", *words(place, 2), "--out", target).code == 0
+    before = target.read_bytes()
+    fewer = quick("teach", *words(place, 1), "--out", target)
+    assert (fewer.code, target.read_bytes()) == (2, before)
+    assert "1 photo that would be lost, such as s1.png; add to it (--concept" in fewer.err
+    assert quick("teach", *words(place, 3), "--out", target).code == 0
+    assert len(Concept.load(target).supports) == 3
+
+
+def test_what_segment_wrote_among_the_photos_is_no_photo(place: Path, quick: Callable[..., Result]) -> None:
+    photos, start = place / "photos", ("segment", *words(place, 1))
+    assert quick(*start, "--out", photos / "masks", photos).code == 0
+    again = quick(*start, "--out", place / "again", photos)
+    assert "4 masks and overlays of an earlier run, left out" in again.err
+    assert sorted(path.name for path in (place / "again").rglob("*.png")) == ["0.png", "1.png"]
+
+
+def test_a_box_beyond_its_photo_is_told(place: Path, quick: Callable[..., Result]) -> None:
+    words = (
+        "segment",
+        "--support",
+        place / "s0.png",
+        "--box",
+        "10,10,500,80",
+        "--out",
+        place / "out",
+        place / "photos",
+    )
+    told = quick(*words)
+    assert told.code == 0
+    assert "box 10,10,500,80 reaches beyond the photo of 120 x 90 pixels" in told.err
+
+
 def test_a_concept_comes_without_supports_and_without_what_it_was_not_tried_with(place: Path, fewseg: Fewseg) -> None:
     (place / "wrong.concept").write_text("no concept")
     start = ("segment", "--concept", place / "wrong.concept", place / "photos", "--out", place / "out")
     for given, reason in [
         (words(place, 1), "--concept brings its own supports"),
+        (["--class", "rust"], "a concept brings its class; leave --class out"),
         (["--flip"], "leave out --flip"),
         ([], "it is no concept"),
     ]:

@@ -109,6 +109,7 @@ def evaluate(
     from fewseg.evaluation.saved_masks import INDEX, masks_folder
     from fewseg.models.in_use import in_use
     from fewseg.models.untrained import as_method
+    from fewseg.runtime.engine import check_looks_once
     from fewseg.runtime.processes import join_launched
     from fewseg.storage.opening import open_target
 
@@ -123,6 +124,7 @@ def evaluate(
     rank, device = join_launched(device)
     progress = Silent() if rank else Bars()
     opened = open_target(target, words or [], device=device, support_mask=support_mask)
+    check_looks_once(method or opened.model.name, refine, own=opened.model.name)
     benchmark = Benchmark.of(
         opened,
         protocol=protocol,

@@ -4,6 +4,7 @@ web | export | convert | models | data | experiment | demo`, and `rerun` and `re
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 import traceback
@@ -220,7 +221,7 @@ def main() -> None:
     except FewsegError as error:
         _fail(str(error), error.exit_code, debug=debug)
     except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1, debug=debug)
+        _fail(_told(error), 1, debug=debug)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and (missing := missing_extra(error)):
             _fail(str(missing), missing.exit_code, debug=debug)
@@ -229,6 +230,14 @@ def main() -> None:
         if "Symlink loop" in str(error):  # Path.resolve's word for it
             _fail(str(error), 1, debug=debug)
         _fail(f"{type(error).__name__}: {error} (this is a fault of fewseg; --debug shows where)", 1, debug=debug)
+
+
+def _told(error: OSError) -> str:
+    """What the system says, of which file, and what to do where a disk is full."""
+    told = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        told = f"the disk is full ({told}); make room, or write elsewhere; files that are there are whole"
+    return told
 
 
 def _take_plugins() -> None:

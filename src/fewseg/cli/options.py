@@ -29,7 +29,8 @@ Model = Annotated[
     str,
     typer.Option(
         help="lite, which comes with fewseg; dense, prototype or linear, its features without what was trained; "
-        "lite+linear; a run directory, a saved or an exported model."
+        "lite+linear, which `segment` takes where a class has several supports and none is named; a run directory, a "
+        "saved or an exported model."
     ),
 ]
 Target = Annotated[str, typer.Argument(help="A run directory, a saved model, or a method without training.")]

@@ -104,6 +104,8 @@ def serve(
     def ready() -> None:
         say(f"page: {url}  (Ctrl-C ends it)")
         say(f"API:  {address.url}api.html  ({engine.name}, {engine.runtime})")
+        if not host.strip("0.:"):
+            say("from other machines: this one's address in place of 127.0.0.1; a name needs --allow-host NAME")
         if label_studio is not None:
             there = ", ".join(sorted(Concept.load(path).title for path in label_studio.glob("*.concept"))) or "none yet"
             say(f"ML backend for Label Studio: {address.url}  (concepts in {label_studio}: {there})")

@@ -115,6 +115,8 @@ def read_supports(
 
     groups, names, labels = grouped(ordered(ctx.meta[_ORDER]))
     if names and annotations is None:
+        if ctx.params.get("concept"):
+            raise UsageError(f"--class {names[0]}: a concept brings its class; leave --class out")
         raise UsageError(f"--class {names[0]} has no --support; give its photos after it, or --annotations FILE")
     listed: Supports = {}
     if annotations:
@@ -134,15 +136,20 @@ def read_supports(
 
 
 def pictures(paths: list[Path], option: str) -> list[Path]:
-    """Photos, and those of folders; UsageError for a folder without any."""
+    """Photos, and those of folders but for what `segment` wrote there; UsageError for a folder without any."""
     from fewseg.data.images import SUFFIXES
+    from fewseg.data.text import Tally
+    from fewseg.segment.planning import without_outputs
 
     found: list[Path] = []
+    others = Tally(option)
     for path in paths:
         inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        inside = without_outputs(inside, others)
         if path.is_dir() and not inside:
             raise UsageError(f"{option} {path}: there are no pictures in this folder")
         found += inside if path.is_dir() else [path]
+    others.warn()
     return found
 
 

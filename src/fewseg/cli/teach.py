@@ -11,7 +11,7 @@ from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import say
-from fewseg.errors import UsageError
+from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def teach(
         raise given.nothing_to_find()
     sheet = target.with_name(f"{target.stem}_supports.png")
     check_outputs([target, sheet], *images, *masks, *without, *found.files)
+    if concept is None or target != concept:
+        _check_replaced(target, [*images, *without])
     folder = target.with_name(target.stem + given.ADAPTED)
     if adapt and not keep_photos:
         raise UsageError("--adapt trains on the photos: leave out --no-photos, or --adapt")
@@ -147,6 +149,26 @@ def _target(out: Path | None, concept: Path | None) -> Path:
     if target.suffix != _SUFFIX or target.is_dir():
         raise UsageError(f"--out {target}: a concept's file is called NAME{_SUFFIX}")
     return target
+
+
+def _check_replaced(target: Path, photos: list[Any]) -> None:
+    """UsageError where a concept at the target holds photos that are not given again: they would be lost."""
+    from fewseg.concept import Concept
+    from fewseg.concept.teach import photo_name
+
+    if not target.exists():
+        return
+    try:
+        there = Concept.load(target)
+    except DataError as error:
+        raise UsageError(f"--out is there already, and is not replaced ({error}); give another name") from error
+    given = {photo_name(photo, number) for number, photo in enumerate(photos, 1)}
+    if lost := [example.name for example in (*there.supports, *there.absent) if example.name not in given]:
+        count = f"{len(lost)} photo{'s' * (len(lost) != 1)}"
+        raise UsageError(
+            f"--out {target} is there already, with {count} that would be lost, such as {lost[0]}; add to it "
+            f"(--concept {target} in place of --out), or give another name"
+        )
 
 
 def _one_class(found: given.Given, former: Concept | None) -> tuple[str | None, list[Any], list[Any]]:

@@ -208,7 +208,7 @@ class _Looks(NamedTuple):
 
 def _example(image: Any, mask: Any, number: int, *, label: Label | None, rule: PictureRule, side: int) -> Example:
     """A support as it is kept."""
-    name = _photo_name(image, number)
+    name = photo_name(image, number)
     what = str(mask) if isinstance(mask, str | os.PathLike) else f"the mask of {name}"
     photo, marking = read_support(image, mask, label=label, name=what, pictures=rule, may_be_empty=True)
     example = Example.of(eight_bit(photo), marking.mask, side=side, name=name, meaning=str(marking))
@@ -220,7 +220,7 @@ def _example(image: Any, mask: Any, number: int, *, label: Label | None, rule: P
 def _absent(image: Picture, number: int, *, rule: PictureRule, side: int) -> Example:
     photo = eight_bit(pixels_of(image, rule))
     empty = np.zeros(photo.shape[:2], np.uint8)
-    return Example.of(photo, empty, side=side, name=_photo_name(image, number), meaning="without the class")
+    return Example.of(photo, empty, side=side, name=photo_name(image, number), meaning="without the class")
 
 
 def _same_photo(one: Example, other: Example) -> bool:
@@ -230,7 +230,8 @@ def _same_photo(one: Example, other: Example) -> bool:
     return float(np.abs(one.photo.astype(np.float32) - other.photo).mean()) < 1
 
 
-def _photo_name(image: Any, number: int) -> str:
+def photo_name(image: Any, number: int) -> str:
+    """What a concept calls a photo: its file, or its number among those given, from 1."""
     return Path(image).name if isinstance(image, str | os.PathLike) else f"photo {number}"
 
 

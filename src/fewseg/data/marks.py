@@ -13,6 +13,7 @@ objects of one colour on another ground; blue strokes round the object help most
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError
 
 OBJECT, BACKGROUND = 1, 2
 _SIDE = 256
@@ -118,7 +119,11 @@ def _checked(box: tuple[float, float, float, float], width: int, height: int) ->
             f"box {','.join(f'{side:g}' for side in box)} marks nothing in a photo of {width} x {height} pixels; "
             "give LEFT,TOP,RIGHT,BOTTOM in pixels"
         )
-    return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    cut = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    if max(abs(given - kept) for given, kept in zip(box, cut, strict=True)) > 1:  # annotation tools round up
+        told = f"box {','.join(f'{side:g}' for side in box)} reaches beyond the photo of {width} x {height} pixels"
+        warnings.warn(DataWarning(f"{told}: what lies in it is taken"), stacklevel=2)
+    return cut
 
 
 def _walked(photo: Image.Image, seeds: NDArray[np.uint8], *, beta: float) -> NDArray[np.uint8]:

@@ -231,8 +231,8 @@ def graph_of(method: str) -> str:
 
 
 def _named(arrays: Arrays, prefix: str) -> Arrays:
-    """Those whose names begin so, without it."""
-    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+    """Those whose names begin so, without it. What supports train may join them meanwhile, from another thread."""
+    return {name.removeprefix(prefix): value for name, value in list(arrays.items()) if name.startswith(prefix)}
 
 
 def read_record(folder: Path) -> dict[str, Any]:

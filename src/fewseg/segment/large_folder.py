@@ -10,6 +10,7 @@ from fewseg.errors import DataError, UsageError
 from fewseg.progress import Silent
 from fewseg.segment import formats as files
 from fewseg.segment.large import FORMATS, Cut, needed, outputs, segment_large
+from fewseg.segment.notes import note_supports
 from fewseg.segment.planning import plan
 from fewseg.segment.run import Predictor, SegmentSummary, clear_leftovers, output_folder, protect
 from fewseg.segment.shards import Shard
@@ -58,6 +59,7 @@ def segment_large_folder(
     named = partial(outputs, out_dir=out, formats=formats, overlay=overlay)
     targets = [path for job in jobs for path in named(job.stem).values()]
     protect({job.query.resolve() for job in jobs} | predictor.support_files, targets, [])
+    note_supports(jobs, predictor.support_files)
     jobs = shard.share(jobs) if shard else jobs
     clear_leftovers([path for job in jobs for path in named(job.stem).values()], [])
     progress = progress or Silent()

@@ -15,6 +15,7 @@ from fewseg.data.decoding import PictureRule
 from fewseg.data.text import Tally
 from fewseg.data.video import VIDEO_SUFFIXES
 from fewseg.errors import UsageError, refuse_address
+from fewseg.segment.formats import INSTANCES, OVERLAY
 from fewseg.segment.remote import files_at, is_remote, read_at
 
 SUFFIXES = images.SUFFIXES | VIDEO_SUFFIXES
@@ -128,7 +129,24 @@ def _files(query: Path, out_dir: Path, others: Tally) -> list[Path]:
     for path in shown:
         if path.suffix.lower() not in SUFFIXES:
             others.add("files that are no pictures or videos by their names, left out", path)
-    return [path for path in shown if path.suffix.lower() in SUFFIXES]
+    return without_outputs([path for path in shown if path.suffix.lower() in SUFFIXES], others)
+
+
+def without_outputs(pictures: list[Path], others: Tally) -> list[Path]:
+    """Pictures but for the masks, overlays and numbered objects that `segment` wrote among them, which are counted.
+
+    A mask is told by the overlay beside it: of a folder of masks alone nothing says that they are no pictures.
+    """
+    there = set(pictures)
+    made: set[Path] = set()
+    for overlay in (path for path in pictures if path.name.endswith(OVERLAY)):
+        stem = overlay.name.removesuffix(OVERLAY)
+        if (mask := overlay.with_name(f"{stem}.png")) in there:
+            made |= {mask, overlay, overlay.with_name(f"{stem}{INSTANCES}.png")}
+    for path in pictures:
+        if path in made:
+            others.add("masks and overlays of an earlier run, left out", path)
+    return [path for path in pictures if path not in made]
 
 
 def _key(path: Path) -> str:

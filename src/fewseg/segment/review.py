@@ -53,7 +53,7 @@ def sort_by_doubt(table: Path) -> list[tuple[str, float]]:
 def _figure(mask: str, photo: str, found: list[Line], doubt: float) -> str:
     drawn = quote(mask.removesuffix(".png") + OVERLAY, errors="surrogateescape")
     told = "<br>".join(escape(_told(line)) for line in found)
-    title = f"<b>{escape(photo)}</b> ({escape(mask)}), doubt {100 * doubt:.0f} %"
+    title = f"<b>{escape(photo)}</b> ({escape(mask)}), doubt {_percent(doubt)}"
     return (
         f'<figure><a href="{drawn}"><img src="{drawn}" alt="" loading="lazy"></a>'
         f"<figcaption>{title}<br>{told}</figcaption></figure>"
@@ -62,8 +62,13 @@ def _figure(mask: str, photo: str, found: list[Line], doubt: float) -> str:
 
 def _told(line: Line) -> str:
     """A class's line in words."""
-    there = f"; there with {100 * float(line['presence']):.0f} %" if line["presence"] else ""
+    there = f"; in the photo with {_percent(line['presence'])} probability" if line["presence"] else ""
     if line["parts"] == "0":
         return f"{line['class']}: nothing{there}"
-    expected = f", expect {100 * float(line['expected_iou']):.0f} % IoU" if line["expected_iou"] else ""
-    return f"{line['class']}: {100 * float(line['share']):.1f} % of the photo, {line['parts']} parts{expected}{there}"
+    parts = f"{line['parts']} part{'s' * (line['parts'] != '1')}"
+    expected = f", expect {_percent(line['expected_iou'])} IoU" if line["expected_iou"] else ""
+    return f"{line['class']}: {_percent(line['share'], digits=1)} of the photo, {parts}{expected}{there}"
+
+
+def _percent(share: str | float, *, digits: int = 0) -> str:
+    return f"{100 * float(share):.{digits}f}\N{NO-BREAK SPACE}%"

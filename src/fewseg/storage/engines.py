@@ -12,10 +12,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fewseg.errors import UsageError, check_choice, missing_extra
+from fewseg.errors import UsageError, check_choice, missing_extra, suggest
 from fewseg.linear import LINEAR, WITH
 from fewseg.runtime.engine import Engine
-from fewseg.storage.shipped import shipped_folder
+from fewseg.storage.shipped import shipped_folder, shipped_models
 
 RUNTIMES = {"graphs": "fewseg.runtime.graphs:OnnxSegmenter", "torch": "fewseg.storage.opening:open_on_torch"}
 THEIR_MODEL = "lite"
@@ -61,7 +61,15 @@ def open_engine(
         raise UsageError(f"provider {provider} is for graphs, and torch runs {what}; leave it out, torch has --device")
     if chosen == "torch":
         how = {"flip": flip, "refine": refine, "compile": compile, "precision": precision, "method": method}
-        return _named(_entry(chosen)(model, device=device, **how), model)
+        try:
+            entry = _entry(chosen)
+        except UsageError as error:
+            if named and not Path(model).exists() and not shipped_folder(str(model)):
+                known = [*shipped_models(), *UNTRAINED]
+                told = f"no model {str(model)!r} comes along ({', '.join(known)} do), nor is there such a folder"
+                raise UsageError(f"{told}.{suggest(str(model), known)} Recipes are for torch: {error}") from error
+            raise
+        return _named(entry(model, device=device, **how), model)
     if graphs is None:
         raise UsageError(f"{model} has no graphs; write them (fewseg export {model} --onnx DIR) and give that folder")
     if alone:
