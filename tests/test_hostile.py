@@ -21,7 +21,7 @@ from fewseg.data.images import read_image
 from fewseg.data.sets.coco_json import CocoJson
 from fewseg.data.sets.scenes import Scenes
 from fewseg.data.transforms import Augment, AugmentConfig
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.predictor import FewShotPredictor
 from fewseg.segment import segment_folder
 from fewseg.storage.saved import load_model, save_model
@@ -209,7 +209,8 @@ def test_a_photo_that_takes_more_memory_than_there_is_stops_no_other(
         return predict(image)
 
     monkeypatch.setattr(predictor, "predict_each", scarce)
-    done = segment_folder(predictor, [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out")
+    with pytest.warns(DataWarning, match=r"among the photos are supports or their masks \(a\.png\)"):
+        done = segment_folder(predictor, [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out")
     assert [path.name for path, _ in done.written] == ["b.png"]
     assert done.failed == ((tmp_path / "a.png", "its 64 x 48 pixels take more memory than there is"),)
 
