@@ -211,7 +211,7 @@ def test_a_photo_that_takes_more_memory_than_there_is_stops_no_other(
     monkeypatch.setattr(predictor, "predict_each", scarce)
     with pytest.warns(DataWarning, match=r"among the photos are supports or their masks \(a\.png\)"):
         done = segment_folder(predictor, [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out")
-    assert [path.name for path, _ in done.written] == ["b.png"]
+    assert [Path(path).name for path, _ in done.written] == ["b.png"]
     assert done.failed == ((tmp_path / "a.png", "its 64 x 48 pixels take more memory than there is"),)
 
 
