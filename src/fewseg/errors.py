@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 TRAIN = frozenset(
     {"torch", "torchvision", "timm", "lightning_fabric", "torchmetrics", "einops", "huggingface_hub"}
@@ -47,6 +47,12 @@ class DataWarning(UserWarning):
 def first_line(error: BaseException) -> str:
     """What an error of another library says, in one line; its type where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def shortened(names: Sequence[str], most: int) -> str:
+    """The first names with commas, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ from fewseg.cli.options import (
     Device,
     Episodes,
     EpisodesFile,
+    Protocol,
     References,
     Repeats,
     Shots,
@@ -32,7 +33,7 @@ def compare_models(
     released: Annotated[
         list[str] | None, typer.Option(help="METHOD=FILE: released weights; their back-end is found.")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
+    protocol: Protocol = "fewseg",
     shots: Shots = None,
     episodes: Episodes = None,
     repeats: Repeats = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fewseg.cli.options import Absent, CacheGb, Device, Episodes, References, Repeats, Supports, Ways, Workers
+from fewseg.cli.options import Absent, CacheGb, Device, Episodes, Protocol, References, Repeats, Supports, Ways, Workers
 from fewseg.cli.outputs import check_made_here, check_outputs
 from fewseg.cli.printing import console, printable, say
 from fewseg.errors import UsageError
@@ -25,7 +25,7 @@ def cross_validate(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the runs and the tables; what is finished in it is kept.")],
     shots: Annotated[str, typer.Option(help="Supports to test with, such as 1,5 [as trained, data.shots].")] = "",
-    protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
+    protocol: Protocol = "fewseg",
     episodes: Episodes = None,
     repeats: Repeats = None,
     absent: Absent = 0.0,

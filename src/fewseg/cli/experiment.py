@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from fewseg import experiments
-from fewseg.cli.options import CacheGb, finite
+from fewseg.cli.options import CacheGb, Protocol, finite
 from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import console, printable, say
 from fewseg.errors import UsageError
@@ -40,7 +40,7 @@ def _plan(
         ),
     ] = None,
     folds: Annotated[str, typer.Option(help="Such as 0,1 [all].")] = "",
-    protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
+    protocol: Protocol = "fewseg",
     episodes: Annotated[
         int | None, typer.Option(callback=finite, min=1, help="Test episodes per repeat [the protocol's].")
     ] = None,

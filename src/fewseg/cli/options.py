@@ -40,6 +40,7 @@ Targets = Annotated[
         help="Run directories, saved models, training-free methods; a data set, overrides such as `data.root=DIR`."
     ),
 ]
+Protocol = Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")]
 Shots = Annotated[
     int | None, typer.Option(callback=finite, min=1, help="Supports per episode [the model's, or the first target's].")
 ]

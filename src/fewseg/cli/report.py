@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewseg.cli.options import CacheGb, Device, Episodes, EpisodesFile, Repeats, Shots, Targets, Workers, finite
+from fewseg.cli.options import (
+    CacheGb,
+    Device,
+    Episodes,
+    EpisodesFile,
+    Protocol,
+    Repeats,
+    Shots,
+    Targets,
+    Workers,
+    finite,
+)
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import say
 from fewseg.errors import UsageError
@@ -24,7 +35,7 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(help="Also write every figure into this folder, as PDF and PNG.")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="As for `fewseg evaluate`, but no generalised one.")] = "fewseg",
+    protocol: Protocol = "fewseg",
     shots: Shots = None,
     episodes: Episodes = None,
     repeats: Repeats = None,

@@ -17,10 +17,10 @@ import numpy as np
 
 from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, expected, sureness, unseen
 from fewseg.concept.concept import Concept
-from fewseg.concept.finding import Found, methods_to_try
+from fewseg.concept.finding import Found
 from fewseg.concept.presence import calibrated
 from fewseg.concept.taught import Choice, Example, Expected, UsedModel
-from fewseg.concept.teach import TILES, Lesson
+from fewseg.concept.teach import Lesson
 from fewseg.errors import UsageError, missing_extra
 from fewseg.progress import Silent
 from fewseg.runtime.engine import Engine
@@ -66,10 +66,9 @@ def adapted(concept: Concept, folder: Path, *, device: str | None = None, progre
             held, others = supports[number::folds], [s for i, s in enumerate(supports) if i % folds != number]
             engine = _engine(adapt, others, Path(work) / f"fold{number}", device, progress)
             lesson = Lesson(engine, others, [], progress)
-            ways = [Way(method, tiles) for tiles in TILES for method in methods_to_try(engine)]
             order += range(number, len(supports), folds)
             tried = [*held, *(concept.absent if number == 0 else ())]
-            for way, look in lesson.looked_at([(one, None) for one in tried], ways, negatives=0).items():
+            for way, look in lesson.looked_at([(one, None) for one in tried], lesson.ways, negatives=0).items():
                 pairs = zip(look.counts.right, look.counts.union, strict=True)
                 looks.setdefault(way, []).extend(zip(tried, pairs, look.answers, strict=True))
     choice, after, presence = _chosen(looks)

@@ -120,7 +120,7 @@ def restored(engine: Engine, features: dict[str, NDArray[Any]]) -> Any:
     mask = np.zeros((side, side), np.uint8)
     mask[side // 4 : side // 2, side // 4 : side // 2] = 1
     like = engine.kept(engine.encode_support([(np.zeros((side, side, 3), np.uint8), mask)]))
-    if FINEST not in features:  # of 0.2.0 and before, whose concepts do without
+    if FINEST not in features:  # kept before there was the classifier; other methods do without
         like.pop(FINEST, None)
     if _form(like) != _form(features) or len({value.shape[1] for value in features.values()}) != 1:
         raise DataError("what the concept keeps are no features of this model; teach it anew")

@@ -137,8 +137,8 @@ def taught_supports(engine: Engine, concept: Taught) -> Any:
 
 
 def methods_to_try(engine: Engine) -> tuple[str, ...]:
-    """The methods among which to choose: the engine's own, and that with the linear classifier, which was better than
-    `dense` and `prototype` wherever they were better than the own; or the one that was asked for.
+    """The methods among which to choose: the engine's own, and that with the linear classifier, with which choosing was
+    better than with `dense` and `prototype`; or the one that was asked for.
     """
     own, *others = engine.methods
     if engine.method != own:

@@ -118,9 +118,10 @@ class Lesson:
         self.engine, self.supports = engine, supports
         self._progress = progress
         ways = [Way(method, tiles) for tiles in TILES for method in methods_to_try(engine)]
-        self._ways = ways if len(supports) > 1 else ways[:1]
+        self.ways = ways if len(supports) > 1 else ways[:1]
+        """In which photos are looked at: of a single support one, for nothing can be chosen."""
         self._encoded = {
-            tiles: [encoded(engine, example, tiles) for example in supports] for tiles in {w.tiles for w in self._ways}
+            tiles: [encoded(engine, example, tiles) for example in supports] for tiles in {w.tiles for w in self.ways}
         }
         self.without = self._by_mistakes(without)
         """Those in which most is marked wrongly come first."""
@@ -129,8 +130,8 @@ class Lesson:
     def chosen(self) -> tuple[Choice, Expected, Any]:
         """The setting to take, what to expect of it, and the calibration of presence."""
         tried = self._tried()
-        looks = self.looked_at(tried, self._ways, negatives=0)
-        way, at, negatives = self._ways[0], UNCHOSEN, 0
+        looks = self.looked_at(tried, self.ways, negatives=0)
+        way, at, negatives = self.ways[0], UNCHOSEN, 0
         if len(self.supports) > 1:
             way, at = best({way: look.counts for way, look in looks.items()})
             if self._negatives:

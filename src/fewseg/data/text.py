@@ -7,7 +7,7 @@ import re
 import warnings
 from pathlib import Path
 
-from fewseg.errors import DataError, DataWarning
+from fewseg.errors import DataError, DataWarning, shortened
 
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _ODD_RUN = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?:[\x80-\xff]{2})*(?![\x80-\xff])")
@@ -83,5 +83,4 @@ def found_in(folder: Path, *, most: int = 8) -> str:
         return f"{folder} is no folder"
     names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
     shown = [name for name in names if not name.startswith(".")]
-    more = f" and {len(shown) - most} more" if len(shown) > most else ""
-    return f"{folder} holds {', '.join(shown[:most]) or 'nothing'}{more}"
+    return f"{folder} holds {shortened(shown, most) or 'nothing'}"

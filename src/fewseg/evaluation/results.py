@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, shortened
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.files import file_sha256, write_csv, write_json
 from fewseg.metrics.iou import COLUMNS
@@ -234,7 +234,7 @@ class Results(Evaluation):
 
 
 def _listed(names: Sequence[str], most: int = 20) -> str:
-    return (", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)) or "none"
+    return shortened(names, most) or "none"
 
 
 def results_name(benchmark: Benchmark, *how: str) -> str:

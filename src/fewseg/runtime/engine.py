@@ -82,6 +82,12 @@ class Engine(Protocol):
         ...
 
 
+def own_support(engine: Engine, query: Any, photo: Pixels, mask: NDArray[np.uint8]) -> Any:
+    """An encoded photo with a mask as of `Engine.encode_support`, encoded once more only where it must be."""
+    support = engine.as_support(query, mask)
+    return engine.encode_support([(photo, mask)]) if support is None else support
+
+
 def check_looks_once(method: str, refine: str, *, own: str) -> None:
     """UsageError where another method than the model's own is to look twice: to it, what is unsure is background."""
     if method != own and refine != "none":

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
-from fewseg.errors import DataWarning
+from fewseg.errors import DataWarning, shortened
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.planning import Job
@@ -23,8 +23,8 @@ def note_supports(jobs: Sequence[Job], supports: Collection[Path]) -> None:
     """Tell of supports, and their masks, that are among the pictures: they are segmented like the others."""
     if found := [job.query.name for job in jobs if not job.address and job.query.resolve() in supports]:
         warnings.warn(
-            f"among the photos are supports or their masks ({_listed(found)}): what is written for them is the model's "
-            "answer, not the mask that was given",
+            f"among the photos are supports or their masks ({shortened(found, _SHOWN)}): what is written for them is "
+            "the model's answer, not the mask that was given",
             DataWarning,
             stacklevel=2,
         )
@@ -39,13 +39,8 @@ def note_older(jobs: Sequence[Job], out: Path, targets: Collection[Path]) -> Non
     written = {*targets, *(job.query for job in jobs)}
     if found := [path.name for path in possible if path not in written and path.is_file()]:
         warnings.warn(
-            f"{out} holds files that this run does not write ({_listed(found)}): those of an earlier one tell of its "
-            "masks; remove them, or give another --out",
+            f"{out} holds files that this run does not write ({shortened(found, _SHOWN)}): those of an earlier one "
+            "tell of its masks; remove them, or give another --out",
             DataWarning,
             stacklevel=2,
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -18,7 +18,7 @@ from PIL import Image
 from fewseg.data.decoding import PictureRule
 from fewseg.labels import IGNORE, LEAST_FOUND, SURE
 from fewseg.predictor import Result, eight_bit, nearest, pixels_of
-from fewseg.runtime.engine import Engine
+from fewseg.runtime.engine import Engine, own_support
 from fewseg.segment.planning import Job
 
 WEIGHT = 0.4
@@ -70,8 +70,7 @@ class Steady:
         self._last = {}
         for name, result in results.items():
             if (mask := self._sure(result)) is not None:
-                again = engine.as_support(query, mask)
-                self._last[name] = engine.encode_support([(photo, mask)]) if again is None else again
+                self._last[name] = own_support(engine, query, photo, mask)
         return results
 
     def _sure(self, result: Result) -> NDArray[np.uint8] | None:

@@ -14,7 +14,7 @@ from fewseg.data.annotations.shapes import rectangle
 from fewseg.data.marks import Marks, mask_from_marks
 from fewseg.data.regions import connected
 from fewseg.predictor import nearest
-from fewseg.runtime.engine import Engine
+from fewseg.runtime.engine import Engine, own_support
 from fewseg.server.refused import Refused
 
 _LEAST = 0.1
@@ -123,6 +123,5 @@ def _alike(engine: Engine, photo: Image.Image, mask: NDArray[np.uint8]) -> NDArr
     if not (small == 1).any():
         return np.zeros(mask.shape, bool)
     query = engine.encode_query(pixels)
-    support = engine.as_support(query, small)
-    support = engine.encode_support([(pixels, small)]) if support is None else support
+    support = own_support(engine, query, pixels, small)
     return engine.match(query, support, size=mask.shape, method=engine.method).proba > 0.5

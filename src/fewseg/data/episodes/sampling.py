@@ -26,7 +26,7 @@ from fewseg.data.episodes.draws import (
 from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
 from fewseg.data.source import Fold, ImageSource
-from fewseg.errors import DataError, DataWarning, UsageError, check_choice
+from fewseg.errors import DataError, DataWarning, UsageError, check_choice, shortened
 
 NOVEL_RULES = ("drop", "background", "ignore")
 DRAWS = ("image", "class")
@@ -204,8 +204,7 @@ def _drawable(source: ImageSource, pools: Pools, shots: int, *, least: int, use:
         for c in pools
         if c not in enough
     ]
-    named = ", ".join(few[:20]) + f" and {len(few) - 20} more" * (len(few) > 20)
-    reason = f"{named}; {shots}-shot episodes need {shots + 1} with at least {least} of its pixels"
+    reason = f"{shortened(few, 20)}; {shots}-shot episodes need {shots + 1} with at least {least} of its pixels"
     if enough:
         told = f"{source.name}: left out of {use}: {reason}"
         warnings.warn(DataWarning("; ".join(filter(None, (told, remedy)))), stacklevel=1)
