@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools.coco import COCO
 from scipy import ndimage
 from skimage.draw import polygon as pixels_of
 
 from fewseg.data.images import read_labels
 from fewseg.data.winners import label_map
-from fewseg.errors import UsageError
+from fewseg.errors import DataWarning, UsageError
 from fewseg.predictor import FewShotPredictor
 from fewseg.segment import formats, segment_folder
 from fewseg.segment.books import BOOKS
@@ -126,6 +128,22 @@ def test_all_formats_of_a_run_agree(predictor, tmp_path, capsys):
     (feature,) = json.loads((tmp_path / "out/sub/b.geojson").read_text())["features"]
     assert feature["properties"] == {"class": "blue", "class_id": 2, "pixels": int((labels == 2).sum())}
     assert [a["category_id"] for a in COCO(str(summary.annotations)).dataset["annotations"]] == [1, 2]
+
+
+def test_a_run_that_goes_on_tells_of_masks_that_were_made_otherwise(predictor, tmp_path, recwarn):
+    for name in ("a", "b"):
+        photo(tmp_path / f"in/{name}.png", RED)
+    go = partial(segment_folder, predictor, tmp_path / "in", tmp_path / "out", overlay=False)
+    go()
+    go(resume=True)
+    assert not recwarn.list
+    with pytest.warns(DataWarning, match=r"2 of 2 masks that are there, and stay, .*threshold 0.5.*threshold 0.7"):
+        go(resume=True, threshold=0.7)
+    mask = photo(tmp_path / "support.png", BLUE)
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    predictor.set_support(tmp_path / "support.png", tmp_path / "mask.png")
+    with pytest.warns(DataWarning, match=r"2 of 2 masks .* this run by .*supports [0-9a-f]{8}, threshold 0.5"):
+        go(resume=True)
 
 
 def test_resume_does_only_what_is_missing_and_the_annotations_are_whole(predictor, tmp_path):

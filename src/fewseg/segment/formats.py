@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from fewseg.data import images
 from fewseg.data.captions import with_legend
@@ -34,6 +35,8 @@ FRAME = re.compile(rf"frame_\d+(\.png|{INSTANCES}\.png|\.txt|\.geojson|\.json|_o
 """Names of the files that are written for a video's frames; see `frame_stem`."""
 Objects: TypeAlias = Mapping[int, Parts]
 """The objects of each class by its label; their numbers in files go on from one class to the next."""
+MADE_BY = "fewseg"
+"""Of the text in a mask's PNG that says what made it."""
 _MOST_OBJECTS = 65535
 """Of a picture: its numbers have 16 bits."""
 
@@ -82,11 +85,14 @@ def write(
     objects: Objects | None = None,
     *,
     photo: Path,
+    made: str = "",
 ) -> None:
-    """Write one picture's files; `labels` (H, W) hold 1.. for `names` in order, or 1 where there are none."""
+    """Write one picture's files; `labels` (H, W) hold 1.. for `names` in order, or 1 where there are none. `made` says
+    in the mask's PNG what made it (`segment.origin`).
+    """
     for kind, path in files.items():
         if kind == "png":
-            images.write_image(images.mask_picture(labels, several=is_label_map(names)), path)
+            images.write_image(images.mask_picture(labels, several=is_label_map(names)), path, pnginfo=_signed(made))
         elif kind == "instances":
             images.write_image(Image.fromarray(numbered(objects or {}, labels.shape)), path)
         elif kind == "overlay":
@@ -99,6 +105,13 @@ def write(
                 text = yolo(labels, objects) if kind == "yolo" else geojson(labels, told, objects)
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
+
+
+def _signed(made: str) -> PngInfo:
+    info = PngInfo()
+    if made:
+        info.add_text(MADE_BY, made)
+    return info
 
 
 def is_label_map(names: Sequence[str] | None) -> bool:

@@ -28,7 +28,7 @@ from fewseg.files import replacing_files
 from fewseg.progress import Silent
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
-from fewseg.segment.run import Predictor
+from fewseg.segment.steady import Predictor
 from fewseg.segment.windows import Window, count_windows, windows
 
 FORMATS = ("geotiff", "gpkg", "geojson")

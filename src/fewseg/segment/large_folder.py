@@ -11,9 +11,11 @@ from fewseg.progress import Silent
 from fewseg.segment import formats as files
 from fewseg.segment.large import FORMATS, Cut, needed, outputs, segment_large
 from fewseg.segment.notes import note_supports
+from fewseg.segment.outputs import clear_leftovers, output_folder, protect
 from fewseg.segment.planning import plan
-from fewseg.segment.run import Predictor, SegmentSummary, clear_leftovers, output_folder, protect
+from fewseg.segment.run import SegmentSummary
 from fewseg.segment.shards import Shard
+from fewseg.segment.steady import Predictor
 
 
 def segment_large_folder(

@@ -19,19 +19,18 @@ from fewseg.data import images
 from fewseg.data.decoding import PictureRule
 from fewseg.data.video import frames, to_image, write_video
 from fewseg.data.winners import label_map
-from fewseg.errors import DataError, UsageError, lacks_memory
-from fewseg.files import leftovers
+from fewseg.errors import DataError, lacks_memory
 from fewseg.predictor import Result
 from fewseg.progress import Silent
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.corrected import clear_table
-from fewseg.segment.notes import note_older, note_supports
-from fewseg.segment.planning import Job, plan
+from fewseg.segment.origin import note_others, origin
+from fewseg.segment.outputs import check_formats, output_folder, planned
+from fewseg.segment.planning import Job
 from fewseg.segment.shards import Shard, remove_parts
 from fewseg.segment.steady import ByVideo, Predictor, Steady, hinders
-from fewseg.segment.table import NAME as TABLE
 from fewseg.segment.table import Told, table_file
 
 _LARGE = 4_000_000
@@ -101,9 +100,9 @@ def segment_folder(
     others done. UsageError, before anything is written, where there is nothing to do or an output would replace a
     query, a support file or a corrected mask.
     """
-    _check_formats(formats, resume=resume, instances=instances)
+    check_formats(formats, resume=resume, instances=instances)
     out, several = output_folder(out_dir), files.is_label_map(predictor.names)
-    work = _planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
+    work = planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
     if "png" in formats and not resume and not shard:
         clear_table(out)
     jobs, named, books = work.jobs, work.named, work.books
@@ -116,12 +115,15 @@ def segment_folder(
         files.write_classes(work.class_file, classes)
     sizes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in classes}
     merging: dict[str, Any] = {"several": several, "resume": resume, "shard": shard}
+    made = origin(predictor, threshold=threshold, presence=presence, min_area=min_area)
+    if resume and "png" in formats:
+        note_others([named(job.stem)["png"] for job in jobs if not job.is_video], made)
     with _records(books, work.table, classes, predictor.runtime, **merging) as record:
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
         done = named if resume else None
         how: dict[str, Any] = {"presence": presence, "threshold": threshold, "min_area": min_area}
         finder = _by_video(predictor, jobs, presence, on=steady, progress=progress or Silent())
-        segmented = partial(_segmented, finder, named, instances=instances, **how)
+        segmented = partial(_segmented, finder, named, instances=instances, made=made, **how)
         several_pieces = len(jobs) > 1 or any(job.is_video for job in jobs)
         # a thread keeps memory of its own; frames go by the one before
         lanes = predictor.engine.lanes if several_pieces and not finder.on else 1
@@ -166,52 +168,6 @@ def _by_video(predictor: Predictor, jobs: Sequence[Job], presence: float, *, on:
     return ByVideo(predictor, presence=presence, on=on)
 
 
-class Planned(NamedTuple):
-    """What is to be done, and the files that will be written."""
-
-    jobs: list[Job]
-    named: Callable[[str], dict[str, Path]]
-    """Of a stem, the files of one picture or frame by kind."""
-    books: dict[str, Path]
-    """Files that tell of all pictures, by format."""
-    table: Path | None
-    class_file: Path | None
-    videos: dict[Job, Path]
-    """The overlays of each video as a video."""
-
-
-def _planned(
-    queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    out: Path,
-    predictor: Predictor,
-    formats: Sequence[str],
-    *,
-    overlay: bool,
-    instances: bool,
-    shard: Shard | None,
-) -> Planned:
-    """UsageError where an output would replace an input; what a killed process left is removed."""
-    every_job = plan(queries, out, reserved=_reserved(formats), beside=files.INSTANCES if instances else "")
-    _check_labelme(every_job, formats)
-    jobs = shard.share(every_job) if shard else every_job
-    named = partial(files.outputs, out_dir=out, formats=formats, overlay=overlay, single=instances)
-    of_part = shard.named if shard else Path
-    books = {kind: of_part(out / BOOKS[kind][0]) for kind in dict.fromkeys(formats) if kind in BOOKS}
-    table = of_part(out / TABLE) if "csv" in formats else None
-    numbered = "yolo" in formats or ("png" in formats and files.is_label_map(predictor.names))
-    class_file = out / files.CLASSES if numbered else None
-    videos = {job: out / f"{job.stem}{files.OVERLAY_VIDEO}" for job in jobs if job.is_video and overlay}
-    folders = [out / job.stem for job in jobs if job.is_video]
-    targets = [path for job in jobs if not job.is_video for path in named(job.stem).values()]
-    targets += filter(None, (*books.values(), *videos.values(), table, None if shard else class_file))
-    protect({job.query.resolve() for job in every_job} | predictor.support_files, targets, folders)
-    clear_leftovers(targets, folders)
-    note_supports(every_job, predictor.support_files)
-    if not shard:
-        note_older(jobs, out, targets)
-    return Planned(jobs, named, books, table, class_file, videos)
-
-
 def _write_overlay_videos(
     videos: Mapping[Job, Path],
     failed: set[Path | str],
@@ -235,14 +191,6 @@ def _write_overlay_videos(
         except DataError as error:
             wrong.append((job.query, f"its overlays are there, but no video of them: {error}"))
     return wrong
-
-
-def output_folder(given: str | os.PathLike[str]) -> Path:
-    """Where masks go; UsageError where a file lies."""
-    out = Path(given)
-    if os.path.lexists(out) and not out.is_dir():
-        raise UsageError(f"{out} is no folder; give one for the masks, it need not be there yet")
-    return out
 
 
 def _add_sizes(sizes: dict[str, list[NDArray[np.int64]]], seen: Seen, classes: Sequence[str]) -> None:
@@ -303,6 +251,7 @@ def _segmented(
     threshold: float,
     min_area: int,
     instances: bool,
+    made: str,
 ) -> tuple[Job, Seen | DataError | None]:
     """What was found in a piece, once its files are written; what is no picture is passed on."""
     piece, image = given
@@ -317,7 +266,7 @@ def _segmented(
             objects = files.objects_of(labels) if instances else None
         except DataError as error:
             return piece, error
-        files.write(named(piece.stem), image, labels, finder.predictor.names, objects, photo=piece.query)
+        files.write(named(piece.stem), image, labels, finder.predictor.names, objects, photo=piece.query, made=made)
     told = [(result.presence, result.quality_if(presence), result.doubt(presence)) for result in results]
     return piece, Seen(labels, objects, told)
 
@@ -357,47 +306,3 @@ def _pieces(
                 yield Job(job.query, f"{job.name}/{name}", f"{job.stem}/{name}"), partial(to_image, frame)
         except DataError as error:
             failed.append((job.query, str(error)))
-
-
-def _check_labelme(jobs: Sequence[Job], formats: Sequence[str]) -> None:
-    if far := next((job.address for job in jobs if job.address), None) if "labelme" in formats else None:
-        raise UsageError(f"{far}: a LabelMe file names a picture on the disk; give --format cvat, via or labelstudio")
-    if video := next((job.query for job in jobs if job.is_video), None) if "labelme" in formats else None:
-        raise UsageError(
-            f"{video} is a video: a LabelMe file names a picture, which its frames are not; save them as such"
-        )
-
-
-def _reserved(formats: Sequence[str]) -> list[str]:
-    """Stems that no picture's files may have beside the files that tell of all."""
-    yolo = [Path(files.CLASSES).stem] if "yolo" in formats else []
-    return yolo + ([Path(BOOKS[kind][0]).stem for kind in formats if kind in BOOKS] if "labelme" in formats else [])
-
-
-def _check_formats(formats: Sequence[str], *, resume: bool, instances: bool) -> None:
-    if not formats or (unknown := [name for name in formats if name not in files.FORMATS]):
-        given = ", ".join(unknown) if formats else "none"
-        raise UsageError(f"format {given}: choose one or several of {', '.join(files.FORMATS)}")
-    if resume and (instances or {"csv", *BOOKS} & set(formats)) and "png" not in formats:
-        raise UsageError("--resume reads finished masks back for files that tell of all pictures: add --format png")
-
-
-def protect(inputs: set[Path], targets: list[Path], folders: list[Path]) -> None:
-    """UsageError where a file to be written is an input, or a video's folder of outputs holds one."""
-    parents = {parent for path in inputs for parent in path.parents}
-    wrong = [path for path in targets if path.resolve() in inputs]
-    wrong += [path for path in folders if path.resolve() in parents]
-    if wrong:
-        raise UsageError(f"{wrong[0]} is an input and would be overwritten; give another output folder")
-    if folder := next((path for path in targets if path.is_dir()), None):
-        raise UsageError(f"{folder} is a folder, where a file is to be written; give another output folder")
-
-
-def clear_leftovers(targets: list[Path], folders: list[Path]) -> None:
-    """Remove what a killed process left of files of these names, and of frames in the folders of videos."""
-    names: dict[Path, set[str]] = {}
-    for path in targets:
-        names.setdefault(path.parent, set()).add(path.name)
-    left = [file for folder, known in names.items() for file in leftovers(folder, known.__contains__)]
-    for file in left + [file for folder in folders for file in leftovers(folder, files.FRAME.fullmatch)]:
-        file.unlink(missing_ok=True)
