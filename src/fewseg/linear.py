@@ -27,7 +27,7 @@ Floats: TypeAlias = NDArray[np.float64]
 LINEAR = "linear"
 """The method's name."""
 WITH = "+linear"
-"""What follows a method's name where its logits and the classifier's are averaged."""
+"""What follows a method's name where its logits and the classifier's are averaged, if there are several supports."""
 FINEST = "fine"
 """The finest level among a photo's and a support's features; the others' names end in `_unit`, and they have unit
 length already.
@@ -45,6 +45,13 @@ together it bends by less than the sum of both, and accelerated steps stay stabl
 def classifies(method: str) -> bool:
     """Whether a method is this one, alone or with another."""
     return method == LINEAR or method.endswith(WITH)
+
+
+def learns(method: str, supports: int) -> bool:
+    """Whether a classifier is trained on so many supports of a class: beside another method not on one alone, where the
+    mean was worse than the other.
+    """
+    return method == LINEAR or (method.endswith(WITH) and supports > 1)
 
 
 def classifier(support: Mapping[str, NDArray[Any]]) -> dict[str, Floats]:

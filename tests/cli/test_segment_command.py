@@ -65,6 +65,8 @@ def test_several_supports_train_a_classifier_too_unless_the_model_is_named(place
     predictor.set_support([place / "photo.png"] * 2, [place / "one.png"] * 2)
     np.testing.assert_array_equal(found["two"] > 0, predictor.predict(place / "photo.png"))
     assert (found["two"] != found["alone"]).any()
+    predictor.set_support(place / "photo.png", place / "one.png")  # of one support none is trained
+    np.testing.assert_array_equal(found["one"] > 0, predictor.predict(place / "photo.png"))
 
 
 def test_classes_of_one_label_map_have_labels_of_their_own(place: Path, fewseg: Fewseg) -> None:

@@ -260,7 +260,10 @@ def _for_so_many(supports: Supports) -> str:
 
     if all(len(photos) < 2 for photos, _ in supports.values()):
         return THEIR_MODEL
-    say(f"several supports: by {SEVERAL}, which trains a classifier on them too; --model {THEIR_MODEL} leaves that out")
+    say(
+        f"several supports: by {SEVERAL}, which trains a classifier too for a class that has several; --model "
+        f"{THEIR_MODEL} leaves that out"
+    )
     return SEVERAL
 
 

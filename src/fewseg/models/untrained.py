@@ -2,7 +2,8 @@
 
 `dense` and `prototype` (prototype.py) match the model's own features of `layer3` and `layer4`, of unit length as it
 matches them. Lite's have mean 0 at every position, which those of a back-end as it is have not. `linear` trains a
-classifier of positions on the supports (`fewseg.linear`), and `lite+linear` is the mean of its logits and the model's.
+classifier of positions on the supports (`fewseg.linear`), and `lite+linear` is the mean of its logits and the model's,
+of a single support the model's alone.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ class _Linear(_Encoded):
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
         mask = support["mask"]
+        if not linear.learns(self.name, mask.shape[1]):
+            return self.model.match(query, support, size=size, base_index=base_index)
         if mask not in self._learnt:
             self._learnt[mask] = [linear.classifier(one) for one in _arrays(support)]
         pairs = zip(_arrays(query), self._learnt[mask], strict=True)

@@ -16,7 +16,7 @@ from fewseg import linear
 from fewseg.errors import DataError, UsageError, check_choice, first_line, lacks_memory
 from fewseg.files import file_sha256
 from fewseg.labels import IGNORE, LEAST_FOUND, REFINE, SURE
-from fewseg.linear import LINEAR, WITH, classifies
+from fewseg.linear import LINEAR, WITH, classifies, learns
 from fewseg.runtime.engine import Answer, Pixels, check_looks_once
 
 QUERY, SUPPORT, MATCH, DRAW = GRAPHS = ("query.onnx", "support.onnx", "match.onnx", "draw.onnx")
@@ -145,7 +145,7 @@ class OnnxSegmenter:
 
     def _found(self, query: Arrays, support: Arrays, method: str) -> Arrays:
         """What one view gives; looked at twice, as `fewseg.models.refined` does."""
-        if classifies(method):
+        if learns(method, support[_KEPT + "mask"].shape[1]):
             return self._classified(query, support, method)
         first = self._run(self._matcher(method), query | support)
         if not self.twice or method != self.methods[0]:
