@@ -22,7 +22,7 @@ from fewseg.data.winners import label_map
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.labels import MOST_CLASSES
 from fewseg.runtime.engine import Engine, Pixels
-from fewseg.storage.engines import open_engine
+from fewseg.storage.engines import SEVERAL, open_engine
 
 
 class TensorLike(Protocol):
@@ -110,20 +110,22 @@ def unless_absent(proba: NDArray[np.float32], told: float | None, presence: floa
 class FewShotPredictor:
     """Segments images with a few-shot model: `set_support` once, `predict` many times.
 
-    `model` is a name (`lite`, which comes with fewseg), the folder of a run, of a saved model or of exported graphs, a
-    model, or an engine. `runtime` graphs or torch overrides the rule of `fewseg.storage.engines`; `runtime` of the
-    predictor tells which one runs; `provider` (cpu, cuda, coreml, directml, openvino) is what onnxruntime runs graphs
-    by. Pictures are squeezed to the model's square and its answer is resized to the
-    picture's own size. `device` is as `pick_device` takes it; None leaves a model where it is. `flip` averages the
-    logits with those of the mirrored pictures, in twice the time; `refine` "fast" looks at a picture twice, the second
-    time with what was found in it as a further support, and "best" does both. `compile` compiles the back-end with
-    torch.compile; where no compiler works it warns, and predicts without. `precision` is fp32, bf16 or fp16 (GPUs).
-    `pictures` says how deep pictures are scaled, and which bands and page are read, of supports and queries alike.
+    `model` is a name (`lite`, which comes with fewseg, or what is taken unless another is named: `lite+linear`, lite
+    with a linear classifier that a class's supports train if they are several), the folder of a run, of a saved model
+    or of exported graphs, a model, or an engine. `runtime` graphs or torch overrides the rule of
+    `fewseg.storage.engines`; `runtime` of the predictor tells which one runs; `provider` (cpu, cuda, coreml, directml,
+    openvino) is what onnxruntime runs graphs by. Pictures are squeezed to the model's square and its answer is resized
+    to the picture's own size. `device` is as `pick_device` takes it; None leaves a model where it is. `flip` averages
+    the logits with those of the mirrored pictures, in twice the time; `refine` "fast" looks at a picture twice, the
+    second time with what was found in it as a further support, and "best" does both; neither is for `lite+linear`.
+    `compile` compiles the back-end with torch.compile; where no compiler works it warns, and predicts without.
+    `precision` is fp32, bf16 or fp16 (GPUs). `pictures` says how deep pictures are scaled, and which bands and page are
+    read, of supports and queries alike.
     """
 
     def __init__(
         self,
-        model: Any,
+        model: Any = SEVERAL,
         device: Any = None,
         *,
         flip: bool = False,

@@ -61,7 +61,7 @@ def test_several_supports_train_a_classifier_too_unless_the_model_is_named(place
         assert result.code == 0, result.err
         assert ("several supports: by lite+linear" in result.out) == (name == "two")
         found[name] = np.asarray(Image.open(place / name / "photo.png"))
-    predictor = FewShotPredictor("lite+linear")
+    predictor = FewShotPredictor()
     predictor.set_support([place / "photo.png"] * 2, [place / "one.png"] * 2)
     np.testing.assert_array_equal(found["two"] > 0, predictor.predict(place / "photo.png"))
     assert (found["two"] != found["alone"]).any()

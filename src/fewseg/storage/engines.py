@@ -20,7 +20,7 @@ from fewseg.storage.shipped import shipped_folder, shipped_models
 RUNTIMES = {"graphs": "fewseg.runtime.graphs:OnnxSegmenter", "torch": "fewseg.storage.opening:open_on_torch"}
 THEIR_MODEL = "lite"
 SEVERAL = THEIR_MODEL + WITH
-"""The best of that model where a class has several supports."""
+"""What is taken unless a model is named."""
 UNTRAINED = ("dense", "prototype", LINEAR, SEVERAL)
 """What can be asked of the features of a shipped model besides its own method, under these names."""
 GRAPHS = "graphs"
