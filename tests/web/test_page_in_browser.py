@@ -12,6 +12,7 @@ from PIL import Image
 
 from fewseg.data.marks import Marks, mask_from_marks
 from fewseg.data.sets.scenes import Scenes
+from fewseg.linear import FINEST, classifier, lead
 from fewseg.predictor import FewShotPredictor
 from helpers import iou
 from npm_packages import barred
@@ -19,6 +20,9 @@ from npm_packages import barred
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 SUPPORT, QUERIES = 17, (43, 66)
+BOX = [90, 40, 280, 250]
+STROKE = np.zeros((300, 320), np.uint8)
+STROKE[130:251, 2:43] = 1  # about what the keys draw: what both find is large
 READY = "#status.ready"
 FETCHED = """async () => {
   const listed = JSON.parse((await (await fetch("files.js")).text()).slice("self.FEWSEG = ".length, -2));
@@ -87,25 +91,43 @@ def mask_in(png: bytes) -> np.ndarray:
     return np.asarray(image)
 
 
-def test_a_box_is_taught_and_found_offline_as_in_python_and_by_the_keyboard_a_second_class(view, photos):
-    view.set_input_files("#teach-files", str(photos / f"{SUPPORT}.png"))
+def drawn(view, box: list[int]) -> None:
+    """Draw a box on the photo that is marked."""
     canvas = view.locator("#editor")
     canvas.wait_for()
     canvas.scroll_into_view_if_needed()
+    view.get_by_label("Box").check()
     area, scale = canvas.bounding_box(), 320 / canvas.bounding_box()["width"]
-    box = [90, 40, 280, 250]
     (left, top), (right, bottom) = ((area["x"] + x / scale, area["y"] + y / scale) for x, y in (box[:2], box[2:]))
     view.mouse.move(left, top)
     view.mouse.down()
     view.mouse.move(right, bottom, steps=3)
     view.mouse.up()
+
+
+def marked(photo: Path, box: list[int]) -> np.ndarray:
+    """The mask that a box on a photo means."""
+    return mask_from_marks(Image.open(photo).convert("RGB"), Marks(boxes=[(box[0], box[1], box[2], box[3])]))
+
+
+def zipped_labels(view) -> np.ndarray:
+    """The label map of the first query among all that is taken away."""
+    with zipfile.ZipFile(io.BytesIO(downloaded(view, "#all"))) as archive:
+        assert archive.read(f"{QUERIES[0]}.txt").decode() == "0 background\n1 owl\n2 the ground\n"
+        return mask_in(archive.read(f"{QUERIES[0]}.png"))
+
+
+def test_a_box_is_taught_and_found_offline_as_in_python_and_by_the_keyboard_a_second_class(view, photos):
+    view.set_input_files("#teach-files", str(photos / f"{SUPPORT}.png"))
+    canvas = view.locator("#editor")
+    drawn(view, BOX)
     view.locator("#name").fill("owl")
     view.locator("#add").click()
     view.locator("#supports li").wait_for()
     view.set_input_files("#find-files", [str(photos / f"{number}.png") for number in QUERIES])
     found(view, 2)
     photo = Image.open(photos / f"{SUPPORT}.png").convert("RGB")
-    mask = mask_from_marks(photo, Marks(boxes=[(box[0], box[1], box[2], box[3])]))
+    mask = marked(photos / f"{SUPPORT}.png", BOX)
     predictor = FewShotPredictor("lite")
     predictor.set_support(photo, mask)
     given = mask_in(downloaded(view, "#found .take >> nth=0"))
@@ -142,15 +164,55 @@ def test_a_box_is_taught_and_found_offline_as_in_python_and_by_the_keyboard_a_se
     view.locator("#stale").wait_for(state="hidden")
     view.locator("#work").wait_for(state="hidden")
     view.locator("#kind").select_option("labels")
-    stroke = np.zeros((300, 320), np.uint8)
-    stroke[130:251, 2:43] = 1  # about what the keys drew: what both find is large
-    predictor.set_support({"owl": (photo, mask), "the ground": (photo, stroke)})
-    with zipfile.ZipFile(io.BytesIO(downloaded(view, "#all"))) as archive:
-        labels = mask_in(archive.read(f"{QUERIES[0]}.png"))
-        assert archive.read(f"{QUERIES[0]}.txt").decode() == "0 background\n1 owl\n2 the ground\n"
+    predictor.set_support({"owl": (photo, mask), "the ground": (photo, STROKE)})
+    labels = zipped_labels(view)
     expected = predictor.predict_labels(photos / f"{QUERIES[0]}.png")
     assert (labels == expected).mean() > 0.9
     assert {1, 2} <= set(np.unique(labels))
+
+
+def test_of_several_supports_a_classifier_is_trained_as_in_python(view, photos):
+    rng = np.random.default_rng(0)
+    sides = {"layer3_unit": (20, 12), "layer4_unit": (30, 6), FINEST: (10, 24)}
+    features = {name: rng.normal(0, 1, (3, c, side, side)).astype(np.float32) for name, (c, side) in sides.items()}
+    mask = np.zeros((3, 96, 100), np.uint8)
+    mask[:, 24:64, 24:64], mask[1, :7] = 1, 255
+    photo = {name: maps[0] for name, maps in features.items()}
+    expected = lead(photo, classifier(features | {"mask": mask}), (96, 96))
+
+    def tensors(arrays, prefix):
+        return {prefix + name: {"dims": [1, *a.shape], "data": a.ravel().tolist()} for name, a in arrays.items()}
+
+    given = [tensors(features | {"mask": mask}, "support_"), tensors(photo, "query_")]
+    found = view.evaluate(
+        """async ([supports, photo]) => {
+          const { classifier, lead } = await import("./linear.js");
+          return [...lead(photo, classifier(supports), 96)];
+        }""",
+        given,
+    )
+    np.testing.assert_allclose(np.reshape(found, (96, 96)), expected, atol=1e-4)
+    assert np.ptp(expected) > 1
+
+    view.locator("#supports li").nth(1).wait_for()  # of the test before: an owl, and the ground
+    box = [60, 30, 250, 260]
+    view.set_input_files("#teach-files", str(photos / f"{QUERIES[1]}.png"))
+    drawn(view, box)
+    view.locator("#name").fill("owl")
+    view.locator("#add").click()
+    view.locator("#supports li").nth(2).wait_for()
+    view.get_by_text("Not all photos were searched for what is taught now.").wait_for()
+    view.locator("#again").press("Enter")
+    view.locator("#stale").wait_for(state="hidden")
+    view.locator("#work").wait_for(state="hidden")
+    taught = [photos / f"{number}.png" for number in (SUPPORT, QUERIES[1])]
+    masks = [marked(path, corners) for path, corners in zip(taught, (BOX, box), strict=True)]
+    predictor, alone = FewShotPredictor(), FewShotPredictor("lite")
+    for one in (predictor, alone):
+        one.set_support({"owl": (taught, masks), "the ground": (taught[0], STROKE)})
+    labels = zipped_labels(view)
+    mine, other = (one.predict_labels(photos / f"{QUERIES[0]}.png") for one in (predictor, alone))
+    assert (labels == mine).mean() > max(0.97, (labels == other).mean())
 
 
 def test_what_cannot_be_read_is_told_and_the_others_are_done(view, photos, tmp_path):

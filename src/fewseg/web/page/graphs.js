@@ -1,6 +1,8 @@
 // @ts-check
 /** A model's four graphs, as `fewseg.runtime.graphs` runs them in Python. What they take and give they tell themselves. */
 
+import { lead as classified } from "./linear.js";
+
 /** @typedef {{dims: readonly number[], data: any, type: string}} Tensor */
 /** @typedef {Record<string, Tensor>} Tensors */
 /** @typedef {{data: Uint8Array<ArrayBuffer>, width: number, height: number}} Pixels  RGB, row by row */
@@ -8,6 +10,8 @@
  *    run(given: Tensors): Promise<Tensors>, release(): Promise<void>}} Session */
 /** @typedef {{lead: Float32Array, side: number, presence: number | null}} Lead
  *  How far the foreground's logit is above the background's, (side, side); the probability that the class is there. */
+
+/** @typedef {import("./linear.js").Weights} Weights */
 
 export class Graphs {
   /** @param {any} ort onnxruntime-web @param {Record<string, Session>} sessions */
@@ -29,15 +33,21 @@ export class Graphs {
     return this.#run("support", given);
   }
 
-  /** What is found of a class. @param {Tensors} query @param {Tensors[]} supports @returns {Promise<Lead>} */
-  async match(query, supports) {
-    /** @type {Tensors} */
-    const together = {};
-    for (const name of Object.keys(supports[0])) together[name] = this.#joined(supports.map((one) => one[name]));
-    const { lead, presence } = await this.#run("match", { ...query, ...together });
+  /** A class's supports as one. @param {Tensors[]} supports @returns {Tensors} */
+  together(supports) {
+    const names = Object.keys(supports[0]);
+    return Object.fromEntries(names.map((name) => [name, this.#joined(supports.map((one) => one[name]))]));
+  }
+
+  /** What is found of a class, by the model, or by the mean of its logits and a classifier's.
+   * @param {Tensors} query @param {Tensors} supports @param {Weights | null} learnt @returns {Promise<Lead>} */
+  async match(query, supports, learnt = null) {
+    const { lead, presence } = await this.#run("match", { ...query, ...supports });
+    const side = lead.dims[0];
+    const other = learnt && classified(query, learnt, side);
     return {
-      lead: lead.data,
-      side: lead.dims[0],
+      lead: other ? lead.data.map((/** @type {number} */ value, /** @type {number} */ i) => (value + other[i]) / 2) : lead.data,
+      side,
       presence: presence ? 1 / (1 + Math.exp(-presence.data[0])) : null,
     };
   }

@@ -2,13 +2,15 @@
 /** Runs the graphs beside the page, which stays free. Answers one call at a time. */
 
 import { Graphs } from "./graphs.js";
+import { classifier } from "./linear.js";
 import { enlarged } from "./maps.js";
 import * as photos from "./photo.js";
 
 /** @typedef {import("./engine.js").Answer} Answer */
 /** @typedef {import("./engine.js").Class} Class */
 /** @typedef {import("./graphs.js").Tensors} Tensors */
-/** @typedef {{record: {image_size: number, shots: number | null, presence: boolean}, graphs: Record<string, string>,
+/** @typedef {{record: {image_size: number, shots: number | null, presence: boolean, method: string, methods: string[]},
+ *   graphs: Record<string, string>,
  *   weights: {path: string, file: string}, ort: {webgpu: boolean}, hashes: Record<string, string>,
  *   example: {supports: {photo: string, mask: string}[], queries: string[],
  *             check: {supports: number, side: number, proba: number[]}}}} Config */
@@ -25,6 +27,9 @@ let config;
 let graphs;
 /** @type {Map<number, Tensors>} */
 const taught = new Map();
+/** What classes with several supports taught a classifier, by the supports' numbers.
+ * @type {Map<string, import("./linear.js").Weights>} */
+const learnt = new Map();
 
 const calls = { open, read, readMask, check, teach, forget, find, draw };
 
@@ -115,7 +120,7 @@ async function difference() {
     const { photo, mask } = supports[i % supports.length];
     several.push(await graphs.support(await pixelsOf(await bytes(photo)), await readMask(await bytes(mask))));
   }
-  const answer = await graphs.match(await graphs.query(await pixelsOf(await bytes(queries[0]))), several);
+  const answer = await graphs.match(await graphs.query(await pixelsOf(await bytes(queries[0]))), graphs.together(several));
   const found = await graphs.draw(answer, check.side, check.side);
   return check.proba.reduce((most, value, i) => {
     const off = Math.abs(value - found[i]);
@@ -179,17 +184,27 @@ function vanishes({ data, width, height }, side) {
 /** @param {number} key */
 function forget(key) {
   taught.delete(key);
+  learnt.clear();
 }
 
 /** What is found of classes. @param {Blob} file @param {Class[]} classes */
 async function find(file, classes) {
   const query = await graphs.query(await pixelsOf(file));
   const answers = [];
-  for (const one of classes) {
-    const supports = one.supports.flatMap((key) => [taught.get(key) ?? []].flat());
-    answers.push(await graphs.match(query, supports));
+  for (const { supports } of classes) {
+    const together = graphs.together(supports.flatMap((key) => [taught.get(key) ?? []].flat()));
+    answers.push(await graphs.match(query, together, classifierOf(supports, together)));
   }
   return { answers };
+}
+
+/** Python's rule: of a class with several supports, where the model's features serve one.
+ * @param {number[]} keys @param {Tensors} supports */
+function classifierOf(keys, supports) {
+  if (keys.length < 2 || !config.record.methods.includes(`${config.record.method}+linear`)) return null;
+  const name = keys.join();
+  if (!learnt.has(name)) learnt.set(name, classifier(supports));
+  return learnt.get(name) ?? null;
 }
 
 /** What `Drawn` of engine.js says; a pixel's probability is above T / 100 where its level is above T.
