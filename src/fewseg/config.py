@@ -172,6 +172,9 @@ def _read_recipe(name: str) -> dict[str, Any]:
         if registry.is_known("model", name):
             hint = f" The method {name!r} is known but has no recipe: write {name}.yaml beside its file, or give the "
             hint += f"recipe of a method that it is like, and model.name={name}."
+        elif registry.is_known("source", name):
+            hint = f" The data set {name!r} is known but has no recipe: write {name}.yaml beside its file, with "
+            hint += f"`data: {{name: {name}}}`, or give data.name={name} in its place."
         raise UsageError(
             f"unknown recipe {name!r}.{hint} `fewseg models` lists all {len(known)}; a YAML file will do too"
         )

@@ -42,6 +42,9 @@ def test_the_report_compares_the_model_with_its_ablation_and_baselines_on_the_sa
         results = json.loads(file.read_text())
         assert results["repeats"][0]["episode_sha256"] in page
         assert results["repeats"][0]["episodes"] == 10
+    trained = page.split(">training</th>")[1].split("</tr>")[0]
+    assert trained.count("trained on scenes") == 3  # HDMNet, without the support mask too, and lite; the others never
+    assert trained.count("none, or not known") == 2
 
 
 def test_the_report_opens_with_labelled_pictures_of_episodes_and_shows_masks_of_a_folder(out):

@@ -256,3 +256,17 @@ def test_a_click_grows_what_the_command_line_grows_and_outlines_are_those_of_mas
     assert found["areas"] == [[2], [18, -2], [98, -50]]
     assert found["joined"] == [2, 16, 48]
     assert sorted(found["sizes"]) == [[1, 8, 3, 3, 6, 6], [1, 25, 1, 1, 9, 9], [2, 1, 8, 0, 9, 1]]
+
+
+def test_a_mask_of_the_photos_own_colour_is_seen_by_its_edge(example) -> None:
+    rims = """async () => {
+      const { tinted } = await import("./colors.js");
+      const labels = new Uint8Array(20 * 20);
+      for (let y = 5; y < 15; y++) labels.fill(1, 20 * y + 5, 20 * y + 15);
+      const { data } = tinted(labels, 20, 20, () => [230, 57, 70]);
+      return [0, 4, 5, 9, 19].map((x) => [...data.slice(4 * (200 + x), 4 * (200 + x) + 4)]);
+    }"""
+    outside, beside, within, middle, last = example.evaluate(rims)
+    assert (outside, last, middle) == ([0, 0, 0, 0], [0, 0, 0, 0], [230, 57, 70, 130])
+    assert (beside[:3], within[:3]) == ([0, 0, 0], [255, 255, 255])
+    assert min(beside[3], within[3]) > 100

@@ -75,12 +75,13 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
         benchmark = Benchmark.of(opened["HDMNet"], episodes=episodes, repeats=1, progress=progress)
         benchmark.lists[0].save(out / "episodes.csv")
         models = demo_models(runs, opened)
+        trained_by = {**opened, WITHOUT_MASK: opened["HDMNet"]}
         results = {
             name: evaluate(
                 model,
-                benchmark,
+                benchmark if name in trained_by else replace(benchmark, learnt=None),
                 batch_size=BATCH_SIZE,
-                weights=opened.get(name, opened["HDMNet"]).weights,
+                weights=trained_by[name].weights if name in trained_by else None,
                 progress=progress,
                 title=name,
             )

@@ -196,7 +196,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
         *([("left out", results.left_out)] if results.left_out else []),
         *(("absent class", told) for told in results.presence_told),
         *(("supports of a query", told) for told in results.references_told),
-        *(("training", told) for told in results.origin),
+        *([("training", "; ".join(results.origin))] if results.origin else []),
         ("protocol", f"{results.protocol['name']}, {episodes} episodes, {results.image_size} px"),
         ("episodes", "SHA-256 " + ", ".join(r.episode_sha256[:16] for r in results.repeats)),
         ("time", f"{results.seconds_per_episode:.2f} s per episode"),

@@ -11,6 +11,7 @@ from fewseg.config import load_config
 from fewseg.data.inspect.check import check_source
 from fewseg.data.inspect.stats import fold_statistics
 from fewseg.data.source import ImageSource
+from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.storage.opening import open_target
@@ -55,3 +56,9 @@ def test_a_data_set_added_as_the_page_says_is_checked_counted_and_evaluated(root
 def test_its_dotted_path_is_enough(root: Path, added: str) -> None:
     source = registry.create("source", "table_source:Table", root=str(root))
     assert source.fold(1).novel == (3, 4)
+
+
+def test_without_a_recipe_its_name_is_told_how_it_is_given(root: Path, added: str) -> None:
+    with pytest.raises(UsageError, match="The data set 'table' is known but has no recipe"):
+        load_config("prototype", "table")
+    assert load_config("prototype", "data.name=table", f"data.root={root}").data.name == "table"

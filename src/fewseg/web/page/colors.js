@@ -8,6 +8,7 @@ const COLORS = [[230, 57, 70], [0, 119, 187], [238, 153, 51], [0, 153, 136], [17
 /** @type {Color[]} from improbable to probable, dark to light: readable without colours */
 const HEAT = [[13, 8, 60], [110, 20, 110], [200, 65, 75], [250, 155, 40], [252, 250, 160]];
 const TINT = 130; // of 255: the photo is seen through it
+const [LIGHT, DARK] = [0xe0ffffff, 0x90000000]; // opacity, then white and black, as ImageData has them in memory
 
 /** @type {Map<string, number>} */
 const known = new Map();
@@ -30,11 +31,24 @@ export function swatch(name) {
   return dot;
 }
 
-/** The colours of label values over a photo, half transparent.
+/** The colours of label values over a photo, half transparent, with a light line within their edges and a dark one beside it: a mask
+ * is seen on a photo of its own colour, too.
  * @param {Uint8Array} labels 0 nothing, 1.. the classes @param {number} width @param {number} height
  * @param {(label: number) => Color} color */
 export function tinted(labels, width, height, color) {
-  return mapped(labels, width, height, (label) => (label ? [...color(label), TINT] : [0, 0, 0, 0]));
+  const image = mapped(labels, width, height, (label) => (label ? [...color(label), TINT] : [0, 0, 0, 0]));
+  const pixels = new Uint32Array(image.data.buffer);
+  const line = Math.ceil(Math.max(width, height) / 500);
+  for (let y = 0, i = 0; y < height; y++) {
+    const [above, below] = [y < line ? 0 : line * width, y < height - line ? line * width : 0];
+    for (let x = 0; x < width; x++, i++) {
+      const label = labels[i];
+      const [left, right] = [x < line ? 0 : line, x < width - line ? line : 0];
+      if (labels[i - above] === label && labels[i + below] === label && labels[i - left] === label && labels[i + right] === label) continue;
+      pixels[i] = label ? LIGHT : DARK;
+    }
+  }
+  return image;
 }
 
 /** Probabilities as colours. @param {Uint8Array} levels in hundredths @param {number} width @param {number} height */

@@ -156,7 +156,7 @@ export class Finding {
     }
     paint(canvas, photo.shown, this.#over(one));
     const told = labels ? this.#shares(one, labels) : [this.teaching.classes().length ? "…" : "waits for what to find"];
-    canvas.ariaLabel = `${file.name}: ${told.map((part) => (typeof part === "string" ? part : "")).join("")}`;
+    canvas.ariaLabel = `${file.name}: ${told.map((part) => (typeof part === "string" ? part : part.textContent)).join(" ")}`;
     card.querySelector(".told")?.replaceChildren(made("b", {}, file.name), made("br"), ...told);
     for (const one of card.querySelectorAll(".take, .correct")) one.toggleAttribute("disabled", !labels);
   }
@@ -177,13 +177,14 @@ export class Finding {
     const counts = new Float64Array(256);
     for (const label of labels) counts[label]++;
     const sure = sureness(one);
-    const told = one.classes.flatMap((name, index) => {
+    const told = one.classes.map((name, index) => {
       const there = one.answers[index].presence;
       const share = counts[index + 1] / labels.length;
-      const said = one.fixed.has(name) ? " (corrected)" : there === null ? "" : ` (there with ${percent(there)})`;
-      return [swatch(name), ` ${name} ${share ? percent(share) : "not found"}${said} `];
+      const said = one.fixed.has(name) ? " (corrected)" : there === null ? "" : ` (${percent(there)} likely)`;
+      return made("span", { className: "line" }, swatch(name), ` ${name}: ${share ? `${percent(share)} of it` : "not found"}${said}`);
     });
-    return [...told, made("span", { className: "hint" }, sure > 1 ? "" : `sure: ${percent(sure)}`)];
+    const title = "The overlap to expect of the masks, and the chance that what was not found is not there; of several classes the least";
+    return [...told, made("span", { className: "hint", title }, sure > 1 ? "" : `sure: ${percent(sure)}`)];
   }
 
   /** Mend a mask, and teach with it or not. @param {Found} one */

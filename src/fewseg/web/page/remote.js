@@ -66,7 +66,7 @@ export class RemoteEngine extends Engine {
   async told(one) {
     const { expected_iou: { mean, low, high }, choice, notes } = await this.#concept(one);
     const [iou, from, to] = [mean, low, high].map((share) => Math.round(100 * share));
-    return [`Expected overlap with the true mask (IoU): ${iou} % (${from} to ${to}); found by ${choice}.`, ...notes].join(" ");
+    return [`Expected overlap with the true mask (IoU): ${iou} % (${from} to ${to}); found by ${choice}: that is 0.50 on the slider.`, ...notes].join(" ");
   }
 
   /** @override @param {File} file @param {Class[]} classes @returns {Promise<{answers: Answer[]}>} */
