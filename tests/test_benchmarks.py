@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(*arguments: str, module: str = "benchmarks") -> str:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment).stdout
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A benchmark run in this process; what it prints."""
+    monkeypatch.syspath_prepend(ROOT)
+
+    def run(*words: str, module: str = "benchmarks.__main__") -> str:
+        monkeypatch.setattr(sys, "argv", [module, *words])
+        importlib.import_module(module).main()
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.mark.slow
-def test_quick_cases_agree_and_become_a_table(tmp_path: Path) -> None:
+def test_quick_cases_agree_and_become_a_table(run: Callable[..., str], tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     run("episode", "training-step", "evaluation", "--quick", "--no-memory", "--out", str(results))
     content = json.loads(results.read_text())
@@ -34,7 +41,7 @@ def test_quick_cases_agree_and_become_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_convolution_is_compared_at_every_size_that_is_asked_for() -> None:
+def test_the_convolution_is_compared_at_every_size_that_is_asked_for(run: Callable[..., str]) -> None:
     head, _, *rows = run("--sides", "9", "12", "--rounds", "1", module="benchmarks.convolution").splitlines()
     assert head == "| in, out | 9 x 9 | 12 x 12 |"
     assert len(rows) == 5
@@ -42,7 +49,7 @@ def test_the_convolution_is_compared_at_every_size_that_is_asked_for() -> None:
 
 
 @pytest.mark.slow
-def test_the_gpu_s_table_is_made_without_one_too_and_says_what_failed(tmp_path: Path) -> None:
+def test_the_gpu_s_table_is_made_without_one_too_and_says_what_failed(run: Callable[..., str], tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     printed = run("--quick", "--out", str(results), module="benchmarks.gpu")
     content = json.loads(results.read_text())
@@ -56,7 +63,7 @@ def test_the_gpu_s_table_is_made_without_one_too_and_says_what_failed(tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_training_step_of_the_view_is_the_plain_network_s() -> None:
+def test_a_training_step_of_the_view_is_the_plain_network_s(run: Callable[..., str]) -> None:
     small = ("--size", "64", "--batch", "1", "--rounds", "1", "--steps", "1")
     *_, row = run("hdmnet", *small, module="benchmarks.steps").splitlines()
     method, *_, loss, gradient = [cell.strip() for cell in row.strip("|").split("|")]
