@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from abc import abstractmethod
 from dataclasses import dataclass, replace
@@ -159,19 +161,16 @@ class Evaluation(Case):
 
     def prepare(self, way: str) -> Run:
         model = self.model(way)
-        source, fold, folder = _data(self.images)
+        source, fold = _data(self.images)
         protocol = get_protocol("fewseg", dataset="folder")
         benchmark = Benchmark.draw(source, fold, protocol=protocol, shots=self.shots, episodes=self.episodes, repeats=1)
         (listed,) = benchmark.lists
 
         def fewseg() -> dict[str, Tensor]:
-            keep = folder  # the photos live as long as the run
             report = evaluate(model, benchmark, workers=0, cache_gb=self.cache_gb)
-            del keep
             return {"counts": torch.from_numpy(report.tables[0]).double()}
 
         def plain() -> dict[str, Tensor]:
-            keep = folder
             metric = FewShotIoU(fold.novel)
             transform = input_transform(protocol, self.side)
             dataset = EpisodeDataset(
@@ -182,19 +181,19 @@ class Evaluation(Case):
                 truth = dataset.read(spec.query, spec.class_id)[2][0]
                 mask = at_truth(logits, truth.shape, protocol).argmax(1)[0] == 1
                 metric.update(mask, torch.from_numpy(truth), spec.class_id)
-            del keep
             return {"counts": torch.from_numpy(np.asarray(metric.table())).double()}
 
         return fewseg if way == "fewseg" else plain
 
 
-def _data(images: int) -> tuple[Folder, Any, tempfile.TemporaryDirectory[str]]:
-    folder = tempfile.TemporaryDirectory(prefix="fewseg-benchmark-")
-    root = Path(folder.name) / "data"
+def _data(images: int) -> tuple[Folder, Any]:
+    """Photos that are there until the process ends, and a fold of their classes."""
+    root = Path(tempfile.mkdtemp(prefix="fewseg-benchmark-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     write_data_set(root, images=images, classes=20, shown=NOVEL)
     novel = [f"thing {c}" for c in range(1, 1 + NOVEL)]
     source = Folder(subset="test", root=str(root), novel_classes=novel)
-    return source, source.fold(0), folder
+    return source, source.fold(0)
 
 
 def _inferred(model: Any, episode: Any) -> Prediction:

@@ -14,10 +14,12 @@ shapes: what no other way of doing the rest gets below.
 from __future__ import annotations
 
 import argparse
+import atexit
 import copy
 import json
 import os
 import platform
+import shutil
 import statistics
 import sys
 import time
@@ -27,7 +29,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 import torch
@@ -352,13 +354,13 @@ def measured(case: Case, device: torch.device, peaks: dict[str, float], *, quick
 
 
 @lru_cache(maxsize=1)
-def photos(*, quick: bool) -> tuple[Folder, TemporaryDirectory[str]]:
-    """A folder of photos of COCO's size, and what removes it at the end."""
-    folder = TemporaryDirectory(prefix="fewseg-benchmark-")
-    root = Path(folder.name) / "data"
+def photos(*, quick: bool) -> Folder:
+    """A folder of photos of COCO's size, which is there until the process ends."""
+    root = Path(mkdtemp(prefix="fewseg-benchmark-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     size, images, drawn = ((96, 72), 8, 8) if quick else ((640, 480), 2000, 200)
     write_data_set(root, images=images, classes=5, shown=5, size=size, drawn=drawn)
-    return Folder(subset="test", root=str(root), novel_classes=[f"thing {c}" for c in range(1, 6)]), folder
+    return Folder(subset="test", root=str(root), novel_classes=[f"thing {c}" for c in range(1, 6)])
 
 
 def evaluated(device: torch.device, *, batch: int, precision: str, quick: bool) -> Row:
@@ -367,7 +369,7 @@ def evaluated(device: torch.device, *, batch: int, precision: str, quick: bool) 
     workers = 0 if quick else max(1, (os.cpu_count() or 2) - 2)
     row: Row = {"what": f"evaluation from disk, {backbone}, {side} px, {workers} workers, {episodes} episodes",
                 "precision": precision, "way": "view", "batch": batch, "shots": 1}  # fmt: skip
-    source, _ = photos(quick=quick)
+    source = photos(quick=quick)
     model = copy.deepcopy(made("hdmnet", backbone, 1, side)).to(device)
 
     def run(count: int) -> float:

@@ -36,8 +36,9 @@ def test_an_evaluation_imports_no_plots_no_training_and_no_other_data(tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_training_imports_no_reports_and_no_other_data(tmp_path: Path) -> None:
+def test_a_training_imports_no_plots_no_reports_and_no_other_data(tmp_path: Path) -> None:
     data = ("train.cache_features=false", "train.cache_views=2", "train.validation=none", "train.workers=0")
     found = imported("train", "lite", *SCENES, *TINY, *data, "--out", tmp_path / "run")
-    assert "fewseg.training.loop" in found
-    assert not sorted(found & (NEVER | OTHER_DATA | OTHER_WORK))
+    assert {"fewseg.training.loop", "lightning_fabric"} <= found
+    # lightning-fabric would import them to ask for a version
+    assert not sorted(found & (NEVER | OTHER_DATA | OTHER_WORK | {"matplotlib", "torchmetrics"}))

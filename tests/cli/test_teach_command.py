@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -18,6 +20,7 @@ from fewseg.cli.segment import counted
 from fewseg.concept import Concept, adapting
 from fewseg.data.images import read_image
 from fewseg.storage.saved import save_model
+from fewseg.training import adapt
 from helpers import BLUE, RED, Fewseg, Result, iou, scene, tiny_model
 
 SIZE = (120, 90)
@@ -269,6 +272,15 @@ def test_an_adapted_model_is_taken_only_if_it_finds_the_supports_better(
     small = ("model.backbone=lite0", "model.image_size=64", "train.init=null", "train.cache_views=1")
     few = ("train.episodes_per_epoch=4", "train.batch_size=2", "train.workers=0")
     monkeypatch.setattr("fewseg.training.adapt.RECIPE", ("lite-adapt", *small, *few))
+    shown: list[int] = []
+
+    def once(pairs: list[Any], folder: Path, **how: Any) -> Path:
+        """Trained the first time only: the others are copies, which find what it finds."""
+        shown.append(len(pairs))
+        trained = place / "trained"
+        return Path(shutil.copytree(trained if trained.exists() else adapt.adapt(pairs, trained, **how), folder))
+
+    monkeypatch.setattr(adapting, "_trainer", lambda: once)
     target, folder = place / "box.concept", place / "box_adapted"
     command = ("teach", "--class", "box", *words(place), "--adapt", "--out", target)
     worse = fewseg(*command)
@@ -279,6 +291,7 @@ def test_an_adapted_model_is_taken_only_if_it_finds_the_supports_better(
     monkeypatch.setattr(adapting, "WORTH", -1)
     taken = fewseg("teach", "--concept", target, "--adapt")
     assert f"the adapted model is taken, {folder}" in taken.out
+    assert shown == [2] * 6 + [3], "of each fold it sees the others, and all of them in the end"
     concept = Concept.load(target)
     assert concept.model.name == "box_adapted"
     assert len(concept.expected.each) == 3

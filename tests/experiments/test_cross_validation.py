@@ -108,14 +108,16 @@ def test_what_is_a_list_to_sweep() -> None:
     assert (asked.folds, asked.seeds, asked.options) == (None, (0,), {"data.shots": ("1", "5")})
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("jobs_here")
 def test_trainings_at_once_share_base_learners_and_leave_nothing_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = (*WORDS, *TINY, "data.fold=0,1", "base.epochs=1")
+    words = (*WORDS, *TINY, "data.fold=0", "train.lr=0.01,0.02", f"base.recipe={base_recipe}")
     found = cross_validate("bam", words, out=tmp_path, jobs=2, **DRAWN)
-    assert found.lines[0].folds == [0, 1]
-    cells = [f"bam-fold{fold}-seed0.log" for fold in (0, 1)]
-    assert sorted(path.name for path in (tmp_path / "jobs").glob("*.log")) == [*cells, *(f"base-{n}" for n in cells)]
+    assert [line.options for line in found.lines] == [{"train.lr": "0.01"}, {"train.lr": "0.02"}]
+    cells = [f"bam-train.lr-{lr}-fold0-seed0.log" for lr in ("0.01", "0.02")]
+    assert sorted(path.name for path in (tmp_path / "jobs").glob("*.log")) == [*cells, f"base-{cells[0]}"]
     monkeypatch.setattr(cross_validation_cells, "train", None)
     monkeypatch.setattr(cross_validation_cells, "evaluate", None)
     assert cross_validate("bam", words, out=tmp_path, **DRAWN).table == found.table

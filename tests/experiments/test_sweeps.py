@@ -49,7 +49,8 @@ def test_cells_run_at_once_share_a_base_learner_and_give_the_same_numbers(tiny_p
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_in_its_own_process_is_told_with_its_reason(tiny_plan, tmp_path):
+@pytest.mark.usefixtures("jobs_here")
+def test_a_cell_that_fails_is_told_with_its_reason_from_its_log(tiny_plan, tmp_path):
     plan = tiny_plan(tmp_path, "train.lr=1e15", episodes=5, jobs=2)
     with pytest.raises(FewsegError, match=r"fold0-T\d failed: the loss is not finite.*\.log"):
         run_temperature(plan, values=(1.0, 2.0))

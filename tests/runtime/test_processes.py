@@ -16,6 +16,7 @@ import safetensors.torch
 import together
 import torch
 
+from fewseg.config import load_config
 from fewseg.errors import UsageError
 from fewseg.runtime import processes
 from fewseg.runtime.processes import SyncBatchNorm2d, create_fabric, own_share, synchronise_batchnorm
@@ -75,10 +76,12 @@ def assert_same_losses(run: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes under torchrun left."""
-    out = tmp_path_factory.mktemp("two")
-    [(code, text)] = ended([torchrun(PROGRAM, "compare", out)])
-    assert code == 0, text
+    """What two nodes on loopback under torchrun left, a process each; and `said0` and `said1`, what they said."""
+    out, port = tmp_path_factory.mktemp("two"), free_port()
+    results = ended([torchrun(PROGRAM, "compare", out, nodes=2, node=n, port=port, each=1) for n in (0, 1)])
+    assert [code for code, _ in results] == [0, 0], results
+    for node, (_, text) in enumerate(results):
+        (out / f"said{node}").write_text(text)
     return out
 
 
@@ -109,7 +112,7 @@ def test_batchnorm_that_trains_is_over_both_processes(
     two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.nn.Dropout2d, "forward", lambda self, x: x)
-    one = train(together.base_config(), tmp_path / "base")
+    one = train(load_config(*together.base_words()), tmp_path / "base")
     assert_same_losses(one, two / "base")
     a, b = (safetensors.torch.load_file(r / "last" / "model.safetensors") for r in (one, two / "base"))
     assert a.keys() == b.keys()
@@ -161,16 +164,11 @@ def weights(folder: Path) -> Path:
 
 @pytest.mark.distributed
 @pytest.mark.slow
-def test_two_nodes_on_loopback_train_together(tmp_path: Path) -> None:
-    port, out = free_port(), tmp_path / "run"
-    words = ("base", *SCENES, *TINY, "train.epochs=1", "train.episodes_per_epoch=4", "train.batch_size=2")
-    command = ("-m", "fewseg", "train", *words, "train.workers=0", "train.validation=none", "--out", out)
-    results = ended([torchrun(*command, nodes=2, node=n, port=port, each=1) for n in (0, 1)])
-    assert [code for code, _ in results] == [0, 0], results
-    assert "trained:" in results[0][1]
-    assert "trained:" not in results[1][1]
-    assert json.loads((out / "run.json").read_text())["processes"] == 2
-    assert lines(out)[-1]["batches"] == 2
+def test_two_nodes_on_loopback_train_together(two: Path) -> None:
+    assert "trained:" in (two / "said0").read_text()
+    assert "trained:" not in (two / "said1").read_text()
+    assert json.loads((two / "base" / "run.json").read_text())["processes"] == 2
+    assert lines(two / "base")[-1]["batches"] == 3
 
 
 @pytest.mark.distributed

@@ -15,7 +15,6 @@ import torch
 
 from fewseg import registry
 from fewseg.build import create_model
-from fewseg.config import Config, load_config
 from fewseg.data.dataset import EpisodeDataset
 from fewseg.data.sets.scenes import Scenes
 from fewseg.evaluation.benchmark import Benchmark
@@ -23,18 +22,18 @@ from fewseg.evaluation.evaluate import evaluate
 from fewseg.runtime.processes import rank_and_world
 from fewseg.training.loop import train
 from fewseg.training.objectives import EpisodeObjective
-from helpers import Toy, toy_config
+from helpers import Fewseg, Toy, toy_config
 
 TOY = ("model.dropout=0", "train.batch_size=4", "train.episodes_per_epoch=8", "train.save_every=1", "data.shots=2")
 VALIDATED = ("train.validation=base", "train.held_out=2")
 
 
-def base_config() -> Config:
-    """A base learner whose BatchNorms train, without its dropout (see `main`)."""
+def base_words() -> tuple[str, ...]:
+    """A base learner whose BatchNorms train, without its dropout (see `compare`)."""
     sizes = ("model.image_size=64", "data.images=40", "data.size=64", "train.batch_size=4", "train.val_episodes=6")
     model = ("model.backbone=timm/test_resnet", "model.weights=null", "data.level=simple", "train.save_every=1")
     lengths = ("train.epochs=1", "train.episodes_per_epoch=12", "train.workers=0", "train.backbone_factor=0.1")
-    return load_config("base", "scenes", *model, *sizes, *lengths)
+    return ("base", "scenes", *model, *sizes, *lengths)
 
 
 def report() -> dict[str, Any]:
@@ -61,7 +60,7 @@ def compare(out: Path) -> None:
     (out / f"seen{rank_and_world()[0]}.json").write_text(json.dumps(seen))
     train(toy_config(*TOY, *VALIDATED, "train.epochs=1"), out / "validated")
     torch.nn.Dropout2d.forward = lambda self, x: x  # type: ignore[method-assign]
-    train(base_config(), out / "base")
+    assert Fewseg()("train", *base_words(), "--out", out / "base").code == 0
     found = report()
     if rank_and_world()[0] == 0:
         (out / "report.json").write_text(json.dumps(found))

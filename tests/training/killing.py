@@ -149,10 +149,13 @@ def is_group(number: int, *, seconds: float = 10) -> bool:
     return True
 
 
-def every_file(folder: Path, whole: dict[str, str], *, stride: int) -> dict[str, Any]:
-    """End the process at every stride-th call that makes, moves or syncs a file, till it makes no more of them."""
+def every_file(folder: Path, whole: dict[str, str]) -> dict[str, Any]:
+    """End the process at every second call that moves or removes a file, till it makes no more of them.
+
+    The second, for those include the moment between a folder's two moves: the old one away, the new one in its place.
+    """
     same = True
-    for points, n in enumerate(count(1, stride)):
+    for points, n in enumerate(count(2, 2)):
         run = folder / f"file {n}"
         code = end(start(run, partial(die_at, n)))
         if code == 0:
@@ -164,7 +167,7 @@ def every_file(folder: Path, whole: dict[str, str], *, stride: int) -> dict[str,
 
 
 def die_at(n: int) -> None:
-    """End this process just before its n-th call of os.replace, os.rename, os.fsync, os.mkdir or os.unlink."""
+    """End this process just before its n-th call of os.replace, os.rename or os.unlink."""
     calls = count(1)
 
     def counted(plain: Any) -> Any:
@@ -175,7 +178,7 @@ def die_at(n: int) -> None:
 
         return call
 
-    for name in ("replace", "rename", "fsync", "mkdir", "unlink"):
+    for name in ("replace", "rename", "unlink"):
         setattr(os, name, counted(getattr(os, name)))
 
 
@@ -213,7 +216,7 @@ def main(folder: Path) -> dict[str, Any]:
         "killed": {step: killed_at(folder, step, whole) for step in STEPS},
         "asked": {f"{number.name}, {step}": asked_to_stop_at(folder, step, number, whole) for number, step in asked},
         "group": {step: group_stopped_at(folder, step, whole) for step in GROUP_STEPS},
-        "files": every_file(folder, whole, stride=3),
+        "files": every_file(folder, whole),
         "hdmnet": hdmnet(folder),
     }
 

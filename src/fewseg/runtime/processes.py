@@ -9,8 +9,10 @@ import atexit
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -57,9 +59,26 @@ def launched() -> tuple[int, int] | None:
 
 
 def _in_slurm() -> bool:
+    _import_fabric()
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
     return SLURMEnvironment.detect()
+
+
+def _import_fabric() -> None:
+    """Import lightning-fabric without torchmetrics, matplotlib and scipy.signal: a second of processor time less.
+
+    It asks for torchmetrics' version by importing it, for its detector of spikes alone. It finds none here, and is told
+    afterwards what holds wherever the extra `train` is installed, for whoever uses that detector.
+    """
+    if {"lightning_fabric", "torchmetrics"} & sys.modules.keys():
+        return
+    sys.modules["torchmetrics"] = None  # type: ignore[assignment]
+    try:
+        imports: Any = import_module("lightning_fabric.utilities.imports")
+    finally:
+        del sys.modules["torchmetrics"]
+    imports._TORCHMETRICS_GREATER_EQUAL_1_0_0 = True
 
 
 def create_fabric(
@@ -70,6 +89,7 @@ def create_fabric(
     A process that waits `timeout` seconds for another gives up; until all have started, for 300 seconds if that is
     more (`launch` sets the first one). Raises UsageError for what the machine does not have.
     """
+    _import_fabric()
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
@@ -51,6 +50,9 @@ from fewseg.training.run_start import describe_run, deterministic, start_directo
 from fewseg.training.state import State, load_state, save_state
 from fewseg.training.stop import Stop, StoppedError
 from fewseg.training.tasks import BaseTask, EpisodeTask, Task
+
+if TYPE_CHECKING:  # processes.py imports it its own way
+    from lightning_fabric import Fabric
 
 LOG_EVERY = 20
 """Batches between lines of the log."""

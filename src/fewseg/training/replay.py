@@ -10,10 +10,9 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -26,6 +25,9 @@ from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import load_model, save_model
 from fewseg.training.objectives import BaseObjective, EpisodeObjective
 from fewseg.training.state import read_checked, write_checked
+
+if TYPE_CHECKING:  # processes.py imports it its own way
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
