@@ -62,6 +62,8 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     to, corners = place(view, query), outline(truth(photos, QUERIES[1]))
     for x, y in corners:
         view.mouse.click(*to(x, y))
+    view.get_by_role("button", name="Teach with it and find again").click()
+    view.get_by_text("The polygon is still open").wait_for()
     view.locator("#editor").press("Enter")
     view.get_by_role("button", name="Teach with it and find again").click()
     view.locator("#supports li").nth(1).wait_for()

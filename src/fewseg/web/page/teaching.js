@@ -13,6 +13,8 @@ import { RemoteEngine } from "./remote.js";
 /** @typedef {import("./marking.js").Marking} Marking */
 /** @typedef {Photo & {id: number, name: string, file: File, mask: Mask | null, on: boolean}} Support  no mask: without it */
 
+const MOST_TOLD = 3; // files that cannot be read, by their names
+
 export class Teaching {
   /** @param {Engine} engine @param {Marking} marking @param {Promise<any>} ready */
   constructor(engine, marking, ready) {
@@ -54,11 +56,15 @@ export class Teaching {
     if (this.busy) return;
     this.busy = true;
     tell("teach-told", "");
+    /** @type {string[]} */
+    const failed = [];
     for (let file = this.waiting.shift(); file; file = this.waiting.shift()) {
       try {
         await this.#ask(file, await this.engine.read(file), null);
       } catch (error) {
-        tell("teach-told", `${file.name} ${words(error)}`);
+        failed.push(`${file.name} ${words(error)}`);
+        const more = failed.length > MOST_TOLD ? `; and ${failed.length - MOST_TOLD} more` : "";
+        tell("teach-told", failed.slice(0, MOST_TOLD).join("; ") + more);
       }
     }
     this.busy = false;
