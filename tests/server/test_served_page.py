@@ -55,6 +55,11 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     assert iou(first, wanted) > 0.6
 
     # painted out on the second photo, and taken as a further support
+    asked = []
+    view.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    view.evaluate("() => location.reload()")
+    view.wait_for_timeout(300)
+    assert asked == ["beforeunload"]  # what was taught would be lost
     view.locator("#found .correct >> nth=1").click()
     view.locator("#marking").wait_for()
     view.locator("#clear").click()
@@ -290,7 +295,7 @@ def test_limits_that_are_reached_are_told_and_what_is_removed_makes_room(browser
         done(view, 1)
 
 
-def teach(view: Any, photos: Path, number: str, name: str) -> None:
+def teach(view: Any, photos: Path, number: int, name: str) -> None:
     """By the photo's own mask."""
     view.set_input_files("#teach-files", str(photos / f"{number}.png"))
     view.locator("#marking").wait_for()

@@ -31,6 +31,7 @@ export class Teaching {
     /** Counts changes: masks are of one of its values. */
     this.state = 0;
     this.last = "object";
+    this.own = false; // whether more than the example was taught
     marking.waiting = () => this.waiting.length;
     takeFiles("teach-drop", "teach-files", (files) => this.mark(files));
   }
@@ -97,6 +98,7 @@ export class Teaching {
     const support = { ...photo, id, name, file, mask, on: true };
     colorOf(name);
     this.last = name;
+    this.own = true;
     this.supports = former ? this.supports.map((one) => (one.id === id ? support : one)) : [...this.supports, support];
     this.#changed();
     return "";
@@ -174,6 +176,7 @@ export class Teaching {
    * @returns {Promise<File[]>} photos to search */
   async example({ name, supports, queries }) {
     button("example").disabled = true;
+    const { own } = this;
     try {
       for (const { photo, mask } of supports) {
         const file = await fetched(photo);
@@ -181,6 +184,7 @@ export class Teaching {
         const told = await this.teach(file, await this.engine.read(file), new Mask(width, height, data), name);
         if (told) throw new Error(told);
       }
+      this.own = own;
       return await Promise.all(queries.map(fetched));
     } catch (error) {
       tell("teach-told", `The example cannot be read (${words(error)}).`);
