@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,9 @@ def opened(browser: Any, server: Server, **how: Any) -> Iterator[Any]:
     told: list[str] = []
     asked: list[str] = []
     view.on("pageerror", lambda error: told.append(str(error)))
-    view.on("console", lambda line: told.append(line.text) if line.type == "error" and "404" not in line.text else None)
+    # 404: forgotten; 409, 413: no room, too many; each is told on the page
+    error = re.compile("(?!.*status of (404|409|413))")
+    view.on("console", lambda line: told.append(line.text) if line.type == "error" and error.match(line.text) else None)
     context.on("request", lambda request: asked.append(request.url))
     view.goto(server.url)
     view.locator("#status.ready").wait_for()

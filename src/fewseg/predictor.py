@@ -53,6 +53,9 @@ AS_IT_RUNS = {
 }
 """The options of an engine that was made elsewhere."""
 
+_LOOKS = ("flip", "refine", "precision")
+"""Those that change what is found."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -158,6 +161,8 @@ class FewShotPredictor:
         self.markings: dict[str, tuple[Marking, ...]] = {}
         """How each support's mask was understood, by class; `support` is the class without a name."""
         self.pictures = pictures
+        self.settings: dict[str, Any] = {name: how[name] for name in _LOOKS if how[name] != AS_IT_RUNS[name]}
+        """What else changes masks, where it is not as usual."""
         self._supports: list[Any] = []
 
     def set_support(

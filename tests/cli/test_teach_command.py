@@ -325,6 +325,10 @@ def test_a_run_that_goes_on_keeps_what_its_table_said(place: Path, quick: Callab
     (out / "1.png").unlink()
     assert quick("segment", "--concept", target, place / "photos", "--out", out, "--resume").code == 0
     assert table(out) == before
+    again = quick("segment", "--concept", target, place / "photos", "--out", out, "--resume", "--threshold", 0.2)
+    assert again.code == 0
+    assert "were made otherwise" in again.err
+    assert "above 0.2, " in again.err
 
 
 def test_what_cannot_be_taught_is_refused(place: Path, fewseg: Fewseg) -> None:

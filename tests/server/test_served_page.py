@@ -7,6 +7,7 @@ import json
 import zipfile
 from base64 import b64encode
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fewseg.data.annotations.read import load_supports
 from fewseg.data.marks import Marks, mask_from_marks
 from helpers import iou
 from npm_packages import axe_script, barred
-from served import Server
+from served import Server, served
 from served_page import QUERIES, SUPPORT, done, downloaded, opened, outline, place, truth
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -54,6 +55,11 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     assert iou(first, wanted) > 0.6
 
     # painted out on the second photo, and taken as a further support
+    asked = []
+    view.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    view.evaluate("() => location.reload()")
+    view.wait_for_timeout(300)
+    assert asked == ["beforeunload"]  # what was taught would be lost
     view.locator("#found .correct >> nth=1").click()
     view.locator("#marking").wait_for()
     view.locator("#clear").click()
@@ -62,6 +68,8 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     to, corners = place(view, query), outline(truth(photos, QUERIES[1]))
     for x, y in corners:
         view.mouse.click(*to(x, y))
+    view.get_by_role("button", name="Teach with it and find again").click()
+    view.get_by_text("The polygon is still open").wait_for()
     view.locator("#editor").press("Enter")
     view.get_by_role("button", name="Teach with it and find again").click()
     view.locator("#supports li").nth(1).wait_for()
@@ -270,3 +278,27 @@ def test_a_mask_of_the_photos_own_colour_is_seen_by_its_edge(example) -> None:
     assert (outside, last, middle) == ([0, 0, 0, 0], [0, 0, 0, 0], [230, 57, 70, 130])
     assert (beside[:3], within[:3]) == ([0, 0, 0], [255, 255, 255])
     assert min(beside[3], within[3]) > 100
+
+
+def test_limits_that_are_reached_are_told_and_what_is_removed_makes_room(browser, photos, tmp_path) -> None:
+    with served(tmp_path, "--limit", "concepts=1", "--limit", "supports=1") as server, opened(browser, server) as view:
+        teach(view, photos, SUPPORT, "owl")
+        view.get_by_text("Expected overlap").wait_for()
+        teach(view, photos, SUPPORT, "bird")
+        view.get_by_text("you have 1 concepts, which is all").wait_for()
+        view.get_by_role("button", name=f"Remove {SUPPORT}.png").first.click()
+        teach(view, photos, SUPPORT, "bird")
+        view.get_by_text("at most 1 photos teach a concept").wait_for()
+        view.get_by_role("button", name=f"Remove {SUPPORT}.png").first.click()
+        view.get_by_text("Expected overlap").wait_for()
+        view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
+        done(view, 1)
+
+
+def teach(view: Any, photos: Path, number: int, name: str) -> None:
+    """By the photo's own mask."""
+    view.set_input_files("#teach-files", str(photos / f"{number}.png"))
+    view.locator("#marking").wait_for()
+    view.locator("#name").fill(name)
+    view.set_input_files("#mask-file", str(photos / f"{number}-mask.png"))
+    view.locator("#add").click()

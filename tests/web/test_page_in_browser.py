@@ -113,7 +113,7 @@ def marked(photo: Path, box: list[int]) -> np.ndarray:
 def zipped_labels(view) -> np.ndarray:
     """The label map of the first query among all that is taken away."""
     with zipfile.ZipFile(io.BytesIO(downloaded(view, "#all"))) as archive:
-        assert archive.read(f"{QUERIES[0]}.txt").decode() == "0 background\n1 owl\n2 the ground\n"
+        assert archive.read("classes.txt").decode() == "owl\nthe ground\n"
         return mask_in(archive.read(f"{QUERIES[0]}.png"))
 
 
@@ -221,9 +221,14 @@ def test_what_cannot_be_read_is_told_and_the_others_are_done(view, photos, tmp_p
     before = view.locator("#found .take:not([disabled])").count()
     names = [tmp_path / "broken.jpg", tmp_path / "deep.png", photos / f"{QUERIES[0]}.png"]
     view.set_input_files("#find-files", [str(name) for name in names])
-    view.get_by_text("broken.jpg is no picture that this browser can read").wait_for()
+    view.get_by_text("broken.jpg cannot be read: it is damaged, or no JPEG").wait_for()
     view.get_by_text("deep.png has 16 bits a channel").wait_for()
     found(view, before + 1)
+    view.get_by_text("1 photo done, 2 not").wait_for()
+    view.set_input_files("#teach-files", [str(name) for name in names[:2]])
+    told = view.locator("#teach-told")
+    told.get_by_text("deep.png").wait_for()
+    assert "broken.jpg" in told.inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -117,7 +117,10 @@ def read_supports(
     if names and annotations is None:
         if ctx.params.get("concept"):
             raise UsageError(f"--class {names[0]}: a concept brings its class; leave --class out")
-        raise UsageError(f"--class {names[0]} has no --support; give its photos after it, or --annotations FILE")
+        raise UsageError(
+            f"--class {names[0]} has no --support; give its photos after it, or --annotations FILE; "
+            "the classes of --supports FOLDER are its folders"
+        )
     listed: Supports = {}
     if annotations:
         from fewseg.data.annotations.read import load_supports  # its readers take a tenth of a photo's time to import

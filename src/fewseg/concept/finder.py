@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,9 @@ class Finder:
         self.support_side = round(float(np.median(sides))) if sides else None
         """The longer side of the supports' photos as they were given, in pixels: their median."""
         self._thresholds = [c.choice.threshold if threshold is None else threshold for c in self._concepts]
+        choices = [replace(c.choice, threshold=t) for c, t in zip(self._concepts, self._thresholds, strict=True)]
+        self.settings: dict[str, Any] = {"method": "; ".join(map(str, choices)), "threshold": None}
+        """How the classes are looked for. Results' probabilities are moved, so that 0.5 is no setting."""
         self._supports = [self._support(concept) for concept in self._concepts]
 
     def predict_each(self, image: Picture, *, threshold: float | None = None, query: Any = None) -> dict[str, Result]:

@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
@@ -16,12 +17,18 @@ from fewseg.segment.steady import Predictor
 
 
 def origin(predictor: Predictor, **how: float) -> str:
-    """In words: the model, its method and weights, the supports' files by their content, and how masks are drawn."""
+    """In words: the model, its method and weights, the supports' files by their content, and how masks are drawn
+    (`how`, unless the predictor says otherwise: a concept brings its method and threshold).
+    """
     engine = predictor.engine
-    supports = hashlib.sha256("".join(sorted(map(file_sha256, predictor.support_files))).encode()).hexdigest()
-    told = [engine.name, f"method {engine.method}", f"weights {engine.weights[:8] or 'of no file'}"]
-    told += [f"supports {supports[:8]}"] if predictor.support_files else []
-    return ", ".join([*told, *(f"{name} {value:g}" for name, value in how.items())])
+    files = "".join(sorted(map(file_sha256, predictor.support_files)))
+    settings: dict[str, Any] = {
+        "method": engine.method,
+        "weights": engine.weights[:8] or "of no file",
+        "supports": hashlib.sha256(files.encode()).hexdigest()[:8] if files else None,
+    }
+    settings |= how | predictor.settings
+    return ", ".join([engine.name, *(f"{name} {value}" for name, value in settings.items() if value is not None)])
 
 
 def note_others(masks: Sequence[Path], made: str) -> None:

@@ -38,6 +38,7 @@ class Predictor(Protocol):
     support_files: frozenset[Path]
     support_side: int | None
     engine: Engine
+    settings: dict[str, Any]
 
     def predict_each(self, image: Any, *, query: Any = None) -> dict[str, Result]: ...
 

@@ -105,7 +105,8 @@ class Api:
             raise Refused(
                 409, f"you have {self._limits.concepts} concepts, which is all; remove one that you need no more"
             )
-        upload = await receive(request, visitor, self._limits, most_files=2 * self._limits.supports)
+        too_many = f"at most {self._limits.supports} photos teach a concept; leave some out"
+        upload = await receive(request, visitor, self._limits, most_files=2 * self._limits.supports, too_many=too_many)
         try:
             piece = self._teaching(visitor, upload)
             return self._accepted(visitor, "teach", [piece], upload)
@@ -127,14 +128,18 @@ class Api:
                 f"{photos} files `photo` and {masks} files `mask` were sent; give one mask for each photo, in order",
             )
         if photos + absent > self._limits.supports:
-            raise Refused(413, f"{photos + absent} photos were sent; at most {self._limits.supports} teach a concept")
+            raise Refused(
+                413,
+                f"{photos + absent} photos were sent; at most {self._limits.supports} teach a concept; leave some out",
+            )
         name = (upload.texts("name") or ["object"])[-1].strip()
         check_class_name(name)
         return partial(self._studio.teach, visitor=visitor, upload=upload, name=name)
 
     async def segment(self, request: Request) -> Response:
         visitor = self._room(request)
-        upload = await receive(request, visitor, self._limits, most_files=self._limits.photos)
+        too_many = f"at most {self._limits.photos} photos are searched in a request; send the others in another"
+        upload = await receive(request, visitor, self._limits, most_files=self._limits.photos, too_many=too_many)
         try:
             upload.check_names("concept", "photo")
             concepts, photos = upload.texts("concept"), upload.of("photo")

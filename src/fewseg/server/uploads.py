@@ -66,8 +66,8 @@ class Upload:
 class _Form:
     """Takes the pieces of a body in turn, and writes its files."""
 
-    def __init__(self, upload: Upload, limits: Limits, *, most_files: int) -> None:
-        self.upload, self._limits, self._most_files = upload, limits, most_files
+    def __init__(self, upload: Upload, limits: Limits, *, most_files: int, too_many: str) -> None:
+        self.upload, self._limits, self._most_files, self._too_many = upload, limits, most_files, too_many
         self.whole = False
         self._headers: dict[str, bytes] = {}
         self._header, self._value = b"", b""
@@ -102,7 +102,7 @@ class _Form:
                 raise Refused(413, f"the form has more than {_MOST_FIELDS} fields")
             return
         if len(self.upload.files) >= self._most_files:
-            raise Refused(413, f"more than {self._most_files} files were sent; send them in several requests")
+            raise Refused(413, self._too_many)
         sent = options[b"filename"].decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
         self._file_name = "".join(c if c.isprintable() else "?" for c in sent)[-200:] or "photo"
         self._path = self.upload.visitor.new_path()
@@ -144,7 +144,7 @@ class _Form:
             self.upload.files.append(File(self._name, self._file_name, stored))
 
 
-async def receive(request: Request, visitor: Visitor, limits: Limits, *, most_files: int) -> Upload:
+async def receive(request: Request, visitor: Visitor, limits: Limits, *, most_files: int, too_many: str) -> Upload:
     """A multipart form; its files are the caller's to remove. Refused where it is none, too large or too slow."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary", b"")
@@ -153,7 +153,7 @@ async def receive(request: Request, visitor: Visitor, limits: Limits, *, most_fi
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > limits.request_mb * MB:
         raise Refused(413, f"the request has {int(length) // MB} MB; at most {limits.request_mb} are taken at once")
-    form = _Form(Upload(visitor), limits, most_files=most_files)
+    form = _Form(Upload(visitor), limits, most_files=most_files, too_many=too_many)
     try:
         parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
         async for chunk in _paced(request, limits):

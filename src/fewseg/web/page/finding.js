@@ -24,7 +24,7 @@ export class Finding {
     this.found = [];
     /** @type {Found[]} */
     this.queue = [];
-    this.numbers = this.searched = this.running = this.began = 0;
+    this.numbers = this.searched = this.failed = this.running = this.began = 0;
     at("presence-row").hidden = !presence;
     takeFiles("find-drop", "find-files", (files) => this.search(files));
     teaching.onchange = () => this.#taught();
@@ -56,7 +56,7 @@ export class Finding {
   #again(these) {
     this.queue.push(...these.filter((one) => !this.queue.includes(one)));
     if (!this.running) {
-      this.searched = 0;
+      this.searched = this.failed = 0;
       this.began = performance.now();
       tell("find-told", "");
     }
@@ -75,6 +75,7 @@ export class Finding {
       busy.delete(one);
       this.queue = this.queue.filter((other) => other !== one);
       this.searched++;
+      if (one.error) this.failed++;
       this.#arrange();
     }
     this.running--;
@@ -90,9 +91,10 @@ export class Finding {
     const seconds = ((performance.now() - this.began) / 1000 / Math.max(1, this.searched)) * this.queue.length;
     tell("done", `${this.searched} of ${all}${this.searched && this.queue.length ? `, about ${duration(seconds)} left` : ""}`);
     if (this.running || !this.searched) return;
-    const photos = this.searched === 1 ? "1 photo" : `${this.searched} photos`;
-    const done = this.teaching.classes().length;
-    tell("find-told", done ? `${photos} done.` : "Show what to find first: these photos are searched then.");
+    const well = this.searched - this.failed;
+    const photos = `${well} ${well === 1 ? "photo" : "photos"} done${this.failed ? `, ${this.failed} not, as told there` : ""}.`;
+    const taught = this.teaching.classes().length;
+    tell("find-told", taught ? photos : "Show what to find first: these photos are searched then.");
   }
 
   /** @param {Found} one */

@@ -47,7 +47,11 @@ export class Marking {
     input("mask-file").addEventListener("change", () => this.#load(readMask));
     input("name").addEventListener("input", () => this.#recolor());
     input("name").addEventListener("change", () => this.#other());
-    this.editor.onchange = () => this.#show();
+    this.editor.onchange = () => {
+      this.warned = false;
+      tell("marking-told", "");
+      this.#show();
+    };
   }
 
   /** Show a photo, and wait for what becomes of it. @param {Question} question @returns {Promise<Reply>} */
@@ -55,7 +59,6 @@ export class Marking {
     this.question = question;
     this.warned = false;
     tell("marking-title", question.title);
-    tell("marking-told", question.told ?? "");
     input("name").value = question.name;
     button("add").textContent = question.add;
     button("keep").hidden = !question.keep;
@@ -67,6 +70,7 @@ export class Marking {
     this.editor.open(question.photo.shown, question.mask);
     this.editor.choose(this.editor.tool);
     this.#recolor();
+    tell("marking-told", question.told ?? "");
     this.tellWaiting();
     at("editor").focus({ preventScroll: true });
     return new Promise((resolve) => (this.reply = resolve));
@@ -83,6 +87,10 @@ export class Marking {
     if (what !== "leave" && !name) {
       tell("marking-told", "Give the object a name first.");
       input("name").focus();
+      return;
+    }
+    if ((what === "add" || what === "keep") && this.editor.corners.length) {
+      tell("marking-told", "The polygon is still open: Enter, or a click on its first corner, closes it; Undo takes corners back.");
       return;
     }
     this.dialog.close();
@@ -128,7 +136,7 @@ export class Marking {
       const { data, width, height } = await readMask(file);
       const { mask } = this.editor;
       if (Math.abs(width / height / (mask.width / mask.height) - 1) > 0.01)
-        throw new Error(`is ${width} x ${height} pixels, which is another form than the photo's`);
+        throw new Error(`is ${width} x ${height} pixels, which is another form than the photo's (${mask.width} x ${mask.height})`);
       mask.remember();
       mask.data = new Mask(width, height, data).resized(mask.width, mask.height).slice();
       this.editor.changed();
@@ -141,7 +149,7 @@ export class Marking {
   #show() {
     const share = this.editor.mask.share();
     button("undo").disabled = !this.editor.mask.past.length && !this.editor.corners.length;
-    button("add").disabled = button("clear").disabled = share === 0;
+    button("add").disabled = button("clear").disabled = share === 0 && !this.editor.corners.length;
     tell("marked", share === 1 ? "all of it is marked: nothing in it is background" : `${percent(share)} marked`);
   }
 

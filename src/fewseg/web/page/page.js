@@ -47,6 +47,9 @@ button("example").disabled = false;
 button("example").addEventListener("click", async () => {
   finding.search(await teaching.example(config.example));
 });
+addEventListener("beforeunload", (event) => {
+  if (teaching.own && teaching.supports.length) event.preventDefault(); // the browser asks: all of it would be lost
+});
 // a photo dropped beside the fields must not replace the page
 for (const event of ["dragover", "drop"]) addEventListener(event, (one) => one.preventDefault());
 

@@ -16,7 +16,7 @@ export async function open(file) {
       premultiplyAlpha: "none",
     });
   } catch {
-    throw new Error("is no picture that this browser can read; use JPEG, PNG or WebP");
+    throw new Error("cannot be read: it is damaged, or no JPEG, PNG or WebP");
   }
   const { width, height } = bitmap;
   if (width * height <= MOST_MEGAPIXELS * 1e6) return bitmap;

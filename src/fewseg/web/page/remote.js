@@ -24,7 +24,7 @@ export class RemoteEngine extends Engine {
     this.config = config;
     /** @type {Map<number, {file: File, mask: Blob, version: number}>} */
     this.given = new Map();
-    /** @type {Map<string, {signature: string, concept: Promise<Concept>}>} */
+    /** @type {Map<string, {signature: string, supports: number[], concept: Promise<Concept>, taught: string}>}  taught: its name, once it is */
     this.concepts = new Map();
     /** @type {WeakMap<File, {width: number, height: number}>} */
     this.sizes = new WeakMap();
@@ -115,10 +115,13 @@ export class RemoteEngine extends Engine {
     const known = this.concepts.get(one.name);
     if (known?.signature === signature) return known.concept;
     known?.concept.then((former) => removed(former.concept), () => {});
-    const concept = this.#taught(one);
-    this.concepts.set(one.name, { signature, concept });
-    concept.catch(() => this.concepts.delete(one.name));
-    return concept;
+    const entry = { signature, supports: one.supports, concept: this.#taught(one), taught: "" };
+    this.concepts.set(one.name, entry);
+    entry.concept.then(
+      ({ concept }) => (entry.taught = concept),
+      () => this.concepts.get(one.name) === entry && this.concepts.delete(one.name),
+    );
+    return entry.concept;
   }
 
   /** @param {Class} one @returns {Promise<Concept>} */
@@ -139,11 +142,12 @@ export class RemoteEngine extends Engine {
     return concept;
   }
 
-  /** Remove what pages left that were open before, where there is no room for more. @param {Error} error */
+  /** Remove what pages left that were open before, and classes without a support, where there is no room for more. Those that are being
+   * taught are not waited for: this one is among them. @param {Error} error */
   async #tidied(error) {
     if (!(error instanceof Full)) throw error;
-    const known = await Promise.allSettled([...this.concepts.values()].map(({ concept }) => concept));
-    const ours = new Set(known.map((one) => (one.status === "fulfilled" ? one.value.concept : "")));
+    const used = [...this.concepts.values()].filter(({ supports }) => supports.some((key) => this.given.has(key)));
+    const ours = new Set(used.map(({ taught }) => taught));
     for (const { concept } of await (await ask("v1/concepts")).json()) if (!ours.has(concept)) await removed(concept);
   }
 

@@ -10,7 +10,7 @@ import { cvat, labelMe, labelStudio, text, via } from "./tools.js";
 /** @typedef {import("./engine.js").Photo} Photo */
 /** @typedef {Found & {photo: Photo}} Read */
 /** @typedef {{name: string, bytes: Uint8Array<ArrayBuffer>}} Packed */
-/** @typedef {{one: Read, stem: string, labels: Uint8Array<ArrayBuffer>, width: number, height: number}} Taken */
+/** @typedef {{one: Read, stem: string, labels: Uint8Array<ArrayBuffer>, width: number, height: number, names: string[]}} Taken  `names`: the classes of all photos */
 
 /** Save what was found in photos: one file as it is, several in a zip. False where there is nothing.
  * @param {Read[]} these @param {string} kind @param {(one: Found, width: number, height: number) => Promise<Uint8Array<ArrayBuffer>>} draw
@@ -18,22 +18,24 @@ import { cvat, labelMe, labelStudio, text, via } from "./tools.js";
 export async function takeAway(these, kind, draw, far) {
   /** @type {Packed[]} */
   const files = [];
-  const used = new Set();
+  const used = new Set(kind === "yolo" || kind === "labels" ? ["classes"] : []);
   /** @type {Record<string, () => import("./tools.js").Whole>} */
   const wholes = { coco, csv: table, labelstudio: labelStudio, cvat, via };
   const whole = wholes[kind]?.();
   /** @type {Record<string, (taken: Taken, used: Set<string>) => Packed[] | Promise<Packed[]>>} */
   const apart = { each, labels: map, geojson: outlines, yolo, labelme: labelMe, pictures };
+  const names = [...new Set(these.flatMap(({ classes }) => classes))]; // photos may have been searched for others
   for (const [number, one] of these.entries()) {
     far(number);
     const { width, height } = one.photo;
     const labels = await draw(one, width, height);
-    const taken = { one, stem: free(one.file.name.replace(/\.[^.]*$/, ""), used), labels, width, height };
+    const taken = { one, stem: free(one.file.name.replace(/\.[^.]*$/, ""), used), labels, width, height, names };
     if (whole) whole.add(taken);
     else files.push(...(await apart[kind](taken, used)));
   }
   if (whole && these.length) files.push(whole.file());
-  if (kind === "yolo" && these.length) files.push({ name: "classes.txt", bytes: text(these[0].classes.map((name) => `${name}\n`).join("")) });
+  if ((kind === "yolo" && names.length) || (kind === "labels" && names.length > 1))
+    files.push({ name: "classes.txt", bytes: text(names.map((name) => `${name}\n`).join("")) });
   if (files.length === 1) save(files[0].name, new Blob([files[0].bytes]));
   else if (files.length) save("masks.zip", zip(files));
   return files.length > 0;
@@ -50,11 +52,10 @@ async function each({ one: { classes }, stem, labels, width, height }, used) {
   return files;
 }
 
-/** 0, 1, 2, ... in one file, and what they mean. @param {Taken} taken @returns {Promise<Packed[]>} */
-async function map({ one: { classes }, stem, labels, width, height }) {
-  const listed = ["0 background", ...classes.map((name, index) => `${index + 1} ${name}`)].join("\n");
-  const image = { name: `${stem}.png`, bytes: await png(labels, width, height) };
-  return classes.length === 1 ? [image] : [image, { name: `${stem}.txt`, bytes: text(`${listed}\n`) }];
+/** 0, 1, 2, ... in one file: the lines of classes.txt. @param {Taken} taken @returns {Promise<Packed[]>} */
+async function map({ one: { classes }, stem, labels, width, height, names }) {
+  const values = [0, ...classes.map((name) => names.indexOf(name) + 1)];
+  return [{ name: `${stem}.png`, bytes: await png(labels.map((label) => values[label]), width, height) }];
 }
 
 /** The photo as it is shown, with its masks. @param {Taken} taken @returns {Promise<Packed[]>} */
@@ -71,22 +72,22 @@ async function pictures({ one: { photo, classes, labels }, stem }) {
 }
 
 /** Outlines in pixels, with their holes. @param {Taken} taken @returns {Packed[]} */
-function outlines({ one: { classes }, stem, labels, width, height }) {
+function outlines({ one: { classes }, stem, labels, width, height, names }) {
   const features = classes.flatMap((name, index) =>
     polygons(labels, width, height, index + 1).map((coordinates) => {
       const pixels = coordinates.reduce((sum, ring) => sum + area(ring) / 2, 0);
-      return { type: "Feature", properties: { class: name, class_id: index + 1, pixels }, geometry: { type: "Polygon", coordinates } };
+      return { type: "Feature", properties: { class: name, class_id: names.indexOf(name) + 1, pixels }, geometry: { type: "Polygon", coordinates } };
     }));
   const content = { type: "FeatureCollection", image: { width, height }, features };
   return [{ name: `${stem}.geojson`, bytes: text(`${JSON.stringify(content)}\n`) }];
 }
 
 /** A line a polygon: its class, from 0, and its corners as shares of the sides. @param {Taken} taken @returns {Packed[]} */
-function yolo({ one: { classes }, stem, labels, width, height }) {
-  const lines = classes.flatMap((_, index) =>
+function yolo({ one: { classes }, stem, labels, width, height, names }) {
+  const lines = classes.flatMap((name, index) =>
     polygons(labels, width, height, index + 1).map((polygon) => {
       const corners = joined(polygon).slice(0, -1).map(([x, y]) => `${+(x / width).toPrecision(6)} ${+(y / height).toPrecision(6)}`);
-      return `${index} ${corners.join(" ")}\n`;
+      return `${names.indexOf(name)} ${corners.join(" ")}\n`;
     }));
   return [{ name: `${stem}.txt`, bytes: text(lines.join("")) }];
 }

@@ -13,6 +13,8 @@ import { RemoteEngine } from "./remote.js";
 /** @typedef {import("./marking.js").Marking} Marking */
 /** @typedef {Photo & {id: number, name: string, file: File, mask: Mask | null, on: boolean}} Support  no mask: without it */
 
+const MOST_TOLD = 3; // files that cannot be read, by their names
+
 export class Teaching {
   /** @param {Engine} engine @param {Marking} marking @param {Promise<any>} ready */
   constructor(engine, marking, ready) {
@@ -29,6 +31,7 @@ export class Teaching {
     /** Counts changes: masks are of one of its values. */
     this.state = 0;
     this.last = "object";
+    this.own = false; // whether more than the example was taught
     marking.waiting = () => this.waiting.length;
     takeFiles("teach-drop", "teach-files", (files) => this.mark(files));
   }
@@ -54,11 +57,15 @@ export class Teaching {
     if (this.busy) return;
     this.busy = true;
     tell("teach-told", "");
+    /** @type {string[]} */
+    const failed = [];
     for (let file = this.waiting.shift(); file; file = this.waiting.shift()) {
       try {
         await this.#ask(file, await this.engine.read(file), null);
       } catch (error) {
-        tell("teach-told", `${file.name} ${words(error)}`);
+        failed.push(`${file.name} ${words(error)}`);
+        const more = failed.length > MOST_TOLD ? `; and ${failed.length - MOST_TOLD} more` : "";
+        tell("teach-told", failed.slice(0, MOST_TOLD).join("; ") + more);
       }
     }
     this.busy = false;
@@ -91,6 +98,7 @@ export class Teaching {
     const support = { ...photo, id, name, file, mask, on: true };
     colorOf(name);
     this.last = name;
+    this.own = true;
     this.supports = former ? this.supports.map((one) => (one.id === id ? support : one)) : [...this.supports, support];
     this.#changed();
     return "";
@@ -168,6 +176,7 @@ export class Teaching {
    * @returns {Promise<File[]>} photos to search */
   async example({ name, supports, queries }) {
     button("example").disabled = true;
+    const { own } = this;
     try {
       for (const { photo, mask } of supports) {
         const file = await fetched(photo);
@@ -175,6 +184,7 @@ export class Teaching {
         const told = await this.teach(file, await this.engine.read(file), new Mask(width, height, data), name);
         if (told) throw new Error(told);
       }
+      this.own = own;
       return await Promise.all(queries.map(fetched));
     } catch (error) {
       tell("teach-told", `The example cannot be read (${words(error)}).`);
