@@ -247,6 +247,7 @@ def lite_batches(*words: str, start: int = 0) -> list[Any]:
         *TINY,
         *LITE,
         "data.shots=2",
+        "train.most_shots=null",
         "train.workers=0",
         *words,
     )

@@ -220,7 +220,7 @@ def test_a_body_without_end_and_a_file_beyond_the_limit_are_refused_and_leave_no
         assert answer.split()[1] == b"408"
     assert "more than 1 MB" in ask(client, concept, bytes(1_200_000)).json()["error"]
     assert "at most 2 are taken at once" in ask(client, concept, *[bytes(900_000)] * 3).json()["error"]
-    assert "more than 3 files" in ask(client, concept, b"", b"", b"", b"").json()["error"]
+    assert "at most 3 photos" in ask(client, concept, b"", b"", b"", b"").json()["error"]
     field = client.post("/v1/segment", data={"concept": "x" * 2000}, files={"photo": b""})
     assert "longer than 1000 bytes" in field.json()["error"]
     assert client.post("/v1/segment", content=b"{}", headers={"Content-Type": "application/json"}).status_code == 415

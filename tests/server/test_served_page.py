@@ -161,7 +161,7 @@ def test_nobody_is_barred_from_what_the_server_adds(example, server, photos, tmp
     view.get_by_label("Use owl-25.png").uncheck()  # what was found is of what was taught before
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     view.set_input_files("#find-files", str(tmp_path / "broken.jpg"))
-    view.get_by_text("broken.jpg is no picture").wait_for()
+    view.get_by_text("broken.jpg cannot be read").wait_for()
     assert not barred(view, width)
     view.get_by_label("Use owl-25.png").check()
     view.get_by_label("Remove broken.jpg").click()

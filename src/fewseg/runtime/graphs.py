@@ -145,7 +145,7 @@ class OnnxSegmenter:
 
     def _found(self, query: Arrays, support: Arrays, method: str) -> Arrays:
         """What one view gives; looked at twice, as `fewseg.models.refined` does."""
-        if learns(method, support[_KEPT + "mask"].shape[1]):
+        if classifies(method) and learns(method, support[_KEPT + "mask"].shape[1]):
             return self._classified(query, support, method)
         first = self._run(self._matcher(method), query | support)
         if not self.twice or method != self.methods[0]:

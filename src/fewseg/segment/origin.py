@@ -21,7 +21,7 @@ def origin(predictor: Predictor, **how: float) -> str:
     (`how`, unless the predictor says otherwise: a concept brings its method and threshold).
     """
     engine = predictor.engine
-    files = "".join(sorted(map(file_sha256, predictor.support_files)))
+    files = "".join(sorted(file_sha256(path) for path in predictor.support_files if path.is_file()))
     settings: dict[str, Any] = {
         "method": engine.method,
         "weights": engine.weights[:8] or "of no file",
