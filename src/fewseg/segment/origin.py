@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from fewseg.errors import DataWarning
 from fewseg.files import file_sha256
@@ -34,11 +34,12 @@ def origin(predictor: Predictor, **how: float) -> str:
 def note_others(masks: Sequence[Path], made: str) -> None:
     """Tell of masks that are there, and were made otherwise: `--resume` leaves them as they are."""
     there = [path for path in masks if path.is_file()]
-    others = [path for path in there if (theirs := _said(path)) and theirs != made]
+    others = [(path, theirs) for path in there if (theirs := _said(path)) and theirs != made]
     if others:
+        first, theirs = others[0]
         warnings.warn(
-            f"{len(others)} of {len(there)} masks that are there, and stay, were made otherwise: {others[0].name} by "
-            f"{_said(others[0])}; this run by {made}. For masks of one kind give another --out",
+            f"{len(others)} of {len(there)} masks that are there, and stay, were made otherwise: {first.name} by "
+            f"{theirs}; this run by {made}. For masks of one kind give another --out",
             DataWarning,
             stacklevel=2,
         )
@@ -49,5 +50,5 @@ def _said(mask: Path) -> str:
     try:
         with Image.open(mask) as picture:
             return str(picture.info.get(MADE_BY, ""))
-    except (OSError, UnidentifiedImageError):
+    except OSError:
         return ""

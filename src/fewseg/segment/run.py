@@ -115,13 +115,13 @@ def segment_folder(
         files.write_classes(work.class_file, classes)
     sizes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in classes}
     merging: dict[str, Any] = {"several": several, "resume": resume, "shard": shard}
-    made = origin(predictor, threshold=threshold, presence=presence, min_area=min_area)
+    how: dict[str, Any] = {"threshold": threshold, "presence": presence, "min_area": min_area}
+    made = origin(predictor, **how)
     if resume and "png" in formats:
         note_others([named(job.stem)["png"] for job in jobs if not job.is_video], made)
     with _records(books, work.table, classes, predictor.runtime, **merging) as record:
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
         done = named if resume else None
-        how: dict[str, Any] = {"presence": presence, "threshold": threshold, "min_area": min_area}
         finder = _by_video(predictor, jobs, presence, on=steady, progress=progress or Silent())
         segmented = partial(_segmented, finder, named, instances=instances, made=made, **how)
         several_pieces = len(jobs) > 1 or any(job.is_video for job in jobs)
