@@ -54,6 +54,12 @@ class WithRegions:
         """The class ids of the regions."""
         return range(self._first, 1 + len(self.class_names))
 
+    @property
+    def class_weights(self) -> NDArray[np.float64] | None:
+        """(1 + N,) the source's own, and 1 for regions; None where it has none."""
+        own = getattr(self.inner, "class_weights", None)
+        return None if own is None else np.pad(own, (0, len(self.regions)), constant_values=1.0)
+
     def fold(self, index: int) -> Fold:
         """The source's own, with the regions among its base classes."""
         return self.fold_with(self.inner.fold(index))

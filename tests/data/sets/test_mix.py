@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,6 +26,7 @@ from fewseg.data.dataset import BaseDataset, EpisodeDataset
 from fewseg.data.episodes.lists import EpisodeSpec
 from fewseg.data.episodes.sampling import TrainingEpisodes, training_images
 from fewseg.data.fingerprint import photos_fingerprint
+from fewseg.data.region_classes import WithRegions
 from fewseg.data.sets.mix import Mix
 from fewseg.data.source import Fold, SourceIndex, class_mask, make_fold, mask_of
 from fewseg.data.transforms import Squeeze
@@ -152,6 +154,20 @@ def test_all_else_may_be_said_to_be_absent() -> None:
     assert {n for n, k in zip(source.class_names, known[1:], strict=True) if k} == {"cat", "couch"}
 
 
+def test_a_source_of_more_weight_is_drawn_more_often() -> None:
+    source = mix(novel_classes=["zebra"], weights={"voc": 4})
+    fold = source.fold(0)
+    drawn = Counter(TrainingEpisodes(source, fold, draw="class").spec(g).class_id for g in range(600))
+    share = {source.class_names[c - 1]: n / 600 for c, n in drawn.items()}
+    # three classes of weight 4, coco's couch and airplane among them, and two of weight 1
+    assert share == pytest.approx({n: (1 if n in STREET.class_names else 4) / 14 for n in share}, abs=0.05)
+    regions = WithRegions(source, np.array([0]), np.zeros((1, 6, 6), np.uint8), np.array([[9, 9]]))
+    assert regions.class_weights is not None
+    assert regions.class_weights.tolist() == [0, 4, 4, 1, 1, 1, 4, 1, 1]
+    with pytest.raises(UsageError, match=r"data.weights are for train.draw=class"):
+        TrainingEpisodes(source, fold)
+
+
 def test_the_folds_of_one_source_leave_out_namesakes_everywhere() -> None:
     source = mix(fold_of="voc")
     assert [source.class_names[c - 1] for c in source.fold(0).novel] == ["airplane"]
@@ -228,6 +244,7 @@ def test_what_is_wrong_is_refused_with_what_to_do() -> None:
         ({"synonyms": {"a": ["cat"], "b": ["cat"]}}, "'cat' under 'a' and 'b'"),
         ({"absent": {"voc": ["cat"]}}, "has the class 'cat' itself"),
         ({"absent": {"voc": ["dog"]}}, "unknown data.absent.voc 'dog'"),
+        ({"weights": {"voc": 0}}, "data.weights.voc=0: give a number above 0"),
         ({"partial": ["x"]}, "unknown data.partial 'x'"),
         ({"fold_of": "x"}, "unknown data.fold_of 'x'"),
         ({"fold_of": "voc", "novel_classes": ["cat"]}, "leave out data.novel_classes"),

@@ -61,7 +61,8 @@ class TrainingEpisodes:
     which a DataWarning tells.
     With `most_shots` the batches, of `batch` episodes each, have 1 to that many supports by turns, and `shots` is not
     looked at; an image is the support several times where its class has too few.
-    With `power` a class is drawn in proportion to the number of its photos to that power: 0 all equally often.
+    With `power` a class is drawn in proportion to the number of its photos to that power: 0 all equally often. The
+    source's `class_weights`, where it has any, multiply that.
     With `apart`, some of the classes and a share, that share of the episodes is of them; absent classes are drawn among
     those that the drawn one belongs to. It needs `draw="class"`.
     A class with fewer images than `shots` + 1 (with `most_shots`: 2) is left out; a DataWarning names it.
@@ -86,6 +87,9 @@ class TrainingEpisodes:
             raise UsageError(f"train.regions are drawn with train.draw=class, not with {self.draw}")
         if self.power and self.draw != "class":
             raise UsageError(f"train.draw_power is for train.draw=class, not for {self.draw}")
+        self._weights = getattr(self.source, "class_weights", None)
+        if self._weights is not None and self.draw != "class":
+            raise UsageError(f"data.weights are for train.draw=class, not for {self.draw}")
         if not 0 <= self.negatives <= 1:
             raise UsageError(f"train.negatives={self.negatives} is a share of the episodes; give 0 to 1")
         source, fold, least = self.source, self.fold, self.source.min_pixels
@@ -141,9 +145,11 @@ class TrainingEpisodes:
         return [c for c in self._pools if (c in apart) == chosen] or list(self._pools)
 
     def _one_of(self, classes: list[int], rng: Generator) -> int:
-        if not self.power:
+        if not self.power and self._weights is None:
             return int(rng.choice(classes))
         weights = np.array([len(self._pools[c]) for c in classes], float) ** self.power
+        if self._weights is not None:
+            weights *= self._weights[classes]
         return int(rng.choice(classes, p=weights / weights.sum()))
 
     def _tell_of_images_without_negatives(self) -> None:

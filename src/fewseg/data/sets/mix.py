@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ class Mix(Folded):
 
     In a source's photos its own classes are known, to be there or not; others may be there unlabelled, unless `absent`
     ({SOURCE: [CLASS]}, or `all`) says that they are not. In those of `partial` sources only what is marked is known.
+    `weights` ({SOURCE: WEIGHT}; 1 where it says nothing) has a source's classes drawn so many times as often where
+    training draws by class; a class of several sources has the largest of theirs.
     Folds: `folds` parts of the classes, shuffled by `fold_seed`; those of the source `fold_of`, with the classes that
     other sources have by the same names; or one with these `novel_classes`. Training and test images are the sources'
     own.
@@ -46,6 +49,7 @@ class Mix(Folded):
     synonyms: dict[str, list[str]] | None = None
     absent: dict[str, list[str]] | None = None
     partial: list[str] | None = None
+    weights: dict[str, float] | None = None
     fold_of: str | None = None
     min_pixels: int = 64
 
@@ -54,9 +58,14 @@ class Mix(Folded):
         # class ids must not depend on the order in which a file lists the sources
         self.parts = dict(sorted((self.sources or {}).items()))
         self._check_sources()
-        for option in ("names", "absent", "partial"):
+        for option in ("names", "absent", "partial", "weights"):
             for source in getattr(self, option) or ():
                 check_choice(f"data.{option}", source, tuple(self.parts))
+        for source, weight in (self.weights or {}).items():
+            if not 0 < weight < math.inf:
+                raise UsageError(
+                    f"data.weights.{source}={weight}: give a number above 0; 1 is as often as others"
+                )
         if self.fold_of is not None:
             check_choice("data.fold_of", self.fold_of, tuple(self.parts))
             if self.novel_classes or self.folds is not None:
@@ -132,6 +141,16 @@ class Mix(Folded):
             for own, c in zip(part.class_names, self._joined[1][key], strict=True):
                 found[self.class_names[c - 1]][key] = own
         return {name: own for name, own in found.items() if len(own) > 1}
+
+    @cached_property
+    def class_weights(self) -> NDArray[np.float64] | None:
+        """(1 + N,) how often each class is drawn beside one of weight 1, by class id; None: all equally often."""
+        if not self.weights:
+            return None
+        found = np.zeros(1 + len(self.class_names))
+        for key, ids in self._joined[1].items():
+            found[list(ids)] = np.maximum(found[list(ids)], self.weights.get(key, 1.0))
+        return found
 
     def class_id(self, name: str, *, option: str) -> int:
         """The class of that name, or of one that stands for it."""
