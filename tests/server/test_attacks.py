@@ -135,7 +135,7 @@ def test_tokens_that_are_easily_guessed_and_unknown_limits_are_refused(fewseg: F
     for words, told in (
         (("--token", "short"), "a token has 16 or more"),
         (("--token", 16 * "x", "--no-token"), "give one of them"),
-        (("--limit", "foto=3"), "Did you mean 'photos'?"),
+        (("--limit", "fotos=3"), "Did you mean 'photos'?"),
         (("--limit", "photos=0"), "give a whole number from 1 on"),
     ):
         result = fewseg("serve", *words)

@@ -136,7 +136,14 @@ def train(
     run_training(config, run, resume=resume, progress=Bars())
     if rank_and_world()[0] == 0:
         done = "trained to the end before, left as it is" if before else "trained"
-        say(f"{done}: {run}  (evaluate it: fewseg evaluate {run})")
+        say(f"{done}: {run}  ({_next_step(config, run)})")
+
+
+def _next_step(config: Any, run: Path) -> str:
+    """What a trained run is for: one that has seen all classes cannot be measured on its own data."""
+    if config.train.all_classes:
+        return f"find more: fewseg segment --model {run} --support a.jpg --mask a.png --out masks photos/"
+    return f"evaluate it: fewseg evaluate {run}"
 
 
 app.command()(evaluate)
