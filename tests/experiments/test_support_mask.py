@@ -116,7 +116,7 @@ def test_ctrl_c_is_told_and_the_same_call_goes_on(tiny_plan, tmp_path):
 
 
 def test_what_ends_a_training_names_the_same_command_and_no_option_of_train():
-    with pytest.raises(DataError, match="^x; the same command goes on from"), sweep.resumable():
+    with pytest.raises(DataError, match=r"^x; the same command goes on from"), sweep.resumable():
         raise DataError("x; --resume goes on from the checkpoint of batch 4")
 
 

@@ -154,8 +154,8 @@ def prepare(
         load_base_learner(task.model, base, base=task.fold.base)
     total = math.ceil(task.epoch_length * config.train.epochs / config.train.batch_size)
     progress.log(
-        f"{total} batch{'es' * (total != 1)}: train.epochs={config.train.epochs} of {task.epoch_length} items (train.episodes_per_epoch), "
-        f"train.batch_size={config.train.batch_size}"
+        f"{total} batch{'es' * (total != 1)}: train.epochs={config.train.epochs} of {task.epoch_length} items "
+        f"(train.episodes_per_epoch), train.batch_size={config.train.batch_size}"
     )
     optimizer = create_optimizer(with_rates(task.param_groups(), task.model, config.train.rates), config)
     schedule = create_schedule(optimizer, config, total=total)
