@@ -228,6 +228,15 @@ def test_supports_are_switched_off_changed_and_removed_and_photos_without_it_cou
     view.wait_for_function("() => !document.querySelector('#classes li')")
 
 
+def test_a_photo_in_which_all_that_was_found_is_wrong_teaches_that_it_is_not_there(example, photos) -> None:
+    view = example
+    view.locator("#found .correct >> nth=0").click()
+    view.get_by_role("button", name="It is not in this photo").click()
+    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.absent === 1")
+    done(view, view.locator("#found .take").count())
+    view.locator("#found").get_by_text("not found (corrected)").wait_for()
+
+
 def test_a_click_grows_what_the_command_line_grows_and_outlines_are_those_of_masks(view, photos) -> None:
     photo = Image.open(photos / f"{SUPPORT}.png").convert("RGB")
     rows, columns = np.nonzero(truth(photos, SUPPORT))
