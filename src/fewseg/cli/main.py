@@ -140,7 +140,11 @@ def train(
 
 
 def _next_step(config: Any, run: Path) -> str:
-    """What a trained run is for: one that has seen all classes cannot be measured on its own data."""
+    """What a trained run is for: what has seen all classes, or knows the base classes alone, cannot be measured on its
+    own data.
+    """
+    if config.model.name == "base":
+        return f"train with it: fewseg train hdmnet {config.data.name} base.run={run}"
     if config.train.all_classes:
         return f"find more: fewseg segment --model {run} --support a.jpg --mask a.png --out masks photos/"
     return f"evaluate it: fewseg evaluate {run}"
