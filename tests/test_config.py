@@ -101,6 +101,8 @@ def test_what_the_run_decides_is_no_key(key: str) -> None:
         (["model.name=hdmnett"], "unknown model 'hdmnett'.*Did you mean 'hdmnet'"),
         (["data.name=pascal"], "unknown source 'pascal'.*Did you mean 'pascal5i'"),
         (["trian.lr=1"], "unknown group 'trian'.*Did you mean 'train'"),
+        (["init=lite"], "unknown group 'init'.*Did you mean 'train.init'"),
+        (["folder", "root=photos"], "unknown group 'root'.*Did you mean 'data.root'"),
         (["train.epoch=1"], r"unknown key train\.epoch;.*Did you mean 'train\.epochs'"),
         (["hdmnet", "model.temprature=1"], r"unknown key model\.temprature;.*Did you mean 'model\.temperature'"),
         (["train=3"], r"train must be a group of keys"),

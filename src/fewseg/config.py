@@ -240,18 +240,19 @@ def _named(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 def _typed(merged: dict[str, Any]) -> Config:
     """The merged values checked against the dataclasses and the chosen classes' constructors."""
-    for group in merged:
-        if group not in _GROUPS:
-            hint = registry.suggest(group, _GROUPS)
-            raise UsageError(f"unknown group {group!r} in the configuration; groups: {', '.join(_GROUPS)}.{hint}")
     classes = {
         "model": method_class(_chosen(merged, "model")),
         "data": registry.find("source", _chosen(merged, "data")),
     }
-    values = {}
+    keys = {}
     for group, base in _GROUPS.items():
         own = {key: hint for key, hint in get_type_hints(base).items() if key != "options"}
         more = _options(classes[group], {*own, *_SET_BY_THE_RUN[group]}) if group in classes else {}
+        keys[group] = own, more
+    _refuse_unknown_group(merged, {group: [*own, *more] for group, (own, more) in keys.items()})
+    values = {}
+    for group, base in _GROUPS.items():
+        own, more = keys[group]
         given = {} if merged.get(group) is None else merged[group]
         _refuse_unknown(group, given, [*own, *more])
         hints = own | {key: hint for key, (hint, _) in more.items()}
@@ -272,6 +273,14 @@ def _options(cls: type[Any], left_out: set[str]) -> dict[str, tuple[Any, Any]]:
             default = None if parameter.default is inspect.Parameter.empty else parameter.default
             found[name] = hints[name], list(default) if isinstance(default, tuple) else copy(default)
     return found
+
+
+def _refuse_unknown_group(merged: dict[str, Any], known: dict[str, list[str]]) -> None:
+    for group in merged:
+        if group not in known:
+            whole = [repr(f"{place}.{group}") for place, keys in known.items() if group in keys]
+            hint = f" Did you mean {' or '.join(whole)}?" if whole else registry.suggest(group, known)
+            raise UsageError(f"unknown group {group!r} in the configuration; groups: {', '.join(known)}.{hint}")
 
 
 def _refuse_unknown(group: str, given: Any, known: list[str]) -> None:

@@ -71,7 +71,8 @@ def missing_extra(error: ModuleNotFoundError) -> UsageError | None:
 
 def suggest(name: str, known: Iterable[str], *, most: int = 1) -> str:
     """The sentence "Did you mean 'x'?" of the known names closest to the given one; empty where none is close."""
-    close = difflib.get_close_matches(name, list(known), n=most)
+    # two of three letters are close (cta, cat); at difflib's own 0.6 an automobile would be a toilet
+    close = difflib.get_close_matches(name, list(known), n=most, cutoff=0.65)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

@@ -41,6 +41,11 @@ def test_a_run_goes_on_by_its_folder_alone(run: Path, fewseg: Fewseg) -> None:
     assert (told.code, "say what to train" in told.err) == (2, True)
 
 
+def test_a_base_learner_is_not_said_to_be_evaluated(fewseg: Fewseg, base_recipe: Path, tmp_path: Path) -> None:
+    told = fewseg("train", base_recipe, *SCENES, "--out", tmp_path / "base")
+    assert (told.code, f"fewseg train hdmnet scenes base.run={tmp_path / 'base'}" in told.out) == (0, True)
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three photos of a novel class and the mask of the first."""

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fewseg.config import load_config
-from fewseg.errors import FewsegError, UsageError
+from fewseg.errors import DataError, FewsegError, UsageError
 from fewseg.experiments import Plan, run_support_mask, sweep
 from fewseg.experiments.at_once import job_environment
 from fewseg.progress import Silent
@@ -113,6 +113,11 @@ def test_ctrl_c_is_told_and_the_same_call_goes_on(tiny_plan, tmp_path):
     assert (tmp_path / "cells" / "fold0-with" / "config.yaml").is_file()
     result = run_support_mask(plan, at_test_only=True)
     assert all(one.miou is not None for one in result.lines)
+
+
+def test_what_ends_a_training_names_the_same_command_and_no_option_of_train():
+    with pytest.raises(DataError, match=r"^x; the same command goes on from"), sweep.resumable():
+        raise DataError("x; --resume goes on from the checkpoint of batch 4")
 
 
 def test_methods_without_the_switch_and_too_many_repeats_are_told_before_training(tiny_plan, tmp_path):

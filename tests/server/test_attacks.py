@@ -126,6 +126,12 @@ def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
             cookie = answer.headers["set-cookie"]
             assert "HttpOnly; SameSite=Lax" in cookie
             assert server.token not in cookie
+            assert client.delete("/v1/session").is_success  # as after a rest, or a restart with the same token
+            assert client.get("/v1/concepts").json() == []  # the cookie's proof holds, for what is empty
+            name, _, proof = cookie.partition(";")[0].partition("=")[2].partition(".")
+            for forged in (f"{name}x.{proof}", f"{name}.", name, f".{proof}"):
+                jar = {"cookie": f"{cookie.partition('=')[0]}={forged}"}
+                assert httpx.get(f"{local}/v1/concepts", headers=jar).status_code == 401
             assert client.get("/").status_code == client.get("/config.json").status_code == 200
             larger = client.post("/v1/concepts", files={"photo": ("a.jpg", bytes(40_000_000))})
             assert "more than 25 MB" in larger.json()["error"]
@@ -135,7 +141,7 @@ def test_tokens_that_are_easily_guessed_and_unknown_limits_are_refused(fewseg: F
     for words, told in (
         (("--token", "short"), "a token has 16 or more"),
         (("--token", 16 * "x", "--no-token"), "give one of them"),
-        (("--limit", "foto=3"), "Did you mean 'photos'?"),
+        (("--limit", "fotos=3"), "Did you mean 'photos'?"),
         (("--limit", "photos=0"), "give a whole number from 1 on"),
     ):
         result = fewseg("serve", *words)

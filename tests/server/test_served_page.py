@@ -205,6 +205,28 @@ def test_a_server_that_was_started_anew_is_taught_again(example, photos) -> None
     done(view, before + 1)
 
 
+def test_a_photo_that_the_server_had_no_room_for_is_tried_again(example, photos) -> None:
+    view = example
+    before = view.locator("#found .take:not([disabled])").count()
+    view.route("**/v1/segment", lambda route: route.fulfill(status=413, json={"error": "there is no room"}))
+    view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
+    view.get_by_text("there is no room").wait_for()
+    view.unroute("**/v1/segment")
+    view.get_by_role("button", name=f"Search {QUERIES[0]}.png again").click()
+    done(view, before + 1)
+
+
+def test_a_photo_in_which_all_that_was_found_is_wrong_teaches_that_it_is_not_there(example, photos) -> None:
+    view = example
+    view.locator("#found .correct >> nth=0").click()
+    view.get_by_role("button", name="It is not in this photo").click()
+    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.absent === 1")
+    done(view, view.locator("#found .take").count())
+    view.locator("#found").get_by_text("not found (corrected)").wait_for()
+    view.locator("#supports li").last.get_by_role("button", name="Remove").click()
+    view.get_by_text("no owl in it").wait_for(state="detached")
+
+
 def test_supports_are_switched_off_changed_and_removed_and_photos_without_it_count(example, photos) -> None:
     view = example
     view.set_input_files("#teach-files", str(photos / f"{QUERIES[0]}.png"))

@@ -414,7 +414,8 @@ def test_what_holds_for_the_classes_alone_is_not_taken_over(tmp_path: Path) -> N
     save_model(learnt, tmp_path / "learnt")
     before, source = {n: t.clone() for n, t in new.state_dict().items()}, Scenes(images=2)
     told = start_from(new, str(tmp_path / "learnt"), source, source.fold(0))
-    assert told == f"starts from {tmp_path / 'learnt'}; base_heads, presence new, in whole or in part"
+    starts = "what only its own classes have or it lacks starts anew: base_heads, presence"
+    assert told == f"starts from {tmp_path / 'learnt'}; {starts}"
     for name, tensor in new.state_dict().items():
         own = name.startswith(("base_heads.classify.", "presence."))
         assert torch.equal(tensor, before[name] if own else learnt.state_dict()[name]), name

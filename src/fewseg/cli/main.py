@@ -136,7 +136,18 @@ def train(
     run_training(config, run, resume=resume, progress=Bars())
     if rank_and_world()[0] == 0:
         done = "trained to the end before, left as it is" if before else "trained"
-        say(f"{done}: {run}  (evaluate it: fewseg evaluate {run})")
+        say(f"{done}: {run}  ({_next_step(config, run)})")
+
+
+def _next_step(config: Any, run: Path) -> str:
+    """What a trained run is for: what has seen all classes, or knows the base classes alone, cannot be measured on its
+    own data.
+    """
+    if config.model.name == "base":
+        return f"train with it: fewseg train hdmnet {config.data.name} base.run={run}"
+    if config.train.all_classes:
+        return f"find more: fewseg segment --model {run} --support a.jpg --mask a.png --out masks photos/"
+    return f"evaluate it: fewseg evaluate {run}"
 
 
 app.command()(evaluate)

@@ -63,6 +63,7 @@ def adapted(concept: Concept, folder: Path, *, device: str | None = None, progre
     folds, order = min(FOLDS, len(supports)), list[int]()
     with TemporaryDirectory(prefix="fewseg-adapt-") as work:
         for number in range(folds):
+            progress.log(f"trained on some supports, tried on the others: {number + 1} of {folds}")
             held, others = supports[number::folds], [s for i, s in enumerate(supports) if i % folds != number]
             engine = _engine(adapt, others, Path(work) / f"fold{number}", device, progress)
             lesson = Lesson(engine, others, [], progress)
@@ -75,6 +76,7 @@ def adapted(concept: Concept, folder: Path, *, device: str | None = None, progre
     after = replace(after, each=tuple(after.each[order.index(i)] for i in range(len(supports))))
     if not _better(concept.expected, after):
         return Adapted(concept, concept.expected, after)
+    progress.log("found better: trained on all supports")
     engine = _engine(adapt, supports, folder, device, progress)
     used = UsedModel(engine.name, engine.weights, engine.image_size)
     taken = replace(concept, model=used, choice=choice, expected=after, presence=presence)

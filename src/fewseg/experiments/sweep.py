@@ -106,15 +106,17 @@ def run_cells(plan: Plan, cells: Sequence[Cell], *, progress: Silent) -> None:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Ctrl-C says that the same command goes on."""
+    """Whatever ends a training says that the same command goes on: the loop's own words name an option of `train`."""
     stopped = FewsegError("stopped; what is finished is kept, and the same command goes on with the rest")
     try:
         yield
     except KeyboardInterrupt:
         raise stopped from None
     except FewsegError as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # the training loop's own words for it name an option
+        if isinstance(error.__context__, KeyboardInterrupt):
             raise stopped from None
+        if " --resume " in str(error):
+            raise type(error)(str(error).replace(" --resume ", " the same command ")) from error
         raise
 
 

@@ -8,6 +8,8 @@ or from no page. Sessions are cookies that scripts cannot read.
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import secrets
 from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
@@ -51,7 +53,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        entry = Entry(self._visitors, self._known(scope))
+        name, proof = self._told(scope)
+        entry = Entry(self._visitors, self._visitors.known(name))
+        admitted = entry.known is not None or (self._token is not None and _same(proof, self._proof(name)))
         scope.setdefault("state", {})["entry"] = entry
 
         async def answer(message: Message) -> None:
@@ -65,21 +69,26 @@ class Guard:
             await send(message)
 
         try:
-            told = self._checked(scope, entry)
+            told = self._checked(scope, entry, admitted=admitted)
         except Refused as error:
             told = await refusal(Request(scope, receive), error)
         await (told or self._app)(scope, receive, answer)
 
-    def _known(self, scope: Scope) -> Visitor | None:
+    def _told(self, scope: Scope) -> tuple[str, str]:
+        """The visitor's name in the cookie, and the proof that it was begun with the token."""
         cookies = SimpleCookie()
         try:
             cookies.load(Headers(scope=scope).get("cookie", ""))
         except CookieError:
-            return None
-        found = cookies.get(self._cookie)
-        return self._visitors.known(found.value if found else None)
+            return "", ""
+        name, _, proof = cookies[self._cookie].value.partition(".") if self._cookie in cookies else ("", "", "")
+        return name, proof
 
-    def _checked(self, scope: Scope, entry: Entry) -> Response | None:
+    def _proof(self, name: str) -> str:
+        """What only this token makes of a name: an open page goes on after half an hour's rest, or a restart."""
+        return hmac.new((self._token or "").encode(), name.encode(), hashlib.sha256).hexdigest()
+
+    def _checked(self, scope: Scope, entry: Entry, *, admitted: bool) -> Response | None:
         """What to answer at once; None where the request may go on."""
         headers = Headers(scope=scope)
         self._check_host(headers.get("host", ""), scope)
@@ -94,7 +103,7 @@ class Guard:
             return RedirectResponse("/", 303)  # without the token, which would stay in the address line
         if (
             not _same(bearer, self._token)
-            and entry.known is None
+            and not admitted
             and (scope["path"] == "/" or scope["path"].startswith(_CLOSED))
         ):
             said = "the token that was given is not this server's" if given or bearer else "this server wants its token"
@@ -119,7 +128,8 @@ class Guard:
 
     def _set_cookie(self, visitor: Visitor, scope: Scope) -> str:
         secure = "; Secure" if scope["scheme"] == "https" else ""
-        return f"{self._cookie}={visitor.name}; Path=/; HttpOnly; SameSite=Lax{secure}"
+        proof = "" if self._token is None else f".{self._proof(visitor.name)}"
+        return f"{self._cookie}={visitor.name}{proof}; Path=/; HttpOnly; SameSite=Lax{secure}"
 
 
 class Entry:

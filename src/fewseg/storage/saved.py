@@ -295,7 +295,9 @@ def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> str:
         )
     model.load_state_dict(taken, strict=False)
     new = sorted({n.split(".")[0] for n in own.keys() - taken.keys()})
-    return f"starts from {target}" + (f"; {', '.join(new)} new, in whole or in part" if new else "")
+    return f"starts from {target}" + (
+        f"; what only its own classes have or it lacks starts anew: {', '.join(new)}" if new else ""
+    )
 
 
 def seen_classes(target: str, source: ImageSource) -> set[int]:

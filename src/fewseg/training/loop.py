@@ -154,8 +154,8 @@ def prepare(
         load_base_learner(task.model, base, base=task.fold.base)
     total = math.ceil(task.epoch_length * config.train.epochs / config.train.batch_size)
     progress.log(
-        f"{total} batches: train.epochs={config.train.epochs} of {task.epoch_length} items (train.episodes_per_epoch), "
-        f"train.batch_size={config.train.batch_size}"
+        f"{total} batch{'es' * (total != 1)}: train.epochs={config.train.epochs} of {task.epoch_length} items "
+        f"(train.episodes_per_epoch), train.batch_size={config.train.batch_size}"
     )
     optimizer = create_optimizer(with_rates(task.param_groups(), task.model, config.train.rates), config)
     schedule = create_schedule(optimizer, config, total=total)
@@ -166,6 +166,8 @@ def prepare(
     state, damage = load_state(run, task.model, optimizer, schedule) if resume else (State(), "")
     if damage:
         progress.log(damage)
+    if 0 < state.batches < total:
+        progress.log(f"goes on after batch {state.batches} of {total}")
     names = record_of(task.source, task.fold, start)
     return Training(
         config, run, task, fabric, module, optimizer, schedule, state, total, seen_before, names, stop, progress

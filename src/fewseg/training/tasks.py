@@ -118,7 +118,8 @@ def training_fold(config: Config, source: ImageSource) -> Fold:
             )
         none = "" if config.train.validation == "none" else " train.validation=none"
         raise UsageError(
-            f"one class leaves no base class: use the shipped lite as it is, or train.all_classes=true{none}"
+            "one class leaves no base class: use the shipped lite as it is, train it further by the recipe lite-adapt, "
+            f"or give train.all_classes=true{none}"
         )
     if config.train.validation == "base" and not fold.held_out:  # FSS-1000 brings validation classes of its own
         return fold.hold_out(config.train.held_out)

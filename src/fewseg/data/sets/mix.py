@@ -63,9 +63,7 @@ class Mix(Folded):
                 check_choice(f"data.{option}", source, tuple(self.parts))
         for source, weight in (self.weights or {}).items():
             if not 0 < weight < math.inf:
-                raise UsageError(
-                    f"data.weights.{source}={weight}: give a number above 0; 1 is as often as others"
-                )
+                raise UsageError(f"data.weights.{source}={weight}: give a number above 0; 1 is as often as others")
         if self.fold_of is not None:
             check_choice("data.fold_of", self.fold_of, tuple(self.parts))
             if self.novel_classes or self.folds is not None:

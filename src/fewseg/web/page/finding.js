@@ -5,6 +5,7 @@ import { colorOf, heated, paint, swatch, tinted } from "./colors.js";
 import { action, at, button, by, duration, input, made, percent, select, takeFiles, tell, words } from "./dom.js";
 import { settled, shareOf, sureness } from "./found.js";
 import { Mask } from "./mask.js";
+import { RemoteEngine } from "./remote.js";
 import { takeAway } from "./taking.js";
 
 /** @typedef {import("./engine.js").Engine} Engine */
@@ -146,7 +147,9 @@ export class Finding {
   #show(one) {
     const { file, photo, card, labels, error } = one;
     if (error || !photo) {
-      card.replaceChildren(made("p", { className: "alert" }, `${file.name} ${error}`), this.#remover(one));
+      const retry = action("Try again", `Search ${file.name} again`, () => this.#again([one]));
+      const row = made("p", { className: "row" }, ...(error ? [retry] : []), this.#remover(one));
+      card.replaceChildren(made("p", { className: "alert" }, `${file.name} ${error}`), row);
       return;
     }
     let canvas = card.querySelector("canvas");
@@ -183,7 +186,7 @@ export class Finding {
       const there = one.answers[index].presence;
       const share = counts[index + 1] / labels.length;
       const said = one.fixed.has(name) ? " (corrected)" : there === null ? "" : ` (${percent(there)} likely)`;
-      return made("span", { className: "line" }, swatch(name), ` ${name}: ${share ? `${percent(share)} of it` : "not found"}${said}`);
+      return made("span", { className: "line" }, swatch(name), ` ${name}: ${share ? `${percent(share)} of the photo` : "not found"}${said}`);
     });
     const title = "The overlap to expect of the masks, and the chance that what was not found is not there; of several classes the least";
     return [...told, made("span", { className: "hint", title }, sure > 1 ? "" : `sure: ${percent(sure)}`)];
@@ -201,16 +204,17 @@ export class Finding {
     let name = select("which").value.slice(1) || classes.find((_, index) => labels.includes(index + 1)) || classes[0];
     let [mask, told] = [maskOf(name) ?? undefined, ""];
     for (;;) {
-      const question = { title: file.name, photo, name, mask, told, others: maskOf };
+      const question = { title: file.name, photo, name, mask, told, others: maskOf, absent: this.engine instanceof RemoteEngine };
       const labelled = { add: "Teach with it and find again", keep: "Only correct this mask", leave: "Leave it as it was" };
       const reply = await this.teaching.marking.ask({ ...question, ...labelled });
       if (reply.what === "leave") break;
-      [name, mask] = [reply.name, reply.mask];
-      told = reply.what === "add" ? await this.teaching.teach(file, photo, mask, name) : "";
+      const absent = reply.what === "absent"; // all of what was found is wrong
+      [name, mask] = [reply.name, absent ? new Mask(width, height) : reply.mask];
+      told = reply.what === "keep" ? "" : await this.teaching.teach(file, photo, absent ? null : mask, name);
       if (told) continue;
       one.fixed.set(name, mask);
       this.#settle(one);
-      if (reply.what === "add") this.again();
+      if (reply.what !== "keep") this.again();
       break;
     }
     /** @type {HTMLElement | null} */ (one.card.querySelector(".correct"))?.focus();
