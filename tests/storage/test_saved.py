@@ -26,6 +26,7 @@ from fewseg.models.hub_model import checksum
 from fewseg.models.parts.backbone_weights import PACKAGED
 from fewseg.registry import method_class
 from fewseg.storage import saved
+from fewseg.storage.learnt import record_of
 from fewseg.storage.opening import open_target
 from fewseg.storage.released import RELEASED, load_released, rename_released
 from fewseg.storage.run_directory import RunDirectory
@@ -39,7 +40,7 @@ from fewseg.storage.saved import (
     start_from,
 )
 from fewseg.storage.shipped import shipped_folder, shipped_models
-from helpers import BACKBONE, answer, tiny_model
+from helpers import BACKBONE, answer, assert_equal, tiny_model
 
 
 @pytest.mark.parametrize("name", ["base", *sorted(registry.classes("model"))])
@@ -423,6 +424,15 @@ def test_what_holds_for_the_classes_alone_is_not_taken_over(tmp_path: Path) -> N
         start_from(
             tiny_model("lite", backbone="timm/test_efficientnet"), str(tmp_path / "learnt"), source, source.fold(0)
         )
+
+
+def test_what_holds_for_the_classes_is_taken_over_where_they_are_the_same(tmp_path: Path) -> None:
+    source = Scenes(images=2)
+    learnt = tiny_model("lite", seed=1, base_classes=len(source.fold(0).base))
+    new = tiny_model("lite", base_classes=len(source.fold(0).base))
+    save_model(learnt, tmp_path / "learnt", record_of(source, source.fold(0), None))
+    assert start_from(new, str(tmp_path / "learnt"), source, source.fold(0)) == f"starts from {tmp_path / 'learnt'}"
+    assert_equal(new.state_dict(), learnt.state_dict())
 
 
 @pytest.mark.parametrize("name", ["lite0", "lite2"])

@@ -270,7 +270,8 @@ def _is_of(value: Any, hint: Any) -> bool:
 
 
 def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> str:
-    """Fill a network with what a trained one has learnt, all but what holds for that one's classes alone; tells it.
+    """Fill a network with what a trained one has learnt; tells it. What holds for that one's classes alone is left out
+    unless the fold's base classes are the same by name, and as many.
 
     What the trained one lacks stays as it is. UsageError where it is of another method, its weights have other sizes,
     or it has seen classes of `source` that are to be unseen in the fold.
@@ -285,16 +286,19 @@ def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> str:
             "could not measure anything then; start from a model of that fold, or train.all_classes=true"
         )
     own, learnt = model.state_dict(), given.state_dict()
-    taken = {n: t for n, t in learnt.items() if not n.startswith(getattr(model, "of_classes", ()))}
-    if other := [n for n, t in taken.items() if n not in own or own[n].shape != t.shape]:
+    of_classes = {n for n in own if n.startswith(getattr(model, "of_classes", ()))}
+    same = read_record(target)["info"].get("base_names") == [source.class_names[c - 1] for c in fold.base]
+    if not same or any(own[n].shape != learnt[n].shape for n in of_classes & learnt.keys()):
+        learnt = {n: t for n, t in learnt.items() if n not in of_classes}
+    if other := [n for n, t in learnt.items() if n not in own or own[n].shape != t.shape]:
         mine, theirs = model_options(model), model_options(given)
         differ = [f"{k}={theirs.get(k)}" for k in mine if k in theirs and mine[k] != theirs[k] and k != "base_classes"]
         raise UsageError(
             f"train.init={target} does not fit ({len(other)} of its tensors, as {other[0]}); it was trained with "
             + " ".join(f"model.{option}" for option in differ)
         )
-    model.load_state_dict(taken, strict=False)
-    new = sorted({n.split(".")[0] for n in own.keys() - taken.keys()})
+    model.load_state_dict(learnt, strict=False)
+    new = sorted({n.split(".")[0] for n in own.keys() - learnt.keys()})
     return f"starts from {target}" + (
         f"; what only its own classes have or it lacks starts anew: {', '.join(new)}" if new else ""
     )
