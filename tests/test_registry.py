@@ -15,7 +15,7 @@ import pytest
 from fewseg import registry
 from fewseg.config import load_config
 from fewseg.data.sets.scenes import Scenes
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, suggest
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.prototype import Prototype
 from fewseg.storage.hub import from_pretrained
@@ -193,3 +193,11 @@ def test_what_is_no_plugin_is_refused(
 def test_a_module_that_ends_the_process_is_told() -> None:
     with pytest.raises(UsageError, match="cannot import model"):
         registry.find("model", "unittest.__main__:x")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [("cta", "'cat'"), ("voc", "'voc2012'"), ("automobile", ""), ("tiolet", "'toilet'")]
+)
+def test_a_suggestion_is_a_slip_or_a_beginning_away(given: str, told: str) -> None:
+    assert told in suggest(given, ["toilet", "cat", "voc2012", "bottle"])
+    assert bool(told) == bool(suggest(given, ["toilet", "cat", "voc2012", "bottle"]))

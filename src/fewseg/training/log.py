@@ -32,13 +32,17 @@ class Log:
         self._sums: dict[str, float] = dict(pending.get("sums", {}))
         self._counts = torch.tensor(pending.get("counts", [0.0, 0.0]))
         self._batches = int(pending.get("batches", 0))
-        self._mark = (time.perf_counter(), batches)
+        self.clock(batches)
         self._writes = writes
         self._board = _tensorboard(run.path, batches) if config.train.tensorboard and writes else None
         if writes:
             kept = [text for text, done in _lines(self.file) if done <= batches]
             with replacing(self.file, durable=True) as temporary:
                 temporary.write_text("".join(text + "\n" for text in kept))
+
+    def clock(self, batches: int) -> None:
+        """Measure the rate from here on: not what was waited for features, or a validation."""
+        self._mark = (time.perf_counter(), batches)
 
     @property
     def pending(self) -> dict[str, Any]:
@@ -60,13 +64,13 @@ class Log:
             return {}, ""
         means = {name: value / self._batches for name, value in self._sums.items()}
         iou = float(self._counts[0] / self._counts[1].clamp(min=1))
-        now = time.perf_counter()
-        rate = (batches - self._mark[1]) * self.batch_size / max(now - self._mark[0], 1e-9)
+        rate = (batches - self._mark[1]) * self.batch_size / max(time.perf_counter() - self._mark[0], 1e-9)
         shown = means | {name: float(value) for name, value in watched.items()}
         losses = {f"loss_{name}": round(value, 6) for name, value in shown.items()}
         values = {"lr": lr, "train_iou": round(iou, 6)} | losses
         self._append({"batches": batches, "of": total} | values)
-        self._sums, self._counts, self._batches, self._mark = {}, torch.zeros(2), 0, (now, batches)
+        self._sums, self._counts, self._batches = {}, torch.zeros(2), 0
+        self.clock(batches)
         return values, f"loss {sum(means.values()):.3f}  IoU {100 * iou:.1f}  {rate:.1f} items/s"
 
     def validation(self, batches: int, epoch: int, scores: dict[str, float]) -> None:

@@ -225,7 +225,7 @@ def loop(t: Training) -> None:
         rank=t.fabric.global_rank,
         world=t.fabric.world_size,
     )
-    started = time.perf_counter() - state.seconds
+    started, idle = time.perf_counter() - state.seconds, True
     title = f"training {t.config.model.name}"
     with closing(t.task.batches(sampler, progress=t.stop.watch(t.progress), folder=t.run.path)) as batches:
         for step in t.progress(range(state.batches, t.total), title, t.total, done=state.batches):
@@ -233,6 +233,8 @@ def loop(t: Training) -> None:
             save_now = ends or (step + 1) % settings.save_every == 0
             line_due = save_now or (step + 1) % LOG_EVERY == 0
             inputs = t.fabric.to_device(t.task.inputs(next(batches)))
+            if idle:
+                log.clock(step)
             out = training_step(t, step, inputs, watch=line_due)
             state.batches, state.seconds, state.epoch_open = step + 1, time.perf_counter() - started, ends
             log.add(out["losses"], out["counts"])
@@ -243,6 +245,7 @@ def loop(t: Training) -> None:
                 for one in t.callbacks:
                     one.step(state.batches, values)
             stopped = any_of(t.stop.signal is not None, device=t.fabric.device)
+            idle = ends
             if state.epoch_open and not stopped:
                 end_epoch(t, log)
             if save_now or stopped:
