@@ -251,8 +251,7 @@ def _typed(merged: dict[str, Any]) -> Config:
         keys[group] = own, more
     _refuse_unknown_group(merged, {group: [*own, *more] for group, (own, more) in keys.items()})
     values = {}
-    for group, base in _GROUPS.items():
-        own, more = keys[group]
+    for group, (own, more) in keys.items():
         given = {} if merged.get(group) is None else merged[group]
         _refuse_unknown(group, given, [*own, *more])
         hints = own | {key: hint for key, (hint, _) in more.items()}
@@ -260,7 +259,7 @@ def _typed(merged: dict[str, Any]) -> Config:
         kept = {key: value for key, value in read.items() if key in own}
         if group in classes:
             kept["options"] = {key: read.get(key, default) for key, (_, default) in more.items()}
-        values[group] = base(**kept)
+        values[group] = _GROUPS[group](**kept)
         _check_values(group, values[group])
     return Config(**values)
 

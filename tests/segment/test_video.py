@@ -17,6 +17,7 @@ from fewseg.errors import DataError, UsageError
 from fewseg.predictor import FewShotPredictor, Result
 from fewseg.runtime.engine import Answer
 from fewseg.segment import plan, segment_folder
+from fewseg.segment.origin import origin
 from fewseg.segment.steady import Steady
 from fewseg.storage.saved import save_model
 from helpers import ColorSegmenter, iou, scene, tiny_model
@@ -120,6 +121,9 @@ def test_a_frame_of_a_video_is_a_support_by_its_time(tmp_path):
     predictor = FewShotPredictor(ColorSegmenter())
     predictor.set_support(f"{tmp_path}/clip.mp4@0.5s", mask)
     assert predictor.predict(tmp_path / "clip.mp4@1.4s")[32].any()
+    made = origin(predictor)
+    predictor.set_support(f"{tmp_path}/clip.mp4@1.4s", mask)
+    assert origin(predictor) != made, "another frame makes other masks, which --resume tells of"
 
 
 def test_a_broken_video_is_listed_and_the_photos_are_done(predictor, tmp_path):

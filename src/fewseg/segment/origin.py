@@ -21,7 +21,8 @@ def origin(predictor: Predictor, **how: float) -> str:
     (`how`, unless the predictor says otherwise: a concept brings its method and threshold).
     """
     engine = predictor.engine
-    files = "".join(sorted(file_sha256(path) for path in predictor.support_files if path.is_file()))
+    # a frame of a video has a name (clip.mp4@12.5s), and no file of its own
+    files = "".join(sorted(file_sha256(p) if p.is_file() else p.name for p in predictor.support_files))
     settings: dict[str, Any] = {
         "method": engine.method,
         "weights": engine.weights[:8] or "of no file",
