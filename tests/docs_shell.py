@@ -28,7 +28,7 @@ BRIEF = (
 )
 WORDS = {"train": BRIEF, "experiment": BRIEF, "cross-validate": (*BRIEF, "data.fold=0", "train.seed=0")}
 """What is put behind a command by its name, and the options that end it soon where it has them."""
-OPTIONS = {"--episodes": 2, "--workers": 0, "--jobs": 1, "--folds": 0, "--rows": 1}
+OPTIONS = {"--episodes": 2, "--workers": 0, "--jobs": 1, "--folds": 0, "--rows": 1, "--values": "0.5,2"}
 UNTRAINED = {"dense", "prototype", "insid3", "insid3-paper"}
 MADE_FOR = re.compile(r"(?:base\.run=)?(RUN|MODEL|exported/|released\d|runs/[\w-]+|(?:rust|nucleus)\.concept)")
 """What a page may name without having made it."""
