@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -17,7 +17,7 @@ from fewseg.data.class_list import named_value
 from fewseg.data.decoding import AS_IT_IS, PictureRule, to_eight_bit, to_rgb
 from fewseg.data.images import align_mask, overlay, read_oriented, write_image
 from fewseg.data.marks import Marks, mask_from_marks
-from fewseg.data.masks import Label, Marking, marking_of, read_marking
+from fewseg.data.masks import Label, Marking, check_one_value, marking_of, read_marking
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.labels import MOST_CLASSES
@@ -243,7 +243,9 @@ class FewShotPredictor:
                 sides.append(max(photo.shape[:2]))
                 yield photo, squeezed
 
-        return self.engine.encode_support(read(), **how), tuple(markings), sides
+        encoded = self.engine.encode_support(read(), **how)
+        check_one_value(masks, (marking.value for marking in markings))
+        return encoded, tuple(markings), sides
 
 
 def only(results: Mapping[str, Result]) -> Result:
@@ -270,7 +272,7 @@ def read_support(
     photo, orientation = _pixels(image, pictures)
     marking = _grown(photo, mask, name) if isinstance(mask, Marks) else _marking(mask, label, name)
     aligned = align_mask(marking.mask, (photo.shape[1], photo.shape[0]), orientation=orientation, name=name)
-    marking = Marking(aligned, marking.meaning)
+    marking = replace(marking, mask=aligned)
     if not marking.share and not may_be_empty:
         advice = "mark the object with 255 on a background of 0" if label is None else "give a label that it holds"
         raise DataError(f"{name} marks nothing ({marking.meaning}): no pixel is foreground; {advice}")

@@ -44,6 +44,21 @@ def test_a_label_map_is_asked_about_and_a_label_chooses(place: Path, fewseg: Few
     assert (found & truth).sum() / (found | truth).sum() > 0.6
 
 
+def test_masks_of_one_class_that_hold_different_ids_are_asked_about(place: Path, fewseg: Fewseg) -> None:
+    labels = np.asarray(Image.open(place / "labels.png"))
+    for name, values in {"two": 2 * (labels == 2), "white": 255 * (labels == 2)}.items():
+        Image.fromarray(values.astype(np.uint8)).save(place / f"{name}.png")
+    support = ("--support", place / "photo.png", "--mask")
+    words = (*support, place / "one.png", *support, place / "two.png")
+    for command in (("segment", *MODEL, place / "photo.png"), ("teach", "--class", "square")):
+        asked = fewseg(*command, *words, "--out", place / "out.concept")
+        assert asked.code == 2
+        assert f"different values: 1 in {place}/one.png and 2 in {place}/two.png" in asked.err
+        assert not (place / "out.concept").exists()
+    for allowed in ((*words, "--label", "any"), (*support, place / "two.png", *support, place / "white.png")):
+        assert fewseg("segment", *MODEL, *allowed, "--out", place / "out", place / "photo.png").code == 0
+
+
 def test_a_presence_that_the_model_does_not_tell_is_refused(place: Path, fewseg: Fewseg) -> None:
     support = ("--support", place / "photo.png", "--mask", place / "one.png")
     words = ("segment", *MODEL, *support, "--presence", 0.3, "--out", place / "out", place / "photo.png")

@@ -126,6 +126,11 @@ def train(
         config = RunDirectory(out).config()
     elif any("=" not in word for word in words or []):
         config = load_config(*(words or []))
+    elif resume and out:
+        raise UsageError(
+            f"a run goes on with the configuration it has: leave out {' '.join(words or [])}. With other keys train "
+            f"anew, into another --out; train.init={out} starts from its weights"
+        )
     else:
         raise UsageError("say what to train and on what: fewseg train hdmnet pascal5i data.root=DIR data.fold=0")
     if show:

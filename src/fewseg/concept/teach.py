@@ -32,7 +32,7 @@ from fewseg.concept.finding import DETAIL, Found, against, encoded, found, metho
 from fewseg.concept.presence import calibrated
 from fewseg.concept.taught import MOST_EXAMPLES, Choice, Example, Expected, Taught, UsedModel, check_class_name
 from fewseg.data.decoding import AS_IT_IS, PictureRule
-from fewseg.data.masks import Label
+from fewseg.data.masks import Label, check_one_value
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.predictor import Picture, eight_bit, listed, pixels_of, read_support
 from fewseg.progress import Silent
@@ -79,9 +79,14 @@ def teach(
     model = model or (former.model.name if former else "lite")
     engine = model if isinstance(model, Engine) else open_engine(model, runtime=runtime, device=device)
     side = DETAIL * engine.image_size
-    pairs = zip(*listed(name or "support", (images, masks)), strict=True) if _any(images) else ()
+    images, masks = listed(name or "support", (images, masks)) if _any(images) else ([], [])
     number = count(1 + (len(former.supports) + len(former.absent) if former else 0))
-    given = [_example(image, mask, next(number), label=label, rule=rule, side=side) for image, mask in pairs]
+    read = [
+        _example(image, mask, next(number), label=label, rule=rule, side=side)
+        for image, mask in zip(images, masks, strict=True)
+    ]
+    check_one_value(masks, (value for _, value in read))
+    given = [example for example, _ in read]
     given += [_absent(image, next(number), rule=rule, side=side) for image in absent]
     before = (*former.supports, *former.absent) if former else ()
     stay = [example for example in before if not any(_same_photo(example, other) for other in given)]
@@ -207,15 +212,17 @@ class _Looks(NamedTuple):
     answers: list[Found]
 
 
-def _example(image: Any, mask: Any, number: int, *, label: Label | None, rule: PictureRule, side: int) -> Example:
-    """A support as it is kept."""
+def _example(
+    image: Any, mask: Any, number: int, *, label: Label | None, rule: PictureRule, side: int
+) -> tuple[Example, int | None]:
+    """A support as it is kept, and the value of its object where the mask alone says it."""
     name = photo_name(image, number)
     what = str(mask) if isinstance(mask, str | os.PathLike) else f"the mask of {name}"
     photo, marking = read_support(image, mask, label=label, name=what, pictures=rule, may_be_empty=True)
     example = Example.of(eight_bit(photo), marking.mask, side=side, name=name, meaning=str(marking))
     if marking.share and not example.marks:
         raise DataError(f"{what} marks only {(marking.mask == 1).sum()} pixels, which vanish at {side}; crop it closer")
-    return example
+    return example, marking.value
 
 
 def _absent(image: Picture, number: int, *, rule: PictureRule, side: int) -> Example:

@@ -14,11 +14,15 @@ background. In this order:
    Few of which the highest is white (255, 65535) are rather the levels of a trimap.
 7. Anything else has several readings: UsageError with the values and the option to say which is meant.
 
+So have the masks of one class where each file holds another class id (`check_one_value`).
+
 What a GeoTIFF marks as without a value (GDAL's NODATA) is background if that value is 0, else ignored.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -92,6 +96,23 @@ def marking_of(picture: Image.Image | NDArray[Any], label: Label | None = None, 
     if values.ndim == 3 and values.shape[0] == 1 and values.shape[2] not in (1, 3):  # a tensor (1, H, W)
         values = values[0]
     return _of_array(values, label, name, lossy=False)
+
+
+def check_one_value(masks: Iterable[Any], values: Iterable[int | None]) -> None:
+    """UsageError where mask files of one class hold another class id each, as label maps of different classes do.
+
+    `values` are the markings'. 255 and grey levels, which are painted, go with any id; arrays are no files.
+    """
+    files: dict[int, str] = {}
+    for mask, value in zip(masks, values, strict=True):
+        if value is not None and value <= _HIGHEST_ID and isinstance(mask, str | os.PathLike):
+            files.setdefault(value, str(mask))
+    if len(files) > 1:
+        held = " and ".join(f"{value} in {name}" for value, name in sorted(files.items())[:3])
+        raise UsageError(
+            f"the masks of one class hold different values: {held}. If these are different classes, give the photos "
+            "of one; if all mark the class, say --label any (label='any' in Python)"
+        )
 
 
 def _of_image(image: Image.Image, label: Label | None, name: str) -> Marking:
