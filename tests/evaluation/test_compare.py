@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from fewseg.evaluation.compare import COLUMNS, as_latex, open_targets, paired_p_
 from fewseg.evaluation.cost import measure_cost
 from fewseg.evaluation.published import check_full, published_miou
 from fewseg.runtime.memory import peak_memory, reset_peak_memory
+from fewseg.storage.saved import save_model
 from helpers import TINY, compared
 
 WORDS = ("scenes", "data.images=40", "data.size=64", *TINY)
@@ -127,6 +129,13 @@ def test_released_files_of_any_back_end_are_compared(tmp_path):
     )
     assert found[1].name == "pfenet (released)"
     assert found[1].results.backbone == "vgg16_bn"
+
+
+def test_models_of_one_method_are_told_apart_by_what_was_given(tmp_path):
+    a, b = (str(save_model(create_model("dense", backbone="timm/test_resnet"), tmp_path / name)) for name in "ab")
+    assert list(open_targets([a, "prototype", b], WORDS)) == [f"dense ({a})", "prototype", f"dense ({b})"]
+    with pytest.raises(UsageError, match=re.escape(f"dense ({a}) is given twice")):
+        open_targets([a, a], WORDS)
 
 
 def test_p_value_is_small_only_where_the_difference_is_sure(entries):

@@ -41,6 +41,12 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     view.locator("#marking").wait_for()
     view.get_by_label("Polygon", exact=True).check()
     to = place(view, support)
+    height, width = truth(photos, SUPPORT).shape
+    for x, y, side in ((0, 0, -1), (width, 0, 1), (width, height, 1), (0, height, -1)):  # beside the photo
+        view.mouse.click(to(x, y)[0] + 5 * side, to(x, y)[1] + (5 if y else -5))
+    view.locator("#editor").press("Enter")
+    view.get_by_text("all of it is marked").wait_for()
+    view.locator("#clear").click()
     corners = outline(truth(photos, SUPPORT))
     for x, y in [*corners, corners[0]]:
         view.mouse.click(*to(x, y))

@@ -6,6 +6,7 @@ cache and the order of the models change nothing in them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,16 +125,16 @@ def open_targets(
 
     Methods without training and released files take the first target's data set.
     """
-    opened: dict[str, Opened] = {}
+    opened: list[Opened] = []
     for target in targets:
-        chosen = [f"data.name={one.config.data.name}" for one in list(opened.values())[:1] if not Path(target).is_dir()]
-        one = open_target(target, [*chosen, *words], device=device)
-        opened[_free(one.model.name, target, opened)] = one
+        chosen = [f"data.name={one.config.data.name}" for one in opened[:1] if not Path(target).is_dir()]
+        opened.append(open_target(target, [*chosen, *words], device=device))
     if not opened:
         raise UsageError(
             "give at least one run directory, saved model or training-free method: its data set is used for all"
         )
-    config = next(iter(opened.values())).config
+    config = opened[0].config
+    given = [(one.model.name, target) for one, target in zip(opened, targets, strict=True)]
     for text in released:
         method, _, file = text.partition("=")
         if not file:
@@ -142,12 +143,18 @@ def open_targets(
         silent = not registry.find("model", method).needs_base_learner
         coco = registry.find("source", config.data.name).name == "coco20i"
         model = load_released(method, file, base_classes=60 if silent and coco else None).to(pick_device(device))
-        opened[_free(f"{method} (released)", file, opened)] = Opened(model, config, None, None, {"path": file})
-    return opened
+        opened.append(Opened(model, config, None, None, {"path": file}))
+        given.append((f"{method} (released)", file))
+    return dict(zip(_names(given), opened, strict=True))
 
 
-def _free(name: str, target: str, taken: dict[str, Any]) -> str:
-    return name if name not in taken else f"{name} ({target})"
+def _names(given: Sequence[tuple[str, str]]) -> list[str]:
+    """The methods' names; of several of one name, with what was given. UsageError where that is the same too."""
+    count = Counter(name for name, _ in given)
+    names = [name if count[name] == 1 else f"{name} ({target})" for name, target in given]
+    if twice := [name for name, number in Counter(names).items() if number > 1]:
+        raise UsageError(f"{twice[0]} is given twice; compare other runs, models or methods with it")
+    return names
 
 
 def paired_p_value(results: Results, reference: Results, *, draws: int = 2000) -> float | None:

@@ -42,14 +42,15 @@ export class Editor {
     this.onchange = () => {};
     this.onsize = (/** @type {number} */ _) => {};
     this.ontool = (/** @type {number} */ _) => {};
-    canvas.addEventListener("pointerdown", (event) => this.#down(event));
-    canvas.addEventListener("pointermove", (event) => this.#move(event));
-    canvas.addEventListener("pointerup", (event) => this.#up(event));
-    canvas.addEventListener("pointercancel", (event) => this.#lift(event, () => this.#interrupt()));
+    const around = canvas.parentElement ?? canvas; // an object at the edge is marked from beside the photo
+    around.addEventListener("pointerdown", (event) => this.#down(event));
+    around.addEventListener("pointermove", (event) => this.#move(event));
+    around.addEventListener("pointerup", (event) => this.#up(event));
+    around.addEventListener("pointercancel", (event) => this.#lift(event, () => this.#interrupt()));
     canvas.addEventListener("pointerleave", () => {
       if (!this.from) this.#show(null);
     });
-    canvas.addEventListener("dblclick", () => this.close());
+    around.addEventListener("dblclick", () => this.close());
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     canvas.addEventListener("keydown", (event) => this.#key(event));
@@ -208,8 +209,11 @@ export class Editor {
     this.magnify(Math.exp(-event.deltaY / 300), this.view.at(event));
   }
 
-  /** @param {Point} point */
+  /** @param {Point} point beside the photo: its nearest pixel, but for a click, which asks what is there */
   begin(point) {
+    const inside = this.#nearest(point);
+    if ((this.tool === "click" || this.tool === "not") && (inside[0] !== point[0] || inside[1] !== point[1])) return;
+    if (this.tool === "polygon") point = inside;
     this.cursor = point;
     if (this.tool === "click" || this.tool === "not") this.#click(point);
     else if (this.tool === "polygon") {
@@ -293,12 +297,16 @@ export class Editor {
     if (this.tool === "hand") this.view.move(step * dx, step * dy);
     else {
       const [x, y] = this.cursor ?? this.#middle();
-      const within = (/** @type {number} */ value, /** @type {number} */ most) => Math.min(most, Math.max(0, value));
-      const point = /** @type {Point} */ ([within(x + step * dx, this.canvas.width), within(y + step * dy, this.canvas.height)]);
+      const point = this.#nearest([x + step * dx, y + step * dy]);
       this.view.follow(point);
       this.#show(point);
     }
     this.draw();
+  }
+
+  /** In the photo. @param {Point} point @returns {Point} */
+  #nearest([x, y]) {
+    return [Math.min(this.canvas.width, Math.max(0, x)), Math.min(this.canvas.height, Math.max(0, y))];
   }
 
   /** @returns {Point} */
