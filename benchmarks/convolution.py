@@ -1,6 +1,6 @@
 """From which size on a 3x3 convolution by tiles (`models/fast/winograd.py`) is quicker than torch's: seconds by turns.
 
-    python -m benchmarks.convolution [--sides 9 12 20 36] [--rounds 9]
+    python -m benchmarks.convolution [--sides 9 12 20 36] [--layers 2] [--rounds 9]
 
 Prints the median ratio, by tiles to direct, of square maps of one image; bounds `winograd.FEWEST_POSITIONS`.
 """
@@ -24,12 +24,13 @@ CHANNELS = ((128, 128), (256, 256), (320, 512), (1024, 512), (2048, 512))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[9, 12, 15, 18, 20, 24, 30, 36, 60])
+    parser.add_argument("--layers", type=int, help="the smallest so many, in place of all")
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     keep_freed_memory()
     print("| in, out | " + " | ".join(f"{side} x {side}" for side in arguments.sides) + " |")
     print("|---" * (1 + len(arguments.sides)) + "|")
-    for channels, outputs in CHANNELS:
+    for channels, outputs in CHANNELS[: arguments.layers]:
         weight = torch.randn(outputs, channels, 3, 3).contiguous(memory_format=torch.channels_last)
         ratios = [ratio(side, weight, arguments.rounds) for side in arguments.sides]
         print(f"| {channels}, {outputs} | " + " | ".join(f"{r:.2f}" for r in ratios) + " |", flush=True)
