@@ -78,17 +78,17 @@ class Result:
         """`quality`; of a mask that is left empty, since the class is there with less than `presence`, the chance that
         this is right.
         """
-        left_out = self.quality is not None and self.presence is not None and self.presence < presence
-        return 1 - self.presence if left_out and self.presence is not None else self.quality
+        return self.told(presence)[1]
 
     def doubt(self, presence: float) -> float | None:
         """From 0 to 1: how much of the answer may be wrong, by its quality and the chance that the class is not there;
         None where no concept tells.
         """
-        if (quality := self.quality_if(presence)) is None:
-            return None
-        there = self.presence is not None and self.presence >= presence and bool(self.mask.any())
-        return 1 - quality * (self.presence if there and self.presence is not None else 1)
+        return self.told(presence)[2]
+
+    def told(self, presence: float) -> tuple[float | None, float | None, float | None]:
+        """Its presence, `quality_if` and `doubt`: what tables and exports say of it."""
+        return told_of(self.presence, self.quality, presence, marked=bool(self.mask.any()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the mask, 0/255, to a PNG or what else the name ends with."""
@@ -103,6 +103,19 @@ class Result:
     def proba_if(self, presence: float) -> NDArray[np.float32]:
         """`proba`, or 0 everywhere if the class is there with less than a probability of `presence`."""
         return unless_absent(self.proba, self.presence, presence)
+
+
+def told_of(
+    told: float | None, quality: float | None, presence: float, *, marked: bool
+) -> tuple[float | None, float | None, float | None]:
+    """`Result.told` of a presence and a quality that were kept without their result, and a mask in which something is
+    `marked` or nothing.
+    """
+    if quality is None:
+        return told, None, None
+    if told is not None and told < presence:
+        return told, 1 - told, told
+    return told, quality, 1 - quality * (told if marked and told is not None else 1)
 
 
 def unless_absent(proba: NDArray[np.float32], told: float | None, presence: float) -> NDArray[np.float32]:

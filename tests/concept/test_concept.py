@@ -68,6 +68,15 @@ def test_what_was_taught_is_found_with_what_was_expected(concept):
     assert 0.5 < result.quality <= 1
 
 
+@pytest.mark.parametrize(("model", "chosen"), [("lite", "lite"), ("lite+linear", "lite+linear above 0.5")])
+def test_of_two_supports_nothing_is_chosen_for_the_classifier_which_one_alone_does_not_train(model, chosen):
+    """A threshold that was measured without the classifier hides with it most of what there is."""
+    absent = scene(BLUE, box=(8, 5, 26, 20), size=(48, 36))[0]
+    choice = taught(2, model=model, absent=[absent]).choice
+    assert str(choice).startswith(chosen)
+    assert choice.method == model
+
+
 def test_a_file_is_read_by_whoever_reads_others_of_the_folder(file):
     (beside := file.with_name("beside")).touch()
     assert file.stat().st_mode == beside.stat().st_mode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -64,6 +65,14 @@ def client_side(client: httpx.Client, place: str) -> np.ndarray:
     return np.frombuffer(answer.content, "<u2").reshape(shape)[0] / 65535
 
 
+def table(client: httpx.Client, place: str, *, presence: float) -> tuple[float, ...]:
+    """What the table says of the first photo: presence, the IoU to expect and the doubt, as `fewseg segment` does."""
+    content = client.get(f"{place}/masks.zip", params={"format": "csv", "presence": presence}).content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        line = next(csv.DictReader(io.TextIOWrapper(archive.open("results.csv"))))
+    return tuple(float(line[column]) for column in ("presence", "expected_iou", "doubt"))
+
+
 def test_photos_are_told_one_by_one_what_is_broken_too_and_all_formats_are_in_a_zip(client, concept) -> None:
     query, _, _ = photo(QUERY)
     answer = ask(client, concept, query, b"no picture", query)
@@ -80,6 +89,10 @@ def test_photos_are_told_one_by_one_what_is_broken_too_and_all_formats_are_in_a_
         assert len(json.loads(archive.read("annotations.json"))["images"]) == 2
         assert archive.read("results.csv").count(b"\n") == 3
         assert archive.read("failures.csv").startswith(b"path,reason\n1.png,")
+    told_of = told[0]["classes"][0]
+    there, quality = told_of["presence"], told_of["expected_iou"]
+    assert table(client, place, presence=0) == pytest.approx((there, quality, 1 - quality * there), abs=0.002)
+    assert table(client, place, presence=1) == pytest.approx((there, 1 - there, there), abs=0.002)
     assert client.get(f"{place}/masks.zip?format=gif").status_code == 400
     assert client.get(f"{place}/photos/1/mask.png").status_code == 404
     assert client.delete(place).status_code == 204

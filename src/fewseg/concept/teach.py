@@ -34,6 +34,7 @@ from fewseg.concept.taught import MOST_EXAMPLES, Choice, Example, Expected, Taug
 from fewseg.data.decoding import AS_IT_IS, PictureRule
 from fewseg.data.masks import Label, check_one_value
 from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.linear import WITH
 from fewseg.predictor import Picture, eight_bit, listed, pixels_of, read_support
 from fewseg.progress import Silent
 from fewseg.runtime.engine import Engine
@@ -123,8 +124,11 @@ class Lesson:
         self.engine, self.supports = engine, supports
         self._progress = progress
         ways = [Way(method, tiles) for tiles in TILES for method in methods_to_try(engine)]
-        self.ways = ways if len(supports) > 1 else ways[:1]
-        """In which photos are looked at: of a single support one, for nothing can be chosen."""
+        # One of two is looked for by the other alone, where WITH is without its classifier: it is not tried at all.
+        tried = ways if len(supports) > 2 else [way for way in ways if not way.method.endswith(WITH)]
+        self._chooses = len(supports) > 1 and bool(tried)
+        self.ways = tried if self._chooses else ways[:1]
+        """In which photos are looked at: one where nothing can be chosen, as of a single support."""
         self._encoded = {
             tiles: [encoded(engine, example, tiles) for example in supports] for tiles in {w.tiles for w in self.ways}
         }
@@ -137,7 +141,7 @@ class Lesson:
         tried = self._tried()
         looks = self.looked_at(tried, self.ways, negatives=0)
         way, at, negatives = self.ways[0], UNCHOSEN, 0
-        if len(self.supports) > 1:
+        if self._chooses:
             way, at = best({way: look.counts for way, look in looks.items()})
             if self._negatives:
                 helped = self.looked_at(tried, [way], negatives=len(self._negatives))[way]

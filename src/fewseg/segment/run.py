@@ -267,7 +267,7 @@ def _segmented(
         except DataError as error:
             return piece, error
         files.write(named(piece.stem), image, labels, finder.predictor.names, objects, photo=piece.query, made=made)
-    told = [(result.presence, result.quality_if(presence), result.doubt(presence)) for result in results]
+    told = [result.told(presence) for result in results]
     return piece, Seen(labels, objects, told)
 
 

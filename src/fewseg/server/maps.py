@@ -18,7 +18,7 @@ from PIL import Image
 
 from fewseg.data.images import mask_picture, write_image
 from fewseg.files import replacing, write_failures
-from fewseg.predictor import label_map, unless_absent
+from fewseg.predictor import label_map, told_of, unless_absent
 from fewseg.segment import formats
 from fewseg.segment.books import BOOKS
 from fewseg.segment.planning import Job, free_name
@@ -119,7 +119,8 @@ def write_zip(
                 for file in files.values():
                     archive.write(file, stem + file.suffix)
                     file.unlink()
-                told = [(*of_class, None) for of_class in zip(found.presence, found.quality, strict=True)]
+                known = enumerate(zip(found.presence, found.quality, strict=True), start=1)
+                told = [told_of(*of_one, shown.presence, marked=bool((labels == k).any())) for k, of_one in known]
                 for write in writers:
                     write(Job(Path(found.name), found.name, stem), labels, None, told)
                 if table:

@@ -199,7 +199,7 @@ class MlBackend:
                 job.results[number] = self._drawn(photo, drawn, results.get(drawn.label), place)
                 return
         labels = label_map(result.proba_if(_PRESENCE) for result in results.values())
-        told = [(r.presence, r.quality_if(_PRESENCE), r.doubt(_PRESENCE)) for r in results.values()]
+        told = [result.told(_PRESENCE) for result in results.values()]
         job.results[number] = label_studio_prediction(labels, wanted, None, told, **place)
 
     def _drawn(self, photo: Image.Image, drawn: Drawn, found: Result | None, place: dict[str, str]) -> dict[str, Any]:
