@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import errno
 import io
+import json
+import shlex
 import sys
 import traceback
 import warnings
@@ -149,10 +151,20 @@ def _next_step(config: Any, run: Path) -> str:
     own data.
     """
     if config.model.name == "base":
-        return f"train with it: fewseg train hdmnet {config.data.name} base.run={run}"
+        return f"train with it: fewseg train hdmnet {config.data.name} {_data_words(config)} base.run={run}"
     if config.train.all_classes:
         return f"find more: fewseg segment --model {run} --support a.jpg --mask a.png --out masks photos/"
     return f"evaluate it: fewseg evaluate {run}"
+
+
+def _data_words(config: Any) -> str:
+    """What chooses a configuration's data, as words of a shell: its fold, and what is not as the source has it."""
+    from fewseg import registry
+
+    usual = registry.options(registry.find("source", config.data.name))
+    words = {k: v for k, v in config.data.options.items() if k not in usual or v != usual[k].default}
+    words["fold"] = config.data.fold
+    return shlex.join(f"data.{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in words.items())
 
 
 app.command()(evaluate)

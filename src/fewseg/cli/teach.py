@@ -197,7 +197,7 @@ def _corrected(
 def _tell(concept: Concept, path: Path, former: Concept | None) -> None:
     """What was taught, what to expect, and of the concept before, and what would help."""
     for example in (*concept.supports, *concept.absent):
-        say(f"{'support' if example.marks else 'without the class'}: {example.name}: {example.meaning}")
+        say(f"support: {example.name}: {example.meaning}" if example.marks else f"without the class: {example.name}")
     if former:
         say(f"before: expect {former.expected}, by {former.choice}")
     count = len(concept.supports)

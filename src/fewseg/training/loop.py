@@ -153,9 +153,10 @@ def prepare(
     if base is not None:
         load_base_learner(task.model, base, base=task.fold.base)
     total = math.ceil(task.epoch_length * config.train.epochs / config.train.batch_size)
+    length = "train.episodes_per_epoch" if config.train.episodes_per_epoch else "as many as images"
     progress.log(
         f"{total} batch{'es' * (total != 1)}: train.epochs={config.train.epochs} of {task.epoch_length} items "
-        f"(train.episodes_per_epoch), train.batch_size={config.train.batch_size}"
+        f"({length}), train.batch_size={config.train.batch_size}"
     )
     optimizer = create_optimizer(with_rates(task.param_groups(), task.model, config.train.rates), config)
     schedule = create_schedule(optimizer, config, total=total)
