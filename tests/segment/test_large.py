@@ -21,7 +21,7 @@ from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
 
 from fewseg.data.decoding import PictureRule
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.predictor import Result
 from fewseg.runtime.memory import peak_memory, reset_peak_memory
 from fewseg.segment import segment_large_folder
@@ -152,7 +152,11 @@ def test_small_parts_are_dropped_where_they_end_within_a_window(place: Path) -> 
 def test_a_palette_is_read_as_its_colours_and_pixels_are_coordinates_without_a_crs(place: Path) -> None:
     picture = Image.fromarray(painted(1)[0]).quantize(8)
     picture.save(place / "p.png")
-    summary = segment_large_folder(Colours(), place / "p.png", place / "out", formats=["geojson"], window=80)
+    with pytest.warns(DataWarning) as told:
+        summary = segment_large_folder(
+            Colours(), place / "p.png", place / "out", formats=["geojson", "gpkg"], window=80
+        )
+    assert [str(each.message) for each in told] == [f"{place / 'p.png'} has no CRS: its polygons are in pixels, y down"]
     with rasterio.open(summary.written[0][1]) as mask:
         assert iou(mask.read(1) > 0, painted(1)[1] == 1) > 0.99
     found = json.loads((place / "out/p.geojson").read_text())

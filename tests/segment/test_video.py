@@ -265,3 +265,14 @@ def test_frames_by_themselves_are_photos_and_overlays_a_video_of_their_times(tmp
     assert alone == photos
     assert steady[0] == alone[0]
     assert steady != alone
+
+
+def test_what_to_look_at_first_in_a_video_is_told_by_its_frames(tmp_path, fewseg):
+    unsteady(tmp_path / "clip.mp4")
+    words = [word for at in (0.0, 0.3) for word in ("--support", f"{tmp_path}/clip.mp4@{at}s", "--box", "8,8,40,40")]
+    done = fewseg("teach", "--class", "thing", *words, "--out", tmp_path / "thing.concept")
+    assert done.code == 0, done.err
+    found = "segment", "--concept", tmp_path / "thing.concept", "--review", "--out", tmp_path / "out"
+    done = fewseg(*found, tmp_path / "clip.mp4")
+    assert done.code == 0, done.err
+    assert "the greatest doubt is in clip/frame_0000" in " ".join((done.out + done.err).split())

@@ -23,7 +23,7 @@ from PIL import Image
 from fewseg.data import images
 from fewseg.data.decoding import PictureRule, chosen_bands, own_range, scaled_to_eight_bit
 from fewseg.data.winners import label_map, without_specks
-from fewseg.errors import DataError, UsageError, first_line
+from fewseg.errors import DataError, DataWarning, UsageError, first_line
 from fewseg.files import replacing_files
 from fewseg.progress import Silent
 from fewseg.runtime.lanes import side_by_side
@@ -85,6 +85,10 @@ def segment_large(
                 if "overlay" in names:
                     _write_overlay(read, mask, work / names["overlay"], predictor.names)
                 if {"geojson", "gpkg"} & set(names):
+                    if not mask.crs:
+                        warnings.warn(
+                            DataWarning(f"{path} has no CRS: its polygons are in pixels, y down"), stacklevel=2
+                        )
                     _write_outlines(mask, work, names, predictor.names or ("object",))
     return any_found
 
@@ -265,4 +269,6 @@ def _write_geopackage(outlines: Path, path: Path, crs: Any) -> None:
     meta, _, geometry, values = raw.read(outlines)
     text = crs.to_wkt() if crs else None
     how = {"driver": "GPKG", "layer": "masks", "geometry_type": "Polygon", "crs": text}
-    raw.write(path, geometry, values, meta["fields"], **how)
+    with warnings.catch_warnings():  # our note tells of it
+        warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+        raw.write(path, geometry, values, meta["fields"], **how)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -32,7 +33,7 @@ DIR</code> takes those that changed as supports.</p>
 
 def sort_by_doubt(table: Path) -> list[tuple[str, float]]:
     """Sort a table by the greatest doubt of any class in each photo, and write the page beside it; photos with their
-    doubts, in that order.
+    doubts, in that order, a video's frames each by its mask.
     """
     photos: dict[tuple[str, str], list[Line]] = {}
     for line in lines(table):
@@ -47,7 +48,8 @@ def sort_by_doubt(table: Path) -> list[tuple[str, float]]:
     with replacing(table.with_name(NAME)) as temporary:
         page = _PAGE.format(count=len(ordered), figures="\n".join(figures))
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
-    return [(photo, doubts[photo, mask]) for photo, mask in ordered]
+    masks = Counter(photo for photo, _ in ordered)
+    return [(photo if masks[photo] == 1 else mask, doubts[photo, mask]) for photo, mask in ordered]
 
 
 def _figure(mask: str, photo: str, found: list[Line], doubt: float) -> str:
