@@ -118,7 +118,7 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
         (back,) = load_supports(photos / name, photos=photos)["owl"][1]
         assert ((back == 1) == mask).all(), kind
         (photos / name).unlink()
-    concept = view.get_by_role("button", name="Download the concept of owl")
+    concept = view.get_by_role("button", name="Download concept owl")
     with view.expect_download() as download:
         concept.click()
     assert [len(Concept.load(download.value.path()).supports), download.value.suggested_filename] == [2, "owl.concept"]
@@ -218,7 +218,7 @@ def test_a_photo_that_the_server_had_no_room_for_is_tried_again(example, photos)
     view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
     view.get_by_text("there is no room").wait_for()
     view.unroute("**/v1/segment")
-    view.get_by_role("button", name=f"Search {QUERIES[0]}.png again").click()
+    view.get_by_role("button", name=f"Try again to search {QUERIES[0]}.png").click()
     done(view, before + 1)
 
 

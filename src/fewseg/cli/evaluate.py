@@ -153,8 +153,7 @@ def evaluate(
     # first: what took hours is kept, whatever becomes of the terminal
     saved = results.save(out or Path(target) / name) if out or Path(target).is_dir() else None
     (print_generalised if generalised else print_results)(results)
-    if saved:
-        say(f"results: {saved}")
+    say(f"results: {saved or 'not kept; --out FILE.json keeps them'}")
     if save_masks is not None:
         say(f"masks: {save_masks} (which is which: {save_masks / INDEX})")
 

@@ -147,7 +147,7 @@ export class Finding {
   #show(one) {
     const { file, photo, card, labels, error } = one;
     if (error || !photo) {
-      const retry = action("Try again", `Search ${file.name} again`, () => this.#again([one]));
+      const retry = action("Try again", `Try again to search ${file.name}`, () => this.#again([one]));
       const row = made("p", { className: "row" }, ...(error ? [retry] : []), this.#remover(one));
       card.replaceChildren(made("p", { className: "alert" }, `${file.name} ${error}`), row);
       return;

@@ -120,7 +120,7 @@ export class Teaching {
       const text = made("span", {}, engine instanceof RemoteEngine ? "being taught …" : "");
       const line = made("li", {}, swatch(one.name), made("b", {}, ` ${one.name} `), text);
       if (engine instanceof RemoteEngine) {
-        line.append(" ", action("Download concept", `Download the concept of ${one.name}, for fewseg segment`, () => this.#takeConcept(one)));
+        line.append(" ", action("Download concept", `Download concept ${one.name}, for fewseg segment`, () => this.#takeConcept(one)));
         engine.told(one).then(
           (told) => (text.textContent = told),
           (error) => (text.textContent = state === this.state ? words(error) : ""),
