@@ -126,8 +126,7 @@ class Lesson:
         ways = [Way(method, tiles) for tiles in TILES for method in methods_to_try(engine)]
         # One of two is looked for by the other alone, where WITH is without its classifier: it is not tried at all.
         tried = ways if len(supports) > 2 else [way for way in ways if not way.method.endswith(WITH)]
-        self._chooses = len(supports) > 1 and bool(tried)
-        self.ways = tried if self._chooses else ways[:1]
+        self.ways = tried if len(supports) > 1 and tried else ways[:1]
         """In which photos are looked at: one where nothing can be chosen, as of a single support."""
         self._encoded = {
             tiles: [encoded(engine, example, tiles) for example in supports] for tiles in {w.tiles for w in self.ways}
@@ -141,7 +140,7 @@ class Lesson:
         tried = self._tried()
         looks = self.looked_at(tried, self.ways, negatives=0)
         way, at, negatives = self.ways[0], UNCHOSEN, 0
-        if self._chooses:
+        if len(self.ways) > 1:
             way, at = best({way: look.counts for way, look in looks.items()})
             if self._negatives:
                 helped = self.looked_at(tried, [way], negatives=len(self._negatives))[way]

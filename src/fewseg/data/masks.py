@@ -98,17 +98,24 @@ def marking_of(picture: Image.Image | NDArray[Any], label: Label | None = None, 
     return _of_array(values, label, name, lossy=False)
 
 
+def different(values: Iterable[tuple[int, Any]]) -> str:
+    """Of values and the files that hold them: "12 in a.png and 19 in b.png", three at most; empty where all are one."""
+    first: dict[int, Any] = {}
+    for value, file in values:
+        first.setdefault(value, file)
+    return " and ".join(f"{value} in {file}" for value, file in sorted(first.items())[:3]) if len(first) > 1 else ""
+
+
 def check_one_value(masks: Iterable[Any], values: Iterable[int | None]) -> None:
     """UsageError where mask files of one class hold another class id each, as label maps of different classes do.
 
     `values` are the markings'. 255 and grey levels, which are painted, go with any id; arrays are no files.
     """
-    files: dict[int, str] = {}
-    for mask, value in zip(masks, values, strict=True):
-        if value is not None and value <= _HIGHEST_ID and isinstance(mask, str | os.PathLike):
-            files.setdefault(value, str(mask))
-    if len(files) > 1:
-        held = " and ".join(f"{value} in {name}" for value, name in sorted(files.items())[:3])
+    pairs = zip(masks, values, strict=True)
+    held = different(
+        (v, mask) for mask, v in pairs if v is not None and v <= _HIGHEST_ID and isinstance(mask, str | os.PathLike)
+    )
+    if held:
         raise UsageError(
             f"the masks of one class hold different values: {held}. If these are different classes, give the photos "
             "of one; if all mark the class, say --label any (label='any' in Python)"

@@ -18,7 +18,7 @@ from fewseg.data.folder_layout import Found, Layout, find_layout, subsets
 from fewseg.data.images import align_mask, read_labels, read_oriented
 from fewseg.data.index import cached_index, count_labels, fingerprint, in_parallel
 from fewseg.data.label_maps import LabelMaps, one_name
-from fewseg.data.masks import read_marking, read_mask
+from fewseg.data.masks import different, read_marking, read_mask
 from fewseg.data.same_photos import same_content
 from fewseg.data.source import SourceIndex, class_mask
 from fewseg.data.text import Tally
@@ -89,16 +89,15 @@ class Folder(Divided):
 
     def _check_values(self, files: Sequence[Path]) -> None:
         """DataError where masks of one class hold another value in each file, as label maps do."""
-        values: dict[int, Path] = {}
+        values: list[tuple[int, Path]] = []
         for file in _sample(files, 30):
             try:
                 value = read_marking(file).value
             except FewsegError:  # it will be told where it is needed
                 continue
             if value is not None:
-                values.setdefault(1 if value == 255 else value, file)
-        if len(values) > 1:
-            listed = " and ".join(f"{value} in {file}" for value, file in sorted(values.items())[:3])
+                values.append((1 if value == 255 else value, file))
+        if listed := different(values):
             raise DataError(
                 f"the masks of {self.root} hold different values: {listed}. If they are classes, name them in "
                 f"{self.root / 'classes.txt'}, one a line; if all are one class, give data.label=any"

@@ -209,20 +209,18 @@ export class Editor {
     this.magnify(Math.exp(-event.deltaY / 300), this.view.at(event));
   }
 
-  /** @param {Point} point beside the photo: its nearest pixel, but for a click, which asks what is there */
+  /** @param {Point} point */
   begin(point) {
-    const inside = this.#nearest(point);
-    if ((this.tool === "click" || this.tool === "not") && (inside[0] !== point[0] || inside[1] !== point[1])) return;
-    if (this.tool === "polygon") point = inside;
     this.cursor = point;
     if (this.tool === "click" || this.tool === "not") this.#click(point);
     else if (this.tool === "polygon") {
       const [first] = this.corners;
-      if (first && this.corners.length > 2 && Math.hypot(point[0] - first[0], point[1] - first[1]) < this.reach * this.view.grain) {
+      const corner = this.#nearest(point);
+      if (first && this.corners.length > 2 && Math.hypot(corner[0] - first[0], corner[1] - first[1]) < this.reach * this.view.grain) {
         this.close();
         return;
       }
-      this.corners.push(point);
+      this.corners.push(corner);
       this.onchange();
     } else if (this.tool !== "hand") {
       this.from = point;
@@ -236,7 +234,8 @@ export class Editor {
 
   /** @param {Point} point */
   #click(point) {
-    if (!this.photo) return;
+    const [x, y] = this.#nearest(point);
+    if (!this.photo || x !== point[0] || y !== point[1]) return; // there is nothing beside the photo
     this.clicks ??= new Clicks(this.photo, this.mask.data);
     this.mask.remember();
     this.mask.data = this.clicks.add(point, this.tool === "click");
