@@ -68,6 +68,7 @@ def test_what_was_taught_is_found_with_what_was_expected(concept):
     assert 0.5 < result.quality <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "chosen"), [("lite", "lite"), ("lite+linear", "lite+linear above 0.5")])
 def test_of_two_supports_nothing_is_chosen_for_the_classifier_which_one_alone_does_not_train(model, chosen):
     """A threshold that was measured without the classifier hides with it most of what there is."""

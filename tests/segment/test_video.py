@@ -267,6 +267,7 @@ def test_frames_by_themselves_are_photos_and_overlays_a_video_of_their_times(tmp
     assert steady != alone
 
 
+@pytest.mark.slow
 def test_what_to_look_at_first_in_a_video_is_told_by_its_frames(tmp_path, fewseg):
     unsteady(tmp_path / "clip.mp4")
     words = [word for at in (0.0, 0.3) for word in ("--support", f"{tmp_path}/clip.mp4@{at}s", "--box", "8,8,40,40")]
