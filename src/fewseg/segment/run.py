@@ -50,6 +50,8 @@ class SegmentSummary:
     """(picture, what is wrong with it): those that could not be read, and those whose files vanished meanwhile."""
     skipped: int
     """Pictures whose files were there already, with `resume`."""
+    planned: int
+    """Pictures and videos that there are, those of other parts too."""
     annotations: Path | None
     """The COCO file, if one was asked for."""
     runtime: str
@@ -153,6 +155,7 @@ def segment_folder(
         tuple(empty),
         tuple(failed),
         skipped,
+        work.count,
         books.get("coco"),
         predictor.runtime,
         {name: tuple(found) for name, found in sizes.items()} if instances else None,
