@@ -78,6 +78,9 @@ def test_it_is_told_whether_the_class_is_there(presence: bool, source: Scenes, t
     assert 0 <= p["auc"] <= 1
     assert Results.load(results.save(tmp_path / "a.json")).presence_told == results.presence_told
     assert f"{lacking.sum()} of 20 queries lack the class" in results.presence_told[0]
+    assert "AUC" in results.presence_told[1]
+    few = replace(results, presence=p | {"lacking": 1, "holding": 19}).presence_told[1]
+    assert ("AUC" in few, "too few queries to tell: it takes 5 with the class" in few) == (False, True)
     assert evaluate(ColorSegmenter(64), draw(source, episodes=2), workers=0).presence_told == []
 
 
