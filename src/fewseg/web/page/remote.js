@@ -98,8 +98,10 @@ export class RemoteEngine extends Engine {
       const answer = await ask(`${job.url}/photos/0/probability?side=${SIDE}`);
       const [, height, width] = (answer.headers.get("Fewseg-Shape") ?? "").split(",").map(Number);
       const all = new Uint16Array(await answer.arrayBuffer());
-      const answers = found.classes.map((/** @type {{presence: number | null}} */ { presence }, /** @type {number} */ i) => ({
-        map: all.slice(i * width * height, (i + 1) * width * height), width, height, presence }));
+      /** @type {{presence: number | null, expected_iou: number | null}[]} */
+      const classes = found.classes;
+      const answers = classes.map(({ presence, expected_iou: quality }, i) => ({
+        map: all.slice(i * width * height, (i + 1) * width * height), width, height, presence, quality }));
       return { answers };
     } finally {
       ask(job.url, { method: "DELETE" }).catch(() => {}); // the photo is gone already; now the rest
