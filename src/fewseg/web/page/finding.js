@@ -268,6 +268,10 @@ export class Finding {
   }
 
   #settings() {
+    const wide = matchMedia("(min-width: 40rem)"); // a phone shows masks first
+    const fold = () => at("settings").toggleAttribute("open", wide.matches);
+    wide.addEventListener("change", fold);
+    fold();
     button("again").addEventListener("click", () => this.again());
     button("stop").addEventListener("click", () => {
       this.queue = this.queue.filter((one) => this.#busy.has(one));
