@@ -41,11 +41,11 @@ export class RemoteEngine extends Engine {
   /** @override @param {File} file @returns {Promise<Photo>} */
   async read(file) {
     const { file_mb: most, megapixels } = this.config.limits;
-    if (file.size > most * 1e6) throw new Error(`has ${(file.size / 1e6).toFixed(0)} MB; at most ${most} are taken here: scale it down`);
+    if (file.size > most * 1e6) throw new Error(`has ${(file.size / 1e6).toFixed(0)} MB; at most ${most} are taken here: scale it down (or start the server with --limit file_mb=N)`);
     const photo = await super.read(file);
     this.sizes.set(file, photo);
     if (photo.width * photo.height <= megapixels * 1e6) return photo;
-    throw new Error(`has ${photo.width} x ${photo.height} pixels; at most ${megapixels} megapixels are taken here: scale it down`);
+    throw new Error(`has ${photo.width} x ${photo.height} pixels; at most ${megapixels} megapixels are taken here: scale it down (or start the server with --limit megapixels=N)`);
   }
 
   /** @override @param {number} key @param {File} file @param {Pixels} mask */
