@@ -63,6 +63,7 @@ def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
         save_table(tmp_path / "t.docx", entries)
 
 
+@pytest.mark.slow
 def test_published_numbers_stand_in_a_column_of_their_own(entries, tmp_path):
     assert "published" not in table(entries)[0]
     with_one = [replace(entries[0], published=69.4), entries[1]]

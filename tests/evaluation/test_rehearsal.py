@@ -69,6 +69,7 @@ def test_few_images_are_read_for_a_plan() -> None:
     assert plan.images <= 60
 
 
+@pytest.mark.slow
 def test_the_command_prints_it_and_stops(fewseg: Fewseg, tmp_path: Any) -> None:
     words = ("evaluate", "dense", "scenes", "data.images=40", "data.size=64", "model.backbone=timm/test_resnet")
     more = ("model.weights=null", "model.image_size=64", "--episodes", "12", "--repeats", "2", "--workers", "0")

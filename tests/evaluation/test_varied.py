@@ -174,6 +174,7 @@ def test_two_ways_are_scored_in_one_map(source: Scenes, tmp_path: Path) -> None:
 SMALL = ("data.images=60", "data.size=64", "model.backbone=timm/test_resnet", "model.weights=null")
 
 
+@pytest.mark.slow
 def test_several_references_and_ways_are_compared_and_cross_validated(fewseg: Fewseg, tmp_path: Path) -> None:
     drawn = (*SMALL, "model.image_size=64", "--episodes", 9, "--repeats", 1, "--workers", 0)
     alone = fewseg("evaluate", "dense", "scenes", *drawn, "--references", 3, "--out", tmp_path / "alone.json")
