@@ -144,8 +144,19 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     kept = quick(*segment)
     assert kept.code == 2, "a corrected mask is somebody's work"
     assert "holds 1 corrected mask, such as 0.png" in kept.err
-    assert quick(*segment, "--resume").code == 0
+    drawn = (out / "0_overlay.jpg").read_bytes()
+    more = ("--resume", "--format", "png", "--format", "geojson")  # whose file the mask has not yet
+    assert quick(*segment, *more, "--shard", "1/2").code == 0
+    resumed = quick(*segment, *more)
+    assert resumed.code == 0
     assert (out / "0.png").read_bytes() == mended
+    assert "1 of the masks that were there are corrected (0.png): they stay" in " ".join(resumed.err.split())
+    assert (out / "0_overlay.jpg").read_bytes() != drawn
+    row, other = table(out)
+    assert (row["mask"], float(row["share"])) == ("0.png", pytest.approx(truth.mean(), abs=1e-5))
+    assert (row["expected_iou"], row["doubt"], bool(other["expected_iou"])) == ("", "", True), "no concept made it"
+    (shape,) = json.loads((out / "0.geojson").read_text())["features"]
+    assert shape["properties"]["pixels"] == truth.sum()
     assert "1 corrected mask; 1 as written" in quick(*command).out, "it is still known as one"
     Image.new("L", SIZE).save(out / "1.png")
     wrong = quick(*command)
@@ -174,6 +185,11 @@ def test_several_concepts_make_a_label_map_whose_corrections_are_told_apart(
     labels = np.zeros((90, 120), np.uint8)
     labels[20:40, 20:40], labels[50:70, 60:90] = 1, 2
     Image.fromarray(labels).save(place / "out/0.png")
+    resumed = quick("segment", *concepts, place / "photos", "--out", place / "out", "--resume")
+    assert resumed.code == 0, resumed.err
+    assert [float(row["share"]) for row in table(place / "out")][:2] == [
+        pytest.approx(n / labels.size, abs=1e-5) for n in (400, 600)
+    ]
     assert quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png").code == 0
     assert Concept.load(place / "blue.concept").supports[1].mask.sum() == 600
 

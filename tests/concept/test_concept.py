@@ -422,6 +422,7 @@ def test_a_model_that_a_file_names_is_never_looked_for_on_the_disk(file):
         Finder([fewseg.Concept.load(file)])
 
 
+@pytest.mark.slow
 def test_a_concept_names_the_model_and_not_what_runs_it(file):
     concept = fewseg.teach(*pairs(1), model=open_engine("lite"))
     assert concept.model.name == "lite"

@@ -117,6 +117,7 @@ def test_what_the_shipped_model_was_trained_on_is_known() -> None:
     assert learnt.seen([*Pascal5i.class_names, "zeppelin", "jacket"]) == [*Pascal5i.class_names, "jacket"]
 
 
+@pytest.mark.slow
 def test_what_a_model_started_from_counts_as_seen(toy: type[Toy], tmp_path: Path) -> None:
     first = train(toy_config("data.fold=1"), tmp_path / "first")
     second = train(toy_config("data.fold=1", "data.level=mixed", f"train.init={first}"), tmp_path / "second")

@@ -28,13 +28,19 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def source() -> CountedLoads:
+    """It keeps what it has drawn."""
+    return CountedLoads(subset="test", level="complex", images=40, size=72)
+
+
 OTHER_PROTOCOLS = [(way, name) for way in ("nothing kept", "some in the file") for name in ("pfenet", "hsnet")]
 
 
 @pytest.mark.parametrize(("way", "protocol"), [(way, "fewseg") for way in WAYS] + OTHER_PROTOCOLS)
-def test_what_is_planned_is_done(way: str, protocol: str) -> None:
+def test_what_is_planned_is_done(way: str, protocol: str, source: CountedLoads) -> None:
     torch.set_num_threads(1)  # one lane
-    source, model = CountedLoads(subset="test", level="complex", images=40, size=72), Counting().eval()
+    model = Counting().eval()
     rules = replace(get_protocol(protocol, dataset="scenes"), input_size=None)
     benchmark = Benchmark.draw(source, source.fold(0), protocol=rules, shots=2, episodes=20, seeds=(0, 1))
     options = {"workers": 0} | WAYS[way]
@@ -63,6 +69,7 @@ def test_few_images_are_read_for_a_plan() -> None:
     assert plan.images <= 60
 
 
+@pytest.mark.slow
 def test_the_command_prints_it_and_stops(fewseg: Fewseg, tmp_path: Any) -> None:
     words = ("evaluate", "dense", "scenes", "data.images=40", "data.size=64", "model.backbone=timm/test_resnet")
     more = ("model.weights=null", "model.image_size=64", "--episodes", "12", "--repeats", "2", "--workers", "0")

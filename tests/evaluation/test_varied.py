@@ -78,6 +78,9 @@ def test_it_is_told_whether_the_class_is_there(presence: bool, source: Scenes, t
     assert 0 <= p["auc"] <= 1
     assert Results.load(results.save(tmp_path / "a.json")).presence_told == results.presence_told
     assert f"{lacking.sum()} of 20 queries lack the class" in results.presence_told[0]
+    assert "AUC" in results.presence_told[1]
+    few = replace(results, presence=p | {"lacking": 1, "holding": 19}).presence_told[1]
+    assert ("AUC" in few, "too few queries to tell: it takes 5 with the class" in few) == (False, True)
     assert evaluate(ColorSegmenter(64), draw(source, episodes=2), workers=0).presence_told == []
 
 
@@ -171,6 +174,7 @@ def test_two_ways_are_scored_in_one_map(source: Scenes, tmp_path: Path) -> None:
 SMALL = ("data.images=60", "data.size=64", "model.backbone=timm/test_resnet", "model.weights=null")
 
 
+@pytest.mark.slow
 def test_several_references_and_ways_are_compared_and_cross_validated(fewseg: Fewseg, tmp_path: Path) -> None:
     drawn = (*SMALL, "model.image_size=64", "--episodes", 9, "--repeats", 1, "--workers", 0)
     alone = fewseg("evaluate", "dense", "scenes", *drawn, "--references", 3, "--out", tmp_path / "alone.json")

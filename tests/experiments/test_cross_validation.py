@@ -30,6 +30,7 @@ def run(recipe: str, out: Path, *words: str, **how: Any) -> CrossValidation:
     return cross_validate(recipe, [*WORDS, *words], out=out, **DRAWN | how)
 
 
+@pytest.mark.slow
 def test_folds_seeds_and_shots_become_a_table_that_is_resumed(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +61,7 @@ def test_folds_seeds_and_shots_become_a_table_that_is_resumed(
         run(recipe, out, "data.fold=0,2", "train.seed=0,1", "train.weight_decay=0.5")
 
 
+@pytest.mark.slow
 def test_the_values_of_an_option_are_rows_with_tests_between_them(recipe: str, tmp_path: Path) -> None:
     found = run(recipe, tmp_path / "cv", "data.fold=0", "train.seed=0,1,2", "model.dropout=0.0,0.9")
     one, other = found.lines

@@ -15,7 +15,7 @@ from fewseg.models.fast import accelerate
 from fewseg.models.half_precision import in_precision
 from fewseg.models.hub_model import model_options
 from fewseg.predictor import FewShotPredictor
-from helpers import Fewseg, scene, tiny_model
+from helpers import TINY, Fewseg, scene, tiny_model
 
 
 def test_fp32_is_the_model_itself_and_what_is_no_precision_is_refused() -> None:
@@ -61,7 +61,8 @@ def test_kept_features_take_less_memory_and_come_back_from_the_file() -> None:
 
 def test_results_say_in_which_precision_they_were_made(fewseg: Fewseg, tmp_path: Path) -> None:
     assert model_options(in_precision(tiny_model("lite"), "bf16"))["precision"] == "bf16"  # type: ignore[arg-type]
-    words = ("dense", "scenes", "data.images=40", "data.size=64", "--episodes", 4, "--repeats", 1, "--workers", 0)
+    words = ("dense", "scenes", "data.images=40", "data.size=64", *TINY)
+    words = (*words, "--episodes", 4, "--repeats", 1, "--workers", 0)
     told = fewseg("evaluate", *words, "--precision", "bf16", "--out", tmp_path / "r.json")
     assert told.code == 0, told.err
     assert '"precision": "bf16"' in (tmp_path / "r.json").read_text()

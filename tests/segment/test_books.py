@@ -89,6 +89,7 @@ def test_a_brush_of_a_large_photo_has_runs_of_any_length() -> None:
     np.testing.assert_array_equal(decode_rle(encode_rle(mask)).reshape(300, 400, 4)[..., 0] == 255, mask)
 
 
+@pytest.mark.slow
 def test_the_command_writes_for_every_tool_and_takes_the_corrections(tmp_path: Path, fewseg: Fewseg) -> None:
     photo, mask = scene(size=(96, 80), box=(20, 20, 60, 60))
     (tmp_path / "photos").mkdir()

@@ -52,7 +52,8 @@ def test_parts_make_the_files_of_one_run(find: Callable[..., Result], tmp_path: 
 
 
 def test_more_parts_than_photos_leave_some_without(find: Callable[..., Result], tmp_path: Path) -> None:
-    assert find(tmp_path / "out", "--shard", "9/9").code == 0
+    last = find(tmp_path / "out", "--shard", "9/9")
+    assert (last.code, "9/9 holds none of the 5 photos" in last.out, "0 masks" in last.out) == (0, True, False)
     assert set(contents(tmp_path / "out")) == {"results-9of9.csv", "annotations-9of9.json"}
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewseg.data.decoding import AS_IT_IS
 from fewseg.data.images import read_image, read_labels
-from fewseg.data.video import frames
+from fewseg.data.video import frames, named_frame, to_image
 from fewseg.errors import DataError, UsageError
 from fewseg.predictor import FewShotPredictor, Result
 from fewseg.runtime.engine import Answer
@@ -112,6 +112,11 @@ def test_a_frame_of_a_video_is_a_support_by_its_time(tmp_path):
         pixels = np.asarray(read_image(tmp_path / f"clip.mp4@{seconds}"), int)
         box = pixels[32] @ (1, -1, 0) > 60
         assert abs(int(np.flatnonzero(box)[0]) - left) <= 2, seconds
+    for _, frame in frames(tmp_path / "clip.mp4"):
+        shown = read_image(named_frame(tmp_path / "clip.mp4", frame))
+        assert np.array_equal(shown, to_image(frame)), frame.time
+    with pytest.raises(DataError, match=r"is a video: name a frame of it by its time, as in clip\.mp4@2\.5s"):
+        read_image(tmp_path / "clip.mp4")
     with pytest.raises(DataError, match="is over before 9 s; it ends at"):
         read_image(tmp_path / "clip.mp4@9s")
     with pytest.raises(DataError, match="there is no such file"):
@@ -277,3 +282,10 @@ def test_what_to_look_at_first_in_a_video_is_told_by_its_frames(tmp_path, fewseg
     done = fewseg(*found, tmp_path / "clip.mp4")
     assert done.code == 0, done.err
     assert "the greatest doubt is in clip/frame_0000" in " ".join((done.out + done.err).split())
+    (tmp_path / "out/clip.mp4").write_bytes((tmp_path / "clip.mp4").read_bytes())  # beside its own overlays
+    chosen = fewseg("next", "--concept", tmp_path / "thing.concept", tmp_path / "out", "--every", 2)
+    assert chosen.code == 0, chosen.err
+    assert "clip.mp4@0.0s is in the concept already" in " ".join(chosen.out.split())
+    assert "clip.mp4@1.0s" in "".join(chosen.out.split()), "which --support takes"
+    assert "2 masks and overlays" not in chosen.out
+    assert "overlay.mp4@" not in chosen.out

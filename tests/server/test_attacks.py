@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import socket
 import struct
@@ -224,7 +225,12 @@ def test_a_body_without_end_and_a_file_beyond_the_limit_are_refused_and_leave_no
     with raw(server, head, b"10\r\n" + part[:16]) as one:  # one that stops
         answer = one.makefile("rb").readline()
         assert answer.split()[1] == b"408"
-    assert "more than 1 MB" in ask(client, concept, bytes(1_200_000)).json()["error"]
+    told = ask(client, concept, bytes(1_200_000)).json()["error"]
+    assert re.match(r"\S+ has more than 1 MB \(the request has 1\.2\); scale it down, or .* --limit file_mb=N", told), (
+        told
+    )
+    told = client.post("/v1/concepts", files=[("concept", ("big.concept", bytes(1_200_000)))]).json()["error"]
+    assert told.startswith("big.concept has more than 1 MB (the request has 1.2); teach it of fewer photos"), told
     assert "at most 2 are taken at once" in ask(client, concept, *[bytes(900_000)] * 3).json()["error"]
     assert "at most 3 photos" in ask(client, concept, b"", b"", b"", b"").json()["error"]
     field = client.post("/v1/segment", data={"concept": "x" * 2000}, files={"photo": b""})

@@ -15,15 +15,20 @@ from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from PIL import Image
+
     from fewseg.concept import Concept
     from fewseg.concept.next_photos import Growth
 
 
 def next_(
     ctx: typer.Context,
-    photos: Annotated[list[Path], typer.Argument(help="Photos without annotations, or folders of them.")],
+    photos: Annotated[list[Path], typer.Argument(help="Photos and videos without annotations, or folders of them.")],
     concept: Annotated[Path, typer.Option(help="What fewseg teach wrote.")],
     count: Annotated[int, typer.Option(callback=finite, min=1, help="How many photos to choose.")] = 5,
+    every: Annotated[int, typer.Option(callback=finite, min=1, help="Of a video, look at every n-th frame.")] = 10,
     model: Model = "lite",
     out: Annotated[Path | None, typer.Option(help="Also write the list here, as CSV.")] = None,
     device: Device = "auto",
@@ -32,8 +37,8 @@ def next_(
     """Say which photos to annotate next: those of doubt that differ from the supports, and from one another.
 
     `fewseg next --concept rust.concept photos/`. Annotate them, or mend their masks, and `fewseg teach --concept
-    rust.concept --support PHOTO --mask FILE`, or `--correct DIR`. What that is likely to bring is an estimate, by how
-    much the supports brought one another.
+    rust.concept --support PHOTO --mask FILE`, or `--correct DIR`; a frame of a video is named as `--support` takes it.
+    What that is likely to bring is an estimate, by how much the supports brought one another.
     """
     import numpy as np
 
@@ -43,7 +48,7 @@ def next_(
     from fewseg.files import write_failures
 
     taught = Concept.load(concept)
-    files = given.pictures(photos, "photos")
+    files = given.pictures(photos, "photos", videos=True)
     list_of_failed = out and out.with_name(f"{out.stem}-failures.csv")
     check_outputs(filter(None, (out, list_of_failed)), concept, *files)
     chosen = model if given.said(ctx, "model") else given.model_beside([concept], [taught])
@@ -51,9 +56,9 @@ def next_(
     supports = choosing.taught_by(finder, taught)
     seen: list[tuple[Path, float, Any]] = []
     failed: list[tuple[Path, str]] = []
-    for file in Bars()(files, "looking at photos", len(files)):
+    for file, picture in _pictures(files, failed, every=every):
         try:
-            looked = choosing.looked_at(finder, file, taught, supports)
+            looked = choosing.looked_at(finder, picture, taught, supports)
         except DataError as error:
             failed.append((file, str(error)))
             continue
@@ -74,6 +79,28 @@ def next_(
         raise DataError(failed_photos(failed, f"could not be read, listed in {file}" if file else "could not be read"))
     if not seen:
         raise UsageError("all of these photos are in the concept already; give others")
+
+
+def _pictures(
+    files: Sequence[Path], failed: list[tuple[Path, str]], *, every: int
+) -> Iterator[tuple[Path, Path | Image.Image]]:
+    """Photos, and of videos the frames by their times (`clip.mp4@2.5s`), with what is shown.
+
+    A video that breaks off is told in `failed`, its frames so far are looked at.
+    """
+    from fewseg.data.video import VIDEO_SUFFIXES, frames, named_frame, to_image
+
+    bars = Bars()
+    for file in bars(files, "looking at photos", len(files)):
+        if file.suffix.lower() not in VIDEO_SUFFIXES:
+            yield file, file
+            continue
+        try:
+            for number, frame in frames(file, every=every):
+                bars.note(f"frame {number} of {file.name}")
+                yield named_frame(file, frame), to_image(frame)
+        except DataError as error:
+            failed.append((file, str(error)))
 
 
 def _rows(picked: list[tuple[Path, float, float, float]], concept: Concept, growth: Growth) -> list[tuple[str, ...]]:

@@ -298,7 +298,11 @@ def _tell(summary: SegmentSummary, folder: Path, out: str, part: Shard | None) -
     counts = {"of them empty": len(summary.empty), "were there already": summary.skipped, "failed": len(summary.failed)}
     told = "".join(f", {count} {what}" for what, count in counts.items() if count)
     done = len(summary.written)
-    say(f"{done} mask{'s' * (done != 1)} in {out}{told}, by {summary.runtime}")
+    if part and part.number > summary.planned:
+        photos = f"{summary.planned} photo{'s' * (summary.planned != 1)}"
+        say(f"--shard {part.number}/{part.count} holds none of the {photos}: the parts before it do, one each")
+    else:
+        say(f"{done} mask{'s' * (done != 1)} in {out}{told}, by {summary.runtime}")
     for name, sizes in (summary.sizes or {}).items():
         say(counted(name, sizes, len(summary.written) + summary.skipped))
     if file := list_failures(folder, summary.failed, part):

@@ -138,16 +138,20 @@ def read_supports(
     return Given(found, labels, [path for path in (*scribbles, annotations) if path])
 
 
-def pictures(paths: list[Path], option: str) -> list[Path]:
-    """Photos, and those of folders but for what `segment` wrote there; UsageError for a folder without any."""
+def pictures(paths: list[Path], option: str, *, videos: bool = False) -> list[Path]:
+    """Photos, and videos where they are taken, and those of folders but for what `segment` wrote there; UsageError for
+    a folder without any.
+    """
     from fewseg.data.images import SUFFIXES
     from fewseg.data.text import Tally
+    from fewseg.data.video import VIDEO_SUFFIXES
     from fewseg.segment.planning import without_outputs
 
+    suffixes = SUFFIXES | VIDEO_SUFFIXES if videos else SUFFIXES
     found: list[Path] = []
     others = Tally(option)
     for path in paths:
-        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes and file.is_file()]
         inside = without_outputs(inside, others)
         if path.is_dir() and not inside:
             raise UsageError(f"{option} {path}: there are no pictures in this folder")

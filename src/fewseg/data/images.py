@@ -12,7 +12,7 @@ from PIL import Image
 from fewseg.data.decoding import AS_IT_IS, LOSSY, UPRIGHT, File, PictureRule, decode, name_of, to_rgb
 from fewseg.data.masks import read_mask  # noqa: F401  (read from here by older code)
 from fewseg.data.regions import grown, shrunk
-from fewseg.data.video import frame_at, moment
+from fewseg.data.video import VIDEO_SUFFIXES, frame_at, moment
 from fewseg.errors import DataError, UsageError
 from fewseg.files import replacing
 from fewseg.labels import IGNORE
@@ -46,6 +46,8 @@ def read_oriented(file: File, rule: PictureRule = AS_IT_IS) -> tuple[Image.Image
     """As `read_image`, with the EXIF orientation (1..8) that was applied; `align_mask` needs it."""
     if isinstance(file, str | Path) and (found := moment(file)):
         return frame_at(*found), 1
+    if isinstance(file, str | Path) and Path(file).suffix.lower() in VIDEO_SUFFIXES and Path(file).is_file():
+        raise DataError(f"{file} is a video: name a frame of it by its time, as in {Path(file).name}@2.5s")
     raster = decode(file, rule)
     try:
         image = to_rgb(raster.filled(np.nan), rule)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,6 +82,11 @@ def moment(path: str | Path) -> tuple[Path, Fraction] | None:
     if match is None or Path(match["video"]).suffix.lower() not in VIDEO_SUFFIXES or Path(path).exists():
         return None
     return Path(match["video"]), Fraction(match["seconds"])
+
+
+def named_frame(video: Path, frame: VideoFrame) -> Path:
+    """A frame by the time from which it is shown, as `moment` reads it: milliseconds, none before that time."""
+    return Path(f"{video}@{math.ceil(round(1000 * (frame.time or 0), 3)) / 1000}s")
 
 
 def frame_at(video: Path, seconds: Fraction) -> Image.Image:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fewseg.errors import DataError, UsageError, shortened
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.files import file_sha256, write_csv, write_json
+from fewseg.metrics.intervals import LEAST
 from fewseg.metrics.iou import COLUMNS
 from fewseg.metrics.references import of_queries
 from fewseg.models.hub_model import model_options
@@ -179,9 +180,17 @@ class Results(Evaluation):
         )
         by = "the model's presence" if p["by"] == "presence" else "the size of its mask"
         lacking, queries = p["lacking"], p["lacking"] + p["holding"]
-        return [
+        counts = (
             f"{lacking} of {queries} queries lack the class; what is marked there counts in the unions above; mIoU of "
-            f"the others alone {holding}",
+            f"the others alone {holding}"
+        )
+        if min(lacking, p["holding"]) < LEAST:
+            return [
+                counts,
+                f"is it there? too few queries to tell: it takes {LEAST} with the class and {LEAST} without",
+            ]
+        return [
+            counts,
             f"is it there? by {by}: AUC {auc}; of queries without it {at_90} % are taken to hold it where 90 % of "
             f"those with it are, {at_95} % where 95 % are; any pixel is marked in {marked} % of them",
         ]

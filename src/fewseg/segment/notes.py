@@ -30,6 +30,18 @@ def note_supports(jobs: Sequence[Job], supports: Collection[Path]) -> None:
         )
 
 
+def note_corrected(masks: Sequence[Path]) -> None:
+    """Tell of masks that `--resume` found corrected: what tells of them is made anew."""
+    if masks:
+        shown = shortened([mask.name for mask in masks], _SHOWN)
+        warnings.warn(
+            f"{len(masks)} of the masks that were there are corrected ({shown}): they stay, and tables, overlays and "
+            "other formats are made from them",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
 def note_older(jobs: Sequence[Job], out: Path, targets: Collection[Path]) -> None:
     """Tell of files in `out` that an earlier run wrote in formats that this one does not: they stay as they were."""
     named = partial(files.outputs, out_dir=out, formats=files.FORMATS, overlay=True, single=True)

@@ -23,6 +23,8 @@ class Planned(NamedTuple):
     """What is to be done, and the files that will be written."""
 
     jobs: list[Job]
+    count: int
+    """Of the jobs of all parts."""
     named: Callable[[str], dict[str, Path]]
     """Of a stem, the files of one picture or frame by kind."""
     books: dict[str, Path]
@@ -62,7 +64,7 @@ def planned(
     note_supports(every_job, predictor.support_files)
     if not shard:
         note_older(jobs, out, targets)
-    return Planned(jobs, named, books, table, class_file, videos)
+    return Planned(jobs, len(every_job), named, books, table, class_file, videos)
 
 
 def output_folder(given: str | os.PathLike[str]) -> Path:

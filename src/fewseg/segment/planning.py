@@ -15,7 +15,7 @@ from fewseg.data.decoding import PictureRule
 from fewseg.data.text import Tally
 from fewseg.data.video import VIDEO_SUFFIXES
 from fewseg.errors import UsageError, refuse_address
-from fewseg.segment.formats import INSTANCES, OVERLAY
+from fewseg.segment.formats import INSTANCES, OVERLAY, OVERLAY_VIDEO, frame_stem
 from fewseg.segment.remote import files_at, is_remote, read_at
 
 SUFFIXES = images.SUFFIXES | VIDEO_SUFFIXES
@@ -143,6 +143,9 @@ def without_outputs(pictures: list[Path], others: Tally) -> list[Path]:
         stem = overlay.name.removesuffix(OVERLAY)
         if (mask := overlay.with_name(f"{stem}.png")) in there:
             made |= {mask, overlay, overlay.with_name(f"{stem}{INSTANCES}.png")}
+    for video in (path for path in pictures if path.name.endswith(OVERLAY_VIDEO)):
+        if video.with_name(video.name.removesuffix(OVERLAY_VIDEO)) / f"{frame_stem(0)}.png" in there:
+            made.add(video)
     for path in pictures:
         if path in made:
             others.add("masks and overlays of an earlier run, left out", path)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,17 @@ from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.corrected import clear_table
+from fewseg.segment.notes import note_corrected
 from fewseg.segment.origin import note_others, origin
 from fewseg.segment.outputs import check_formats, output_folder, planned
 from fewseg.segment.planning import Job
+from fewseg.segment.resumed import Resumed, Seen
 from fewseg.segment.shards import Shard, remove_parts
 from fewseg.segment.steady import ByVideo, Predictor, Steady, hinders
-from fewseg.segment.table import Told, table_file
+from fewseg.segment.table import table_file
 
+Read: TypeAlias = Callable[[], Image.Image]
+"""What reads a picture when it is needed; DataError where it cannot."""
 _LARGE = 4_000_000
 """Pixels of a picture from which on one at a time is segmented: two would take twice the memory."""
 _ONE_LARGE = threading.Lock()
@@ -50,22 +54,14 @@ class SegmentSummary:
     """(picture, what is wrong with it): those that could not be read, and those whose files vanished meanwhile."""
     skipped: int
     """Pictures whose files were there already, with `resume`."""
+    planned: int
+    """Pictures and videos that there are, those of other parts too."""
     annotations: Path | None
     """The COCO file, if one was asked for."""
     runtime: str
     """What ran the model, in words."""
     sizes: Mapping[str, tuple[NDArray[np.int64], ...]] | None = None
     """With `instances`: of each class the pixels of every object, by picture; pictures without it are left out."""
-
-
-class Seen(NamedTuple):
-    """What was found in a picture."""
-
-    labels: NDArray[np.uint8]
-    """(H, W)."""
-    objects: files.Objects | None
-    told: Told | None
-    """None where the mask was there already."""
 
 
 def segment_folder(
@@ -96,12 +92,13 @@ def segment_folder(
     that is there with less than the probability `presence`, as far as the model tells, is left out. `instances`: parts
     that touch are cut apart, files tell of single objects, `STEM_instances.png` numbers them. `shard`: only a part of
     the pictures, and files that tell of all pictures under names of that part.
-    `resume` leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the
-    others done. UsageError, before anything is written, where there is nothing to do or an output would replace a
-    query, a support file or a corrected mask.
+    `resume` leaves out pictures whose files are all there; where a mask was corrected since `results.csv` was written,
+    what lies beside it is made from the correction. Pictures that cannot be read are listed in the summary, the others
+    done. UsageError, before anything is written, where there is nothing to do or an output would replace a query, a
+    support file or a corrected mask.
     """
     check_formats(formats, resume=resume, instances=instances)
-    out, several = output_folder(out_dir), files.is_label_map(predictor.names)
+    out = output_folder(out_dir)
     work = planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
     if "png" in formats and not resume and not shard:
         clear_table(out)
@@ -109,50 +106,54 @@ def segment_folder(
     written: list[tuple[Path | str, Path]] = []
     empty: list[Path | str] = []
     failed: list[tuple[Path | str, str]] = []
+    corrected: dict[Path, Path] = {}
     skipped = 0
     classes = predictor.names or ("object",)
     if work.class_file:
         files.write_classes(work.class_file, classes)
     sizes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in classes}
-    merging: dict[str, Any] = {"several": several, "resume": resume, "shard": shard}
+    merging: dict[str, Any] = {"several": files.is_label_map(predictor.names), "resume": resume, "shard": shard}
     how: dict[str, Any] = {"threshold": threshold, "presence": presence, "min_area": min_area}
     made = origin(predictor, **how)
     if resume and "png" in formats:
         note_others([named(job.stem)["png"] for job in jobs if not job.is_video], made)
     with _records(books, work.table, classes, predictor.runtime, **merging) as record:
         pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
-        done = named if resume else None
+        resumed = Resumed(out, predictor.names, instances=instances) if resume else None
         finder = _by_video(predictor, jobs, presence, on=steady, progress=progress or Silent())
-        segmented = partial(_segmented, finder, named, instances=instances, made=made, **how)
+        again = resumed if resumed and (record or instances) else None
+        segmented = partial(_segmented, finder, named, again, instances=instances, made=made, **how)
         several_pieces = len(jobs) > 1 or any(job.is_video for job in jobs)
         # a thread keeps memory of its own; frames go by the one before
         lanes = predictor.engine.lanes if several_pieces and not finder.on else 1
-        for piece, seen in side_by_side(segmented, _read(pieces, done), lanes=lanes):
+        for piece, seen in side_by_side(segmented, _read(pieces, named, resumed), lanes=lanes):
             outputs = named(piece.stem)
             if isinstance(seen, DataError):
                 failed.append((piece.place, str(seen)))
                 continue
-            if seen is None:
+            if seen is None or seen.told is None:
                 skipped += 1
-                if not record and not instances:
-                    continue
-                shown = _seen_before(outputs["png"], several=several, instances=instances)
             else:
-                shown = seen
                 written.append((piece.place, next(iter((*outputs.values(), *books.values())))))
                 empty += [] if seen.labels.any() else [piece.place]
+            if seen is None:
+                continue
+            corrected |= {outputs["png"]: piece.query} if seen.corrected else {}
             if record:
-                record(piece, outputs.get("png"), shown)
-            _add_sizes(sizes, shown, classes)
+                record(piece, outputs.get("png"), seen)
+            _add_sizes(sizes, seen, classes)
+    note_corrected([*corrected])
     gone = dict.fromkeys(query for query, path in written if not path.exists())
     failed += [(q, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)") for q in gone]
-    failed += _write_overlay_videos(work.videos, {query for query, _ in failed}, named, every=every, resume=resume)
+    done = {job for job in work.videos if resume and job.query not in corrected.values()}
+    failed += _write_overlay_videos(work.videos, {query for query, _ in failed}, named, every=every, done=done)
     written = [(query, path) for query, path in written if path.exists()]
     return SegmentSummary(
         tuple(written),
         tuple(empty),
         tuple(failed),
         skipped,
+        work.count,
         books.get("coco"),
         predictor.runtime,
         {name: tuple(found) for name, found in sizes.items()} if instances else None,
@@ -174,12 +175,14 @@ def _write_overlay_videos(
     named: Callable[[str], dict[str, Path]],
     *,
     every: int,
-    resume: bool,
+    done: Collection[Job],
 ) -> list[tuple[Path | str, str]]:
-    """The overlays of each video's frames as a video at their times; what went wrong."""
+    """The overlays of each video's frames as a video at their times, of those that are `done` unless it is there; what
+    went wrong.
+    """
     wrong = []
     for job, target in videos.items():
-        if job.query in failed or (resume and target.is_file()):
+        if job.query in failed or (job in done and target.is_file()):
             continue
 
         def overlay_of(number: int, stem: str = job.stem) -> Image.Image | None:
@@ -226,26 +229,21 @@ def _records(
 
 
 def _read(
-    pieces: Iterable[tuple[Job, Callable[[], Image.Image]]], named: Callable[[str], dict[str, Path]] | None
-) -> Iterator[tuple[Job, Image.Image | DataError | None]]:
-    """Pieces with their pictures, or with what is wrong with them; with None where all files that `named` tells are
-    there.
-    """
+    pieces: Iterable[tuple[Job, Read]], named: Callable[[str], dict[str, Path]], resumed: Resumed | None
+) -> Iterator[tuple[Job, Image.Image | DataError | Read]]:
+    """Pieces with their pictures, or with what is wrong with them; of those that are done, with what reads it."""
     for piece, read in pieces:
-        if named and all(path.is_file() for path in named(piece.stem).values()):
-            yield piece, None
-            continue
         try:
-            image: Image.Image | DataError = read()
+            yield piece, read if resumed and resumed.has(named(piece.stem)) else read()
         except DataError as error:
-            image = error
-        yield piece, image
+            yield piece, error
 
 
 def _segmented(
     finder: ByVideo,
     named: Callable[[str], dict[str, Path]],
-    given: tuple[Job, Image.Image | DataError | None],
+    again: Resumed | None,
+    given: tuple[Job, Image.Image | DataError | Read],
     *,
     presence: float,
     threshold: float,
@@ -253,11 +251,18 @@ def _segmented(
     instances: bool,
     made: str,
 ) -> tuple[Job, Seen | DataError | None]:
-    """What was found in a piece, once its files are written; what is no picture is passed on."""
+    """What was found in a piece, once its files are written; of one that is done, what `again` says, if anybody asks;
+    what is no picture is passed on.
+    """
     piece, image = given
     if not isinstance(image, Image.Image):
         finder.passed_over()
-        return piece, image
+        if isinstance(image, DataError):
+            return piece, image
+        try:
+            return piece, again.seen(piece, named(piece.stem), image) if again else None
+        except DataError as error:
+            return piece, error
     with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
         try:
             results = _predicted(finder(piece), image)
@@ -269,13 +274,6 @@ def _segmented(
         files.write(named(piece.stem), image, labels, finder.predictor.names, objects, photo=piece.query, made=made)
     told = [result.told(presence) for result in results]
     return piece, Seen(labels, objects, told)
-
-
-def _seen_before(mask: Path, *, several: bool, instances: bool) -> Seen:
-    """What was found in a picture whose files are there."""
-    there = images.read_labels(mask)
-    labels = there if several else (there > 0).astype(np.uint8)
-    return Seen(labels, files.objects_of(labels) if instances else None, None)
 
 
 def _predicted(predictor: Predictor | Steady, image: Image.Image) -> list[Result]:
@@ -290,7 +288,7 @@ def _predicted(predictor: Predictor | Steady, image: Image.Image) -> list[Result
 
 def _pieces(
     jobs: list[Job], failed: list[tuple[Path | str, str]], *, rule: PictureRule, every: int, progress: Silent
-) -> Iterator[tuple[Job, Callable[[], Image.Image]]]:
+) -> Iterator[tuple[Job, Read]]:
     """Pictures and frames in turn, each with what reads it when it is needed.
 
     A video that breaks off is told in `failed`, its frames so far are done.

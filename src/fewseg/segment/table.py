@@ -65,7 +65,7 @@ def table_file(
     None told takes what the table that is there, or those of parts (`Shard`), say of that mask, with `resume`: how it
     was written, too, so that a corrected mask is still known as one.
     """
-    tables = parts_of(path) if resume else ()
+    tables = parts_of(path.with_name(NAME)) if resume else ()
     former = {(line["mask"], line["class"]): line for table in tables for line in lines(table)}
 
     def add(
@@ -80,8 +80,9 @@ def table_file(
         for value, title in enumerate(classes, start=1):
             known = former.get((name, title), {})
             if told is None:
-                said = [known.get(column, "") for column in ("presence", "expected_iou", "doubt")]
                 written = known.get("written") or there
+                kept = ("presence", "expected_iou", "doubt") if written == there else ("presence",)  # else corrected
+                said = [known.get(column, "") if column in kept else "" for column in COLUMNS[4:7]]
             else:
                 written = there
                 said = ["" if number is None else f"{number:.3f}" for number in told[value - 1]]

@@ -57,6 +57,11 @@ class Limits:
         return replace(self, **found)
 
 
+def or_raise(name: str) -> str:
+    """What else helps where a limit is reached, as the end of a sentence."""
+    return f", or let whoever runs the server raise it: --limit {name}=N"
+
+
 class Space:
     """Bytes that are taken, of a visitor or of all: not more than there are."""
 

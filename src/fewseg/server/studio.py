@@ -25,7 +25,7 @@ from fewseg.predictor import Result
 from fewseg.progress import Silent
 from fewseg.runtime.engine import Engine
 from fewseg.server.jobs import Job
-from fewseg.server.limits import MB, Limits
+from fewseg.server.limits import MB, Limits, or_raise
 from fewseg.server.maps import FoundPhoto, write_maps
 from fewseg.server.notes import collected
 from fewseg.server.refused import Refused
@@ -143,7 +143,7 @@ class Studio:
         if width * height > self.limits.megapixels * MB:
             raise DataError(
                 f"{name} has {width} x {height} pixels; at most {self.limits.megapixels} megapixels are taken "
-                "here: scale it down, or use fewseg segment"
+                f"here: scale it down, use fewseg segment{or_raise('megapixels')}"
             )
         return width * height
 

@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from fewseg.server.limits import MB, Limits
+from fewseg.server.limits import MB, Limits, or_raise
 from fewseg.server.refused import Refused
 from fewseg.server.visitors import Stored, Visitor
 
@@ -66,8 +66,9 @@ class Upload:
 class _Form:
     """Takes the pieces of a body in turn, and writes its files."""
 
-    def __init__(self, upload: Upload, limits: Limits, *, most_files: int, too_many: str) -> None:
+    def __init__(self, upload: Upload, limits: Limits, *, length: int, most_files: int, too_many: str) -> None:
         self.upload, self._limits, self._most_files, self._too_many = upload, limits, most_files, too_many
+        self._sent = f" (the request has {length / MB:.1f})" if length else ""
         self.whole = False
         self._headers: dict[str, bytes] = {}
         self._header, self._value = b"", b""
@@ -116,7 +117,9 @@ class _Form:
             return
         number = end - start
         if self._size + number > self._limits.file_mb * MB:
-            raise Refused(413, f"{self._file_name} has more than {self._limits.file_mb} MB; scale it down")
+            smaller = "teach it of fewer photos, or with --no-photos" if self._name == "concept" else "scale it down"
+            told = f"{self._file_name} has more than {self._limits.file_mb} MB"
+            raise Refused(413, f"{told}{self._sent}; {smaller}{or_raise('file_mb')}")
         self.upload.visitor.take(number)
         self._size += number
         self._out.write(data[start:end])
@@ -150,10 +153,12 @@ async def receive(request: Request, visitor: Visitor, limits: Limits, *, most_fi
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary:
         raise Refused(415, "send a form: Content-Type multipart/form-data, with a boundary")
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > limits.request_mb * MB:
-        raise Refused(413, f"the request has {int(length) // MB} MB; at most {limits.request_mb} are taken at once")
-    form = _Form(Upload(visitor), limits, most_files=most_files, too_many=too_many)
+    header = request.headers.get("content-length", "0")
+    length = int(header) if header.isdigit() else 0
+    if length > limits.request_mb * MB:
+        told = f"the request has {length // MB} MB; at most {limits.request_mb} are taken at once"
+        raise Refused(413, f"{told}: send fewer files{or_raise('request_mb')}")
+    form = _Form(Upload(visitor), limits, length=length, most_files=most_files, too_many=too_many)
     try:
         parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
         async for chunk in _paced(request, limits):

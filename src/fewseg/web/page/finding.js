@@ -188,7 +188,7 @@ export class Finding {
       const said = one.fixed.has(name) ? " (corrected)" : there === null ? "" : ` (${percent(there)} likely)`;
       return made("span", { className: "line" }, swatch(name), ` ${name}: ${share ? `${percent(share)} of the photo` : "not found"}${said}`);
     });
-    const title = "The overlap to expect of the masks, and the chance that what was not found is not there; of several classes the least";
+    const title = "The overlap to expect of the mask times the chance that it is there, or the chance that what was not found is not; of several classes the least";
     return [...told, made("span", { className: "hint", title }, sure > 1 ? "" : `sure: ${percent(sure)}`)];
   }
 
@@ -268,6 +268,10 @@ export class Finding {
   }
 
   #settings() {
+    const wide = matchMedia("(min-width: 40rem)"); // a phone shows masks first
+    const fold = () => at("settings").toggleAttribute("open", wide.matches);
+    wide.addEventListener("change", fold);
+    fold();
     button("again").addEventListener("click", () => this.again());
     button("stop").addEventListener("click", () => {
       this.queue = this.queue.filter((one) => this.#busy.has(one));

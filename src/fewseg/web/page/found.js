@@ -40,16 +40,23 @@ export function shareOf({ labels, classes }, which) {
   return count / labels.length;
 }
 
-/** How sure the masks of a photo are, of 1: of what was found the expected overlap if its probabilities hold, of what was
- * not how unlikely it is. @param {Found} one */
-export function sureness({ drawn, answers, classes, fixed, labels }) {
-  if (!drawn || !labels) return CORRECTED;
-  const sure = classes.map((name, index) => {
-    if (fixed.has(name)) return CORRECTED;
-    const there = answers[index].presence;
-    const found = labels.includes(index + 1);
-    if (there === null) return found ? drawn.sure[index] : 1 - drawn.most[index];
-    return found ? Math.min(there, drawn.sure[index]) : 1 - there;
-  });
-  return Math.min(CORRECTED, ...sure);
+/** How sure the masks of a photo are, of 1: 1 less the doubt in the most doubtful. @param {Found} one */
+export function sureness(one) {
+  if (!one.drawn || !one.labels) return CORRECTED;
+  return Math.min(CORRECTED, ...one.classes.map((_, index) => 1 - (expected(one, index)?.doubt ?? 0)));
+}
+
+/** The overlap to expect of a class's mask and the doubt in it, as Python's `told_of`: what a concept expects, or else the
+ * overlap if the mask's probabilities hold; of what was not found the chance that it is not there. Null of a corrected mask.
+ * @param {Found} one @param {number} index @returns {{overlap: number, doubt: number} | null} */
+export function expected({ drawn, answers, classes, fixed, labels }, index) {
+  if (!drawn || !labels || fixed.has(classes[index])) return null;
+  const answer = answers[index];
+  if (!labels.includes(index + 1)) {
+    const likely = answer.presence ?? drawn.most[index];
+    return { overlap: 1 - likely, doubt: likely };
+  }
+  const sure = drawn.sure[index]; // 0 of a mask that a lower threshold brought, which no concept told of
+  const overlap = sure && "map" in answer ? answer.quality ?? sure : sure;
+  return { overlap, doubt: 1 - overlap * (answer.presence ?? 1) };
 }

@@ -1,8 +1,8 @@
 // @ts-check
 /** Probabilities that were computed elsewhere, at another size than they are shown. */
 
-/** @typedef {{map: Uint16Array<ArrayBuffer>, width: number, height: number, presence: number | null}} Map
- *  The foreground's probability in 65535ths, rounded up; the probability that the class is there. */
+/** @typedef {{map: Uint16Array<ArrayBuffer>, width: number, height: number, presence: number | null, quality: number | null}} Map
+ *  The foreground's probability in 65535ths, rounded up; the probability that the class is there; the overlap to expect. */
 
 /** Of every pixel of another size, between the values of its neighbours. @param {Map} given @param {number} width
  * @param {number} height @returns {Float32Array} */

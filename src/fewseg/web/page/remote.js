@@ -41,11 +41,11 @@ export class RemoteEngine extends Engine {
   /** @override @param {File} file @returns {Promise<Photo>} */
   async read(file) {
     const { file_mb: most, megapixels } = this.config.limits;
-    if (file.size > most * 1e6) throw new Error(`has ${(file.size / 1e6).toFixed(0)} MB; at most ${most} are taken here: scale it down`);
+    if (file.size > most * 1e6) throw new Error(`has ${(file.size / 1e6).toFixed(0)} MB; at most ${most} are taken here: scale it down (or start the server with --limit file_mb=N)`);
     const photo = await super.read(file);
     this.sizes.set(file, photo);
     if (photo.width * photo.height <= megapixels * 1e6) return photo;
-    throw new Error(`has ${photo.width} x ${photo.height} pixels; at most ${megapixels} megapixels are taken here: scale it down`);
+    throw new Error(`has ${photo.width} x ${photo.height} pixels; at most ${megapixels} megapixels are taken here: scale it down (or start the server with --limit megapixels=N)`);
   }
 
   /** @override @param {number} key @param {File} file @param {Pixels} mask */
@@ -98,8 +98,10 @@ export class RemoteEngine extends Engine {
       const answer = await ask(`${job.url}/photos/0/probability?side=${SIDE}`);
       const [, height, width] = (answer.headers.get("Fewseg-Shape") ?? "").split(",").map(Number);
       const all = new Uint16Array(await answer.arrayBuffer());
-      const answers = found.classes.map((/** @type {{presence: number | null}} */ { presence }, /** @type {number} */ i) => ({
-        map: all.slice(i * width * height, (i + 1) * width * height), width, height, presence }));
+      /** @type {{presence: number | null, expected_iou: number | null}[]} */
+      const classes = found.classes;
+      const answers = classes.map(({ presence, expected_iou: quality }, i) => ({
+        map: all.slice(i * width * height, (i + 1) * width * height), width, height, presence, quality }));
       return { answers };
     } finally {
       ask(job.url, { method: "DELETE" }).catch(() => {}); // the photo is gone already; now the rest

@@ -2,6 +2,7 @@
 /** What is taken away: masks as PNG, COCO, GeoJSON, a table, pictures, and what annotation tools open. */
 
 import { colorOf, tinted } from "./colors.js";
+import { expected } from "./found.js";
 import { png, save, zip } from "./pack.js";
 import { area, joined, parts, polygons } from "./parts.js";
 import { cvat, labelMe, labelStudio, text, via } from "./tools.js";
@@ -134,22 +135,24 @@ function runs(labels, width, height, label) {
   return { counts, pixels, box: [left, top, right - left, bottom - top] };
 }
 
-/** One table of all photos, a line a class. */
+/** One table of all photos, a line a class: the columns of `fewseg segment` but for those of mask files. */
 function table() {
-  const lines = ["photo,class,presence,share,parts,sizes,boxes"];
+  const lines = ["photo,class,presence,expected_iou,doubt,share,parts,sizes,boxes"];
   const quoted = (/** @type {string} */ value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
   return {
     /** @param {Taken} taken */
-    add({ one: { classes, file, answers }, labels, width, height }) {
+    add({ one, labels, width, height }) {
+      const { classes, file, answers } = one;
       /** @type {{pixels: number, box: number[]}[][]} */
       const found = classes.map(() => []);
       parts(labels, width, height, ({ label, pixels, box }) => found[label - 1]?.push({ pixels, box }));
       for (const [index, name] of classes.entries()) {
         const largest = found[index].sort((a, b) => b.pixels - a.pixels).slice(0, 100);
         const share = found[index].reduce((sum, { pixels }) => sum + pixels, 0) / labels.length;
-        const there = answers[index]?.presence;
+        const told = expected(one, index);
+        const shares = [answers[index]?.presence, told?.overlap, told?.doubt].map((share) => share?.toFixed(3) ?? "");
         const [sizes, boxes] = [largest.map(({ pixels }) => pixels).join(" "), largest.map(({ box }) => box.join(",")).join(" ")];
-        const cells = [file.name, name, there?.toFixed(3) ?? "", share.toFixed(6), String(found[index].length), sizes, boxes];
+        const cells = [file.name, name, ...shares, share.toFixed(6), String(found[index].length), sizes, boxes];
         lines.push(cells.map(quoted).join(","));
       }
     },
