@@ -4,17 +4,15 @@
     [stages] --> 128 channels                        query and support share it
     per stage: best cosine with the supports' foreground, with their background, and with both means --> priors
     base heads: what the photo holds of the classes trained on, each by a head that never saw the episode's class
-    ImageNet head of the last stage: cosine with the supports' means, foreground's and background's --> two priors more
     [features, prototype, priors] --> encoder, 3 stages --> correlation attention, coarse to fine  (HDMNet 3.2, 3.3)
     decoder --> coarse logits; with f2, at twice the grid --> final logits
     [decoder's map, priors], where the coarse logits are highest --> presence: is the class there at all?
+        in use by the back-end's ImageNet head too: are they as like the supports' foreground as that is to itself?
     losses: CE + Dice of both, correlation map distillation (HDMNet 3.4), CE of the base heads and of presence
 
 Where it departs from HDMNet (hdmnet.py), and why:
 - The support is masked at the features, not the image: a photo's features serve every class, and can be kept.
 - The priors see the supports' background too: how much nearer a position is to the object than to what is around it.
-- The head's features, trained to name a thousand kinds of things, tell kinds apart that the stages leave alike. Only
-  their cosines are seen, which no training fits to its classes.
 - The votes are divided by the number of foreground positions: neither the object's size nor the shots scale them.
 - In place of a base learner trained before: `heads` small classifiers on one embedding, trained along. Head g knows
   nothing of the classes g, g + heads, ..., and an episode of such a class is shown that head, so that a base class in
@@ -44,9 +42,10 @@ from fewseg.models.parts.segformer import MixFFN
 PRIORS = 5
 """Maps of every stage of the back-end."""
 BASE_MAPS = 4
-HEAD_MAPS = 2
 GRID, FINEST, COARSEST = "layer3", "layer2", "layer4"
 """The stages on whose grids photos are matched and masks drawn, and the one that the ImageNet head sees."""
+BEST = 36
+"""The ImageNet head looks at the likeliest of as many positions."""
 WIDTH, MID, PRIOR_WIDTH, FINE = 64, 128, 16, 48
 
 
@@ -54,9 +53,9 @@ class Lite(FewShotSegmenter):
     """Few-shot segmenter of about a million trained parameters on a frozen back-end.
 
     `all_stages` takes what lies between the back-end's three levels too; `output_stride` 16 dilates the last level;
-    `imagenet_head` compares by what an EfficientNet-Lite names images with, too;
-    `presence` adds a score that says whether the class is in the query at all. `margin` is added to the foreground's
-    logit in use: classes that were not trained on are found with less certainty than those that were.
+    `presence` adds a score that says whether the class is in the query at all. In use, `imagenet_head` is how much the
+    head of an EfficientNet-Lite, which tells a thousand kinds of things apart, has to say in it, and `margin` is added
+    to the foreground's logit: classes that were not trained on are found with less certainty than those that were.
     """
 
     name = "lite"
@@ -74,15 +73,19 @@ class Lite(FewShotSegmenter):
         image_size: int = 384,
         heads: int = 3,
         all_stages: bool = False,
-        imagenet_head: bool = False,
         presence: bool = False,
+        imagenet_head: float = 0.0,
         margin: float = 0.0,
     ) -> None:
         super().__init__()
         if heads < 2:
             raise UsageError(f"heads={heads}: one head would leave out every class; give 2 or more")
-        self.shots, self.image_size, self.imagenet_head, self.margin = shots, image_size, imagenet_head, margin
-        self.backbone = create_backbone(backbone, output_stride=output_stride, head=imagenet_head)
+        if imagenet_head and not presence:
+            raise UsageError(
+                f"imagenet_head={imagenet_head} has its say in presence; set presence=true, or leave it out"
+            )
+        self.shots, self.image_size, self.margin, self.imagenet_head = shots, image_size, margin, imagenet_head
+        self.backbone = create_backbone(backbone, output_stride=output_stride, head=bool(imagenet_head))
         freeze(self.backbone)
         self.nearest = NearestCosines()
         channels = _stage_channels(self.backbone) if all_stages else self.backbone.channels
@@ -91,7 +94,7 @@ class Lite(FewShotSegmenter):
         self.reduce = _norm_relu(nn.Conv2d(mid, MID, 1, bias=False))
         self.base_heads = BaseHeads(mid, base_classes, heads)
         self.drop = nn.Dropout2d(0.5)
-        priors = PRIORS * len(channels) + BASE_MAPS + HEAD_MAPS * imagenet_head
+        priors = PRIORS * len(channels) + BASE_MAPS
         self.merge_query = Merge(MID, priors, WIDTH, nn.GroupNorm(8, WIDTH), nn.ReLU())
         self.merge_support = Merge(MID, 1, WIDTH, nn.GroupNorm(8, WIDTH), nn.ReLU())
         self.reduce_priors = _norm_relu(nn.Conv2d(priors, PRIOR_WIDTH, 1, bias=False))
@@ -108,7 +111,6 @@ class Lite(FewShotSegmenter):
     def extract_query(self, image: Tensor) -> Features:
         stages = self.backbone.stages(self.backbone.normalise(image))
         found = {name: _standardise(stages[name]) for name in self.stages}
-        # the head takes the last stage as it was, and makes four times as many values of it: made anew when needed
         return found | ({"scale": _scale(stages[COARSEST])} if self.imagenet_head else {})
 
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
@@ -118,14 +120,9 @@ class Lite(FewShotSegmenter):
         grid = features[GRID].shape[-2:]
         joined = torch.cat([_to_grid(features[name], grid) for name in self.stages], 1)
         units = {f"{name}_unit": F.normalize(_at_most(features[name], grid), dim=1) for name in self.stages}
-        found = units | {"maps": self.reduce(joined), "base": self.base_heads(joined), "fine": features[FINEST]}
-        return found | ({"head": self._head(features)} if self.imagenet_head else {})
-
-    @torch.no_grad()
-    def _head(self, features: Features) -> Tensor:
-        """The ImageNet head's features of length 1 at every position: (B, C, h, w)."""
-        mean, deviation = features["scale"].split(1, 1)
-        return F.normalize(self.backbone.head(features[COARSEST] * deviation + mean), dim=1)
+        scale = {"scale": features["scale"]} if self.imagenet_head else {}
+        found = {"maps": self.reduce(joined), "base": self.base_heads(joined), "fine": features[FINEST]}
+        return units | scale | found
 
     def embed_support(self, features: Features) -> Features:
         shots = features["mask"].shape[:2]
@@ -138,8 +135,9 @@ class Lite(FewShotSegmenter):
         found = {f"stage{s}": t for s, t in zip(STAGES, tokens, strict=True)}
         found |= {name: f for name, f in embedded.items() if name.endswith("_unit")}
         found |= {"prototype": prototype, "held": _held(embedded["base"], share), "fine": embedded["fine"]}
-        if self.imagenet_head:
-            found["head"] = _means(embedded["head"], ops.average_to(fg, embedded["head"].shape[-2:]))
+        if self.imagenet_head and not self.training:
+            seen = self._seen(embedded[f"{COARSEST}_unit"], embedded["scale"])
+            found["seen"] = ops.masked_average(seen, ops.average_to(fg, seen.shape[-2:]))
         return {n: f.unflatten(0, shots) for n, f in found.items()} | {"mask": features["mask"]}
 
     def match(
@@ -147,7 +145,7 @@ class Lite(FewShotSegmenter):
     ) -> Prediction:
         mid, fg = query["maps"], ops.foreground(support["mask"])
         base_maps = self.base_heads.compare(query["base"], support["held"], base_index)
-        prior = torch.cat([self._priors(query, support, fg), base_maps, *self._head_maps(query, support)], 1)
+        prior = torch.cat([self._priors(query, support, fg), base_maps], 1)
         stages = self.encoder(self.merge_query(self.drop(mid), support["prototype"].mean(1), prior))
         prior = self.reduce_priors(prior)
         y, correlations = None, []
@@ -168,11 +166,14 @@ class Lite(FewShotSegmenter):
         logits = ops.resize(final, size)
         if self.margin and not self.training:
             logits = logits + logits.new_tensor([0.0, self.margin]).view(2, 1, 1)
+        presence = None if self.presence is None else self.presence(torch.cat([y, prior], 1), coarse)
+        if presence is not None and self.imagenet_head and not self.training:
+            presence = presence + self.imagenet_head * (self._likeness(query, support, coarse) - 0.5)
         return Prediction(
             logits,
             aux={"coarse": ops.resize(coarse, size)},
             correlations=tuple(correlations),
-            presence=None if self.presence is None else self.presence(torch.cat([y, prior], 1), coarse),
+            presence=presence,
             extra={"final": final, "coarse": coarse, "heads": query["base"]},
         )
 
@@ -192,15 +193,23 @@ class Lite(FewShotSegmenter):
             priors.append(ops.resize(torch.cat(maps, 1), query["maps"].shape[-2:]))
         return torch.cat(priors, 1).detach()
 
-    def _head_maps(self, query: Features, support: Features) -> list[Tensor]:
-        """Cosine of the head's features with the supports' foreground, and by how much it is above the background's:
-        one (B, 2, h, w), or none.
+    def _likeness(self, query: Features, support: Features, coarse: Tensor) -> Tensor:
+        """How like the supports' foreground the likeliest positions are to the ImageNet head: (B,), 1 for as like as
+        that is to itself.
         """
-        if not self.imagenet_head:
-            return []
-        means = F.normalize(support["head"].mean(1), dim=2)  # (B, 2, C)
-        near = torch.einsum("bpc,bchw->bphw", means, query["head"])
-        return [ops.resize(torch.cat([near[:, :1], 2 * (near[:, :1] - near[:, 1:])], 1), query["maps"].shape[-2:])]
+        unit = query[f"{COARSEST}_unit"]
+        lead = ops.resize(coarse[:, 1:] - coarse[:, :1], unit.shape[-2:]).flatten(1)
+        best = lead.topk(max(1, lead.shape[1] // BEST)).indices[:, None]  # (B, 1, n)
+        unit, scale = (
+            f.flatten(2).gather(2, best.expand(-1, f.shape[1], -1))[..., None] for f in (unit, query["scale"])
+        )
+        mean = support["seen"].mean(1)  # (B, C)
+        return (self._seen(unit, scale).mean((2, 3)) * mean).sum(1) / (mean.square().sum(1) + 1e-4)
+
+    def _seen(self, unit: Tensor, scale: Tensor) -> Tensor:
+        """The ImageNet head's features, of length 1, of positions (B, C, h, w) of length 1 and their `_scale`."""
+        mean, length = scale.split(1, 1)
+        return F.normalize(self.backbone.head(unit * length + mean), dim=1)
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         h, w = prediction.extra["final"].shape[-2:]
@@ -349,12 +358,6 @@ def _held(logits: Tensor, share: Tensor) -> Tensor:
     return torch.einsum("bhw,bgnhw->bgn", weight[:, 0], logits.detach().softmax(2))
 
 
-def _means(maps: Tensor, share: Tensor) -> Tensor:
-    """Means of maps (B, C, h, w) over a share (B, 1, h, w) and over the rest: (B, 2, C)."""
-    weights = torch.stack([share, 1 - share], 1).flatten(2)
-    return weights @ maps.flatten(2).mT / (weights.sum(2, keepdim=True) + 1e-4)
-
-
 def dice(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean over the batch of 1 - Dice of the foreground probability with labels (B, H, W) {0, 1, 255}."""
     counted, truth = labels != IGNORE, (labels == 1).float()
@@ -382,9 +385,11 @@ def _standardise(maps: Tensor) -> Tensor:
 
 
 def _scale(maps: Tensor) -> Tensor:
-    """What `_standardise` takes away at every position: mean and deviation of the channels (B, 2, h, w)."""
-    variance, mean = torch.var_mean(maps, 1, keepdim=True, correction=0)
-    return torch.cat([mean, (variance + 1e-5).sqrt()], 1)
+    """What `_standardise` and a length of 1 take away at every position: the channels' mean, and the length of what is
+    left without it: (B, 2, h, w).
+    """
+    mean = maps.mean(1, keepdim=True)
+    return torch.cat([mean, (maps - mean).norm(dim=1, keepdim=True)], 1)
 
 
 def _to_grid(maps: Tensor, grid: torch.Size) -> Tensor:
