@@ -46,6 +46,9 @@ GRID, FINEST, COARSEST = "layer3", "layer2", "layer4"
 """The stages on whose grids photos are matched and masks drawn, and the one that the ImageNet head sees."""
 BEST = 36
 """The ImageNet head looks at the likeliest of as many positions."""
+UNLIKE = 0.25
+"""What the ImageNet head finds less like the supports than that speaks against the class: no more of the masks that are
+right are left out by it then (street, person_parts, labelmefacade)."""
 WIDTH, MID, PRIOR_WIDTH, FINE = 64, 128, 16, 48
 
 
@@ -168,7 +171,7 @@ class Lite(FewShotSegmenter):
             logits = logits + logits.new_tensor([0.0, self.margin]).view(2, 1, 1)
         presence = None if self.presence is None else self.presence(torch.cat([y, prior], 1), coarse)
         if presence is not None and self.imagenet_head and not self.training:
-            presence = presence + self.imagenet_head * (self._likeness(query, support, coarse) - 0.5)
+            presence = presence + self.imagenet_head * (self._likeness(query, support, coarse) - UNLIKE)
         return Prediction(
             logits,
             aux={"coarse": ops.resize(coarse, size)},
