@@ -208,6 +208,7 @@ def test_normalise_uses_the_back_ends_own_statistics() -> None:
         ("resnet18", {}, "choose one of lite0"),
         ("timm/no_such_net", {}, "timm has no model"),
         ("lite0", {"last_relu": False}, "last_relu=false"),
+        ("resnet50", {"head": True}, "head is known of lite0, lite1, lite2, not of resnet50"),
     ],
 )
 def test_a_wrong_name_or_option_says_what_is_allowed(name: str, options: dict[str, Any], message: str) -> None:

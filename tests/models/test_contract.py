@@ -270,10 +270,11 @@ def test_a_margin_is_added_in_use_and_not_in_training() -> None:
 
 def test_lite_on_all_stages_takes_stored_features_in_any_order() -> None:
     torch.manual_seed(0)
-    model = create_model("lite", backbone="lite0", base_classes=3, image_size=64, all_stages=True).eval()
+    options: Any = {"all_stages": True, "presence": True, "imagenet_head": 4.0}
+    model = create_model("lite", backbone="lite0", base_classes=3, image_size=64, **options).eval()
     e = episode(1, 2)
     query, support = model.extract_query(e.query_image), model.extract_support(e.support_images, e.support_masks)
-    assert len(query) == 5
+    assert len(query) == 6
 
     def match(*features: dict[str, Tensor]) -> Tensor:
         q, s = model.embed_query(features[0]), model.embed_support(features[1])

@@ -387,7 +387,7 @@ def without_dropout(name: str, backbone: str, shots: int) -> Any:
     """A method whose back-end's BatchNorms are no identities: lite0's trained ones, or random ones."""
     torch.manual_seed(0)
     weights = "imagenet" if backbone == "lite0" else None
-    options: Any = {"presence": True} if name == "lite" else {}
+    options: Any = {"presence": True, "imagenet_head": 4.0 * (backbone == "lite0")} if name == "lite" else {}
     model: Any = create_model(
         name, backbone=backbone, base_classes=3, shots=shots, image_size=65, weights=weights, **options
     ).eval()

@@ -35,6 +35,23 @@ def test_a_run_knows_its_data_and_fold(toy: type[Toy], tmp_path: Path) -> None:
     assert open_test_data(last)[1] == fold
 
 
+def test_options_of_a_trained_model_are_changed_where_its_weights_fit(toy: type[Toy], tmp_path: Path) -> None:
+    from fewseg.build import create_model
+
+    model = create_model("lite", backbone="timm/test_resnet", image_size=64)
+    folder, data = save_model(model, tmp_path / "saved"), ["scenes", "data.images=60"]
+    assert open_target(str(folder), data).model.margin == 0
+    assert open_target(str(folder), [*data, "model.margin=0.5"]).model.margin == 0.5
+    with pytest.raises(DataError, match="does not fit the model"):
+        open_target(str(folder), [*data, "model.heads=5"])
+    with pytest.raises(UsageError, match=r"model\.backbone: .* is a trained model"):
+        open_target(str(folder), [*data, "model.backbone=lite2"])
+    run = train(toy_config(), tmp_path / "run")
+    assert open_target(str(run), ["model.name=toy"]).model.name == "toy"  # as it is
+    with pytest.raises(UsageError, match=r"model\.weights: .* is a trained model"):
+        open_target(str(run), ["model.weights=imagenet"])
+
+
 def test_a_model_is_not_evaluated_on_classes_that_it_was_trained_on(toy: type[Toy], tmp_path: Path) -> None:
     run = train(toy_config(), tmp_path / "run")
     with pytest.raises(UsageError, match=r"trained on classes that are novel in fold 1 .*evaluate with data\.fold=0"):

@@ -14,14 +14,15 @@ from typing import Any
 import fewseg
 from fewseg.data.source import ImageSource
 
-READ = 2**26
-"""Bytes of photos that are read: all of a small data set, of a large one evenly spread photos of that many together."""
+ALL, READ = 2**29, 2**26
+"""Bytes of photos up to which all are read; of more, evenly spread ones of `READ` together."""
 
 
 def photos_fingerprint(source: ImageSource) -> dict[str, str]:
-    """Hashes of a source's photos: `photos` of their names, sizes and content, `dates` of when they were changed.
+    """Hashes of a source's photos: `photos` of their names, sizes and content; where not all are read, `dates` of when
+    they were changed, which a copy of the data does not share.
 
-    A copy of the data has other dates. A source without files, which draws its images, has in their place `photos` of
+    A source without files, which draws its images, has in their place `photos` of
     its options and `code` of what draws. Of a mix of sources they are hashes of theirs.
     """
     if parts := getattr(source, "parts", None):
@@ -38,11 +39,13 @@ def photos_fingerprint(source: ImageSource) -> dict[str, str]:
     root = str(getattr(source, "root", ""))
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # a network's disk answers slowly, but many at once
         stats = list(threads.map(_size_and_time, paths))
-        every = max(1, -(-sum(size for size, _ in stats) // READ))
+        total = sum(size for size, _ in stats)
+        every = 1 if total <= ALL else -(-total // READ)
         contents = threads.map(_content, paths[::every])
         named = (f"{str(p).removeprefix(root)}|{size}\n".encode() for p, (size, _) in zip(paths, stats, strict=True))
         photos = _sha256([*named, *contents])
-    return {"photos": photos, "dates": _sha256(f"{time}\n".encode() for _, time in stats)}
+    dates = {} if every == 1 else {"dates": _sha256(f"{time}\n".encode() for _, time in stats)}
+    return {"photos": photos, **dates}
 
 
 def source_classes(source: ImageSource) -> set[type]:

@@ -93,9 +93,11 @@ def write_files(
     `state` are the tensors to write, by default all of them; `backbone` is what `fewseg.json` says of those left out.
     """
     state = cpu_state(model) if state is None else state
-    # not save_file: its files are readable by their owner alone
-    (folder / "model.safetensors").write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
     arguments = json.dumps(model_options(model), indent=2)
+    # the options are in this file too: its hash names the model, and other options answer otherwise
+    metadata = {"format": "pt", "options": arguments}
+    # not save_file: its files are readable by their owner alone
+    (folder / "model.safetensors").write_bytes(safetensors.torch.save(state, metadata=metadata))
     (folder / "config.json").write_text(arguments)
     record = {
         "format": FORMAT,

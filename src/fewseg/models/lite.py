@@ -7,6 +7,7 @@
     [features, prototype, priors] --> encoder, 3 stages --> correlation attention, coarse to fine  (HDMNet 3.2, 3.3)
     decoder --> coarse logits; with f2, at twice the grid --> final logits
     [decoder's map, priors], where the coarse logits are highest --> presence: is the class there at all?
+        in use by the back-end's ImageNet head too: are they as like the supports' foreground as that is to itself?
     losses: CE + Dice of both, correlation map distillation (HDMNet 3.4), CE of the base heads and of presence
 
 Where it departs from HDMNet (hdmnet.py), and why:
@@ -41,8 +42,13 @@ from fewseg.models.parts.segformer import MixFFN
 PRIORS = 5
 """Maps of every stage of the back-end."""
 BASE_MAPS = 4
-GRID, FINEST = "layer3", "layer2"
-"""The stages on whose grids photos are matched and masks drawn."""
+GRID, FINEST, COARSEST = "layer3", "layer2", "layer4"
+"""The stages on whose grids photos are matched and masks drawn, and the one that the ImageNet head sees."""
+BEST = 36
+"""The ImageNet head looks at the likeliest of as many positions."""
+UNLIKE = 0.25
+"""What the ImageNet head finds less like the supports than that speaks against the class: no more of the masks that are
+right are left out by it then (street, person_parts, labelmefacade)."""
 WIDTH, MID, PRIOR_WIDTH, FINE = 64, 128, 16, 48
 
 
@@ -50,8 +56,9 @@ class Lite(FewShotSegmenter):
     """Few-shot segmenter of about a million trained parameters on a frozen back-end.
 
     `all_stages` takes what lies between the back-end's three levels too; `output_stride` 16 dilates the last level;
-    `presence` adds a score that says whether the class is in the query at all. `margin` is added to the foreground's
-    logit in use: classes that were not trained on are found with less certainty than those that were.
+    `presence` adds a score that says whether the class is in the query at all. In use, `imagenet_head` is how much the
+    head of an EfficientNet-Lite, which tells a thousand kinds of things apart, has to say in it, and `margin` is added
+    to the foreground's logit: classes that were not trained on are found with less certainty than those that were.
     """
 
     name = "lite"
@@ -70,13 +77,18 @@ class Lite(FewShotSegmenter):
         heads: int = 3,
         all_stages: bool = False,
         presence: bool = False,
+        imagenet_head: float = 0.0,
         margin: float = 0.0,
     ) -> None:
         super().__init__()
         if heads < 2:
             raise UsageError(f"heads={heads}: one head would leave out every class; give 2 or more")
-        self.shots, self.image_size, self.margin = shots, image_size, margin
-        self.backbone = create_backbone(backbone, output_stride=output_stride)
+        if imagenet_head and not presence:
+            raise UsageError(
+                f"imagenet_head={imagenet_head} has its say in presence; set presence=true, or leave it out"
+            )
+        self.shots, self.image_size, self.margin, self.imagenet_head = shots, image_size, margin, imagenet_head
+        self.backbone = create_backbone(backbone, output_stride=output_stride, head=bool(imagenet_head))
         freeze(self.backbone)
         self.nearest = NearestCosines()
         channels = _stage_channels(self.backbone) if all_stages else self.backbone.channels
@@ -101,7 +113,8 @@ class Lite(FewShotSegmenter):
     @torch.no_grad()
     def extract_query(self, image: Tensor) -> Features:
         stages = self.backbone.stages(self.backbone.normalise(image))
-        return {name: _standardise(stages[name]) for name in self.stages}
+        found = {name: _standardise(stages[name]) for name in self.stages}
+        return found | ({"scale": _scale(stages[COARSEST])} if self.imagenet_head else {})
 
     def extract_support(self, images: Tensor, masks: Tensor) -> Features:
         return self.as_support(self.extract_query(images.flatten(0, 1)), masks)
@@ -110,7 +123,9 @@ class Lite(FewShotSegmenter):
         grid = features[GRID].shape[-2:]
         joined = torch.cat([_to_grid(features[name], grid) for name in self.stages], 1)
         units = {f"{name}_unit": F.normalize(_at_most(features[name], grid), dim=1) for name in self.stages}
-        return units | {"maps": self.reduce(joined), "base": self.base_heads(joined), "fine": features[FINEST]}
+        scale = {"scale": features["scale"]} if self.imagenet_head else {}
+        found = {"maps": self.reduce(joined), "base": self.base_heads(joined), "fine": features[FINEST]}
+        return units | scale | found
 
     def embed_support(self, features: Features) -> Features:
         shots = features["mask"].shape[:2]
@@ -123,6 +138,9 @@ class Lite(FewShotSegmenter):
         found = {f"stage{s}": t for s, t in zip(STAGES, tokens, strict=True)}
         found |= {name: f for name, f in embedded.items() if name.endswith("_unit")}
         found |= {"prototype": prototype, "held": _held(embedded["base"], share), "fine": embedded["fine"]}
+        if self.imagenet_head and not self.training:
+            seen = self._seen(embedded[f"{COARSEST}_unit"], embedded["scale"])
+            found["seen"] = ops.masked_average(seen, ops.average_to(fg, seen.shape[-2:]))
         return {n: f.unflatten(0, shots) for n, f in found.items()} | {"mask": features["mask"]}
 
     def match(
@@ -151,11 +169,14 @@ class Lite(FewShotSegmenter):
         logits = ops.resize(final, size)
         if self.margin and not self.training:
             logits = logits + logits.new_tensor([0.0, self.margin]).view(2, 1, 1)
+        presence = None if self.presence is None else self.presence(torch.cat([y, prior], 1), coarse)
+        if presence is not None and self.imagenet_head and not self.training:
+            presence = presence + self.imagenet_head * (self._likeness(query, support, coarse) - UNLIKE)
         return Prediction(
             logits,
             aux={"coarse": ops.resize(coarse, size)},
             correlations=tuple(correlations),
-            presence=None if self.presence is None else self.presence(torch.cat([y, prior], 1), coarse),
+            presence=presence,
             extra={"final": final, "coarse": coarse, "heads": query["base"]},
         )
 
@@ -174,6 +195,24 @@ class Lite(FewShotSegmenter):
             maps = [near, 3 * (near[:, :1] - near[:, 1:]), mean[:, :1], 2 * (mean[:, :1] - mean[:, 1:])]
             priors.append(ops.resize(torch.cat(maps, 1), query["maps"].shape[-2:]))
         return torch.cat(priors, 1).detach()
+
+    def _likeness(self, query: Features, support: Features, coarse: Tensor) -> Tensor:
+        """How like the supports' foreground the likeliest positions are to the ImageNet head: (B,), 1 for as like as
+        that is to itself.
+        """
+        unit = query[f"{COARSEST}_unit"]
+        lead = ops.resize(coarse[:, 1:] - coarse[:, :1], unit.shape[-2:]).flatten(1)
+        best = lead.topk(max(1, lead.shape[1] // BEST)).indices[:, None]  # (B, 1, n)
+        unit, scale = (
+            f.flatten(2).gather(2, best.expand(-1, f.shape[1], -1))[..., None] for f in (unit, query["scale"])
+        )
+        mean = support["seen"].mean(1)  # (B, C)
+        return (self._seen(unit, scale).mean((2, 3)) * mean).sum(1) / (mean.square().sum(1) + 1e-4)
+
+    def _seen(self, unit: Tensor, scale: Tensor) -> Tensor:
+        """The ImageNet head's features, of length 1, of positions (B, C, h, w) of length 1 and their `_scale`."""
+        mean, length = scale.split(1, 1)
+        return F.normalize(self.backbone.head(unit * length + mean), dim=1)
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         h, w = prediction.extra["final"].shape[-2:]
@@ -346,6 +385,14 @@ def _stage_channels(backbone: Backbone) -> dict[str, int]:
 def _standardise(maps: Tensor) -> Tensor:
     """Every position's channels to mean 0 and variance 1, whatever the level's scale."""
     return F.layer_norm(maps.permute(0, 2, 3, 1), maps.shape[1:2]).permute(0, 3, 1, 2)
+
+
+def _scale(maps: Tensor) -> Tensor:
+    """What `_standardise` and a length of 1 take away at every position: the channels' mean, and the length of what is
+    left without it: (B, 2, h, w).
+    """
+    mean = maps.mean(1, keepdim=True)
+    return torch.cat([mean, (maps - mean).norm(dim=1, keepdim=True)], 1)
 
 
 def _to_grid(maps: Tensor, grid: torch.Size) -> Tensor:

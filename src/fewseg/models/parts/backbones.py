@@ -205,12 +205,17 @@ def vgg_place(index: int, name: str) -> str:
     return f"layer{layer}.{index - VGG_STARTS[name][layer]}"
 
 
-def create_backbone(name: str, *, last_relu: bool = True, output_stride: int | None = None) -> Backbone:
+def create_backbone(
+    name: str, *, last_relu: bool = True, output_stride: int | None = None, head: bool = False
+) -> Backbone:
     """A back-end by name, with random weights (`backbone_weights` loads others).
 
     `output_stride` bounds the last level's stride: stages that would go beyond it are dilated instead, with the same
-    weights. None: as in the table above.
+    weights. None: as in the table above. `head`: an EfficientNet-Lite keeps what it makes of its last level before it
+    names what an image shows, as `backbone.head`.
     """
+    if head and name not in LITE:
+        raise UsageError(f"the ImageNet head is known of {', '.join(LITE)}, not of {name}; choose one of them")
     if output_stride not in (None, 8, 16, 32):
         raise UsageError(f"output_stride={output_stride}: choose 8, 16 or 32, or none for the back-end's own")
     if name.startswith("resnet") and name.removesuffix("-ds") in ("resnet50", "resnet101"):
@@ -222,7 +227,7 @@ def create_backbone(name: str, *, last_relu: bool = True, output_stride: int | N
         return VGG(batch_norm=name == "vgg16_bn", output_stride=output_stride or 16, last_relu=last_relu)
     if name in LITE or name.startswith("timm/"):
         timm_name = f"tf_efficientnet_{name}" if name in LITE else name.removeprefix("timm/")
-        backbone = timm_backbone(timm_name, output_stride=output_stride)
+        backbone = timm_backbone(timm_name, output_stride=output_stride, head=head)
         if not last_relu:
             raise UsageError(
                 f"last_relu=false leaves out the ReLU that ends a ResNet's or VGG's stages; {name} has none"

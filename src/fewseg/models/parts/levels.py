@@ -20,6 +20,8 @@ class Backbone(nn.Module):
     """
 
     channels: dict[str, int]
+    head: nn.Module
+    """Where it was asked for: what an EfficientNet-Lite makes of its last level before it names what an image shows."""
     pixel_mean: Tensor
     pixel_std: Tensor
 

@@ -25,7 +25,7 @@ class TimmPyramid(Backbone):
     sizes: ClassVar[dict[str, Any]] = {}
     """What timm is told so that images of every size are taken."""
 
-    def __init__(self, name: str, *, output_stride: int = 32) -> None:
+    def __init__(self, name: str, *, output_stride: int = 32, head: bool = False) -> None:
         config = timm.get_pretrained_cfg(name)
         super().__init__(mean=config.mean if config else IMAGENET_MEAN, std=config.std if config else IMAGENET_STD)
         self.name, self.made_for = name, config.input_size[-1] if config else 224
@@ -43,6 +43,8 @@ class TimmPyramid(Backbone):
         self.channels = dict(zip(LEVELS, self.net.feature_info.channels(), strict=True))
         self.channels_are_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         self.level_steps = [info["module"].replace(".", "_") for info in self.net.feature_info.get_dicts()]
+        if head:
+            self.head = _head(name)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         if self.has_steps:
@@ -247,13 +249,19 @@ class TimmViT(Backbone):
         return prefix, rearrange(rest, "b (h w) c -> b c h w", h=h)
 
 
+def _head(name: str) -> nn.Sequential:
+    """What a network of EfficientNet's kind makes of its last level before it pools that and names what it sees."""
+    whole: Any = timm.create_model(name, pretrained=False, num_classes=0)
+    return nn.Sequential(whole.conv_head, whole.bn2)
+
+
 def _whole_patches(image: Tensor, patch: tuple[int, int]) -> Tensor:
     """An image (B, 3, H, W) at the nearest size that is whole patches."""
     size = [max(1, round(side / p)) * p for side, p in zip(image.shape[-2:], patch, strict=True)]
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
 
 
-def timm_backbone(name: str, *, output_stride: int | None) -> Backbone:
+def timm_backbone(name: str, *, output_stride: int | None, head: bool = False) -> Backbone:
     """A network by timm's name, with random weights; UsageError for one that cannot be a back-end."""
     if not timm.is_model(name):
         close = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*")[:5]
@@ -265,4 +273,4 @@ def timm_backbone(name: str, *, output_stride: int | None) -> Backbone:
             raise UsageError(f"output_stride={output_stride}: timm/{name} has that of its patches, {patch}")
         return backbone
     swin = timm.models.is_model_in_modules(name, {"swin_transformer", "swin_transformer_v2"})
-    return (TimmSwin if swin else TimmPyramid)(name, output_stride=output_stride or 32)
+    return (TimmSwin if swin else TimmPyramid)(name, output_stride=output_stride or 32, head=head)
