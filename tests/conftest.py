@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from fewseg.experiments import Plan
     from helpers import Fewseg, Toy
 
+# here and in the processes that tests start: another number adds in another order, which changes the last bits. Before
+# anything that imports torch, as the folders' own fixtures do
+os.environ["OMP_NUM_THREADS"] = "1"
+
 TINY_PLAN = """
 model: {name: hdmnet, backbone: timm/test_resnet, weights: null, image_size: 64, base_learner: false}
 data: {images: 60, size: 64, level: mixed, novel: ignore}
@@ -30,8 +34,6 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("same", derandomize=True, deadline=None)
     settings.load_profile("same")
-    # here and in the processes that tests start: another number adds in another order, which changes the last bits
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -94,8 +94,9 @@ def write_files(
     """
     state = cpu_state(model) if state is None else state
     arguments = json.dumps(model_options(model), indent=2)
-    # the options are in this file too: its hash names the model, and other options answer otherwise
-    metadata = {"format": "pt", "options": arguments}
+    # the options are in this file too: its hash names the model, and other options answer otherwise. Alone: of several
+    # the order is left to chance
+    metadata = {"options": arguments}
     # not save_file: its files are readable by their owner alone
     (folder / "model.safetensors").write_bytes(safetensors.torch.save(state, metadata=metadata))
     (folder / "config.json").write_text(arguments)
