@@ -61,7 +61,7 @@ def planned(
     targets += filter(None, (*books.values(), *videos.values(), table, None if shard else class_file))
     protect({job.query.resolve() for job in every_job} | predictor.support_files, targets, folders)
     clear_leftovers(targets, folders)
-    note_supports(every_job, predictor.support_files)
+    note_supports(every_job, predictor.support_files, predictor.support_names)
     if not shard:
         note_older(jobs, out, targets)
     return Planned(jobs, len(every_job), named, books, table, class_file, videos)
