@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -36,6 +37,13 @@ def test_show_and_check(tmp_path):
     with Image.open(tmp_path / "a" / "sheet.png") as sheet:
         assert sheet.width > 400
     assert "no files to check" in call("check", "scenes", *SMALL).stdout
+
+
+def test_classes_that_no_fold_measures_are_told(tmp_path):
+    trees.write_masks(tmp_path, {f"{name}/{n}": trees.label_map({1: 100}) for name in "abcde" for n in range(2)})
+    told = [line for line in call("stats", "folder", f"data.root={tmp_path}").stdout.splitlines() if "no fold" in line]
+    assert len(told) == 1
+    assert re.fullmatch(r"novel in no fold, and so measured in none: [a-e]", told[0])
 
 
 def test_check_counts_an_image_once_and_names_small_classes(tmp_path):

@@ -84,6 +84,7 @@ def test_a_class_is_taught_once_and_found_everywhere(place: Path, tiny: Path, qu
     assert read_image(place / "box_supports.png").width > 500
     found = quick("segment", "--concept", target, place / "photos", place / "none.png", "--out", place / "out")
     assert found.code == 0, found.err
+    assert "that taught" not in found.err
     assert f"{concept.choice}" in found.out
     truth = scene(size=SIZE, box=(30, 20, 90, 70))[1]
     assert iou(np.asarray(Image.open(place / "out/0.png")) == 255, truth) > 0.6
@@ -136,6 +137,8 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     concept = Concept.load(target)
     assert [example.name for example in concept.supports] == ["s0.png", "s1.png", "0.png"]
     assert concept.supports[2].mask.mean() == pytest.approx(truth.mean(), abs=0.01)
+    found = quick("segment", "--concept", target, place / "photos", "--out", place / "other")
+    assert "among the photos are some that taught, by their names (0.png): what is written for them" in found.err
     again = quick(*command)
     assert "0.png in the concept: its mask is replaced by the one given now" in again.out + again.err
     assert len(Concept.load(target).supports) == 3

@@ -48,6 +48,7 @@ def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
     assert list(rows[0]) == list(COLUMNS[:-1])
     assert float(rows[1]["mIoU"]) == pytest.approx(100 * entries[1].results.miou, abs=0.005)
     assert entries[0].results.repeats[0].episode_sha256[:16] in text
+    assert "data.images=" in text  # which of the scenes: two tables of other ones must not look alike
     latex = as_latex(entries)
     line = next(x for x in latex.splitlines() if x.startswith("dense"))
     cells = [cell.strip() for cell in line.removesuffix(chr(92) * 2).split("&")]
@@ -150,6 +151,8 @@ def test_wrong_targets_are_told():
         open_targets([], WORDS)
     with pytest.raises(UsageError, match="METHOD=FILE"):
         open_targets(["prototype"], WORDS, released=["hdmnet.pth"])
+    with pytest.raises(UsageError, match=r"'dens' is no folder that is here and no model's name.*Did you mean 'dense'"):
+        open_targets(["dens"], WORDS)
     with pytest.raises(UsageError, match="must be trained first"):
         open_targets(["hdmnet"], WORDS)
 

@@ -68,6 +68,7 @@ def test_a_run_is_evaluated_on_the_data_that_the_command_names(
     done = fewseg("evaluate", run, *way, f"data.root={other}", "--episodes=4", "--repeats=1", "--workers=0")
     assert done.code == 0, done.err
     assert "folder fold 0" in done.out
+    assert f"measured on folder: data.root={other}" in done.out.replace("\n", "")
     assert "trained on scenes, fold 2" in done.out
     assert "none of the 1 test classes was seen in training, by their names" in done.out
 

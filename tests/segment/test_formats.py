@@ -161,5 +161,7 @@ def test_resume_does_only_what_is_missing_and_the_annotations_are_whole(predicto
     assert first.annotations.read_text() == whole
     with pytest.raises(UsageError, match="add --format png"):
         segment_folder(predictor, tmp_path / "in", tmp_path / "out", resume=True, formats=["coco"])
-    with pytest.raises(UsageError, match="format svg: choose one or several of png, coco, yolo, geojson"):
+    with pytest.raises(
+        UsageError, match=r"format svg: choose one or several of png, coco, yolo, geojson.*; or geotiff, gpkg"
+    ):
         segment_folder(predictor, tmp_path / "in", tmp_path / "out", formats=["svg"])

@@ -54,6 +54,7 @@ class Colours:
     """Finds colours, one for each class, whatever lies around them."""
 
     runtime, support_files, support_side = "eyes", frozenset[Path](), 64
+    support_names = frozenset[str]()
 
     def __init__(self, *names: str) -> None:
         self.names = names or None

@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw
 
 from fewseg.data.marks import Marks, _lab, _met_first, mask_from_marks, strokes_in
 from fewseg.data.sets.scenes import Scenes
-from fewseg.errors import DataError, UsageError
-from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
+from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.segment.supports import MarkedPhoto, folder_supports, grouped, merged, ordered, supports_of
 from helpers import iou, scene
 
 
@@ -106,6 +106,30 @@ def test_marks_become_the_object_s_mask():
     mask = mask_from_marks(picture, Marks(scribble=blue))
     assert mask[100, 110]
     assert not mask[:, 120].any()  # what was marked stays
+
+
+def test_strokes_painted_on_a_copy_of_the_photo_are_those_alone_whatever_is_red_in_it(tmp_path):
+    pixels = np.full((120, 160, 3), (90, 120, 90), np.uint8)
+    pixels[70:110, 100:150] = 220, 20, 20  # an apple is no stroke
+    photo = Image.fromarray(pixels)
+    photo.save(tmp_path / "a.png")
+    ImageDraw.Draw(photo).line([(20, 30), (60, 30)], fill=(255, 0, 0), width=6)
+    for name, how in (("copy.png", {}), ("copy.jpg", {"quality": 80})):
+        photo.save(tmp_path / name, **how)
+        with Image.open(tmp_path / name) as copy, Image.open(tmp_path / "a.png") as original:
+            strokes = strokes_in(copy, original)
+        assert strokes[28:32, 25:55].all(), name
+        assert not strokes[60:].any(), name
+    red = Image.new("RGB", photo.size, "white")  # on a sheet of their own, strokes may cross what is red
+    ImageDraw.Draw(red).line([(110, 90), (140, 90)], fill=(220, 20, 20), width=6)
+    assert strokes_in(red, Image.fromarray(pixels))[90, 112:138].all()
+
+
+def test_what_grows_along_the_border_is_told_with_its_photo(tmp_path):
+    Image.new("RGB", (120, 80), "green").save(tmp_path / "a.png")
+    support = MarkedPhoto(tmp_path / "a.png", point=[(60, 40)], background=[(5, 5)])
+    with pytest.warns(DataWarning, match=r"a\.png: what grew from the marks takes .* of the photo's border"):
+        assert support.mask_or_file().meaning == "grown from 1 point, 1 point beside it"
 
 
 def test_a_box_alone_is_its_ellipse():

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,6 +208,18 @@ def test_the_client_in_the_docs_runs(server, tmp_path, monkeypatch) -> None:
     names["server"].close()
     with zipfile.ZipFile(tmp_path / "masks.zip") as archive:
         assert {"b.png", "results.csv"} <= set(archive.namelist())
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="curl and jq are not installed")
+def test_the_lines_of_curl_in_the_docs_run(server, tmp_path) -> None:
+    lines = page_block("server.md", "bash").replace("http://127.0.0.1:8040", server.url.rstrip("/"))
+    support, mask, _ = photo(SUPPORT)
+    for name, content in {"a.jpg": support, "a.png": mask, "b.jpg": photo(QUERY)[0], "c.jpg": support}.items():
+        (tmp_path / name).write_bytes(content)
+    done = subprocess.run(["bash", "-euc", lines], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(tmp_path / "masks.zip") as found:
+        assert found.namelist() == ["b.png", "c.png", "results.csv"]
 
 
 def test_what_it_was_called_before_says_what_replaces_it(fewseg: Fewseg) -> None:

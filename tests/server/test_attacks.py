@@ -138,6 +138,15 @@ def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
             assert "more than 25 MB" in larger.json()["error"]
 
 
+def test_a_token_that_is_given_stands_in_no_log(tmp_path) -> None:
+    secret = "sixteen-letters-and-more"
+    with served(tmp_path, FEWSEG_TOKEN=secret) as server, server.client() as client:
+        assert secret not in server.line
+        assert "with the token that was given" in server.line
+        assert client.get("/v1/status").status_code == 401
+        assert client.get("/v1/status", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+
+
 def test_tokens_that_are_easily_guessed_and_unknown_limits_are_refused(fewseg: Fewseg) -> None:
     for words, told in (
         (("--token", "short"), "a token has 16 or more"),

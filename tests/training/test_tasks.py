@@ -7,7 +7,7 @@ import trees
 from fewseg.build import create_source
 from fewseg.config import load_config
 from fewseg.episode import Episode, Prediction
-from fewseg.errors import UsageError
+from fewseg.errors import DataWarning, UsageError
 from fewseg.training.loop import train
 from fewseg.training.tasks import training_fold
 from helpers import Toy, toy_config
@@ -31,6 +31,8 @@ def test_what_to_do_where_a_fold_leaves_no_base_class_is_said(tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"all 2 classes are novel in fold 0.*data.folds=2 or more"):
         fold("lite", "data.folds=1")
     assert fold("lite", "data.novel_classes=crack").base == (2,)
+    with pytest.warns(DataWarning, match=r"trains on data.novel_classes=\['crack'\] as well; to leave them out"):
+        assert fold("lite-adapt", "data.novel_classes=crack").base == (1, 2)
 
 
 @pytest.mark.parametrize("cached", [False, True])

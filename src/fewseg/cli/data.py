@@ -12,7 +12,7 @@ import typer
 from fewseg.cli.options import finite
 from fewseg.cli.outputs import check_made_here, check_outputs, check_outside
 from fewseg.cli.printing import console, printable, say
-from fewseg.errors import DataError
+from fewseg.errors import DataError, shortened
 from fewseg.progress import Bars
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ def stats(
         novel = ", ".join(f"{c} {n['test']}" for c, n in fold["classes"].items() if n["role"] == "novel")
         rows.append([*(str(fold[key]) for key in ("fold", "train_drop", "train_background", "test")), novel])
     console().print(printable(rows))
+    novel_in_some = {c for fold in found for c, n in fold["classes"].items() if n["role"] == "novel"}
+    if len(found) > 1 and (never := [c for c in found[0]["classes"] if c not in novel_in_some]):
+        say(f"novel in no fold, and so measured in none: {shortened(never, 20)}")
     for key, part in getattr(train, "parts", {}).items():
         images = f"{len(part.index.ids)} images to train on, {len(test.parts[key].index.ids)} to test on"
         say(f"{key}: {images}, {len(part.class_names)} classes")

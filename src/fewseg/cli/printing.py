@@ -122,9 +122,11 @@ def print_generalised(results: Any) -> None:
 
 
 def _print_origin(shown: Console, results: Any) -> None:
-    """What the model was trained on, and hashes of episodes and weights."""
+    """What the model was trained on, which data these are, and hashes of episodes and weights."""
     for told in results.origin:
         shown.print(told, highlight=False)
+    if results.data_told:
+        shown.print(f"measured on {results.source}: {results.data_told}", highlight=False)
     for r in results.repeats:
         shown.print(f"episodes {r.episode_sha256[:16]} ({r.episodes}, seed {r.seed})", highlight=False)
     if results.weights:

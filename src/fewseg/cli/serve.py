@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import webbrowser
 from functools import partial
 from pathlib import Path
@@ -89,6 +90,7 @@ def serve(
         raise UsageError(f"a token has {_SHORTEST} or more plain letters and digits; leave it out for a random one")
     if token is not None and no_token:
         raise UsageError("--token and --no-token: give one of them")
+    secret = token is not None and not sys.stdout.isatty()  # what is no terminal is a log
     if token is None and not no_token and not is_loopback(host):
         token = secrets.token_urlsafe(24)
     if label_studio is None and (photos or label_studio_url):
@@ -100,9 +102,10 @@ def serve(
     engine = open_engine(model, provider=provider)
     address = opened(host, port, token)
     url = f"{address.url}?token={token}" if token else address.url
+    shown = f"{address.url}?token=..." if secret else url
 
     def ready() -> None:
-        say(f"page: {url}  (Ctrl-C ends it)")
+        say(f"page: {shown}  ({'with the token that was given; ' * secret}Ctrl-C ends it)")
         say(f"API:  {address.url}api.html  ({engine.name}, {engine.runtime})")
         if not host.strip("0.:"):
             say("from other machines: this one's address in place of 127.0.0.1; a name needs --allow-host NAME")

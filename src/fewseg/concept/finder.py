@@ -67,6 +67,8 @@ class Finder:
         """Whether presence is told: by the model, or by photos without a concept's class."""
         self.support_files: frozenset[Path] = frozenset()
         """Files that must not be overwritten."""
+        self.support_names = frozenset(example.name for concept in concepts for example in concept.supports)
+        """File names of the photos that taught."""
         sides = [example.side for concept in concepts for example in concept.supports if example.side]
         self.support_side = round(float(np.median(sides))) if sides else None
         """The longer side of the supports' photos as they were given, in pixels: their median."""

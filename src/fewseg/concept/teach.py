@@ -92,7 +92,8 @@ def teach(
     before = (*former.supports, *former.absent) if former else ()
     stay = [example for example in before if not any(_same_photo(example, other) for other in given)]
     if replaced := [example.name for example in before if example not in stay]:
-        told = f"{', '.join(replaced)} in the concept: its mask is replaced by the one given now"
+        mended = "its mask is replaced by the one" if len(replaced) == 1 else "their masks are replaced by those"
+        told = f"{', '.join(replaced)} in the concept: {mended} given now"
         warnings.warn(DataWarning(told), stacklevel=2)
     examples = stay + given
     supports, without = [e for e in examples if e.marks], [e for e in examples if not e.marks]

@@ -5,10 +5,11 @@
               walker, who takes steps between similar colours more often, meets first
     point:    a disc of 1 % of the longer side, then as a scribble
 
-Where nothing says background, the photo's border does. A box with scribbles or points is background outside. What the
-user marked is never changed. The walks are those of Grady, "Random Walks for Image Segmentation", TPAMI 2006, on the
-photo's Lab colours at 256 pixels at most, with scikit-image's weights and tolerance. Points and red strokes alone suit
-objects of one colour on another ground; blue strokes round the object help most.
+Where nothing says background, the photo's border does; what says it stands in the border's place. A box with scribbles
+or points is background outside. What the user marked is never changed. The walks are those of Grady, "Random Walks for
+Image Segmentation", TPAMI 2006, on the photo's Lab colours at 256 pixels at most, with scikit-image's weights and
+tolerance. Points and red strokes alone suit objects of one colour on another ground; blue strokes round the object help
+most.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFilter import MaxFilter, MinFilter
 
+from fewseg.data.masks import Marking
 from fewseg.errors import DataError, DataWarning, UsageError
 
 OBJECT, BACKGROUND = 1, 2
@@ -31,6 +34,10 @@ _BETA, _BETA_BORDER = 130.0, 30.0
 _TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 _WHITE = (0.95047, 1.0, 1.08883)
 """Of linear sRGB to CIE XYZ, and XYZ of D65's white."""
+_MUCH = 0.25
+"""Of the photo's border: more of it seldom is the object."""
+_LOSS = 40
+"""How far beyond the photo's levels around a pixel a JPEG of it moves that pixel's."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,22 @@ class Marks:
         return ", ".join(["strokes"] * (self.scribble is not None) + said)
 
 
+def grown(photo: Image.Image, marks: Marks, name: str) -> Marking:
+    """What `mask_from_marks` makes of a photo of that name, and how it was understood; a mask that strokes or points
+    beside the object let run along the photo's border is told.
+    """
+    try:
+        mask = mask_from_marks(photo, marks)
+    except (DataError, UsageError) as error:
+        raise type(error)(f"{name}: {error}") from error
+    walked = marks.scribble is not None or marks.points or marks.background
+    if walked and (share := mask[_border(mask.shape)].mean()) > _MUCH:
+        told = f"{name}: what grew from the marks takes {100 * share:.0f} % of the photo's border"
+        remedy = "if that is not the object, mark what lies there as beside it, on all sides, or give a mask"
+        warnings.warn(DataWarning(f"{told}; {remedy}"), stacklevel=2)
+    return Marking(mask, f"grown from {marks}")
+
+
 def mask_from_marks(photo: Image.Image, marks: Marks) -> NDArray[np.uint8]:
     """The mask (H, W) uint8 {0, 1} that marks on an RGB photo mean. DataError where they mark no object."""
     size = (photo.height, photo.width)
@@ -65,11 +88,11 @@ def mask_from_marks(photo: Image.Image, marks: Marks) -> NDArray[np.uint8]:
         raise DataError("the marks touch no pixel of the object; draw on it, or give a point or a box inside the photo")
     if marks.scribble is None and not marks.points and not marks.background:
         return (seeds == OBJECT).astype(np.uint8)  # a box says no more than its ellipse
-    if (seeds == BACKGROUND).any():
-        return _walked(photo, seeds, beta=_BETA)
     frame = np.ones(size, bool)
     frame[1:-1, 1:-1] = False
-    seeds[frame & (seeds == 0)] = BACKGROUND
+    if (seeds == BACKGROUND).any():
+        return _walked(photo, seeds, beta=_BETA)
+    seeds[_border(size) & (seeds == 0)] = BACKGROUND
     return _walked(photo, seeds, beta=_BETA_BORDER)
 
 
@@ -103,12 +126,27 @@ def seeds_of(marks: Marks, size: tuple[int, int]) -> NDArray[np.uint8]:
     return seeds
 
 
-def strokes_in(picture: Image.Image) -> NDArray[np.uint8]:
-    """(H, W) uint8 of an RGB picture: 1 where strokes are red, 2 where they are blue, 0 elsewhere."""
-    red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(np.int16), -1, 0)
+def _border(size: tuple[int, ...]) -> NDArray[np.bool_]:
+    frame = np.ones(size, bool)
+    frame[1:-1, 1:-1] = False
+    return frame
+
+
+def strokes_in(picture: Image.Image, photo: Image.Image | None = None) -> NDArray[np.uint8]:
+    """(H, W) uint8 of an RGB picture: 1 where strokes are red, 2 where they are blue, 0 elsewhere.
+
+    Where the picture is the `photo` itself with strokes painted on it, what is red or blue in the photo is no stroke.
+    """
+    drawn = np.asarray(picture.convert("RGB")).astype(np.int16)
+    red, green, blue = np.moveaxis(drawn, -1, 0)
     strokes = np.zeros(red.shape, np.uint8)
     strokes[(red >= 128) & (red > 2 * np.maximum(green, blue))] = OBJECT
     strokes[(blue >= 128) & (blue > 2 * np.maximum(green, red))] = BACKGROUND
+    if photo is not None and photo.size == picture.size and strokes.any():
+        low, high = (np.asarray(photo.filter(kind(5))).astype(np.int16) for kind in (MinFilter, MaxFilter))
+        as_in_photo = np.all((drawn >= low - _LOSS) & (drawn <= high + _LOSS), axis=2)
+        if as_in_photo[strokes == 0].mean() > 0.9:
+            strokes[as_in_photo] = 0
     return strokes
 
 

@@ -206,6 +206,7 @@ def describe(entries: Sequence[Entry]) -> str:
         f"{r.source} fold {r.fold['index']}, {r.shots}-shot, protocol {r.protocol['name']}, "
         f"{counted(counts, 'episode')} in {counted(len(r.repeats), 'repeat')}, SHA-256 {hashes}"
         + ("" if r.interval else f"; low, high and p are empty: {r.interval_kind}")
+        + (f"; {r.data_told}" if r.data_told else "")
         + (f"; {r.left_out}" if r.left_out else "")
         + (f"; {CAPTION}" if _any_published(entries) else "")
     )

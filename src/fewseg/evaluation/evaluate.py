@@ -6,6 +6,7 @@ Every episode's intersections and unions are kept, so that any number in the res
 from __future__ import annotations
 
 import math
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fewseg import registry
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import ABSENT, EvaluationProtocol
 from fewseg.errors import UsageError
@@ -151,6 +153,7 @@ def common_fields(
         "method": model.name,
         "backbone": str(model_options(model).get("backbone", "none")),
         "source": source.name,
+        "data": _options_of(source),
         "fold": {**asdict(fold), "novel_names": [source.class_names[c - 1] for c in fold.novel]},
         "shots": benchmark.shots,
         "image_size": benchmark.input_size(model.image_size),
@@ -163,6 +166,15 @@ def common_fields(
         "versions": versions(),
         **origin_fields(benchmark, repeats),
     }
+
+
+def _options_of(source: Any) -> dict[str, Any]:
+    """The options of a data set that are not as it has them, as far as it keeps them under their names, for JSON."""
+    usual = registry.options(type(source))
+    kept = {key: getattr(source, key) for key in usual if key != "subset" and hasattr(source, key)}
+    kept = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in kept.items()}
+    plain = str | int | float | list | tuple
+    return {key: value for key, value in kept.items() if isinstance(value, plain) and value != usual[key].default}
 
 
 def origin_fields(benchmark: Benchmark, repeats: Sequence[Any]) -> dict[str, Any]:

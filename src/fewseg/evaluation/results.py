@@ -72,12 +72,19 @@ class Evaluation:
     """Names of the test classes that it was trained on, by their names; None where that is not known."""
     unseen_miou: float | None = None
     """mIoU of the others, mean over repeats, where there are both."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """The data set's options that are not as it has them: its root, what divides it, what is drawn."""
     base_matched: dict[str, Any] = field(default_factory=dict)
     """How a base learner's classes were matched to those of another data set than its own; see `Matching`."""
 
     def shown_name(self, class_name: str) -> str:
         """A class's name, with a mark where the model was trained on it."""
         return f"{class_name} (seen in training)" if class_name in (self.seen or ()) else class_name
+
+    @property
+    def data_told(self) -> str:
+        """Which data they are, beside the data set's name; empty where its usual options say all."""
+        return ", ".join(f"data.{key}={value}" for key, value in self.data.items())
 
     @property
     def origin(self) -> list[str]:

@@ -271,6 +271,7 @@ def _titled(lines: Sequence[Line]) -> tuple[str, tuple[str, ...]]:
         for (fold, _), r in line.found.items()
     }
     notes.append("episodes (first repeat) " + ", ".join(f"{what} {sha}" for what, sha in hashes.items()))
+    notes += sorted({r.data_told for line in lines for r in line.found.values() if r.data_told})
     notes += sorted({r.left_out for line in lines for r in line.found.values() if r.left_out})
     for line in lines:
         for (fold, seed), r in line.found.items():

@@ -188,10 +188,11 @@ def _model_facts(results: Results) -> dict[str, str]:
 
 def facts(results: Results) -> tuple[tuple[str, str], ...]:
     """What the page's head says of the first entry."""
+    said = [results.data_told] if results.data_told else []
     episodes = sum(r.episodes for r in results.repeats)
     return (
         ("method", f"{results.method} on {results.backbone}"),
-        ("data", f"{results.source}, fold {results.fold['index']}, {results.shots}-shot"),
+        ("data", ", ".join([f"{results.source}, fold {results.fold['index']}, {results.shots}-shot", *said])),
         ("novel classes", ", ".join(results.fold["novel_names"])),
         *([("left out", results.left_out)] if results.left_out else []),
         *(("absent class", told) for told in results.presence_told),

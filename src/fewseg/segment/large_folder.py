@@ -61,7 +61,7 @@ def segment_large_folder(
     named = partial(outputs, out_dir=out, formats=formats, overlay=overlay)
     targets = [path for job in jobs for path in named(job.stem).values()]
     protect({job.query.resolve() for job in jobs} | predictor.support_files, targets, [])
-    note_supports(jobs, predictor.support_files)
+    note_supports(jobs, predictor.support_files, predictor.support_names)
     jobs = shard.share(jobs) if shard else jobs
     clear_leftovers([path for job in jobs for path in named(job.stem).values()], [])
     progress = progress or Silent()

@@ -19,8 +19,18 @@ _LOOKED_AT = 100
 _SHOWN = 4
 
 
-def note_supports(jobs: Sequence[Job], supports: Collection[Path]) -> None:
-    """Tell of supports, and their masks, that are among the pictures: they are segmented like the others."""
+def note_supports(jobs: Sequence[Job], supports: Collection[Path], names: Collection[str] = ()) -> None:
+    """Tell of supports, and their masks, that are among the pictures: they are segmented like the others.
+
+    `names` are those of a concept's photos, of which it keeps no more than the name.
+    """
+    if taught := [job.query.name for job in jobs if job.query.name in names]:
+        warnings.warn(
+            f"among the photos are some that taught, by their names ({shortened(taught, _SHOWN)}): what is written for "
+            "them is the model's answer, not the mask that was given",
+            DataWarning,
+            stacklevel=2,
+        )
     if found := [job.query.name for job in jobs if not job.address and job.query.resolve() in supports]:
         warnings.warn(
             f"among the photos are supports or their masks ({shortened(found, _SHOWN)}): what is written for them is "

@@ -61,7 +61,7 @@ def planned(
     targets += filter(None, (*books.values(), *videos.values(), table, None if shard else class_file))
     protect({job.query.resolve() for job in every_job} | predictor.support_files, targets, folders)
     clear_leftovers(targets, folders)
-    note_supports(every_job, predictor.support_files)
+    note_supports(every_job, predictor.support_files, predictor.support_names)
     if not shard:
         note_older(jobs, out, targets)
     return Planned(jobs, len(every_job), named, books, table, class_file, videos)
@@ -94,7 +94,8 @@ def check_formats(formats: Sequence[str], *, resume: bool, instances: bool) -> N
     """UsageError where a format is unknown, or cannot be gone on with."""
     if not formats or (unknown := [name for name in formats if name not in files.FORMATS]):
         given = ", ".join(unknown) if formats else "none"
-        raise UsageError(f"format {given}: choose one or several of {', '.join(files.FORMATS)}")
+        large = "geotiff, gpkg of pictures that are read in windows"
+        raise UsageError(f"format {given}: choose one or several of {', '.join(files.FORMATS)}; or {large}")
     if resume and (instances or {"csv", *BOOKS} & set(formats)) and "png" not in formats:
         raise UsageError("--resume reads finished masks back for files that tell of all pictures: add --format png")
 

@@ -36,6 +36,7 @@ class Predictor(Protocol):
     runtime: str
     pictures: PictureRule
     support_files: frozenset[Path]
+    support_names: frozenset[str]
     support_side: int | None
     engine: Engine
     settings: dict[str, Any]

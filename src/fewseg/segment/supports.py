@@ -13,7 +13,7 @@ from PIL import Image
 
 from fewseg.data.decoding import AS_IT_IS, PictureRule
 from fewseg.data.images import SUFFIXES, overlay, read_image, write_image
-from fewseg.data.marks import Marks, mask_from_marks, strokes_in
+from fewseg.data.marks import Marks, grown, strokes_in
 from fewseg.data.masks import Label, Marking
 from fewseg.data.pairs import beside
 from fewseg.errors import DataError, UsageError
@@ -47,13 +47,9 @@ class MarkedPhoto:
         """The mask's file, or the mask that the marks on the upright photo mean."""
         if self.mask is not None:
             return self.mask
-        strokes = strokes_in(read_image(self.scribble)) if self.scribble else None
-        try:
-            marks = Marks(self.box, self.point, self.background, strokes)
-            mask = mask_from_marks(read_image(self.path, pictures), marks)
-        except (DataError, UsageError) as error:
-            raise type(error)(f"{self.path}: {error}") from error
-        return Marking(mask, f"grown from {marks}")
+        photo = read_image(self.path, pictures)
+        strokes = strokes_in(read_image(self.scribble), photo) if self.scribble else None
+        return grown(photo, Marks(self.box, self.point, self.background, strokes), str(self.path))
 
 
 def ordered(arguments: Sequence[str]) -> list[tuple[str, str]]:

@@ -11,10 +11,10 @@ from typing import Any
 
 from fewseg import registry
 from fewseg.build import configured_model, create_source, pick_device
-from fewseg.config import Config, load_config
+from fewseg.config import Config, load_config, recipes
 from fewseg.data.class_names import matched_names
 from fewseg.data.source import Fold, ImageSource, classes_hash
-from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError, suggest
 from fewseg.linear import classifies
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.untrained import as_method
@@ -68,6 +68,13 @@ def open_target(
         return _open_folder(path, words, device=device, options=options)
     if "/" in target and path.suffix not in (".yaml", ".yml"):
         raise UsageError(f"{target} is no directory; give a run directory, a saved model, or a method such as dense")
+    named = target in recipes() or registry.is_known("model", target)
+    if not named and not path.is_file() and path.suffix not in (".yaml", ".yml"):
+        known = (THEIR_MODEL, *UNTRAINED)
+        raise UsageError(
+            f"{target!r} is no folder that is here and no model's name; give a run directory, a saved or an exported "
+            f"model, or a name such as {', '.join(known)}.{suggest(target, (*known, *recipes()))}"
+        )
     config = load_config(target, *words)
     if registry.find("model", config.model.name).trainable:
         raise UsageError(

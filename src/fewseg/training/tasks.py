@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from pathlib import Path
@@ -29,7 +30,7 @@ from fewseg.data.fingerprint import source_classes
 from fewseg.data.region_classes import WithRegions
 from fewseg.data.source import Fold, ImageSource
 from fewseg.data.transforms import Augment, Squeeze
-from fewseg.errors import UsageError
+from fewseg.errors import DataWarning, UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import base_miou, count_episodes
 from fewseg.features.cache import FeatureCache
@@ -109,6 +110,9 @@ def training_fold(config: Config, source: ImageSource) -> Fold:
     if config.train.all_classes:
         if config.train.validation != "none":
             raise UsageError("train.all_classes=true leaves no class to validate on; add train.validation=none")
+        if novel := config.data.options.get("novel_classes"):
+            told = f"train.all_classes=true trains on data.novel_classes={novel} as well"
+            warnings.warn(DataWarning(f"{told}; to leave them out: train.all_classes=false"), stacklevel=2)
         return Fold(fold.index, novel=(), base=tuple(sorted((*fold.base, *fold.held_out, *fold.novel))))
     if not fold.base:
         if (count := len(source.class_names)) > 1:
