@@ -55,7 +55,8 @@ def compare_models(
     """Measure several models on the same episodes: intervals, and a paired bootstrap p-value against the first.
 
     `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. The first must be a run if there is one: data
-    set and fold are its. Without one: `fewseg compare prototype dense pascal5i data.root=DIR`.
+    set and fold are its. Without one: `fewseg compare prototype dense pascal5i data.root=DIR`. `model.KEY=VALUE` is of
+    the methods without training, or of trained models where there are these alone.
     """
     from fewseg.evaluation.compare import compare, describe, open_benchmark, table
 

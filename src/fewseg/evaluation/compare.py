@@ -26,7 +26,7 @@ from fewseg.files import replacing, write_csv
 from fewseg.metrics.intervals import LEAST, bootstrap_miou, fewest_episodes, two_sided_p
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent, counted
-from fewseg.storage.opening import Opened, open_target
+from fewseg.storage.opening import Opened, is_trained, open_target
 from fewseg.storage.released import load_released
 
 COLUMNS = ("method", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB", "published")
@@ -123,12 +123,16 @@ def open_targets(
 ) -> dict[str, Opened]:
     """Runs, saved models, training-free methods and `released` files ("hdmnet=FILE"), by a name of their own.
 
-    Methods without training and released files take the first target's data set.
+    Methods without training and released files take the first target's data set. Where there are some of them, what
+    `words` say of the model is theirs alone.
     """
     opened: list[Opened] = []
+    of_data = [word for word in words if not word.startswith("model.")]
+    trained = [target for target in targets if is_trained(target)]
     for target in targets:
         chosen = [f"data.name={one.config.data.name}" for one in opened[:1] if not Path(target).is_dir()]
-        opened.append(open_target(target, [*chosen, *words], device=device))
+        heeded = of_data if target in trained and len(trained) < len(targets) else words
+        opened.append(open_target(target, [*chosen, *heeded], device=device))
     if not opened:
         raise UsageError(
             "give at least one run directory, saved model or training-free method: its data set is used for all"

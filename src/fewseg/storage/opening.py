@@ -83,6 +83,11 @@ def open_target(
     return Opened(configured_model(config).eval().to(pick_device(device)), config, None, None, {})
 
 
+def is_trained(target: str) -> bool:
+    """Whether `open_target` finds trained weights by this name."""
+    return Path(target).is_dir() or shipped_folder(target) is not None or (classifies(target) and target in UNTRAINED)
+
+
 def open_on_torch(model: Any, *, device: str | None = None, **how: Any) -> TorchEngine:
     """A network, or one by its name as `open_target` takes it, on torch; `how` as for `TorchEngine`."""
     weights = ""
