@@ -40,6 +40,7 @@ NOT_RUN = {
     r"fewseg export MODEL --onnx exported/?": "seconds of tracing; tests/storage/test_onnx_graphs.py has a small model",
     r".* coco20i data\.root=DIR .* --plan": "gigabytes; tests/evaluation/test_rehearsal.py plans on less",
     r"fewseg train lite-mix .* data\.novel_classes=.*": "the stand-ins lack them; see tests/data/sets/test_mix.py",
+    r"fewseg export runs/kept --slim .*|fewseg evaluate kept .*": "on another back-end; tests/storage/test_saved.py",
     r"fewseg train METHOD .*|fewseg data stats NAME .*": "a pattern, not a command",
 }
 """Commands that cannot run here, and why."""

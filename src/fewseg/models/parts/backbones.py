@@ -215,7 +215,7 @@ def create_backbone(
     names what an image shows, as `backbone.head`.
     """
     if head and name not in LITE:
-        raise UsageError(f"the ImageNet head is known of {', '.join(LITE)}, not of {name}; choose one of them")
+        raise UsageError(f"the ImageNet head is known of {', '.join(LITE)}, not of {name}; set model.imagenet_head=0")
     if output_stride not in (None, 8, 16, 32):
         raise UsageError(f"output_stride={output_stride}: choose 8, 16 or 32, or none for the back-end's own")
     if name.startswith("resnet") and name.removesuffix("-ds") in ("resnet50", "resnet101"):
