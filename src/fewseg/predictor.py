@@ -16,7 +16,7 @@ from PIL import Image
 from fewseg.data.class_list import named_value
 from fewseg.data.decoding import AS_IT_IS, PictureRule, to_eight_bit, to_rgb
 from fewseg.data.images import align_mask, overlay, read_oriented, write_image
-from fewseg.data.marks import Marks, grown
+from fewseg.data.marks import Marks, marking_from_marks
 from fewseg.data.masks import Label, Marking, check_one_value, marking_of, read_marking
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, DataWarning, UsageError
@@ -298,7 +298,7 @@ def read_support(
 def _grown(photo: Pixels, marks: Marks, name: str) -> Marking:
     """The mask that marks on a photo mean."""
     pixels = photo if photo.dtype == np.uint8 else np.rint(255 * photo.clip(0, 1)).astype(np.uint8)
-    return grown(Image.fromarray(pixels), marks, name)
+    return marking_from_marks(Image.fromarray(pixels), marks, name)
 
 
 def nearest(mask: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -22,8 +22,8 @@ def photos_fingerprint(source: ImageSource) -> dict[str, str]:
     """Hashes of a source's photos: `photos` of their names, sizes and content; where not all are read, `dates` of when
     they were changed, which a copy of the data does not share.
 
-    A source without files, which draws its images, has in their place `photos` of
-    its options and `code` of what draws. Of a mix of sources they are hashes of theirs.
+    A source without files, which draws its images, has in their place `photos` of its options and `code` of what
+    draws. Of a mix of sources they are hashes of theirs.
     """
     if parts := getattr(source, "parts", None):
         each = {key: photos_fingerprint(part) for key, part in parts.items()}

@@ -64,7 +64,7 @@ class Marks:
         return ", ".join(["strokes"] * (self.scribble is not None) + said)
 
 
-def grown(photo: Image.Image, marks: Marks, name: str) -> Marking:
+def marking_from_marks(photo: Image.Image, marks: Marks, name: str) -> Marking:
     """What `mask_from_marks` makes of a photo of that name, and how it was understood; a mask that strokes or points
     beside the object let run along the photo's border is told.
     """
@@ -88,8 +88,6 @@ def mask_from_marks(photo: Image.Image, marks: Marks) -> NDArray[np.uint8]:
         raise DataError("the marks touch no pixel of the object; draw on it, or give a point or a box inside the photo")
     if marks.scribble is None and not marks.points and not marks.background:
         return (seeds == OBJECT).astype(np.uint8)  # a box says no more than its ellipse
-    frame = np.ones(size, bool)
-    frame[1:-1, 1:-1] = False
     if (seeds == BACKGROUND).any():
         return _walked(photo, seeds, beta=_BETA)
     seeds[_border(size) & (seeds == 0)] = BACKGROUND

@@ -187,19 +187,16 @@ class Results(Evaluation):
         )
         by = "the model's presence" if p["by"] == "presence" else "the size of its mask"
         lacking, queries = p["lacking"], p["lacking"] + p["holding"]
-        counts = (
-            f"{lacking} of {queries} queries lack the class; what is marked there counts in the unions above; mIoU of "
-            f"the others alone {holding}"
+        told = (
+            f"by {by}: AUC {auc}; of queries without it {at_90} % are taken to hold it where 90 % of "
+            f"those with it are, {at_95} % where 95 % are; any pixel is marked in {marked} % of them"
         )
         if min(lacking, p["holding"]) < LEAST:
-            return [
-                counts,
-                f"is it there? too few queries to tell: it takes {LEAST} with the class and {LEAST} without",
-            ]
+            told = f"too few queries to tell: it takes {LEAST} with the class and {LEAST} without"
         return [
-            counts,
-            f"is it there? by {by}: AUC {auc}; of queries without it {at_90} % are taken to hold it where 90 % of "
-            f"those with it are, {at_95} % where 95 % are; any pixel is marked in {marked} % of them",
+            f"{lacking} of {queries} queries lack the class; what is marked there counts in the unions above; mIoU of "
+            f"the others alone {holding}",
+            f"is it there? {told}",
         ]
 
     @property

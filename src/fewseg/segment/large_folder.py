@@ -53,7 +53,8 @@ def segment_large_folder(
         raise UsageError("how large the photos of the supports were is not known; give --window SIDE, in pixels")
     if side < 64:
         raise UsageError(f"a window of {side} x {side} pixels shows too little; give at least 64")
-    every_job = jobs = plan(queries, out)
+    jobs = plan(queries, out)
+    count = len(jobs)
     if video := next((job.query for job in jobs if job.is_video), None):
         raise UsageError(f"{video} is a video, which is not read in windows; leave out --window, geotiff and gpkg")
     if far := next((job.address for job in jobs if job.address), None):
@@ -83,4 +84,4 @@ def segment_large_folder(
         empty += [] if found else [job.query]
     if files.is_label_map(predictor.names) and written:
         files.write_classes(out / files.CLASSES, predictor.names or ())
-    return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, len(every_job), None, predictor.runtime)
+    return SegmentSummary(tuple(written), tuple(empty), tuple(failed), skipped, count, None, predictor.runtime)

@@ -24,20 +24,16 @@ def note_supports(jobs: Sequence[Job], supports: Collection[Path], names: Collec
 
     `names` are those of a concept's photos, of which it keeps no more than the name.
     """
-    if taught := [job.query.name for job in jobs if job.query.name in names]:
-        warnings.warn(
-            f"among the photos are some that taught, by their names ({shortened(taught, _SHOWN)}): what is written for "
-            "them is the model's answer, not the mask that was given",
-            DataWarning,
-            stacklevel=2,
-        )
-    if found := [job.query.name for job in jobs if not job.address and job.query.resolve() in supports]:
-        warnings.warn(
-            f"among the photos are supports or their masks ({shortened(found, _SHOWN)}): what is written for them is "
-            "the model's answer, not the mask that was given",
-            DataWarning,
-            stacklevel=2,
-        )
+    taught = [job.query.name for job in jobs if job.query.name in names]
+    given = [job.query.name for job in jobs if not job.address and job.query.resolve() in supports]
+    for what, found in (("some that taught, by their names", taught), ("supports or their masks", given)):
+        if found:
+            warnings.warn(
+                f"among the photos are {what} ({shortened(found, _SHOWN)}): what is written for them is the model's "
+                "answer, not the mask that was given",
+                DataWarning,
+                stacklevel=2,
+            )
 
 
 def note_corrected(masks: Sequence[Path]) -> None:

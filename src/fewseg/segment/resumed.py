@@ -72,11 +72,17 @@ class Resumed:
             there = read_labels(mask)
             if written in (None, pixels_hash(there)):
                 return there if self._several else (there > 0).astype(np.uint8), False
+            if self._several:
+                return _counted(there), True
         except DataError:  # other colours
             if written is None or self._several:
                 raise
         try:
-            values = read_labels(mask) if self._several else read_marking(mask).mask
+            return _counted(read_marking(mask).mask), True
         except UsageError as error:
             raise DataError(str(error)) from error
-        return np.where(values == IGNORE, np.uint8(0), values), True
+
+
+def _counted(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Values of a mask, what does not count as background."""
+    return np.where(values == IGNORE, np.uint8(0), values)

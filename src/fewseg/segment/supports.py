@@ -13,7 +13,7 @@ from PIL import Image
 
 from fewseg.data.decoding import AS_IT_IS, PictureRule
 from fewseg.data.images import SUFFIXES, overlay, read_image, write_image
-from fewseg.data.marks import Marks, grown, strokes_in
+from fewseg.data.marks import Marks, marking_from_marks, strokes_in
 from fewseg.data.masks import Label, Marking
 from fewseg.data.pairs import beside
 from fewseg.errors import DataError, UsageError
@@ -49,7 +49,8 @@ class MarkedPhoto:
             return self.mask
         photo = read_image(self.path, pictures)
         strokes = strokes_in(read_image(self.scribble), photo) if self.scribble else None
-        return grown(photo, Marks(self.box, self.point, self.background, strokes), str(self.path))
+        marks = Marks(self.box, self.point, self.background, strokes)
+        return marking_from_marks(photo, marks, str(self.path))
 
 
 def ordered(arguments: Sequence[str]) -> list[tuple[str, str]]:

@@ -81,8 +81,8 @@ def table_file(
             known = former.get((name, title), {})
             if told is None:
                 written = known.get("written") or there
-                kept = ("presence", "expected_iou", "doubt") if written == there else ("presence",)  # else corrected
-                said = [known.get(column, "") if column in kept else "" for column in COLUMNS[4:7]]
+                said = [known.get(column, "") for column in ("presence", "expected_iou", "doubt")]
+                said = said if written == there else [said[0], "", ""]  # it was corrected
             else:
                 written = there
                 said = ["" if number is None else f"{number:.3f}" for number in told[value - 1]]

@@ -103,16 +103,17 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
     run = RunDirectory.around(path)
     if run:
         run.check_plugins()
-    # first: a word of the user's may name the class that the run's files name, and so allow it
     asked = [word.partition("=")[0].removeprefix("model.") for word in words if word.startswith("model.")]
     own = [str(run.configuration)] if run else [f"model.name={record['method']}"] if asked else []
+    # first: a word of the user's may name the class that the run's files name, and so allow it
     config = load_config(*own, *words)
     wanted = {key: config.model.options[key] for key in asked if key in config.model.options}
-    for key in (key for key in asked if key not in wanted):  # name, backbone, weights
-        if run is None or getattr(config.model, key) != getattr(load_config(*own).model, key):
-            raise UsageError(
-                f"model.{key}: {path} is a trained model, whose network is what it is; leave it out, or train another"
-            )
+    fixed = [key for key in asked if key not in wanted]  # name, backbone, weights
+    same = load_config(*own).model if run and fixed else None
+    if other := [key for key in fixed if not same or getattr(config.model, key) != getattr(same, key)]:
+        raise UsageError(
+            f"model.{other[0]}: {path} is a trained model, whose network is what it is; leave it out, or train another"
+        )
     model = load_model(folder, **wanted | options)
     if not isinstance(model, FewShotSegmenter):
         raise UsageError(

@@ -44,7 +44,7 @@ class TimmPyramid(Backbone):
         self.channels_are_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         self.level_steps = [info["module"].replace(".", "_") for info in self.net.feature_info.get_dicts()]
         if head:
-            self.head = _head(name)
+            self.head = _efficientnet_head(self.channels["layer4"])
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         if self.has_steps:
@@ -249,10 +249,10 @@ class TimmViT(Backbone):
         return prefix, rearrange(rest, "b (h w) c -> b c h w", h=h)
 
 
-def _head(name: str) -> nn.Sequential:
-    """What a network of EfficientNet's kind makes of its last level before it pools that and names what it sees."""
-    whole: Any = timm.create_model(name, pretrained=False, num_classes=0)
-    return nn.Sequential(whole.conv_head, whole.bn2)
+def _efficientnet_head(channels: int) -> nn.Sequential:
+    """What an EfficientNet-Lite makes of its last level before it pools that and names what it sees."""
+    norm = nn.BatchNorm2d(1280, eps=1e-3)  # as TensorFlow's, whose weights these are
+    return nn.Sequential(nn.Conv2d(channels, 1280, 1, bias=False), norm, nn.ReLU6())
 
 
 def _whole_patches(image: Tensor, patch: tuple[int, int]) -> Tensor:
