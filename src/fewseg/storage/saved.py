@@ -83,7 +83,7 @@ def _slim(model: nn.Module) -> dict[str, Any]:
     if name not in LITE:
         raise UsageError(f"a slim model's back-end comes with a package, as {', '.join(LITE)} do; this one has {name}")
     state = cpu_state(model)
-    backbone = create_backbone(name, head="backbone.head.0.weight" in state)
+    backbone = create_backbone(name, head="backbone.head.names.weight" in state)
     load_backbone_weights(backbone, name, "imagenet")
     if any(not torch.equal(t, state[f"backbone.{n}"]) for n, t in backbone.state_dict().items()):
         raise UsageError("this model's back-end was trained further, so it must be kept; save it whole")
