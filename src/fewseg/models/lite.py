@@ -7,7 +7,7 @@
     [features, prototype, priors] --> encoder, 3 stages --> correlation attention, coarse to fine  (HDMNet 3.2, 3.3)
     decoder --> coarse logits; with f2, at twice the grid --> final logits
     [decoder's map, priors], where the coarse logits are highest --> presence: is the class there at all?
-        in use by the back-end's ImageNet head too: are they as like the supports' foreground as that is to itself?
+        in use by the back-end's ImageNet head too: how like the supports' foreground is what is there, and of its kind?
     losses: CE + Dice of both, correlation map distillation (HDMNet 3.4), CE of the base heads and of presence
 
 Where it departs from HDMNet (hdmnet.py), and why:
@@ -46,8 +46,9 @@ GRID, FINEST, COARSEST = "layer3", "layer2", "layer4"
 """The stages on whose grids photos are matched and masks drawn, and the one that the ImageNet head sees."""
 BEST = 16
 """The ImageNet head looks at the likeliest of as many positions."""
-UNLIKE = 0.5
-"""What the ImageNet head finds less like the supports than that speaks against the class."""
+UNLIKE = 0.25
+"""What the ImageNet head finds less like the supports than that speaks against the class; with more, right masks of
+parts of people are left out."""
 WIDTH, MID, PRIOR_WIDTH, FINE = 64, 128, 16, 48
 
 
