@@ -23,6 +23,7 @@ from helpers import iou
 from npm_packages import axe_script, barred
 from served import Server, served
 from served_page import QUERIES, SUPPORT, done, downloaded, opened, outline, place, truth
+from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -65,8 +66,8 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     # painted out on the second photo, and taken as a further support
     asked = []
     view.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
-    view.evaluate("() => location.reload()")
-    view.wait_for_timeout(300)
+    with view.expect_event("dialog"):
+        view.evaluate("() => location.reload()")
     assert asked == ["beforeunload"]  # what was taught would be lost
     view.locator("#found .correct >> nth=1").click()
     view.locator("#marking").wait_for()
@@ -130,10 +131,7 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     assert [len(Concept.load(download.value.path()).supports), download.value.suggested_filename] == [2, "owl.concept"]
     assert b"\x89PNG" not in {file.read_bytes()[:4] for file in server.files()}  # no photo is kept
     view.goto("about:blank")
-    for _ in range(50):
-        if server.files():
-            view.wait_for_timeout(100)
-    assert server.files() == []  # nor what was taught, once the page is left
+    until(lambda: not server.files())  # nor what was taught, once the page is left
     view.goto(server.url)
 
 

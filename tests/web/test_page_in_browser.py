@@ -54,8 +54,7 @@ def view(browser, host, axe_or_none):
     context.on("request", lambda request: asked.append(request.url))
     view.goto(url)
     view.wait_for_function("() => crossOriginIsolated")  # the host sent no header
-    while not view.evaluate(FETCHED):
-        view.wait_for_timeout(200)
+    view.wait_for_function(FETCHED)
     host.shutdown()
     host.server_close()
     context.set_offline(True)
