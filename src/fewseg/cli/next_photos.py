@@ -47,6 +47,7 @@ def next_(
     from fewseg.concept.finder import Finder
     from fewseg.files import write_failures
 
+    given.check_engine(runtime=runtime)
     taught = Concept.load(concept)
     files = given.pictures(photos, "photos", videos=True)
     list_of_failed = out and out.with_name(f"{out.stem}-failures.csv")

@@ -146,29 +146,27 @@ def segment(
     from fewseg.segment.review import NAME as REVIEW
     from fewseg.segment.supports import draw_supports
 
+    resume = resume or engine is not None  # what the parts did is there
+    large = _in_windows(window, format_ or [], whole={"--instances": instances, "--review": review})
+    formats = _formats(format_, large=large, instances=instances, concept=bool(concept), resume=resume)
+    as_tried = (flip, refine, precision) == (False, "none", "fp32")
+    given.check_engine(runtime=runtime, provider=provider, refine=refine, precision=precision)
+    part = _part(shard, engine, review=review)
     rule = given.picture_rule(range_, bands, page)
     found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
-    if concept and (found.supports or check):
-        raise UsageError("--concept brings its own supports; give it alone, or add to it: fewseg teach --concept FILE")
-    if not concept and not found.supports:
-        raise given.nothing_to_find()
-    if concept and (flip or refine != "none" or precision != "fp32"):
-        raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
+    _check_concept(bool(concept), supports=bool(found.supports), check=check, as_tried=as_tried)
     _check_out(out, queries, check=check)
     _check_review(review, shown=bool(concept) and overlay and "png" in (format_ or ["png"]))
-    large = _in_windows(window, format_ or [], whole={"--instances": instances, "--review": review})
-    part = _part(shard, engine, review=review)
     if check:
         for path, told in draw_supports(found.supports, found.labels, Path(out), rule).items():
             say(f"{told}; drawn in {path}")
         return
-    formats = [*(format_ or ["png"]), *(("coco", "csv") if instances else ())]
     if concept:
         chosen = given.said(ctx, "model")
         own_rule = rule if (range_, bands, page) != (None, None, None) else None
         how: dict[str, Any] = {"runtime": runtime, "provider": provider, "device": device, "pictures": own_rule}
         predictor = _finder(concept, model if chosen else None, threshold=threshold, **how)
-        formats, threshold = [*formats, "csv"], 0.5
+        threshold = 0.5
     else:
         from fewseg.predictor import FewShotPredictor
 
@@ -181,24 +179,33 @@ def segment(
     options: dict[str, Any] = {
         "overlay": overlay,
         "min_area": min_area,
-        "resume": resume or engine is not None,  # what the parts did is there
+        "resume": resume,
         "shard": part,
         "progress": Bars(),
     }
     options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
-    in_windows = partial(segment_large_folder, formats=format_ or ["geotiff"], window=window)
-    whole = partial(segment_folder, formats=[*dict.fromkeys(formats)], instances=instances, every=every, steady=steady)
+    in_windows = partial(segment_large_folder, formats=formats, window=window)
+    whole = partial(segment_folder, formats=formats, instances=instances, every=every, steady=steady)
     with _told_where(out):
         if engine:
             words = given.words(ctx, without=("--engine",), flags=("--resume", "--review"))
             run_parts(words, len(plan(queries, Path(out))), progress=Bars())
-        with outputs_at(out, resume=options["resume"]) as folder:
+        with outputs_at(out, resume=resume) as folder:
             if review:
                 check_made_here([folder / REVIEW], "<!doctype html>")
             summary = (in_windows if large else whole)(predictor, queries, folder, **options)
             if review:
                 _tell_doubts(folder, out)
             _tell(summary, folder, out, part)
+
+
+def _check_concept(concept: bool, *, supports: bool, check: bool, as_tried: bool) -> None:
+    if concept and (supports or check):
+        raise UsageError("--concept brings its own supports; give it alone, or add to it: fewseg teach --concept FILE")
+    if not concept and not supports:
+        raise given.nothing_to_find()
+    if concept and not as_tried:
+        raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
 
 
 def _check_out(out: str, queries: list[str], *, check: bool) -> None:
@@ -252,6 +259,20 @@ def _in_windows(window: int | None, formats: list[str], *, whole: dict[str, bool
     if large and (wrong := [option for option, is_given in whole.items() if is_given]):
         raise UsageError(f"{wrong[0]} is of pictures that are read whole; --format gpkg has a line for each part")
     return large
+
+
+def _formats(given: list[str] | None, *, large: bool, instances: bool, concept: bool, resume: bool) -> list[str]:
+    """The formats to write; UsageError where one is unknown, or cannot be gone on with."""
+    from fewseg.segment.large_folder import check_large_formats
+    from fewseg.segment.outputs import check_formats
+
+    if large:
+        check_large_formats(given or ["geotiff"])
+        return given or ["geotiff"]
+    more = [*(("coco", "csv") if instances else ()), *(("csv",) if concept else ())]
+    formats = [*dict.fromkeys([*(given or ["png"]), *more])]
+    check_formats(formats, resume=resume, instances=instances)
+    return formats
 
 
 def _for_so_many(supports: Supports) -> str:

@@ -76,6 +76,7 @@ def teach(
     from fewseg.concept.sheet import contact_sheet
     from fewseg.data.images import write_image
 
+    given.check_engine(runtime=runtime)
     former = None if concept is None else Concept.load(concept)
     target = _target(out, concept)
     asked = (range_, bands, page) != (None, None, None)

@@ -205,7 +205,7 @@ class Lesson:
             )
             for one in tried
         ]
-        first = [tried[i] for i in np.argsort(wrong, kind="stable")[::-1]]
+        first = [tried[i] for i in np.argsort(-np.array(wrong), kind="stable")]  # equal ones in their order
         return [*first, *(one for one in without if not any(one is other for other in first))]
 
 

@@ -18,6 +18,13 @@ from fewseg.segment.shards import Shard
 from fewseg.segment.steady import Predictor
 
 
+def check_large_formats(formats: Sequence[str]) -> None:
+    """UsageError where a format is not one of pictures that are read in windows."""
+    if not formats or (unknown := [name for name in formats if name not in FORMATS]):
+        given = ", ".join(unknown) if formats else "none"
+        raise UsageError(f"format {given} of a picture that is read in windows: choose {', '.join(FORMATS)}")
+
+
 def segment_large_folder(
     predictor: Predictor,
     queries: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -41,9 +48,7 @@ def segment_large_folder(
     window holds with less than the probability `presence` is left out of it; a part is dropped for `min_area` where it
     ends within a window. The rest is as for `segment_folder`.
     """
-    if not formats or (unknown := [name for name in formats if name not in FORMATS]):
-        given = ", ".join(unknown) if formats else "none"
-        raise UsageError(f"format {given} of a picture that is read in windows: choose {', '.join(FORMATS)}")
+    check_large_formats(formats)
     needed("rasterio")
     if "gpkg" in formats:
         needed("pyogrio")
