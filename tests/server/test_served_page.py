@@ -234,7 +234,7 @@ def test_a_photo_in_which_all_that_was_found_is_wrong_teaches_that_it_is_not_the
     view = example
     view.locator("#found .correct >> nth=0").click()
     view.get_by_role("button", name="It is not in this photo").click()
-    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.absent === 1")
+    until(lambda: taught(view).get("absent") == 1)
     done(view, view.locator("#found .take").count())
     view.locator("#found").get_by_text("not found (corrected)").wait_for()
     view.locator("#supports li").last.get_by_role("button", name="Remove").click()
@@ -246,9 +246,9 @@ def test_supports_are_switched_off_changed_and_removed_and_photos_without_it_cou
     view.set_input_files("#teach-files", str(photos / f"{QUERIES[0]}.png"))
     view.get_by_role("button", name="It is not in this photo").click()
     view.get_by_text("no owl in it").wait_for()
-    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.absent === 1")
+    until(lambda: taught(view).get("absent") == 1)
     view.get_by_label("Use owl-25.png").uncheck()
-    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.supports === 1")
+    until(lambda: taught(view).get("supports") == 1)
     view.get_by_text("Not all photos were searched").wait_for()
     view.get_by_role("button", name="Change the marking of owl-17.png").click()
     view.set_input_files("#mask-file", str(photos / f"{QUERIES[1]}-mask.png"))
@@ -329,6 +329,11 @@ def test_limits_that_are_reached_are_told_and_what_is_removed_makes_room(browser
         view.get_by_text("Expected overlap").wait_for()
         view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
         done(view, 1)
+
+
+def taught(view: Any) -> dict[str, Any]:
+    """What the server tells of the first concept; a promise, which `wait_for_function` would take for true."""
+    return view.evaluate("async () => (await (await fetch('v1/concepts')).json())[0] ?? {}")
 
 
 def teach(view: Any, photos: Path, number: int, name: str) -> None:
