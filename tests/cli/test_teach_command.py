@@ -161,6 +161,14 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     (shape,) = json.loads((out / "0.geojson").read_text())["features"]
     assert shape["properties"]["pixels"] == truth.sum()
     assert "1 corrected mask; 1 as written" in quick(*command).out, "it is still known as one"
+    (out / "0.png").write_bytes(mended[:60])
+    broken = quick(*segment, *more)
+    assert broken.code == 1
+    assert "1 photo could not be segmented" in broken.err
+    assert "0.png" in broken.err
+    assert [line["mask"] for line in table(out)] == ["0.png", "1.png"]
+    (out / "0.png").write_bytes(mended)
+    assert "1 of the masks that were there are corrected (0.png)" in " ".join(quick(*segment, *more).err.split())
     Image.new("L", SIZE).save(out / "1.png")
     wrong = quick(*command)
     assert "without the class: 1.png" in wrong.out, "an emptied mask says that all of it was wrong"

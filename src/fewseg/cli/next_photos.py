@@ -85,23 +85,18 @@ def next_(
 def _pictures(
     files: Sequence[Path], failed: list[tuple[Path, str]], *, every: int
 ) -> Iterator[tuple[Path, Path | Image.Image]]:
-    """Photos, and of videos the frames by their times (`clip.mp4@2.5s`), with what is shown.
-
-    A video that breaks off is told in `failed`, its frames so far are looked at.
+    """Photos, and of videos the frames by their times (`clip.mp4@2.5s`), with what is shown; a video that breaks off is
+    told in `failed`.
     """
-    from fewseg.data.video import VIDEO_SUFFIXES, frames, named_frame, to_image
+    from fewseg.data.video import VIDEO_SUFFIXES, frames_so_far, named_frame, to_image
 
     bars = Bars()
     for file in bars(files, "looking at photos", len(files)):
         if file.suffix.lower() not in VIDEO_SUFFIXES:
             yield file, file
             continue
-        try:
-            for number, frame in frames(file, every=every):
-                bars.note(f"frame {number} of {file.name}")
-                yield named_frame(file, frame), to_image(frame)
-        except DataError as error:
-            failed.append((file, str(error)))
+        for _, frame in frames_so_far(file, failed, every=every, progress=bars):
+            yield named_frame(file, frame), to_image(frame)
 
 
 def _rows(picked: list[tuple[Path, float, float, float]], concept: Concept, growth: Growth) -> list[tuple[str, ...]]:

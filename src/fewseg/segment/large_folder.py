@@ -13,9 +13,9 @@ from fewseg.segment.large import FORMATS, Cut, needed, outputs, segment_large
 from fewseg.segment.notes import note_supports
 from fewseg.segment.outputs import clear_leftovers, output_folder, protect
 from fewseg.segment.planning import plan
-from fewseg.segment.run import SegmentSummary
 from fewseg.segment.shards import Shard
 from fewseg.segment.steady import Predictor
+from fewseg.segment.summary import SegmentSummary
 
 
 def check_large_formats(formats: Sequence[str]) -> None:
