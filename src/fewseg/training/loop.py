@@ -40,7 +40,7 @@ from fewseg.runtime.processes import (
 from fewseg.storage.learnt import Learnt, learnt_of, record_of
 from fewseg.storage.owner import owned
 from fewseg.storage.run_directory import RunDirectory
-from fewseg.storage.saved import load_base_learner, read_record, save_model, seen_classes, start_from
+from fewseg.storage.saved import load_base_learner, save_model, start_from
 from fewseg.training.graphs import GraphedObjective
 from fewseg.training.log import Log
 from fewseg.training.objectives import EpisodeObjective
@@ -150,9 +150,9 @@ def prepare(
     on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
     seen_before, start = None, None
     if config.train.init is not None:
-        progress.log(start_from(task.model, config.train.init, task.source, task.fold))
-        seen_before = sorted(seen_classes(config.train.init, task.source))
-        start = learnt_of(read_record(config.train.init)["info"]) or Learnt("unknown", None, None)
+        begun = start_from(task.model, config.train.init, task.source, task.fold)
+        progress.log(begun.told)
+        seen_before, start = begun.seen, learnt_of(begun.info) or Learnt("unknown", None, None)
     base = ensure_base(config, run, resume=resume, again=again, progress=progress)
     if base is not None:
         load_base_learner(task.model, base, base=task.fold.base)
