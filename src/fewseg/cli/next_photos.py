@@ -12,7 +12,7 @@ from fewseg.cli.options import Device, Model, finite
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import console, failed_photos, printable, say
 from fewseg.errors import DataError, UsageError
-from fewseg.progress import Bars
+from fewseg.progress import Bars, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,6 +126,6 @@ def _tell(rows: list[tuple[str, ...]], out: Path | None) -> None:
 def _estimate(concept: Concept, growth: Growth, more: int) -> str:
     """What annotating so many photos is likely to bring, in words."""
     gain, low, high = (100 * each for each in growth.of(concept.shots, more))
-    told = f"{more} photo{'s' * (more != 1)} more: {gain:+.1f} points of IoU ({low:+.1f} to {high:+.1f})"
+    told = f"{counted(more, 'photo')} more: {gain:+.1f} points of IoU ({low:+.1f} to {high:+.1f})"
     how = "an estimate, by how much the supports brought one another and what is usual"
     return f"{told} on top of what is expected, {concept.expected}; {how}"

@@ -14,7 +14,7 @@ from fewseg.cli.options import Device, Model, Precision, Refine, finite
 from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import failed_photos, say
 from fewseg.errors import DataError, FewsegError, UsageError, check_choice
-from fewseg.progress import Bars
+from fewseg.progress import Bars, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -318,20 +318,19 @@ def _tell(summary: SegmentSummary, folder: Path, out: str, part: Shard | None) -
 
     counts = {"of them empty": len(summary.empty), "were there already": summary.skipped, "failed": len(summary.failed)}
     told = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    done = len(summary.written)
     if part and part.number > summary.planned:
-        photos = f"{summary.planned} photo{'s' * (summary.planned != 1)}"
+        photos = counted(summary.planned, "photo")
         say(f"--shard {part.number}/{part.count} holds none of the {photos}: the parts before it do, one each")
     else:
-        say(f"{done} mask{'s' * (done != 1)} in {out}{told}, by {summary.runtime}")
+        say(f"{counted(len(summary.written), 'mask')} in {out}{told}, by {summary.runtime}")
     for name, sizes in (summary.sizes or {}).items():
-        say(counted(name, sizes, len(summary.written) + summary.skipped))
+        say(objects_told(name, sizes, len(summary.written) + summary.skipped))
     if file := list_failures(folder, summary.failed, part):
         told = f"could not be segmented, listed in {out}/{file.name}; --resume tries them again"
         raise DataError(failed_photos(summary.failed, told))
 
 
-def counted(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:
+def objects_told(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:
     """How many objects of a class there are in so many photos, by their pixels in each, and how many are specks."""
     import numpy as np
 
@@ -339,7 +338,7 @@ def counted(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:
     if not sizes:
         return f"{name}: none"
     every = np.concatenate(sizes)
-    told = f"{name}: {len(every)} in {photos} photo{'s' * (photos != 1)}"
+    told = f"{name}: {len(every)} in {counted(photos, 'photo')}"
     told += f", {min(counts)} to {max(counts)} in each" if photos > 1 else ""
     usual = int(np.median(every))
     least = max(_SPECK_PIXELS, round(_SPECK_SHARE * usual))
