@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from helpers import scene
+from waiting import LONG, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 SUPPORT, QUERY = (40, 30, 130, 110), (90, 50, 200, 150)
@@ -46,7 +48,7 @@ class Server:
         self.port = int(self.url.rstrip("/").rpartition(":")[2])
 
     def client(self, **how: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, **how)
+        return httpx.Client(base_url=self.url, timeout=LONG, **how)
 
     def files(self) -> list[Path]:
         """All files that lie in its folder, but locks."""
@@ -58,10 +60,17 @@ class Server:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
+    @property
+    def peak(self) -> float:
+        """The most that was ever resident, in MB."""
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        assert found
+        return int(found[1]) / 1e3
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(LONG)
 
     def errors(self) -> str:
         """What it wrote on standard error, once it has ended."""
@@ -83,13 +92,6 @@ def served(folder: Path, *words: object, **how: Any) -> Iterator[Server]:
             assert stream
             stream.close()
     assert told == ""
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return one.getsockname()[1]
 
 
 def photo(box: tuple[int, int, int, int], size: tuple[int, int] = (240, 180)) -> tuple[bytes, bytes, NDArray[Any]]:

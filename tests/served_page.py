@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from served import Server
+from waiting import LONG
 
 SUPPORT, QUERIES = 17, (43, 66)
 OWL = 5
@@ -23,7 +24,7 @@ def opened(browser: Any, server: Server, **how: Any) -> Iterator[Any]:
     """The page, which asks nothing of anyone else and has no error."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 1000}} | how, accept_downloads=True)
     view = context.new_page()
-    view.set_default_timeout(30_000)
+    view.set_default_timeout(1000 * LONG)
     told: list[str] = []
     asked: list[str] = []
     view.on("pageerror", lambda error: told.append(str(error)))

@@ -290,15 +290,15 @@ def test_an_empty_mask_is_refused_and_the_former_support_kept(predictor, bad):
 def test_a_mask_too_small_for_the_model_is_refused(predictor):
     mask = np.zeros((640, 640), bool)
     mask[3, 3] = True
-    with pytest.raises(DataError, match=r"marks only 1 pixels.*32 x 32; crop"):
+    with pytest.raises(DataError, match=r"marks only 1 pixel.*32 x 32; crop"):
         predictor.set_support(np.zeros((640, 640, 3), np.uint8), mask)
 
 
 @pytest.mark.parametrize(
     ("images", "masks", "message"),
     [
-        (scene()[0], None, "1 images and 0 masks"),
-        ([scene()[0]] * 2, [scene()[1]], "2 images and 1 masks"),
+        (scene()[0], None, "1 image and 0 masks"),
+        ([scene()[0]] * 2, [scene()[1]], "2 images and 1 mask"),
         ([], [], "0 images"),
         ({}, None, "0 classes"),
         ({"cat": scene()[0]}, None, "'cat' is not a pair"),

@@ -69,16 +69,15 @@ def missing_extra(error: ModuleNotFoundError) -> UsageError | None:
     return UsageError(f"this needs {library}, which is not installed; install it with: pip install 'fewseg[train]'")
 
 
-def _near(name: str, other: str) -> bool:
-    """Two of three letters (cta, cat) or a beginning (voc, voc2012); difflib's own 0.6 took an automobile for a
-    toilet.
-    """
-    return difflib.SequenceMatcher(None, other, name).ratio() > 0.65 or other.startswith(name)
-
-
 def suggest(name: str, known: Iterable[str], *, most: int = 1) -> str:
-    """The sentence "Did you mean 'x'?" of the known names closest to the given one; empty where none is close."""
-    close = [c for c in difflib.get_close_matches(name, list(known), n=most) if _near(name, c)]
+    """The sentence "Did you mean 'x'?" of the known names closest to the given one; empty where none is close.
+
+    Close is two of three letters (cta, cat), or a beginning (voc, voc2012) of which difflib's 0.6 holds, which alone
+    took an automobile for a toilet.
+    """
+    alike = {other: difflib.SequenceMatcher(None, other, name).ratio() for other in known}
+    best = sorted(alike, key=alike.__getitem__, reverse=True)[:most]
+    close = [other for other in best if alike[other] > 0.65 or (alike[other] >= 0.6 and other.startswith(name))]
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

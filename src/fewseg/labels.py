@@ -9,6 +9,8 @@ MOST_CLASSES = IGNORE - 1
 
 REFINE = ("none", "fast", "best")
 """How often a photo is looked at: once, twice, or twice and mirrored as well."""
+PRECISIONS = ("fp32", "bf16", "fp16")
+"""How a network computes."""
 SURE = 0.7
 """Before the second look: the probability from which a pixel counts as found, or as background; the rest is void."""
 LEAST_FOUND = 1 / 1024

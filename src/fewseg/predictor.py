@@ -21,6 +21,7 @@ from fewseg.data.masks import Label, Marking, check_one_value, marking_of, read_
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.labels import MOST_CLASSES
+from fewseg.progress import counted
 from fewseg.runtime.engine import Engine, Pixels
 from fewseg.storage.engines import SEVERAL, open_engine
 
@@ -251,8 +252,8 @@ class FewShotPredictor:
                 photo, marking = read_support(image, mask, label=label, name=what, pictures=self.pictures)
                 squeezed = nearest(marking.mask, side)
                 if not (squeezed == 1).any():
-                    vanish = f"{what} marks only {(marking.mask == 1).sum()} pixels, which vanish at {side} x {side}"
-                    raise DataError(f"{vanish}; crop its image and mask closer")
+                    vanish = f"{what} marks only {counted((marking.mask == 1).sum(), 'pixel')}, which vanish at"
+                    raise DataError(f"{vanish} {side} x {side}; crop its image and mask closer")
                 markings.append(marking)
                 sides.append(max(photo.shape[:2]))
                 yield photo, squeezed
@@ -319,7 +320,8 @@ def listed(name: str, value: Any) -> tuple[list[Picture], list[Mask]]:
     pictures, marks = (list(part) if isinstance(part, list | tuple) else [part] for part in (images, masks))
     if len(pictures) != len(marks) or not pictures:
         raise UsageError(
-            f"{name!r} has {len(pictures)} images and {len(marks)} masks; give one mask for each image, at least one"
+            f"{name!r} has {counted(len(pictures), 'image')} and {counted(len(marks), 'mask')}; give one mask for each "
+            "image, at least one"
         )
     return pictures, marks
 

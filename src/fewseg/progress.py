@@ -16,8 +16,8 @@ def visible(text: str) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """As in "1 repeat" and "2 repeats"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    """As in "1 repeat", "2 repeats" and "2 classes"."""
+    return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('s') else 's'}"
 
 
 class Silent:

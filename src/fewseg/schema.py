@@ -149,7 +149,7 @@ class TrainConfig:
     cache_views: int = option(2, least=1)
     """Views of every image whose features are cached: 2 are itself and its mirror image; further ones are augmented."""
     cache_gb: float = option(4.0, least=0)
-    """Memory for these features; what does not fit goes to a temporary file in the run's directory."""
+    """Memory for these features; what does not fit goes to a temporary file of the run, with train.cache_dir, too."""
     cache_dir: str | None = None
     """Directory that keeps these features for other runs (other seeds, folds, heads) on the same frozen back-end."""
     callbacks: list[str] = field(default_factory=list)

@@ -55,7 +55,7 @@ def test_check_counts_an_image_once_and_names_small_classes(tmp_path):
     trees.write_png(trees.label_map({}), tmp_path / "masks/a/0.png", palette=False)
     done = call("check", "folder", f"data.root={tmp_path}", "data.val_fraction=0.5")
     assert done.stdout == f"empty: the mask of {tmp_path}/images/a/0.jpg marks nothing\n"
-    assert str(done.exception) == f"1 problems in 7 images of {tmp_path}"
+    assert str(done.exception) == f"1 problem in 7 images of {tmp_path}"
 
 
 @pytest.mark.slow

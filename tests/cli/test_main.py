@@ -339,7 +339,7 @@ def test_a_fault_is_told_as_one(fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.slow
 def test_as_a_module_in_a_pipe_it_writes_plain_text() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "fewseg.cli", "models"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "fewseg.cli", "models"], capture_output=True, text=True, check=False, timeout=300
     )
     assert result.returncode == 0
     assert "hdmnet" in result.stdout
@@ -360,5 +360,5 @@ def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise() -> None:
     for given, wanted in (({}, "False PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "False ACTIVE")):
         environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
         command = [sys.executable, "-c", code]
-        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=environment)
         assert result.stdout.splitlines()[-1] == wanted

@@ -44,6 +44,51 @@ def test_a_label_map_is_asked_about_and_a_label_chooses(place: Path, fewseg: Few
     assert (found & truth).sum() / (found | truth).sum() > 0.6
 
 
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("--format nope", "format nope: choose one or several of png"),
+        ("--window 64 --format png", "format png of a picture that is read in windows: choose geotiff"),
+        ("--format csv --resume", "add --format png"),
+        ("--refine nope", "unknown --refine 'nope'; choose none, fast, best"),
+        ("--precision fp8", "unknown --precision 'fp8'; choose fp32, bf16, fp16"),
+        ("--runtime onnx", "unknown --runtime 'onnx'; choose graphs, torch"),
+        ("--provider tpu", "unknown --provider 'tpu'; choose cpu"),
+        ("--engine spark", "unknown --engine 'spark'; choose ray"),
+        ("--shard 3/2", "which part of how many"),
+    ],
+)
+def test_a_word_of_no_meaning_is_told_before_anything_is_read(word: str, told: str, fewseg: Fewseg) -> None:
+    asked = fewseg("segment", "photos", "--support", "none.jpg", "--mask", "none.png", "--out", "out", *word.split())
+    assert asked.code == 2
+    assert told in asked.err
+
+
+def test_shares_of_the_photo_are_no_pixels(place: Path, fewseg: Fewseg) -> None:
+    words = (
+        "segment",
+        *MODEL,
+        "--support",
+        place / "photo.png",
+        "--out",
+        place / "out",
+        place / "photo.png",
+        "--check",
+    )
+    for marks, told in (
+        (("--point", "0.25,0.5"), "--point 0.25,0.5 looks like a share of the photo, 80 x 60 pixels"),
+        (("--box", "0.1,0.1,0.5,0.5", "--point", "0,1"), "give pixels: --box 8,6,40,30"),
+        (("--point", "1,1", "--background", "0.9,0.9"), "give pixels: --background 72,54"),
+    ):
+        asked = fewseg(*words, *marks)
+        assert asked.code == 2
+        assert told in asked.err
+    assert not (place / "out").exists()
+    # a corner's pixel beside the object, and one that is marked as the object by whole numbers
+    for marks in (("--point", "20,20", "--background", "0.5,0.5"), ("--point", "1,1")):
+        assert fewseg(*words, *marks).code == 0
+
+
 def test_masks_of_one_class_that_hold_different_ids_are_asked_about(place: Path, fewseg: Fewseg) -> None:
     labels = np.asarray(Image.open(place / "labels.png"))
     for name, values in {"two": 2 * (labels == 2), "white": 255 * (labels == 2)}.items():

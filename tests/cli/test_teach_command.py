@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewseg.cli.segment import counted
+from fewseg.cli.segment import objects_told
 from fewseg.concept import Concept, adapting
 from fewseg.data.images import read_image
 from fewseg.storage.saved import save_model
@@ -126,7 +126,7 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     command = ("teach", "--concept", target, "--correct", out)
     asked = quick(*command)
     assert asked.code == 1
-    assert "all 2 masks" in asked.err
+    assert "every mask is as it was written (2)" in asked.err
     truth = scene(size=SIZE, box=(30, 20, 90, 70))[1]
     Image.fromarray(truth.astype(np.uint8) * 255).convert("RGB").save(out / "0.png")
     done = quick(*command)
@@ -153,7 +153,7 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     resumed = quick(*segment, *more)
     assert resumed.code == 0
     assert (out / "0.png").read_bytes() == mended
-    assert "1 of the masks that were there are corrected (0.png): they stay" in " ".join(resumed.err.split())
+    assert "1 corrected mask kept (0.png)" in " ".join(resumed.err.split())
     assert (out / "0_overlay.jpg").read_bytes() != drawn
     row, other = table(out)
     assert (row["mask"], float(row["share"])) == ("0.png", pytest.approx(truth.mean(), abs=1e-5))
@@ -161,6 +161,14 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     (shape,) = json.loads((out / "0.geojson").read_text())["features"]
     assert shape["properties"]["pixels"] == truth.sum()
     assert "1 corrected mask; 1 as written" in quick(*command).out, "it is still known as one"
+    (out / "0.png").write_bytes(mended[:60])
+    broken = quick(*segment, *more)
+    assert broken.code == 1
+    assert "1 photo could not be segmented" in broken.err
+    assert "0.png" in broken.err
+    assert [line["mask"] for line in table(out)] == ["0.png", "1.png"]
+    (out / "0.png").write_bytes(mended)
+    assert "1 corrected mask kept (0.png)" in " ".join(quick(*segment, *more).err.split())
     Image.new("L", SIZE).save(out / "1.png")
     wrong = quick(*command)
     assert "without the class: 1.png" in wrong.out, "an emptied mask says that all of it was wrong"
@@ -330,9 +338,9 @@ def test_an_adapted_model_is_taken_only_if_it_finds_the_supports_better(
 def test_specks_among_objects_are_told() -> None:
     sizes = [np.array([400, 380, 12]), np.array([410, 5])]
     told = "box: 5 in 3 photos, 0 to 3 in each; 2 of fewer than 38 pixels (the usual one has 380): "
-    assert counted("box", sizes, 3) == f"{told}--min-area 38 leaves them out"
-    assert counted("box", [np.array([400])], 1) == "box: 1 in 1 photo"
-    assert counted("box", [], 3) == "box: none"
+    assert objects_told("box", sizes, 3) == f"{told}--min-area 38 leaves them out"
+    assert objects_told("box", [np.array([400])], 1) == "box: 1 in 1 photo"
+    assert objects_told("box", [], 3) == "box: none"
 
 
 @pytest.mark.slow

@@ -166,8 +166,10 @@ def test_photos_without_the_class_are_matched_where_that_helps():
     query = scene(brown, box=(8, 4, 30, 24), size=(48, 36))[0]
     before, after = (Finder([one], engine()).predict_each(query)["object"].mask.mean() for one in (plain, against))
     assert after < 0.5 * before
-    harmless = fewseg.teach(photos, masks, absent=[scene(BLUE, size=(48, 36))[0]], model=engine())
+    blue = [scene(BLUE, box=(4, 4 + i, 30, 24 + i), size=(48, 36))[0] for i in range(3)]
+    harmless = fewseg.teach(photos, masks, absent=blue, model=engine())
     assert harmless.choice.negatives == 0
+    assert [example.name for example in harmless.absent] == ["photo 4", "photo 5", "photo 6"]  # as they were given
 
 
 def test_several_concepts_are_several_classes():

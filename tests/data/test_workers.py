@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from waiting import until
 
 INDEXING = """
 import os, sys, time
@@ -37,14 +38,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for(what, seconds: float = 30) -> bool:
-    """Whether it came true in time; the time only bounds how long a failing test takes."""
-    end = time.monotonic() + seconds
-    while not (found := what()) and time.monotonic() < end:
-        time.sleep(0.05)
-    return found
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.slow
@@ -55,12 +48,12 @@ def test_no_process_of_an_index_outlives_the_one_that_builds_it(number: signal.S
     paths = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", INDEXING, str(tmp_path / "pids"), str(tmp_path)]
     with subprocess.Popen(command, env=paths) as process:
-        assert wait_for(lambda: len(list((tmp_path / "pids").iterdir())) == 3)
+        until(lambda: len(list((tmp_path / "pids").iterdir())) == 3)
         process.send_signal(number)
     pids = [int(file.name) for file in (tmp_path / "pids").iterdir()]
     try:
         assert process.returncode == -number
-        assert wait_for(lambda: not any(map(alive, pids)), 10)
+        until(lambda: not any(map(alive, pids)), f"of {pids} some are alive")
     finally:
         for pid in filter(alive, pids):
             os.kill(pid, signal.SIGKILL)

@@ -99,25 +99,27 @@ def test_only_the_table_shows_what_is_missing(tiny_plan, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_told_and_the_same_call_goes_on(tiny_plan, tmp_path):
-    class Interrupting(Silent):
+def test_what_ends_a_training_is_told_and_the_same_call_goes_on(tiny_plan, tmp_path):
+    class Ending(Silent):
+        def __init__(self, error):
+            self.error = error
+
         def __call__(self, items, description, total, *, done=0):
             for item in items:
                 if description.startswith("training hdmnet"):
-                    raise KeyboardInterrupt
+                    raise self.error
                 yield item
 
     plan = tiny_plan(tmp_path, "model.distill=false", episodes=5)
-    with pytest.raises(FewsegError, match="the same command goes on"):
-        run_support_mask(plan, at_test_only=True, progress=Interrupting())
+    for error, told in (
+        (DataError("give --resume or not"), "^give --resume or not; 0 of 2 batches were done; the same command starts"),
+        (KeyboardInterrupt(), "the same command goes on"),
+    ):
+        with pytest.raises(FewsegError, match=told):
+            run_support_mask(plan, at_test_only=True, progress=Ending(error))
     assert (tmp_path / "cells" / "fold0-with" / "config.yaml").is_file()
     result = run_support_mask(plan, at_test_only=True)
     assert all(one.miou is not None for one in result.lines)
-
-
-def test_what_ends_a_training_names_the_same_command_and_no_option_of_train():
-    with pytest.raises(DataError, match=r"^x; the same command goes on from"), sweep.resumable():
-        raise DataError("x; --resume goes on from the checkpoint of batch 4")
 
 
 def test_methods_without_the_switch_and_too_many_repeats_are_told_before_training(tiny_plan, tmp_path):

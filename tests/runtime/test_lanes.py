@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from fewseg.runtime.lanes import side_by_side
+from waiting import LONG
 
 
 def test_two_lanes_work_at_once_and_keep_the_order() -> None:
-    both = threading.Barrier(2, timeout=20)  # passed by two at once alone
+    both = threading.Barrier(2, timeout=LONG)  # passed by two at once alone
 
     def work(number: int) -> int:
         both.wait()

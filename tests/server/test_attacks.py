@@ -26,6 +26,7 @@ from fewseg.server.refused import Refused
 from fewseg.server.visitors import Visitors
 from helpers import Fewseg
 from served import QUERY, SUPPORT, Server, ask, events, photo, png, served, taught
+from waiting import LONG, until
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def raw(server: Server, head: str, body: bytes = b"") -> socket.socket:
-    one = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    one = socket.create_connection(("127.0.0.1", server.port), timeout=LONG)
     one.sendall(head.replace("\n", "\r\n").encode() + body)
     return one
 
@@ -194,13 +195,11 @@ def pages(count: int) -> bytes:
 
 
 def test_pictures_that_are_made_to_do_harm_are_told_and_take_no_memory(server, client, concept) -> None:
-    before = server.memory
+    before = server.peak
     postscript = b"%!PS-Adobe-3.0\n(/etc/passwd) (r) file 100 string readstring pop =\n"
     for content in (postscript, ico(), bomb()):
-        began = time.monotonic()
         told = events(client, ask(client, concept, content))[0][1]
         assert "is not a picture that can be read" in told["error"] or "at most 2 megapixels" in told["error"]
-        assert time.monotonic() - began < 3
     support, mask, _ = photo(SUPPORT)
     for files in (
         [("photo", ("a.jpg", support)), ("mask", ("m.png", bomb()))],  # a layer of 13,000 x 13,000 on a small photo
@@ -208,14 +207,15 @@ def test_pictures_that_are_made_to_do_harm_are_told_and_take_no_memory(server, c
     ):
         told = dict(events(client, client.post("/v1/concepts", files=files)))["failed"]
         assert "at most 2 megapixels" in told["error"]
-    assert server.memory - before < 150
+    assert server.peak - before < 150
 
 
-def test_a_picture_of_thousands_of_pages_is_read_or_told_in_a_short_time(server, client, concept) -> None:
-    began, before = time.monotonic(), server.memory
-    events(client, ask(client, concept, pages(8000)))
-    assert time.monotonic() - began < 8
-    assert server.memory - before < 100
+def test_of_a_picture_of_thousands_of_pages_the_first_is_read(server, client, concept) -> None:
+    began, before = time.monotonic(), server.peak
+    told = events(client, ask(client, concept, pages(8000)))[0][1]
+    assert told["notes"] == ["a TIFF of 8000 pages: the first is read; --page N chooses another"]
+    assert server.peak - before < 100
+    assert time.monotonic() - began < LONG  # a second or so, where nobody walks through all pages for each
 
 
 def test_a_body_without_end_and_a_file_beyond_the_limit_are_refused_and_leave_nothing(server, client, concept) -> None:
@@ -253,11 +253,10 @@ def test_many_slow_clients_keep_nobody_out_and_are_sent_away(server, client, con
     slow = [raw(server, head[: 20 + n % 60]) for n in range(200)]
     began = time.monotonic()
     events(client, ask(client, concept, photo(QUERY)[0]))
-    assert time.monotonic() - began < 3
-    time.sleep(1.2)
+    assert time.monotonic() - began < LONG  # one after the other they take 200 seconds
     for one in slow:
-        one.settimeout(2)
-        assert one.recv(1000) in (b"",)
+        one.settimeout(LONG)
+        assert one.recv(1000) == b""
         one.close()
 
 
@@ -286,9 +285,16 @@ def test_a_visitor_takes_no_more_of_the_disk_than_is_allowed_and_gets_it_back(se
 
 
 def test_who_comes_too_many_is_told_when_to_come_again_and_all_who_were_taken_are_done(server, client, concept) -> None:
-    query = photo(QUERY, size=(640, 480))[0]
+    query = photo((20, 20, 80, 70), size=(120, 90))[0]  # of small ones a visitor has room for 40 jobs
     answers: list[httpx.Response] = []
-    threads = [threading.Thread(target=lambda: answers.append(ask(client, concept, query))) for _ in range(16)]
+
+    def asking() -> None:
+        """Till one of all is refused: how soon hangs on who is faster, those who ask or who searches."""
+        while 429 not in [answer.status_code for answer in answers] and len(answers) < 40:
+            answers.append(ask(client, concept, query, query, query))
+
+    until(lambda: client.get("/v1/status").json()["under_way"] == 0)
+    threads = [threading.Thread(target=asking) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -301,23 +307,19 @@ def test_who_comes_too_many_is_told_when_to_come_again_and_all_who_were_taken_ar
             assert 1 <= int(answer.headers["retry-after"]) <= 60
         else:
             assert "classes" in events(client, answer)[0][1]
-    time.sleep(0.1)
     assert ask(client, concept, query).status_code == 202
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_and_removes_what_visitors_left(tmp_path, number) -> None:
     with served(tmp_path) as server, server.client() as client:
-        job = ask(client, taught(client), *[photo(QUERY)[0]] * 30)
+        job = ask(client, taught(client), *[photo(QUERY)[0]] * 50)
         assert len(server.files()) > 20
-        ended: list[str] = []
-        stream = threading.Thread(target=lambda: ended.append(client.get(job.json()["events"]).text))
-        stream.start()
-        time.sleep(0.2)
-        began = time.monotonic()
-        assert server.stop(number) == 0
-        assert time.monotonic() - began < 4
-        stream.join()
+        with client.stream("GET", job.json()["events"]) as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "id: 0"
+            assert server.stop(number) == 0
+            assert "event: done" not in [*lines]  # it ended there and then, and whole: a broken one is an error
         assert server.files() == []
         assert not list(tmp_path.glob("run-*"))
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +19,7 @@ from fewseg.concept import Concept
 from fewseg.data.annotations.label_studio import decode_rle, encode_rle
 from helpers import Fewseg, iou
 from served import QUERY, SUPPORT, Server, photo, served
+from waiting import LONG, until
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ class Tool(BaseHTTPRequestHandler):
         if "moved" in self.path:
             self.send_header("Location", "http://127.0.0.1:9/secret.png")
         self.end_headers()
-        assert "held" not in self.path or self.free.wait(60)
+        assert "held" not in self.path or self.free.wait(LONG)
         self.wfile.write(photo(QUERY)[0])
 
     def do_POST(self) -> None:
@@ -109,18 +109,11 @@ def version_of(client: httpx.Client) -> str:
     return client.post("/setup", json={"project": "3.17", "schema": CONFIG}).json()["model_version"]
 
 
-def until(done: Callable[[], bool], told: str = "nothing was learnt") -> None:
-    end = time.monotonic() + 120
-    while not done():
-        assert time.monotonic() < end, told
-        time.sleep(0.05)
-
-
 def learnt(client: httpx.Client, event: dict[str, Any]) -> str:
     """Send an event of something new while nothing else is being learnt, wait until it is learnt; the new version."""
     before = version_of(client)
     assert client.post("/webhook", json=event).status_code == 201
-    until(lambda: version_of(client) != before)
+    until(lambda: version_of(client) != before, "nothing was learnt")
     return version_of(client)
 
 

@@ -23,6 +23,7 @@ from helpers import iou
 from npm_packages import axe_script, barred
 from served import Server, served
 from served_page import QUERIES, SUPPORT, done, downloaded, opened, outline, place, truth
+from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -65,8 +66,8 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     # painted out on the second photo, and taken as a further support
     asked = []
     view.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
-    view.evaluate("() => location.reload()")
-    view.wait_for_timeout(300)
+    with view.expect_event("dialog"):
+        view.evaluate("() => location.reload()")
     assert asked == ["beforeunload"]  # what was taught would be lost
     view.locator("#found .correct >> nth=1").click()
     view.locator("#marking").wait_for()
@@ -130,10 +131,7 @@ def test_teach_by_a_polygon_find_correct_find_again_and_take_away(view, server, 
     assert [len(Concept.load(download.value.path()).supports), download.value.suggested_filename] == [2, "owl.concept"]
     assert b"\x89PNG" not in {file.read_bytes()[:4] for file in server.files()}  # no photo is kept
     view.goto("about:blank")
-    for _ in range(50):
-        if server.files():
-            view.wait_for_timeout(100)
-    assert server.files() == []  # nor what was taught, once the page is left
+    until(lambda: not server.files())  # nor what was taught, once the page is left
     view.goto(server.url)
 
 
@@ -236,7 +234,7 @@ def test_a_photo_in_which_all_that_was_found_is_wrong_teaches_that_it_is_not_the
     view = example
     view.locator("#found .correct >> nth=0").click()
     view.get_by_role("button", name="It is not in this photo").click()
-    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.absent === 1")
+    until(lambda: taught(view).get("absent") == 1)
     done(view, view.locator("#found .take").count())
     view.locator("#found").get_by_text("not found (corrected)").wait_for()
     view.locator("#supports li").last.get_by_role("button", name="Remove").click()
@@ -248,9 +246,9 @@ def test_supports_are_switched_off_changed_and_removed_and_photos_without_it_cou
     view.set_input_files("#teach-files", str(photos / f"{QUERIES[0]}.png"))
     view.get_by_role("button", name="It is not in this photo").click()
     view.get_by_text("no owl in it").wait_for()
-    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.absent === 1")
+    until(lambda: taught(view).get("absent") == 1)
     view.get_by_label("Use owl-25.png").uncheck()
-    view.wait_for_function("async () => (await (await fetch('v1/concepts')).json())[0]?.supports === 1")
+    until(lambda: taught(view).get("supports") == 1)
     view.get_by_text("Not all photos were searched").wait_for()
     view.get_by_role("button", name="Change the marking of owl-17.png").click()
     view.set_input_files("#mask-file", str(photos / f"{QUERIES[1]}-mask.png"))
@@ -323,14 +321,19 @@ def test_limits_that_are_reached_are_told_and_what_is_removed_makes_room(browser
         teach(view, photos, SUPPORT, "owl")
         view.get_by_text("Expected overlap").wait_for()
         teach(view, photos, SUPPORT, "bird")
-        view.get_by_text("you have 1 concepts, which is all").wait_for()
+        view.get_by_text("you have 1 concept, which is all").wait_for()
         view.get_by_role("button", name=f"Remove {SUPPORT}.png").first.click()
         teach(view, photos, SUPPORT, "bird")
-        view.get_by_text("at most 1 photos teach a concept").wait_for()
+        view.get_by_text("a concept is taught by at most 1 photo").wait_for()
         view.get_by_role("button", name=f"Remove {SUPPORT}.png").first.click()
         view.get_by_text("Expected overlap").wait_for()
         view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
         done(view, 1)
+
+
+def taught(view: Any) -> dict[str, Any]:
+    """What the server tells of the first concept; a promise, which `wait_for_function` would take for true."""
+    return view.evaluate("async () => (await (await fetch('v1/concepts')).json())[0] ?? {}")
 
 
 def teach(view: Any, photos: Path, number: int, name: str) -> None:

@@ -414,7 +414,7 @@ def test_what_holds_for_the_classes_alone_is_not_taken_over(tmp_path: Path) -> N
     learnt, new = tiny_model("lite", seed=1), tiny_model("lite", base_classes=5, presence=True)
     save_model(learnt, tmp_path / "learnt")
     before, source = {n: t.clone() for n, t in new.state_dict().items()}, Scenes(images=2)
-    told = start_from(new, str(tmp_path / "learnt"), source, source.fold(0))
+    told = start_from(new, str(tmp_path / "learnt"), source, source.fold(0)).told
     starts = "what only its own classes have or it lacks starts anew: base_heads, presence"
     assert told == f"starts from {tmp_path / 'learnt'}; {starts}"
     for name, tensor in new.state_dict().items():
@@ -431,7 +431,8 @@ def test_what_holds_for_the_classes_is_taken_over_where_they_are_the_same(tmp_pa
     learnt = tiny_model("lite", seed=1, base_classes=len(source.fold(0).base))
     new = tiny_model("lite", base_classes=len(source.fold(0).base))
     save_model(learnt, tmp_path / "learnt", record_of(source, source.fold(0), None))
-    assert start_from(new, str(tmp_path / "learnt"), source, source.fold(0)) == f"starts from {tmp_path / 'learnt'}"
+    again = start_from(new, str(tmp_path / "learnt"), source, source.fold(0))
+    assert again.told == f"starts from {tmp_path / 'learnt'}"
     assert_equal(new.state_dict(), learnt.state_dict())
 
 

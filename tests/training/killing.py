@@ -32,6 +32,7 @@ from fewseg.training.objectives import EpisodeObjective
 from fewseg.training.stop import StoppedError
 from fewseg.training.tasks import EpisodeTask
 from helpers import BASE_RECIPE, Toy, hdmnet_config, toy_config
+from waiting import LONG
 
 SETTINGS = (
     "train.epochs=2",
@@ -137,7 +138,7 @@ def group_stopped_at(folder: Path, step: str, whole: dict[str, str]) -> dict[str
     return {"codes": codes, "left": left, "same": outcome(run) == whole}
 
 
-def is_group(number: int, *, seconds: float = 10) -> bool:
+def is_group(number: int, *, seconds: float = LONG) -> bool:
     """Whether a process of the group is there for all that time; a loader looks for its parent twice a second."""
     end_of_it = time.monotonic() + seconds
     while time.monotonic() < end_of_it:

@@ -16,6 +16,7 @@ from fewseg.linear import FINEST, classifier, lead
 from fewseg.predictor import FewShotPredictor
 from helpers import iou
 from npm_packages import barred
+from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -54,8 +55,7 @@ def view(browser, host, axe_or_none):
     context.on("request", lambda request: asked.append(request.url))
     view.goto(url)
     view.wait_for_function("() => crossOriginIsolated")  # the host sent no header
-    while not view.evaluate(FETCHED):
-        view.wait_for_timeout(200)
+    until(lambda: view.evaluate(FETCHED))  # wait_for_function takes a promise for true
     host.shutdown()
     host.server_close()
     context.set_offline(True)

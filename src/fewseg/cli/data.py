@@ -13,7 +13,7 @@ from fewseg.cli.options import finite
 from fewseg.cli.outputs import check_made_here, check_outputs, check_outside
 from fewseg.cli.printing import console, printable, say
 from fewseg.errors import DataError, shortened
-from fewseg.progress import Bars
+from fewseg.progress import Bars, counted
 
 if TYPE_CHECKING:
     from fewseg.config import Config
@@ -66,8 +66,8 @@ def stats(
     if len(found) > 1 and (never := [c for c in found[0]["classes"] if c not in novel_in_some]):
         say(f"novel in no fold, and so measured in none: {shortened(never, 20)}")
     for key, part in getattr(train, "parts", {}).items():
-        images = f"{len(part.index.ids)} images to train on, {len(test.parts[key].index.ids)} to test on"
-        say(f"{key}: {images}, {len(part.class_names)} classes")
+        images = f"{counted(len(part.index.ids), 'image')} to train on, {len(test.parts[key].index.ids)} to test on"
+        say(f"{key}: {images}, {counted(len(part.class_names), 'class')}")
     for joined, own in getattr(train, "joined", {}).items():
         say(f"joined as {joined}: " + ", ".join(f"{key}/{class_name}" for key, class_name in own.items()))
 
@@ -97,10 +97,12 @@ def check(name: Name, words: Words = None, root: Root = None) -> None:
     for problem in problems:
         say(f"{problem.kind}: {problem.text}")
     if problems:
-        raise DataError(f"{len(problems)} problems in {images} images of {config.data.root or name}")
+        raise DataError(
+            f"{counted(len(problems), 'problem')} in {counted(images, 'image')} of {config.data.root or name}"
+        )
     for text in [*check_classes(sources, shots=config.data.shots), *check_copies(sources, progress=Bars())]:
         say(f"note: {text}", err=True)
-    say(f"{images} images of {config.data.root or name}: nothing wrong")
+    say(f"{counted(images, 'image')} of {config.data.root or name}: nothing wrong")
 
 
 @data_app.command()
@@ -154,7 +156,7 @@ def episodes(
     )
     (listed,) = benchmark.lists
     listed.save(out)
-    say(f"{len(listed)} episodes, SHA-256 {listed.sha256}: {out}")
+    say(f"{counted(len(listed), 'episode')}, SHA-256 {listed.sha256}: {out}")
 
 
 @data_app.command()

@@ -10,6 +10,7 @@ import typer
 from fewseg.cli.options import Target
 from fewseg.cli.printing import say
 from fewseg.errors import UsageError
+from fewseg.progress import counted
 
 
 def export(
@@ -59,7 +60,7 @@ def export(
     exported = OnnxSegmenter(out)
     files = [*FILES, *(graph_of(method) for method in exported.methods[1:] if not classifies(method))]
     size = sum((out / name).stat().st_size for name in files) / 1e6
-    shots = f"{exported.shots} shots" if exported.shots else "any number of shots"
+    shots = counted(exported.shots, "shot") if exported.shots else "any number of shots"
     say(f"exported: {out} ({size:.1f} MB, any size, {shots}); the float graphs agree with PyTorch")
     if measured is not None:
         where, pair, queries = measured

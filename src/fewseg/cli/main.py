@@ -38,7 +38,7 @@ from fewseg.cli.supports import OrderedCommand
 from fewseg.cli.teach import teach
 from fewseg.cli.web import web
 from fewseg.errors import DataWarning, FewsegError, UsageError, first_line, lacks_memory, missing_extra
-from fewseg.progress import Bars, visible
+from fewseg.progress import Bars, counted, visible
 from fewseg.runtime.heap import keep_freed_memory
 from fewseg.runtime.waiting import let_threads_sleep
 
@@ -195,8 +195,9 @@ def convert(
     model = load_released(method, file, backbone=backbone, base_classes=base_classes, shots=shots)
     save_model(model, outdir, {"released": file.name})
     arguments = getattr(model, "_hub_mixin_config", {})
+    base = counted(arguments["base_classes"], "base class")
     say(
-        f"converted: {outdir} ({method} on {arguments['backbone']}, {arguments['base_classes']} base classes, "
+        f"converted: {outdir} ({method} on {arguments['backbone']}, {base}, "
         f"{arguments['shots']}-shot, {arguments['image_size']} px)"
     )
 

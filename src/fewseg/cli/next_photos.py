@@ -12,7 +12,7 @@ from fewseg.cli.options import Device, Model, finite
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import console, failed_photos, printable, say
 from fewseg.errors import DataError, UsageError
-from fewseg.progress import Bars
+from fewseg.progress import Bars, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +47,7 @@ def next_(
     from fewseg.concept.finder import Finder
     from fewseg.files import write_failures
 
+    given.check_engine(runtime=runtime)
     taught = Concept.load(concept)
     files = given.pictures(photos, "photos", videos=True)
     list_of_failed = out and out.with_name(f"{out.stem}-failures.csv")
@@ -84,23 +85,18 @@ def next_(
 def _pictures(
     files: Sequence[Path], failed: list[tuple[Path, str]], *, every: int
 ) -> Iterator[tuple[Path, Path | Image.Image]]:
-    """Photos, and of videos the frames by their times (`clip.mp4@2.5s`), with what is shown.
-
-    A video that breaks off is told in `failed`, its frames so far are looked at.
+    """Photos, and of videos the frames by their times (`clip.mp4@2.5s`), with what is shown; a video that breaks off is
+    told in `failed`.
     """
-    from fewseg.data.video import VIDEO_SUFFIXES, frames, named_frame, to_image
+    from fewseg.data.video import VIDEO_SUFFIXES, frames_so_far, named_frame, to_image
 
     bars = Bars()
     for file in bars(files, "looking at photos", len(files)):
         if file.suffix.lower() not in VIDEO_SUFFIXES:
             yield file, file
             continue
-        try:
-            for number, frame in frames(file, every=every):
-                bars.note(f"frame {number} of {file.name}")
-                yield named_frame(file, frame), to_image(frame)
-        except DataError as error:
-            failed.append((file, str(error)))
+        for _, frame in frames_so_far(file, failed, every=every, progress=bars):
+            yield named_frame(file, frame), to_image(frame)
 
 
 def _rows(picked: list[tuple[Path, float, float, float]], concept: Concept, growth: Growth) -> list[tuple[str, ...]]:
@@ -130,6 +126,6 @@ def _tell(rows: list[tuple[str, ...]], out: Path | None) -> None:
 def _estimate(concept: Concept, growth: Growth, more: int) -> str:
     """What annotating so many photos is likely to bring, in words."""
     gain, low, high = (100 * each for each in growth.of(concept.shots, more))
-    told = f"{more} photo{'s' * (more != 1)} more: {gain:+.1f} points of IoU ({low:+.1f} to {high:+.1f})"
+    told = f"{counted(more, 'photo')} more: {gain:+.1f} points of IoU ({low:+.1f} to {high:+.1f})"
     how = "an estimate, by how much the supports brought one another and what is usual"
     return f"{told} on top of what is expected, {concept.expected}; {how}"

@@ -48,7 +48,12 @@ Episodes = Annotated[int | None, typer.Option(callback=finite, min=1, help="Epis
 Repeats = Annotated[int | None, typer.Option(callback=finite, min=1, help="Repeats [the protocol's].")]
 Absent = Annotated[
     float,
-    typer.Option(callback=finite, min=0, max=0.99, help="Share of queries without the class: is that told?"),
+    typer.Option(
+        callback=finite,
+        min=0,
+        max=0.99,
+        help="Chance of each query not to hold the class, drawn from the seed: is that told?",
+    ),
 ]
 Supports = Annotated[
     str,

@@ -23,7 +23,7 @@ from fewseg.cli.options import (
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import say
 from fewseg.errors import UsageError
-from fewseg.progress import Bars
+from fewseg.progress import Bars, counted
 
 if TYPE_CHECKING:
     from fewseg.evaluation.compare import Entry
@@ -72,7 +72,7 @@ def report(
         progress=Bars(),
     )
     if figures is not None:
-        say(f"figures: {len(save_figures(figures, page))} files in {figures}")
+        say(f"figures: {counted(len(save_figures(figures, page)), 'file')} in {figures}")
     say(f"report: {write_report(out, page)}")
 
 

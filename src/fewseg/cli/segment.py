@@ -14,7 +14,7 @@ from fewseg.cli.options import Device, Model, Precision, Refine, finite
 from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import failed_photos, say
 from fewseg.errors import DataError, FewsegError, UsageError, check_choice
-from fewseg.progress import Bars
+from fewseg.progress import Bars, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -146,29 +146,27 @@ def segment(
     from fewseg.segment.review import NAME as REVIEW
     from fewseg.segment.supports import draw_supports
 
+    resume = resume or engine is not None  # what the parts did is there
+    large = _in_windows(window, format_ or [], whole={"--instances": instances, "--review": review})
+    formats = _formats(format_, large=large, instances=instances, concept=bool(concept), resume=resume)
+    as_tried = (flip, refine, precision) == (False, "none", "fp32")
+    given.check_engine(runtime=runtime, provider=provider, refine=refine, precision=precision)
+    part = _part(shard, engine, review=review)
     rule = given.picture_rule(range_, bands, page)
     found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
-    if concept and (found.supports or check):
-        raise UsageError("--concept brings its own supports; give it alone, or add to it: fewseg teach --concept FILE")
-    if not concept and not found.supports:
-        raise given.nothing_to_find()
-    if concept and (flip or refine != "none" or precision != "fp32"):
-        raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
+    _check_concept(bool(concept), supports=bool(found.supports), check=check, as_tried=as_tried)
     _check_out(out, queries, check=check)
     _check_review(review, shown=bool(concept) and overlay and "png" in (format_ or ["png"]))
-    large = _in_windows(window, format_ or [], whole={"--instances": instances, "--review": review})
-    part = _part(shard, engine, review=review)
     if check:
         for path, told in draw_supports(found.supports, found.labels, Path(out), rule).items():
             say(f"{told}; drawn in {path}")
         return
-    formats = [*(format_ or ["png"]), *(("coco", "csv") if instances else ())]
     if concept:
         chosen = given.said(ctx, "model")
         own_rule = rule if (range_, bands, page) != (None, None, None) else None
         how: dict[str, Any] = {"runtime": runtime, "provider": provider, "device": device, "pictures": own_rule}
         predictor = _finder(concept, model if chosen else None, threshold=threshold, **how)
-        formats, threshold = [*formats, "csv"], 0.5
+        threshold = 0.5
     else:
         from fewseg.predictor import FewShotPredictor
 
@@ -181,24 +179,33 @@ def segment(
     options: dict[str, Any] = {
         "overlay": overlay,
         "min_area": min_area,
-        "resume": resume or engine is not None,  # what the parts did is there
+        "resume": resume,
         "shard": part,
         "progress": Bars(),
     }
     options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
-    in_windows = partial(segment_large_folder, formats=format_ or ["geotiff"], window=window)
-    whole = partial(segment_folder, formats=[*dict.fromkeys(formats)], instances=instances, every=every, steady=steady)
+    in_windows = partial(segment_large_folder, formats=formats, window=window)
+    whole = partial(segment_folder, formats=formats, instances=instances, every=every, steady=steady)
     with _told_where(out):
         if engine:
             words = given.words(ctx, without=("--engine",), flags=("--resume", "--review"))
             run_parts(words, len(plan(queries, Path(out))), progress=Bars())
-        with outputs_at(out, resume=options["resume"]) as folder:
+        with outputs_at(out, resume=resume) as folder:
             if review:
                 check_made_here([folder / REVIEW], "<!doctype html>")
             summary = (in_windows if large else whole)(predictor, queries, folder, **options)
             if review:
                 _tell_doubts(folder, out)
             _tell(summary, folder, out, part)
+
+
+def _check_concept(concept: bool, *, supports: bool, check: bool, as_tried: bool) -> None:
+    if concept and (supports or check):
+        raise UsageError("--concept brings its own supports; give it alone, or add to it: fewseg teach --concept FILE")
+    if not concept and not supports:
+        raise given.nothing_to_find()
+    if concept and not as_tried:
+        raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
 
 
 def _check_out(out: str, queries: list[str], *, check: bool) -> None:
@@ -254,6 +261,20 @@ def _in_windows(window: int | None, formats: list[str], *, whole: dict[str, bool
     return large
 
 
+def _formats(given: list[str] | None, *, large: bool, instances: bool, concept: bool, resume: bool) -> list[str]:
+    """The formats to write; UsageError where one is unknown, or cannot be gone on with."""
+    from fewseg.segment.large_folder import check_large_formats
+    from fewseg.segment.outputs import check_formats
+
+    if large:
+        check_large_formats(given or ["geotiff"])
+        return given or ["geotiff"]
+    more = [*(("coco", "csv") if instances else ()), *(("csv",) if concept else ())]
+    formats = [*dict.fromkeys([*(given or ["png"]), *more])]
+    check_formats(formats, resume=resume, instances=instances)
+    return formats
+
+
 def _for_so_many(supports: Supports) -> str:
     """The shipped model by what it is best of its supports; a line says so where that is not the model alone."""
     from fewseg.storage.engines import SEVERAL, THEIR_MODEL
@@ -297,20 +318,19 @@ def _tell(summary: SegmentSummary, folder: Path, out: str, part: Shard | None) -
 
     counts = {"of them empty": len(summary.empty), "were there already": summary.skipped, "failed": len(summary.failed)}
     told = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    done = len(summary.written)
     if part and part.number > summary.planned:
-        photos = f"{summary.planned} photo{'s' * (summary.planned != 1)}"
+        photos = counted(summary.planned, "photo")
         say(f"--shard {part.number}/{part.count} holds none of the {photos}: the parts before it do, one each")
     else:
-        say(f"{done} mask{'s' * (done != 1)} in {out}{told}, by {summary.runtime}")
+        say(f"{counted(len(summary.written), 'mask')} in {out}{told}, by {summary.runtime}")
     for name, sizes in (summary.sizes or {}).items():
-        say(counted(name, sizes, len(summary.written) + summary.skipped))
+        say(objects_told(name, sizes, len(summary.written) + summary.skipped))
     if file := list_failures(folder, summary.failed, part):
         told = f"could not be segmented, listed in {out}/{file.name}; --resume tries them again"
         raise DataError(failed_photos(summary.failed, told))
 
 
-def counted(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:
+def objects_told(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:
     """How many objects of a class there are in so many photos, by their pixels in each, and how many are specks."""
     import numpy as np
 
@@ -318,7 +338,7 @@ def counted(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:
     if not sizes:
         return f"{name}: none"
     every = np.concatenate(sizes)
-    told = f"{name}: {len(every)} in {photos} photo{'s' * (photos != 1)}"
+    told = f"{name}: {len(every)} in {counted(photos, 'photo')}"
     told += f", {min(counts)} to {max(counts)} in each" if photos > 1 else ""
     usual = int(np.median(every))
     least = max(_SPECK_PIXELS, round(_SPECK_SHARE * usual))

@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from fewseg.cli.options import finite
 from fewseg.cli.printing import say
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, check_choice
 
 if TYPE_CHECKING:
     from fewseg.concept import Concept
@@ -98,6 +98,20 @@ def picture_rule(limits: str | None, bands: str | None, page: int | None) -> Pic
         bands=(int(chosen[0]), int(chosen[1]), int(chosen[2])) if chosen else None,
         page=page,
     )
+
+
+def check_engine(
+    *, runtime: str | None, provider: str | None = None, refine: str = "none", precision: str = "fp32"
+) -> None:
+    """UsageError where a word says of no engine how it is to run: told before supports are read."""
+    from fewseg.labels import PRECISIONS, REFINE
+    from fewseg.runtime.graphs import PROVIDERS
+    from fewseg.storage.engines import RUNTIMES
+
+    check_choice("--runtime", runtime or "graphs", RUNTIMES)
+    check_choice("--provider", provider or "cpu", PROVIDERS)
+    check_choice("--refine", refine, REFINE)
+    check_choice("--precision", precision, PRECISIONS)
 
 
 def read_supports(

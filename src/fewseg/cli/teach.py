@@ -12,7 +12,7 @@ from fewseg.cli.options import Device, Model
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import say
 from fewseg.errors import DataError, UsageError
-from fewseg.progress import Bars
+from fewseg.progress import Bars, counted
 
 if TYPE_CHECKING:
     from fewseg.concept import Concept
@@ -76,6 +76,7 @@ def teach(
     from fewseg.concept.sheet import contact_sheet
     from fewseg.data.images import write_image
 
+    given.check_engine(runtime=runtime)
     former = None if concept is None else Concept.load(concept)
     target = _target(out, concept)
     asked = (range_, bands, page) != (None, None, None)
@@ -86,7 +87,7 @@ def teach(
         (more, marked), unchanged = _corrected(correct, name, former, photos)
         images, masks = [*images, *more], [*masks, *marked]
         left = f"; {unchanged} as written, left out" if unchanged else ""
-        say(f"{len(more)} corrected mask{'s' * (len(more) != 1)}{left}")
+        say(f"{counted(len(more), 'corrected mask')}{left}")
     without = given.pictures(absent or [], "--absent")
     if not images and not without and former is None:
         raise given.nothing_to_find()
@@ -164,7 +165,7 @@ def _check_replaced(target: Path, photos: list[Any]) -> None:
         raise UsageError(f"--out is there already, and is not replaced ({error}); give another name") from error
     given = {photo_name(photo, number) for number, photo in enumerate(photos, 1)}
     if lost := [example.name for example in (*there.supports, *there.absent) if example.name not in given]:
-        count = f"{len(lost)} photo{'s' * (len(lost) != 1)}"
+        count = counted(len(lost), "photo")
         raise UsageError(
             f"--out {target} is there already, with {count} that would be lost, such as {lost[0]}; add to it "
             f"(--concept {target} in place of --out), or give another name"
@@ -201,7 +202,7 @@ def _tell(concept: Concept, path: Path, former: Concept | None) -> None:
     if former:
         say(f"before: expect {former.expected}, by {former.choice}")
     count = len(concept.supports)
-    told = f"{count} support{'s' * (count != 1)}, " if count else ""
+    told = f"{counted(count, 'support')}, " if count else ""
     say(f"{told}expect {concept.expected}, by {concept.choice}: {path}")
     for advice in advices(concept):
         say(advice)

@@ -7,6 +7,7 @@ from PIL import Image
 from fewseg.concept.taught import Example, Taught
 from fewseg.data.captions import Word, sheet, words
 from fewseg.data.images import FOREGROUND_COLOR, overlay
+from fewseg.progress import counted
 
 _GREY = (85, 85, 85)
 _MOST = 60
@@ -17,7 +18,7 @@ def contact_sheet(concept: Taught, *, columns: int = 4) -> Image.Image:
     """The supports with the class's colour on what they mark, and the photos without it."""
     shown = [*concept.supports, *concept.absent][:_MOST]
     count = len(concept.supports)
-    told = f"{count} support{'s' * (count != 1)}, expect {concept.expected}, by {concept.choice}"
+    told = f"{counted(count, 'support')}, expect {concept.expected}, by {concept.choice}"
     each = concept.expected.each if len(concept.expected.each) == count > 1 else ()
     pictures = []
     for number, example in enumerate(shown):

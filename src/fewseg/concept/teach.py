@@ -37,6 +37,7 @@ from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.linear import WITH
 from fewseg.predictor import Picture, eight_bit, listed, pixels_of, read_support
 from fewseg.progress import Silent
+from fewseg.progress import counted as how_many
 from fewseg.runtime.engine import Engine
 from fewseg.storage.engines import open_engine
 
@@ -205,7 +206,7 @@ class Lesson:
             )
             for one in tried
         ]
-        first = [tried[i] for i in np.argsort(wrong, kind="stable")[::-1]]
+        first = [tried[i] for i in np.argsort(-np.array(wrong), kind="stable")]  # equal ones in their order
         return [*first, *(one for one in without if not any(one is other for other in first))]
 
 
@@ -225,7 +226,9 @@ def _example(
     photo, marking = read_support(image, mask, label=label, name=what, pictures=rule, may_be_empty=True)
     example = Example.of(eight_bit(photo), marking.mask, side=side, name=name, meaning=str(marking))
     if marking.share and not example.marks:
-        raise DataError(f"{what} marks only {(marking.mask == 1).sum()} pixels, which vanish at {side}; crop it closer")
+        raise DataError(
+            f"{what} marks only {how_many((marking.mask == 1).sum(), 'pixel')}, which vanish at {side}; crop it closer"
+        )
     return example, marking.value
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fewseg.errors import DataError, UsageError, first_line
 from fewseg.files import replacing
+from fewseg.progress import Silent
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -41,6 +42,18 @@ def frames(path: Path, *, every: int = 1) -> Iterator[tuple[int, VideoFrame]]:
             raise DataError(f"{path} holds no frame that can be decoded; copy it again")
         if cut := _cut_off(container, count, frame):
             raise DataError(f"{path} is cut off: {cut}; copy it again")
+
+
+def frames_so_far(
+    path: Path, failed: list[tuple[Any, str]], *, every: int, progress: Silent
+) -> Iterator[tuple[int, VideoFrame]]:
+    """`frames`, which `progress` tells; what breaks the video off is told in `failed`, the frames before are there."""
+    try:
+        for number, frame in frames(path, every=every):
+            progress.note(f"frame {number} of {path.name}")
+            yield number, frame
+    except DataError as error:
+        failed.append((path, str(error)))
 
 
 def _cut_off(container: Any, count: int, last: VideoFrame) -> str | None:

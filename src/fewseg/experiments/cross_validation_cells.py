@@ -18,6 +18,7 @@ from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.results import Results, results_in, results_name
 from fewseg.experiments.at_once import run_jobs
+from fewseg.experiments.sweep import AGAIN
 from fewseg.files import write_json
 from fewseg.progress import Bars, Silent
 from fewseg.registry import method_class
@@ -118,7 +119,7 @@ class Cell:
     def train_base(self, progress: Silent) -> None:
         """Train what it shares with others."""
         if self.base is not None:
-            ensure_base(self._own, self._home(self._own), resume=True, progress=progress)
+            ensure_base(self._own, self._home(self._own), resume=True, again=AGAIN, progress=progress)
 
     def measured(
         self, shots: Sequence[int], drawn: dict[str, Any], *, progress: Silent, **how: Any
@@ -128,7 +129,8 @@ class Cell:
             write_json(self._record, self._as_json)
         elif not self.is_trained:
             self.train_base(progress)
-            train(self.config, self.folder, resume=RunDirectory(self.folder).exists, progress=progress)
+            resume = RunDirectory(self.folder).exists
+            train(self.config, self.folder, resume=resume, again=AGAIN, progress=progress)
         target = (self.method, self.words) if self.seed is None else (str(self.folder), ())
         for k in shots or (self.config.data.shots,):
             yield k, _measured(self, target, k, drawn, progress=progress, **how)

@@ -104,10 +104,14 @@ def run_cells(plan: Plan, cells: Sequence[Cell], *, progress: Silent) -> None:
             _run_at_once(plan, missing, base_only=False, progress=progress)
 
 
+AGAIN = "the same command"
+"""What goes on with a training that ended early."""
+
+
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Whatever ends a training says that the same command goes on: the loop's own words name an option of `train`."""
-    stopped = FewsegError("stopped; what is finished is kept, and the same command goes on with the rest")
+    """A stop, too, says that the same command goes on."""
+    stopped = FewsegError(f"stopped; what is finished is kept, and {AGAIN} goes on with the rest")
     try:
         yield
     except KeyboardInterrupt:
@@ -115,8 +119,6 @@ def resumable() -> Iterator[None]:
     except FewsegError as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise stopped from None
-        if " --resume " in str(error):
-            raise type(error)(str(error).replace(" --resume ", " the same command ")) from error
         raise
 
 
@@ -164,7 +166,7 @@ def train_base(plan: Plan, cell: Cell, *, progress: Silent) -> None:
     if _own_base(plan, cell):
         config = cell_config(plan, cell)
         config.base.run = None
-        ensure_base(config, _base_home(plan, cell), resume=True, progress=progress)
+        ensure_base(config, _base_home(plan, cell), resume=True, again=AGAIN, progress=progress)
 
 
 def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
@@ -174,7 +176,7 @@ def run_cell(plan: Plan, cell: Cell, *, progress: Silent) -> None:
     run = RunDirectory(folder)
     if not run.is_finished(config):
         train_base(plan, cell, progress=progress)
-        train(config, folder, resume=run.exists, progress=progress)
+        train(config, folder, resume=run.exists, again=AGAIN, progress=progress)
     for measure in cell.measures:
         if load_measured(folder, measure.name, _asked(plan, measure)) is not None:
             continue

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from fewseg.episode import Prediction
 from fewseg.errors import check_choice
+from fewseg.labels import PRECISIONS
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.wrapper import Wrapper
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-PRECISIONS = ("fp32", *DTYPES)
 
 
 def _in_half(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from fewseg.data.images import SUFFIXES, read_labels
 from fewseg.data.masks import Marking, read_marking
 from fewseg.errors import DataError, UsageError
 from fewseg.labels import IGNORE
+from fewseg.progress import counted
 from fewseg.segment.table import NAME, Row, pixels_hash, read_rows
 
 
@@ -44,9 +45,7 @@ def corrected(
             found[1].append(_marking(folder / row.mask, row))
     if not found[0]:
         told = ", ".join(map(str, masks))
-        raise DataError(
-            f"all {unchanged} masks of {told} are as they were written; correct some, or name those to take"
-        )
+        raise DataError(f"in {told} every mask is as it was written ({unchanged}); correct some, or name those to take")
     return found, unchanged
 
 
@@ -61,9 +60,8 @@ def clear_table(out: Path) -> None:
         return  # another's file
     each = {row.mask: row for row in rows if row.mask}
     if found := [mask for mask, row in each.items() if not _as_written(out / mask, row)]:
-        count = len(found)
         raise UsageError(
-            f"{out} holds {count} corrected mask{'s' * (count != 1)}, such as {found[0]}, that would be written over; "
+            f"{out} holds {counted(len(found), 'corrected mask')}, such as {found[0]}, that would be written over; "
             "give another --out, or --resume, which leaves them as they are"
         )
     if rows:

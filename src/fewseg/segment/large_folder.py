@@ -13,9 +13,16 @@ from fewseg.segment.large import FORMATS, Cut, needed, outputs, segment_large
 from fewseg.segment.notes import note_supports
 from fewseg.segment.outputs import clear_leftovers, output_folder, protect
 from fewseg.segment.planning import plan
-from fewseg.segment.run import SegmentSummary
 from fewseg.segment.shards import Shard
 from fewseg.segment.steady import Predictor
+from fewseg.segment.summary import SegmentSummary
+
+
+def check_large_formats(formats: Sequence[str]) -> None:
+    """UsageError where a format is not one of pictures that are read in windows."""
+    if not formats or (unknown := [name for name in formats if name not in FORMATS]):
+        given = ", ".join(unknown) if formats else "none"
+        raise UsageError(f"format {given} of a picture that is read in windows: choose {', '.join(FORMATS)}")
 
 
 def segment_large_folder(
@@ -41,9 +48,7 @@ def segment_large_folder(
     window holds with less than the probability `presence` is left out of it; a part is dropped for `min_area` where it
     ends within a window. The rest is as for `segment_folder`.
     """
-    if not formats or (unknown := [name for name in formats if name not in FORMATS]):
-        given = ", ".join(unknown) if formats else "none"
-        raise UsageError(f"format {given} of a picture that is read in windows: choose {', '.join(FORMATS)}")
+    check_large_formats(formats)
     needed("rasterio")
     if "gpkg" in formats:
         needed("pyogrio")

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from fewseg.errors import DataWarning, shortened
+from fewseg.progress import counted
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.planning import Job
@@ -41,8 +42,8 @@ def note_corrected(masks: Sequence[Path]) -> None:
     if masks:
         shown = shortened([mask.name for mask in masks], _SHOWN)
         warnings.warn(
-            f"{len(masks)} of the masks that were there are corrected ({shown}): they stay, and tables, overlays and "
-            "other formats are made from them",
+            f"{counted(len(masks), 'corrected mask')} kept ({shown}); tables, overlays and other formats are made from "
+            "what was corrected",
             DataWarning,
             stacklevel=2,
         )

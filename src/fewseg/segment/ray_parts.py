@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from fewseg.errors import FewsegError, UsageError
-from fewseg.progress import Silent
+from fewseg.progress import Silent, counted
 
 PARTS_PER_CORE = 4
 """So many parts for each core, so that what a dead machine loses is little."""
@@ -42,7 +42,10 @@ def run_parts(words: Sequence[str], pictures: int, *, progress: Silent) -> None:
         remote = ray.remote(num_cpus=1, max_retries=-1, retry_exceptions=False)(_part)
         command = [sys.executable, "-m", "fewseg", "segment", *words, "--resume"]
         waiting = [remote.remote([*command, "--shard", f"{n}/{parts}"], os.getcwd()) for n in range(1, parts + 1)]
-        progress.log(f"{parts} parts on {cores} cores of {len(ray.nodes())} machines, by Ray {ray.__version__}")
+        progress.log(
+            f"{counted(parts, 'part')} on {counted(cores, 'core')} of {counted(len(ray.nodes()), 'machine')}, by Ray "
+            f"{ray.__version__}"
+        )
         for _ in progress(range(parts), "parts", parts):
             done, waiting = ray.wait(waiting, num_returns=1)
             code, said = ray.get(done[0])

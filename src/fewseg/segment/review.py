@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fewseg.files import CSV_TEXT, replacing
+from fewseg.progress import counted
 from fewseg.segment.formats import OVERLAY
 from fewseg.segment.table import COLUMNS, Line, lines
 
@@ -23,7 +24,7 @@ main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1f
 figure {{ margin: 0; }} img {{ max-width: 100%; max-height: 24rem; }} figcaption {{ overflow-wrap: anywhere; }}
 </style>
 <h1>What to look at first</h1>
-<p>{count} photos, the most doubtful first. Mend masks in any paint program; <code>fewseg teach --concept FILE --correct
+<p>{count}, the most doubtful first. Mend masks in any paint program; <code>fewseg teach --concept FILE --correct
 DIR</code> takes those that changed as supports.</p>
 <main>
 {figures}
@@ -46,7 +47,7 @@ def sort_by_doubt(table: Path) -> list[tuple[str, float]]:
         writer.writerows([line[column] for column in COLUMNS] for key in ordered for line in photos[key])
     figures = (_figure(mask, photo, photos[photo, mask], doubts[photo, mask]) for photo, mask in ordered)
     with replacing(table.with_name(NAME)) as temporary:
-        page = _PAGE.format(count=len(ordered), figures="\n".join(figures))
+        page = _PAGE.format(count=counted(len(ordered), "photo"), figures="\n".join(figures))
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     masks = Counter(photo for photo, _ in ordered)
     return [(photo if masks[photo] == 1 else mask, doubts[photo, mask]) for photo, mask in ordered]
@@ -67,7 +68,7 @@ def _told(line: Line) -> str:
     there = f"; in the photo with {_percent(line['presence'])} probability" if line["presence"] else ""
     if line["parts"] == "0":
         return f"{line['class']}: nothing{there}"
-    parts = f"{line['parts']} part{'s' * (line['parts'] != '1')}"
+    parts = counted(int(line["parts"]), "part")
     expected = f", expect {_percent(line['expected_iou'])} IoU" if line["expected_iou"] else ""
     return f"{line['class']}: {_percent(line['share'], digits=1)} of the photo, {parts}{expected}{there}"
 

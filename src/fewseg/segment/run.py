@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data import images
 from fewseg.data.decoding import PictureRule
-from fewseg.data.video import frames, to_image, write_video
+from fewseg.data.video import frames_so_far, to_image, write_video
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, lacks_memory
 from fewseg.predictor import Result
@@ -28,11 +25,12 @@ from fewseg.segment.books import BOOKS
 from fewseg.segment.corrected import clear_table
 from fewseg.segment.notes import note_corrected
 from fewseg.segment.origin import note_others, origin
-from fewseg.segment.outputs import check_formats, output_folder, planned
+from fewseg.segment.outputs import Planned, check_formats, output_folder, planned
 from fewseg.segment.planning import Job
 from fewseg.segment.resumed import Resumed, Seen
 from fewseg.segment.shards import Shard, remove_parts
 from fewseg.segment.steady import ByVideo, Predictor, Steady, hinders
+from fewseg.segment.summary import Gathered, SegmentSummary
 from fewseg.segment.table import table_file
 
 Read: TypeAlias = Callable[[], Image.Image]
@@ -40,28 +38,6 @@ Read: TypeAlias = Callable[[], Image.Image]
 _LARGE = 4_000_000
 """Pixels of a picture from which on one at a time is segmented: two would take twice the memory."""
 _ONE_LARGE = threading.Lock()
-
-
-@dataclass(frozen=True)
-class SegmentSummary:
-    """What a run over many pictures has done."""
-
-    written: tuple[tuple[Path | str, Path], ...]
-    """(picture, or its address, and the first of its files)."""
-    empty: tuple[Path | str, ...]
-    """Pictures in which nothing was found (their masks are written, all background)."""
-    failed: tuple[tuple[Path | str, str], ...]
-    """(picture, what is wrong with it): those that could not be read, and those whose files vanished meanwhile."""
-    skipped: int
-    """Pictures whose files were there already, with `resume`."""
-    planned: int
-    """Pictures and videos that there are, those of other parts too."""
-    annotations: Path | None
-    """The COCO file, if one was asked for."""
-    runtime: str
-    """What ran the model, in words."""
-    sizes: Mapping[str, tuple[NDArray[np.int64], ...]] | None = None
-    """With `instances`: of each class the pixels of every object, by picture; pictures without it are left out."""
 
 
 def segment_folder(
@@ -102,62 +78,33 @@ def segment_folder(
     work = planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
     if "png" in formats and not resume and not shard:
         clear_table(out)
-    jobs, named, books = work.jobs, work.named, work.books
-    written: list[tuple[Path | str, Path]] = []
-    empty: list[Path | str] = []
-    failed: list[tuple[Path | str, str]] = []
-    corrected: dict[Path, Path] = {}
-    skipped = 0
+    progress = progress or Silent()
     classes = predictor.names or ("object",)
     if work.class_file:
         files.write_classes(work.class_file, classes)
-    sizes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in classes}
-    merging: dict[str, Any] = {"several": files.is_label_map(predictor.names), "resume": resume, "shard": shard}
     how: dict[str, Any] = {"threshold": threshold, "presence": presence, "min_area": min_area}
     made = origin(predictor, **how)
     if resume and "png" in formats:
-        note_others([named(job.stem)["png"] for job in jobs if not job.is_video], made)
-    with _records(books, work.table, classes, predictor.runtime, **merging) as record:
-        pieces = _pieces(jobs, failed, rule=predictor.pictures, every=every, progress=progress or Silent())
+        note_others([work.named(job.stem)["png"] for job in work.jobs if not job.is_video], made)
+    gathered = Gathered(work, classes)
+    with _records(work, predictor, classes, resume=resume, shard=shard) as record:
+        pieces = _pieces(work.jobs, gathered.failed, rule=predictor.pictures, every=every, progress=progress)
         resumed = Resumed(out, predictor.names, instances=instances) if resume else None
-        finder = _by_video(predictor, jobs, presence, on=steady, progress=progress or Silent())
+        finder = _by_video(predictor, work.jobs, presence, on=steady, progress=progress)
         again = resumed if resumed and (record or instances) else None
-        segmented = partial(_segmented, finder, named, again, instances=instances, made=made, **how)
-        several_pieces = len(jobs) > 1 or any(job.is_video for job in jobs)
+        segmented = partial(_segmented, finder, work.named, again, instances=instances, made=made, **how)
+        several_pieces = len(work.jobs) > 1 or any(job.is_video for job in work.jobs)
         # a thread keeps memory of its own; frames go by the one before
         lanes = predictor.engine.lanes if several_pieces and not finder.on else 1
-        for piece, seen in side_by_side(segmented, _read(pieces, named, resumed), lanes=lanes):
-            outputs = named(piece.stem)
-            if isinstance(seen, DataError):
-                failed.append((piece.place, str(seen)))
-                continue
-            if seen is None or seen.told is None:
-                skipped += 1
-            else:
-                written.append((piece.place, next(iter((*outputs.values(), *books.values())))))
-                empty += [] if seen.labels.any() else [piece.place]
-            if seen is None:
-                continue
-            corrected |= {outputs["png"]: piece.query} if seen.corrected else {}
-            if record:
-                record(piece, outputs.get("png"), seen)
-            _add_sizes(sizes, seen, classes)
-    note_corrected([*corrected])
-    gone = dict.fromkeys(query for query, path in written if not path.exists())
-    failed += [(q, f"its output is gone: was {out} removed meanwhile? segment it again (--resume)") for q in gone]
-    done = {job for job in work.videos if resume and job.query not in corrected.values()}
-    failed += _write_overlay_videos(work.videos, {query for query, _ in failed}, named, every=every, done=done)
-    written = [(query, path) for query, path in written if path.exists()]
-    return SegmentSummary(
-        tuple(written),
-        tuple(empty),
-        tuple(failed),
-        skipped,
-        work.count,
-        books.get("coco"),
-        predictor.runtime,
-        {name: tuple(found) for name, found in sizes.items()} if instances else None,
-    )
+        for piece, seen in side_by_side(segmented, _read(pieces, work.named, resumed), lanes=lanes):
+            gathered.add(piece, seen)
+            if record and seen is not None:
+                record(piece, seen)
+    note_corrected([*gathered.corrected])
+    gathered.check_there(out)
+    done = {job for job in work.videos if resume and job.query not in gathered.corrected.values()}
+    gathered.failed += _write_overlay_videos(work, {query for query, _ in gathered.failed}, every=every, done=done)
+    return gathered.summary(predictor.runtime, instances=instances)
 
 
 def _by_video(predictor: Predictor, jobs: Sequence[Job], presence: float, *, on: bool, progress: Silent) -> ByVideo:
@@ -170,23 +117,18 @@ def _by_video(predictor: Predictor, jobs: Sequence[Job], presence: float, *, on:
 
 
 def _write_overlay_videos(
-    videos: Mapping[Job, Path],
-    failed: set[Path | str],
-    named: Callable[[str], dict[str, Path]],
-    *,
-    every: int,
-    done: Collection[Job],
+    work: Planned, failed: set[Path | str], *, every: int, done: Collection[Job]
 ) -> list[tuple[Path | str, str]]:
     """The overlays of each video's frames as a video at their times, of those that are `done` unless it is there; what
     went wrong.
     """
     wrong = []
-    for job, target in videos.items():
+    for job, target in work.videos.items():
         if job.query in failed or (job in done and target.is_file()):
             continue
 
         def overlay_of(number: int, stem: str = job.stem) -> Image.Image | None:
-            path = named(f"{stem}/{files.frame_stem(number)}")["overlay"]
+            path = work.named(f"{stem}/{files.frame_stem(number)}")["overlay"]
             return images.read_image(path) if path.is_file() else None
 
         try:
@@ -196,28 +138,26 @@ def _write_overlay_videos(
     return wrong
 
 
-def _add_sizes(sizes: dict[str, list[NDArray[np.int64]]], seen: Seen, classes: Sequence[str]) -> None:
-    for label, parts in (seen.objects or {}).items():
-        sizes[classes[label - 1]].append(parts.pixels)
-
-
 @contextmanager
 def _records(
-    books: dict[str, Path],
-    table: Path | None,
-    classes: Sequence[str],
-    runtime: str,
-    *,
-    several: bool,
-    resume: bool,
-    shard: Shard | None,
-) -> Iterator[Callable[[Job, Path | None, Seen], None] | None]:
-    """The files that tell of all pictures: what adds one to them, None where there is none."""
-    lines = table_file(table, classes, several=several, resume=resume) if table else nullcontext()
-    with ExitStack() as stack, lines as tabulate:
-        writers = [stack.enter_context(BOOKS[kind][1](path, classes, runtime)) for kind, path in books.items()]
+    work: Planned, predictor: Predictor, classes: Sequence[str], *, resume: bool, shard: Shard | None
+) -> Iterator[Callable[[Job, Seen | DataError], None] | None]:
+    """The files that tell of all pictures: what adds one to them, None where there is none.
 
-        def add(piece: Job, mask: Path | None, seen: Seen) -> None:
+    Of a picture of which something is wrong the table goes on saying what it said.
+    """
+    several = files.is_label_map(predictor.names)
+    lines = table_file(work.table, classes, several=several, resume=resume) if work.table else nullcontext()
+    with ExitStack() as stack, lines as tabulate:
+        of_all = [(BOOKS[kind][1], path) for kind, path in work.books.items()]
+        writers = [stack.enter_context(book(path, classes, predictor.runtime)) for book, path in of_all]
+
+        def add(piece: Job, seen: Seen | DataError) -> None:
+            mask = work.named(piece.stem).get("png")
+            if isinstance(seen, DataError):
+                if tabulate:
+                    tabulate(piece.place, mask, None, None)
+                return
             for write in writers:
                 write(piece, seen.labels, seen.objects, seen.told)
             if tabulate:
@@ -225,7 +165,7 @@ def _records(
 
         yield add if writers or tabulate else None
     if resume and not shard:  # what parts told is told here
-        remove_parts([*books.values(), *([table] if table else [])])
+        remove_parts([*work.books.values(), *([work.table] if work.table else [])])
 
 
 def _read(
@@ -289,18 +229,13 @@ def _predicted(predictor: Predictor | Steady, image: Image.Image) -> list[Result
 def _pieces(
     jobs: list[Job], failed: list[tuple[Path | str, str]], *, rule: PictureRule, every: int, progress: Silent
 ) -> Iterator[tuple[Job, Read]]:
-    """Pictures and frames in turn, each with what reads it when it is needed.
-
-    A video that breaks off is told in `failed`, its frames so far are done.
+    """Pictures and frames in turn, each with what reads it when it is needed; a video that breaks off is told in
+    `failed`.
     """
     for job in progress(jobs, "segmenting", len(jobs)):
         if not job.is_video:
             yield job, partial(job.read, rule)
             continue
-        try:
-            for number, frame in frames(job.query, every=every):
-                progress.note(f"frame {number} of {job.query.name}")
-                name = files.frame_stem(number)
-                yield Job(job.query, f"{job.name}/{name}", f"{job.stem}/{name}"), partial(to_image, frame)
-        except DataError as error:
-            failed.append((job.query, str(error)))
+        for number, frame in frames_so_far(job.query, failed, every=every, progress=progress):
+            name = files.frame_stem(number)
+            yield Job(job.query, f"{job.name}/{name}", f"{job.stem}/{name}"), partial(to_image, frame)

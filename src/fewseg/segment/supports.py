@@ -48,9 +48,25 @@ class MarkedPhoto:
         if self.mask is not None:
             return self.mask
         photo = read_image(self.path, pictures)
+        self._check_pixels(photo.size)
         strokes = strokes_in(read_image(self.scribble), photo) if self.scribble else None
         marks = Marks(self.box, self.point, self.background, strokes)
         return marking_from_marks(photo, marks, str(self.path))
+
+    def _check_pixels(self, size: tuple[int, int]) -> None:
+        """UsageError where all coordinates are fractions between 0 and 1: nobody marks the pixel of the corner so."""
+        given = [(option, mark) for option in ("box", "point", "background") for mark in getattr(self, option)]
+        shares = [(option, mark) for option, mark in given if any(side % 1 for side in mark)]
+        if shares and all(0 <= side <= 1 for _, mark in given for side in mark):
+            option, mark = shares[0]
+            told, pixels = (
+                ",".join(f"{side:g}" for side in sides)
+                for sides in (mark, (round(share * size[i % 2]) for i, share in enumerate(mark)))
+            )
+            raise UsageError(
+                f"{self.path}: --{option} {told} looks like a share of the photo, {size[0]} x {size[1]} pixels; give "
+                f"pixels: --{option} {pixels}"
+            )
 
 
 def ordered(arguments: Sequence[str]) -> list[tuple[str, str]]:

@@ -56,14 +56,13 @@ class Row(NamedTuple):
 
 
 @contextmanager
-def table_file(
-    path: Path, classes: Sequence[str], *, several: bool, resume: bool
-) -> Iterator[Callable[[Path | str, Path | None, NDArray[np.uint8], Told | None, Mapping[int, Parts] | None], None]]:
+def table_file(path: Path, classes: Sequence[str], *, several: bool, resume: bool) -> Iterator[Callable[..., None]]:
     """A table that is whole at the end, or absent: what adds a photo by its path, its mask's, labels, what is told, and
     the single objects of every class, where they are wanted instead of connected parts.
 
     None told takes what the table that is there, or those of parts (`Shard`), say of that mask, with `resume`: how it
-    was written, too, so that a corrected mask is still known as one.
+    was written, too, so that a corrected mask is still known as one. So it is where there are no labels either, for the
+    mask cannot be read: its lines stay as they are.
     """
     tables = parts_of(path.with_name(NAME)) if resume else ()
     former = {(line["mask"], line["class"]): line for table in tables for line in lines(table)}
@@ -71,11 +70,15 @@ def table_file(
     def add(
         photo: Path | str,
         mask: Path | None,
-        labels: NDArray[np.uint8],
+        labels: NDArray[np.uint8] | None,
         told: Told | None,
         objects: Mapping[int, Parts] | None = None,
     ) -> None:
         name = "" if mask is None else mask.relative_to(path.parent).as_posix()
+        if labels is None:
+            known_lines = (line for (its, _), line in former.items() if mask is not None and its == name)
+            writer.writerows([line.get(column, "") for column in COLUMNS] for line in known_lines)
+            return
         there = pixels_hash(labels if several else labels * np.uint8(255))
         for value, title in enumerate(classes, start=1):
             known = former.get((name, title), {})

@@ -19,6 +19,7 @@ from starlette.routing import Route
 import fewseg
 from fewseg.concept.taught import check_class_name
 from fewseg.errors import FewsegError, UsageError
+from fewseg.progress import counted
 from fewseg.server.guard import visitor_of
 from fewseg.server.jobs import Job, Piece, Workers
 from fewseg.server.limits import Limits
@@ -103,9 +104,10 @@ class Api:
         visitor = self._room(request)
         if len(visitor.concepts) >= self._limits.concepts:
             raise Refused(
-                409, f"you have {self._limits.concepts} concepts, which is all; remove one that you need no more"
+                409,
+                f"you have {counted(self._limits.concepts, 'concept')}, which is all; remove one that you need no more",
             )
-        too_many = f"at most {self._limits.supports} photos teach a concept; leave some out"
+        too_many = f"a concept is taught by at most {counted(self._limits.supports, 'photo')}; leave some out"
         upload = await receive(request, visitor, self._limits, most_files=2 * self._limits.supports, too_many=too_many)
         try:
             piece = self._teaching(visitor, upload)
@@ -125,12 +127,13 @@ class Api:
         if not photos or photos != masks:
             raise Refused(
                 400,
-                f"{photos} files `photo` and {masks} files `mask` were sent; give one mask for each photo, in order",
+                f"{counted(photos, 'file')} `photo` and {counted(masks, 'file')} `mask` were sent; give one mask for "
+                "each photo, in order",
             )
         if photos + absent > self._limits.supports:
             raise Refused(
                 413,
-                f"{photos + absent} photos were sent; at most {self._limits.supports} teach a concept; leave some out",
+                f"{photos + absent} photos were sent; a concept is taught by {self._limits.supports}; leave some out",
             )
         name = (upload.texts("name") or ["object"])[-1].strip()
         check_class_name(name)
@@ -138,7 +141,9 @@ class Api:
 
     async def segment(self, request: Request) -> Response:
         visitor = self._room(request)
-        too_many = f"at most {self._limits.photos} photos are searched in a request; send the others in another"
+        too_many = (
+            f"at most {counted(self._limits.photos, 'photo')} can be searched in a request; send the others in another"
+        )
         upload = await receive(request, visitor, self._limits, most_files=self._limits.photos, too_many=too_many)
         try:
             upload.check_names("concept", "photo")
@@ -166,7 +171,9 @@ class Api:
         if len(visitor.jobs) >= self._limits.jobs:
             ended = next((job for job in visitor.jobs.values() if job.ended), None)
             if ended is None:
-                raise Refused(429, f"{len(visitor.jobs)} jobs of yours are under way; wait for one", retry_after=5)
+                raise Refused(
+                    429, f"you have {counted(len(visitor.jobs), 'job')} under way; wait for one", retry_after=5
+                )
             visitor.forget_job(ended)
         return visitor
 

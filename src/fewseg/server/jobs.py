@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fewseg.errors import FewsegError, lacks_memory
+from fewseg.progress import counted
 from fewseg.server.refused import Refused
 
 Piece = Callable[["Job"], None]
@@ -143,7 +144,7 @@ class Workers:
         """Refused with 429 where too many jobs wait."""
         if self.under_way >= self._most:
             seconds = self._retry_after()
-            raise Refused(429, f"the server is busy; try again in {seconds} seconds", retry_after=seconds)
+            raise Refused(429, f"the server is busy; try again in {counted(seconds, 'second')}", retry_after=seconds)
 
     def add(self, job: Job) -> None:
         """Refused as of `check_room`."""

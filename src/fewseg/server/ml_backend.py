@@ -31,7 +31,7 @@ from fewseg.data.annotations.photos import Photos
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, FewsegError
 from fewseg.predictor import Result
-from fewseg.progress import Silent
+from fewseg.progress import Silent, counted
 from fewseg.segment.books import label_studio_prediction
 from fewseg.segment.planning import free_name
 from fewseg.server.jobs import Job, StoppedError, Workers, fault
@@ -100,9 +100,8 @@ class MlBackend:
             self._closing.set()
             self._learning.shutdown(cancel_futures=True)
             if self._lessons:
-                self._tell(
-                    f"{len(self._lessons)} annotations were not learnt; submit them again, or teach by an export"
-                )
+                count = counted(len(self._lessons), "annotation")
+                self._tell(f"not learnt: {count}; submit again what it is of, or teach by an export")
 
     async def setup(self, request: Request) -> Response:
         told = await self._body(request)
@@ -156,7 +155,7 @@ class MlBackend:
         every = [example for concept in self._files.values() for example in (*concept.supports, *concept.absent)]
         content = b"".join(example.jpeg + example.png for example in every)
         count = sum(len(concept.supports) for concept in self._files.values())
-        return f"{count} support{'s' * (count != 1)}, {hashlib.sha256(content).hexdigest()[:8]}"
+        return f"{counted(count, 'support')}, {hashlib.sha256(content).hexdigest()[:8]}"
 
     async def _body(self, request: Request) -> dict[str, Any]:
         content = await body_of(request, replace(self._limits, request_mb=self._limits.file_mb))  # JSON grows in memory
@@ -251,7 +250,7 @@ class MlBackend:
             former = None if known is None else self._files[known]
             if former and len(former.supports) + len(former.absent) >= self._limits.supports:
                 raise DataError(
-                    f"{label} has {self._limits.supports} photos, which is all: --limit supports=N takes more"
+                    f"{label} has {counted(self._limits.supports, 'photo')}, which is all: --limit supports=N for more"
                 )
             self._keep(label, known or self._new_file(label), former, path, mask)
 
@@ -266,7 +265,7 @@ class MlBackend:
             self._files, self._finders = self._files | {file: concept}, {}
         for note in notes:
             self._tell(f"note: {note}")
-        count = f"{len(concept.supports)} supports, {len(concept.absent)} without it"
+        count = f"{counted(len(concept.supports), 'support')}, {len(concept.absent)} without it"
         self._tell(f"{file}: learnt {path.name}; {count}; expect {concept.expected}")
 
     def _new_file(self, label: str) -> Path:

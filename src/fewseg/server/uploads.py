@@ -12,6 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from fewseg.progress import counted
 from fewseg.server.limits import MB, Limits, or_raise
 from fewseg.server.refused import Refused
 from fewseg.server.visitors import Stored, Visitor
@@ -188,7 +189,7 @@ async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
         try:
             chunk = await asyncio.wait_for(anext(stream, None), limits.patience)
         except TimeoutError as error:
-            raise Refused(408, f"nothing came for {limits.patience} seconds") from error
+            raise Refused(408, f"nothing came for {counted(limits.patience, 'second')}") from error
         if chunk is None:
             return
         received += len(chunk)

@@ -11,7 +11,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
@@ -270,9 +270,19 @@ def _is_of(value: Any, hint: Any) -> bool:
     return True
 
 
-def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> str:
-    """Fill a network with what a trained one has learnt; tells it. What holds for that one's classes alone is left out
-    unless the fold's base classes are the same by name, and as many.
+class Start(NamedTuple):
+    """What a network started from."""
+
+    told: str
+    info: dict[str, Any]
+    """Of the trained one's record."""
+    seen: list[int]
+    """Ids of the classes of the source that it, or one that it started from, was trained on, as far as is known."""
+
+
+def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> Start:
+    """Fill a network with what a trained one has learnt. What holds for that one's classes alone is left out unless
+    the fold's base classes are the same by name, and as many.
 
     What the trained one lacks stays as it is. UsageError where it is of another method, its weights have other sizes,
     or it has seen classes of `source` that are to be unseen in the fold.
@@ -280,7 +290,9 @@ def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> str:
     given = load_model(target)
     if type(given) is not type(model):
         raise UsageError(f"train.init={target} is a {given.name}; a {model.name} can start from a {model.name} only")
-    if wrong := sorted(seen_classes(target, source) & set(fold.unseen)):
+    info = read_record(target)["info"]
+    seen = _seen(Path(target), info, source)
+    if wrong := [c for c in seen if c in fold.unseen]:
         names = ", ".join(source.class_names[c - 1] for c in wrong)
         raise UsageError(
             f"train.init={target} was trained on classes that are to be unseen in fold {fold.index} ({names}), which "
@@ -288,7 +300,7 @@ def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> str:
         )
     own, learnt = model.state_dict(), given.state_dict()
     of_classes = {n for n in own if n.startswith(getattr(model, "of_classes", ()))}
-    same = read_record(target)["info"].get("base_names") == [source.class_names[c - 1] for c in fold.base]
+    same = info.get("base_names") == [source.class_names[c - 1] for c in fold.base]
     if not same or any(own[n].shape != learnt[n].shape for n in of_classes & learnt.keys()):
         learnt = {n: t for n, t in learnt.items() if n not in of_classes}
     if other := [n for n, t in learnt.items() if n not in own or own[n].shape != t.shape]:
@@ -300,17 +312,14 @@ def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> str:
         )
     model.load_state_dict(learnt, strict=False)
     new = sorted({n.split(".")[0] for n in own.keys() - learnt.keys()})
-    return f"starts from {target}" + (
-        f"; what only its own classes have or it lacks starts anew: {', '.join(new)}" if new else ""
-    )
+    anew = f"; what only its own classes have or it lacks starts anew: {', '.join(new)}" if new else ""
+    return Start(f"starts from {target}{anew}", info, seen)
 
 
-def seen_classes(target: str, source: ImageSource) -> set[int]:
-    """The classes of `source` that a model, or one that it started from, was trained on, as far as is known."""
-    info = read_record(target)["info"]
+def _seen(target: Path, info: dict[str, Any], source: ImageSource) -> list[int]:
     if info.get("data", {}).get("name") != source.name or info.get("classes") not in (None, classes_hash(source)):
-        return set()
-    return set(_trained_base(Path(target), info, ())) | set(info.get("seen_before", ()))
+        return []
+    return sorted({*_trained_base(target, info, ()), *info.get("seen_before", ())})
 
 
 def load_base_learner(model: Any, run: Path, *, base: tuple[int, ...]) -> None:

@@ -40,7 +40,7 @@ from fewseg.runtime.processes import (
 from fewseg.storage.learnt import Learnt, learnt_of, record_of
 from fewseg.storage.owner import owned
 from fewseg.storage.run_directory import RunDirectory
-from fewseg.storage.saved import load_base_learner, read_record, save_model, seen_classes, start_from
+from fewseg.storage.saved import load_base_learner, save_model, start_from
 from fewseg.training.graphs import GraphedObjective
 from fewseg.training.log import Log
 from fewseg.training.objectives import EpisodeObjective
@@ -83,6 +83,8 @@ class Training:
     """What the model's record says of the names of its classes."""
     stop: Stop
     progress: Silent
+    again: str
+    """What goes on with a run that ended early, as an error says it."""
     callbacks: Sequence[Callback] = ()
 
 
@@ -91,12 +93,13 @@ def train(
     run: Path,
     *,
     resume: bool = False,
+    again: str = "--resume",
     callbacks: Sequence[Callback] = (),
     progress: Silent | None = None,
 ) -> Path:
     """Train as configured into the directory `run`; returns it.
 
-    `callbacks` are told of it beside those that `train.callbacks` names.
+    `callbacks` are told of it beside those that `train.callbacks` names; `again` is what an error names that goes on.
 
     A directory that holds a run is refused unless `resume`, and one that another process trains into in any case; a
     finished run is left as it is. SIGINT and SIGTERM end the run with a checkpoint. Raises UsageError for a
@@ -109,7 +112,8 @@ def train(
     progress = (progress or Silent()) if fabric.is_global_zero else Silent()
     with Stop() as stop, deterministic(config.train.deterministic, progress=progress), ExitStack() as held:
         on_main(fabric, lambda: held.enter_context(owned(run)))
-        training = prepare(config, RunDirectory(run), fabric, resume=resume, stop=stop, progress=progress)
+        how: dict[str, Any] = {"resume": resume, "again": again, "stop": stop, "progress": progress}
+        training = prepare(config, RunDirectory(run), fabric, **how)
         training.callbacks = callbacks if fabric.is_global_zero else ()
         with told_where(training), told(training):
             loop(training)
@@ -133,7 +137,7 @@ def told(t: Training) -> Iterator[None]:
 
 
 def prepare(
-    config: Config, run: RunDirectory, fabric: Fabric, *, resume: bool, stop: Stop, progress: Silent
+    config: Config, run: RunDirectory, fabric: Fabric, *, resume: bool, again: str, stop: Stop, progress: Silent
 ) -> Training:
     """The task, the run directory, the base learner and the state to start from."""
     on_main(fabric, lambda: run.check(config, resume=resume))
@@ -146,10 +150,10 @@ def prepare(
     on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
     seen_before, start = None, None
     if config.train.init is not None:
-        progress.log(start_from(task.model, config.train.init, task.source, task.fold))
-        seen_before = sorted(seen_classes(config.train.init, task.source))
-        start = learnt_of(read_record(config.train.init)["info"]) or Learnt("unknown", None, None)
-    base = ensure_base(config, run, resume=resume, progress=progress)
+        begun = start_from(task.model, config.train.init, task.source, task.fold)
+        progress.log(begun.told)
+        seen_before, start = begun.seen, learnt_of(begun.info) or Learnt("unknown", None, None)
+    base = ensure_base(config, run, resume=resume, again=again, progress=progress)
     if base is not None:
         load_base_learner(task.model, base, base=task.fold.base)
     total = math.ceil(task.epoch_length * config.train.epochs / config.train.batch_size)
@@ -171,7 +175,7 @@ def prepare(
         progress.log(f"goes on after batch {state.batches} of {total}")
     names = record_of(task.source, task.fold, start)
     return Training(
-        config, run, task, fabric, module, optimizer, schedule, state, total, seen_before, names, stop, progress
+        config, run, task, fabric, module, optimizer, schedule, state, total, seen_before, names, stop, progress, again
     )
 
 
@@ -189,7 +193,7 @@ def _recording(module: nn.Module, config: Config, fabric: Fabric, progress: Sile
 
 @contextmanager
 def told_where(t: Training) -> Iterator[None]:
-    """Whatever ends the loop early also says where it ended and where `--resume` goes on."""
+    """Whatever ends the loop early also says where it ended, and what goes on from where."""
     try:
         yield
     except KeyboardInterrupt:
@@ -209,7 +213,7 @@ def told_where(t: Training) -> Iterator[None]:
 def _whereabouts(t: Training) -> str:
     s = t.state
     kept = f"goes on from the checkpoint of batch {s.saved}, which is whole" if s.saved else "starts it again"
-    return f"{s.batches} of {t.total} batches were done; --resume {kept}"
+    return f"{s.batches} of {t.total} batches were done; {t.again} {kept}"
 
 
 def loop(t: Training) -> None:
@@ -342,9 +346,11 @@ def start_processes(config: Config) -> Fabric:
     return fabric
 
 
-def ensure_base(config: Config, run: RunDirectory, *, resume: bool, progress: Silent) -> Path | None:
+def ensure_base(
+    config: Config, run: RunDirectory, *, resume: bool, again: str = "--resume", progress: Silent
+) -> Path | None:
     """The run of the base learner that the method takes: the given one, or one trained in `run`/base; None if it
-    takes none.
+    takes none. `again` is as for `train`.
     """
     cls = method_class(config.model.name)
     if not getattr(cls, "needs_base_learner", False) or not config.model.options.get("base_learner", True):
@@ -361,7 +367,7 @@ def ensure_base(config: Config, run: RunDirectory, *, resume: bool, progress: Si
     learner = RunDirectory(run.base_learner)
     if not learner.is_finished(base):
         progress.log(f"training the base learner first, into {learner.path} (give base.run=RUN to take a trained one)")
-        train(base, learner.path, resume=resume and learner.exists, progress=progress)
+        train(base, learner.path, resume=resume and learner.exists, again=again, progress=progress)
     return learner.path
 
 

@@ -331,7 +331,7 @@ def test_the_commands_show_what_was_joined_and_copies_of_photos(tree: Path) -> N
     assert "pets: 6 images to train on, 6 to test on, 2 classes" in shown.stdout
     checked = CliRunner().invoke(app, ["data", "check", "mix", *words])
     assert f"9 images of {tree}: nothing wrong" in checked.stdout
-    assert "1 photos lie in several sources" in checked.stderr
+    assert "1 photo in several sources" in checked.stderr
     assert "park/0 = pets/dog/0" in checked.stderr
     (tree / "park/labels/1.png").unlink()
     again = CliRunner().invoke(app, ["data", "check", "mix", *words])

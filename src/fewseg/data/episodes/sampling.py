@@ -27,6 +27,7 @@ from fewseg.data.episodes.lists import EpisodeList, EpisodeSpec
 from fewseg.data.episodes.protocols import EvaluationProtocol
 from fewseg.data.source import Fold, ImageSource
 from fewseg.errors import DataError, DataWarning, UsageError, check_choice, shortened
+from fewseg.progress import counted
 
 NOVEL_RULES = ("drop", "background", "ignore")
 DRAWS = ("image", "class")
@@ -205,16 +206,12 @@ def _drawable(source: ImageSource, pools: Pools, shots: int, *, least: int, use:
     enough = {c: pool for c, pool in pools.items() if counts[c] > shots}
     if len(enough) == len(pools):
         return enough
-    few = [
-        f"class {source.class_names[c - 1]!r} has {counts[c]} image{'s' * (counts[c] != 1)}"
-        for c in pools
-        if c not in enough
-    ]
+    few = [f"class {source.class_names[c - 1]!r} has {counted(counts[c], 'image')}" for c in pools if c not in enough]
     reason = f"{shortened(few, 20)}; {shots}-shot episodes need {shots + 1} with at least {least} of its pixels"
     if enough:
         told = f"{source.name}: left out of {use}: {reason}"
         warnings.warn(DataWarning("; ".join(filter(None, (told, remedy)))), stacklevel=1)
         return enough
     most = max(counts.values()) - 1
-    fewer = f"give {most} shot{'s' * (most > 1)}" if most > 0 else ""
+    fewer = f"give {counted(most, 'shot')}" if most > 0 else ""
     raise DataError(f"{reason}. What helps: {', or '.join(filter(None, ('add photos of the class', fewer, remedy)))}")

@@ -15,7 +15,7 @@ from fewseg.data.index import Indexed, in_parallel
 from fewseg.data.same_photos import same_content
 from fewseg.data.source import ImageSource
 from fewseg.errors import DataError
-from fewseg.progress import Silent
+from fewseg.progress import Silent, counted
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ def check_copies(sources: Sequence[ImageSource], *, progress: Silent | None = No
     several = [[places[p] for p in group] for group in alike.values() if len({places[p][0] for p in group}) > 1]
     leaks = [group for group in several if _leaks(group)]
     told = (
-        (several, "lie in several sources, where each may lack the other's labels"),
-        (leaks, "are training images of one source and test images of another, so a test may show what was trained on"),
+        (several, "in several sources, where each may lack the other's labels"),
+        (leaks, "in training images of one source and test images of another, so a test may show what was trained on"),
     )
-    return [f"{len(found)} photos {text}; the first is {_named(found[0])}" for found, text in told if found]
+    return [f"{counted(len(found), 'photo')} {text}; the first is {_named(found[0])}" for found, text in told if found]
 
 
 def _leaks(group: Sequence[tuple[str, dict[str, str]]]) -> bool:
