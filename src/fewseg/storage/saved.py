@@ -311,7 +311,8 @@ def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> Star
             + " ".join(f"model.{option}" for option in differ)
         )
     model.load_state_dict(learnt, strict=False)
-    new = sorted({n.split(".")[0] for n in own.keys() - learnt.keys()})
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}  # of a frozen back-end all is ImageNet's
+    new = sorted({n.split(".")[0] for n in trained - learnt.keys()})
     anew = f"; what only its own classes have or it lacks starts anew: {', '.join(new)}" if new else ""
     return Start(f"starts from {target}{anew}", info, seen)
 
