@@ -106,7 +106,7 @@ def test_shipped_graphs_are_made_of_the_shipped_weights_and_small(name):
     graphs = folder / GRAPHS
     told = json.loads((graphs / "fewseg-onnx.json").read_text())["source_sha256"]
     assert told == read_record(folder)["sha256"], f"make them anew, as {folder / 'README.md'} says"
-    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 16e6
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 19e6
 
 
 @pytest.mark.slow

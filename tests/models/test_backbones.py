@@ -13,7 +13,9 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.models.vgg import cfgs, make_layers
 
 from fewseg.errors import UsageError
+from fewseg.models.parts.backbone_weights import load_backbone_weights
 from fewseg.models.parts.backbones import create_backbone
+from fewseg.models.parts.imagenet_head import KINDS
 from fewseg.models.parts.levels import LEVELS, Backbone
 
 TINY = ("timm/test_resnet", "timm/test_efficientnet", "timm/test_vit", "lite0")
@@ -214,3 +216,17 @@ def test_normalise_uses_the_back_ends_own_statistics() -> None:
 def test_a_wrong_name_or_option_says_what_is_allowed(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         create_backbone(name, **options)
+
+
+def test_the_imagenet_head_finds_a_bird_more_like_another_bird_than_like_a_ship() -> None:
+    backbone = create_backbone("lite2", head=True)
+    load_backbone_weights(backbone, "lite2", "imagenet")
+    head = backbone.head
+    birds = {*range(7, 25), *range(80, 101), *range(127, 147)}  # of ImageNet's thousand, from cock to albatross
+    finest = head.kinds[:, -KINDS[-1] :]
+    assert set(finest[:, finest[min(birds)].argmax()].nonzero().flatten().tolist()) == birds
+    assert head.kinds.sum(1).eq(len(KINDS)).all()  # each name is in one group of each grouping
+    hen, finch, liner = (8 * head.names.weight[name].clamp(min=0)[None] for name in (8, 11, 628))
+    assert head.likeness(hen, hen) > head.likeness(hen, finch) + 0.2 > head.likeness(hen, liner) + 0.4
+    unnamed = torch.full_like(hen, 0.1)
+    torch.testing.assert_close(head.likeness(unnamed, unnamed), torch.ones(1), atol=0.1, rtol=0)

@@ -7,7 +7,7 @@
     [features, prototype, priors] --> encoder, 3 stages --> correlation attention, coarse to fine  (HDMNet 3.2, 3.3)
     decoder --> coarse logits; with f2, at twice the grid --> final logits
     [decoder's map, priors], where the coarse logits are highest --> presence: is the class there at all?
-        in use by the back-end's ImageNet head too: are they as like the supports' foreground as that is to itself?
+        in use by the back-end's ImageNet head too: how like the supports' foreground is what is there, and of its kind?
     losses: CE + Dice of both, correlation map distillation (HDMNet 3.4), CE of the base heads and of presence
 
 Where it departs from HDMNet (hdmnet.py), and why:
@@ -44,11 +44,11 @@ PRIORS = 5
 BASE_MAPS = 4
 GRID, FINEST, COARSEST = "layer3", "layer2", "layer4"
 """The stages on whose grids photos are matched and masks drawn, and the one that the ImageNet head sees."""
-BEST = 36
+BEST = 16
 """The ImageNet head looks at the likeliest of as many positions."""
 UNLIKE = 0.25
-"""What the ImageNet head finds less like the supports than that speaks against the class: no more of the masks that are
-right are left out by it then (street, person_parts, labelmefacade)."""
+"""What the ImageNet head finds less like the supports than that speaks against the class; with more, right masks of
+parts of people are left out."""
 WIDTH, MID, PRIOR_WIDTH, FINE = 64, 128, 16, 48
 
 
@@ -139,7 +139,7 @@ class Lite(FewShotSegmenter):
         found |= {name: f for name, f in embedded.items() if name.endswith("_unit")}
         found |= {"prototype": prototype, "held": _held(embedded["base"], share), "fine": embedded["fine"]}
         if self.imagenet_head and not self.training:
-            seen = self._seen(embedded[f"{COARSEST}_unit"], embedded["scale"])
+            seen = self.backbone.head(_restored(embedded[f"{COARSEST}_unit"], embedded["scale"]))
             found["seen"] = ops.masked_average(seen, ops.average_to(fg, seen.shape[-2:]))
         return {n: f.unflatten(0, shots) for n, f in found.items()} | {"mask": features["mask"]}
 
@@ -197,22 +197,15 @@ class Lite(FewShotSegmenter):
         return torch.cat(priors, 1).detach()
 
     def _likeness(self, query: Features, support: Features, coarse: Tensor) -> Tensor:
-        """How like the supports' foreground the likeliest positions are to the ImageNet head: (B,), 1 for as like as
-        that is to itself.
-        """
+        """How like the supports' foreground the likeliest positions are to the ImageNet head: (B,)."""
         unit = query[f"{COARSEST}_unit"]
         lead = ops.resize(coarse[:, 1:] - coarse[:, :1], unit.shape[-2:]).flatten(1)
         best = lead.topk(max(1, lead.shape[1] // BEST)).indices[:, None]  # (B, 1, n)
         unit, scale = (
             f.flatten(2).gather(2, best.expand(-1, f.shape[1], -1))[..., None] for f in (unit, query["scale"])
         )
-        mean = support["seen"].mean(1)  # (B, C)
-        return (self._seen(unit, scale).mean((2, 3)) * mean).sum(1) / (mean.square().sum(1) + 1e-4)
-
-    def _seen(self, unit: Tensor, scale: Tensor) -> Tensor:
-        """The ImageNet head's features, of length 1, of positions (B, C, h, w) of length 1 and their `_scale`."""
-        mean, length = scale.split(1, 1)
-        return F.normalize(self.backbone.head(unit * length + mean), dim=1)
+        seen = self.backbone.head(_restored(unit, scale)).mean((2, 3))
+        return self.backbone.head.likeness(seen, support["seen"].mean(1))
 
     def loss(self, prediction: Prediction, episode: Episode) -> dict[str, Tensor]:
         h, w = prediction.extra["final"].shape[-2:]
@@ -393,6 +386,12 @@ def _scale(maps: Tensor) -> Tensor:
     """
     mean = maps.mean(1, keepdim=True)
     return torch.cat([mean, (maps - mean).norm(dim=1, keepdim=True)], 1)
+
+
+def _restored(unit: Tensor, scale: Tensor) -> Tensor:
+    """Positions (B, C, h, w) of length 1 as they were before, by their `_scale`."""
+    mean, length = scale.split(1, 1)
+    return unit * length + mean
 
 
 def _to_grid(maps: Tensor, grid: torch.Size) -> Tensor:

@@ -83,7 +83,7 @@ def _slim(model: nn.Module) -> dict[str, Any]:
     if name not in LITE:
         raise UsageError(f"a slim model's back-end comes with a package, as {', '.join(LITE)} do; this one has {name}")
     state = cpu_state(model)
-    backbone = create_backbone(name, head="backbone.head.0.weight" in state)
+    backbone = create_backbone(name, head="backbone.head.names.weight" in state)
     load_backbone_weights(backbone, name, "imagenet")
     if any(not torch.equal(t, state[f"backbone.{n}"]) for n, t in backbone.state_dict().items()):
         raise UsageError("this model's back-end was trained further, so it must be kept; save it whole")
@@ -311,7 +311,8 @@ def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> Star
             + " ".join(f"model.{option}" for option in differ)
         )
     model.load_state_dict(learnt, strict=False)
-    new = sorted({n.split(".")[0] for n in own.keys() - learnt.keys()})
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}  # of a frozen back-end all is ImageNet's
+    new = sorted({n.split(".")[0] for n in trained - learnt.keys()})
     anew = f"; what only its own classes have or it lacks starts anew: {', '.join(new)}" if new else ""
     return Start(f"starts from {target}{anew}", info, seen)
 

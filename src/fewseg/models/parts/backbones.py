@@ -211,8 +211,7 @@ def create_backbone(
     """A back-end by name, with random weights (`backbone_weights` loads others).
 
     `output_stride` bounds the last level's stride: stages that would go beyond it are dilated instead, with the same
-    weights. None: as in the table above. `head`: an EfficientNet-Lite keeps what it makes of its last level before it
-    names what an image shows, as `backbone.head`.
+    weights. None: as in the table above. `head`: an EfficientNet-Lite keeps that, as `backbone.head`.
     """
     if head and name not in LITE:
         raise UsageError(f"the ImageNet head is known of {', '.join(LITE)}, not of {name}; set model.imagenet_head=0")

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from fewseg.models.parts.imagenet_head import ImagenetHead
+
 LEVELS = ("layer2", "layer3", "layer4")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -20,8 +22,8 @@ class Backbone(nn.Module):
     """
 
     channels: dict[str, int]
-    head: nn.Module
-    """Where it was asked for: what an EfficientNet-Lite makes of its last level before it names what an image shows."""
+    head: ImagenetHead
+    """Where it was asked for, of an EfficientNet-Lite."""
     pixel_mean: Tensor
     pixel_std: Tensor
 

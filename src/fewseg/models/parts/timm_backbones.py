@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewseg.errors import UsageError, first_line
+from fewseg.models.parts.imagenet_head import ImagenetHead
 from fewseg.models.parts.levels import IMAGENET_MEAN, IMAGENET_STD, LEVELS, Backbone
 
 
@@ -44,7 +45,7 @@ class TimmPyramid(Backbone):
         self.channels_are_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         self.level_steps = [info["module"].replace(".", "_") for info in self.net.feature_info.get_dicts()]
         if head:
-            self.head = _efficientnet_head(self.channels["layer4"])
+            self.head = ImagenetHead(self.channels["layer4"])
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         if self.has_steps:
@@ -247,12 +248,6 @@ class TimmViT(Backbone):
         """Tokens without and with a position, the latter as maps of height h."""
         prefix, rest = tokens.tensor_split([self.net.num_prefix_tokens], 1)
         return prefix, rearrange(rest, "b (h w) c -> b c h w", h=h)
-
-
-def _efficientnet_head(channels: int) -> nn.Sequential:
-    """What an EfficientNet-Lite makes of its last level before it pools that and names what it sees."""
-    norm = nn.BatchNorm2d(1280, eps=1e-3)  # as TensorFlow's, whose weights these are
-    return nn.Sequential(nn.Conv2d(channels, 1280, 1, bias=False), norm, nn.ReLU6())
 
 
 def _whole_patches(image: Tensor, patch: tuple[int, int]) -> Tensor:
