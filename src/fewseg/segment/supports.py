@@ -93,6 +93,8 @@ def grouped(options: Iterable[tuple[str, str]]) -> Groups:
                 raise UsageError(f"--label {labels[name]} and --label {value} were given{_of(name)}; give one a class")
         elif option == "support":
             group.append(MarkedPhoto(Path(value)))
+        elif not group:
+            raise UsageError(f"--{option} {value} stands before any --support{_of(name)}; give its photo first")
         elif option == "mask":
             free = [photo for photo in group if not photo.is_marked]
             if not free:
@@ -102,13 +104,15 @@ def grouped(options: Iterable[tuple[str, str]]) -> Groups:
                     "same order"
                 )
             free[0].mask = Path(value)
-        elif not group:
-            raise UsageError(f"--{option} {value} stands before any --support{_of(name)}; give its photo first")
         elif option == "scribble":
             group[-1].scribble = Path(value)
         else:
             form = "LEFT,TOP,RIGHT,BOTTOM" if option == "box" else "X,Y"
-            getattr(group[-1], option).append(numbers(option, value, f"{form} in pixels of the upright photo"))
+            form += " in pixels of the upright photo"
+            marked = numbers(option, value, form)
+            if 0 < max(marked) <= 1 and any(each % 1 for each in marked):
+                raise UsageError(f"--{option} {value}: these are shares of the sides; give {form}")
+            getattr(group[-1], option).append(marked)
     for name, group in photos.items():
         _check(group, name)
     without = [name for name, group in photos.items() if name is not None and not group]
