@@ -182,8 +182,7 @@ def sample_episodes(
     coarse = getattr(source, "coarse", None) if protocol.listed == "coarse" else None
     least = COARSE_LEAST if coarse else 1 if protocol.support == "any_pixel" else source.min_pixels
     pools = {c: (coarse or source.index).images_of(c, min_pixels=least) for c in sorted(chosen)}
-    others = f"test other classes (fold {fold.index} tests {'no other' if len(pools) == 1 else 'these alone'}): "
-    others += "another data.fold, or data.novel_classes=[...]"
+    others = f"take another fold than {fold.index}, or other data.novel_classes"
     pools = _drawable(source, pools, shots, least=least, use="the episodes", otherwise=others)
     if (count := protocol.episodes if episodes is None else episodes) is None:
         count = sum(map(len, pools.values()))
