@@ -117,7 +117,7 @@ def test_photos_without_the_object_calibrate_its_presence_and_notes_are_told(cli
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ([("photo", ("a.png", b"1"))], "1 files `photo` and 0 files `mask`"),
+        ([("photo", ("a.png", b"1"))], "1 file `photo` and 0 files `mask`"),
         ([("foto", ("a.png", b"1"))], "the form has a field 'foto'; give name, photo, mask, absent, concept"),
         ([("concept", ("a", b"1")), ("photo", ("a.png", b"1"))], "one file `concept`, or photos and masks"),
     ],

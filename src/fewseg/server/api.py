@@ -19,6 +19,7 @@ from starlette.routing import Route
 import fewseg
 from fewseg.concept.taught import check_class_name
 from fewseg.errors import FewsegError, UsageError
+from fewseg.progress import counted
 from fewseg.server.guard import visitor_of
 from fewseg.server.jobs import Job, Piece, Workers
 from fewseg.server.limits import Limits
@@ -125,7 +126,8 @@ class Api:
         if not photos or photos != masks:
             raise Refused(
                 400,
-                f"{photos} files `photo` and {masks} files `mask` were sent; give one mask for each photo, in order",
+                f"{counted(photos, 'file')} `photo` and {counted(masks, 'file')} `mask` were sent; give one mask for each "
+                "photo, in order",
             )
         if photos + absent > self._limits.supports:
             raise Refused(
