@@ -126,8 +126,8 @@ class Api:
         if not photos or photos != masks:
             raise Refused(
                 400,
-                f"{counted(photos, 'file')} `photo` and {counted(masks, 'file')} `mask` were sent; give one mask for each "
-                "photo, in order",
+                f"{counted(photos, 'file')} `photo` and {counted(masks, 'file')} `mask` were sent; give one mask "
+                "for each photo, in order",
             )
         if photos + absent > self._limits.supports:
             raise Refused(
