@@ -174,6 +174,18 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert quick(*command, "--photos", place / "moved").code == 0
 
 
+def test_corrections_among_the_masks_of_parts_are_known(place: Path, quick: Callable[..., Result]) -> None:
+    target, out = place / "box.concept", place / "out"
+    assert quick("teach", "--class", "box", *words(place, 2), "--out", target).code == 0
+    segment = ("segment", "--concept", target, place / "photos", "--out", out)
+    for part in ("1/2", "2/2"):
+        assert quick(*segment, "--shard", part).code == 0
+    Image.fromarray(scene(size=SIZE, box=(30, 20, 90, 70))[1].astype(np.uint8) * 255).save(out / "1.png")
+    kept = quick(*segment)
+    assert (kept.code, "holds 1 corrected mask, such as 1.png" in kept.err) == (2, True)
+    assert "1 corrected mask; 1 as written" in quick("teach", "--concept", target, "--correct", out).out
+
+
 @pytest.mark.slow
 def test_several_concepts_make_a_label_map_whose_corrections_are_told_apart(
     place: Path, quick: Callable[..., Result]

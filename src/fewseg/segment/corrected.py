@@ -15,6 +15,7 @@ from fewseg.data.text import Tally
 from fewseg.errors import DataError, UsageError
 from fewseg.labels import IGNORE
 from fewseg.segment.formats import INSTANCES, OVERLAY
+from fewseg.segment.shards import parts_of
 from fewseg.segment.table import NAME, Row, pixels_hash, read_rows
 
 
@@ -31,7 +32,7 @@ def corrected(
     unchanged, passed = 0, Tally("--correct")
     for given in masks:
         folder = _folder(given)
-        rows = read_rows(folder / NAME)
+        rows = _rows(folder)
         own = [row for row in rows if row.name == name and row.mask]
         if not own:
             classes = ", ".join(dict.fromkeys(row.name for row in rows)) or "none"
@@ -65,7 +66,7 @@ def clear_table(out: Path) -> None:
     UsageError where masks were corrected since it was written: they are somebody's work.
     """
     try:
-        rows = read_rows(out / NAME) if (out / NAME).is_file() else []
+        rows = _rows(out)
     except DataError:
         return  # another's file
     each = {row.mask: row for row in rows if row.mask}
@@ -75,8 +76,8 @@ def clear_table(out: Path) -> None:
             f"{out} holds {count} corrected mask{'s' * (count != 1)}, such as {found[0]}, that would be written over; "
             "give another --out, or --resume, which leaves them as they are"
         )
-    if rows:
-        (out / NAME).unlink()
+    for table in parts_of(out / NAME):
+        table.unlink()
 
 
 def _folder(given: Path) -> Path:
@@ -84,9 +85,15 @@ def _folder(given: Path) -> Path:
     if not given.exists():
         raise UsageError(f"--correct {given}: there is no such file or folder")
     for folder in (given, *given.absolute().parents):
-        if (folder / NAME).is_file():
+        if any(parts_of(folder / NAME)):
             return folder
     raise DataError(f"{given} has no {NAME}; give a folder that fewseg segment --concept (or --format csv) wrote")
+
+
+def _rows(folder: Path) -> list[Row]:
+    """The rows of a folder's table, or of those of its parts (`--shard`); of a mask that is in several the latest."""
+    rows = [row for table in parts_of(folder / NAME) for row in read_rows(table)]
+    return list({(row.photo, row.mask, row.name): row for row in rows}.values())
 
 
 def _strangers(folder: Path, rows: Sequence[Row]) -> list[Path]:

@@ -166,6 +166,11 @@ def folder_supports(root: Path, pictures: PictureRule = AS_IT_IS) -> Supports:
         folder.name: photos for folder in sorted(root.iterdir()) if (photos := _folder_photos(folder))
     }
     if not found:
+        if any(path.suffix.lower() in SUFFIXES for path in root.iterdir()):
+            above = f"give the folder above it, and --class {root.name}"
+            raise DataError(
+                f"{root} holds photos, and --supports takes a folder of folders, one for each class: {above}"
+            )
         raise DataError(
             f"{root} holds no annotated photos; put them into {root.name}/CLASS/NAME.jpg with "
             f"{root.name}/CLASS/NAME_mask.png beside them"
