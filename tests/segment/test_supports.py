@@ -73,7 +73,7 @@ def test_a_folder_of_classes(tmp_path):
     assert list(found) == ["cat", "dog"]
     assert [[p.name for p in part] for part in found["cat"]] == [["a.jpg", "b.png"], ["a.png", "b_mask.png"]]
     assert iou(found["dog"][1][0].mask > 0, mask) > 0.7
-    with pytest.raises(DataError, match="cat holds photos, .* give the folder above it, and --class cat"):
+    with pytest.raises(DataError, match=r"cat holds photos, .* give the folder above it, and --class cat"):
         folder_supports(tmp_path / "dog" / ".." / "cat")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no annotated photos"):
