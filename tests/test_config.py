@@ -25,6 +25,13 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
+def test_a_recipe_that_lies_here_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("train: {epochs: 1}\n")
+    with pytest.raises(UsageError, match=r"unknown recipe 'mine'. mine.yaml is here: give it so"):
+        load_config("mine", "scenes")
+
+
 @pytest.mark.parametrize("name", recipes())
 def test_a_recipe_loads_and_comes_back_from_the_file_that_a_run_keeps(name: str, tmp_path: Path) -> None:
     config = load_config(name)

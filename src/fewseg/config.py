@@ -175,6 +175,8 @@ def _read_recipe(name: str) -> dict[str, Any]:
         elif registry.is_known("source", name):
             hint = f" The data set {name!r} is known but has no recipe: write {name}.yaml beside its file, with "
             hint += f"`data: {{name: {name}}}`, or give data.name={name} in its place."
+        elif (here := Path(f"{name}.yaml")).is_file():
+            hint = f" {here} is here: give it so, and --plugin FILE.py for a method or a data set of your own."
         raise UsageError(
             f"unknown recipe {name!r}.{hint} `fewseg models` lists all {len(known)}; a YAML file will do too"
         )

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import os
 import pkgutil
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -170,7 +171,7 @@ def check_plugins(recorded: Any, *, named_by: object) -> None:
         if name not in loaded and name not in sys.modules:
             raise UsageError(
                 f"{named_by} was made with the plugin {file}; no code is run because a file names it, so give it "
-                f"again: --plugin {file}"
+                f"again: --plugin {shlex.quote(file)}"
             )
         if name in loaded and file_sha256(_file_of(loaded[name])) != said.get("sha256"):
             text = f"{_file_of(loaded[name])} is not what it was when {named_by} was made; what it computes may differ"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,7 @@ def test_shares_of_the_photo_are_no_pixels(place: Path, fewseg: Fewseg) -> None:
         (("--point", "0.25,0.5"), "--point 0.25,0.5 looks like a share of the photo, 80 x 60 pixels"),
         (("--box", "0.1,0.1,0.5,0.5", "--point", "0,1"), "give pixels: --box 8,6,40,30"),
         (("--point", "1,1", "--background", "0.9,0.9"), "give pixels: --background 72,54"),
+        (("--box", "0,0,1,1"), "give pixels: --box 0,0,80,60"),
     ):
         asked = fewseg(*words, *marks)
         assert asked.code == 2
@@ -234,6 +236,41 @@ def test_files_that_are_no_pictures_are_counted_and_broken_ones_listed(place: Pa
     assert (place / "out" / "download.png").is_file()
     assert "IMG_2.HEIC is not a picture that can be read" in result.err
     assert "notes.txt" in result.err
+
+
+def test_masks_beside_their_photos_are_no_photos_but_by_their_names(place: Path, fewseg: Fewseg) -> None:
+    photos = place / "photos"
+    photos.mkdir()
+    for name in ("a.jpg", "b.jpg", "x_mask.jpg"):  # the last is no mask of any photo here
+        Image.open(place / "photo.png").convert("RGB").save(photos / name)
+    for name in ("a_mask.png", "b-GT.png", ".a.png"):
+        shutil.copy(place / "one.png", photos / name)
+    support = ("--support", photos / "a.jpg", "--mask", photos / "a_mask.png")
+    done = fewseg("segment", *MODEL, *support, "--no-overlay", "--out", place / "out", photos)
+    assert done.code == 0, done.err
+    assert "2 masks of photos by their names, left out" in " ".join(done.err.split())
+    assert sorted(path.name for path in (place / "out").iterdir()) == ["a.png", "b.png", "x_mask.png"]
+    named = fewseg("segment", *MODEL, *support, "--no-overlay", "--out", place / "named", photos / "b-GT.png")
+    assert (named.code, (place / "named/b-GT.png").is_file()) == (0, True)
+
+
+def test_a_class_is_chosen_from_a_folder_of_supports(place: Path, fewseg: Fewseg) -> None:
+    for name in ("red", "green"):
+        (place / "supports" / name).mkdir(parents=True)
+        shutil.copy(place / "photo.png", place / "supports" / name)
+        shutil.copy(place / "one.png", place / "supports" / name / "photo_mask.png")
+    words = ("segment", *MODEL, "--supports", place / "supports", "--out", place / "out", place / "photo.png")
+    one = fewseg(*words, "--class", "green")
+    assert (one.code, "support of green" in one.out, "red" in one.out) == (0, True, False), one.err
+    none = fewseg(*words, "--class", "blue")
+    assert (none.code, "the folders of --supports are green, red" in none.err) == (2, True)
+
+
+def test_options_of_an_export_are_refused_without_one(place: Path, fewseg: Fewseg) -> None:
+    words = ("segment", *MODEL, "--support", place / "photo.png", "--mask", place / "one.png", "--out", place / "out")
+    for given in (("--shots", "3"), ("--photos", place)):
+        asked = fewseg(*words, *given, place / "photo.png")
+        assert (asked.code, f"{given[0]} is of the photos that --annotations FILE names" in asked.err) == (2, True)
 
 
 def test_supports_among_the_photos_and_files_of_an_earlier_run_are_told(place: Path, fewseg: Fewseg) -> None:

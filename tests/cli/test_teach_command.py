@@ -129,8 +129,10 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert "every mask is as it was written (2)" in asked.err
     truth = scene(size=SIZE, box=(30, 20, 90, 70))[1]
     Image.fromarray(truth.astype(np.uint8) * 255).convert("RGB").save(out / "0.png")
+    Image.fromarray(truth).save(out / "1 (copy).jpg")
     done = quick(*command)
     assert done.code == 0, done.err
+    assert "1 pictures that are called like no mask, passed over" in " ".join(done.err.split())
     assert "1 corrected mask; 1 as written, left out" in done.out
     assert "before: expect" in done.out
     assert "3 supports, expect" in done.out
@@ -178,6 +180,18 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert absent.code == 1
     assert "--photos DIR" in absent.err
     assert quick(*command, "--photos", place / "moved").code == 0
+
+
+def test_corrections_among_the_masks_of_parts_are_known(place: Path, quick: Callable[..., Result]) -> None:
+    target, out = place / "box.concept", place / "out"
+    assert quick("teach", "--class", "box", *words(place, 2), "--out", target).code == 0
+    segment = ("segment", "--concept", target, place / "photos", "--out", out)
+    for part in ("1/2", "2/2"):
+        assert quick(*segment, "--shard", part).code == 0
+    Image.fromarray(scene(size=SIZE, box=(30, 20, 90, 70))[1].astype(np.uint8) * 255).save(out / "1.png")
+    kept = quick(*segment)
+    assert (kept.code, "holds 1 corrected mask, such as 1.png" in kept.err) == (2, True)
+    assert "1 corrected mask; 1 as written" in quick("teach", "--concept", target, "--correct", out).out
 
 
 @pytest.mark.slow
@@ -369,6 +383,9 @@ def test_what_cannot_be_taught_is_refused(place: Path, fewseg: Fewseg) -> None:
         ((*two, *target), "a concept is one class, and a, b were given"),
         ((*words(place), *target, "--correct", place), "--correct takes masks of a concept"),
         ((*words(place), *target, "--absent", place / "empty"), "empty"),
+        ((*words(place), *words(place, 1), *target), "s0.png is given twice; give it once, with one mask that marks"),
+        ((*words(place), *target, "--absent", place / "s1.png"), "s1.png is given twice; give it once, with a mask or"),
+        ((*words(place, 1), *target, "--label", "7"), "no photo has the object (s0.png: 0 and 255: 7 is the object"),
         (("--concept", place / "wrong.concept"), "it is no concept"),
     ]:
         result = fewseg("teach", *given)

@@ -70,7 +70,7 @@ def test_a_run_is_evaluated_on_the_data_that_the_command_names(
     assert "folder fold 0" in done.out
     assert f"measured on folder: data.root={other}" in done.out.replace("\n", "")
     assert "trained on scenes, fold 2" in done.out
-    assert "none of the 1 test classes was seen in training, by their names" in done.out
+    assert "the test class was not seen in training, by its name" in done.out
 
 
 def test_a_fold_of_one_data_set_is_none_of_another(tmp_path: Path) -> None:

@@ -49,7 +49,10 @@ def test_folds_seeds_and_shots_become_a_table_that_is_resumed(
     lines = [line for line in (out / "cross-validation.csv").read_text().splitlines() if not line.startswith("#")]
     assert [tuple(row) for row in csv.reader(lines)] == [found.table.columns, *found.table.rows]
     assert "fold 0 & fold 2 & mean" in (out / "cross-validation.tex").read_text()
-    assert "Cross-validation on scenes" in (out / "cross-validation.html").read_text()
+    page = (out / "cross-validation.html").read_text()
+    assert "Cross-validation on scenes" in page
+    assert "rows with as many shots on the same episodes" in page
+    assert "against the best other row" not in page, "one of as many shots there is not"
 
     def never(*_: object, **__: object) -> None:
         pytest.fail("what is finished was done again")

@@ -37,6 +37,7 @@ def test_groups_follow_the_order_of_the_command_line():
         ("--support a --mask a --mask b", "1 --support but 2 --mask"),
         ("--class cat --support a --class dog --mask a.png", "for --class dog"),
         ("--box 1,2,3,4 --support a", "stands before any --support"),
+        ("--mask a.png --support a", "--mask a.png stands before any --support"),
         ("--support a --box 1,2,3", "give LEFT,TOP,RIGHT,BOTTOM"),
         ("--support a --point x,y", "give X,Y"),
         ("--support a --mask a --point 1,2", "one or the other"),
@@ -70,8 +71,11 @@ def test_a_folder_of_classes(tmp_path):
     assert list(found) == ["cat", "dog"]
     assert [[p.name for p in part] for part in found["cat"]] == [["a.jpg", "b.png"], ["a.png", "b_mask.png"]]
     assert iou(found["dog"][1][0].mask > 0, mask) > 0.7
-    with pytest.raises(DataError, match="holds no annotated photos"):
+    with pytest.raises(DataError, match=r"cat holds photos, .* give the folder above it, and --class cat"):
         folder_supports(tmp_path / "dog" / ".." / "cat")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no annotated photos"):
+        folder_supports(tmp_path / "empty")
 
 
 def test_a_folder_s_masks_may_have_any_picture_s_ending(tmp_path):

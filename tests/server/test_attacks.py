@@ -151,6 +151,7 @@ def test_a_token_that_is_given_stands_in_no_log(tmp_path) -> None:
 def test_tokens_that_are_easily_guessed_and_unknown_limits_are_refused(fewseg: Fewseg) -> None:
     for words, told in (
         (("--token", "short"), "a token has 16 or more"),
+        (("--token", "sixteen letters and more"), "letters, digits and -._~"),
         (("--token", 16 * "x", "--no-token"), "give one of them"),
         (("--limit", "fotos=3"), "Did you mean 'photos'?"),
         (("--limit", "photos=0"), "give a whole number from 1 on"),

@@ -49,7 +49,7 @@ def export(
         if int8 or half:
             raise UsageError("--half and --int8 are for the graphs of --onnx; a slim folder's weights have 16 bits")
         file = save_model(load_model(target), slim, slim=True) / "model.safetensors"
-        say(f"exported: {slim} ({file.stat().st_size / 1e6:.1f} MB)")
+        say(f"exported: {slim} ({file.stat().st_size / 1e3:,.0f} kB)")
         return
     assert onnx is not None
     if half and int8:
@@ -66,7 +66,7 @@ def export(
         where, pair, queries = measured
         cost = agreement(opened.model, exported, pair, queries)
         say(
-            f"{'int8' if int8 else '16 bits'} against PyTorch on {cost.photos} {where}: IoU of the masks "
+            f"{'int8' if int8 else '16 bits'} against PyTorch on {counted(cost.photos, where)}: IoU of the masks "
             f"{100 * cost.iou:.2f} %, {100 * cost.pixels:.2f} % of the pixels alike"
         )
 
@@ -79,10 +79,10 @@ def _pictures(support: list[Path], mask: list[Path], photos: list[Path]) -> tupl
         from fewseg.segment import plan
 
         jobs = [job.query for job in plan(photos, Path("no output folder")) if not job.is_video]
-        return "photos", (support, mask), jobs
+        return "photo", (support, mask), jobs
     from fewseg.data.sets.scenes import Scenes
 
     source = Scenes(subset="test", level="simple", images=60, size=320)
     first, *rest = source.index.images_of(1, min_pixels=source.min_pixels)[:9].tolist()
     image, labels = source.load(first)
-    return "drawn scenes", (image, labels == 1), [source.load(i)[0] for i in rest]
+    return "drawn scene", (image, labels == 1), [source.load(i)[0] for i in rest]

@@ -150,11 +150,12 @@ def _next_step(config: Any, run: Path) -> str:
     """What a trained run is for: what has seen all classes, or knows the base classes alone, cannot be measured on its
     own data.
     """
+    given = shlex.quote(str(run))
     if config.model.name == "base":
-        return f"train with it: fewseg train hdmnet {config.data.name} {_data_words(config)} base.run={run}"
+        return f"train with it: fewseg train hdmnet {config.data.name} {_data_words(config)} base.run={given}"
     if config.train.all_classes:
-        return f"find more: fewseg segment --model {run} --support a.jpg --mask a.png --out masks photos/"
-    return f"evaluate it: fewseg evaluate {run}"
+        return f"find more: fewseg segment --model {given} --support a.jpg --mask a.png --out masks photos/"
+    return f"evaluate it: fewseg evaluate {given}"
 
 
 def _data_words(config: Any) -> str:

@@ -37,7 +37,8 @@ def say(text: str, *, err: bool = False) -> None:
 
 def failed_photos(failed: Sequence[tuple[object, str]], what: str) -> str:
     """How many photos `what` is true of, and the first of them with what is wrong."""
-    lines = [f"  {path}: {reason}" for path, reason in failed[:_MOST_TOLD]]
+    told = (reason if reason.startswith(str(path)) else f"{path}: {reason}" for path, reason in failed[:_MOST_TOLD])
+    lines = [f"  {each}" for each in told]
     more = ["  ..."] if len(failed) > _MOST_TOLD else []
     return "\n".join([f"{counted(len(failed), 'photo')} {what}:", *lines, *more])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 import webbrowser
@@ -86,8 +87,11 @@ def serve(
     from fewseg.storage.engines import open_engine
 
     limits = Limits().changed(limit or [])
-    if token is not None and (len(token) < _SHORTEST or not token.isascii() or not token.isprintable()):
-        raise UsageError(f"a token has {_SHORTEST} or more plain letters and digits; leave it out for a random one")
+    if token is not None and not re.fullmatch(rf"[\w.~-]{{{_SHORTEST},}}", token, re.ASCII):
+        raise UsageError(
+            f"a token has {_SHORTEST} or more plain letters, digits and -._~, as it stands in an address; leave it out "
+            "for a random one"
+        )
     if token is not None and no_token:
         raise UsageError("--token and --no-token: give one of them")
     secret = token is not None and not sys.stdout.isatty()  # what is no terminal is a log

@@ -51,7 +51,8 @@ Box = Annotated[list[str] | None, typer.Option(help="Instead of a mask: LEFT,TOP
 Point = Annotated[list[str] | None, typer.Option(help="Instead of a mask: X,Y on the object.")]
 Background = Annotated[list[str] | None, typer.Option(help="X,Y beside the object, with the three above.")]
 SupportsFolder = Annotated[
-    Path | None, typer.Option(help="Folder of CLASS/NAME.jpg with CLASS/NAME_mask.png (or NAME.png).")
+    Path | None,
+    typer.Option(help="Folder of CLASS/NAME.jpg with CLASS/NAME_mask.png (or NAME.png); --class NAME chooses."),
 ]
 Annotations = Annotated[
     Path | None, typer.Option(help="COCO, LabelMe, Label Studio or CVAT export; --class NAME chooses from it.")
@@ -128,13 +129,10 @@ def read_supports(
     from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
 
     groups, names, labels = grouped(ordered(ctx.meta[_ORDER]))
-    if names and annotations is None:
-        if ctx.params.get("concept"):
-            raise UsageError(f"--class {names[0]}: a concept brings its class; leave --class out")
-        raise UsageError(
-            f"--class {names[0]} has no --support; give its photos after it, or --annotations FILE; "
-            "the classes of --supports FOLDER are its folders"
-        )
+    inside = folder_supports(folder, rule) if folder else {}
+    if annotations is None:
+        _check_without_annotations(ctx, [name for name in names if name not in inside], inside)
+    inside = {name: inside[name] for name in inside if not names or name in names}
     listed: Supports = {}
     if annotations:
         from fewseg.data.annotations.read import load_supports  # its readers take a tenth of a photo's time to import
@@ -143,7 +141,7 @@ def read_supports(
             annotations, classes=names or None, photos=photos, shots=shots
         ).items():
             listed[name] = images, [Marking(mask, f"from {annotations.name}") for mask in masks]
-    found = merged(supports_of(groups, rule), folder_supports(folder, rule) if folder else {}, listed)
+    found = merged(supports_of(groups, rule), inside, listed)
     for name in labels:
         masks = [mask for n in found for mask in found[n][1] if name in (n, None)]
         if not any(isinstance(mask, Path) for mask in masks):
@@ -152,21 +150,38 @@ def read_supports(
     return Given(found, labels, [path for path in (*scribbles, annotations) if path])
 
 
+def _check_without_annotations(ctx: typer.Context, unknown: list[str], inside: Supports) -> None:
+    """UsageError for a class that nothing describes, and for options that choose from --annotations."""
+    if unknown and inside:
+        raise UsageError(f"--class {unknown[0]}: the folders of --supports are {', '.join(map(str, inside))}")
+    if unknown and ctx.params.get("concept"):
+        raise UsageError(f"--class {unknown[0]}: a concept brings its class; leave --class out")
+    if unknown:
+        raise UsageError(
+            f"--class {unknown[0]} has no --support; give its photos after it, or --annotations FILE or --supports "
+            "FOLDER to choose it from"
+        )
+    for option in ("shots",) if ctx.params.get("correct") else ("shots", "photos"):
+        if said(ctx, option):
+            raise UsageError(
+                f"--{option} is of the photos that --annotations FILE names: give it too, or leave this out"
+            )
+
+
 def pictures(paths: list[Path], option: str, *, videos: bool = False) -> list[Path]:
-    """Photos, and videos where they are taken, and those of folders but for what `segment` wrote there; UsageError for
-    a folder without any.
+    """Photos, and videos where they are taken, and those of folders but for masks among them; UsageError for a folder
+    without any.
     """
     from fewseg.data.images import SUFFIXES
     from fewseg.data.text import Tally
     from fewseg.data.video import VIDEO_SUFFIXES
-    from fewseg.segment.planning import without_outputs
+    from fewseg.segment.planning import files_in, photos_among
 
     suffixes = SUFFIXES | VIDEO_SUFFIXES if videos else SUFFIXES
     found: list[Path] = []
     others = Tally(option)
     for path in paths:
-        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes and file.is_file()]
-        inside = without_outputs(inside, others)
+        inside = photos_among([file for file in files_in(path) if file.suffix.lower() in suffixes], others)
         if path.is_dir() and not inside:
             raise UsageError(f"{option} {path}: there are no pictures in this folder")
         found += inside if path.is_dir() else [path]

@@ -94,7 +94,7 @@ def chosen(
     usual = max(float(np.median(nearest)), 1e-9)
     left, picked = list(range(len(doubts))), []
     while left and len(picked) < count:
-        difference = np.minimum(nearest / usual, 1)
+        difference = np.clip(nearest / usual, 0, 1)  # of a copy it may be -1e-8
         worth = doubts * difference
         best = max(left, key=lambda i: (worth[i], -i))
         picked.append((best, float(difference[best]), float(worth[best])))

@@ -90,6 +90,7 @@ def teach(
     check_one_value(masks, (value for _, value in read))
     given = [example for example, _ in read]
     given += [_absent(image, next(number), rule=rule, side=side) for image in absent]
+    _check_each_once(given)
     before = (*former.supports, *former.absent) if former else ()
     stay = [example for example in before if not any(_same_photo(example, other) for other in given)]
     if replaced := [example.name for example in before if example not in stay]:
@@ -99,7 +100,8 @@ def teach(
     examples = stay + given
     supports, without = [e for e in examples if e.marks], [e for e in examples if not e.marks]
     if not supports:
-        raise DataError("no photo has the object: give at least one whose mask marks something")
+        told = f" ({read[0][0].name}: {read[0][0].meaning})" if read else ""
+        raise DataError(f"no photo has the object{told}: give at least one whose mask marks something")
     if len(examples) > MOST_EXAMPLES:
         raise UsageError(f"{len(examples)} photos were given; a concept takes {MOST_EXAMPLES}")
     used = UsedModel(engine.name, engine.weights, engine.image_size)
@@ -236,6 +238,16 @@ def _absent(image: Picture, number: int, *, rule: PictureRule, side: int) -> Exa
     photo = eight_bit(pixels_of(image, rule))
     empty = np.zeros(photo.shape[:2], np.uint8)
     return Example.of(photo, empty, side=side, name=photo_name(image, number), meaning="without the class")
+
+
+def _check_each_once(given: list[Example]) -> None:
+    """UsageError for a photo that is given twice: it would be found by means of itself, and more be expected."""
+    seen: dict[bytes, Example] = {}
+    for example in given:
+        if (other := seen.setdefault(example.jpeg, example)) is not example:
+            again = "is given twice" if other.name == example.name else f"and {example.name} are the same photo"
+            way = "one mask that marks all of the object" if other.marks and example.marks else "a mask or without one"
+            raise UsageError(f"{other.name} {again}; give it once, with {way}")
 
 
 def _same_photo(one: Example, other: Example) -> bool:

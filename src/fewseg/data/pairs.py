@@ -74,11 +74,21 @@ def pair(photos: Iterable[Path], masks: Iterable[Path], *, below: tuple[Path, Pa
     return Pairs(found, [path for key, path in by_key.items() if key not in of_photo], astray)
 
 
+def named_as_masks(files: Iterable[Path]) -> list[Path]:
+    """Those files that are called like the mask of another one in their folder: `NAME_mask.png` beside `NAME.jpg`."""
+    bare = {path: path.with_suffix("") for path in files}
+    there = set(bare.values())
+    return [
+        path
+        for path, name in bare.items()
+        if (photo := name.with_name(_MARK.sub("", name.name) or name.name)) != name and photo in there
+    ]
+
+
 def beside(files: Iterable[Path]) -> Pairs:
     """Photos and masks that lie in one folder: `NAME.jpg` with `NAME_mask.png`, or with `NAME.png`; see `pair`."""
     files = sorted(files)
-    stems = {path.stem for path in files}
-    masks = [path for path in files if _MARK.sub("", path.stem) in stems - {path.stem}]
+    masks = named_as_masks(files)
     rest: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         if path not in masks:

@@ -102,7 +102,8 @@ class Evaluation:
                 "the names of the classes that it was trained on are not known, so neither is which it has seen"
             )
         elif not self.seen:
-            lines.append(f"none of the {len(names)} test classes was seen in training, by their names")
+            none = "the test class was not" if len(names) == 1 else f"none of the {len(names)} test classes was"
+            lines.append(f"{none} seen in training, by {'its name' if len(names) == 1 else 'their names'}")
         else:
             shown = _listed(self.seen)
             lines.append(

@@ -311,7 +311,7 @@ def papers_table(lines: Sequence[Line]) -> Table:
             _percent(line.miou),
             _percent(line.deviation),
             _percent(line.fb_iou),
-            f"{line.trained / 1e6:.2f} M" if line.trained else "0",
+            f"{line.trained / 1e6:.2f} M" if line.trained >= 10_000 else str(line.trained),
             *_tests(lines, line),
         )
         for line in lines
@@ -349,7 +349,9 @@ def _page(lines: Sequence[Line], table: Table, paper: Table) -> ReportPage:
         interval = bounded_t_interval(means) if len(means) > 1 else None
         columns = {f"fold {f}": _percent(v) for f, v in zip(line.folds, line.by_seed.mean(0), strict=True)}
         columns |= {"sd": _percent(line.deviation), "trained": f"{line.trained:,}"}
-        rows.append(Row(name, line.miou, interval, line.fb_iou, highlight=line is lines[0], columns=columns))
+        rows.append(
+            Row(name, line.miou, interval, line.fb_iou, highlight=line is lines[0], columns=columns, shots=line.shots)
+        )
     first = next(iter(lines[0].found.values()))
     trained = sorted({told for line in lines for r in line.found.values() for told in r.origin[:1]})  # one a fold
     return ReportPage(

@@ -70,7 +70,8 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
     novel, episodes = main.fold["novel_names"], f"{sum(r.episodes for r in main.repeats)} episodes"
     return ReportPage(
         title or f"{entries[0].name} on {main.source}",
-        subtitle=f"{len(novel)} novel classes, fold {main.fold['index']}, {main.shots}-shot, {episodes}.",
+        subtitle=f"{len(novel)} novel class{'es' * (len(novel) != 1)}, fold {main.fold['index']}, {main.shots}-shot, "
+        f"{episodes}.",
         rows=tuple(comparison_rows(entries)),
         per_class=tuple(class_scores(main, {e.name: e.results for e in entries[1 : 1 + MAX_MARKS]})),
         confusions=confusions(entries),

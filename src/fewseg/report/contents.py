@@ -38,6 +38,8 @@ class Row:
     """The paper's mIoU, in a column of its own, never mixed with measured values."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Further columns by their heading, e.g. {"p": "0.031", "s/episode": "0.12"}; texts as they are shown."""
+    shots: int | None = None
+    """Where rows differ in it they are on other episodes, and not held against one another."""
 
     def __post_init__(self) -> None:
         _check_fractions(f"row {self.name!r}", self.miou, self.fb_iou, self.published, *(self.interval or ()))

@@ -121,7 +121,7 @@ def _headline(rows: Sequence[Row], interval_name: str) -> list[tuple[str, str, s
     tiles = [(f"{percent(main.miou)} %", "mIoU on novel classes", detail)]
     if main.fb_iou is not None:
         tiles.append((f"{percent(main.fb_iou)} %", "FB-IoU", "foreground and background, all classes pooled"))
-    others = [row for row in rows if not row.highlight and not math.isnan(row.miou)]
+    others = [row for row in rows if not row.highlight and not math.isnan(row.miou) and row.shots == main.shots]
     if others and not math.isnan(main.miou):
         best = max(others, key=lambda row: row.miou)
         gap = 100 * (main.miou - best.miou)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import numpy as np
 
 from fewseg.data.images import SUFFIXES, read_labels
 from fewseg.data.masks import Marking, read_marking
+from fewseg.data.text import Tally
 from fewseg.errors import DataError, UsageError
 from fewseg.labels import IGNORE
 from fewseg.progress import counted
+from fewseg.segment.formats import INSTANCES, OVERLAY
+from fewseg.segment.shards import parts_of
 from fewseg.segment.table import NAME, Row, pixels_hash, read_rows
 
 
@@ -26,10 +30,10 @@ def corrected(
     such class, no corrected mask, or no photo.
     """
     found: tuple[list[Any], list[Any]] = ([], [])
-    unchanged = 0
+    unchanged, passed = 0, Tally("--correct")
     for given in masks:
         folder = _folder(given)
-        rows = read_rows(folder / NAME)
+        rows = _rows(folder)
         own = [row for row in rows if row.name == name and row.mask]
         if not own:
             classes = ", ".join(dict.fromkeys(row.name for row in rows)) or "none"
@@ -37,12 +41,18 @@ def corrected(
         chosen = own if given.is_dir() else [row for row in own if (folder / row.mask).resolve() == given.resolve()]
         if not chosen:
             raise DataError(f"{folder / NAME} does not name {given}; give a mask that fewseg segment wrote")
+        if given.is_dir():
+            for path in _strangers(folder, rows):
+                passed.add(
+                    "pictures that are called like no mask, passed over (a correction has its mask's very name)", path
+                )
         for row in chosen:
             if given.is_dir() and _as_written(folder / row.mask, row):
                 unchanged += 1
                 continue
             found[0].append(_photo(row, photos))
             found[1].append(_marking(folder / row.mask, row))
+    passed.warn()
     if not found[0]:
         told = ", ".join(map(str, masks))
         raise DataError(f"in {told} every mask is as it was written ({unchanged}); correct some, or name those to take")
@@ -55,7 +65,7 @@ def clear_table(out: Path) -> None:
     UsageError where masks were corrected since it was written: they are somebody's work.
     """
     try:
-        rows = read_rows(out / NAME) if (out / NAME).is_file() else []
+        rows = _rows(out)
     except DataError:
         return  # another's file
     each = {row.mask: row for row in rows if row.mask}
@@ -64,8 +74,8 @@ def clear_table(out: Path) -> None:
             f"{out} holds {counted(len(found), 'corrected mask')}, such as {found[0]}, that would be written over; "
             "give another --out, or --resume, which leaves them as they are"
         )
-    if rows:
-        (out / NAME).unlink()
+    for table in parts_of(out / NAME):
+        table.unlink()
 
 
 def _folder(given: Path) -> Path:
@@ -73,9 +83,28 @@ def _folder(given: Path) -> Path:
     if not given.exists():
         raise UsageError(f"--correct {given}: there is no such file or folder")
     for folder in (given, *given.absolute().parents):
-        if (folder / NAME).is_file():
+        if any(parts_of(folder / NAME)):
             return folder
     raise DataError(f"{given} has no {NAME}; give a folder that fewseg segment --concept (or --format csv) wrote")
+
+
+def _rows(folder: Path) -> list[Row]:
+    """The rows of a folder's table, or of those of its parts (`--shard`); of a mask that is in several the latest."""
+    rows = [row for table in parts_of(folder / NAME) for row in read_rows(table)]
+    return list({(row.photo, row.mask, row.name): row for row in rows}.values())
+
+
+def _strangers(folder: Path, rows: Sequence[Row]) -> list[Path]:
+    """Pictures beside the masks that `segment` did not write, such as a correction saved as JPEG."""
+    masks = {folder / row.mask for row in rows if row.mask}
+    known = masks | {Path(row.photo).resolve() for row in rows}
+    made = (OVERLAY, f"{INSTANCES}.png")
+    return [
+        path
+        for place in sorted({mask.parent for mask in masks})
+        for path in sorted(place.glob("*"))
+        if path.suffix.lower() in SUFFIXES and not path.name.endswith(made) and not {path, path.resolve()} & known
+    ]
 
 
 def _as_written(mask: Path, row: Row) -> bool:
@@ -101,7 +130,8 @@ def _photo(row: Row, photos: Path | None) -> Path:
     path = Path(row.photo)
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(
-            f"{row.mask} is of a frame of {path}; give it by its time: --support {path}@SECONDS --mask {row.mask}"
+            f"{row.mask} is of a frame of {path}; give it by its time: --support "
+            f"{shlex.quote(f'{path}@SECONDS')} --mask {shlex.quote(row.mask)}"
         )
     if path.is_file():
         return path

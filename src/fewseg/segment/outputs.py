@@ -95,7 +95,9 @@ def check_formats(formats: Sequence[str], *, resume: bool, instances: bool) -> N
     if not formats or (unknown := [name for name in formats if name not in files.FORMATS]):
         given = ", ".join(unknown) if formats else "none"
         large = "geotiff, gpkg of pictures that are read in windows"
-        raise UsageError(f"format {given}: choose one or several of {', '.join(files.FORMATS)}; or {large}")
+        raise UsageError(
+            f"format {given}: choose one or several of {', '.join(files.FORMATS)}, each with --format; or {large}"
+        )
     if resume and (instances or {"csv", *BOOKS} & set(formats)) and "png" not in formats:
         raise UsageError("--resume reads finished masks back for files that tell of all pictures: add --format png")
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fewseg.data import images
 from fewseg.data.decoding import PictureRule
+from fewseg.data.pairs import named_as_masks
 from fewseg.data.text import Tally
 from fewseg.data.video import VIDEO_SUFFIXES
 from fewseg.errors import UsageError, refuse_address
@@ -124,18 +125,25 @@ def _files(query: Path, out_dir: Path, others: Tally) -> list[Path]:
         raise UsageError(
             f"{query} is both the folder of pictures and the output folder; give another one for the outputs"
         )
-    inside = (path for path in sorted(query.rglob("*")) if path.is_file() and not path.resolve().is_relative_to(out))
-    shown = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(query).parts)]
+    shown = [path for path in files_in(query) if not path.resolve().is_relative_to(out)]
     for path in shown:
         if path.suffix.lower() not in SUFFIXES:
             others.add("files that are no pictures or videos by their names, left out", path)
-    return without_outputs([path for path in shown if path.suffix.lower() in SUFFIXES], others)
+    return photos_among([path for path in shown if path.suffix.lower() in SUFFIXES], others)
 
 
-def without_outputs(pictures: list[Path], others: Tally) -> list[Path]:
-    """Pictures but for the masks, overlays and numbered objects that `segment` wrote among them, which are counted.
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder and its sub-folders, by name, but for hidden ones."""
+    inside = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 
-    A mask is told by the overlay beside it: of a folder of masks alone nothing says that they are no pictures.
+
+def photos_among(pictures: list[Path], others: Tally) -> list[Path]:
+    """Pictures but for masks of photos beside them, and for masks, overlays and numbered objects that `segment` wrote
+    among them; both are counted.
+
+    A mask is told by its photo's name (`NAME_mask.png`) or by the overlay beside it: of a folder of masks alone
+    nothing says that they are no pictures.
     """
     there = set(pictures)
     made: set[Path] = set()
@@ -146,10 +154,13 @@ def without_outputs(pictures: list[Path], others: Tally) -> list[Path]:
     for video in (path for path in pictures if path.name.endswith(OVERLAY_VIDEO)):
         if video.with_name(video.name.removesuffix(OVERLAY_VIDEO)) / f"{frame_stem(0)}.png" in there:
             made.add(video)
+    masks = {*named_as_masks(pictures)} - made
     for path in pictures:
         if path in made:
             others.add("masks and overlays of an earlier run, left out", path)
-    return [path for path in pictures if path not in made]
+        elif path in masks:
+            others.add("masks of photos by their names, left out", path)
+    return [path for path in pictures if path not in made | masks]
 
 
 def _key(path: Path) -> str:

@@ -54,9 +54,9 @@ class MarkedPhoto:
         return marking_from_marks(photo, marks, str(self.path))
 
     def _check_pixels(self, size: tuple[int, int]) -> None:
-        """UsageError where all coordinates are fractions between 0 and 1: nobody marks the pixel of the corner so."""
+        """UsageError where all coordinates are from 0 to 1, fractions or a box: nobody marks the pixel of the corner so."""
         given = [(option, mark) for option in ("box", "point", "background") for mark in getattr(self, option)]
-        shares = [(option, mark) for option, mark in given if any(side % 1 for side in mark)]
+        shares = [(option, mark) for option, mark in given if option == "box" or any(side % 1 for side in mark)]
         if shares and all(0 <= side <= 1 for _, mark in given for side in mark):
             option, mark = shares[0]
             told, pixels = (
@@ -109,6 +109,8 @@ def grouped(options: Iterable[tuple[str, str]]) -> Groups:
                 raise UsageError(f"--label {labels[name]} and --label {value} were given{_of(name)}; give one a class")
         elif option == "support":
             group.append(MarkedPhoto(Path(value)))
+        elif not group:
+            raise UsageError(f"--{option} {value} stands before any --support{_of(name)}; give its photo first")
         elif option == "mask":
             free = [photo for photo in group if not photo.is_marked]
             if not free:
@@ -118,13 +120,12 @@ def grouped(options: Iterable[tuple[str, str]]) -> Groups:
                     "same order"
                 )
             free[0].mask = Path(value)
-        elif not group:
-            raise UsageError(f"--{option} {value} stands before any --support{_of(name)}; give its photo first")
         elif option == "scribble":
             group[-1].scribble = Path(value)
         else:
             form = "LEFT,TOP,RIGHT,BOTTOM" if option == "box" else "X,Y"
-            getattr(group[-1], option).append(numbers(option, value, f"{form} in pixels of the upright photo"))
+            form += " in pixels of the upright photo"
+            getattr(group[-1], option).append(numbers(option, value, form))
     for name, group in photos.items():
         _check(group, name)
     without = [name for name, group in photos.items() if name is not None and not group]
@@ -178,6 +179,11 @@ def folder_supports(root: Path, pictures: PictureRule = AS_IT_IS) -> Supports:
         folder.name: photos for folder in sorted(root.iterdir()) if (photos := _folder_photos(folder))
     }
     if not found:
+        if any(path.suffix.lower() in SUFFIXES for path in root.iterdir()):
+            above = f"give the folder above it, and --class {root.name}"
+            raise DataError(
+                f"{root} holds photos, and --supports takes a folder of folders, one for each class: {above}"
+            )
         raise DataError(
             f"{root} holds no annotated photos; put them into {root.name}/CLASS/NAME.jpg with "
             f"{root.name}/CLASS/NAME_mask.png beside them"

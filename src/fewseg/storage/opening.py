@@ -182,8 +182,8 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> tuple[Fo
     if seen:
         names = ", ".join(source.class_names[c - 1] for c in sorted(seen))
         raise UsageError(
-            f"the model was trained on classes that are novel in fold {index} ({names}); it was trained for fold "
-            f"{opened.fold.index}: evaluate with data.fold={opened.fold.index}"
+            f"{opened.weights['path']} was trained on classes that are novel in fold {index} ({names}); it was "
+            f"trained for fold {opened.fold.index}: evaluate with data.fold={opened.fold.index}"
         )
     return opened.fold if opened.fold.novel == fold.novel else fold, None
 

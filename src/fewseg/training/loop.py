@@ -7,6 +7,7 @@ the same weights. `RunDirectory` says which files it leaves.
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -392,7 +393,7 @@ def not_finite(t: Training, step: int, inputs: dict[str, Any], losses: dict[str,
     record = {"step": step, "items": items, "losses": values, "seed": t.config.train.seed}
     record |= {"precision": t.config.train.precision, "freeze_backbone": t.config.train.backbone_factor == 0}
     parts = of_all(tree_map_only(Tensor, lambda t: t.detach().cpu().clone(), inputs))
-    how = f"fewseg replay {t.run.path} computes the batch again"
+    how = f"fewseg replay {shlex.quote(str(t.run.path))} computes the batch again"
     try:
         if t.fabric.is_global_zero:
             save_failure(t.task.model, t.run.failure, parts, record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def rerun(run: Path, out: Path, *, progress: Silent | None = None) -> Rerun:
     before, now = RunDirectory(run), RunDirectory(out)
     record, config = before.recorded(), before.config()
     if not before.is_finished(config):
-        raise DataError(f"{run} did not end; finish it first: fewseg train {run}/config.yaml --out {run} --resume")
+        raise DataError(f"{run} did not end; finish it first: fewseg train --resume --out {shlex.quote(str(run))}")
     local, nodes = launched() or (config.train.devices, config.train.nodes)
     if local * nodes != record["processes"]:
         raise UsageError(

@@ -290,11 +290,20 @@ def test_advice_can_be_followed() -> None:
             sample_episodes(source, Fold.of(0, classes, classes=2), protocol=protocol, seed=0, shots=shots)
         return str(caught.value)
 
-    assert refused(5, (1, 2)).endswith("What helps: add photos of the class, or give 2 shots")
+    assert refused(5, (1, 2)).endswith(
+        ": add photos of the class, or give 2 shots, or take another fold than 0, or other data.novel_classes"
+    )
     counts[:2, 1] = 0
-    assert refused(1, (1,)).endswith("What helps: add photos of the class")
+    assert refused(1, (1,)).endswith(
+        "What helps: add photos of the class, or take another fold than 0, or other data.novel_classes"
+    )
     with pytest.raises(DataError, match=r"1 hold 100 pixels .* a novel class as well; data.novel=background keeps"):
         TrainingEpisodes(Table(counts[2:3]), Fold.of(0, (2,), classes=2))
+    both = np.array([[0, 500, 500]])
+    with pytest.raises(
+        DataError, match=r"held out to validate on \(class 2\) as well; train.validation=none holds none"
+    ):
+        TrainingEpisodes(Table(both), Fold(0, (), (1,), held_out=(2,)))
 
 
 def test_held_out_classes_can_be_drawn() -> None:

@@ -39,9 +39,7 @@ SpecsOf = Callable[[int], list[EpisodeSpec]]
 def _each(source: ImageSource, pools: Pools, shots: int, protocol: EvaluationProtocol, seed: int) -> SpecsOf:
     """Supports drawn anew for every query, of its class and of the further ones that are looked for in it."""
     if protocol.ways > len(pools):
-        raise UsageError(
-            f"{protocol.ways} classes at once: there are {len(pools)} to draw in this fold; give fewer ways"
-        )
+        raise UsageError(f"{protocol.ways} classes at once, and {len(pools)} to draw in this fold; give fewer ways")
     draw, repeats = _DRAWS[protocol.query](source, pools, protocol, seed), protocol.support == "with_repeats"
     lacking = _lacking(source, pools) if protocol.absent else {}
 

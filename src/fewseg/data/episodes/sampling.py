@@ -98,10 +98,7 @@ class TrainingEpisodes:
         kept = len(training_images(source, fold, novel="background"))
         remedy = "data.novel=background keeps images that hold novel classes too" if kept > len(images) else ""
         if not len(images):
-            raise DataError(
-                f"{source.name} has no image to train on in fold {fold.index}: {kept} hold {least} pixels or more of a "
-                f"base class{', and all of these hold a novel class as well' if kept else ''}; {remedy or 'add photos'}"
-            )
+            raise DataError(_no_images(source, fold, kept))
         pools = {c: np.intersect1d(images, source.index.images_of(c, min_pixels=least)) for c in fold.base}
         self._pools = _drawable(
             source, pools, self.shots if self.most_shots is None else 1, least=least, use="training", remedy=remedy
@@ -186,7 +183,8 @@ def sample_episodes(
     coarse = getattr(source, "coarse", None) if protocol.listed == "coarse" else None
     least = COARSE_LEAST if coarse else 1 if protocol.support == "any_pixel" else source.min_pixels
     pools = {c: (coarse or source.index).images_of(c, min_pixels=least) for c in sorted(chosen)}
-    pools = _drawable(source, pools, shots, least=least, use="the episodes")
+    others = f"take another fold than {fold.index}, or other data.novel_classes"
+    pools = _drawable(source, pools, shots, least=least, use="the episodes", otherwise=others)
     if (count := protocol.episodes if episodes is None else episodes) is None:
         count = sum(map(len, pools.values()))
     specs_of = specs_by(source, pools, shots, protocol, seed)
@@ -195,7 +193,21 @@ def sample_episodes(
     return EpisodeList(source.name, source.subset, *drawn, specs, source.index.ids, source.class_names)
 
 
-def _drawable(source: ImageSource, pools: Pools, shots: int, *, least: int, use: str, remedy: str = "") -> Pools:
+def _no_images(source: ImageSource, fold: Fold, kept: int) -> str:
+    """Why there is no image to train on, of which `kept` hold a base class, and what can be done."""
+    told = f"{source.name} has no image to train on in fold {fold.index}: {kept} hold {source.min_pixels} pixels or "
+    told += "more of a base class"
+    if not kept:
+        return f"{told}; add photos"
+    held = ", ".join(source.class_names[c - 1] for c in fold.held_out)
+    also = f" or one that is held out to validate on ({held})" if held else ""
+    free = "train.validation=none holds none out, and " if held else ""
+    return f"{told}, and all of these hold a novel class{also} as well; {free}data.novel=background keeps such images"
+
+
+def _drawable(
+    source: ImageSource, pools: Pools, shots: int, *, least: int, use: str, remedy: str = "", otherwise: str = ""
+) -> Pools:
     """The classes with enough images for a query and its supports; a DataWarning names the others.
 
     DataError where there is none, with what can be done.
@@ -214,4 +226,6 @@ def _drawable(source: ImageSource, pools: Pools, shots: int, *, least: int, use:
         return enough
     most = max(counts.values()) - 1
     fewer = f"give {counted(most, 'shot')}" if most > 0 else ""
-    raise DataError(f"{reason}. What helps: {', or '.join(filter(None, ('add photos of the class', fewer, remedy)))}")
+    raise DataError(
+        f"{reason}. What helps: {', or '.join(filter(None, ('add photos of the class', fewer, remedy, otherwise)))}"
+    )
