@@ -54,7 +54,7 @@ class MarkedPhoto:
         return marking_from_marks(photo, marks, str(self.path))
 
     def _check_pixels(self, size: tuple[int, int]) -> None:
-        """UsageError where all coordinates are from 0 to 1, fractions or a box: nobody marks the pixel of the corner so."""
+        """UsageError where all are from 0 to 1, fractions or a box: nobody marks the pixel of the corner so."""
         given = [(option, mark) for option in ("box", "point", "background") for mark in getattr(self, option)]
         shares = [(option, mark) for option, mark in given if option == "box" or any(side % 1 for side in mark)]
         if shares and all(0 <= side <= 1 for _, mark in given for side in mark):

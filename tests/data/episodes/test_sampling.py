@@ -171,7 +171,7 @@ def test_several_ways_are_classes_of_one_query_the_first_of_which_it_holds() -> 
         assert len({spec.query for spec in group}) == 1
         assert len({spec.class_id for spec in group}) == 3
         assert all(counts[i, spec.class_id] and i != spec.query for spec in group for i in spec.support)
-    with pytest.raises(UsageError, match="there are 4 to draw in this fold"):
+    with pytest.raises(UsageError, match="5 classes at once, and 4 to draw in this fold"):
         sample_episodes(source, fold, protocol=plain.varied(ways=5), seed=0, shots=1)
     for more in ({"absent": 0.2}, {"references": 2}):
         with pytest.raises(UsageError, match="ways=2"):
