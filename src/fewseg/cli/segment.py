@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +12,12 @@ from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
 from fewseg.cli.outputs import check_made_here
 from fewseg.cli.printing import failed_photos, say
-from fewseg.errors import DataError, FewsegError, UsageError, check_choice
+from fewseg.cli.stopping import if_stopped
+from fewseg.errors import DataError, UsageError, check_choice
 from fewseg.progress import Bars, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -186,7 +186,7 @@ def segment(
     options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
     in_windows = partial(segment_large_folder, formats=formats, window=window)
     whole = partial(segment_folder, formats=formats, instances=instances, every=every, steady=steady)
-    with _told_where(out):
+    with if_stopped(f"what is in {out} is whole, and the same command with --resume goes on from there"):
         if engine:
             words = given.words(ctx, without=("--engine",), flags=("--resume", "--review"))
             run_parts(words, len(plan(queries, Path(out))), progress=Bars())
@@ -219,15 +219,6 @@ def _check_review(review: bool, *, shown: bool) -> None:
     if review and not shown:
         needs = "give --concept, leave out --no-overlay, and add --format png"
         raise UsageError(f"--review sorts by what a concept expects, and shows masks and overlays: {needs}")
-
-
-@contextmanager
-def _told_where(out: str) -> Iterator[None]:
-    """Whoever ends the work early is told how it goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise FewsegError(f"stopped; what is in {out} is whole, and --resume goes on from there") from None
 
 
 def _tell_doubts(folder: Path, out: str) -> None:

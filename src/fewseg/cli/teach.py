@@ -11,6 +11,7 @@ from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import say
+from fewseg.cli.stopping import if_stopped
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars, counted
 
@@ -107,22 +108,24 @@ def teach(
         told = "the concept's model was trained on its supports, and tells nothing of others"
         say(f"{told}: tried with lite as it comes; --adapt trains anew")
         model, chosen = "lite", True
-    taught = teach(
-        images,
-        masks,
-        name=name,
-        absent=without,
-        label=found.labels.get(name, found.labels.get(None)),
-        model=model if chosen else None,
-        former=former,
-        keep_photos=keep_photos,
-        pictures=rule,
-        runtime=runtime,
-        device=device,
-        progress=Bars(),
-    )
+    with if_stopped():
+        taught = teach(
+            images,
+            masks,
+            name=name,
+            absent=without,
+            label=found.labels.get(name, found.labels.get(None)),
+            model=model if chosen else None,
+            former=former,
+            keep_photos=keep_photos,
+            pictures=rule,
+            runtime=runtime,
+            device=device,
+            progress=Bars(),
+        )
     if adapt:
-        taught = _adapted(taught, folder, device)
+        with if_stopped("the concept was not written"):
+            taught = _adapted(taught, folder, device)
     taught.save(target)
     _tell(taught, target, former)
     if taught.supports:
