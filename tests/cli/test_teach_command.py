@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewseg.cli.segment import objects_told
+from fewseg.cli.segment_told import objects_told
 from fewseg.concept import Concept, adapting
 from fewseg.data.images import read_image
 from fewseg.storage.saved import save_model
