@@ -191,6 +191,9 @@ def test_corrections_among_the_masks_of_parts_are_known(place: Path, quick: Call
     Image.fromarray(scene(size=SIZE, box=(30, 20, 90, 70))[1].astype(np.uint8) * 255).save(out / "1.png")
     kept = quick(*segment)
     assert (kept.code, "holds 1 corrected mask, such as 1.png" in kept.err) == (2, True)
+    own = quick(*segment, "--shard", "2/2")
+    assert (own.code, "holds 1 corrected mask, such as 1.png" in own.err) == (2, True)
+    assert quick(*segment, "--shard", "1/2").code == 0, "another part writes none of it"
     assert "1 corrected mask; 1 as written" in quick("teach", "--concept", target, "--correct", out).out
 
 
