@@ -182,6 +182,20 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert quick(*command, "--photos", place / "moved").code == 0
 
 
+def test_photos_of_a_class_and_its_folder_of_supports_go_together(place: Path, quick: Callable[..., Result]) -> None:
+    for name, i in (("box", 1), ("ball", 2)):
+        (place / "supports" / name).mkdir(parents=True)
+        shutil.copy(place / f"s{i}.png", place / "supports" / name / f"{i}.png")
+        shutil.copy(place / f"m{i}.png", place / "supports" / name / f"{i}_mask.png")
+    given = ("--supports", place / "supports", "--class", "box", *words(place, 1))
+    taught = quick("teach", *given, "--out", place / "box.concept")
+    assert "a concept is one class, box; left out: ball" in taught.out
+    assert [one.name for one in Concept.load(place / "box.concept").supports] == ["s0.png", "1.png"]
+    found = quick("segment", *given, place / "none.png", "--out", place / "out")
+    assert found.code == 0
+    assert [found.out.count(f"support of {name}: ") for name in ("box", "ball")] == [2, 1]
+
+
 def test_corrections_among_the_masks_of_parts_are_known(place: Path, quick: Callable[..., Result]) -> None:
     target, out = place / "box.concept", place / "out"
     assert quick("teach", "--class", "box", *words(place, 2), "--out", target).code == 0

@@ -82,7 +82,7 @@ def teach(
     target = _target(out, concept)
     asked = (range_, bands, page) != (None, None, None)
     rule = given.picture_rule(range_, bands, page) if asked or former is None else former.pictures
-    found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
+    found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule, one_class=True)
     name, images, masks = _one_class(found, former)
     if correct:
         (more, marked), unchanged = _corrected(correct, name, former, photos)
