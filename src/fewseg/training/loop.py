@@ -174,7 +174,9 @@ def prepare(
         progress.log(damage)
     if 0 < state.batches < total:
         progress.log(f"goes on after batch {state.batches} of {total}")
-    names = record_of(task.source, task.fold, start)
+    names = record_of(task.source, task.fold, start, novel=config.data.novel)
+    if empty := names.get("without_images"):
+        progress.log(f"note: no image to train on holds {', '.join(empty)}")
     return Training(
         config, run, task, fabric, module, optimizer, schedule, state, total, seen_before, names, stop, progress, again
     )
