@@ -167,7 +167,7 @@ def test_a_second_signal_ends_the_run_at_once(toy: type[Toy], tmp_path: Path, mo
         raise AssertionError("not reached")
 
     monkeypatch.setattr(EpisodeObjective, "forward", forward)
-    with pytest.raises(FewsegError, match="stopped at once; 0 of 6 batches were done; --resume starts it again"):
+    with pytest.raises(StoppedError, match="stopped at once; 0 of 6 batches were done; --resume starts it again"):
         train(toy_config(), tmp_path / "run")
 
 
