@@ -1,4 +1,4 @@
-"""The two kinds of error that a user can mend, the warning, and the check of a name against those allowed."""
+"""The kinds of error that a user can mend, a stop, the warning, and the check of a name against those allowed."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ class UsageError(FewsegError, ValueError):
 
 class DataError(FewsegError, ValueError):
     """A file or data set that is missing, broken or too small for what was asked (exit code 1)."""
+
+
+class StoppedError(FewsegError):
+    """The work was asked to stop, by Ctrl-C or a signal, and did; what is kept (exit code 130, as shells have it)."""
+
+    exit_code = 130
 
 
 class DataWarning(UserWarning):

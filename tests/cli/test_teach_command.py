@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewseg.cli.segment import objects_told
+from fewseg.cli.segment_told import objects_told
 from fewseg.concept import Concept, adapting
 from fewseg.data.images import read_image
 from fewseg.storage.saved import save_model
@@ -182,6 +182,20 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert quick(*command, "--photos", place / "moved").code == 0
 
 
+def test_photos_of_a_class_and_its_folder_of_supports_go_together(place: Path, quick: Callable[..., Result]) -> None:
+    for name, i in (("box", 1), ("ball", 2)):
+        (place / "supports" / name).mkdir(parents=True)
+        shutil.copy(place / f"s{i}.png", place / "supports" / name / f"{i}.png")
+        shutil.copy(place / f"m{i}.png", place / "supports" / name / f"{i}_mask.png")
+    given = ("--supports", place / "supports", "--class", "box", *words(place, 1))
+    taught = quick("teach", *given, "--out", place / "box.concept")
+    assert "a concept is one class, box; left out: ball" in taught.out
+    assert [one.name for one in Concept.load(place / "box.concept").supports] == ["s0.png", "1.png"]
+    found = quick("segment", *given, place / "none.png", "--out", place / "out")
+    assert found.code == 0
+    assert [found.out.count(f"support of {name}: ") for name in ("box", "ball")] == [2, 1]
+
+
 def test_corrections_among_the_masks_of_parts_are_known(place: Path, quick: Callable[..., Result]) -> None:
     target, out = place / "box.concept", place / "out"
     assert quick("teach", "--class", "box", *words(place, 2), "--out", target).code == 0
@@ -191,6 +205,9 @@ def test_corrections_among_the_masks_of_parts_are_known(place: Path, quick: Call
     Image.fromarray(scene(size=SIZE, box=(30, 20, 90, 70))[1].astype(np.uint8) * 255).save(out / "1.png")
     kept = quick(*segment)
     assert (kept.code, "holds 1 corrected mask, such as 1.png" in kept.err) == (2, True)
+    own = quick(*segment, "--shard", "2/2")
+    assert (own.code, "holds 1 corrected mask, such as 1.png" in own.err) == (2, True)
+    assert quick(*segment, "--shard", "1/2").code == 0, "another part writes none of it"
     assert "1 corrected mask; 1 as written" in quick("teach", "--concept", target, "--correct", out).out
 
 

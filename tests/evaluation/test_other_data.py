@@ -99,6 +99,9 @@ def test_test_classes_that_were_trained_on_are_marked(other: Path, tmp_path: Pat
     assert results.origin[0] == "trained on mix, fold 0: couch, Dining Table"
     assert results.origin[1] == "2 of 4 test classes were seen in training, by their names: Sofa, dining_table"
     assert Results.load(results.save(tmp_path / "a.json")).origin == results.origin
+    without = learnt_of(info | {"without_images": ["Dining Table"]})
+    assert without is not None
+    assert (without.as_dict()["classes"], without.seen(["Sofa", "dining_table"])) == (["couch"], ["Sofa"])
     from fewseg.evaluation.compare import Entry
 
     page = comparison_page([Entry("prototype", results, None, None)])

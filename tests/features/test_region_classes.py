@@ -24,7 +24,7 @@ from fewseg.data.region_classes import UNSURE, WithRegions
 from fewseg.data.sets.folder import Folder
 from fewseg.data.source import Fold, SourceIndex, labelled, mask_of
 from fewseg.data.transforms import Squeeze
-from fewseg.errors import UsageError
+from fewseg.errors import StoppedError, UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.features import region_classes
@@ -33,7 +33,6 @@ from fewseg.progress import Silent
 from fewseg.storage.opening import open_target, open_test_data
 from fewseg.storage.saved import load_model
 from fewseg.training.loop import train
-from fewseg.training.stop import StoppedError
 from helpers import SCENES, SHORT, TINY
 
 REGIONS = 3

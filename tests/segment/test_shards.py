@@ -85,17 +85,6 @@ def test_failures_are_in_a_file_until_they_are_done(
     assert sorted(contents(out)) == [f"{i}.png" for i in range(PHOTOS)]
 
 
-def test_a_run_that_is_interrupted_says_how_it_goes_on(
-    find: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("fewseg.segment.segment_folder", interrupted)
-    stopped = find(tmp_path / "out")
-    assert (stopped.code, "--resume goes on" in stopped.err) == (1, True)
-
-
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])
 def test_a_part_is_one_of_some(text: str) -> None:
     with pytest.raises(UsageError, match="which part of how many, from 1, as in 2/8"):

@@ -426,6 +426,14 @@ def test_what_holds_for_the_classes_alone_is_not_taken_over(tmp_path: Path) -> N
         )
 
 
+def test_a_record_names_the_classes_without_an_image_to_train_on() -> None:
+    source = Scenes(images=2)
+    held = {name for c, name in enumerate(source.class_names, 1) if len(source.index.images_of(c))}
+    record = record_of(source, source.fold(0), None, novel="background")
+    assert set(record["base_names"]) - set(record["without_images"]) == held & set(record["base_names"])
+    assert held & set(record["base_names"])
+
+
 def test_what_holds_for_the_classes_is_taken_over_where_they_are_the_same(tmp_path: Path) -> None:
     source = Scenes(images=2)
     learnt = tiny_model("lite", seed=1, base_classes=len(source.fold(0).base))

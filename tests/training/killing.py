@@ -23,13 +23,13 @@ import torch
 from fewseg import registry
 from fewseg.config import Config
 from fewseg.data.dataset import EpisodeDataset
+from fewseg.errors import StoppedError
 from fewseg.progress import Silent
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.training import loop
 from fewseg.training.log import Log
 from fewseg.training.loop import train
 from fewseg.training.objectives import EpisodeObjective
-from fewseg.training.stop import StoppedError
 from fewseg.training.tasks import EpisodeTask
 from helpers import BASE_RECIPE, Toy, hdmnet_config, toy_config
 from waiting import LONG

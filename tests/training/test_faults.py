@@ -23,7 +23,7 @@ import torch
 from fewseg import registry
 from fewseg.config import load_config
 from fewseg.data.dataset import EpisodeDataset
-from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.errors import DataError, FewsegError, StoppedError, UsageError
 from fewseg.progress import Silent
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import load_model
@@ -33,7 +33,7 @@ from fewseg.training.objectives import EpisodeObjective
 from fewseg.training.replay import replay
 from fewseg.training.rerun import rerun
 from fewseg.training.state import read_checked, write_checked
-from fewseg.training.stop import Stop, StoppedError
+from fewseg.training.stop import Stop
 from fewseg.training.tasks import EpisodeTask
 from helpers import Toy, assert_equal, toy_config, weights
 
@@ -167,7 +167,7 @@ def test_a_second_signal_ends_the_run_at_once(toy: type[Toy], tmp_path: Path, mo
         raise AssertionError("not reached")
 
     monkeypatch.setattr(EpisodeObjective, "forward", forward)
-    with pytest.raises(FewsegError, match="stopped at once; 0 of 6 batches were done; --resume starts it again"):
+    with pytest.raises(StoppedError, match="stopped at once; 0 of 6 batches were done; --resume starts it again"):
         train(toy_config(), tmp_path / "run")
 
 

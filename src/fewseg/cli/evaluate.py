@@ -27,6 +27,7 @@ from fewseg.cli.options import (
 )
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import print_generalised, print_plan, print_results, say
+from fewseg.cli.stopping import if_stopped
 from fewseg.errors import UsageError
 from fewseg.progress import Bars, Silent
 
@@ -147,7 +148,9 @@ def evaluate(
     run: Any = evaluate_generalised if generalised else run_evaluation
     if save_masks is not None:
         given["masks"] = save_masks = masks_folder(save_masks, name)
-    results = run(model, benchmark, **given, **how, weights=opened.weights)
+    masks = f"the masks so far are in {save_masks}; no results were written"
+    with if_stopped(masks if save_masks else "nothing was written"):
+        results = run(model, benchmark, **given, **how, weights=opened.weights)
     if rank:  # one of several processes prints and writes
         return
     # first: what took hours is kept, whatever becomes of the terminal

@@ -34,6 +34,7 @@ from fewseg.cli.report import report
 from fewseg.cli.rerun import replay, rerun
 from fewseg.cli.segment import segment
 from fewseg.cli.serve import ANY_WORDS, formerly, serve
+from fewseg.cli.stopping import StoppableGroup
 from fewseg.cli.supports import OrderedCommand
 from fewseg.cli.teach import teach
 from fewseg.cli.web import web
@@ -47,13 +48,15 @@ _LONGEST = 2000
 
 app = typer.Typer(
     name="fewseg",
+    cls=StoppableGroup,
     help="Few-shot semantic segmentation: given a few annotated photos of a class, find it in other photos.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="`--debug` anywhere shows the traceback of an error. `--plugin FILE.py` (or a module's "
-    "name) anywhere brings methods and data sets of your own: its code is run. Exit codes: 0 done, 1 data, 2 usage.",
+    "name) anywhere brings methods and data sets of your own: its code is run. Exit codes: 0 done, 1 data, 2 usage, "
+    "130 stopped.",
 )
 app.add_typer(data_app)
 app.add_typer(experiment_app)

@@ -11,6 +11,7 @@ from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, finite
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import console, failed_photos, printable, say
+from fewseg.cli.stopping import if_stopped
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars, counted
 
@@ -57,17 +58,18 @@ def next_(
     supports = choosing.taught_by(finder, taught)
     seen: list[tuple[Path, float, Any]] = []
     failed: list[tuple[Path, str]] = []
-    for file, picture in _pictures(files, failed, every=every):
-        try:
-            looked = choosing.looked_at(finder, picture, taught, supports)
-        except DataError as error:
-            failed.append((file, str(error)))
-            continue
-        if looked is None:
-            say(f"{file} is in the concept already; left out")
-            continue
-        result, features = looked
-        seen.append((file, result.doubt(0.5) or 0.0, features))
+    with if_stopped():
+        for file, picture in _pictures(files, failed, every=every):
+            try:
+                looked = choosing.looked_at(finder, picture, taught, supports)
+            except DataError as error:
+                failed.append((file, str(error)))
+                continue
+            if looked is None:
+                say(f"{file} is in the concept already; left out")
+                continue
+            result, features = looked
+            seen.append((file, result.doubt(0.5) or 0.0, features))
     if seen:
         doubts = np.array([doubt for _, doubt, _ in seen])
         picked = choosing.chosen(doubts, np.stack([features for *_, features in seen]), supports, count)

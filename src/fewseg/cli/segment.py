@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,24 +11,17 @@ import typer
 from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model, Precision, Refine, finite
 from fewseg.cli.outputs import check_made_here
-from fewseg.cli.printing import failed_photos, say
-from fewseg.errors import DataError, FewsegError, UsageError, check_choice
-from fewseg.progress import Bars, counted
+from fewseg.cli.printing import say
+from fewseg.cli.segment_told import tell_doubts, tell_masks
+from fewseg.cli.stopping import if_stopped
+from fewseg.errors import UsageError, check_choice
+from fewseg.progress import Bars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-
     from fewseg.concept.finder import Finder
     from fewseg.predictor import FewShotPredictor
-    from fewseg.segment import SegmentSummary
     from fewseg.segment.shards import Shard
     from fewseg.segment.supports import Supports
-
-_SPECK_SHARE, _SPECK_PIXELS = 0.1, 9
-"""Of the usual object's pixels, and of pixels: what is smaller is told of."""
 
 
 def segment(
@@ -186,7 +178,7 @@ def segment(
     options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
     in_windows = partial(segment_large_folder, formats=formats, window=window)
     whole = partial(segment_folder, formats=formats, instances=instances, every=every, steady=steady)
-    with _told_where(out):
+    with if_stopped(f"what is in {out} is whole, and the same command with --resume goes on from there"):
         if engine:
             words = given.words(ctx, without=("--engine",), flags=("--resume", "--review"))
             run_parts(words, len(plan(queries, Path(out))), progress=Bars())
@@ -195,8 +187,8 @@ def segment(
                 check_made_here([folder / REVIEW], "<!doctype html>")
             summary = (in_windows if large else whole)(predictor, queries, folder, **options)
             if review:
-                _tell_doubts(folder, out)
-            _tell(summary, folder, out, part)
+                tell_doubts(folder, out)
+            tell_masks(summary, folder, out, part)
 
 
 def _check_concept(concept: bool, *, supports: bool, check: bool, as_tried: bool) -> None:
@@ -219,25 +211,6 @@ def _check_review(review: bool, *, shown: bool) -> None:
     if review and not shown:
         needs = "give --concept, leave out --no-overlay, and add --format png"
         raise UsageError(f"--review sorts by what a concept expects, and shows masks and overlays: {needs}")
-
-
-@contextmanager
-def _told_where(out: str) -> Iterator[None]:
-    """Whoever ends the work early is told how it goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise FewsegError(f"stopped; what is in {out} is whole, and --resume goes on from there") from None
-
-
-def _tell_doubts(folder: Path, out: str) -> None:
-    from fewseg.segment.review import NAME as REVIEW
-    from fewseg.segment.review import sort_by_doubt
-    from fewseg.segment.table import NAME as TABLE
-
-    if (folder / TABLE).is_file():
-        first = ", ".join(f"{photo} ({100 * doubt:.0f} %)" for photo, doubt in sort_by_doubt(folder / TABLE)[:3])
-        say(f"{out}/{REVIEW}: what to look at first; the greatest doubt is in {first}")
 
 
 def _part(shard: str | None, engine: str | None, *, review: bool) -> Shard | None:
@@ -311,39 +284,3 @@ def _taught_by_photos(found: given.Given, predictor: FewShotPredictor) -> FewSho
     given.tell_supports(found.supports, predictor.markings)
     predictor.support_files |= {path.resolve() for path in found.files}
     return predictor
-
-
-def _tell(summary: SegmentSummary, folder: Path, out: str, part: Shard | None) -> None:
-    from fewseg.segment.shards import list_failures
-
-    counts = {"of them empty": len(summary.empty), "were there already": summary.skipped, "failed": len(summary.failed)}
-    told = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    if part and part.number > summary.planned:
-        photos = counted(summary.planned, "photo")
-        say(f"--shard {part.number}/{part.count} holds none of the {photos}: the parts before it do, one each")
-    else:
-        say(f"{counted(len(summary.written), 'mask')} in {out}{told}, by {summary.runtime}")
-    for name, sizes in (summary.sizes or {}).items():
-        say(objects_told(name, sizes, len(summary.written) + summary.skipped))
-    if file := list_failures(folder, summary.failed, part):
-        told = f"could not be segmented, listed in {out}/{file.name}; --resume tries them again"
-        raise DataError(failed_photos(summary.failed, told))
-
-
-def objects_told(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:
-    """How many objects of a class there are in so many photos, by their pixels in each, and how many are specks."""
-    import numpy as np
-
-    counts = [len(each) for each in sizes] + [0] * (photos - len(sizes))
-    if not sizes:
-        return f"{name}: none"
-    every = np.concatenate(sizes)
-    told = f"{name}: {len(every)} in {counted(photos, 'photo')}"
-    told += f", {min(counts)} to {max(counts)} in each" if photos > 1 else ""
-    usual = int(np.median(every))
-    least = max(_SPECK_PIXELS, round(_SPECK_SHARE * usual))
-    if specks := np.count_nonzero(every < least):
-        told += (
-            f"; {specks} of fewer than {least} pixels (the usual one has {usual}): --min-area {least} leaves them out"
-        )
-    return told

@@ -123,8 +123,13 @@ def read_supports(
     photos: Path | None,
     shots: int,
     rule: PictureRule,
+    one_class: bool = False,
 ) -> Given:
-    """Supports of all three sources: the options in their order, --supports and --annotations."""
+    """Supports of all three sources: the options in their order, --supports and --annotations.
+
+    A class that is in several has the photos of all. `one_class`: of folders and exports only the class whose photos
+    the options give, if it is there; a line says what is left out.
+    """
     from fewseg.data.masks import Marking
     from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
 
@@ -141,6 +146,8 @@ def read_supports(
             annotations, classes=names or None, photos=photos, shots=shots
         ).items():
             listed[name] = images, [Marking(mask, f"from {annotations.name}") for mask in masks]
+    if one_class and not names:
+        inside, listed = (_of_classes([*groups], part) for part in (inside, listed))
     found = merged(supports_of(groups, rule), inside, listed)
     for name in labels:
         masks = [mask for n in found for mask in found[n][1] if name in (n, None)]
@@ -148,6 +155,14 @@ def read_supports(
             raise UsageError(f"--label {labels[name]} says which value of a --mask is the object, but there is no mask")
     scribbles = [photo.scribble for group in groups.values() for photo in group]
     return Given(found, labels, [path for path in (*scribbles, annotations) if path])
+
+
+def _of_classes(names: Sequence[str | None], part: Supports) -> Supports:
+    """Those of the classes that are named, if any are there; a line says what is left out."""
+    own = {name: part[name] for name in part if name in names}
+    if own and (others := [name for name in part if name not in own]):
+        say(f"a concept is one class, {', '.join(map(str, own))}; left out: {', '.join(map(str, others))}")
+    return own or part
 
 
 def _check_without_annotations(ctx: typer.Context, unknown: list[str], inside: Supports) -> None:

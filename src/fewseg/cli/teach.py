@@ -11,6 +11,7 @@ from fewseg.cli import supports as given
 from fewseg.cli.options import Device, Model
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import say
+from fewseg.cli.stopping import if_stopped
 from fewseg.errors import DataError, UsageError
 from fewseg.progress import Bars, counted
 
@@ -81,7 +82,7 @@ def teach(
     target = _target(out, concept)
     asked = (range_, bands, page) != (None, None, None)
     rule = given.picture_rule(range_, bands, page) if asked or former is None else former.pictures
-    found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
+    found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule, one_class=True)
     name, images, masks = _one_class(found, former)
     if correct:
         (more, marked), unchanged = _corrected(correct, name, former, photos)
@@ -107,22 +108,24 @@ def teach(
         told = "the concept's model was trained on its supports, and tells nothing of others"
         say(f"{told}: tried with lite as it comes; --adapt trains anew")
         model, chosen = "lite", True
-    taught = teach(
-        images,
-        masks,
-        name=name,
-        absent=without,
-        label=found.labels.get(name, found.labels.get(None)),
-        model=model if chosen else None,
-        former=former,
-        keep_photos=keep_photos,
-        pictures=rule,
-        runtime=runtime,
-        device=device,
-        progress=Bars(),
-    )
+    with if_stopped():
+        taught = teach(
+            images,
+            masks,
+            name=name,
+            absent=without,
+            label=found.labels.get(name, found.labels.get(None)),
+            model=model if chosen else None,
+            former=former,
+            keep_photos=keep_photos,
+            pictures=rule,
+            runtime=runtime,
+            device=device,
+            progress=Bars(),
+        )
     if adapt:
-        taught = _adapted(taught, folder, device)
+        with if_stopped("the concept was not written"):
+            taught = _adapted(taught, folder, device)
     taught.save(target)
     _tell(taught, target, former)
     if taught.supports:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fewseg.config import Config
-from fewseg.errors import FewsegError
+from fewseg.errors import FewsegError, StoppedError
 from fewseg.evaluation.benchmark import repeat_seeds
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.protocol_files import find_protocol
@@ -111,7 +111,7 @@ AGAIN = "the same command"
 @contextmanager
 def resumable() -> Iterator[None]:
     """A stop, too, says that the same command goes on."""
-    stopped = FewsegError(f"stopped; what is finished is kept, and {AGAIN} goes on with the rest")
+    stopped = StoppedError(f"stopped; what is finished is kept, and {AGAIN} goes on with the rest")
     try:
         yield
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from fewseg.errors import DataError, UsageError
 from fewseg.labels import IGNORE
 from fewseg.progress import counted
 from fewseg.segment.formats import INSTANCES, OVERLAY
-from fewseg.segment.shards import parts_of
+from fewseg.segment.shards import Shard, parts_of
 from fewseg.segment.table import NAME, Row, pixels_hash, read_rows
 
 
@@ -59,23 +59,24 @@ def corrected(
     return found, unchanged
 
 
-def clear_table(out: Path) -> None:
-    """Remove a folder's table before its masks are written anew, since it would tell of others.
+def clear_table(out: Path, shard: Shard | None, writes: Callable[[Path], bool]) -> None:
+    """Remove a folder's table before its masks are written anew, since it would tell of others; a part removes its own.
 
-    UsageError where masks were corrected since it was written: they are somebody's work.
+    UsageError where masks were corrected since it was written, of a part those that it `writes`: they are somebody's
+    work.
     """
     try:
         rows = _rows(out)
     except DataError:
         return  # another's file
-    each = {row.mask: row for row in rows if row.mask}
+    each = {row.mask: row for row in rows if row.mask and (not shard or writes(out / row.mask))}
     if found := [mask for mask, row in each.items() if not _as_written(out / mask, row)]:
         raise UsageError(
             f"{out} holds {counted(len(found), 'corrected mask')}, such as {found[0]}, that would be written over; "
             "give another --out, or --resume, which leaves them as they are"
         )
-    for table in parts_of(out / NAME):
-        table.unlink()
+    for table in [shard.named(out / NAME)] if shard else [*parts_of(out / NAME)]:
+        table.unlink(missing_ok=True)
 
 
 def _folder(given: Path) -> Path:

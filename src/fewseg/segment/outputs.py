@@ -33,6 +33,12 @@ class Planned(NamedTuple):
     class_file: Path | None
     videos: dict[Job, Path]
     """The overlays of each video as a video."""
+    masks: frozenset[Path]
+    """The PNG of each picture; of a video the folder of its frames'."""
+
+    def writes(self, mask: Path) -> bool:
+        """Whether a mask in the output folder is one of these jobs'."""
+        return not self.masks.isdisjoint((mask, mask.parent))
 
 
 def planned(
@@ -64,7 +70,8 @@ def planned(
     note_supports(every_job, predictor.support_files, predictor.support_names)
     if not shard:
         note_older(jobs, out, targets)
-    return Planned(jobs, len(every_job), named, books, table, class_file, videos)
+    masks = frozenset([*folders, *(out / f"{job.stem}.png" for job in jobs if not job.is_video)])
+    return Planned(jobs, len(every_job), named, books, table, class_file, videos, masks)
 
 
 def output_folder(given: str | os.PathLike[str]) -> Path:

@@ -103,13 +103,13 @@ def plan(
 
 
 def _remote(address: str, others: Tally) -> dict[str, str]:
-    """Pictures at an address, by their paths below it; UsageError for a video, which is read from the disk alone."""
+    """Photos at an address, by their paths below it; UsageError for a video, which is read from the disk alone."""
     found = files_at(address)
     for relative in [name for name in found if Path(name).suffix.lower() not in images.SUFFIXES]:
         if Path(relative).suffix.lower() in VIDEO_SUFFIXES:
             raise UsageError(f"{found[relative]} is a video, which is read from the disk alone; copy it there first")
         others.add("files that are no pictures or videos by their names, left out", found.pop(relative))
-    return found
+    return {str(path): found[str(path)] for path in photos_among([Path(relative) for relative in found], others)}
 
 
 def _files(query: Path, out_dir: Path, others: Tally) -> list[Path]:

@@ -76,8 +76,8 @@ def segment_folder(
     check_formats(formats, resume=resume, instances=instances)
     out = output_folder(out_dir)
     work = planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
-    if "png" in formats and not resume and not shard:
-        clear_table(out)
+    if "png" in formats and not resume:
+        clear_table(out, shard, work.writes)
     progress = progress or Silent()
     classes = predictor.names or ("object",)
     if work.class_file:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fewseg import registry
 from fewseg.data.class_names import matched_names
+from fewseg.data.episodes.sampling import training_images
 from fewseg.data.source import Fold, ImageSource, classes_hash
 from fewseg.errors import DataError
 
@@ -21,16 +22,18 @@ class Learnt:
     fold: int | None
     """Which fold's base classes; None where it was trained on every class."""
     base: tuple[str, ...] | None
-    """Names of the classes that it was trained on, in the order of its base classes; None where that is not known."""
+    """Names of its base classes in their order; None where that is not known."""
     before: tuple[str, ...] | None = ()
     """Names of the classes that the model it started from was trained on; None where that is not known."""
+    without_images: tuple[str, ...] = ()
+    """Names of its base classes of which no image was there to train on."""
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """All names; None where some are not known."""
+        """Names of all classes that it was trained on; None where some are not known."""
         if self.base is None or self.before is None:
             return None
-        return tuple(dict.fromkeys((*self.base, *self.before)))
+        return tuple(dict.fromkeys((*(name for name in self.base if name not in self.without_images), *self.before)))
 
     def seen(self, names: Sequence[str]) -> list[str] | None:
         """Those of the names of test classes that it was trained on; None where that is not known."""
@@ -41,9 +44,14 @@ class Learnt:
         return {"data": self.data, "fold": self.fold, "classes": self.classes and list(self.classes)}
 
 
-def record_of(source: ImageSource, fold: Fold, start: Learnt | None) -> dict[str, Any]:
-    """What a model's record says of the names of its classes; `start` is what it started from had learnt."""
+def record_of(source: ImageSource, fold: Fold, start: Learnt | None, *, novel: str = "drop") -> dict[str, Any]:
+    """What a model's record says of the names of its classes; `start` is what it started from had learnt, `novel` the
+    rule of `training_images`.
+    """
     told: dict[str, Any] = {"base_names": [source.class_names[c - 1] for c in fold.base]}
+    counts = source.index.counts[training_images(source, fold, novel=novel)]
+    if empty := [c for c in fold.base if not counts[:, c].any()]:
+        told["without_images"] = [source.class_names[c - 1] for c in empty]
     if start is not None:
         told["names_before"] = start.classes and list(start.classes)
     return told
@@ -64,7 +72,8 @@ def learnt_of(info: dict[str, Any]) -> Learnt | None:
         if "seen_before" in info and "names_before" not in info:  # its ids are of this data set; of another's none is
             before = [names[int(c) - 1] for c in info["seen_before"]] if names and info["seen_before"] else None
         index = int(fold["index"]) if fold["novel"] or fold["held_out"] else None
-        return Learnt(data, index, *(None if part is None else tuple(map(str, part)) for part in (base, before)))
+        names_of = (None if part is None else tuple(map(str, part)) for part in (base, before))
+        return Learnt(data, index, *names_of, without_images=tuple(map(str, info.get("without_images", ()))))
     except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"fewseg.json is damaged: it tells no classes ({error}); save the model again") from error
 

@@ -25,7 +25,7 @@ from fewseg.config import Config, load_config
 from fewseg.data.dataset import GlobalSampler
 from fewseg.data.source import classes_hash
 from fewseg.data.transforms import sample_seed
-from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.errors import DataError, FewsegError, StoppedError, UsageError
 from fewseg.progress import Silent
 from fewseg.registry import find_callback, method_class
 from fewseg.runtime.processes import (
@@ -49,7 +49,7 @@ from fewseg.training.optimising import Schedule, check_optimising, create_optimi
 from fewseg.training.replay import save_failure
 from fewseg.training.run_start import describe_run, deterministic, start_directory
 from fewseg.training.state import State, load_state, save_state
-from fewseg.training.stop import Stop, StoppedError
+from fewseg.training.stop import Stop
 from fewseg.training.tasks import BaseTask, EpisodeTask, Task
 
 if TYPE_CHECKING:  # processes.py imports it its own way
@@ -174,7 +174,9 @@ def prepare(
         progress.log(damage)
     if 0 < state.batches < total:
         progress.log(f"goes on after batch {state.batches} of {total}")
-    names = record_of(task.source, task.fold, start)
+    names = record_of(task.source, task.fold, start, novel=config.data.novel)
+    if empty := names.get("without_images"):
+        progress.log(f"note: no image to train on holds {', '.join(empty)}")
     return Training(
         config, run, task, fabric, module, optimizer, schedule, state, total, seen_before, names, stop, progress, again
     )
@@ -199,7 +201,7 @@ def told_where(t: Training) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         # nothing is saved here: a second interrupt may fall between a step and its bookkeeping
-        raise FewsegError(f"stopped at once; {_whereabouts(t)}") from None
+        raise StoppedError(f"stopped at once; {_whereabouts(t)}") from None
     except FewsegError as error:
         raise type(error)(f"{error}; {_whereabouts(t)}") from error
     except OSError as error:

@@ -9,12 +9,8 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
-from fewseg.errors import FewsegError
+from fewseg.errors import StoppedError
 from fewseg.progress import Silent
-
-
-class StoppedError(FewsegError):
-    """The run was asked to stop, and did."""
 
 
 class Stop:
