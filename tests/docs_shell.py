@@ -121,9 +121,9 @@ class Shell:
             added += ["data.images=40", "data.size=64"]
         added += WORDS.get(words[0], ())
         if "lite-mix" in words:
-            added += ["train.regions=2", "model.imagenet_head=0"]
+            added += ["train.regions=2"]
         if (words[0] in WORDS and "lite-adapt" not in words) or UNTRAINED & {*words}:
-            added += TINY
+            added += [*TINY, *(["model.imagenet_head=0"] if {"lite-mix", "model.imagenet_head=4"} & {*words} else ())]
         if words[0] in ("segment", "teach", "next") and "--model" not in words:
             added += ["--model", str(self.world.model)]
         return added
