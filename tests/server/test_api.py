@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -211,8 +212,14 @@ def test_the_client_in_the_docs_runs(server, tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="curl and jq are not installed")
-def test_the_lines_of_curl_in_the_docs_run(server, tmp_path) -> None:
-    lines = page_block("server.md", "bash").replace("http://127.0.0.1:8040", server.url.rstrip("/"))
+@pytest.mark.parametrize("token", ["", "sixteen-letters-and-more"])
+def test_the_lines_of_curl_in_the_docs_run(server, tmp_path, token) -> None:
+    with served(tmp_path / "files", "--token", token) if token else nullcontext(server) as one:
+        _run_lines(page_block("server.md", "bash").replace("TOKEN=\n", f"TOKEN={token}\n"), one, tmp_path)
+
+
+def _run_lines(lines: str, server: Server, tmp_path: Path) -> None:
+    lines = lines.replace("http://127.0.0.1:8040", server.url.rstrip("/"))
     support, mask, _ = photo(SUPPORT)
     for name, content in {"a.jpg": support, "a.png": mask, "b.jpg": photo(QUERY)[0], "c.jpg": support}.items():
         (tmp_path / name).write_bytes(content)

@@ -116,7 +116,8 @@ class Finder:
             return restored(self.engine, concept.features)
         if weights != concept.model.sha256:
             told = f"{concept.title} was taught with other weights ({concept.model.name}): what it expects may not hold"
-            warnings.warn(DataWarning(f"{told}; fewseg teach --concept FILE chooses anew"), stacklevel=3)
+            anew = "fewseg teach --concept FILE --model THIS_MODEL chooses anew"
+            warnings.warn(DataWarning(f"{told}; {anew}"), stacklevel=3)
         return taught_supports(self.engine, concept)
 
 

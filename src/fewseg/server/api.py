@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,8 @@ class Api:
         return [Route(path, endpoint, methods=[method]) for method, path, endpoint in listed]
 
     async def status(self, request: Request) -> Response:
-        limits = {name: getattr(self._limits, name) for name in ("file_mb", "megapixels", "photos", "supports")}
         told = {"fewseg": fewseg.__version__, "model": self._studio.engine.name, "runtime": self._studio.engine.runtime}
-        return JSONResponse({**told, "limits": limits, "under_way": self._workers.under_way})
+        return JSONResponse({**told, "limits": asdict(self._limits), "under_way": self._workers.under_way})
 
     async def leave(self, request: Request) -> Response:
         visitor = request.state.entry.known
