@@ -124,6 +124,7 @@ def test_a_report_holds_every_part_and_true_numbers(run: Path, saved: Path) -> N
     assert [panel.group for panel in page.panels] == ["Best", "Median", "Worst"]
     assert [[o.name for o in panel.others] for panel in page.panels] == [["dense"]] * 3
     html = render(page)
+    assert "The evaluation of prototype was saved before; s/episode is its mean, measured then. Other rows" in html
     for text in (report.repeats[1].episode_sha256, str(report.weights["sha256"]), report.source_sha256):
         assert text in html
     assert "model.image_size=64 --protocol=fewseg --episodes=8 --repeats=2" in html
@@ -158,6 +159,9 @@ def test_the_page_of_a_comparison_keeps_published_numbers_apart(entries: list[En
     assert "published mIoU" in html
     assert re.search(r"<em>published </em>61\.8", html)
     assert "published" not in render(comparison_page(entries))
+    assert "saved before" not in html
+    unknown = [replace(e, peak_bytes=peak) for e, peak in zip(entries, (None, 10**6), strict=True)]
+    assert "Peak memory –: not measured." in render(comparison_page(unknown))
     assert p_text(0.0) == "&lt; 0.001".replace("&lt;", "<")
 
 

@@ -11,6 +11,7 @@ import subprocess
 import zipfile
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,25 @@ def test_a_concept_is_taught_found_and_taken_away_as_the_command_line_does(
 
     again = client.post("/v1/concepts", files={"concept": ("box.concept", (tmp_path / "box.concept").read_bytes())})
     assert dict(events(client, again))["concept"]["name"] == "box"
+
+    # a threshold is the command line's, of the probability that was there before it was moved by the concept's own
+    chosen = tmp_path / "chosen.concept"
+    replace(kept, choice=replace(kept.choice, threshold=0.65)).save(chosen)
+    files = {"concept": ("chosen.concept", chosen.read_bytes())}
+    key = dict(events(client, client.post("/v1/concepts", files=files)))["concept"]["concept"]
+    answer = ask(client, key, query)
+    events(client, answer)
+    areas = []
+    for threshold in ({}, {"threshold": 0.65}, {"threshold": 0.5}, {"threshold": 0.9}):
+        options = [word for name, value in threshold.items() for word in (f"--{name}", value)]
+        assert fewseg("segment", tmp_path / "query.png", "--concept", chosen, *words[2:], *options).code == 0
+        shown = {"presence": 0} | threshold
+        mask = read(client.get(f"{answer.json()['url']}/photos/0/mask.png", params=shown).content)
+        assert (read((tmp_path / "out/query.png").read_bytes()) == mask).mean() > 0.999
+        areas.append(np.count_nonzero(mask))
+    own, same, more, less = areas
+    assert less < own < more
+    assert same == pytest.approx(own, abs=3)
 
 
 def client_side(client: httpx.Client, place: str) -> np.ndarray:

@@ -72,8 +72,9 @@ class Finder:
         sides = [example.side for concept in concepts for example in concept.supports if example.side]
         self.support_side = round(float(np.median(sides))) if sides else None
         """The longer side of the supports' photos as they were given, in pixels: their median."""
-        self._thresholds = [c.choice.threshold if threshold is None else threshold for c in self._concepts]
-        choices = [replace(c.choice, threshold=t) for c, t in zip(self._concepts, self._thresholds, strict=True)]
+        self.thresholds = tuple(c.choice.threshold if threshold is None else threshold for c in self._concepts)
+        """The threshold of each class, by which its results' probabilities are moved to 0.5."""
+        choices = [replace(c.choice, threshold=t) for c, t in zip(self._concepts, self.thresholds, strict=True)]
         self.settings: dict[str, Any] = {"method": "; ".join(map(str, choices)), "threshold": None}
         """How the classes are looked for. Results' probabilities are moved, so that 0.5 is no setting."""
         self._supports = [self._support(concept) for concept in self._concepts]
@@ -84,7 +85,7 @@ class Finder:
         """
         photo = eight_bit(pixels_of(image, self.pictures))
         parts = {tiles: views(self.engine, photo, tiles, query) for tiles in {c.choice.tiles for c in self._concepts}}
-        each = zip(self._concepts, self._supports, self._thresholds, strict=True)
+        each = zip(self._concepts, self._supports, self.thresholds, strict=True)
         results = [
             _result(
                 found(self.engine, parts[c.choice.tiles], support, c.choice.method),

@@ -48,6 +48,8 @@ class Entry:
     """Of one episode, without cached features."""
     published: float | None = None
     """The paper's mIoU in per cent, where it was asked for and there is one."""
+    saved: bool = False
+    """The evaluation was there before, and its cost is not measured now."""
 
     def cells(self) -> tuple[str, ...]:
         """The line's texts, by `COLUMNS`; IoUs in per cent."""
@@ -94,7 +96,8 @@ def compare(
         )
         p_value = paired_p_value(results, entries[0].results) if entries else None
         printed = _published(one.model, results) if published else None
-        entries.append(Entry(name, results, p_value, cost and cost.peak_bytes, cost and cost.seconds, printed))
+        peak, seconds = (None, None) if cost is None else (cost.peak_bytes, cost.seconds)
+        entries.append(Entry(name, results, p_value, peak, seconds, printed, saved=saved is not None))
     return entries
 
 

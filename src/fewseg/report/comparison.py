@@ -80,6 +80,7 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
         interval_name=f"95 % interval ({main.interval_kind})"
         if main.interval
         else f"no interval: {main.interval_kind}",
+        rows_note=_cost_note(entries),
     )
 
 
@@ -98,6 +99,18 @@ def comparison_rows(entries: Sequence[Entry]) -> Iterator[Row]:
         interval = r.interval and (max(0.0, r.interval[0]), min(1.0, r.interval[1]))
         published = None if e.published is None else e.published / 100
         yield Row(e.name, r.miou, interval, r.fb_iou, highlight=i == 0, published=published, columns=columns)
+
+
+def _cost_note(entries: Sequence[Entry]) -> str:
+    """Which costs are not of this moment, and what a dash among them is; empty where there are no such."""
+    saved = ", ".join(e.name for e in entries if e.saved)
+    told = f"The evaluation of {saved} was saved before; s/episode is its mean, measured then."
+    if any(e.seconds is not None for e in entries):
+        told += (
+            " Other rows are timed now, on episodes by themselves: the two do not compare (fewseg compare times all)."
+        )
+    dash = len({e.peak_bytes is None for e in entries}) == 2
+    return " ".join([told] * bool(saved) + ["Peak memory \u2013: not measured."] * dash)
 
 
 def _p_told(value: float | None, *, first: bool) -> str:

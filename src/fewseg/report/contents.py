@@ -178,6 +178,8 @@ class ReportPage:
     commands: tuple[tuple[str, str], ...] = ()
     """How to make it again, as (what it does, command)."""
     interval_name: str = "95 % interval"
+    rows_note: str = ""
+    """What is to be known of some rows, told at the foot of their table."""
     opening: tuple[Panel, ...] = ()
     """Episodes in pictures that come before everything else."""
 

@@ -282,8 +282,8 @@ def _photo(request: Request) -> tuple[Visitor, FoundPhoto]:
 
 
 def _shown(request: Request) -> Shown:
-    threshold, presence = (_number(request, name, 0.5, 0, 1) for name in ("threshold", "presence"))
-    return Shown(threshold, presence, int(_number(request, "min_area", 0, 0, 10**9)))
+    threshold = _number(request, "threshold", 0.5, 0, 1) if "threshold" in request.query_params else None
+    return Shown(threshold, _number(request, "presence", 0.5, 0, 1), int(_number(request, "min_area", 0, 0, 10**9)))
 
 
 def _number(request: Request, name: str, default: float, low: float, high: float) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewseg.concept.finding import moved
 from fewseg.data.images import mask_picture, write_image
 from fewseg.files import replacing, write_failures
 from fewseg.predictor import label_map, told_of, unless_absent
@@ -41,6 +42,8 @@ class FoundPhoto:
     classes: tuple[str, ...]
     presence: tuple[float | None, ...]
     quality: tuple[float | None, ...]
+    thresholds: tuple[float, ...]
+    """What each concept chose, which lies at 0.5 in the maps."""
     maps: Stored
 
 
@@ -48,7 +51,8 @@ class FoundPhoto:
 class Shown:
     """What of the probabilities counts as found."""
 
-    threshold: float = 0.5
+    threshold: float | None = None
+    """Of every class's probability, as `fewseg segment --threshold`; None: what its concept chose."""
     presence: float = 0.5
     min_area: int = 0
 
@@ -74,11 +78,12 @@ def read_maps(path: Path, *, side: int | None = None) -> NDArray[np.uint16]:
 
 def labels_of(found: FoundPhoto, shown: Shown) -> NDArray[np.uint8]:
     """The label map (H, W) of the photo's own size: 0 background, 1.. the classes in their order."""
-    maps = zip(read_maps(found.maps.path), found.presence, strict=True)
+    maps = zip(read_maps(found.maps.path), found.presence, found.thresholds, strict=True)
     probabilities = (
-        unless_absent(_resized(one, found.size) / np.float32(_ONE), told, shown.presence) for one, told in maps
+        unless_absent(_cut(_resized(one, found.size) / np.float32(_ONE), chosen, shown.threshold), told, shown.presence)
+        for one, told, chosen in maps
     )
-    return label_map(probabilities, threshold=shown.threshold, min_area=shown.min_area)
+    return label_map(probabilities, min_area=shown.min_area)
 
 
 def write_mask(path: Path, found: FoundPhoto, shown: Shown) -> None:
@@ -130,6 +135,11 @@ def write_zip(
         write_failures(work / FAILURES, failed)
         for file in sorted(work.iterdir()):
             archive.write(file, file.name)
+
+
+def _cut(proba: NDArray[np.float32], chosen: float, threshold: float | None) -> NDArray[np.float32]:
+    """Probabilities (H, W) that were moved by `chosen`, so that those above `threshold` before are above 0.5."""
+    return proba if threshold is None else moved(moved(proba, 1 - chosen), threshold)  # by 1 - t undoes by t
 
 
 def _resized(values: NDArray[np.uint16], size: tuple[int, int]) -> NDArray[np.float32]:

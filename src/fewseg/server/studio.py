@@ -106,7 +106,8 @@ class Studio:
             write_maps(path, [result.proba for result in results.values()])
             presence = tuple(result.presence for result in results.values())
             quality = tuple(result.quality for result in results.values())
-            found = FoundPhoto(file.name, size, tuple(results), presence, quality, visitor.stored(path))
+            maps = visitor.stored(path)
+            found = FoundPhoto(file.name, size, tuple(results), presence, quality, finder.thresholds, maps)
         except DataError as error:
             job.tell("photo", {"number": number, "name": file.name, "error": str(error)})
             return
@@ -198,7 +199,7 @@ class _Progress(Silent):
 
 def _told(found: FoundPhoto, results: dict[str, Result]) -> dict[str, Any]:
     """What is told of a photo: of each class the probability that it is there, the IoU to expect of its mask, and its
-    share of the photo at a threshold of 0.5.
+    share of the photo at the threshold that its concept chose.
     """
     classes = [
         {"name": name, "presence": result.presence, "expected_iou": result.quality, "share": float(result.mask.mean())}

@@ -231,7 +231,9 @@ def test_labelme_in_sub_folders_with_other_json_beside(tmp_path: Path) -> None:
         images, _ = load_supports(tmp_path)["part"]
     assert images == [tmp_path / "one/a.png", tmp_path / "two/a.png"]
     write(tmp_path / "coco.json", coco([annotation(SQUARE)]))
-    with pytest.raises(UsageError, match="holds several exports"):
+    with pytest.raises(
+        UsageError, match=r"holds several exports.* give one file, or the folder of LabelMe's files alone: copy"
+    ):
         load_supports(tmp_path)
 
 

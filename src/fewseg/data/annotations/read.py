@@ -126,7 +126,9 @@ def _in_folder(folder: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
             photos.tally.add("JSON files are no annotations, left out", file)
     if len(by_format) > 1 or any(len(by_format.get(kind, [])) > 1 for kind in _ONE_FILE):
         listed = [f"{file} ({kind})" for kind, files in by_format.items() for file in files[:3]]
-        raise UsageError(f"{folder} holds several exports, such as {', '.join(listed)}; give one of them")
+        each = " and ".join(kind for kind in by_format if kind in _FILE_PER_PHOTO)
+        apart = f", or the folder of {each}'s files alone: copy them to one of their own" if each else ""
+        raise UsageError(f"{folder} holds several exports, such as {', '.join(listed)}; give one file{apart}")
     for kind, files in by_format.items():
         return _ONE_FILE[kind](files[0], photos) if kind in _ONE_FILE else _FILE_PER_PHOTO[kind](files, photos)
     if is_yolo(folder):
