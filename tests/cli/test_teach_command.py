@@ -149,6 +149,7 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     kept = quick(*segment)
     assert kept.code == 2, "a corrected mask is somebody's work"
     assert "holds 1 corrected mask, such as 0.png" in kept.err
+    assert "that taught" not in kept.err, "nothing is written"
     drawn = (out / "0_overlay.jpg").read_bytes()
     more = ("--resume", "--format", "png", "--format", "geojson")  # whose file the mask has not yet
     assert quick(*segment, *more, "--shard", "1/2").code == 0
@@ -156,6 +157,7 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert resumed.code == 0
     assert (out / "0.png").read_bytes() == mended
     assert "1 corrected mask kept (0.png)" in " ".join(resumed.err.split())
+    assert "that taught" not in resumed.err, "what is there for it is the mask that was given"
     assert (out / "0_overlay.jpg").read_bytes() != drawn
     row, other = table(out)
     assert (row["mask"], float(row["share"])) == ("0.png", pytest.approx(truth.mean(), abs=1e-5))
@@ -163,6 +165,12 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     (shape,) = json.loads((out / "0.geojson").read_text())["features"]
     assert shape["properties"]["pixels"] == truth.sum()
     assert "1 corrected mask; 1 as written" in quick(*command).out, "it is still known as one"
+    reviewed = quick(*segment, *more, "--review")
+    page = (out / "review.html").read_text()
+    assert "0.png</b> (0.png), corrected<br>" in page, "no doubt is in it"
+    assert page.count("doubt ") == 1
+    assert "the greatest doubt is in" in reviewed.out
+    assert "0.png (" not in reviewed.out
     (out / "0.png").write_bytes(mended[:60])
     broken = quick(*segment, *more)
     assert broken.code == 1

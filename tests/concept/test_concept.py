@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fewseg
-from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, counted, expected, unseen
+from fewseg.cli.teach import advices
+from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, counted, expected, expected_unseen, unseen
 from fewseg.concept.file import MOST_HEADER, hash_of
 from fewseg.concept.finder import Finder
 from fewseg.concept.finding import encoded, found, moved, probability, views
 from fewseg.concept.next_photos import chosen, growth
 from fewseg.concept.presence import calibrated
-from fewseg.concept.taught import Example
+from fewseg.concept.taught import Choice, Example
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.linear import FINEST
 from fewseg.predictor import nearest
@@ -253,9 +254,35 @@ def test_a_photo_is_asked_by_what_the_others_chose():
     right, union = np.zeros((3, len(THRESHOLDS))), np.ones((3, len(THRESHOLDS)))
     for photo, at in enumerate((2, 2, 15)):
         right[photo, at - 2 : at + 3] = 0.9
-    found = unseen({Way("lite"): Counts(right, union)})
+    found, asked = unseen({Way("lite"): Counts(right, union)})
+    assert asked[2][1] < 5
     np.testing.assert_allclose(found[0], [0.9, 0.9, 0.0], atol=0.91)
     assert found[0, 2] == 0, "the others would not have taken its threshold"
+
+
+@pytest.mark.parametrize("right_mask", [True, False])
+def test_a_mask_is_doubted_only_where_its_photo_is_found_by_no_setting_that_was_asked(concept, right_mask):
+    counts = {}
+    for way, shares in {Way("lite"): (0.6, 0.6, 0.7 * right_mask), Way("lite+linear"): (0.8, 0.8, 0.02)}.items():
+        right = np.tile(np.array(shares)[:, None], len(THRESHOLDS))
+        counts[way] = Counts(right, np.ones_like(right))
+    way, _ = best(counts)
+    assert way.method == ("lite" if right_mask else "lite+linear")
+    choice = Choice(way.method, 0.5, 1)
+    told = expected_unseen(counts, np.ones(3, bool), choice, 0.5)
+    assert told.each == pytest.approx((0.6, 0.6, 0.02) if right_mask else (0.8, 0.8, 0.02))
+    asked = replace(concept, choice=choice, expected=told)
+    doubts = [advice for advice in advices(asked) if "is its mask right?" in advice]
+    if right_mask:
+        others = "2 % by lite+linear above 0.05, which would have been chosen without it"
+        assert asked.found_by_others(2) == f"70 % IoU by lite above 0.5; {others}"
+        assert not doubts
+    else:
+        photo = concept.supports[2].name
+        least = (
+            "2 % IoU by lite+linear above 0.5; 2 % by lite+linear above 0.05, which would have been chosen without it"
+        )
+        assert doubts == [f"{photo} is hardly found by the others ({least}): is its mask right?"]
 
 
 @pytest.mark.slow
@@ -367,6 +394,8 @@ def _set(*path: Any, to: Any) -> Any:
         (_set("choice", "negatives", to=2), "matched against 2 photos, and holds 0"),
         (_set("choice", "negatives", to=-1), "photos without the class is -1"),
         (_set("expected", "iou", to=2), "expected IoU is 2"),
+        (_set("expected", "by_choice", to=[0.5]), "not every support has its setting"),
+        (_set("expected", "settings", 0, to="a\nb"), "a setting is"),
         (_set("presence", to={"slope": 1e300, "offset": 0, "absent": 1}), "calibration of presence"),
         (_set("model", "name", to=["lite"]), "model's name is no text"),
         (_set("name", to="a\nb"), "name of the class"),

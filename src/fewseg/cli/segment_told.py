@@ -47,7 +47,8 @@ def tell_doubts(folder: Path, out: str) -> None:
 
     if (folder / TABLE).is_file():
         first = ", ".join(f"{photo} ({100 * doubt:.0f} %)" for photo, doubt in sort_by_doubt(folder / TABLE)[:3])
-        say(f"{out}/{REVIEW}: what to look at first; the greatest doubt is in {first}")
+        told = f"; the greatest doubt is in {first}" if first else ""
+        say(f"{out}/{REVIEW}: what to look at first{told}")
 
 
 def objects_told(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> str:

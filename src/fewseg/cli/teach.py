@@ -219,11 +219,13 @@ def advices(concept: Concept) -> list[str]:
             found.append(
                 "one support: nothing could be chosen on it, and the estimate is rough; two or more are better"
             )
-        elif count == len(expected.each) and min(expected.each) < expected.iou / 3:
-            worst = concept.supports[expected.each.index(min(expected.each))]
-            found.append(
-                f"{worst.name} is hardly found by the others ({100 * min(expected.each):.0f} % IoU): is its mask right?"
-            )
+        elif count == len(expected.by_choice):
+            # by either setting: those that a photo is missing from may choose one that is bad for it, as few do
+            found_best = [max(pair) for pair in zip(expected.each, expected.by_choice, strict=True)]
+            if (least := min(found_best)) < expected.iou / 3:
+                worst = found_best.index(least)
+                told = f"{concept.supports[worst].name} is hardly found by the others"
+                found.append(f"{told} ({concept.found_by_others(worst)}): is its mask right?")
     if expected.iou >= _LOW:
         return found
     grown = [example.name for example in concept.supports if example.meaning.startswith("grown from")]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, expected, sureness, unseen
+from fewseg.concept.choosing import THRESHOLDS, Counts, Way, best, expected_unseen, sureness
 from fewseg.concept.concept import Concept
 from fewseg.concept.finding import Found
 from fewseg.concept.presence import calibrated
@@ -73,7 +73,9 @@ def adapted(concept: Concept, folder: Path, *, device: str | None = None, progre
                 pairs = zip(look.counts.right, look.counts.union, strict=True)
                 looks.setdefault(way, []).extend(zip(tried, pairs, look.answers, strict=True))
     choice, after, presence = _chosen(looks)
-    after = replace(after, each=tuple(after.each[order.index(i)] for i in range(len(supports))))
+    places = [order.index(i) for i in range(len(supports))]
+    of_each = {name: getattr(after, name) for name in ("each", "by_choice", "settings")}
+    after = replace(after, **{name: tuple(values[i] for i in places) for name, values in of_each.items()})
     if not _better(concept.expected, after):
         return Adapted(concept, concept.expected, after)
     progress.log("found better: trained on all supports")
@@ -90,8 +92,7 @@ def _chosen(looks: dict[Way, list[tuple[Example, Any, Found]]]) -> tuple[Choice,
     choice = Choice(way.method, THRESHOLDS[at], way.tiles)
     answers = [answer for *_, answer in looks[way]]
     sure = [sureness(answer.proba, choice.threshold) for answer, marks in zip(answers, marked, strict=True) if marks]
-    right, union = unseen(counts)[:, marked]
-    told = expected(right, union, float(np.mean(sure)))
+    told = expected_unseen(counts, marked, choice, float(np.mean(sure)))
     signs = np.array([answer.sign for answer in answers])
     return choice, told, calibrated(signs, marked)
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.concept.finding import moved
-from fewseg.concept.taught import Expected
+from fewseg.concept.taught import Choice, Expected
 from fewseg.labels import IGNORE
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -101,14 +101,40 @@ def weights(union: NDArray[np.float64]) -> NDArray[np.float64]:
     return roots / roots.sum(0)
 
 
-def unseen(counts: Mapping[Way, Counts]) -> NDArray[np.float64]:
-    """(2, N): of every photo `right` and `union` by the way and threshold that are best for all the others."""
+def unseen(counts: Mapping[Way, Counts]) -> tuple[NDArray[np.float64], list[tuple[Way, int]]]:
+    """(2, N): of every photo `right` and `union` by the way and threshold that are best for all the others; which
+    these are.
+    """
     every = next(iter(counts.values()))
-    found = np.empty((2, len(every.right)))
+    found, asked = np.empty((2, len(every.right))), []
     for i in range(len(every.right)):
         way, at = best({way: Counts(np.delete(c.right, i, 0), np.delete(c.union, i, 0)) for way, c in counts.items()})
         found[:, i] = counts[way].right[i, at], counts[way].union[i, at]
-    return found
+        asked.append((way, at))
+    return found, asked
+
+
+def expected_unseen(
+    counts: Mapping[Way, Counts], marked: NDArray[np.bool_], choice: Choice, sureness: float
+) -> Expected:
+    """What to expect of a choice, by those photos (N) that are `marked`, each asked as the others would have chosen."""
+    (right, union), asked = unseen(counts)
+    told = expected(right[marked], union[marked], sureness)
+    own = Way(choice.method, choice.tiles)
+    at = THRESHOLDS.index(choice.threshold)
+    by_choice = counts[own].right[marked, at] / np.maximum(counts[own].union[marked, at], 1e-9)
+    settings = (
+        replace(
+            choice,
+            method=way.method,
+            threshold=THRESHOLDS[i],
+            tiles=way.tiles,
+            negatives=choice.negatives if way == own else 0,  # the others were tried without
+        )
+        for (way, i), marks in zip(asked, marked, strict=True)
+        if marks
+    )
+    return replace(told, by_choice=tuple(by_choice.tolist()), settings=tuple(map(str, settings)))
 
 
 def expected(right: NDArray[np.float64], union: NDArray[np.float64], sureness: float) -> Expected:

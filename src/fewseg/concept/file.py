@@ -27,6 +27,7 @@ FORMAT = 1
 MOST_BYTES, MOST_HEADER = 200_000_000, 2_000_000
 """Of a file, and of its list of tensors with the JSON."""
 _KIND = "fewseg concept"
+_OF_EACH = ("each", "by_choice", "settings")
 _FEATURES = "features."
 _DTYPES = {"U8": np.uint8, "F16": np.float16}
 
@@ -131,7 +132,7 @@ def _from_json(found: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Taugh
         features=features,
         model=UsedModel(**found.pop("model")),
         choice=Choice(**found.pop("choice")),
-        expected=Expected(**expected | {"each": tuple(expected["each"])}),
+        expected=Expected(**expected | {name: tuple(expected.get(name, ())) for name in _OF_EACH}),
         presence=None if presence is None else Presence(**presence),
         pictures=_picture_rule(pictures),
         **found,

@@ -19,11 +19,11 @@ def contact_sheet(concept: Taught, *, columns: int = 4) -> Image.Image:
     shown = [*concept.supports, *concept.absent][:_MOST]
     count = len(concept.supports)
     told = f"{counted(count, 'support')}, expect {concept.expected}, by {concept.choice}"
-    each = concept.expected.each if len(concept.expected.each) == count > 1 else ()
     pictures = []
     for number, example in enumerate(shown):
-        found = f": the others find it with {100 * each[number]:.0f} % IoU" if number < len(each) else ""
-        pictures.append((_drawn(example), [words(example.name + found), words(example.meaning, _GREY)]))
+        found = concept.found_by_others(number) if number < count else ""
+        told_of_it = f"{example.name}: the others find it with {found}" if found else example.name
+        pictures.append((_drawn(example), [words(told_of_it), words(example.meaning, _GREY)]))
     head = [[Word(concept.title, FOREGROUND_COLOR, keyed=True)], words(told)]
     return sheet(pictures, columns=min(columns, max(len(shown), 2)), cell=260, text=14, head=head)
 

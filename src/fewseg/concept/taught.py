@@ -109,13 +109,21 @@ class Expected:
     low: float
     high: float
     each: tuple[float, ...] = ()
-    """With what IoU each support's object was found by means of the others."""
+    """With what IoU each support's object was found by means of the others, by the setting that is best for these."""
     sureness: float = 0.5
     """The mean of `sureness` over those answers."""
+    by_choice: tuple[float, ...] = ()
+    """As `each`, by the setting that was chosen; empty where that is not known, as of a single support."""
+    settings: tuple[str, ...] = ()
+    """By which setting each of `each` is, in words; as many as `by_choice`."""
 
     def __post_init__(self) -> None:
-        for value in (self.low, self.iou, self.high, self.sureness, *self.each):
+        for value in (self.low, self.iou, self.high, self.sureness, *self.each, *self.by_choice):
             _check_number(value, 0, 1, "the expected IoU")
+        for setting in self.settings:
+            _check_text(setting, "a setting")
+        if self.by_choice and not len(self.by_choice) == len(self.each) == len(self.settings):
+            raise ValueError("not every support has its setting and its IoU by the one that was chosen")
         if not self.low <= self.iou <= self.high:
             raise ValueError("the expected IoU is not in its interval")
 
@@ -194,6 +202,16 @@ class Taught:
     def title(self) -> str:
         """The class's name, or a word for it."""
         return self.name or "object"
+
+    def found_by_others(self, number: int) -> str:
+        """With what IoU the other supports find one, and by which settings; empty where that is not known of all."""
+        expected = self.expected
+        if len(expected.by_choice) != len(self.supports) or not self.supports:
+            return ""
+        told = f"{100 * expected.by_choice[number]:.0f} % IoU by {self.choice}"
+        if (setting := expected.settings[number]) == str(self.choice):
+            return told
+        return f"{told}; {100 * expected.each[number]:.0f} % by {setting}, which would have been chosen without it"
 
 
 def check_class_name(name: str) -> None:

@@ -21,10 +21,9 @@ from fewseg.concept.choosing import (
     Way,
     best,
     counted,
-    expected,
     expected_of_one,
+    expected_unseen,
     sureness,
-    unseen,
 )
 from fewseg.concept.concept import Concept
 from fewseg.concept.copies import copies
@@ -156,8 +155,7 @@ class Lesson:
         sure = float(np.mean([sureness(answer.proba, choice.threshold) for answer in answers]))
         signs = np.array([answer.sign for answer in look.answers])
         if len(self.supports) > 1:
-            right, union = unseen({way: look.counts for way, look in looks.items()})[:, marked]
-            told = expected(right, union, sure)
+            told = expected_unseen({way: look.counts for way, look in looks.items()}, marked, choice, sure)
         else:
             right, union = look.counts.right[marked, at], look.counts.union[marked, at]
             told = expected_of_one(right / np.maximum(union, 1e-9), sure)

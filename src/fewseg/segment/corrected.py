@@ -47,7 +47,7 @@ def corrected(
                     "pictures that are called like no mask, passed over (a correction has its mask's very name)", path
                 )
         for row in chosen:
-            if given.is_dir() and _as_written(folder / row.mask, row):
+            if given.is_dir() and as_written(folder / row.mask, row.written):
                 unchanged += 1
                 continue
             found[0].append(_photo(row, photos))
@@ -70,7 +70,7 @@ def clear_table(out: Path, shard: Shard | None, writes: Callable[[Path], bool]) 
     except DataError:
         return  # another's file
     each = {row.mask: row for row in rows if row.mask and (not shard or writes(out / row.mask))}
-    if found := [mask for mask, row in each.items() if not _as_written(out / mask, row)]:
+    if found := [mask for mask, row in each.items() if not as_written(out / mask, row.written)]:
         raise UsageError(
             f"{out} holds {counted(len(found), 'corrected mask')}, such as {found[0]}, that would be written over; "
             "give another --out, or --resume, which leaves them as they are"
@@ -108,12 +108,12 @@ def _strangers(folder: Path, rows: Sequence[Row]) -> list[Path]:
     ]
 
 
-def _as_written(mask: Path, row: Row) -> bool:
-    """Whether a mask is there with the pixels that were written, or is not there at all."""
+def as_written(mask: Path, written: str) -> bool:
+    """Whether a mask is there with the pixels of that hash, or is not there at all."""
     if not mask.is_file():
         return True
     try:
-        return pixels_hash(read_labels(mask)) == row.written
+        return pixels_hash(read_labels(mask)) == written
     except DataError:
         return False  # other colours
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,17 +20,23 @@ _LOOKED_AT = 100
 _SHOWN = 4
 
 
-def note_supports(jobs: Sequence[Job], supports: Collection[Path], names: Collection[str] = ()) -> None:
+def note_supports(
+    jobs: Sequence[Job],
+    supports: Collection[Path],
+    names: Collection[str],
+    kept: Callable[[Job], bool] = lambda _: False,
+) -> None:
     """Tell of supports, and their masks, that are among the pictures: they are segmented like the others.
 
-    `names` are those of a concept's photos, of which it keeps no more than the name.
+    `names` are those of a concept's photos, of which it keeps no more than the name. Pictures whose corrected mask is
+    `kept` are not told.
     """
-    taught = [job.query.name for job in jobs if job.query.name in names]
-    given = [job.query.name for job in jobs if not job.address and job.query.resolve() in supports]
+    taught = [job for job in jobs if job.query.name in names]
+    given = [job for job in jobs if not job.address and job.query.resolve() in supports]
     for what, found in (("some that taught, by their names", taught), ("supports or their masks", given)):
-        if found:
+        if shown := [job.query.name for job in found if not kept(job)]:
             warnings.warn(
-                f"among the photos are {what} ({shortened(found, _SHOWN)}): what is written for them is the model's "
+                f"among the photos are {what} ({shortened(shown, _SHOWN)}): what is written for them is the model's "
                 "answer, not the mask that was given",
                 DataWarning,
                 stacklevel=2,

@@ -12,7 +12,7 @@ from fewseg.errors import UsageError
 from fewseg.files import leftovers
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
-from fewseg.segment.notes import note_older, note_supports
+from fewseg.segment.notes import note_older
 from fewseg.segment.planning import Job, plan
 from fewseg.segment.shards import Shard
 from fewseg.segment.steady import Predictor
@@ -67,7 +67,6 @@ def planned(
     targets += filter(None, (*books.values(), *videos.values(), table, None if shard else class_file))
     protect({job.query.resolve() for job in every_job} | predictor.support_files, targets, folders)
     clear_leftovers(targets, folders)
-    note_supports(every_job, predictor.support_files, predictor.support_names)
     if not shard:
         note_older(jobs, out, targets)
     masks = frozenset([*folders, *(out / f"{job.stem}.png" for job in jobs if not job.is_video)])

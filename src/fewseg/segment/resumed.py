@@ -48,8 +48,14 @@ class Resumed:
         """Whether a picture is not to be segmented: its files are all there, or its mask is somebody's work."""
         if all(path.is_file() for path in outputs.values()):
             return True
-        mask = outputs.get("png")
-        return mask is not None and mask.is_file() and self._labels(mask)[1]
+        return self._corrected(outputs)
+
+    def keeps(self, outputs: Mapping[str, Path]) -> bool:
+        """Whether a picture's mask was corrected, or cannot be read: nothing is written in its place."""
+        try:
+            return self._corrected(outputs)
+        except DataError:
+            return True
 
     def seen(self, piece: Job, outputs: dict[str, Path], read: Callable[[], Image.Image]) -> Seen:
         """What the mask says, its picture's other files made anew where it was corrected; DataError where it cannot be
@@ -64,6 +70,10 @@ class Resumed:
         if image is not None:
             files.write(beside, image, labels, self._names, objects, photo=piece.query)
         return Seen(labels, objects, None, corrected)
+
+    def _corrected(self, outputs: Mapping[str, Path]) -> bool:
+        mask = outputs.get("png")
+        return mask is not None and mask.is_file() and self._labels(mask)[1]
 
     def _labels(self, mask: Path) -> tuple[NDArray[np.uint8], bool]:
         """(H, W) of a mask, and whether it was corrected; read then as `teach --correct` reads it."""

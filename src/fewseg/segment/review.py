@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from fewseg.files import CSV_TEXT, replacing
 from fewseg.progress import counted
+from fewseg.segment.corrected import as_written
 from fewseg.segment.formats import OVERLAY
 from fewseg.segment.table import COLUMNS, Line, lines
 
@@ -34,29 +35,35 @@ DIR</code> takes those that changed as supports.</p>
 
 def sort_by_doubt(table: Path) -> list[tuple[str, float]]:
     """Sort a table by the greatest doubt of any class in each photo, and write the page beside it; photos with their
-    doubts, in that order, a video's frames each by its mask.
+    doubts, in that order, a video's frames each by its mask. Corrected ones, of which there is none, are left out.
     """
     photos: dict[tuple[str, str], list[Line]] = {}
     for line in lines(table):
         photos.setdefault((line["photo"], line["mask"]), []).append(line)
-    doubts = {key: max(float(line["doubt"] or 0) for line in found) for key, found in photos.items()}
-    ordered = sorted(photos, key=lambda key: -doubts[key])
+    known = {key: [float(line["doubt"]) for line in found if line["doubt"]] for key, found in photos.items()}
+    doubts = {key: max(values) for key, values in known.items() if values}
+    ordered = sorted(photos, key=lambda key: -doubts.get(key, 0))
     with replacing(table) as temporary, open(temporary, "w", **CSV_TEXT) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows([line[column] for column in COLUMNS] for key in ordered for line in photos[key])
-    figures = (_figure(mask, photo, photos[photo, mask], doubts[photo, mask]) for photo, mask in ordered)
+    figures = (_figure(table.parent, photos[key], doubts.get(key)) for key in ordered)
     with replacing(table.with_name(NAME)) as temporary:
         page = _PAGE.format(count=counted(len(ordered), "photo"), figures="\n".join(figures))
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     masks = Counter(photo for photo, _ in ordered)
-    return [(photo if masks[photo] == 1 else mask, doubts[photo, mask]) for photo, mask in ordered]
+    return [(key[0] if masks[key[0]] == 1 else key[1], doubts[key]) for key in ordered if key in doubts]
 
 
-def _figure(mask: str, photo: str, found: list[Line], doubt: float) -> str:
+def _figure(folder: Path, found: list[Line], doubt: float | None) -> str:
+    photo, mask = found[0]["photo"], found[0]["mask"]
     drawn = quote(mask.removesuffix(".png") + OVERLAY, errors="surrogateescape")
     told = "<br>".join(escape(_told(line)) for line in found)
-    title = f"<b>{escape(photo)}</b> ({escape(mask)}), doubt {_percent(doubt)}"
+    if doubt is not None:
+        state = f"doubt {_percent(doubt)}"
+    else:  # a mask that no table knew may be as it was written
+        state = "doubt not known" if as_written(folder / mask, found[0]["written"]) else "corrected"
+    title = f"<b>{escape(photo)}</b> ({escape(mask)}), {state}"
     return (
         f'<figure><a href="{drawn}"><img src="{drawn}" alt="" loading="lazy"></a>'
         f"<figcaption>{title}<br>{told}</figcaption></figure>"

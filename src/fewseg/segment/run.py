@@ -23,7 +23,7 @@ from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.corrected import clear_table
-from fewseg.segment.notes import note_corrected
+from fewseg.segment.notes import note_corrected, note_supports
 from fewseg.segment.origin import note_others, origin
 from fewseg.segment.outputs import Planned, check_formats, output_folder, planned
 from fewseg.segment.planning import Job
@@ -78,6 +78,13 @@ def segment_folder(
     work = planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
     if "png" in formats and not resume:
         clear_table(out, shard, work.writes)
+    resumed = Resumed(out, predictor.names, instances=instances) if resume else None
+    note_supports(
+        work.jobs,
+        predictor.support_files,
+        predictor.support_names,
+        kept=lambda job: resumed is not None and resumed.keeps(work.named(job.stem)),
+    )
     progress = progress or Silent()
     classes = predictor.names or ("object",)
     if work.class_file:
@@ -89,7 +96,6 @@ def segment_folder(
     gathered = Gathered(work, classes)
     with _records(work, predictor, classes, resume=resume, shard=shard) as record:
         pieces = _pieces(work.jobs, gathered.failed, rule=predictor.pictures, every=every, progress=progress)
-        resumed = Resumed(out, predictor.names, instances=instances) if resume else None
         finder = _by_video(predictor, work.jobs, presence, on=steady, progress=progress)
         again = resumed if resumed and (record or instances) else None
         segmented = partial(_segmented, finder, work.named, again, instances=instances, made=made, **how)
