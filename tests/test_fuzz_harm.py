@@ -31,7 +31,7 @@ from fewseg.data.video import frames, to_image
 from fewseg.features.store import FeatureStore
 from fewseg.runtime.torch_engine import TorchEngine
 from fuzzing import EXTREMES, FUZZ, VALUES, changes, swaps, taken_or_told, within
-from helpers import ColorSegmenter, scene, tiny_model
+from helpers import BLUE, ColorSegmenter, scene, tiny_model
 from segment.test_video import clip
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::fewseg.errors.DataWarning")]
@@ -181,8 +181,9 @@ def test_what_features_in_cache_depend_on(
 @pytest.fixture(scope="module")
 def concept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("concept") / "c.concept"
-    photo, mask = scene(size=(48, 36))
-    fewseg.teach([photo] * 2, [mask] * 2, name="box", absent=[photo], model=TorchEngine(ColorSegmenter())).save(path)
+    pairs = [scene(size=(48, 36), box=(10, 5, right, 20)) for right in (30, 40)]
+    absent = [scene(BLUE, size=(48, 36))[0]]
+    fewseg.teach(*zip(*pairs, strict=True), name="box", absent=absent, model=TorchEngine(ColorSegmenter())).save(path)
     return path
 
 
