@@ -17,7 +17,7 @@ from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
 from fewseg.metrics.intervals import LEAST, bootstrap_interval
 from fewseg.metrics.iou import class_iou
-from fewseg.progress import Silent
+from fewseg.progress import Silent, counted
 from fewseg.report.chosen_episodes import episode_panels
 from fewseg.report.contents import MAX_MARKS, ClassScores, Confusion, ReportPage, Row, Section
 from fewseg.report.html import percent
@@ -70,8 +70,7 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
     novel, episodes = main.fold["novel_names"], f"{sum(r.episodes for r in main.repeats)} episodes"
     return ReportPage(
         title or f"{entries[0].name} on {main.source}",
-        subtitle=f"{len(novel)} novel class{'es' * (len(novel) != 1)}, fold {main.fold['index']}, {main.shots}-shot, "
-        f"{episodes}.",
+        subtitle=f"{counted(len(novel), 'novel class')}, fold {main.fold['index']}, {main.shots}-shot, {episodes}.",
         rows=tuple(comparison_rows(entries)),
         per_class=tuple(class_scores(main, {e.name: e.results for e in entries[1 : 1 + MAX_MARKS]})),
         confusions=confusions(entries),

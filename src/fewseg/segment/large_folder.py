@@ -11,7 +11,7 @@ from fewseg.progress import Silent
 from fewseg.segment import formats as files
 from fewseg.segment.large import FORMATS, Cut, needed, outputs, segment_large
 from fewseg.segment.notes import note_supports
-from fewseg.segment.outputs import clear_leftovers, output_folder, protect
+from fewseg.segment.outputs import clear_leftovers, output_folder, protect, unknown_formats
 from fewseg.segment.planning import plan
 from fewseg.segment.shards import Shard
 from fewseg.segment.steady import Predictor
@@ -20,8 +20,7 @@ from fewseg.segment.summary import SegmentSummary
 
 def check_large_formats(formats: Sequence[str]) -> None:
     """UsageError where a format is not one of pictures that are read in windows."""
-    if not formats or (unknown := [name for name in formats if name not in FORMATS]):
-        given = ", ".join(unknown) if formats else "none"
+    if given := unknown_formats(formats, FORMATS):
         raise UsageError(f"format {given} of a picture that is read in windows: choose {', '.join(FORMATS)}")
 
 

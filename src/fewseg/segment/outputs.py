@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -96,10 +96,14 @@ def _reserved(formats: Sequence[str]) -> list[str]:
     return yolo + ([Path(BOOKS[kind][0]).stem for kind in formats if kind in BOOKS] if "labelme" in formats else [])
 
 
+def unknown_formats(formats: Sequence[str], known: Collection[str]) -> str:
+    """Which formats are not known, in words: "none" where none is given, empty where all are."""
+    return ", ".join(name for name in formats if name not in known) if formats else "none"
+
+
 def check_formats(formats: Sequence[str], *, resume: bool, instances: bool) -> None:
     """UsageError where a format is unknown, or cannot be gone on with."""
-    if not formats or (unknown := [name for name in formats if name not in files.FORMATS]):
-        given = ", ".join(unknown) if formats else "none"
+    if given := unknown_formats(formats, files.FORMATS):
         large = "geotiff, gpkg of pictures that are read in windows"
         raise UsageError(
             f"format {given}: choose one or several of {', '.join(files.FORMATS)}, each with --format; or {large}"

@@ -109,7 +109,8 @@ def _remote(address: str, others: Tally) -> dict[str, str]:
         if Path(relative).suffix.lower() in VIDEO_SUFFIXES:
             raise UsageError(f"{found[relative]} is a video, which is read from the disk alone; copy it there first")
         others.add("files that are no pictures or videos by their names, left out", found.pop(relative))
-    return {str(path): found[str(path)] for path in photos_among([Path(relative) for relative in found], others)}
+    photos = (path.as_posix() for path in photos_among([Path(relative) for relative in found], others))
+    return {relative: found[relative] for relative in photos}
 
 
 def _files(query: Path, out_dir: Path, others: Tally) -> list[Path]:
