@@ -110,7 +110,7 @@ class TrainConfig:
     """Learning rate at the start, per optimiser step; a method may train parts of itself at a multiple of it."""
     rates: dict[str, Any] = field(default_factory=dict)
     """Factors of the learning rate by parts of the model or patterns of its parameters' names: {backbone: 0.1,
-    "decoder.*.weight": 2}; the last that fits holds."""
+    "decoder.*.weight": 2}; the last that fits holds, and 0 freezes."""
     momentum: float = option(0.9, least=0)
     """Of sgd, a share of 1; of other optimisers see optimizer_options."""
     weight_decay: float = option(0.01, least=0)

@@ -50,10 +50,14 @@ def test_photos_of_a_store_give_the_masks_of_files_and_masks_go_to_one(
             assert [row["photo"] for row in csv.DictReader(file)] == [files_at(photos)[n] for n in NAMES]
 
 
-def test_masks_beside_photos_of_a_store_are_no_photos(place: Path, find: Callable[..., Result], tmp_path: Path) -> None:
+def test_masks_and_hidden_files_of_a_store_are_no_photos(
+    place: Path, find: Callable[..., Result], tmp_path: Path
+) -> None:
     photos = tmp_path / "photos"
     shutil.copytree(place / "photos", photos)
     shutil.copy(place / "m.png", photos / "in/b_mask.png")
+    shutil.copytree(place / "photos/in", photos / "in/.thumbs")
+    shutil.copy(place / "photos/a.png", photos / "._a.png")
     done = find(f"file://{photos}", tmp_path / "out")
     assert (done.code, "3 masks in" in done.out) == (0, True)
     assert "1 masks of photos by their names, left out (the first: in/b_mask.png)" in " ".join(done.err.split())

@@ -104,7 +104,7 @@ def plan(
 
 def _remote(address: str, others: Tally) -> dict[str, str]:
     """Photos at an address, by their paths below it; UsageError for a video, which is read from the disk alone."""
-    found = files_at(address)
+    found = {relative: place for relative, place in files_at(address).items() if not _hidden(Path(relative))}
     for relative in [name for name in found if Path(name).suffix.lower() not in images.SUFFIXES]:
         if Path(relative).suffix.lower() in VIDEO_SUFFIXES:
             raise UsageError(f"{found[relative]} is a video, which is read from the disk alone; copy it there first")
@@ -136,7 +136,12 @@ def _files(query: Path, out_dir: Path, others: Tally) -> list[Path]:
 def files_in(folder: Path) -> list[Path]:
     """The files in a folder and its sub-folders, by name, but for hidden ones."""
     inside = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return [p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    return [path for path in inside if not _hidden(path.relative_to(folder))]
+
+
+def _hidden(relative: Path) -> bool:
+    """Whether a file is hidden below the folder that was given, by its own name or a sub-folder's."""
+    return any(part.startswith(".") for part in relative.parts)
 
 
 def photos_among(pictures: list[Path], others: Tally) -> list[Path]:

@@ -20,7 +20,8 @@ _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>What to look at first</title>
 <style>
-body {{ font: 15px system-ui, sans-serif; margin: 2rem; color-scheme: light dark; }}
+:root {{ color-scheme: light dark; }}
+body {{ font: 15px system-ui, sans-serif; margin: 2rem; }}
 main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.5rem; }}
 figure {{ margin: 0; }} img {{ max-width: 100%; max-height: 24rem; }} figcaption {{ overflow-wrap: anywhere; }}
 </style>

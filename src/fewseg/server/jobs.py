@@ -25,7 +25,7 @@ _NEWEST = 0.1
 """Weight of the newest piece in the mean of what pieces take."""
 
 
-class StoppedError(Exception):
+class UnneededError(Exception):
     """Raised in a job whose visitor needs it no more."""
 
 
@@ -59,9 +59,9 @@ class Job:
                 self._cleanup()
 
     def check(self) -> None:
-        """StoppedError where nobody needs it any more."""
+        """UnneededError where nobody needs it any more."""
         if self.stopped:
-            raise StoppedError
+            raise UnneededError
 
     def work(self) -> bool:
         """Do the next piece; whether there is another."""
@@ -72,7 +72,7 @@ class Job:
             piece = self.pieces.popleft()
         try:
             piece(self)
-        except StoppedError:
+        except UnneededError:
             self.stopped = True
         except Refused as error:
             self.tell("failed", {"error": error.text, "status": error.status})

@@ -34,7 +34,7 @@ from fewseg.predictor import Result
 from fewseg.progress import Silent, counted
 from fewseg.segment.books import label_studio_prediction
 from fewseg.segment.planning import free_name
-from fewseg.server.jobs import Job, StoppedError, Workers, fault
+from fewseg.server.jobs import Job, UnneededError, Workers, fault
 from fewseg.server.limits import Limits
 from fewseg.server.ml_clicks import Drawn, object_at
 from fewseg.server.ml_photos import TaskPhotos
@@ -225,7 +225,7 @@ class MlBackend:
             try:
                 with self._photos.of(lesson.address, self._work) as path:
                     self._learn_one(lesson, path)
-            except StoppedError:
+            except UnneededError:
                 with self._lock:
                     self._lessons = {one.address: one for one in lessons[number:]} | self._lessons
                 return
@@ -291,5 +291,5 @@ class _Stoppable(Silent):
     def __call__(self, items: Iterable[Any], description: str, total: int, *, done: int = 0) -> Iterator[Any]:
         for item in items:
             if self._closing.is_set():
-                raise StoppedError
+                raise UnneededError
             yield item

@@ -146,7 +146,7 @@ def prepare(
     # first: what is wrong with the data shows before a base learner is trained, and the model's random start does not
     # depend on whether one is trained in this run
     task = (BaseTask if config.model.name == "base" else EpisodeTask)(config, progress=stop.watch(progress))
-    with_rates(task.param_groups(), task.model, config.train.rates)  # a mistake there shows before anything is written
+    groups = with_rates(task.param_groups(), task.model, config.train.rates)  # its mistakes show before it writes
     described = describe_run(config, task)
     on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
     seen_before, start = None, None
@@ -163,7 +163,7 @@ def prepare(
         f"{total} batch{'es' * (total != 1)}: train.epochs={config.train.epochs} of {task.epoch_length} items "
         f"({length}), train.batch_size={config.train.batch_size}"
     )
-    optimizer = create_optimizer(with_rates(task.param_groups(), task.model, config.train.rates), config)
+    optimizer = create_optimizer(groups, config)
     schedule = create_schedule(optimizer, config, total=total)
     task.module.train()
     if fabric.world_size > 1:

@@ -53,7 +53,8 @@ def _made(place: str, kind: Any, first: Any, options: dict[str, Any]) -> Any:
 
 def with_rates(groups: list[dict[str, Any]], model: nn.Module, rates: dict[str, Any]) -> list[dict[str, Any]]:
     """The groups divided so that parameters have their rates times a factor, by their names: `rates` of patterns, or of
-    parts (`backbone` is all of `backbone.*`); the last that fits holds. UsageError where one fits no trained parameter.
+    parts (`backbone` is all of `backbone.*`); the last that fits holds. A factor of 0 freezes its parameters.
+    UsageError where a pattern fits no trained parameter, and where nothing is left to train.
     """
     names = {id(p): name for name, p in model.named_parameters()}
     trained = [names[id(p)] for group in groups for p in group["params"]]
@@ -69,7 +70,11 @@ def with_rates(groups: list[dict[str, Any]], model: nn.Module, rates: dict[str, 
         for p in group["params"]:
             fitting = [factor for pattern, factor in rates.items() if _fits(names[id(p)], pattern)]
             by_factor.setdefault(float(fitting[-1]) if fitting else 1.0, []).append(p)
+        for p in by_factor.pop(0.0, []):
+            p.requires_grad_(False)
         divided += [group | {"params": own, "lr": factor * group["lr"]} for factor, own in by_factor.items()]
+    if not divided:
+        raise UsageError(f"train.rates={rates} leaves nothing to train; give a part of the model a factor above 0")
     return divided
 
 
