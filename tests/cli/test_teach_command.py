@@ -146,11 +146,16 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert len(Concept.load(target).supports) == 3
     mended = (out / "0.png").read_bytes()
     segment = ("segment", "--concept", target, place / "photos", "--out", out)
-    kept = quick(*segment)
-    assert kept.code == 2, "a corrected mask is somebody's work"
-    assert "holds 1 corrected mask, such as 0.png" in kept.err
-    assert "that taught" not in kept.err, "nothing is written"
-    drawn = (out / "0_overlay.jpg").read_bytes()
+    drawn, former = (out / "0_overlay.jpg").read_bytes(), (out / "1.png").read_bytes()
+    anew = quick(*segment)
+    assert anew.code == 0, anew.err
+    assert (out / "0.png").read_bytes() == mended, "it is somebody's work"
+    assert (out / "1.png").read_bytes() != former, "by three supports"
+    assert "1 corrected mask kept (0.png)" in " ".join(anew.err.split())
+    assert "1 mask in" in anew.out
+    assert (out / "0_overlay.jpg").read_bytes() != drawn
+    assert "1 corrected mask; 1 as written" in quick(*command).out
+    (out / "0_overlay.jpg").write_bytes(drawn)
     more = ("--resume", "--format", "png", "--format", "geojson")  # whose file the mask has not yet
     assert quick(*segment, *more, "--shard", "1/2").code == 0
     resumed = quick(*segment, *more)
@@ -211,12 +216,14 @@ def test_corrections_among_the_masks_of_parts_are_known(place: Path, quick: Call
     for part in ("1/2", "2/2"):
         assert quick(*segment, "--shard", part).code == 0
     Image.fromarray(scene(size=SIZE, box=(30, 20, 90, 70))[1].astype(np.uint8) * 255).save(out / "1.png")
-    kept = quick(*segment)
-    assert (kept.code, "holds 1 corrected mask, such as 1.png" in kept.err) == (2, True)
-    own = quick(*segment, "--shard", "2/2")
-    assert (own.code, "holds 1 corrected mask, such as 1.png" in own.err) == (2, True)
-    assert quick(*segment, "--shard", "1/2").code == 0, "another part writes none of it"
-    assert "1 corrected mask; 1 as written" in quick("teach", "--concept", target, "--correct", out).out
+    mended = (out / "1.png").read_bytes()
+    for more, kept in (("--shard", "2/2"), True), (("--shard", "1/2"), False), ((), True), ((), True):
+        done = quick(*segment, *more)
+        assert done.code == 0, done.err
+        assert ("1 corrected mask kept (1.png)" in " ".join(done.err.split())) == kept
+        assert (out / "1.png").read_bytes() == mended
+        assert "1 corrected mask; 1 as written" in quick("teach", "--concept", target, "--correct", out).out
+    assert [path.name for path in out.glob("results*")] == ["results.csv"]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
@@ -206,6 +207,58 @@ def test_a_name_without_utf_8_is_spelled_out(tmp_path):
     photo(tmp_path / "a.png")
     segment_folder(predictor, tmp_path / "a.png", tmp_path / "out", formats=["png", "yolo", "geojson", "coco"])
     assert (tmp_path / "out/classes.txt").read_text() == "a\\ud800b\n"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_masks_that_are_somebodys_work_stay_without_any_table(predictor, tmp_path, resume):
+    photos, out = [tmp_path / f"{name}.png" for name in "abcd"], tmp_path / "out"
+    for path in photos:
+        photo(path)
+    segment_folder(predictor, photos[:3], out)
+    written = {path.stem: (out / path.name).read_bytes() for path in photos[:3]}
+    mended = np.zeros_like(read_labels(out / "a.png"))
+    mended[5:20, 5:20] = 255
+    with Image.open(out / "a.png") as mask:
+        texts = PngInfo()
+        for key, value in mask.info.items():  # as a paint program keeps them
+            texts.add_text(key, value)
+    Image.fromarray(mended).save(out / "a.png", pnginfo=texts)
+    Image.fromarray(mended).convert("RGB").save(out / "b.png")
+    Image.fromarray(mended).save(out / "d.png")  # which fewseg never wrote
+    kept = {name: (out / f"{name}.png").read_bytes() for name in "abd"}
+    predictor.set_support(*scene(BLUE))
+    with pytest.warns(DataWarning, match=r"3 corrected masks kept \(a\.png, b\.png, d\.png\)"):
+        summary = segment_folder(predictor, photos, out, resume=resume)
+    assert {name: (out / f"{name}.png").read_bytes() for name in "abd"} == kept
+    assert ((out / "c.png").read_bytes() == written["c"]) == resume
+    assert summary.skipped == (4 if resume else 3)
+    assert (out / "d_overlay.jpg").is_file()
+
+
+def test_a_corrected_mask_of_another_class_is_told_and_stays(tmp_path):
+    path, out = tmp_path / "a.png", tmp_path / "out"
+    photo(path)
+    for name, others in (("rust", ()), ("scab", ()), ("scab", ("rot",))):
+        predictor = FewShotPredictor(ColorSegmenter())
+        predictor.set_support({one: scene() for one in (name, *others)})
+        summary = segment_folder(predictor, [path], out, formats=("png", "csv"))
+        if name == "rust":
+            Image.fromarray(255 - read_labels(out / "a.png")).save(out / "a.png")
+            mended = (out / "a.png").read_bytes()
+            continue
+        ((_, why),) = summary.failed
+        assert f"a.png was corrected, and stays, but is of rust, and this run is of {', '.join((name, *others))}" in why
+        assert (out / "a.png").read_bytes() == mended
+
+
+def test_a_file_called_like_the_table_that_is_none_is_not_written_over(predictor, tmp_path):
+    photo(tmp_path / "a.png")
+    table = tmp_path / "out/results.csv"
+    table.parent.mkdir()
+    table.write_text("plot,yield\n1,2\n")
+    with pytest.raises(UsageError, match=r"results\.csv is no table of fewseg segment .*move it away, or give another"):
+        segment_folder(predictor, [tmp_path / "a.png"], table.parent, formats=("png", "csv"))
+    assert table.read_text() == "plot,yield\n1,2\n"
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -103,7 +103,13 @@ def segment(
         str | None,
         typer.Option(help="ray: share the photos out over Ray's cluster (RAY_ADDRESS, else this machine) [none]."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Leave out photos whose files are all there.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Leave out photos whose files are all there; without it all but corrected masks are made anew.",
+        ),
+    ] = False,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirrored photo: a little better, twice the time.")
     ] = False,

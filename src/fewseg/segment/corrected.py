@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,9 @@ from fewseg.data.masks import Marking, read_marking
 from fewseg.data.text import Tally
 from fewseg.errors import DataError, UsageError
 from fewseg.labels import IGNORE
-from fewseg.progress import counted
 from fewseg.segment.formats import INSTANCES, OVERLAY
 from fewseg.segment.shards import Shard, parts_of
-from fewseg.segment.table import NAME, Row, pixels_hash, read_rows
+from fewseg.segment.table import NAME, Row, lines, pixels_hash, read_rows, write_lines
 
 
 def corrected(
@@ -33,7 +32,7 @@ def corrected(
     unchanged, passed = 0, Tally("--correct")
     for given in masks:
         folder = _folder(given)
-        rows = _rows(folder)
+        rows = rows_of(folder)
         own = [row for row in rows if row.name == name and row.mask]
         if not own:
             classes = ", ".join(dict.fromkeys(row.name for row in rows)) or "none"
@@ -59,24 +58,13 @@ def corrected(
     return found, unchanged
 
 
-def clear_table(out: Path, shard: Shard | None, writes: Callable[[Path], bool]) -> None:
-    """Remove a folder's table before its masks are written anew, since it would tell of others; a part removes its own.
-
-    UsageError where masks were corrected since it was written, of a part those that it `writes`: they are somebody's
-    work.
+def clear_table(out: Path, shard: Shard | None) -> None:
+    """Leave in a folder's table the lines of corrected masks alone, which stay, before the others are written anew: it
+    would tell of others. A part does so with its own.
     """
-    try:
-        rows = _rows(out)
-    except DataError:
-        return  # another's file
-    each = {row.mask: row for row in rows if row.mask and (not shard or writes(out / row.mask))}
-    if found := [mask for mask, row in each.items() if not as_written(out / mask, row.written)]:
-        raise UsageError(
-            f"{out} holds {counted(len(found), 'corrected mask')}, such as {found[0]}, that would be written over; "
-            "give another --out, or --resume, which leaves them as they are"
-        )
     for table in [shard.named(out / NAME)] if shard else [*parts_of(out / NAME)]:
-        table.unlink(missing_ok=True)
+        if table.is_file():
+            write_lines(table, [line for line in lines(table) if not as_written(out / line["mask"], line["written"])])
 
 
 def _folder(given: Path) -> Path:
@@ -89,8 +77,10 @@ def _folder(given: Path) -> Path:
     raise DataError(f"{given} has no {NAME}; give a folder that fewseg segment --concept (or --format csv) wrote")
 
 
-def _rows(folder: Path) -> list[Row]:
-    """The rows of a folder's table, or of those of its parts (`--shard`); of a mask that is in several the latest."""
+def rows_of(folder: Path) -> list[Row]:
+    """The rows of a folder's table, or of those of its parts (`--shard`); of a mask that is in several the latest.
+    DataError where they are none.
+    """
     rows = [row for table in parts_of(folder / NAME) for row in read_rows(table)]
     return list({(row.photo, row.mask, row.name): row for row in rows}.values())
 

@@ -24,6 +24,7 @@ from fewseg.data.regions import Parts, grown
 from fewseg.errors import DataError
 from fewseg.files import replacing
 from fewseg.segment.polygons import Ring, is_hole, joined, polygons
+from fewseg.segment.table import pixels_hash
 
 FORMATS = ("png", "coco", "yolo", "geojson", "labelme", "cvat", "labelstudio", "via", "csv")
 CLASSES = "classes.txt"
@@ -35,8 +36,12 @@ FRAME = re.compile(rf"frame_\d+(\.png|{INSTANCES}\.png|\.txt|\.geojson|\.json|_o
 """Names of the files that are written for a video's frames; see `frame_stem`."""
 Objects: TypeAlias = Mapping[int, Parts]
 """The objects of each class by its label; their numbers in files go on from one class to the next."""
+UNNAMED = "object"
+"""What the one class of a support without a name is called in files."""
 MADE_BY = "fewseg"
 """Of the text in a mask's PNG that says what made it."""
+PIXELS = "fewseg pixels"
+"""Of the text that says which pixels were written."""
 _MOST_OBJECTS = 65535
 """Of a picture: its numbers have 16 bits."""
 
@@ -92,13 +97,14 @@ def write(
     """
     for kind, path in files.items():
         if kind == "png":
-            images.write_image(images.mask_picture(labels, several=is_label_map(names)), path, pnginfo=_signed(made))
+            mask = images.mask_picture(labels, several=is_label_map(names))
+            images.write_image(mask, path, pnginfo=_signed(made, pixels_hash(np.asarray(mask))))
         elif kind == "instances":
             images.write_image(Image.fromarray(numbered(objects or {}, labels.shape)), path)
         elif kind == "overlay":
             images.write_image(overlay(image, labels, names, objects), path, quality=90)
         else:
-            told = names or ("object",)
+            told = names or (UNNAMED,)
             if kind == "labelme":
                 text = labelme(labels, told, os.path.relpath(photo, path.parent), objects)
             else:
@@ -107,10 +113,19 @@ def write(
                 temporary.write_text(text, encoding="utf-8")
 
 
-def _signed(made: str) -> PngInfo:
+def signature(mask: Path) -> dict[str, str]:
+    """What a mask's PNG says under `MADE_BY` and `PIXELS`; nothing where it does not say."""
+    try:
+        with Image.open(mask) as picture:
+            return {key: str(picture.info[key]) for key in (MADE_BY, PIXELS) if key in picture.info}
+    except OSError:
+        return {}
+
+
+def _signed(made: str, pixels: str) -> PngInfo:
     info = PngInfo()
-    if made:
-        info.add_text(MADE_BY, made)
+    info.add_text(MADE_BY, made)
+    info.add_text(PIXELS, pixels)
     return info
 
 

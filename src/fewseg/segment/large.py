@@ -89,7 +89,7 @@ def segment_large(
                         warnings.warn(
                             DataWarning(f"{path} has no CRS: its polygons are in pixels, y down"), stacklevel=2
                         )
-                    _write_outlines(mask, work, names, predictor.names or ("object",))
+                    _write_outlines(mask, work, names, predictor.names or (files.UNNAMED,))
     return any_found
 
 

@@ -44,12 +44,12 @@ def note_supports(
 
 
 def note_corrected(masks: Sequence[Path]) -> None:
-    """Tell of masks that `--resume` found corrected: what tells of them is made anew."""
+    """Tell of masks that were corrected, and stay: what tells of them is made anew."""
     if masks:
         shown = shortened([mask.name for mask in masks], _SHOWN)
         warnings.warn(
             f"{counted(len(masks), 'corrected mask')} kept ({shown}); tables, overlays and other formats are made from "
-            "what was corrected",
+            "what was corrected; another --out has the model's own",
             DataWarning,
             stacklevel=2,
         )

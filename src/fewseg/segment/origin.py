@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from fewseg.errors import DataWarning
 from fewseg.files import file_sha256
-from fewseg.segment.formats import MADE_BY
+from fewseg.segment.formats import MADE_BY, signature
 from fewseg.segment.steady import Predictor
 
 
@@ -35,21 +33,13 @@ def origin(predictor: Predictor, **how: float) -> str:
 def note_others(masks: Sequence[Path], made: str) -> None:
     """Tell of masks that are there, and were made otherwise: `--resume` leaves them as they are."""
     there = [path for path in masks if path.is_file()]
-    others = [(path, theirs) for path in there if (theirs := _said(path)) and theirs != made]
+    said = ((path, signature(path).get(MADE_BY)) for path in there)
+    others = [(path, theirs) for path, theirs in said if theirs and theirs != made]
     if others:
         first, theirs = others[0]
         warnings.warn(
             f"{len(others)} of {len(there)} masks that are there, and stay, were made otherwise: {first.name} by "
-            f"{theirs}; this run by {made}. For masks of one kind give another --out",
+            f"{theirs}; this run by {made}. Without --resume all but corrected ones are made anew",
             DataWarning,
             stacklevel=2,
         )
-
-
-def _said(mask: Path) -> str:
-    """What made a mask; empty where it does not say."""
-    try:
-        with Image.open(mask) as picture:
-            return str(picture.info.get(MADE_BY, ""))
-    except OSError:
-        return ""

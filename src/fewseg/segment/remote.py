@@ -58,8 +58,8 @@ def read_at(address: str) -> io.BytesIO:
 def outputs_at(out: str, *, resume: bool) -> Iterator[Path]:
     """The folder to write to: `out` itself, or a temporary one whose files are brought to the address `out`.
 
-    With `resume` it begins with what is there. UsageError where nothing can be written there, DataError where that
-    ends meanwhile.
+    With `resume` it begins with what is there, otherwise with masks and tables alone, by which corrected ones are
+    known. UsageError where nothing can be written there, DataError where that ends meanwhile.
     """
     if not is_remote(out):
         yield Path(out)
@@ -78,11 +78,14 @@ def outputs_at(out: str, *, resume: bool) -> Iterator[Path]:
 
 
 def _prepared(files: Any, root: str, work: Path, *, resume: bool) -> dict[Path, str]:
-    """See that files can be written to a place, and with `resume` fetch what is there: files, and where they are."""
+    """See that files can be written to a place, and fetch what is there, without `resume` masks and tables: files, and
+    where they are.
+    """
     files.makedirs(root, exist_ok=True)
     files.pipe_file(f"{root}/.fewseg", b"")
     files.rm_file(f"{root}/.fewseg")
-    before = {work / PurePosixPath(place).relative_to(root): place for place in (files.find(root) if resume else ())}
+    there = (place for place in files.find(root) if resume or place.endswith((".png", ".csv")))
+    before = {work / PurePosixPath(place).relative_to(root): place for place in there}
     for path, place in before.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         files.get_file(place, str(path))

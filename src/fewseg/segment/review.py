@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from fewseg.files import CSV_TEXT, replacing
+from fewseg.files import replacing
 from fewseg.progress import counted
 from fewseg.segment.corrected import as_written
 from fewseg.segment.formats import OVERLAY
-from fewseg.segment.table import COLUMNS, Line, lines
+from fewseg.segment.table import Line, lines, write_lines
 
 NAME = "review.html"
 
@@ -44,10 +43,7 @@ def sort_by_doubt(table: Path) -> list[tuple[str, float]]:
     known = {key: [float(line["doubt"]) for line in found if line["doubt"]] for key, found in photos.items()}
     doubts = {key: max(values) for key, values in known.items() if values}
     ordered = sorted(photos, key=lambda key: -doubts.get(key, 0))
-    with replacing(table) as temporary, open(temporary, "w", **CSV_TEXT) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([line[column] for column in COLUMNS] for key in ordered for line in photos[key])
+    write_lines(table, [line for key in ordered for line in photos[key]])
     figures = (_figure(table.parent, photos[key], doubts.get(key)) for key in ordered)
     with replacing(table.with_name(NAME)) as temporary:
         page = _PAGE.format(count=counted(len(ordered), "photo"), figures="\n".join(figures))

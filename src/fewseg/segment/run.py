@@ -16,22 +16,22 @@ from fewseg.data import images
 from fewseg.data.decoding import PictureRule
 from fewseg.data.video import frames_so_far, to_image, write_video
 from fewseg.data.winners import label_map
-from fewseg.errors import DataError, lacks_memory
+from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.predictor import Result
 from fewseg.progress import Silent
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
-from fewseg.segment.corrected import clear_table
+from fewseg.segment.corrected import clear_table, rows_of
+from fewseg.segment.kept import Kept, Seen
 from fewseg.segment.notes import note_corrected, note_supports
 from fewseg.segment.origin import note_others, origin
 from fewseg.segment.outputs import Planned, check_formats, output_folder, planned
 from fewseg.segment.planning import Job
-from fewseg.segment.resumed import Resumed, Seen
 from fewseg.segment.shards import Shard, remove_parts
 from fewseg.segment.steady import ByVideo, Predictor, Steady, hinders
 from fewseg.segment.summary import Gathered, SegmentSummary
-from fewseg.segment.table import table_file
+from fewseg.segment.table import Row, table_file
 
 Read: TypeAlias = Callable[[], Image.Image]
 """What reads a picture when it is needed; DataError where it cannot."""
@@ -68,25 +68,25 @@ def segment_folder(
     that is there with less than the probability `presence`, as far as the model tells, is left out. `instances`: parts
     that touch are cut apart, files tell of single objects, `STEM_instances.png` numbers them. `shard`: only a part of
     the pictures, and files that tell of all pictures under names of that part.
-    `resume` leaves out pictures whose files are all there; where a mask was corrected since `results.csv` was written,
-    what lies beside it is made from the correction. Pictures that cannot be read are listed in the summary, the others
-    done. UsageError, before anything is written, where there is nothing to do or an output would replace a query, a
-    support file or a corrected mask.
+    A mask that is there and somebody's work (`kept.Kept`) stays, and what lies beside it is made from it; `resume` also
+    leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the others
+    done. UsageError, before anything is written, where there is nothing to do or an output would replace a query or a
+    support file.
     """
     check_formats(formats, resume=resume, instances=instances)
     out = output_folder(out_dir)
     work = planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
+    kept = Kept(out, predictor.names, _former(out) if "png" in formats else [], instances=instances, resume=resume)
     if "png" in formats and not resume:
-        clear_table(out, shard, work.writes)
-    resumed = Resumed(out, predictor.names, instances=instances) if resume else None
+        clear_table(out, shard)
     note_supports(
         work.jobs,
         predictor.support_files,
         predictor.support_names,
-        kept=lambda job: resumed is not None and resumed.keeps(work.named(job.stem)),
+        kept=lambda job: kept.keeps(work.named(job.stem)),
     )
     progress = progress or Silent()
-    classes = predictor.names or ("object",)
+    classes = predictor.names or (files.UNNAMED,)
     if work.class_file:
         files.write_classes(work.class_file, classes)
     how: dict[str, Any] = {"threshold": threshold, "presence": presence, "min_area": min_area}
@@ -94,15 +94,14 @@ def segment_folder(
     if resume and "png" in formats:
         note_others([work.named(job.stem)["png"] for job in work.jobs if not job.is_video], made)
     gathered = Gathered(work, classes)
-    with _records(work, predictor, classes, resume=resume, shard=shard) as record:
+    with _records(work, predictor, classes, shard=shard) as record:
         pieces = _pieces(work.jobs, gathered.failed, rule=predictor.pictures, every=every, progress=progress)
         finder = _by_video(predictor, work.jobs, presence, on=steady, progress=progress)
-        again = resumed if resumed and (record or instances) else None
-        segmented = partial(_segmented, finder, work.named, again, instances=instances, made=made, **how)
+        segmented = partial(_segmented, finder, work.named, kept, instances=instances, made=made, **how)
         several_pieces = len(work.jobs) > 1 or any(job.is_video for job in work.jobs)
         # a thread keeps memory of its own; frames go by the one before
         lanes = predictor.engine.lanes if several_pieces and not finder.on else 1
-        for piece, seen in side_by_side(segmented, _read(pieces, work.named, resumed), lanes=lanes):
+        for piece, seen in side_by_side(segmented, _read(pieces, work.named, kept), lanes=lanes):
             gathered.add(piece, seen)
             if record and seen is not None:
                 record(piece, seen)
@@ -111,6 +110,14 @@ def segment_folder(
     done = {job for job in work.videos if resume and job.query not in gathered.corrected.values()}
     gathered.failed += _write_overlay_videos(work, {query for query, _ in gathered.failed}, every=every, done=done)
     return gathered.summary(predictor.runtime, instances=instances)
+
+
+def _former(out: Path) -> list[Row]:
+    """What the tables in a folder say of its masks; UsageError where a file of their name is none."""
+    try:
+        return rows_of(out)
+    except DataError as error:
+        raise UsageError(f"{error}; move it away, or give another --out") from error
 
 
 def _by_video(predictor: Predictor, jobs: Sequence[Job], presence: float, *, on: bool, progress: Silent) -> ByVideo:
@@ -146,14 +153,14 @@ def _write_overlay_videos(
 
 @contextmanager
 def _records(
-    work: Planned, predictor: Predictor, classes: Sequence[str], *, resume: bool, shard: Shard | None
+    work: Planned, predictor: Predictor, classes: Sequence[str], *, shard: Shard | None
 ) -> Iterator[Callable[[Job, Seen | DataError], None] | None]:
     """The files that tell of all pictures: what adds one to them, None where there is none.
 
     Of a picture of which something is wrong the table goes on saying what it said.
     """
     several = files.is_label_map(predictor.names)
-    lines = table_file(work.table, classes, several=several, resume=resume) if work.table else nullcontext()
+    lines = table_file(work.table, classes, several=several) if work.table else nullcontext()
     with ExitStack() as stack, lines as tabulate:
         of_all = [(BOOKS[kind][1], path) for kind, path in work.books.items()]
         writers = [stack.enter_context(book(path, classes, predictor.runtime)) for book, path in of_all]
@@ -167,20 +174,20 @@ def _records(
             for write in writers:
                 write(piece, seen.labels, seen.objects, seen.told)
             if tabulate:
-                tabulate(piece.place, mask, seen.labels, seen.told, seen.objects)
+                tabulate(piece.place, mask, seen.labels, seen.told, seen.objects, corrected=seen.corrected)
 
         yield add if writers or tabulate else None
-    if resume and not shard:  # what parts told is told here
+    if not shard:  # what parts told is told here
         remove_parts([*work.books.values(), *([work.table] if work.table else [])])
 
 
 def _read(
-    pieces: Iterable[tuple[Job, Read]], named: Callable[[str], dict[str, Path]], resumed: Resumed | None
+    pieces: Iterable[tuple[Job, Read]], named: Callable[[str], dict[str, Path]], kept: Kept
 ) -> Iterator[tuple[Job, Image.Image | DataError | Read]]:
     """Pieces with their pictures, or with what is wrong with them; of those that are done, with what reads it."""
     for piece, read in pieces:
         try:
-            yield piece, read if resumed and resumed.has(named(piece.stem)) else read()
+            yield piece, read if kept.has(named(piece.stem)) else read()
         except DataError as error:
             yield piece, error
 
@@ -188,7 +195,7 @@ def _read(
 def _segmented(
     finder: ByVideo,
     named: Callable[[str], dict[str, Path]],
-    again: Resumed | None,
+    kept: Kept,
     given: tuple[Job, Image.Image | DataError | Read],
     *,
     presence: float,
@@ -197,8 +204,8 @@ def _segmented(
     instances: bool,
     made: str,
 ) -> tuple[Job, Seen | DataError | None]:
-    """What was found in a piece, once its files are written; of one that is done, what `again` says, if anybody asks;
-    what is no picture is passed on.
+    """What was found in a piece, once its files are written; of one that is done, what was `kept`; what is no picture
+    is passed on.
     """
     piece, image = given
     if not isinstance(image, Image.Image):
@@ -206,7 +213,7 @@ def _segmented(
         if isinstance(image, DataError):
             return piece, image
         try:
-            return piece, again.seen(piece, named(piece.stem), image) if again else None
+            return piece, kept.seen(piece, named(piece.stem), image)
         except DataError as error:
             return piece, error
     with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.errors import DataError
+from fewseg.segment.kept import Seen
 from fewseg.segment.outputs import Planned
 from fewseg.segment.planning import Job
-from fewseg.segment.resumed import Seen
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SegmentSummary:
     failed: tuple[tuple[Path | str, str], ...]
     """(picture, what is wrong with it): those that could not be read, and those whose files vanished meanwhile."""
     skipped: int
-    """Pictures whose files were there already, with `resume`."""
+    """Pictures whose files were there already: corrected, or finished before, with `resume`."""
     planned: int
     """Pictures and videos that there are, those of other parts too."""
     annotations: Path | None
@@ -46,12 +46,12 @@ class Gathered:
         self._empty: list[Path | str] = []
         self.failed: list[tuple[Path | str, str]] = []
         self.corrected: dict[Path, Path] = {}
-        """Masks that were there and are not as they were written, and their pictures."""
+        """Masks that were there and are somebody's work, and their pictures."""
         self._skipped = 0
         self._sizes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in classes}
 
     def add(self, piece: Job, seen: Seen | DataError | None) -> None:
-        """What was found in a picture or frame, what is wrong with it, or None: its files are there."""
+        """What was found in a picture or frame, or is there, or what is wrong with it; None: its files are there."""
         if isinstance(seen, DataError):
             self.failed.append((piece.place, str(seen)))
             return

@@ -52,20 +52,19 @@ class Row(NamedTuple):
     value: int
     """Of the class in the mask."""
     written: str
-    """Hash of the mask's pixels as they were written."""
+    """Hash of the mask's pixels as they were written; empty where they were somebody's work from the first."""
 
 
 @contextmanager
-def table_file(path: Path, classes: Sequence[str], *, several: bool, resume: bool) -> Iterator[Callable[..., None]]:
+def table_file(path: Path, classes: Sequence[str], *, several: bool) -> Iterator[Callable[..., None]]:
     """A table that is whole at the end, or absent: what adds a photo by its path, its mask's, labels, what is told, and
     the single objects of every class, where they are wanted instead of connected parts.
 
-    None told takes what the table that is there, or those of parts (`Shard`), say of that mask, with `resume`: how it
-    was written, too, so that a corrected mask is still known as one. So it is where there are no labels either, for the
-    mask cannot be read: its lines stay as they are.
+    None told takes what the table that is there, or those of parts (`Shard`), say of that mask: how it was written,
+    too, so that a `corrected` mask is still known as one, and one that no table knew is. So it is where there are no
+    labels either, for the mask cannot be read: its lines stay as they are.
     """
-    tables = parts_of(path.with_name(NAME)) if resume else ()
-    former = {(line["mask"], line["class"]): line for table in tables for line in lines(table)}
+    former = {(line["mask"], line["class"]): line for table in parts_of(path.with_name(NAME)) for line in lines(table)}
 
     def add(
         photo: Path | str,
@@ -73,6 +72,8 @@ def table_file(path: Path, classes: Sequence[str], *, several: bool, resume: boo
         labels: NDArray[np.uint8] | None,
         told: Told | None,
         objects: Mapping[int, Parts] | None = None,
+        *,
+        corrected: bool = False,
     ) -> None:
         name = "" if mask is None else mask.relative_to(path.parent).as_posix()
         if labels is None:
@@ -83,7 +84,7 @@ def table_file(path: Path, classes: Sequence[str], *, several: bool, resume: boo
         for value, title in enumerate(classes, start=1):
             known = former.get((name, title), {})
             if told is None:
-                written = known.get("written") or there
+                written = known.get("written") or ("" if corrected else there)
                 said = [known.get(column, "") for column in ("presence", "expected_iou", "doubt")]
                 said = said if written == there else [said[0], "", ""]  # it was corrected
             else:
@@ -109,6 +110,17 @@ def read_rows(path: Path) -> list[Row]:
         ]
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path} is no table of fewseg segment ({error})") from error
+
+
+def write_lines(path: Path, kept: Sequence[Line]) -> None:
+    """A table of these lines in place of the one that is there; none where there are none."""
+    if not kept:
+        path.unlink()
+        return
+    with replacing(path) as temporary, open(temporary, "w", **CSV_TEXT) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([line[column] for column in COLUMNS] for line in kept)
 
 
 def pixels_hash(pixels: NDArray[np.uint8]) -> str:

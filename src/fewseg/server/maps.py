@@ -114,7 +114,7 @@ def write_zip(
             books = [BOOKS[kind] for kind in wanted if kind in BOOKS]
             writers = [open_files.enter_context(write(work / file, classes, runtime)) for file, write in books]
             if "csv" in wanted:
-                table = open_files.enter_context(table_file(work / TABLE, classes, several=several, resume=False))
+                table = open_files.enter_context(table_file(work / TABLE, classes, several=several))
             for found in photos:
                 stem = free_name(Path(found.name).stem, taken)
                 taken.add(stem.casefold())

@@ -1,0 +1,129 @@
+"""Pictures that are not segmented again: of corrected masks, beside which all is made anew, and with `resume` of those
+whose files are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewseg.data.images import align_mask, read_labels
+from fewseg.data.masks import read_marking
+from fewseg.errors import DataError, UsageError
+from fewseg.labels import IGNORE
+from fewseg.segment import formats as files
+from fewseg.segment.corrected import Row
+from fewseg.segment.planning import Job
+from fewseg.segment.table import Told, pixels_hash
+
+
+class Seen(NamedTuple):
+    """What was found in a picture."""
+
+    labels: NDArray[np.uint8]
+    """(H, W)."""
+    objects: files.Objects | None
+    told: Told | None
+    """None where the mask was there already."""
+    corrected: bool = False
+    """Whether the mask was there, and is somebody's work."""
+
+
+class Kept:
+    """What is there in the folder `out` of a run over several pictures, whose classes are `names`.
+
+    A mask is somebody's work that has other pixels than the folder's `rows` say were written; one that they do not
+    name, unless it says itself that fewseg wrote these pixels.
+    """
+
+    def __init__(
+        self, out: Path, names: Sequence[str] | None, rows: Sequence[Row], *, instances: bool, resume: bool
+    ) -> None:
+        self._out, self._names, self._instances, self._resume = out, names, instances, resume
+        self._several = files.is_label_map(names)
+        self._rows: dict[str, list[Row]] = {}
+        for row in rows:
+            self._rows.setdefault(row.mask, []).append(row)
+
+    def has(self, outputs: Mapping[str, Path]) -> bool:
+        """Whether a picture is not to be segmented: its mask is somebody's work, or, with `resume`, its files are all
+        there.
+        """
+        return (self._resume and all(path.is_file() for path in outputs.values())) or self._corrected(outputs)
+
+    def keeps(self, outputs: Mapping[str, Path]) -> bool:
+        """Whether a picture's mask was corrected, or cannot be read: nothing is written in its place."""
+        try:
+            return self._corrected(outputs)
+        except DataError:
+            return True
+
+    def seen(self, piece: Job, outputs: dict[str, Path], read: Callable[[], Image.Image]) -> Seen | None:
+        """What the mask says, its picture's other files made anew where it was corrected; None where no masks are
+        written. DataError where it cannot be read, or is not of its picture's size.
+        """
+        if "png" not in outputs:
+            return None
+        labels, corrected = self._labels(outputs["png"])
+        beside = {kind: path for kind, path in outputs.items() if kind != "png"}
+        image = read() if corrected and beside else None
+        if image is not None:
+            labels = align_mask(labels, image.size, name=str(outputs["png"]))
+        objects = files.objects_of(labels) if self._instances else None
+        if image is not None:
+            files.write(beside, image, labels, self._names, objects, photo=piece.query)
+        return Seen(labels, objects, None, corrected)
+
+    def _corrected(self, outputs: Mapping[str, Path]) -> bool:
+        mask = outputs.get("png")
+        return mask is not None and mask.is_file() and self._labels(mask)[1]
+
+    def _labels(self, mask: Path) -> tuple[NDArray[np.uint8], bool]:
+        """(H, W) of a mask, and whether it was corrected; read then as `teach --correct` reads it."""
+        rows = self._rows.get(mask.relative_to(self._out).as_posix(), [])
+        try:
+            there = read_labels(mask)
+        except DataError:  # other colours
+            if self._several:
+                raise
+            there = None
+        if there is not None and _as_written(mask, there, rows):
+            return there if self._several else (there > 0).astype(np.uint8), False
+        self._check_classes(mask, there, [row.name for row in rows])
+        if there is not None and self._several:
+            return _counted(there), True
+        try:
+            return _counted(read_marking(mask).mask), True
+        except UsageError as error:
+            raise DataError(str(error)) from error
+
+    def _check_classes(self, mask: Path, there: NDArray[np.uint8] | None, of: list[str]) -> None:
+        """DataError where somebody's mask is `of` other classes than this run's, as far as that shows."""
+        names = [*(self._names or ())]
+        values = set(np.unique(there).tolist()) if there is not None and self._several else set()
+        strange = sorted(values - {*range(len(names) + 1), IGNORE})
+        if (of and names and of not in (names, [files.UNNAMED])) or strange:
+            what = f"holds {', '.join(map(str, strange))}" if strange else f"is of {', '.join(of)}"
+            raise DataError(
+                f"{mask.name} was corrected, and stays, but {what}, and this run is of {', '.join(names)}; give "
+                "another --out"
+            )
+
+
+def _as_written(mask: Path, there: NDArray[np.uint8], rows: Sequence[Row]) -> bool:
+    """Whether a mask has the pixels that were written, by its rows of the table, or by what it says itself."""
+    pixels = pixels_hash(there)
+    if rows:
+        return pixels == rows[-1].written
+    said = files.signature(mask)
+    return said.get(files.PIXELS, pixels if files.MADE_BY in said else "") == pixels
+
+
+def _counted(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Values of a mask, what does not count as background."""
+    return np.where(values == IGNORE, np.uint8(0), values)
