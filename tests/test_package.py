@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 import fewseg
 from fewseg import registry
+from fewseg.errors import install_line
 
 PACKAGE = Path(fewseg.__file__).parent
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +84,28 @@ def test_the_image_installs_what_make_light_does_from_all_that_a_wheel_needs():
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert ignored[0] == "*"
     assert copied == {line[1:] for line in ignored if line.startswith("!")}
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (None, "pip install 'fewseg[serve]'"),
+        ({"url": "https://index/fewseg.whl", "archive_info": {}}, "pip install 'fewseg[serve]'"),
+        ({"url": "{uri}", "dir_info": {}}, "pip install '{folder}[serve]'"),
+        ({"url": "{uri}", "dir_info": {"editable": True}}, "pip install -e '{folder}[serve]'"),
+        ({"url": "{uri}/gone", "dir_info": {}}, "pip install 'fewseg[serve]'"),
+    ],
+)
+def test_what_to_install_is_told_from_where_it_came(said, line, tmp_path, monkeypatch):
+    folder = tmp_path / "a clone"
+    folder.mkdir()
+
+    class Installed:
+        def read_text(self, name: str) -> str | None:
+            return said and json.dumps(said).replace("{uri}", folder.as_uri())
+
+    monkeypatch.setattr("fewseg.errors.metadata.distribution", lambda name: Installed())
+    assert install_line("serve") == line.replace("{folder}", str(folder))
 
 
 def test_the_package_runs_as_a_module_and_tells_its_version_without_waiting_for_torch():

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
+from importlib import metadata
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 TRAIN = frozenset(
     {"torch", "torchvision", "timm", "lightning_fabric", "torchmetrics", "einops", "huggingface_hub"}
@@ -72,7 +77,20 @@ def missing_extra(error: ModuleNotFoundError) -> UsageError | None:
     library = (error.name or "").partition(".")[0]
     if library not in TRAIN:
         return None
-    return UsageError(f"this needs {library}, which is not installed; install it with: pip install 'fewseg[train]'")
+    return UsageError(f"this needs {library}, which is not installed; install it with: {install_line('train')}")
+
+
+def install_line(extra: str) -> str:
+    """The command that installs an extra, by pip, from where this fewseg came: a folder, or its name on an index."""
+    try:
+        said = json.loads(metadata.distribution("fewseg").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError):
+        said = {}
+    folder = url2pathname(urlsplit(said.get("url", "")).path) if "dir_info" in said else ""
+    if not os.path.isdir(folder):
+        return f"pip install {shlex.quote(f'fewseg[{extra}]')}"
+    editable = "-e " * bool(said["dir_info"].get("editable"))
+    return f"pip install {editable}{shlex.quote(f'{folder}[{extra}]')}"
 
 
 def suggest(name: str, known: Iterable[str], *, most: int = 1) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from fractions import Fraction
 
@@ -14,7 +15,7 @@ from PIL import Image
 from fewseg.data.decoding import AS_IT_IS
 from fewseg.data.images import read_image, read_labels
 from fewseg.data.video import frames, named_frame, to_image
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, install_line
 from fewseg.predictor import FewShotPredictor, Result
 from fewseg.runtime.engine import Answer
 from fewseg.segment import plan, segment_folder
@@ -186,7 +187,7 @@ def test_what_a_killed_run_left_of_a_video_s_frames_is_removed(predictor, tmp_pa
 def test_without_the_library_a_video_is_refused_with_what_to_install(predictor, tmp_path, monkeypatch):
     (tmp_path / "b.mp4").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UsageError, match=r"pip install 'fewseg\[video\]'"):
+    with pytest.raises(UsageError, match=re.escape(install_line("video"))):
         segment_folder(predictor, tmp_path / "b.mp4", tmp_path / "out")
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from fewseg.concept import Concept
+from fewseg.errors import install_line
 from fewseg.segment.formats import FORMATS
 from helpers import Fewseg, iou, page_block
 from served import QUERY, SUPPORT, Server, ask, events, photo, png, read, served, taught
@@ -252,7 +253,7 @@ def _run_lines(lines: str, server: Server, tmp_path: Path) -> None:
 def test_what_it_was_called_before_says_what_replaces_it(fewseg: Fewseg) -> None:
     result = fewseg("app", "--model", "runs/mine", "--port", "9000")
     assert result.code == 2
-    assert "`fewseg app` is `fewseg serve` now: pip install 'fewseg[serve]'" in result.err
+    assert f"`fewseg app` is `fewseg serve` now: {install_line('serve')}" in " ".join(result.err.split())
 
 
 def test_a_concept_that_is_removed_while_its_photos_wait_is_told(client) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, install_line
 from fewseg.web import ort_web
 from fewseg.web.loopback import open_server
 from fewseg.web.ort_web import ort_files
@@ -66,7 +66,7 @@ def test_without_npm_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(ort_web.platformdirs, "user_cache_path", lambda name: tmp_path / name)
     monkeypatch.setattr(ort_web.shutil, "which", lambda name: None)
     monkeypatch.setattr(ort_web, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
-    with pytest.raises(UsageError, match=re.escape("pip install 'fewseg[web]'")):
+    with pytest.raises(UsageError, match=re.escape(install_line("web"))):
         ort_files()
     assert not list((tmp_path / "fewseg").glob("*"))
 

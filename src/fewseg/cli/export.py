@@ -30,7 +30,7 @@ def export(
     """Export a model to ONNX graphs, which run without torch; they are checked against PyTorch in onnxruntime.
 
     `fewseg export RUN --slim DIR` makes a small folder to pass on, which `--model DIR` takes, of a model on a frozen
-    lite0, lite1 or lite2. `fewseg export RUN --onnx DIR` needs the extra `onnx` (`pip install 'fewseg[onnx]'`);
+    lite0, lite1 or lite2. `fewseg export RUN --onnx DIR` needs the extra `onnx`;
     `fewseg segment --model DIR` takes what it writes. `--half` and `--int8` compare the masks of the graphs with
     PyTorch's: on --support, --mask and --photos if given, else on drawn scenes.
     """

@@ -14,7 +14,7 @@ import typer
 
 from fewseg.cli.options import Model
 from fewseg.cli.printing import say
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, install_line
 
 _SHORTEST = 16
 ANY_WORDS = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -68,7 +68,7 @@ def serve(
 ) -> None:
     """Serve the page and the API: mark objects in photos, find them in others, take masks and concepts away.
 
-    Needs the extra `serve` (`pip install 'fewseg[serve]'`); works without a network. Photos are removed as soon as
+    Needs the extra `serve` (`pip install '.[serve]'` in a clone); works without a network. Photos are removed as soon as
     they were searched, all else of a visitor after half an hour without a click, and everything when it ends.
 
     With --label-studio it also predicts for Label Studio and learns what is annotated there.
@@ -79,7 +79,7 @@ def serve(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "python_multipart", "h11", "anyio"):
             raise
-        raise UsageError(f"this needs {error.name}; install it with: pip install 'fewseg[serve]'") from error
+        raise UsageError(f"this needs {error.name}; install it with: {install_line('serve')}") from error
     from fewseg.concept import Concept
     from fewseg.server.limits import Limits
     from fewseg.server.ml_backend import MlBackend
@@ -126,4 +126,4 @@ def serve(
 
 def formerly() -> None:
     """`fewseg app`, which it was called; for one release."""
-    raise UsageError("`fewseg app` is `fewseg serve` now: pip install 'fewseg[serve]', then fewseg serve")
+    raise UsageError(f"`fewseg app` is `fewseg serve` now: {install_line('serve')}, then fewseg serve")

@@ -38,7 +38,7 @@ def web(
 
     It runs the graphs of a shipped or exported model with onnxruntime-web 1.30.0, on all cores; with --webgpu on a
     graphics processor, where its answers prove right. Those files are not in fewseg: npm fetches them once
-    (`npm pack onnxruntime-web@1.30.0`; `pip install 'fewseg[web]'` brings an npm), or give them with --runtime.
+    (`npm pack onnxruntime-web@1.30.0`; the extra `web` brings an npm), or give them with --runtime.
     """
     from fewseg.web.loopback import open_server
     from fewseg.web.site import write_page

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from fewseg.errors import DataError, DataWarning, UsageError, refuse_address
+from fewseg.errors import DataError, DataWarning, UsageError, install_line, refuse_address
 
 File = str | os.PathLike[str] | IO[bytes]
 """A path, or a file opened for reading bytes."""
@@ -252,7 +252,7 @@ def _know_heif() -> None:
     try:
         from pillow_heif import register_heif_opener
     except ImportError as error:
-        raise DataError("a HEIC photo needs `pip install 'fewseg[heic]'`; or save it as JPEG") from error
+        raise DataError(f"a HEIC photo needs `{install_line('heic')}`; or save it as JPEG") from error
     register_heif_opener()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from fewseg.errors import DataError, UsageError, first_line
+from fewseg.errors import DataError, UsageError, first_line, install_line
 from fewseg.files import replacing
 from fewseg.progress import Silent
 
@@ -74,9 +74,7 @@ def _opened(path: Path) -> Iterator[Any]:
         import av
         from av.error import FFmpegError
     except ImportError as error:
-        raise UsageError(
-            f"{path} is a video, which needs PyAV; install it with: pip install 'fewseg[video]'"
-        ) from error
+        raise UsageError(f"{path} is a video, which needs PyAV; install it with: {install_line('video')}") from error
     try:
         # "file:", since FFmpeg would take 12:30.mp4 for a protocol; titles may be in any encoding
         with av.open(f"file:{path}", metadata_errors="replace") as container:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg import linear
-from fewseg.errors import DataError, UsageError, check_choice, first_line, lacks_memory
+from fewseg.errors import DataError, UsageError, check_choice, first_line, install_line, lacks_memory
 from fewseg.files import file_sha256
 from fewseg.labels import IGNORE, LEAST_FOUND, REFINE, SURE
 from fewseg.linear import LINEAR, WITH, classifies, learns
@@ -257,7 +257,7 @@ def needed_library(name: str) -> Any:
     try:
         return __import__(name)
     except ImportError as error:
-        raise UsageError(f"exporting needs {name} ({error}); install it with: pip install 'fewseg[onnx]'") from error
+        raise UsageError(f"exporting needs {name} ({error}); install it with: {install_line('onnx')}") from error
 
 
 def _eight_bit(image: Pixels) -> NDArray[np.uint8]:

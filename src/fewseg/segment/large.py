@@ -23,7 +23,7 @@ from PIL import Image
 from fewseg.data import images
 from fewseg.data.decoding import PictureRule, chosen_bands, own_range, scaled_to_eight_bit
 from fewseg.data.winners import label_map, without_specks
-from fewseg.errors import DataError, DataWarning, UsageError, first_line
+from fewseg.errors import DataError, DataWarning, UsageError, first_line, install_line
 from fewseg.files import replacing_files
 from fewseg.progress import Silent
 from fewseg.runtime.lanes import side_by_side
@@ -101,7 +101,7 @@ def needed(library: str) -> Any:
         return importlib.import_module(library)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"--format geotiff and gpkg, and --window, need {library}; install it with: pip install 'fewseg[geo]'"
+            f"--format geotiff and gpkg, and --window, need {library}; install it with: {install_line('geo')}"
         ) from error
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from fewseg.errors import FewsegError, UsageError
+from fewseg.errors import FewsegError, UsageError, install_line
 from fewseg.progress import Silent, counted
 
 PARTS_PER_CORE = 4
@@ -31,7 +31,7 @@ def run_parts(words: Sequence[str], pictures: int, *, progress: Silent) -> None:
     try:
         ray: Any = import_module("ray")
     except ModuleNotFoundError as error:
-        raise UsageError("--engine ray needs Ray; install it with: pip install 'fewseg[ray]'") from error
+        raise UsageError(f"--engine ray needs Ray; install it with: {install_line('ray')}") from error
     started_here = not ray.is_initialized()
     if started_here:
         ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)

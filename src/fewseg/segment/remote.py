@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fewseg.errors import DataError, FewsegError, UsageError, first_line, refuse_address
+from fewseg.errors import DataError, FewsegError, UsageError, first_line, install_line, refuse_address
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+(://|::)", re.IGNORECASE)
 _FETCHED = re.compile(r"(^|::)(https?|ftp)://", re.IGNORECASE)
@@ -137,7 +137,7 @@ def _place(address: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ModuleNotFoundError as error:
-        raise UsageError(f"{address}: this needs fsspec; install it with: pip install 'fewseg[remote]'") from error
+        raise UsageError(f"{address}: this needs fsspec; install it with: {install_line('remote')}") from error
     try:
         files, path = url_to_fs(address)
     except (ImportError, ValueError, OSError, TypeError) as error:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fewseg.config import Config
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, install_line
 from fewseg.files import replacing, sync
 from fewseg.storage.run_directory import RunDirectory
 
@@ -118,5 +118,5 @@ def _tensorboard(run: Path, batches: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UsageError("train.tensorboard=true needs the extra: pip install 'fewseg[tensorboard]'") from error
+        raise UsageError(f"train.tensorboard=true needs the extra: {install_line('tensorboard')}") from error
     return SummaryWriter(str(run / "tensorboard"), purge_step=batches + 1 if batches else None)

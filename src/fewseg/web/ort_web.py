@@ -15,7 +15,7 @@ from typing import Any
 
 import platformdirs
 
-from fewseg.errors import DataError, UsageError, first_line
+from fewseg.errors import DataError, UsageError, first_line, install_line
 from fewseg.files import file_sha256, replacing_files
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
@@ -108,6 +108,6 @@ def npm(words: Sequence[str], *, cwd: str) -> subprocess.CompletedProcess[str]:
     except ImportError as error:
         raise UsageError(
             f"a browser needs the files of {PACKAGE} (41 MB), which npm fetches, and there is no npm here: "
-            "pip install 'fewseg[web]' brings one, or give the package's folder dist with --runtime"
+            f"{install_line('web')} brings one, or give the package's folder dist with --runtime"
         ) from error
     return wheel.npm(list(words), return_completed_process=True, **how)
