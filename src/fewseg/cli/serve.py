@@ -68,7 +68,7 @@ def serve(
 ) -> None:
     """Serve the page and the API: mark objects in photos, find them in others, take masks and concepts away.
 
-    Needs the extra `serve` (`pip install '.[serve]'` in a clone); works without a network. Photos are removed as soon as
+    Needs the extra `serve`; works without a network. Photos are removed as soon as
     they were searched, all else of a visitor after half an hour without a click, and everything when it ends.
 
     With --label-studio it also predicts for Label Studio and learns what is annotated there.
