@@ -172,6 +172,7 @@ def test_zips_are_called_by_what_is_in_them_and_are_of_today_and_sure_is_explain
             made = [datetime(*one.date_time) for one in archive.infolist()]
         assert all(abs(datetime.now() - one) < timedelta(hours=1) for one in made)
     example.select_option("#kind", "each")
+    example.get_by_text("What “sure” under a photo says").click()
     example.get_by_text("Of a mask, doubt is 1 - presence × expected_iou").wait_for()
 
 

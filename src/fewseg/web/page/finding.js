@@ -188,7 +188,7 @@ export class Finding {
       const said = one.fixed.has(name) ? " (corrected)" : there === null ? "" : ` (${percent(there)} likely)`;
       return made("span", { className: "line" }, swatch(name), ` ${name}: ${share ? `${percent(share)} of the photo` : "not found"}${said}`);
     });
-    return [...told, made("span", { className: "hint", title: at("sure").textContent }, sure > 1 ? "" : `sure: ${percent(sure)}`)];
+    return [...told, made("span", { className: "hint", title: at("sure-says").textContent }, sure > 1 ? "" : `sure: ${percent(sure)}`)];
   }
 
   /** Mend a mask, and teach with it or not. @param {Found} one */
