@@ -41,7 +41,7 @@ class Server:
         self.line = self.process.stdout.readline()
         if not self.line:
             raise AssertionError(self.process.stderr.read())
-        self.process.stdout.readline()
+        self.second = self.process.stdout.readline()
         self.address = self.line.split()[1]
         self.url, _, token = self.address.partition("?token=")
         self.token = token or None

@@ -28,7 +28,9 @@ from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.linear import FINEST
 from fewseg.predictor import nearest
 from fewseg.runtime.torch_engine import TorchEngine
-from fewseg.storage.engines import open_engine
+from fewseg.storage.engines import graphs_of, open_engine
+from fewseg.storage.opening import open_target
+from fewseg.storage.saved import load_model
 from helpers import BLUE, RED, ColorSegmenter, iou, scene
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -77,6 +79,38 @@ def test_of_two_supports_nothing_is_chosen_for_the_classifier_which_one_alone_do
     choice = taught(2, model=model, absent=[absent]).choice
     assert str(choice).startswith(chosen)
     assert choice.method == model
+
+
+def test_one_support_is_looked_for_by_the_model_alone_which_trains_no_classifier_of_it():
+    linear, own = open_engine("lite+linear"), open_engine("lite")
+    alone = taught(1, model=linear)
+    assert str(alone.choice) == "lite above 0.5"
+    several = taught(2, model=linear)
+    assert str(several.choice).startswith("lite+linear")
+    query = scene(size=(61, 37), box=(7, 9, 33, 30))[0]
+    for engines in (linear, own):
+        assert Finder([alone], engines).predict_each(query)["box"].mask.any()
+        Finder([several], engines)
+
+
+def test_a_method_that_the_model_does_not_look_by_says_what_to_leave_out_or_to_do(concept):
+    with pytest.raises(
+        UsageError, match="--model dense runs here, which looks by dense alone: leave out --model dense"
+    ):
+        Finder([taught(1, model="lite")], "dense")
+    asked = replace(concept, choice=replace(concept.choice, method="hdmnet"))
+    with pytest.raises(UsageError, match=r"which the model that runs here, \w+, does not offer: take the one that was"):
+        Finder([asked], engine())
+
+
+@pytest.mark.parametrize("named", ["box.concept", "box.safetensors"])
+def test_a_concept_that_is_given_for_a_model_is_told_by_its_name_and_by_its_content(file, named):
+    path = str(file.rename(file.with_name(named)))
+    for opens in (open_engine, lambda model: open_target(model, []), load_model, graphs_of):
+        with pytest.raises(
+            UsageError, match=r"is a concept, .* and no model: .* give it as --concept .*POST /v1/concepts"
+        ):
+            opens(path)
 
 
 def test_a_file_is_read_by_whoever_reads_others_of_the_folder(file):

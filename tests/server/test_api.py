@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 import pytest
 
+import fewseg
 from fewseg.concept import Concept
 from fewseg.errors import install_line
 from fewseg.segment.formats import FORMATS
@@ -141,7 +142,7 @@ def test_photos_without_the_object_calibrate_its_presence_and_notes_are_told(cli
     ("files", "words"),
     [
         ([("photo", ("a.png", b"1"))], "1 file `photo` and 0 files `mask`"),
-        ([("foto", ("a.png", b"1"))], "the form has a field 'foto'; give name, photo, mask, absent, concept"),
+        ([("foto", ("a.png", b"1"))], "the form has a field 'foto'; give name, label, photo, mask, absent, concept"),
         ([("concept", ("a", b"1")), ("photo", ("a.png", b"1"))], "one file `concept`, or photos and masks"),
     ],
 )
@@ -161,6 +162,56 @@ def test_what_cannot_be_taught_is_told_by_the_files_own_names(client) -> None:
         told = dict(events(client, client.post("/v1/concepts", files=files)))
         assert words in told["failed"]["error"]
         assert "/" not in told["failed"]["error"].replace("/256", "")
+
+
+def test_a_label_says_which_value_of_the_masks_is_the_object_as_on_the_command_line(client) -> None:
+    image, _, truth = photo(SUPPORT)
+    several = np.where(truth, np.uint8(2), np.uint8(1))
+    several[:20] = 0
+    files = [("photo", ("a.png", image)), ("mask", ("m.png", png(several)))]
+    told = dict(events(client, client.post("/v1/concepts", files=files)))
+    assert "m.png holds the values 0, 1 and 2" in told["failed"]["error"]
+    assert "the field label of the API" in told["failed"]["error"]
+    told = dict(events(client, client.post("/v1/concepts", files=files, data={"label": "2"})))
+    assert "2 is the object" in told["concept"]["meanings"][0]
+    wrong = client.post("/v1/concepts", files=files, data={"label": "leaf"})
+    assert (wrong.status_code, wrong.json()["error"]) == (
+        400,
+        "label 'leaf': give a number, >=NUMBER, any, or a colour #rrggbb",
+    )
+
+
+def test_a_method_that_is_asked_for_is_told_and_a_concept_of_another_leads_on(tmp_path) -> None:
+    with served(tmp_path, "--model", "dense") as server, server.client() as client:
+        assert client.get("/v1/status").json()["model"] == "dense (features of lite)"
+        assert client.get("/config.json").json()["model"] == "dense (features of lite)"
+        assert f"{server.url}api.html  (dense (features of lite), " in server.second
+        taught = fewseg.teach(*supports(), name="leaf", model="lite")
+        taught.save(tmp_path / "leaf.concept")
+        files = {"concept": ("leaf.concept", (tmp_path / "leaf.concept").read_bytes())}
+        told = dict(events(client, client.post("/v1/concepts", files=files)))
+        assert told["failed"]["error"] == (
+            "leaf is looked for by lite, and --model dense runs here, which looks by dense alone: leave out --model "
+            "dense (of fewseg serve, too, started anew), or choose anew how it is looked for: fewseg teach --concept "
+            "FILE --model dense"
+        )
+
+
+def test_concepts_of_other_weights_are_told_of_or_refused_where_they_keep_no_photos(client, tmp_path) -> None:
+    for keep_photos in (True, False):
+        taught = fewseg.teach(*supports(), name="leaf", keep_photos=keep_photos)
+        replace(taught, model=replace(taught.model, sha256=64 * "0")).save(tmp_path / "leaf.concept")
+        files = {"concept": ("leaf.concept", (tmp_path / "leaf.concept").read_bytes())}
+        told = dict(events(client, client.post("/v1/concepts", files=files)))
+        if keep_photos:
+            assert "leaf was taught with other weights (lite)" in told["concept"]["notes"][0]
+        else:
+            assert "leaf keeps features of another model (lite) and no photos" in told["failed"]["error"]
+
+
+def supports() -> tuple[Any, Any]:
+    image, _, truth = photo(SUPPORT)
+    return read(image), truth
 
 
 def test_sessions_do_not_see_one_another_and_one_that_leaves_leaves_nothing(server, client, concept) -> None:
@@ -215,6 +266,16 @@ def test_the_description_of_the_api_names_every_route(client) -> None:
     text = json.dumps(described)
     for name in re.findall(r'"\$ref": "#/components/(\w+)/(\w+)"', text):
         assert name[1] in described["components"][name[0]]
+
+
+def test_the_client_in_the_docs_tells_why_nothing_was_taught(server, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(photo(SUPPORT)[1])
+    names: dict[str, Any] = {}
+    with pytest.raises(SystemExit, match=r"a\.jpg is not a picture"):
+        exec(page_block("server.md", "python").replace("http://127.0.0.1:8040", server.url), names)
+    names["server"].close()
 
 
 def test_the_client_in_the_docs_runs(server, tmp_path, monkeypatch) -> None:

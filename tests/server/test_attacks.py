@@ -117,6 +117,11 @@ def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
             assert client.post("/v1/concepts").status_code == 401
             wrong = client.get("/v1/status", headers={"Authorization": "Bearer " + 32 * "x"})
             assert (wrong.status_code, "is not this server's" in wrong.json()["error"]) == (401, True)
+            page = client.get("/?token=none", headers={"Accept": "text/html,*/*;q=0.8"})
+            assert (page.status_code, page.headers["content-type"]) == (401, "text/html; charset=utf-8")
+            assert "open the address with its token, as <code>fewseg serve</code> printed it" in page.text
+            lost = client.get("/<b>", headers={"Accept": "text/html"})
+            assert (lost.status_code, "<b>" in lost.text) == (404, False)
             assert client.get("/health").json()["status"] == "UP"  # told to whatever watches over it
             for _ in range(5):  # who is cut off while it sends does not see why
                 large = client.post("/v1/concepts", files={"photo": ("a.jpg", bytes(8_000_000))})

@@ -8,6 +8,8 @@ import json
 import zipfile
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+import fewseg
 from fewseg.concept import Concept
 from fewseg.data.annotations.read import load_supports
 from fewseg.data.marks import Marks, mask_from_marks
@@ -157,6 +160,20 @@ def test_the_gallery_is_sorted_filtered_and_thresholded_without_another_run(exam
         view.select_option("#show", how)
     assert view.evaluate(names) == given
     assert not [address for address in asked if "/v1/" in address]
+
+
+def test_zips_are_called_by_what_is_in_them_and_are_of_today_and_sure_is_explained(example) -> None:
+    for kind, name in (("each", "masks.zip"), ("yolo", "yolo.zip"), ("labels", "label-maps.zip")):
+        example.select_option("#kind", kind)
+        with example.expect_download() as download:
+            example.locator("#all").click()
+        assert download.value.suggested_filename == name
+        with zipfile.ZipFile(download.value.path()) as archive:
+            made = [datetime(*one.date_time) for one in archive.infolist()]
+        assert all(abs(datetime.now() - one) < timedelta(hours=1) for one in made)
+    example.select_option("#kind", "each")
+    example.get_by_text("What “sure” under a photo says").click()
+    example.get_by_text("Of a mask, doubt is 1 - presence × expected_iou").wait_for()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
@@ -316,6 +333,66 @@ def test_a_mask_of_the_photos_own_colour_is_seen_by_its_edge(example) -> None:
     assert min(beside[3], within[3]) > 100
 
 
+def test_a_concept_of_before_is_opened_finds_as_it_did_and_is_corrected_and_taught_further(
+    view, photos, tmp_path
+) -> None:
+    pairs = [[photos / f"{number}{what}.png" for number in (SUPPORT, QUERIES[0])] for what in ("", "-mask")]
+    blank = np.full((90, 120, 3), 120, np.uint8)
+    owl = fewseg.teach(*pairs, name="owl", absent=[blank])
+    owl = replace(owl, choice=replace(owl.choice, threshold=0.65))  # none that would be chosen anew
+    owl.save(tmp_path / "owl.concept")
+    view.set_input_files("#concept-files", str(tmp_path / "owl.concept"))
+    view.locator("#classes").get_by_text(f"found by {owl.choice}: that is 0.50 on the slider").wait_for()
+    told = view.locator("#supports li p:first-of-type").all_text_contents()
+    wanted = [f" owl, {100 * truth(photos, number).mean():.0f} % marked" for number in (SUPPORT, QUERIES[0])]
+    assert told == [*wanted, " no owl in it"]
+
+    query = photos / f"{QUERIES[1]}.png"
+    view.set_input_files("#find-files", str(query))
+    done(view, 1)
+    found = np.asarray(Image.open(io.BytesIO(downloaded(view, "#found .take")))) > 0
+    assert iou(found, owl.segment(query).mask) > 0.97
+    view.evaluate("() => fetch('v1/session', {method: 'DELETE'})")  # the server is started anew
+    view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
+    done(view, 2)
+    assert taught(view)["choice"] == str(owl.choice)
+
+    drop(view, "#teach-drop", tmp_path / "owl.concept")
+    view.get_by_text("owl.concept: it is of owl, which is taught here already").wait_for()
+    view.get_by_role("button", name=f"Correct the mask of {QUERIES[1]}.png").click()
+    view.set_input_files("#mask-file", str(photos / f"{QUERIES[1]}-mask.png"))
+    view.get_by_role("button", name="Teach with it and find again").click()
+    until(lambda: taught(view).get("supports") == 3)
+    done(view, 2)
+    assert (taught(view)["absent"], taught(view)["name"]) == (1, "owl")
+    view.get_by_label("Use 66.png").uncheck()  # what is left is the file's again
+    until(lambda: taught(view).get("choice") == str(owl.choice))
+
+
+def test_a_concept_without_its_photos_finds_and_takes_no_more(view, photos, tmp_path) -> None:
+    pair = [photos / f"{SUPPORT}{what}.png" for what in ("", "-mask")]
+    fewseg.teach(*pair, name="owl", keep_photos=False).save(tmp_path / "bare.concept")
+    drop(view, "#teach-drop", tmp_path / "bare.concept")
+    view.get_by_text("owl, by 1 photo that bare.concept does not keep").wait_for()
+    view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
+    done(view, 1)
+    assert (
+        iou(np.asarray(Image.open(io.BytesIO(downloaded(view, "#found .take")))) > 0, truth(photos, QUERIES[0])) > 0.6
+    )
+    teach(view, photos, SUPPORT, "owl")
+    view.get_by_text("keeps no photos, so nothing can be added to it: remove it, or teach").wait_for()
+
+
+def test_files_that_are_no_concepts_and_concepts_for_photos_are_told_of(view, photos, tmp_path) -> None:
+    (tmp_path / "no.concept").write_bytes(b"x" * 99)
+    view.set_input_files("#concept-files", [str(tmp_path / "no.concept"), str(photos / f"{SUPPORT}.png")])
+    view.get_by_text(
+        f"no.concept: it is no concept; give a file that fewseg teach wrote; {SUPPORT}.png: it is"
+    ).wait_for()
+    drop(view, "#find-drop", tmp_path / "no.concept")
+    view.get_by_text("no.concept is a concept, and no photo: open it above").wait_for()
+
+
 def test_limits_that_are_reached_are_told_and_what_is_removed_makes_room(browser, photos, tmp_path) -> None:
     with served(tmp_path, "--limit", "concepts=1", "--limit", "supports=1") as server, opened(browser, server) as view:
         teach(view, photos, SUPPORT, "owl")
@@ -329,6 +406,20 @@ def test_limits_that_are_reached_are_told_and_what_is_removed_makes_room(browser
         view.get_by_text("Expected overlap").wait_for()
         view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
         done(view, 1)
+
+
+def drop(view: Any, area: str, file: Path) -> None:
+    """A file, dropped on an area."""
+    given = view.evaluate_handle(
+        """([name, content]) => {
+          const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
+          const given = new DataTransfer();
+          given.items.add(new File([bytes], name));
+          return given;
+        }""",
+        [file.name, b64encode(file.read_bytes()).decode()],
+    )
+    view.dispatch_event(area, "drop", {"dataTransfer": given})
 
 
 def taught(view: Any) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def serve(
             raise
         raise UsageError(f"this needs {error.name}; install it with: {install_line('serve')}") from error
     from fewseg.concept import Concept
+    from fewseg.runtime.engine import model_in_words
     from fewseg.server.limits import Limits
     from fewseg.server.ml_backend import MlBackend
     from fewseg.server.ml_photos import TaskPhotos
@@ -110,7 +111,7 @@ def serve(
 
     def ready() -> None:
         say(f"page: {shown}  ({'with the token that was given; ' * secret}Ctrl-C ends it)")
-        say(f"API:  {address.url}api.html  ({engine.name}, {engine.runtime})")
+        say(f"API:  {address.url}api.html  ({model_in_words(engine)}, {engine.runtime})")
         if not host.strip("0.:"):
             say("from other machines: this one's address in place of 127.0.0.1; a name needs --allow-host NAME")
         if label_studio is not None:

@@ -22,11 +22,11 @@ from fewseg.concept.taught import MOST_EXAMPLES, Choice, Example, Expected, Pres
 from fewseg.data.decoding import PictureRule
 from fewseg.errors import DataError, FewsegError, first_line, refuse_address
 from fewseg.files import replacing
+from fewseg.storage.engines import CONCEPT_KIND
 
 FORMAT = 1
 MOST_BYTES, MOST_HEADER = 200_000_000, 2_000_000
 """Of a file, and of its list of tensors with the JSON."""
-_KIND = "fewseg concept"
 _OF_EACH = ("each", "by_choice", "settings")
 _FEATURES = "features."
 _DTYPES = {"U8": np.uint8, "F16": np.float16}
@@ -43,7 +43,7 @@ def write(path: Path, taught: Taught) -> None:
     size = sum(value.nbytes for value in tensors.values()) + 2 * len(text)
     if size > MOST_BYTES or len(text) > MOST_HEADER // 4:
         raise DataError(f"{path}: a concept of {size / 1e6:.0f} MB is too large; teach it with fewer supports")
-    metadata = {"kind": _KIND, "format": str(FORMAT), "concept": text, "sha256": hash_of(text, tensors)}
+    metadata = {"kind": CONCEPT_KIND, "format": str(FORMAT), "concept": text, "sha256": hash_of(text, tensors)}
     with replacing(path, durable=True) as temporary:
         # not save_file: its files are readable by their owner alone
         temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
@@ -80,7 +80,7 @@ def _content(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            if metadata.get("kind") != _KIND:
+            if metadata.get("kind") != CONCEPT_KIND:
                 raise other
             if (version := int(metadata["format"])) > FORMAT:
                 raise DataError(f"a newer fewseg wrote it (format {version}); upgrade fewseg")

@@ -15,6 +15,7 @@ from fewseg.concept.choosing import sureness
 from fewseg.concept.finding import (
     Found,
     found,
+    methods_to_try,
     moved,
     probability,
     surest,
@@ -105,21 +106,38 @@ class Finder:
     def _support(self, concept: Taught) -> Any:
         """A concept's supports, encoded."""
         weights = self.engine.weights
-        offered = self.engine.methods if self.engine.method == self.engine.methods[0] else (self.engine.method,)
-        if concept.choice.method not in offered:
-            raise UsageError(
-                f"{concept.title} is looked for by {concept.choice.method}, which this model does not offer; take the "
-                f"model that was taught ({concept.model.name}), or teach it anew"
-            )
+        self._check_method(concept)
         if concept.features:
             if weights != concept.model.sha256:
-                raise DataError(f"{concept.title} keeps features of another model ({concept.model.name}) and no photos")
+                raise DataError(
+                    f"{concept.title} keeps features of another model ({concept.model.name}) and no photos: take the "
+                    "model that was taught, or teach it anew of its photos"
+                )
             return restored(self.engine, concept.features)
         if weights != concept.model.sha256:
             told = f"{concept.title} was taught with other weights ({concept.model.name}): what it expects may not hold"
             anew = "fewseg teach --concept FILE --model THIS_MODEL chooses anew"
             warnings.warn(DataWarning(f"{told}; {anew}"), stacklevel=3)
         return taught_supports(self.engine, concept)
+
+    def _check_method(self, concept: Taught) -> None:
+        """UsageError where the concept's method is not that of the engine, or none that it has."""
+        own, asked, wanted = self.engine.methods[0], self.engine.method, concept.choice.method
+        if asked == own and wanted in self.engine.methods:
+            return
+        if wanted in (asked, *methods_to_try(self.engine, concept.shots)):
+            return
+        told = f"{concept.title} is looked for by {wanted}"
+        anew = "choose anew how it is looked for: fewseg teach --concept FILE --model"
+        if wanted in self.engine.methods:
+            raise UsageError(
+                f"{told}, and --model {asked} runs here, which looks by {asked} alone: leave out --model {asked} (of "
+                f"fewseg serve, too, started anew), or {anew} {asked}"
+            )
+        raise UsageError(
+            f"{told}, which the model that runs here, {self.engine.name}, does not offer: take the one that was "
+            f"taught, {concept.model.name}, or {anew} MODEL, with what runs here"
+        )
 
 
 def restored(engine: Engine, features: dict[str, NDArray[Any]]) -> Any:

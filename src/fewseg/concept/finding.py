@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewseg.concept.taught import Example, Presence, Taught, reduced
 from fewseg.errors import DataError
-from fewseg.linear import WITH
+from fewseg.linear import WITH, learns
 from fewseg.predictor import nearest
 from fewseg.runtime.engine import Engine
 
@@ -136,13 +136,14 @@ def taught_supports(engine: Engine, concept: Taught) -> Any:
     return against(engine, *([encoded(engine, replace(example), tiles) for example in some] for some in both))
 
 
-def methods_to_try(engine: Engine) -> tuple[str, ...]:
-    """The methods among which to choose: the engine's own, and that with the linear classifier, with which choosing was
-    better than with `dense` and `prototype`; or the one that was asked for.
+def methods_to_try(engine: Engine, supports: int) -> tuple[str, ...]:
+    """The methods among which to choose of so many supports: the engine's own, and that with the linear classifier,
+    with which choosing was better than with `dense` and `prototype`; or the one that was asked for.
     """
     own, *others = engine.methods
     if engine.method != own:
-        return (engine.method,)
+        untrained = engine.method == own + WITH and not learns(engine.method, supports)
+        return (own if untrained else engine.method,)
     return (own, *(name for name in others if name == own + WITH))
 
 

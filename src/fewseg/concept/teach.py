@@ -126,7 +126,7 @@ class Lesson:
     def __init__(self, engine: Engine, supports: list[Example], without: list[Example], progress: Silent) -> None:
         self.engine, self.supports = engine, supports
         self._progress = progress
-        ways = [Way(method, tiles) for tiles in TILES for method in methods_to_try(engine)]
+        ways = [Way(method, tiles) for tiles in TILES for method in methods_to_try(engine, len(supports))]
         # One of two is looked for by the other alone, where WITH is without its classifier: it is not tried at all.
         tried = ways if len(supports) > 2 else [way for way in ways if not way.method.endswith(WITH)]
         self.ways = tried if len(supports) > 1 and tried else ways[:1]

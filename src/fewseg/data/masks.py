@@ -38,6 +38,7 @@ from fewseg.labels import IGNORE
 Label: TypeAlias = int | str
 """Which value of a mask is the object: a number, `>=128` (from a number on), `any` (all but 0), a colour `#rrggbb`."""
 
+_ELSEWHERE = "label= in Python, the field label of the API, data.label= for a data set"
 _HIGHEST_ID = 100
 """Beside 255: a class id up to here; above it a grey level is as likely (the 127 or 128 of a trimap)."""
 _FEW = 20
@@ -118,7 +119,7 @@ def check_one_value(masks: Iterable[Any], values: Iterable[int | None]) -> None:
     if held:
         raise UsageError(
             f"the masks of one class hold different values: {held}. If these are different classes, give the photos "
-            "of one; if all mark the class, say --label any (label='any' in Python)"
+            f"of one; if all mark the class, say --label any ({_ELSEWHERE})"
         )
 
 
@@ -228,11 +229,11 @@ def _coloured(values: NDArray[Any], label: Label | None, name: str, *, lossy: bo
     if len(found) > 256:
         raise UsageError(
             f"{name} holds {len(found)} colours, as photos do. A mask has one colour for the object, on black; if this "
-            "is one, name the object's colour with --label '#rrggbb' (label= in Python, data.label= for a data set)"
+            f"is one, name the object's colour with --label '#rrggbb' ({_ELSEWHERE})"
         )
     raise UsageError(
         f"{name} holds the colours {_colours(found, often)}: which is the object? Give it as --label '#rrggbb' "
-        "(label= in Python, data.label= for a data set), or save a mask of one class, 255 on 0"
+        f"({_ELSEWHERE}), or save a mask of one class, 255 on 0"
     )
 
 
@@ -291,7 +292,7 @@ def _fractions(values: NDArray[Any], label: Label | None, name: str) -> Marking:
     if label is not None and label != "any":
         raise UsageError(
             f"{name} holds fractions from {found[0]:g} to {found[-1]:g}, of which none can be named; give --label "
-            "'>=NUMBER' (label= in Python)"
+            f"'>=NUMBER' ({_ELSEWHERE})"
         )
     if found[0] == 0 and (len(found) <= 2 or label == "any"):
         return _one_value(values, found)
@@ -299,7 +300,7 @@ def _fractions(values: NDArray[Any], label: Label | None, name: str) -> Marking:
         return Marking((values >= 0.5).astype(np.uint8), "shares from 0 to 1: the object is from 0.5 on")
     raise UsageError(
         f"{name} holds fractions from {found[0]:g} to {found[-1]:g}: where does the object begin? "
-        "Say it with --label '>=NUMBER' (label= in Python, data.label= for a data set)"
+        f"Say it with --label '>=NUMBER' ({_ELSEWHERE})"
     )
 
 
@@ -356,7 +357,7 @@ def _steps(values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _asks(name: str, found: NDArray[Any], why: str = "which of them is the object?") -> UsageError:
-    ways = ["Say it with --label VALUE (label= in Python, data.label= for a data set)"]
+    ways = [f"Say it with --label VALUE ({_ELSEWHERE})"]
     if found[0] == 0:
         ways.append("--label any for every value but 0")
     if found[-1] >= 128:

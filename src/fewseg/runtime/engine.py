@@ -82,6 +82,11 @@ class Engine(Protocol):
         ...
 
 
+def model_in_words(engine: Engine) -> str:
+    """The model, and which other method it is asked for: `dense (features of lite)`."""
+    return engine.name if engine.method == engine.methods[0] else f"{engine.method} (features of {engine.name})"
+
+
 def own_support(engine: Engine, query: Any, photo: Pixels, mask: NDArray[np.uint8]) -> Any:
     """An encoded photo with a mask as of `Engine.encode_support`, encoded once more only where it must be."""
     support = engine.as_support(query, mask)

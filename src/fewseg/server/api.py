@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
@@ -21,6 +22,7 @@ import fewseg
 from fewseg.concept.taught import check_class_name
 from fewseg.errors import FewsegError, UsageError
 from fewseg.progress import counted
+from fewseg.runtime.engine import model_in_words
 from fewseg.server.guard import visitor_of
 from fewseg.server.jobs import Job, Piece, Workers
 from fewseg.server.limits import Limits
@@ -70,7 +72,8 @@ class Api:
         return [Route(path, endpoint, methods=[method]) for method, path, endpoint in listed]
 
     async def status(self, request: Request) -> Response:
-        told = {"fewseg": fewseg.__version__, "model": self._studio.engine.name, "runtime": self._studio.engine.runtime}
+        engine = self._studio.engine
+        told = {"fewseg": fewseg.__version__, "model": model_in_words(engine), "runtime": engine.runtime}
         return JSONResponse({**told, "limits": asdict(self._limits), "under_way": self._workers.under_way})
 
     async def leave(self, request: Request) -> Response:
@@ -118,7 +121,7 @@ class Api:
 
     def _teaching(self, visitor: Visitor, upload: Upload) -> Piece:
         """What teaches by a form; Refused where it lacks something."""
-        upload.check_names("name", "photo", "mask", "absent", "concept")
+        upload.check_names("name", "label", "photo", "mask", "absent", "concept")
         photos, masks, absent = (len(upload.of(field)) for field in ("photo", "mask", "absent"))
         if files := upload.of("concept"):
             if len(files) > 1 or photos or masks or absent:
@@ -137,7 +140,10 @@ class Api:
             )
         name = (upload.texts("name") or ["object"])[-1].strip()
         check_class_name(name)
-        return partial(self._studio.teach, visitor=visitor, upload=upload, name=name)
+        label = next(reversed(upload.texts("label")), "").strip() or None
+        if label and not re.fullmatch(r"\d+|>=[\d.]+|any|#[\da-f]{6}", label, re.ASCII | re.IGNORECASE):
+            raise Refused(400, f"label {label[:60]!r}: give a number, >=NUMBER, any, or a colour #rrggbb")
+        return partial(self._studio.teach, visitor=visitor, upload=upload, name=name, label=label)
 
     async def segment(self, request: Request) -> Response:
         visitor = self._room(request)

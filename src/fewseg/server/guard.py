@@ -10,15 +10,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
+from html import escape
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewseg.server.refused import Refused
@@ -38,6 +40,21 @@ HEADERS = {
 }
 _CLOSED = ("/v1/", "/config.json", "/setup", "/predict", "/webhook")
 """Where paths begin that need the token, or a session that was begun with it."""
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>fewseg</title>
+<link rel="icon" href="/icon.svg">
+<link rel="stylesheet" href="/page.css">
+</head>
+<body>
+<header><h1>fewseg</h1></header>
+<main><section><p>{text}</p></section></main>
+</body>
+</html>
+"""
 
 
 class Guard:
@@ -109,7 +126,8 @@ class Guard:
             said = "the token that was given is not this server's" if given or bearer else "this server wants its token"
             raise Refused(
                 401,
-                f"{said}: open the address that `fewseg serve` printed, or send the header Authorization: Bearer TOKEN",
+                f"{said}: open the address with its token, as `fewseg serve` printed it (http://.../?token=...; ask "
+                "whoever started it), or send the header Authorization: Bearer TOKEN",
             )
         return None
 
@@ -170,6 +188,10 @@ async def refusal(request: Request, error: Refused) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if "text/html" in request.headers.get("accept", ""):  # a browser that was led to an address, and no script
+        return HTMLResponse(
+            _PAGE.format(text=re.sub("`(.+?)`", r"<code>\1</code>", escape(error.text))), error.status, headers
+        )
     return JSONResponse({"error": error.text}, error.status, headers)
 
 

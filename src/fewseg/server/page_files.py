@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import fewseg
-from fewseg.runtime.engine import Engine
+from fewseg.runtime.engine import Engine, model_in_words
 from fewseg.server.limits import Limits
 from fewseg.server.refused import Refused
 from fewseg.web.loopback import TYPES
@@ -65,7 +65,7 @@ class PageFiles:
         return {
             "engine": "server",
             "fewseg": fewseg.__version__,
-            "model": self._engine.name,
+            "model": model_in_words(self._engine),
             "runtime": self._engine.runtime,
             "record": record,
             "limits": limits,

@@ -48,15 +48,18 @@ class Studio:
         self._ready: OrderedDict[tuple[str, ...], tuple[Finder, int]] = OrderedDict()
         self._lock, self._one_large = threading.Lock(), threading.Lock()
 
-    def teach(self, job: Job, visitor: Visitor, upload: Upload, name: str) -> None:
-        """Make a concept of photos (`photo`) with their masks (`mask`), and of photos without the object (`absent`)."""
+    def teach(self, job: Job, visitor: Visitor, upload: Upload, name: str, label: str | None) -> None:
+        """Make a concept of photos (`photo`) with their masks (`mask`, whose value `label` is the object), and of
+        photos without the object (`absent`).
+        """
         photos, masks, absent = (upload.of(field) for field in ("photo", "mask", "absent"))
         try:
             with self._named(upload.files), collected() as notes:
                 large = [self.check_size(file.stored.path, file.name) > _LARGE for file in (*photos, *masks, *absent)]
                 with self._one_large if any(large) else nullcontext():
                     paths = [[file.stored.path for file in files] for files in (photos, masks, absent)]
-                    concept = teach(*paths[:2], name=name, absent=paths[2], model=self.engine, progress=_Progress(job))
+                    how = {"absent": paths[2], "label": label, "model": self.engine}
+                    concept = teach(*paths[:2], name=name, **how, progress=_Progress(job))
             names = {file.stored.path.name: file.name for file in upload.files}
             notes = [_renamed(note, upload.files) for note in notes]
             self.keep(job, visitor, self._with_names(concept, names), notes)
@@ -83,7 +86,7 @@ class Studio:
         told = {
             "concept": key,
             "name": concept.title,
-            "supports": len(concept.supports),
+            "supports": concept.shots,
             "absent": len(concept.absent),
             "model": concept.model.name,
             "choice": str(concept.choice),

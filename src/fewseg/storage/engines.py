@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import safetensors
+
 from fewseg.errors import UsageError, check_choice, missing_extra, suggest
 from fewseg.linear import LINEAR, WITH
 from fewseg.runtime.engine import Engine
@@ -23,6 +25,8 @@ SEVERAL = THEIR_MODEL + WITH
 """What is taken unless a model is named."""
 UNTRAINED = ("dense", "prototype", LINEAR, SEVERAL)
 """What can be asked of the features of a shipped model besides its own method, under these names."""
+CONCEPT, CONCEPT_KIND = ".concept", "fewseg concept"
+"""How the files of concepts are called, and what is said in them."""
 GRAPHS = "graphs"
 """Folder of a shipped model's graphs, in its own."""
 
@@ -80,6 +84,24 @@ def open_engine(
     return _named(engine, model)
 
 
+def refuse_concept(model: str | os.PathLike[str]) -> None:
+    """UsageError where what is given for a model is a concept, by its file's name or content."""
+    if not Path(model).is_dir() and (Path(model).suffix == CONCEPT or _says_concept(Path(model))):
+        raise UsageError(
+            f"{model} is a concept, what was taught of a class, and no model: leave it out here, and give it as "
+            f"--concept {model} to fewseg segment, teach or next, open it on the page of fewseg serve, or send it "
+            "there with POST /v1/concepts (in Python: Concept.load)"
+        )
+
+
+def _says_concept(file: Path) -> bool:
+    try:
+        with safetensors.safe_open(file, framework="numpy") as opened:
+            return (opened.metadata() or {}).get("kind") == CONCEPT_KIND
+    except (OSError, safetensors.SafetensorError):
+        return False
+
+
 def _named(engine: Engine, model: Any) -> Engine:
     """An engine under the name by which its model is opened."""
     if isinstance(model, str | os.PathLike):
@@ -88,7 +110,8 @@ def _named(engine: Engine, model: Any) -> Engine:
 
 
 def graphs_of(model: str | os.PathLike[str]) -> Path | None:
-    """The folder of the graphs that a name or path means; None where there are none."""
+    """The folder of the graphs that a name or path means; None where there are none, UsageError for a concept."""
+    refuse_concept(model)
     folder = shipped_folder(str(model))
     places = [Path(model), *([folder / GRAPHS] if folder else [])]
     return next((place for place in places if (place / "fewseg-onnx.json").is_file()), None)

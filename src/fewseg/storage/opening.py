@@ -20,7 +20,7 @@ from fewseg.models.base import FewShotSegmenter
 from fewseg.models.untrained import as_method
 from fewseg.progress import Silent
 from fewseg.runtime.torch_engine import TorchEngine
-from fewseg.storage.engines import THEIR_MODEL, UNTRAINED
+from fewseg.storage.engines import THEIR_MODEL, UNTRAINED, refuse_concept
 from fewseg.storage.learnt import Learnt, learnt_of
 from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import find_folder, load_model, read_record
@@ -59,6 +59,7 @@ def open_target(
 
     `words` are recipes and overrides, as for `load_config`; `support_mask=False` is passed to the model.
     """
+    refuse_concept(target)
     if classifies(target) and target in UNTRAINED and not Path(target).is_dir():
         opened = open_target(THEIR_MODEL, words, device=device, support_mask=support_mask, **overrides)
         return replace(opened, model=as_method(opened.model, target).eval())

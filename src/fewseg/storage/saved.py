@@ -33,7 +33,7 @@ from fewseg.models.parts.backbone_weights import (
 from fewseg.models.parts.backbones import LITE, create_backbone
 from fewseg.models.parts.base_learner import PSPNet
 from fewseg.models.untrained import as_method
-from fewseg.storage.engines import THEIR_MODEL, UNTRAINED
+from fewseg.storage.engines import THEIR_MODEL, UNTRAINED, refuse_concept
 from fewseg.storage.shipped import shipped_folder
 
 BEST, LAST = "best", "last"
@@ -140,6 +140,7 @@ def find_folder(target: str | Path) -> Path:
     """The saved folder that a name or path means: a model that comes with the package, the folder itself, or the best
     (else the last) model of a run directory.
     """
+    refuse_concept(target)
     path = shipped_folder(str(target)) or Path(target)
     # the old ones are there if a run was killed between the two renames of `_swap`
     for candidate in (path, *(c for name in (BEST, LAST) for c in (path / name, *_beside(path / name, "old")))):

@@ -39,15 +39,19 @@ export function tell(id, text) {
   at(id).textContent = text;
 }
 
+/** Files that are chosen; the same ones may be chosen again. @param {string} chooser @param {(files: File[]) => void} take */
+export function chooseFiles(chooser, take) {
+  input(chooser).addEventListener("change", () => {
+    take([...(input(chooser).files ?? [])]);
+    input(chooser).value = "";
+  });
+}
+
 /** Files that are chosen, or dropped on an area. @param {string} area @param {string} chooser
  * @param {(files: File[]) => void} take */
 export function takeFiles(area, chooser, take) {
   const zone = at(area);
-  const given = (/** @type {FileList | null | undefined} */ files) => take([...(files ?? [])]);
-  input(chooser).addEventListener("change", () => {
-    given(input(chooser).files);
-    input(chooser).value = "";
-  });
+  chooseFiles(chooser, take);
   for (const event of ["dragenter", "dragover"])
     zone.addEventListener(event, (one) => {
       one.preventDefault();
@@ -56,6 +60,6 @@ export function takeFiles(area, chooser, take) {
   for (const event of ["dragleave", "drop"]) zone.addEventListener(event, () => zone.classList.remove("over"));
   zone.addEventListener("drop", (event) => {
     event.preventDefault();
-    given(event.dataTransfer?.files);
+    take([...(event.dataTransfer?.files ?? [])]);
   });
 }

@@ -1,6 +1,8 @@
 // @ts-check
 /** What the page asks of a model, answered by a worker beside it; `remote.js` lets a server answer the same calls. */
 
+import { isConcept } from "./concept.js";
+
 /** @typedef {import("./graphs.js").Lead | import("./maps.js").Map} Answer */
 /** @typedef {{name: string, supports: number[], absent: File[]}} Class  by its supports' numbers; photos without it */
 /** @typedef {import("./graphs.js").Pixels} Pixels */
@@ -37,8 +39,14 @@ export class Engine {
   }
 
   /** A photo to show. @param {File} file @returns {Promise<Photo>} */
-  read(file) {
+  async read(file) {
+    if (isConcept(file)) throw new Error("is a concept, which takes a server: open it on the page of fewseg serve, or give it to fewseg segment --concept");
     return this.#call("read", file);
+  }
+
+  /** What is 1 in a mask of a concept's file. @param {Blob} file @returns {Promise<Pixels>} */
+  readOnes(file) {
+    return this.#call("readOnes", file);
   }
 
   /** @param {Blob} file of black and white @returns {Promise<Pixels>} */

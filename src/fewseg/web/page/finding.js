@@ -188,8 +188,7 @@ export class Finding {
       const said = one.fixed.has(name) ? " (corrected)" : there === null ? "" : ` (${percent(there)} likely)`;
       return made("span", { className: "line" }, swatch(name), ` ${name}: ${share ? `${percent(share)} of the photo` : "not found"}${said}`);
     });
-    const title = "The overlap to expect of the mask times the chance that it is there, or the chance that what was not found is not; of several classes the least";
-    return [...told, made("span", { className: "hint", title }, sure > 1 ? "" : `sure: ${percent(sure)}`)];
+    return [...told, made("span", { className: "hint", title: at("sure-says").textContent }, sure > 1 ? "" : `sure: ${percent(sure)}`)];
   }
 
   /** Mend a mask, and teach with it or not. @param {Found} one */
@@ -246,7 +245,7 @@ export class Finding {
 
   /** The cards in their order, without those that are not asked for. */
   #arrange() {
-    at("settings").hidden = !this.found.length;
+    at("settings").hidden = at("sure").hidden = !this.found.length;
     const by = select("sort").value;
     const rank = { given: (/** @type {Found} */ one) => one.id, doubt: sureness, most: (/** @type {Found} */ one) => -shareOf(one, select("which").value) }[by];
     const ordered = rank ? [...this.found].sort((a, b) => rank(a) - rank(b)) : this.found;

@@ -44,13 +44,15 @@ function chunk(name, body) {
 /** @param {{name: string, bytes: Uint8Array<ArrayBuffer>}[]} files */
 export function zip(files) {
   const [parts, listed] = [/** @type {Uint8Array<ArrayBuffer>[]} */ ([]), /** @type {Uint8Array<ArrayBuffer>[]} */ ([])];
+  const now = new Date();
   let place = 0;
   for (const { name, bytes } of files) {
     const path = new TextEncoder().encode(name);
     const common = new DataView(new ArrayBuffer(26)); // what both headers hold: version, UTF-8, stored, date, sizes
     common.setUint16(0, 20, true);
     common.setUint16(2, 0x800, true);
-    common.setUint16(8, 0x21, true); // 1980-01-01, the first day that a zip can tell
+    common.setUint16(6, (now.getHours() << 11) | (now.getMinutes() << 5) | (now.getSeconds() >> 1), true);
+    common.setUint16(8, ((now.getFullYear() - 1980) << 9) | ((now.getMonth() + 1) << 5) | now.getDate(), true);
     common.setUint32(10, crc32(bytes), true);
     common.setUint32(14, bytes.length, true);
     common.setUint32(18, bytes.length, true);

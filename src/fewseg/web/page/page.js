@@ -42,7 +42,8 @@ ready.then(
 
 const teaching = new Teaching(engine, new Marking((file) => engine.readMask(file)), ready);
 const finding = new Finding(engine, teaching, ready, config.record.presence);
-for (const id of ["teach-files", "find-files"]) input(id).disabled = false;
+at("open").hidden = !served;
+for (const id of ["teach-files", "concept-files", "find-files"]) input(id).disabled = false;
 button("example").disabled = false;
 button("example").addEventListener("click", async () => {
   finding.search(await teaching.example(config.example));

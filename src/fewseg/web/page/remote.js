@@ -1,6 +1,7 @@
 // @ts-check
 /** The engine of a page that `fewseg serve` gives out: the server computes, by the API that is open to programs too. */
 
+import { examples, isConcept } from "./concept.js";
 import { Engine } from "./engine.js";
 import { Mask } from "./mask.js";
 import { png } from "./pack.js";
@@ -9,8 +10,9 @@ import { png } from "./pack.js";
 /** @typedef {import("./engine.js").Answer} Answer */
 /** @typedef {import("./engine.js").Photo} Photo */
 /** @typedef {import("./graphs.js").Pixels} Pixels */
-/** @typedef {{concept: string, name: string, choice: string, notes: string[],
+/** @typedef {{concept: string, name: string, supports: number, choice: string, notes: string[],
  *   expected_iou: {mean: number, low: number, high: number}}} Concept */
+/** @typedef {{key: number, file: File | null, mask: Blob | null}} Given  no file where a concept's keeps none */
 /** @typedef {{limits: {file_mb: number, megapixels: number}, record: {image_size: number}, runtime: string}} Config */
 
 const SIDE = 768; // of probabilities that are fetched: the model sees no more detail
@@ -22,8 +24,10 @@ export class RemoteEngine extends Engine {
     super();
     this.lanes = 2;
     this.config = config;
-    /** @type {Map<number, {file: File, mask: Blob, version: number}>} */
+    /** @type {Map<number, Given & {version: number}>} */
     this.given = new Map();
+    /** Files of classes that were opened: each stands for its class while that is as it was. @type {Map<string, {signature: string, file: File}>} */
+    this.opened = new Map();
     /** @type {Map<string, {signature: string, supports: number[], concept: Promise<Concept>, taught: string}>}  taught: its name, once it is */
     this.concepts = new Map();
     /** @type {WeakMap<File, {width: number, height: number}>} */
@@ -40,6 +44,7 @@ export class RemoteEngine extends Engine {
 
   /** @override @param {File} file @returns {Promise<Photo>} */
   async read(file) {
+    if (isConcept(file)) throw new Error("is a concept, and no photo: open it above, where it says Open a concept");
     const { file_mb: most, megapixels } = this.config.limits;
     if (file.size > most * 1e6) throw new Error(`has ${(file.size / 1e6).toFixed(0)} MB; at most ${most} are taken here: scale it down (or start the server with --limit file_mb=N)`);
     const photo = await super.read(file);
@@ -54,7 +59,31 @@ export class RemoteEngine extends Engine {
     const { width, height } = this.sizes.get(file) ?? mask; // a server wants masks of the photo's own size
     const values = new Mask(mask.width, mask.height, mask.data).resized(width, height).map((value) => 255 * value);
     const blob = new Blob([await png(values, width, height)]);
-    this.given.set(key, { file, mask: blob, version: ++this.changes });
+    this.given.set(key, { key, file, mask: blob, version: ++this.changes });
+  }
+
+  /** A concept that was taught before, once the server has judged its file, and the examples in it. @param {File} given */
+  async taken(given) {
+    const { file_mb: most } = this.config.limits;
+    if (given.size > most * 1e6) throw new Error(`it has ${(given.size / 1e6).toFixed(0)} MB; at most ${most} are taken here: teach it of fewer photos (or start the server with --limit file_mb=N)`);
+    const file = new File([await given.arrayBuffer()], given.name); // the one on the disk may change
+    const form = new FormData();
+    form.append("concept", file);
+    return { file, concept: await this.#sent(form), ...(await examples(file)) };
+  }
+
+  /** A class as a concept tells it, with its supports and its photos without it. @param {Concept} concept @param {File} file
+   * @param {Given[]} supports @param {File[]} absent */
+  adopt(concept, file, supports, absent) {
+    for (const one of supports) this.given.set(one.key, { ...one, version: ++this.changes });
+    const one = { name: concept.name, supports: supports.map(({ key }) => key), absent };
+    this.opened.set(one.name, { signature: this.#signature(one), file });
+    this.#enter(one, Promise.resolve(concept));
+  }
+
+  /** Of a concept that is not wanted. @param {Concept} concept */
+  refuse({ concept }) {
+    removed(concept);
   }
 
   /** @override @param {number} key */
@@ -110,14 +139,22 @@ export class RemoteEngine extends Engine {
 
   /** The concept of a class, taught anew where something of it has changed. @param {Class} one @returns {Promise<Concept>} */
   #concept(one) {
-    const signature = JSON.stringify([
-      one.supports.map((key) => [key, this.given.get(key)?.version]),
-      one.absent.map(({ name, size, lastModified }) => [name, size, lastModified]),
-    ]);
     const known = this.concepts.get(one.name);
-    if (known?.signature === signature) return known.concept;
-    known?.concept.then((former) => removed(former.concept), () => {});
-    const entry = { signature, supports: one.supports, concept: this.#taught(one), taught: "" };
+    return known?.signature === this.#signature(one) ? known.concept : this.#enter(one, this.#taught(one));
+  }
+
+  /** What tells a class from itself after a change. @param {Class} one */
+  #signature({ supports, absent }) {
+    return JSON.stringify([
+      supports.map((key) => [key, this.given.get(key)?.version]),
+      absent.map(({ name, size, lastModified }) => [name, size, lastModified]),
+    ]);
+  }
+
+  /** @param {Class} one @param {Promise<Concept>} concept */
+  #enter(one, concept) {
+    this.concepts.get(one.name)?.concept.then((former) => removed(former.concept), () => {});
+    const entry = { signature: this.#signature(one), supports: one.supports, concept, taught: "" };
     this.concepts.set(one.name, entry);
     entry.concept.then(
       ({ concept }) => (entry.taught = concept),
@@ -127,16 +164,29 @@ export class RemoteEngine extends Engine {
   }
 
   /** @param {Class} one @returns {Promise<Concept>} */
-  async #taught({ name, supports, absent }) {
+  async #taught(one) {
+    const { name, supports, absent } = one;
     const form = new FormData();
+    const opened = this.opened.get(name);
+    if (opened?.signature === this.#signature(one)) {
+      form.append("concept", opened.file);
+      return this.#sent(form);
+    }
     form.append("name", name);
     for (const key of supports) {
-      const { file, mask } = this.given.get(key) ?? {};
+      const given = this.given.get(key);
+      if (given?.file === null) throw new Error("The concept that was opened keeps no photos, so nothing can be added to it: remove it, or teach the new photos under another name.");
+      const { file, mask } = given ?? {};
       if (!file || !mask) continue;
       form.append("photo", file);
       form.append("mask", mask, "mask.png");
     }
     for (const file of absent) form.append("absent", file);
+    return this.#sent(form);
+  }
+
+  /** The concept that a form teaches. @param {FormData} form @returns {Promise<Concept>} */
+  async #sent(form) {
     const send = () => ask("v1/concepts", { method: "POST", body: form });
     const { events } = await (await send().catch((error) => this.#tidied(error).then(send))).json();
     const concept = (await followed(events)).get("concept");

@@ -13,6 +13,11 @@ import { cvat, labelMe, labelStudio, text, via } from "./tools.js";
 /** @typedef {{name: string, bytes: Uint8Array<ArrayBuffer>}} Packed */
 /** @typedef {{one: Read, stem: string, labels: Uint8Array<ArrayBuffer>, width: number, height: number, names: string[]}} Taken  `names`: the classes of all photos */
 
+/** How a zip of several files is called. @type {Record<string, string>} */
+const ZIPS = {
+  each: "masks.zip", labels: "label-maps.zip", geojson: "geojson.zip", yolo: "yolo.zip", labelme: "labelme.zip", pictures: "pictures.zip",
+};
+
 /** Save what was found in photos: one file as it is, several in a zip. False where there is nothing.
  * @param {Read[]} these @param {string} kind @param {(one: Found, width: number, height: number) => Promise<Uint8Array<ArrayBuffer>>} draw
  * @param {(done: number) => void} far @returns {Promise<boolean>} */
@@ -38,7 +43,7 @@ export async function takeAway(these, kind, draw, far) {
   if ((kind === "yolo" && names.length) || (kind === "labels" && names.length > 1))
     files.push({ name: "classes.txt", bytes: text(names.map((name) => `${name}\n`).join("")) });
   if (files.length === 1) save(files[0].name, new Blob([files[0].bytes]));
-  else if (files.length) save("masks.zip", zip(files));
+  else if (files.length) save(ZIPS[kind], zip(files));
   return files.length > 0;
 }
 

@@ -2,7 +2,8 @@
 /** What is taught: marked photos, changed, switched off and removed one by one; photos without the object. */
 
 import { colorOf, paint, swatch, tinted } from "./colors.js";
-import { action, at, button, made, percent, takeFiles, tell, words } from "./dom.js";
+import { isConcept } from "./concept.js";
+import { action, at, button, chooseFiles, input, made, percent, takeFiles, tell, words } from "./dom.js";
 import { Mask } from "./mask.js";
 import { save } from "./pack.js";
 import { RemoteEngine } from "./remote.js";
@@ -11,7 +12,8 @@ import { RemoteEngine } from "./remote.js";
 /** @typedef {import("./engine.js").Class} Class */
 /** @typedef {import("./engine.js").Engine} Engine */
 /** @typedef {import("./marking.js").Marking} Marking */
-/** @typedef {Photo & {id: number, name: string, file: File, mask: Mask | null, on: boolean}} Support  no mask: without it */
+/** @typedef {Photo & {id: number, name: string, file: File, mask: Mask | null, on: boolean, kept?: number}} Support
+ *  no mask: without it; `kept`: by so many photos it was taught, of which its concept's file keeps features alone */
 
 const MOST_TOLD = 3; // files that cannot be read, by their names
 
@@ -33,21 +35,81 @@ export class Teaching {
     this.last = "object";
     this.own = false; // whether more than the example was taught
     marking.waiting = () => this.waiting.length;
-    takeFiles("teach-drop", "teach-files", (files) => this.mark(files));
+    takeFiles("teach-drop", "teach-files", (files) => this.#take(files));
+    chooseFiles("concept-files", (files) => this.#open(files));
   }
 
   /** What can be looked for, in the order in which it was first taught. @returns {Class[]} */
   classes() {
     const on = this.supports.filter((one) => one.on);
-    const names = [...new Set(on.filter(({ mask }) => mask).map(({ name }) => name))];
+    const names = [...new Set(on.filter(shows).map(({ name }) => name))];
     return names.map((name) => {
       const own = on.filter((one) => one.name === name);
       return {
         name,
-        supports: own.filter(({ mask }) => mask).map(({ id }) => id),
-        absent: own.filter(({ mask }) => !mask).map(({ file }) => file),
+        supports: own.filter(shows).map(({ id }) => id),
+        absent: own.filter((one) => !shows(one)).map(({ file }) => file),
       };
     });
+  }
+
+  /** Photos, and concepts that were taught before. @param {File[]} files */
+  #take(files) {
+    const concepts = this.engine instanceof RemoteEngine ? files.filter(isConcept) : [];
+    if (concepts.length) this.#open(concepts);
+    const photos = files.filter((file) => !concepts.includes(file));
+    if (photos.length) this.mark(photos);
+  }
+
+  /** Concepts' files, each a class with its examples. @param {File[]} files */
+  async #open(files) {
+    const { engine } = this;
+    if (!(engine instanceof RemoteEngine)) return;
+    tell("teach-told", "");
+    input("concept-files").disabled = true;
+    const failed = [];
+    for (const file of files) {
+      try {
+        await this.ready;
+        await this.#adopt(engine, await engine.taken(file));
+      } catch (error) {
+        const text = words(error);
+        failed.push(text.startsWith(file.name) ? text : `${file.name}: ${text}`);
+      }
+    }
+    tell("teach-told", failed.join("; "));
+    input("concept-files").disabled = false;
+  }
+
+  /** @param {RemoteEngine} engine @param {Awaited<ReturnType<RemoteEngine["taken"]>>} taken */
+  async #adopt(engine, { file, concept, supports, absent }) {
+    const { name } = concept;
+    if (this.supports.some((one) => one.name === name)) {
+      engine.refuse(concept);
+      throw new Error(`it is of ${name}, which is taught here already: remove its photos first, then open the file`);
+    }
+    const [given, added] = [/** @type {import("./remote.js").Given[]} */ ([]), /** @type {Support[]} */ ([])];
+    for (const { photo: one, mask } of supports) {
+      const [id, photo] = [++this.numbers, await engine.read(one)];
+      const { data, width, height } = await engine.readOnes(mask);
+      const { width: across, height: down } = photo.shown;
+      const shown = new Mask(across, down, new Mask(width, height, data).resized(across, down));
+      given.push({ key: id, file: one, mask });
+      added.push({ ...photo, id, name, file: one, mask: shown, on: true });
+    }
+    if (!supports.length) {
+      const blank = new OffscreenCanvas(1, 1);
+      blank.getContext("2d"); // without it there is nothing to hand over
+      const id = ++this.numbers;
+      given.push({ key: id, file: null, mask: null });
+      added.push({ shown: blank.transferToImageBitmap(), width: 1, height: 1, id, name, file, mask: null, on: true, kept: concept.supports });
+    }
+    for (const { photo } of absent) added.push({ ...(await engine.read(photo)), id: ++this.numbers, name, file: photo, mask: null, on: true });
+    engine.adopt(concept, file, given, absent.map(({ photo }) => photo));
+    colorOf(name);
+    this.last = name;
+    this.supports = [...this.supports, ...added];
+    this.#changed();
   }
 
   /** Photos to be marked, one after the other. @param {File[]} files */
@@ -142,8 +204,9 @@ export class Teaching {
 
   /** @param {Support} support */
   #card(support) {
-    const { name, file, mask, shown } = support;
+    const { name, file, mask, shown, kept } = support;
     const what = mask ? `${name} marked` : `no ${name}`;
+    const said = mask ? ` ${name}, ${percent(mask.share())} marked` : kept ? ` ${name}, by ${kept} ${kept === 1 ? "photo" : "photos"} that ${file.name} does not keep` : ` no ${name} in it`;
     const canvas = made("canvas", { width: shown.width, height: shown.height, role: "img", ariaLabel: `${file.name}: ${what}` });
     paint(canvas, shown, mask && tinted(mask.data, shown.width, shown.height, () => colorOf(name)));
     const used = made("input", { type: "checkbox", checked: support.on, ariaLabel: `Use ${file.name}` });
@@ -158,9 +221,9 @@ export class Teaching {
     return made(
       "li",
       { className: support.on ? "" : "off" },
-      canvas,
-      made("p", {}, swatch(name), mask ? ` ${name}, ${percent(mask.share())} marked` : ` no ${name} in it`),
-      made("p", { className: "row" }, made("label", {}, used, " Use"), change, remove),
+      ...(kept ? [] : [canvas]),
+      made("p", {}, swatch(name), said),
+      made("p", { className: "row" }, made("label", {}, used, " Use"), ...(kept ? [] : [change]), remove),
     );
   }
 
@@ -194,6 +257,9 @@ export class Teaching {
     }
   }
 }
+
+/** Whether a support shows its class. @param {Support} support */
+const shows = ({ mask, kept }) => Boolean(mask || kept);
 
 /** @param {string} path @returns {Promise<File>} */
 async function fetched(path) {

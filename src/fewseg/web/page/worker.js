@@ -31,7 +31,7 @@ const taught = new Map();
  * @type {Map<string, import("./linear.js").Weights>} */
 const learnt = new Map();
 
-const calls = { open, read, readMask, check, teach, forget, find, draw };
+const calls = { open, read, readMask, readOnes, check, teach, forget, find, draw };
 
 let before = Promise.resolve();
 worker.onmessage = (/** @type {MessageEvent} */ { data: { id, name, args } }) => {
@@ -160,6 +160,12 @@ async function readMask(file) {
   }
   if (between > 0.1 * marked) throw new Error("holds several values; give a mask of black and white");
   return { data: values.map((value) => (value > top / 2 ? 1 : 0)), width, height };
+}
+
+/** What is 1 in a mask of 0, 1 and 255, as a concept's file keeps them. @param {Blob} file */
+async function readOnes(file) {
+  const { data, width, height } = await pixelsOf(file);
+  return { data: Uint8Array.from({ length: width * height }, (_, i) => Number(data[3 * i] === 1)), width, height };
 }
 
 /** Learn a support under a number. @param {number} key @param {Blob} file @param {import("./graphs.js").Pixels} mask */
