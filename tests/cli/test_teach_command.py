@@ -19,6 +19,7 @@ from PIL import Image
 from fewseg.cli.segment_told import objects_told
 from fewseg.concept import Concept, adapting
 from fewseg.data.images import read_image
+from fewseg.errors import UsageError
 from fewseg.storage.saved import save_model
 from fewseg.training import adapt
 from helpers import BLUE, RED, Fewseg, Result, iou, scene, tiny_model
@@ -353,7 +354,7 @@ def test_an_adapted_model_is_taken_only_if_it_finds_the_supports_better(
         trained = place / "trained"
         return Path(shutil.copytree(trained if trained.exists() else adapt.adapt(pairs, trained, **how), folder))
 
-    monkeypatch.setattr(adapting, "_trainer", lambda: once)
+    monkeypatch.setattr(adapting, "trainer", lambda: once)
     target, folder = place / "box.concept", place / "box_adapted"
     command = ("teach", "--class", "box", *words(place), "--adapt", "--out", target)
     worse = fewseg(*command)
@@ -379,6 +380,11 @@ def test_an_adapted_model_is_taken_only_if_it_finds_the_supports_better(
     assert "taught with the model box_adapted; give it: --model DIR" in lost.err
     refused = fewseg("teach", *words(place, 2), "--adapt", "--out", place / "two.concept")
     assert "--adapt needs 3 supports or more; there are 2" in refused.err
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "fewseg.training.adapt", None)
+    monkeypatch.setattr("fewseg.concept.adapting.missing_extra", lambda error: UsageError("this needs torch"))
+    early = fewseg("teach", *words(place), "--adapt", "--out", place / "late.concept")
+    assert (early.code, "this needs torch" in early.err, "trying" in early.err) == (2, True, False)
 
 
 def test_specks_among_objects_are_told() -> None:

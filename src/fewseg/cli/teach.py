@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,7 +74,7 @@ def teach(
     `fewseg teach --concept rust.concept --correct masks/` takes masks that were corrected, and tells it anew.
     """
     from fewseg.concept import Concept, teach
-    from fewseg.concept.adapting import LEAST
+    from fewseg.concept.adapting import LEAST, trainer
     from fewseg.concept.sheet import contact_sheet
     from fewseg.data.images import write_image
 
@@ -97,6 +98,8 @@ def teach(
     if concept is None or target != concept:
         _check_replaced(target, [*images, *without])
     folder = target.with_name(target.stem + given.ADAPTED)
+    if adapt:
+        trainer()  # what it lacks shows before the supports are tried
     if adapt and not keep_photos:
         raise UsageError("--adapt trains on the photos: leave out --no-photos, or --adapt")
     if adapt and (count := len(images) + (len(former.supports) if former else 0)) < LEAST:
@@ -231,5 +234,6 @@ def advices(concept: Concept) -> list[str]:
     grown = [example.name for example in concept.supports if example.meaning.startswith("grown from")]
     ways = [f"a mask instead of the marks of {grown[0]}"] if grown else []
     ways += ["more supports"] * (count < 10)
-    ways += ["a few minutes of training on them (--adapt)"] * (count >= 5 and concept.model.name == "lite")
+    lacking = "" if find_spec("torch") else ", with the extra train"
+    ways += [f"a few minutes of training on them (--adapt{lacking})"] * (count >= 5 and concept.model.name == "lite")
     return [*found, f"that is low; what would help: {', '.join(ways) or 'other photos'}"]

@@ -58,7 +58,7 @@ def adapted(concept: Concept, folder: Path, *, device: str | None = None, progre
         raise UsageError(f"adapting needs {LEAST} supports or more with their photos; there are {len(supports)}")
     if concept.model.name != "lite":
         raise UsageError(f"--adapt trains the shipped lite further, and {concept.model.name} was taught; leave it out")
-    adapt = _trainer()
+    adapt = trainer()
     looks: dict[Way, list[tuple[Example, Any, Found]]] = {}
     folds, order = min(FOLDS, len(supports)), list[int]()
     with TemporaryDirectory(prefix="fewseg-adapt-") as work:
@@ -109,7 +109,8 @@ def _engine(
     return open_engine(adapt(pairs, folder, progress=progress), device=device)
 
 
-def _trainer() -> Callable[..., Path]:
+def trainer() -> Callable[..., Path]:
+    """What trains; UsageError that says what to install where that is missing."""
     try:
         return import_module("fewseg.training.adapt").adapt
     except ModuleNotFoundError as error:

@@ -173,7 +173,8 @@ class Lesson:
         """What is found in the photos to try, in several ways."""
         answers: dict[Way, list[Found]] = {way: [] for way in ways}
         counts: dict[Way, list[NDArray[np.float64]]] = {way: [] for way in ways}
-        for example, out in self._progress(tried, "trying the supports", len(tried)):
+        title = "trying them against photos without it" if negatives else "trying the supports"
+        for example, out in self._progress(tried, title, len(tried)):
             each = {way.tiles for way in ways}
             parts = {tiles: views(self.engine, example.photo, tiles) for tiles in each}
             support = {tiles: self.support(out=out, tiles=tiles, negatives=negatives) for tiles in each}
