@@ -152,7 +152,7 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert anew.code == 0, anew.err
     assert (out / "0.png").read_bytes() == mended, "it is somebody's work"
     assert (out / "1.png").read_bytes() != former, "by three supports"
-    assert "1 corrected mask kept (0.png)" in " ".join(anew.err.split())
+    assert "corrected or not fewseg's own: 0.png;" in " ".join(anew.err.split())
     assert "1 mask in" in anew.out
     assert (out / "0_overlay.jpg").read_bytes() != drawn
     assert "1 corrected mask; 1 as written" in quick(*command).out
@@ -162,7 +162,7 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     resumed = quick(*segment, *more)
     assert resumed.code == 0
     assert (out / "0.png").read_bytes() == mended
-    assert "1 corrected mask kept (0.png)" in " ".join(resumed.err.split())
+    assert "corrected or not fewseg's own: 0.png;" in " ".join(resumed.err.split())
     assert "that taught" not in resumed.err, "what is there for it is the mask that was given"
     assert (out / "0_overlay.jpg").read_bytes() != drawn
     row, other = table(out)
@@ -184,7 +184,7 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert "0.png" in broken.err
     assert [line["mask"] for line in table(out)] == ["0.png", "1.png"]
     (out / "0.png").write_bytes(mended)
-    assert "1 corrected mask kept (0.png)" in " ".join(quick(*segment, *more).err.split())
+    assert "corrected or not fewseg's own: 0.png;" in " ".join(quick(*segment, *more).err.split())
     Image.new("L", SIZE).save(out / "1.png")
     wrong = quick(*command)
     assert "without the class: 1.png" in wrong.out, "an emptied mask says that all of it was wrong"
@@ -221,7 +221,7 @@ def test_corrections_among_the_masks_of_parts_are_known(place: Path, quick: Call
     for more, kept in (("--shard", "2/2"), True), (("--shard", "1/2"), False), ((), True), ((), True):
         done = quick(*segment, *more)
         assert done.code == 0, done.err
-        assert ("1 corrected mask kept (1.png)" in " ".join(done.err.split())) == kept
+        assert ("corrected or not fewseg's own: 1.png;" in " ".join(done.err.split())) == kept
         assert (out / "1.png").read_bytes() == mended
         assert "1 corrected mask; 1 as written" in quick("teach", "--concept", target, "--correct", out).out
     assert [path.name for path in out.glob("results*")] == ["results.csv"]

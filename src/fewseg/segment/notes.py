@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from fewseg.errors import DataWarning, shortened
-from fewseg.progress import counted
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.planning import Job
@@ -44,12 +43,12 @@ def note_supports(
 
 
 def note_corrected(masks: Sequence[Path]) -> None:
-    """Tell of masks that were corrected, and stay: what tells of them is made anew."""
+    """Tell of masks that are somebody's work, and stay: what tells of them is made anew."""
     if masks:
         shown = shortened([mask.name for mask in masks], _SHOWN)
         warnings.warn(
-            f"{counted(len(masks), 'corrected mask')} kept ({shown}); tables, overlays and other formats are made from "
-            "what was corrected; another --out has the model's own",
+            f"kept, since corrected or not fewseg's own: {shown}; tables, overlays and other formats are made from "
+            "what is there, and another --out has the model's answers",
             DataWarning,
             stacklevel=2,
         )
