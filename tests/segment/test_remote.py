@@ -77,7 +77,7 @@ def test_parts_resume_and_failures_hold_in_a_store(place: Path, find: Callable[.
     (photos / "a.png").write_bytes(whole)
     merged = find(*where, "--resume")
     assert "1 mask in" in merged.out
-    assert "2 were there already" in merged.out
+    assert "2 there already" in merged.out
     assert set(contents(out)) == {*NAMES, "results.csv", "annotations.json"}  # what parts told is gone there, too
 
 

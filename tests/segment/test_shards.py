@@ -48,7 +48,7 @@ def test_parts_make_the_files_of_one_run(find: Callable[..., Result], tmp_path: 
     assert {"results-1of3.csv", "annotations-3of3.json"} < set(contents(tmp_path / "parts"))
     assert "results.csv" not in contents(tmp_path / "parts")
     merged = find(tmp_path / "parts", "--resume")
-    assert f"{PHOTOS} were there already" in merged.out
+    assert f"{PHOTOS} there already" in merged.out
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
@@ -78,7 +78,7 @@ def test_failures_are_in_a_file_until_they_are_done(
     assert "broken" in row["reason"] or "cut off" in row["reason"], row
     again = run("--resume")
     assert again.code == 1
-    assert f"0 masks in {out}, {PHOTOS - 1} were there already, 1 failed" in again.out
+    assert f"0 masks in {out}, {PHOTOS - 1} there already, 1 failed" in again.out
     assert f"listed in {out / 'failures.csv'}; --resume tries them again" in again.err
     assert not (out / "failures-2of2.csv").exists()
     (photos / "3.png").write_bytes(whole)

@@ -25,7 +25,7 @@ def tell_masks(summary: SegmentSummary, folder: Path, out: str, part: Shard | No
     """The masks of a run, or of a part of one, in `folder`, which the user calls `out`; DataError where some failed."""
     from fewseg.segment.shards import list_failures
 
-    counts = {"of them empty": len(summary.empty), "were there already": summary.skipped, "failed": len(summary.failed)}
+    counts = {"of them empty": len(summary.empty), "there already": summary.skipped, "failed": len(summary.failed)}
     told = "".join(f", {count} {what}" for what, count in counts.items() if count)
     if part and part.number > summary.planned:
         photos = counted(summary.planned, "photo")
