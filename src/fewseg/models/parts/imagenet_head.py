@@ -35,12 +35,12 @@ class ImagenetHead(nn.Module):
 
     def likeness(self, found: Tensor, wanted: Tensor) -> Tensor:
         """How alike two things are, (B,), by the means of their features, both (B, 1280): the cosine of these, and
-        whether their names are of one kind (0.5: of quite another, -0.5, to the same), as far as `wanted` has one.
+        half of whether their names are of one kind (of quite another -0.5, of the same 0.5), as far as `wanted` has one.
         """
         mine, own = (self.names(mean).softmax(1) @ self.kinds for mean in (found, wanted))
         sure = own.square().sum(1) / len(KINDS)
         same = (mine * own).sqrt().sum(1) / len(KINDS)  # Bhattacharyya's coefficient, the groupings' mean
-        return F.cosine_similarity(found, wanted) + sure * (same - 0.5)
+        return F.cosine_similarity(found, wanted) + sure * (same - 0.5) / 2
 
 
 def _group(head: ImagenetHead, _: Any) -> None:
