@@ -35,7 +35,7 @@ class ImagenetHead(nn.Module):
 
     def likeness(self, found: Tensor, wanted: Tensor) -> Tensor:
         """How alike two things are, (B,), by the means of their features, both (B, 1280): the cosine of these, and
-        half of whether their names are of one kind (of quite another -0.5, of the same 0.5), as far as `wanted` has one.
+        half of whether their names are of one kind (-0.5 to 0.5), as far as `wanted` has one.
         """
         mine, own = (self.names(mean).softmax(1) @ self.kinds for mean in (found, wanted))
         sure = own.square().sum(1) / len(KINDS)
