@@ -87,7 +87,7 @@ def compare(
         check_full(benchmark.source)
     entries: list[Entry] = []
     for name, one in models.items():
-        own = benchmark.known_to(one)
+        own = benchmark.known_to(one.model, name=one.weights.get("path"))
         saved = saved_results(one.weights, one.model, own) if reuse else None
         dataset = own.dataset(one.model.image_size)
         cost = None if saved else measure_cost(one.model, (dataset[e].episode for e in range(len(dataset))))
@@ -150,7 +150,7 @@ def open_targets(
         silent = not registry.find("model", method).needs_base_learner
         coco = registry.find("source", config.data.name).name == "coco20i"
         model = load_released(method, file, base_classes=60 if silent and coco else None).to(pick_device(device))
-        opened.append(Opened(model, config, None, None, {"path": file}))
+        opened.append(Opened(model, config, {"path": file}))
         given.append((f"{method} (released)", file))
     return dict(zip(_names(given), opened, strict=True))
 
