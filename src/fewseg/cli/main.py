@@ -41,7 +41,6 @@ from fewseg.cli.web import web
 from fewseg.errors import DataWarning, FewsegError, UsageError, first_line, lacks_memory, missing_extra
 from fewseg.progress import Bars, counted, visible
 from fewseg.runtime.heap import keep_freed_memory
-from fewseg.runtime.waiting import let_threads_sleep
 
 _LONGEST = 2000
 """Of a line of an error, in characters: a value that was given may have millions."""
@@ -241,7 +240,6 @@ def demo(
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     keep_freed_memory()
-    let_threads_sleep()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter is no reason to fail
             stream.reconfigure(errors="backslashreplace")
