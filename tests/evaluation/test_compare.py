@@ -13,7 +13,7 @@ import torch
 
 from fewseg.build import create_model
 from fewseg.errors import UsageError
-from fewseg.evaluation.compare import COLUMNS, as_latex, open_targets, paired_p_value, save_table, table
+from fewseg.evaluation.compare import COLUMNS, MEASURED, as_latex, open_targets, paired_p_value, save_table, table
 from fewseg.evaluation.cost import measure_cost
 from fewseg.evaluation.published import check_full, published_miou
 from fewseg.runtime.memory import peak_memory, reset_peak_memory
@@ -43,9 +43,12 @@ def test_all_models_see_the_same_episodes_and_the_first_is_the_reference(entries
 
 @pytest.mark.slow
 def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
-    text = save_table(tmp_path / "t.csv", entries).read_text()
-    rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
-    assert list(rows[0]) == list(COLUMNS[:-1])
+    tested = [entries[0], replace(entries[1], p_value=0.0004)]
+    text = save_table(tmp_path / "t.csv", tested).read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    assert list(rows[0]) == [*COLUMNS[:-1], *MEASURED]
+    assert (rows[0]["p"], rows[1]["p"], tested[1].cells()[5]) == ("", "0.0004", "< 0.001")
+    assert (rows[0]["px"], rows[0]["source"], rows[0]["episodes"], rows[0]["repeats"]) == ("64", "scenes", "16", "2")
     assert float(rows[1]["mIoU"]) == pytest.approx(100 * entries[1].results.miou, abs=0.005)
     assert entries[0].results.repeats[0].episode_sha256[:16] in text
     assert "data.images=" in text  # which of the scenes: two tables of other ones must not look alike
@@ -66,7 +69,8 @@ def test_published_numbers_stand_in_a_column_of_their_own(entries, tmp_path):
     assert table(with_one)[0] == COLUMNS
     assert [row[-1] for row in table(with_one)] == ["published", "69.4", ""]
     assert [row[:-1] for row in table(with_one)] == table(entries)
-    assert "full data set" in save_table(tmp_path / "t.csv", with_one).read_text().splitlines()[0]
+    rows = list(csv.DictReader(save_table(tmp_path / "t.csv", with_one).read_text().splitlines()))
+    assert ["full data set" in row["notes"] for row in rows] == [True, False]
     assert "published" in as_latex(with_one)
 
 

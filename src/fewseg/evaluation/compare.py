@@ -22,14 +22,19 @@ from fewseg.evaluation.cost import measure_cost
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.published import CAPTION, check_full, published_miou
 from fewseg.evaluation.results import Results, saved_results
-from fewseg.files import replacing, write_csv
+from fewseg.files import Shown, replacing, write_csv
 from fewseg.metrics.intervals import LEAST, bootstrap_miou, fewest_episodes, two_sided_p
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent, counted
 from fewseg.storage.opening import Opened, is_trained, open_target
 from fewseg.storage.released import load_released
 
-COLUMNS = ("method", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB", "published")
+COLUMNS = (
+    *("method", "px", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB"),
+    "published",
+)
+MEASURED = ("source", "fold", "shots", "protocol", "episodes", "repeats", "interval", "episode_sha256", "notes")
+"""Columns that only the CSV has: on what the numbers are."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Entry:
         r = self.results
         return (
             self.name,
+            str(r.image_size),
             *("" if v is None else f"{100 * v:.2f}" for v in (r.miou, *(r.interval or (None, None)))),
             "" if self.p_value is None else p_text(self.p_value),
             f"{100 * r.fb_iou:.2f}",
@@ -187,8 +193,8 @@ def _any_published(entries: Sequence[Entry]) -> bool:
 
 
 def p_text(value: float) -> str:
-    """A bootstrap p-value as it may be shown: never 0."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    """A bootstrap p-value as it may be shown: never 0; the number itself in CSV."""
+    return Shown("< 0.001" if value < 0.001 else f"{value:.3f}", value)
 
 
 def as_latex(entries: Sequence[Entry]) -> str:
@@ -216,13 +222,30 @@ def describe(entries: Sequence[Entry]) -> str:
         + (f"; {r.data_told}" if r.data_told else "")
         + (f"; {r.left_out}" if r.left_out else "")
         + (f"; {CAPTION}" if _any_published(entries) else "")
+        + "".join(f"; {told}" for told in nothing_found(entries))
     )
 
 
+def nothing_found(entries: Sequence[Entry]) -> list[str]:
+    """Of which models no number says anything, in lines."""
+    return [f"{entry.name}: {told}" for entry in entries if (told := entry.results.nothing_told)]
+
+
+def _measured(entry: Entry) -> tuple[str | int, ...]:
+    """An entry's cells of `MEASURED`."""
+    r, published = entry.results, CAPTION if entry.published is not None else ""
+    episodes, hashes = sum(one.episodes for one in r.repeats), " ".join(one.episode_sha256 for one in r.repeats)
+    notes = "; ".join(filter(None, (r.data_told, r.left_out, published, r.nothing_told)))
+    start = (r.source, r.fold["index"], r.shots, r.protocol["name"], episodes, len(r.repeats), r.interval_kind)
+    return (*start, hashes, notes)
+
+
 def save_table(path: Path, entries: Sequence[Entry]) -> Path:
-    """Write the table by the file's ending: .csv, with the episode hashes in a comment line, or .tex."""
+    """Write the table by the file's ending: .csv, where further columns say on what it was measured, or .tex."""
     if path.suffix == ".csv":
-        return write_csv(path, table(entries), comments=[describe(entries)])
+        header, *lines = table(entries)
+        more = [MEASURED, *map(_measured, entries)]
+        return write_csv(path, [(*line, *told) for line, told in zip((header, *lines), more, strict=True)])
     if path.suffix != ".tex":
         raise UsageError(f"cannot write a table as {path.name!r}; give a name that ends in .csv or .tex")
     with replacing(path) as temporary:
