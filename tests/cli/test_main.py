@@ -251,6 +251,7 @@ def test_the_configuration_is_shown_and_can_be_read_back(fewseg: Fewseg, tmp_pat
     assert load_config(str(tmp_path / "shown.yaml")) == load_config("hdmnet", *SCENES, "train.epochs=7")
     assert "  # Batches per optimiser step. [1 or more; default 1]\n  accumulate: 1\n" in result.out
     assert "default adamw]\n  optimizer: adamw\n" in result.out
+    assert "another here]\n  epochs: 7\n" in result.out
 
 
 def test_models_lists_methods_data_sets_and_recipes(fewseg: Fewseg) -> None:

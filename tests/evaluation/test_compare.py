@@ -13,12 +13,22 @@ import torch
 
 from fewseg.build import create_model
 from fewseg.errors import UsageError
-from fewseg.evaluation.compare import COLUMNS, MEASURED, as_latex, open_targets, paired_p_value, save_table, table
+from fewseg.evaluation.compare import (
+    COLUMNS,
+    MEASURED,
+    as_latex,
+    open_benchmark,
+    open_targets,
+    paired_p_value,
+    save_table,
+    table,
+)
 from fewseg.evaluation.cost import measure_cost
 from fewseg.evaluation.published import check_full, published_miou
 from fewseg.runtime.memory import peak_memory, reset_peak_memory
 from fewseg.storage.saved import save_model
-from helpers import TINY, compared
+from fewseg.training.loop import train
+from helpers import TINY, compared, toy_config
 
 WORDS = ("scenes", "data.images=40", "data.size=64", *TINY)
 
@@ -61,6 +71,22 @@ def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
     assert save_table(tmp_path / "t.tex", entries).read_text() == as_latex(entries)
     with pytest.raises(UsageError, match=r"\.csv or \.tex"):
         save_table(tmp_path / "t.docx", entries)
+
+
+def test_the_data_are_the_runs_wherever_it_stands(toy, tmp_path):
+    run = train(toy_config("data.fold=2"), tmp_path / "run")
+    opened, benchmark = open_benchmark(["prototype", str(run)], TINY, episodes=2, repeats=1)
+    assert list(opened) == ["prototype", "toy"]
+    assert (benchmark.source.name, benchmark.fold.index, len(benchmark.source.index.ids)) == ("scenes", 2, 60)
+
+
+@pytest.mark.slow
+def test_a_page_says_by_which_command_it_was_made(fewseg, tmp_path):
+    words = ["prototype", *WORDS, "--episodes=2", "--repeats=1", "--workers=0", f"--out={tmp_path / 'a.html'}"]
+    assert fewseg("compare", *words, "--supports", "box").code == 0
+    command = " ".join(["fewseg compare", *words[:-1], "--supports=box", words[-1]])
+    written = re.search("this page</p><pre>(.*)</pre>", (tmp_path / "a.html").read_text())
+    assert sorted(written[1].split()) == sorted(command.split())
 
 
 def test_published_numbers_stand_in_a_column_of_their_own(entries, tmp_path):

@@ -54,7 +54,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="`--debug` anywhere shows the traceback of an error. `--plugin FILE.py` (or a module's "
-    "name) anywhere brings methods and data sets of your own: its code is run. Exit codes: 0 done, 1 data, 2 usage, "
+    "name) anywhere, once for each, brings methods and data sets of your own: its code is run. "
+    "Exit codes: 0 done, 1 data, 2 usage, "
     "130 stopped.",
 )
 app.add_typer(data_app)
@@ -142,7 +143,8 @@ def train(
         return
     run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
     before = resume and RunDirectory(run).is_finished(config)
-    run_training(config, run, resume=resume, progress=Bars())
+    again = f"fewseg train --resume --out {shlex.quote(str(run))}"
+    run_training(config, run, resume=resume, again=again, progress=Bars())
     if rank_and_world()[0] == 0:
         done = "trained to the end before, left as it is" if before else "trained"
         say(f"{done}: {run}  ({_next_step(config, run)})")

@@ -83,6 +83,7 @@ def print_plan(plan: Any, *, workers: int, cache_gb: float) -> None:
     shown.print(printable([("what", "how often", "one takes", "all take"), *rows], title=title))
     budget = f"of --cache-gb {cache_gb:g}"
     facts = [
+        f"all of it is {duration(sum(p.total for p in parts))} of work, done side by side in {duration(plan.seconds)}",
         f"features in memory: {plan.kept / 1e9:.2f} GB {budget}",
         f"in a temporary file: {plan.filed / 1e9:.2f} GB",
     ]

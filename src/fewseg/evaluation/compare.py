@@ -28,6 +28,7 @@ from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent, counted
 from fewseg.storage.opening import Opened, is_trained, open_target
 from fewseg.storage.released import load_released
+from fewseg.storage.run_directory import RunDirectory
 
 COLUMNS = (
     *("method", "px", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB"),
@@ -122,9 +123,14 @@ def open_benchmark(
     device: str = "auto",
     **choices: Any,
 ) -> tuple[dict[str, Opened], Benchmark]:
-    """What `open_targets` opens, and the benchmark of the first; `choices` as for `Benchmark.of`."""
+    """What `open_targets` opens, and the benchmark of the one whose data are used; `choices` as for `Benchmark.of`."""
     opened = open_targets(targets, words, released=released, device=device)
-    return opened, Benchmark.of(next(iter(opened.values())), **choices)
+    return opened, Benchmark.of(list(opened.values())[_leading(targets)], **choices)
+
+
+def _leading(targets: Sequence[str]) -> int:
+    """Which target's data set and fold are used for all: the first run's; of no run, the first one's."""
+    return next((n for n, target in enumerate(targets) if RunDirectory.around(Path(target))), 0)
 
 
 def open_targets(
@@ -132,21 +138,22 @@ def open_targets(
 ) -> dict[str, Opened]:
     """Runs, saved models, training-free methods and `released` files ("hdmnet=FILE"), by a name of their own.
 
-    Methods without training and released files take the first target's data set. Where there are some of them, what
-    `words` say of the model is theirs alone.
+    Methods without training and released files take the data set of the first run, or else of the first target. Where
+    there are some of them, what `words` say of the model is theirs alone.
     """
-    opened: list[Opened] = []
-    of_data = [word for word in words if not word.startswith("model.")]
-    trained = [target for target in targets if is_trained(target)]
-    for target in targets:
-        chosen = [f"data.name={one.config.data.name}" for one in opened[:1] if not Path(target).is_dir()]
-        heeded = of_data if target in trained and len(trained) < len(targets) else words
-        opened.append(open_target(target, [*chosen, *heeded], device=device))
-    if not opened:
+    if not targets:
         raise UsageError(
             "give at least one run directory, saved model or training-free method: its data set is used for all"
         )
-    config = opened[0].config
+    leading, found = _leading(targets), dict[int, Opened]()
+    of_data = [word for word in words if not word.startswith("model.")]
+    trained = [target for target in targets if is_trained(target)]
+    for n in sorted(range(len(targets)), key=lambda n: n != leading):
+        target = targets[n]
+        chosen = [f"data.name={found[leading].config.data.name}"] if found and not Path(target).is_dir() else []
+        heeded = of_data if target in trained and len(trained) < len(targets) else words
+        found[n] = open_target(target, [*chosen, *heeded], device=device)
+    config, opened = found[leading].config, [found[n] for n in range(len(targets))]
     given = [(one.model.name, target) for one, target in zip(opened, targets, strict=True)]
     for text in released:
         method, _, file = text.partition("=")
