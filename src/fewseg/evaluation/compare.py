@@ -200,8 +200,8 @@ def _any_published(entries: Sequence[Entry]) -> bool:
 
 
 def p_text(value: float) -> str:
-    """A bootstrap p-value as it may be shown: never 0; the number itself in CSV."""
-    return Shown("< 0.001" if value < 0.001 else f"{value:.3f}", value)
+    """A p-value as it may be shown: never 0; in CSV the number itself, 0.001 where no bootstrap sample is beyond 0."""
+    return Shown("< 0.001" if value < 0.001 else f"{value:.3f}", value or 0.001)
 
 
 def as_latex(entries: Sequence[Entry]) -> str:
