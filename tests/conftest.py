@@ -80,7 +80,7 @@ def nearest_mean(documented: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Non
     """The method of that page, registered."""
     from fewseg import registry
 
-    monkeypatch.setattr(registry, "_REGISTERED", {"model": {}, "source": {}})
+    monkeypatch.setattr(registry, "_REGISTERED", {kind: {**known} for kind, known in registry._REGISTERED.items()})
     registry.register("model", documented.NearestMean)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +104,19 @@ def test_a_method_in_a_folder_of_one_s_own(tmp_path: Path, fewseg: Fewseg, monke
     assert (record["project"]["dirty"], len(record["project"]["commit"])) == (False, 40)
     assert record["sources"]["nearest_mean_of_mine"] == record["plugins"][0]["sha256"]
     assert record["packages"]["torch"]
+
+
+@pytest.mark.slow
+def test_the_contract_of_a_method_outside_the_package_is_checked_as_the_page_says(tmp_path: Path) -> None:
+    text = page_block("add-a-method.md", "python").replace('"nearest-mean"', '"mean-of-mine"')
+    (tmp_path / "mean_of_mine.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/models/test_contract.py"]
+    environment = os.environ | {registry.PLUGINS: str(tmp_path / "mean_of_mine.py")}
+    root = Path(__file__).parents[1]
+    how: dict[str, Any] = {"cwd": root, "env": environment, "capture_output": True, "text": True, "timeout": 600}
+    done = subprocess.run([*command, "-k", "mean-of-mine"], check=False, **how)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 20  # type: ignore[index]
 
 
 @pytest.fixture

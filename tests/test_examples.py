@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
 
 
-def printed(notebook: Any) -> list[str]:
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    return [output["text"] for output in outputs if output["output_type"] == "stream" and output["name"] == "stdout"]
+def words(notebook: Any) -> list[str]:
+    """What each cell prints; which digits come out depends on the processor, all else does not."""
+    outputs = [[o for o in cell.get("outputs", ()) if o.get("name") == "stdout"] for cell in notebook.cells]
+    return [re.sub(r"\b[0-9a-f]{16}\b|[\d.]+", "#", "".join(o["text"] for o in cell)) for cell in outputs if cell]
 
 
 @pytest.mark.slow
@@ -24,10 +26,9 @@ def printed(notebook: Any) -> list[str]:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_runs_and_prints_what_it_says(path: Path, tmp_path: Path) -> None:
     stored = nbformat.read(path, as_version=4)
-    assert printed(stored)
+    assert words(stored)
     again = nbformat.read(path, as_version=4)
     # an event loop of its own: the one that execute() makes is left open, to be told wherever it is collected
     asyncio.run(NotebookClient(again, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).async_execute())
     gc.collect()  # what Jupyter leaves behind is told here, not in another test
-    # which digits come out depends on the processor; which lines do not
-    assert [text.count("\n") for text in printed(again)] == [text.count("\n") for text in printed(stored)]
+    assert words(again) == words(stored)

@@ -169,6 +169,7 @@ def test_a_class_that_the_user_names_needs_no_more_words(stranger: str, tmp_path
         ("no.such.module", "", "cannot import the plugin no.such.module: ModuleNotFoundError"),
         ("absent.py", "", "there is no file"),
         ("my-method.py", "", "'.*my-method.py' is no plugin"),
+        ("a.py,b.py", "", f"of several, --plugin once for each, or FEWSEG_PLUGINS with '{os.pathsep}' between"),
         ("json.py", "", "has the name of another module"),
         ("bare.py", "x = 1", "holds neither a method, a data set"),
         ("ends.py", "raise SystemExit(0)", "cannot import the plugin .*ends.py: SystemExit"),

@@ -4,11 +4,18 @@ Given a few annotated support images of a class that a network was never trained
 
 The public names stand in `__init__.pyi`. They are imported when first used: torch takes seconds, which `fewseg --help`
 should not.
+
+Threads of torch that wait on a CPU sleep, unless OMP_WAIT_POLICY says otherwise: by default they wait in a loop, and
+take the time of those that they wait for (docs/performance.md, "Threads that wait"). OpenMP reads it once, when torch
+is loaded, so it is said here, before anything can load it.
 """
 
+import os
 from typing import Any
 
 import lazy_loader
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

@@ -102,7 +102,7 @@ def as_yaml(config: Config) -> str:
             lines += wrapped(f"{values['name']}: {inspect.getdoc(chosen[group])}")
             known |= {key: default for key, (_, default) in _options(chosen[group], {*known}).items()}
         for key, value in values.items():
-            default = f"default {shown(known[key])}"
+            default = f"default {shown(known[key])}" + (", another here" if value != known[key] else "")
             bracket = "; ".join(filter(None, (allowed.get(key), default)))
             lines += wrapped(" ".join(filter(None, (told.get(key), f"[{bracket}]"))))
             lines += textwrap.indent(yaml.safe_dump({key: value}), "  ").splitlines()

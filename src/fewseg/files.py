@@ -77,11 +77,22 @@ CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backs
 """How a text file of a table is opened."""
 
 
+class Shown(str):
+    """A cell's text as a table shows it, such as "< 0.001", with the plain value that stands for it in CSV."""
+
+    plain: Any
+
+    def __new__(cls, text: str, plain: Any) -> Shown:
+        cell = super().__new__(cls, text)
+        cell.plain = plain
+        return cell
+
+
 def write_csv(path: Path, rows: Iterable[Iterable[Any]], *, comments: Iterable[str] = ()) -> Path:
-    """Write CSV whole or not at all; `comments` become lines with # before it."""
+    """Write CSV whole or not at all; `comments` become lines with # before it, for what fewseg itself reads."""
     with replacing(path) as temporary, open(temporary, "w", **CSV_TEXT) as file:
         file.writelines(f"# {line}\n" for line in comments)
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        csv.writer(file, lineterminator="\n").writerows([getattr(c, "plain", c) for c in row] for row in rows)
     return path
 
 

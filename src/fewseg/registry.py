@@ -127,7 +127,8 @@ def _import_plugin(what: str, file: Path | None) -> ModuleType:
     name = file.stem if file else what
     if not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(
-            f"{what!r} is no plugin; give a Python file (my_method.py), or a module (my_package.my_module)"
+            f"{what!r} is no plugin; give a Python file (my_method.py), or a module (my_package.my_module); of "
+            f"several, --plugin once for each, or {PLUGINS} with {os.pathsep!r} between them"
         )
     if file and not file.is_file():
         raise UsageError(f"there is no file {file}; a plugin is a Python file, or a module by its dotted name")

@@ -28,7 +28,9 @@ def test_stats_as_json_and_as_a_table():
     folds = json.loads(done.stdout)
     assert [fold["fold"] for fold in folds] == [0, 1, 2, 3]
     assert folds[0]["train_background"] >= folds[0]["train_drop"]
-    assert "novel" in call("stats", "scenes", *SMALL).stdout
+    table = call("stats", "scenes", *SMALL).stdout
+    assert "novel" in table
+    assert "training leaves out those of classes that train.validation=base holds out" in table
 
 
 @pytest.mark.slow

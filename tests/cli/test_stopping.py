@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helpers import Fewseg
+from helpers import SCENES, SHORT, Fewseg, Toy
 from segment.small_work import contents, given, make_work
 
 
@@ -60,3 +60,14 @@ def test_every_command_says_that_it_was_stopped(
     assert stopped.code == 130, stopped
     assert stopped.err.strip().splitlines()[-1].endswith(told), stopped.err
     assert contents(tmp_path) == before
+
+
+def test_a_stopped_training_spells_out_how_it_goes_on(
+    toy: type[Toy], fewseg: Fewseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewseg.training.loop.training_step", interrupted)
+    run = tmp_path / "my run"
+    words = ("model.name=toy", "model.weights=null", "train.validation=none", *SCENES, *SHORT)
+    stopped = fewseg("train", "scenes", *words, "--out", run)
+    assert stopped.code == 130, stopped
+    assert f"fewseg train --resume --out '{run}' starts it again" in stopped.err.replace("\n", " ")

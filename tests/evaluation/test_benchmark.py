@@ -1,7 +1,8 @@
-"""Lists of episodes that are given: only what is to be measured is taken from them."""
+"""What is measured: lists of episodes that are given, and models that have seen what is in them."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ import pytest
 from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import DataError, UsageError
 from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.evaluate import evaluate
+from fewseg.models.in_use import in_use
+from fewseg.storage.saved import load_model
+from fewseg.training.loop import train
+from helpers import Toy, toy_config
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +57,22 @@ def test_a_list_is_not_drawn_anew(source: Scenes, file: Path) -> None:
         with pytest.raises(UsageError, match="lists 10 episodes, once"):
             Benchmark.draw(source, source.fold(1), file=file, **choices)
     assert len(Benchmark.draw(source, source.fold(1), file=file, episodes=10, repeats=1).lists) == 1
+
+
+def test_a_model_is_not_measured_in_python_on_what_it_was_trained_on(
+    source: Scenes, toy: type[Toy], tmp_path: Path
+) -> None:
+    model = load_model(train(toy_config(), tmp_path / "run"))
+    right, wrong = (Benchmark.draw(source, source.fold(n), episodes=2, repeats=1) for n in (0, 1))
+    for plain, one in itertools.product((False, True), (model, in_use(model, flip=True))):
+        assert evaluate(one, right, plain=plain).trained_on["fold"] == 0
+        with pytest.raises(UsageError, match=r"trained on classes that are novel in fold 1 .*source\.fold\(0\)"):
+            evaluate(one, wrong, plain=plain)
+    assert evaluate(toy().eval(), wrong, plain=True).trained_on == {}  # nothing is known of it
+    assert right.known_to(model).known_to(toy().eval()).fold == right.fold
+
+
+def test_what_is_no_benchmark_leads_to_one() -> None:
+    for given in (lambda: evaluate(Toy().eval(), "pascal5i"), lambda: Benchmark.of(Toy().eval())):  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=r"fewseg\.Benchmark\.draw\(source"):
+            given()

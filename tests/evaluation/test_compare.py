@@ -13,12 +13,22 @@ import torch
 
 from fewseg.build import create_model
 from fewseg.errors import UsageError
-from fewseg.evaluation.compare import COLUMNS, as_latex, open_targets, paired_p_value, save_table, table
+from fewseg.evaluation.compare import (
+    COLUMNS,
+    MEASURED,
+    as_latex,
+    open_benchmark,
+    open_targets,
+    paired_p_value,
+    save_table,
+    table,
+)
 from fewseg.evaluation.cost import measure_cost
 from fewseg.evaluation.published import check_full, published_miou
 from fewseg.runtime.memory import peak_memory, reset_peak_memory
 from fewseg.storage.saved import save_model
-from helpers import TINY, compared
+from fewseg.training.loop import train
+from helpers import TINY, compared, toy_config
 
 WORDS = ("scenes", "data.images=40", "data.size=64", *TINY)
 
@@ -43,9 +53,12 @@ def test_all_models_see_the_same_episodes_and_the_first_is_the_reference(entries
 
 @pytest.mark.slow
 def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
-    text = save_table(tmp_path / "t.csv", entries).read_text()
-    rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
-    assert list(rows[0]) == list(COLUMNS[:-1])
+    tested = [entries[0], replace(entries[1], p_value=0.0004)]
+    text = save_table(tmp_path / "t.csv", tested).read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    assert list(rows[0]) == [*COLUMNS[:-1], *MEASURED]
+    assert (rows[0]["p"], rows[1]["p"], tested[1].cells()[5]) == ("", "0.0004", "< 0.001")
+    assert (rows[0]["px"], rows[0]["source"], rows[0]["episodes"], rows[0]["repeats"]) == ("64", "scenes", "16", "2")
     assert float(rows[1]["mIoU"]) == pytest.approx(100 * entries[1].results.miou, abs=0.005)
     assert entries[0].results.repeats[0].episode_sha256[:16] in text
     assert "data.images=" in text  # which of the scenes: two tables of other ones must not look alike
@@ -60,13 +73,30 @@ def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
         save_table(tmp_path / "t.docx", entries)
 
 
+def test_the_data_are_the_runs_wherever_it_stands(toy, tmp_path):
+    run = train(toy_config("data.fold=2"), tmp_path / "run")
+    opened, benchmark = open_benchmark(["prototype", str(run)], TINY, episodes=2, repeats=1)
+    assert list(opened) == ["prototype", "toy"]
+    assert (benchmark.source.name, benchmark.fold.index, len(benchmark.source.index.ids)) == ("scenes", 2, 60)
+
+
+@pytest.mark.slow
+def test_a_page_says_by_which_command_it_was_made(fewseg, tmp_path):
+    words = ["prototype", *WORDS, "--episodes=2", "--repeats=1", "--workers=0", f"--out={tmp_path / 'a.html'}"]
+    assert fewseg("compare", *words, "--supports", "box").code == 0
+    command = " ".join(["fewseg compare", *words[:-1], "--supports=box", words[-1]])
+    written = re.search("this page</p><pre>(.*)</pre>", (tmp_path / "a.html").read_text())
+    assert sorted(written[1].split()) == sorted(command.split())
+
+
 def test_published_numbers_stand_in_a_column_of_their_own(entries, tmp_path):
     assert "published" not in table(entries)[0]
     with_one = [replace(entries[0], published=69.4), entries[1]]
     assert table(with_one)[0] == COLUMNS
     assert [row[-1] for row in table(with_one)] == ["published", "69.4", ""]
     assert [row[:-1] for row in table(with_one)] == table(entries)
-    assert "full data set" in save_table(tmp_path / "t.csv", with_one).read_text().splitlines()[0]
+    rows = list(csv.DictReader(save_table(tmp_path / "t.csv", with_one).read_text().splitlines()))
+    assert ["full data set" in row["notes"] for row in rows] == [True, False]
     assert "published" in as_latex(with_one)
 
 

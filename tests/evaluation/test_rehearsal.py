@@ -78,4 +78,5 @@ def test_the_command_prints_it_and_stops(fewseg: Fewseg, tmp_path: Any) -> None:
     assert "2 x 12 episodes of " in result.out
     assert "queries encoded" in result.out
     assert "of --cache-gb 2" in result.out
+    assert "of work, done side by side in" in result.out
     assert not list(tmp_path.iterdir())

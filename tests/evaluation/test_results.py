@@ -79,8 +79,8 @@ def test_saved_masks_are_those_that_were_counted(source: Scenes, tmp_path: Path)
     place = masks_folder(tmp_path, results_name(drawn))
     evaluate(Toy().eval(), drawn, workers=0, masks=place)
     assert place.name.startswith("scenes-fewseg-fold0-1shot-2x3-")
-    lines = (place / "index.csv").read_text().splitlines()
-    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    rows = list(csv.DictReader((place / "index.csv").read_text().splitlines()))
+    assert [row["episode_sha256"] for row in rows[::3]] == [listed.sha256 for listed in drawn.lists]
     assert [(int(row["repeat"]), int(row["episode"])) for row in rows] == [(r, e) for r in range(2) for e in range(3)]
     for row in rows:
         spec = drawn.lists[int(row["repeat"])].specs[int(row["episode"])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ def test_folds_seeds_and_shots_become_a_table_that_is_resumed(
     assert found.paper.columns == ("method", "shots", "fold 0", "fold 2", "mean", "sd", "FB-IoU", "trained")
     assert found.paper.rows[0][4] == f"{100 * first.miou:.2f}"
     assert [row[2] for row in found.table.rows] == ["0", "1", "mean of 2"] * 2
-    lines = [line for line in (out / "cross-validation.csv").read_text().splitlines() if not line.startswith("#")]
-    assert [tuple(row) for row in csv.reader(lines)] == [found.table.columns, *found.table.rows]
+    rows = list(csv.DictReader((out / "cross-validation.csv").read_text().splitlines()))
+    assert [row["seed"] for row in rows] == ["0", "1", "mean"] * 2
+    assert (int(rows[2]["trained"]), float(rows[2]["mean"])) == (first.trained, round(100 * first.miou, 2))
+    assert json.loads((out / "cross-validation.json").read_text())["title"] == found.table.title
     assert "fold 0 & fold 2 & mean" in (out / "cross-validation.tex").read_text()
     page = (out / "cross-validation.html").read_text()
     assert "Cross-validation on scenes" in page

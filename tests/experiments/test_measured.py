@@ -14,6 +14,7 @@ from fewseg.experiments import Plan
 from fewseg.experiments import supplement as published
 from fewseg.experiments.lines import fold_lines, lines_table
 from fewseg.experiments.measured import Measured, drop, load_measured, mean_of, save_measured
+from fewseg.experiments.plots import setting_figure
 
 NOVEL = (3, 4)
 
@@ -51,6 +52,22 @@ def test_folds_narrow_the_interval_of_a_mean():
     mean, interval = mean_of(parts)
     assert mean == pytest.approx(np.mean([p.miou for p in parts]))
     assert interval[1] - interval[0] < 0.7 * np.mean([width(p) for p in parts])
+
+
+def test_where_nothing_was_learnt_no_drop_is_shown_as_sure(tmp_path):
+    table = counts(0)
+    table[:, 1] = 0
+    zero = {0: measured([table])}
+    lines = [*fold_lines(("with",), [0], zero), *fold_lines(("without",), [0], {0: measured([counts(1)])})]
+    drops = list(fold_lines(("drop",), [0], zero, zero))
+    assert (drops[0].miou, drops[0].interval, lines[0].interval) == (0, None, None)
+    assert lines[1].interval is not None
+    found = lines_table(Plan("scenes", tmp_path), "t", ["mask"], [*lines, *drops], with_published=False)
+    (told,) = [note for note in found.notes if note.startswith("warning: no pixel of any class")]
+    assert "(with fold 0)" in told
+    figure = setting_figure(lines, label="mask")
+    assert "no pixel of any class" in figure.get_supxlabel().replace("\n", " ")
+    assert setting_figure(lines[1:], label="mask").get_supxlabel() == ""
 
 
 def test_different_episodes_are_not_subtracted():

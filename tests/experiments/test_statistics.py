@@ -40,8 +40,7 @@ def test_images_by_classes_are_counted_without_a_photo(tmp_path, no_photos):
     assert {n: count for n, count in enumerate(test.by_classes, 1) if count} == expected
     assert test.images == sum(expected.values())
     assert not found.warnings
-    lines = (tmp_path / "statistics.csv").read_text().splitlines()
-    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    rows = list(csv.DictReader((tmp_path / "statistics.csv").read_text().splitlines()))
     assert [row["images"] for row in rows] == [str(one.images) for one in found.subsets]
     record = json.loads((tmp_path / "statistics.json").read_text())
     assert record["index_sha256"]["test"] == source.index.sha256
@@ -65,7 +64,7 @@ def test_data_of_single_classes_is_warned_of(tmp_path, no_photos):
     assert all(one.single == 1 for one in found.subsets)
     assert len(found.warnings) == 2
     assert "fold 0: 100 %" in found.warnings[0]
-    assert "warning: fold 1" in (tmp_path / "statistics.csv").read_text()
+    assert "warning: fold 1" in (tmp_path / "statistics.json").read_text()
 
 
 def test_a_fold_that_is_not_there_is_told(tmp_path):

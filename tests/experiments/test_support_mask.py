@@ -93,9 +93,10 @@ def test_only_the_table_shows_what_is_missing(tiny_plan, tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "train", None)
     result = run_support_mask(tiny_plan(tmp_path, folds=(0, 1)), only_table=True)
     assert all(one.miou is None for one in (*result.lines, *result.drops))
+    assert result.table.rows[0][3] == "missing"
     text = (tmp_path / "support-mask.csv").read_text()
-    assert "missing" in text
-    assert "numbers missing: 8" in text
+    assert text.splitlines()[1].startswith("simple,with,0,,,")
+    assert "numbers missing: 8" in "".join(result.table.notes)
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ from fewseg.storage.saved import load_model, save_model
 
 SIZE = (65, 81)
 SHOTS = (1, 2)
-NAMES = [*sorted(registry.classes("model")), "nearest-mean"]
-"""The last is the method of docs/add-a-method.md."""
+NAMES = list(dict.fromkeys([*sorted(registry.classes("model")), "nearest-mean"]))
+"""The last is the method of docs/add-a-method.md; those of plugins that FEWSEG_PLUGINS names are among them."""
 EVERY_MODEL = pytest.mark.parametrize(
     ("name", "shots"), [pytest.param(n, k, marks=pytest.mark.slow if k == 1 else ()) for n in NAMES for k in SHOTS]
 )

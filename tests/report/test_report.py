@@ -18,7 +18,7 @@ from fewseg.cli.main import app
 from fewseg.cli.report import split_words
 from fewseg.errors import DataError, UsageError
 from fewseg.evaluation import compare as compare_module
-from fewseg.evaluation.compare import Entry, p_text
+from fewseg.evaluation.compare import Entry, describe, p_text
 from fewseg.evaluation.results import Results
 from fewseg.models.prototype import Prototype
 from fewseg.report.comparison import class_confusions, comparison_page, mean_confusion, report_page
@@ -162,7 +162,25 @@ def test_the_page_of_a_comparison_keeps_published_numbers_apart(entries: list[En
     assert "saved before" not in html
     unknown = [replace(e, peak_bytes=peak) for e, peak in zip(entries, (None, 10**6), strict=True)]
     assert "Peak memory –: not measured." in render(comparison_page(unknown))
-    assert p_text(0.0) == "&lt; 0.001".replace("&lt;", "<")
+    assert (p_text(0.0), p_text(0.0).plain) == ("< 0.001", 0.001)  # type: ignore[attr-defined]
+
+
+def test_models_that_see_other_sizes_are_told_apart(entries: list[Entry]) -> None:
+    larger = replace(entries[1], results=replace(entries[1].results, image_size=320))
+    page = comparison_page([entries[0], larger])
+    assert [row.columns["px"] for row in page.rows] == ["64", "320"]
+    assert " px" not in dict(page.facts)["protocol"]
+    same = comparison_page(entries)
+    assert "px" not in same.rows[0].columns
+    assert "64 px" in dict(same.facts)["protocol"]
+
+
+def test_a_model_that_finds_nothing_is_no_clean_result(entries: list[Entry]) -> None:
+    nothing = replace(entries[1], results=replace(entries[1].results, miou=0.0))
+    told = f"{nothing.name}: no pixel of any class was found in any episode"
+    assert told in describe([entries[0], nothing])
+    assert told in render(comparison_page([entries[0], nothing]))
+    assert "no pixel of any class" not in describe(entries)
 
 
 def test_many_methods_get_a_table_where_marks_do_not_reach(entries: list[Entry]) -> None:

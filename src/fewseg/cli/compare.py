@@ -22,13 +22,14 @@ from fewseg.cli.options import (
     Ways,
     Workers,
 )
-from fewseg.cli.outputs import check_outputs
+from fewseg.cli.outputs import check_outputs, command_again
 from fewseg.cli.printing import console, printable, say
 from fewseg.cli.report import check_endings, split_words, write_table
 from fewseg.progress import Bars
 
 
 def compare_models(
+    context: typer.Context,
     targets: Targets,
     released: Annotated[
         list[str] | None, typer.Option(help="METHOD=FILE: released weights; their back-end is found.")
@@ -54,8 +55,8 @@ def compare_models(
 ) -> None:
     """Measure several models on the same episodes: intervals, and a paired bootstrap p-value against the first.
 
-    `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. The first must be a run if there is one: data
-    set and fold are its. Without one: `fewseg compare prototype dense pascal5i data.root=DIR`. `model.KEY=VALUE` is of
+    `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. Data set and fold are those of the first run.
+    Without one: `fewseg compare prototype dense pascal5i data.root=DIR`. `model.KEY=VALUE` is of
     the methods without training, or of trained models where there are these alone.
     """
     from fewseg.evaluation.compare import compare, describe, open_benchmark, table
@@ -78,7 +79,7 @@ def compare_models(
         progress=Bars(),
     )
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, published=published, progress=Bars())
-    written = [write_table(path, entries) for path in out or []]
+    written = [write_table(path, entries, command=command_again(context)) for path in out or []]
     console().print(printable(table(entries), title=describe(entries)))
     for entry in entries:
         for told in (*entry.results.presence_told, *entry.results.references_told):

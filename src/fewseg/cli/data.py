@@ -62,6 +62,10 @@ def stats(
         novel = ", ".join(f"{c} {n['test']}" for c, n in fold["classes"].items() if n["role"] == "novel")
         rows.append([*(str(fold[key]) for key in ("fold", "train_drop", "train_background", "test")), novel])
     console().print(printable(rows))
+    say(
+        "train: images that hold a base class; training leaves out those of classes that train.validation=base holds "
+        "out, and of classes with fewer images than an episode needs"
+    )
     novel_in_some = {c for fold in found for c, n in fold["classes"].items() if n["role"] == "novel"}
     if len(found) > 1 and (never := [c for c in found[0]["classes"] if c not in novel_in_some]):
         say(f"novel in no fold, and so measured in none: {shortened(never, 20)}")

@@ -41,7 +41,6 @@ from fewseg.cli.web import web
 from fewseg.errors import DataWarning, FewsegError, UsageError, first_line, lacks_memory, missing_extra
 from fewseg.progress import Bars, counted, visible
 from fewseg.runtime.heap import keep_freed_memory
-from fewseg.runtime.waiting import let_threads_sleep
 
 _LONGEST = 2000
 """Of a line of an error, in characters: a value that was given may have millions."""
@@ -55,7 +54,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="`--debug` anywhere shows the traceback of an error. `--plugin FILE.py` (or a module's "
-    "name) anywhere brings methods and data sets of your own: its code is run. Exit codes: 0 done, 1 data, 2 usage, "
+    "name) anywhere, once for each, brings methods and data sets of your own: its code is run. "
+    "Exit codes: 0 done, 1 data, 2 usage, "
     "130 stopped.",
 )
 app.add_typer(data_app)
@@ -143,7 +143,8 @@ def train(
         return
     run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
     before = resume and RunDirectory(run).is_finished(config)
-    run_training(config, run, resume=resume, progress=Bars())
+    again = f"fewseg train --resume --out {shlex.quote(str(run))}"
+    run_training(config, run, resume=resume, again=again, progress=Bars())
     if rank_and_world()[0] == 0:
         done = "trained to the end before, left as it is" if before else "trained"
         say(f"{done}: {run}  ({_next_step(config, run)})")
@@ -241,7 +242,6 @@ def demo(
 def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     keep_freed_memory()
-    let_threads_sleep()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter is no reason to fail
             stream.reconfigure(errors="backslashreplace")

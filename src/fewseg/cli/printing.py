@@ -62,7 +62,8 @@ def print_results(results: Any) -> None:
     rows = [(name, *map(_percent, values)) for name, values in shares.items() if values[0] is not None]
     shown.print(printable([("IoU, %", "mean", *_seeds(results)), *rows], title=_title(results)))
     absent = ", ".join(results.base_without_truth)
-    for told in (results.left_out, absent and f"base classes in no query, left out of their mean: {absent}"):
+    lacking = absent and f"base classes in no query, left out of their mean: {absent}"
+    for told in (results.nothing_told, results.left_out, lacking):
         if told:
             shown.print(told, highlight=False)
     for told in (*results.presence_told, *results.references_told):
@@ -82,6 +83,7 @@ def print_plan(plan: Any, *, workers: int, cache_gb: float) -> None:
     shown.print(printable([("what", "how often", "one takes", "all take"), *rows], title=title))
     budget = f"of --cache-gb {cache_gb:g}"
     facts = [
+        f"all of it is {duration(sum(p.total for p in parts))} of work, done side by side in {duration(plan.seconds)}",
         f"features in memory: {plan.kept / 1e9:.2f} GB {budget}",
         f"in a temporary file: {plan.filed / 1e9:.2f} GB",
     ]

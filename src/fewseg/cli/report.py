@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,14 +86,15 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [w for w in words if w not in data], data
 
 
-def write_table(path: Path, entries: Sequence[Entry]) -> Path:
-    """Write a comparison by the file's ending: .csv, .tex, or .html for a page."""
+def write_table(path: Path, entries: Sequence[Entry], *, command: str) -> Path:
+    """Write a comparison by the file's ending: .csv, .tex, or .html for a page, which says by which command."""
     from fewseg.evaluation.compare import save_table
     from fewseg.report.comparison import comparison_page
     from fewseg.report.html import write_report
 
     if path.suffix == ".html":
-        return write_report(path, comparison_page(entries, title="Comparison"))
+        page = comparison_page(entries, title="Comparison")
+        return write_report(path, replace(page, commands=(("this page", command),)))
     return save_table(path, entries)
 
 

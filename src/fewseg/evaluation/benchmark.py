@@ -16,9 +16,15 @@ from fewseg.data.source import Fold, ImageSource, of_masks
 from fewseg.data.transforms import Pad, Squeeze, Transform
 from fewseg.errors import UsageError
 from fewseg.evaluation.protocol_files import find_protocol
+from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.storage.learnt import Learnt
-from fewseg.storage.opening import Matching, Opened, evaluation_fold, open_test_data
+from fewseg.storage.opening import Matching, Opened, Trained, evaluation_fold, open_test_data, trained_of
+
+_DRAW = (
+    'draw one: source = fewseg.create("source", "pascal5i", subset="test", root="DIR"), then '
+    "fewseg.Benchmark.draw(source, source.fold(0))"
+)
 
 
 @dataclass(frozen=True)
@@ -101,20 +107,27 @@ class Benchmark:
         cls, opened: Opened, *, shots: int | None = None, progress: Silent | None = None, **choices: Any
     ) -> Benchmark:
         """The data, fold and shots that an opened model is configured for; `choices` as for `draw`."""
+        if not isinstance(opened, Opened):
+            raise UsageError(
+                f"{type(opened).__name__} names no data; Benchmark.of takes what open_target opens (a run, or a method "
+                f"with its data). For this, {_DRAW}"
+            )
         source, fold = open_test_data(opened, progress=progress)
         opened.model.name_classes(source.class_names)
         drawn = cls.draw(source, fold, shots=shots or opened.config.data.shots, **choices)
         if shots not in (None, drawn.shots):
             raise UsageError(f"{choices['file']} lists {drawn.shots}-shot episodes, but {shots} shots were asked for")
-        return drawn.known_to(opened)
+        return drawn.known_to(opened.model, name=opened.weights.get("path"))
 
-    def known_to(self, opened: Opened) -> Benchmark:
+    def known_to(self, model: FewShotSegmenter, *, name: str | None = None) -> Benchmark:
         """The same episodes, with the base classes that a model was trained on, and what that was.
 
-        Raises UsageError if it was trained on what is novel here.
+        Raises UsageError if it was trained on what is novel here; `name` is what that calls the model.
         """
-        fold, matching = evaluation_fold(opened, self.source, self.fold.index)
-        return replace(self, fold=fold, matching=matching, learnt=opened.learnt)
+        folds = map(self.source.fold, all_folds(self.source))  # what another model knows of this fold is left behind
+        own = next((fold for fold in folds if fold.novel == self.fold.novel), self.fold)
+        fold, matching = evaluation_fold(model, self.source, own, name=name)
+        return replace(self, fold=fold, matching=matching, learnt=trained_of(model).learnt)
 
     @property
     def shots(self) -> int:
@@ -135,6 +148,16 @@ class Benchmark:
         specs, transform = self.lists[repeat].specs, input_transform(self.protocol, image_size)
         how = {"length": len(specs), "transform": transform, "supports": self.protocol.supports}
         return EpisodeDataset(self.source, self.fold, spec_of=specs.__getitem__, **how)
+
+
+def for_model(benchmark: Benchmark, model: FewShotSegmenter) -> Benchmark:
+    """What `known_to` gives, where anything is known of a model's training; else the benchmark as it is.
+
+    UsageError for what is no benchmark.
+    """
+    if not isinstance(benchmark, Benchmark):
+        raise UsageError(f"{str(benchmark)[:80]!r} is no benchmark; {_DRAW}")
+    return benchmark if trained_of(model) == Trained() else benchmark.known_to(model)
 
 
 def _check_classes(

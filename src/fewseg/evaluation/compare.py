@@ -22,14 +22,20 @@ from fewseg.evaluation.cost import measure_cost
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.published import CAPTION, check_full, published_miou
 from fewseg.evaluation.results import Results, saved_results
-from fewseg.files import replacing, write_csv
+from fewseg.files import Shown, replacing, write_csv
 from fewseg.metrics.intervals import LEAST, bootstrap_miou, fewest_episodes, two_sided_p
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent, counted
 from fewseg.storage.opening import Opened, is_trained, open_target
 from fewseg.storage.released import load_released
+from fewseg.storage.run_directory import RunDirectory
 
-COLUMNS = ("method", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB", "published")
+COLUMNS = (
+    *("method", "px", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB"),
+    "published",
+)
+MEASURED = ("source", "fold", "shots", "protocol", "episodes", "repeats", "interval", "episode_sha256", "notes")
+"""Columns that only the CSV has: on what the numbers are."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Entry:
         r = self.results
         return (
             self.name,
+            str(r.image_size),
             *("" if v is None else f"{100 * v:.2f}" for v in (r.miou, *(r.interval or (None, None)))),
             "" if self.p_value is None else p_text(self.p_value),
             f"{100 * r.fb_iou:.2f}",
@@ -87,7 +94,7 @@ def compare(
         check_full(benchmark.source)
     entries: list[Entry] = []
     for name, one in models.items():
-        own = benchmark.known_to(one)
+        own = benchmark.known_to(one.model, name=one.weights.get("path"))
         saved = saved_results(one.weights, one.model, own) if reuse else None
         dataset = own.dataset(one.model.image_size)
         cost = None if saved else measure_cost(one.model, (dataset[e].episode for e in range(len(dataset))))
@@ -116,9 +123,14 @@ def open_benchmark(
     device: str = "auto",
     **choices: Any,
 ) -> tuple[dict[str, Opened], Benchmark]:
-    """What `open_targets` opens, and the benchmark of the first; `choices` as for `Benchmark.of`."""
+    """What `open_targets` opens, and the benchmark of the one whose data are used; `choices` as for `Benchmark.of`."""
     opened = open_targets(targets, words, released=released, device=device)
-    return opened, Benchmark.of(next(iter(opened.values())), **choices)
+    return opened, Benchmark.of(list(opened.values())[_leading(targets)], **choices)
+
+
+def _leading(targets: Sequence[str]) -> int:
+    """Which target's data set and fold are used for all: the first run's; of no run, the first one's."""
+    return next((n for n, target in enumerate(targets) if RunDirectory.around(Path(target))), 0)
 
 
 def open_targets(
@@ -126,21 +138,22 @@ def open_targets(
 ) -> dict[str, Opened]:
     """Runs, saved models, training-free methods and `released` files ("hdmnet=FILE"), by a name of their own.
 
-    Methods without training and released files take the first target's data set. Where there are some of them, what
-    `words` say of the model is theirs alone.
+    Methods without training and released files take the data set of the first run, or else of the first target. Where
+    there are some of them, what `words` say of the model is theirs alone.
     """
-    opened: list[Opened] = []
-    of_data = [word for word in words if not word.startswith("model.")]
-    trained = [target for target in targets if is_trained(target)]
-    for target in targets:
-        chosen = [f"data.name={one.config.data.name}" for one in opened[:1] if not Path(target).is_dir()]
-        heeded = of_data if target in trained and len(trained) < len(targets) else words
-        opened.append(open_target(target, [*chosen, *heeded], device=device))
-    if not opened:
+    if not targets:
         raise UsageError(
             "give at least one run directory, saved model or training-free method: its data set is used for all"
         )
-    config = opened[0].config
+    leading, found = _leading(targets), dict[int, Opened]()
+    of_data = [word for word in words if not word.startswith("model.")]
+    trained = [target for target in targets if is_trained(target)]
+    for n in sorted(range(len(targets)), key=lambda n: n != leading):
+        target = targets[n]
+        chosen = [f"data.name={found[leading].config.data.name}"] if found and not Path(target).is_dir() else []
+        heeded = of_data if target in trained and len(trained) < len(targets) else words
+        found[n] = open_target(target, [*chosen, *heeded], device=device)
+    config, opened = found[leading].config, [found[n] for n in range(len(targets))]
     given = [(one.model.name, target) for one, target in zip(opened, targets, strict=True)]
     for text in released:
         method, _, file = text.partition("=")
@@ -150,7 +163,7 @@ def open_targets(
         silent = not registry.find("model", method).needs_base_learner
         coco = registry.find("source", config.data.name).name == "coco20i"
         model = load_released(method, file, base_classes=60 if silent and coco else None).to(pick_device(device))
-        opened.append(Opened(model, config, None, None, {"path": file}))
+        opened.append(Opened(model, config, {"path": file}))
         given.append((f"{method} (released)", file))
     return dict(zip(_names(given), opened, strict=True))
 
@@ -187,8 +200,8 @@ def _any_published(entries: Sequence[Entry]) -> bool:
 
 
 def p_text(value: float) -> str:
-    """A bootstrap p-value as it may be shown: never 0."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    """A p-value as it may be shown: never 0; in CSV the number itself, 0.001 where no bootstrap sample is beyond 0."""
+    return Shown("< 0.001" if value < 0.001 else f"{value:.3f}", value or 0.001)
 
 
 def as_latex(entries: Sequence[Entry]) -> str:
@@ -216,13 +229,30 @@ def describe(entries: Sequence[Entry]) -> str:
         + (f"; {r.data_told}" if r.data_told else "")
         + (f"; {r.left_out}" if r.left_out else "")
         + (f"; {CAPTION}" if _any_published(entries) else "")
+        + "".join(f"; {told}" for told in nothing_found(entries))
     )
 
 
+def nothing_found(entries: Sequence[Entry]) -> list[str]:
+    """Of which models no number says anything, in lines."""
+    return [f"{entry.name}: {told}" for entry in entries if (told := entry.results.nothing_told)]
+
+
+def _measured(entry: Entry) -> tuple[str | int, ...]:
+    """An entry's cells of `MEASURED`."""
+    r, published = entry.results, CAPTION if entry.published is not None else ""
+    episodes, hashes = sum(one.episodes for one in r.repeats), " ".join(one.episode_sha256 for one in r.repeats)
+    notes = "; ".join(filter(None, (r.data_told, r.left_out, published, r.nothing_told)))
+    start = (r.source, r.fold["index"], r.shots, r.protocol["name"], episodes, len(r.repeats), r.interval_kind)
+    return (*start, hashes, notes)
+
+
 def save_table(path: Path, entries: Sequence[Entry]) -> Path:
-    """Write the table by the file's ending: .csv, with the episode hashes in a comment line, or .tex."""
+    """Write the table by the file's ending: .csv, where further columns say on what it was measured, or .tex."""
     if path.suffix == ".csv":
-        return write_csv(path, table(entries), comments=[describe(entries)])
+        header, *lines = table(entries)
+        more = [MEASURED, *map(_measured, entries)]
+        return write_csv(path, [(*line, *told) for line, told in zip((header, *lines), more, strict=True)])
     if path.suffix != ".tex":
         raise UsageError(f"cannot write a table as {path.name!r}; give a name that ends in .csv or .tex")
     with replacing(path) as temporary:

@@ -24,7 +24,7 @@ from fewseg import registry
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.data.episodes.protocols import ABSENT, EvaluationProtocol
 from fewseg.errors import UsageError
-from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.benchmark import Benchmark, for_model
 from fewseg.evaluation.plain import score_plainly
 from fewseg.evaluation.results import Repeat, Results
 from fewseg.evaluation.saved_masks import saving, write_index
@@ -101,7 +101,11 @@ def evaluate(
 
     `plain` takes none of these: one episode after the other through the method's own `forward` (`score_plainly`), slow,
     to read and to debug. Its counts are the same but for pixels at which rounding decides.
+
+    Raises UsageError for a model from `load_model` that was trained on what is novel in the benchmark; where nothing
+    tells of its training, nothing is checked.
     """
+    benchmark = for_model(benchmark, model)
     start = time.perf_counter()
     how = {} if plain else {"batch_size": batch_size, "workers": workers}
     rows = count_episodes(

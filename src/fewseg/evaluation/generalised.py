@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fewseg.data.episodes.lists import EpisodeList
 from fewseg.errors import UsageError
-from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.benchmark import Benchmark, for_model
 from fewseg.evaluation.evaluate import common_fields, repeat_fields
 from fewseg.evaluation.results import Evaluation, check_place
 from fewseg.evaluation.scoring import Matched, score_episodes
@@ -94,8 +94,10 @@ def evaluate_generalised(
 ) -> GeneralisedResults:
     """Evaluate a model with a base learner on base and novel classes together; options as for `evaluate`.
 
-    Raises UsageError for a model without a base learner and for a protocol that is no generalised one.
+    Raises UsageError for a model without a base learner and for a protocol that is no generalised one, and as
+    `evaluate` does.
     """
+    benchmark = for_model(benchmark, model)
     score = label_score(model, benchmark, tau=tau, merge=merge)
     start = time.perf_counter()
     scores = score_episodes(

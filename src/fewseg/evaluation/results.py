@@ -29,6 +29,9 @@ HEADER = ("repeat", "episode", *COLUMNS, "foreground_on")
 WEIGHTS = "checkpoint"
 """Key of the weights in a results file, from 0.1 on."""
 
+NOTHING = "no pixel of any class was found in any episode (IoU 0): nothing was learnt that these numbers could measure"
+"""Where all intersections are 0."""
+
 Table = NDArray[np.int64]
 
 
@@ -199,6 +202,11 @@ class Results(Evaluation):
             f"the others alone {holding}",
             f"is it there? {told}",
         ]
+
+    @property
+    def nothing_told(self) -> str:
+        """That no episode found anything, in words; empty where one did."""
+        return "" if self.miou else NOTHING
 
     @property
     def independent(self) -> list[NDArray[np.int64]]:

@@ -20,6 +20,8 @@ from fewseg.metrics.iou import foreground_wins
 S = TypeVar("S")
 INDEX = "index.csv"
 COLUMNS = ("file", "repeat", "seed", "episode", "class_id", "class", "query", "supports", "intersection", "union")
+LIST = ("source", "subset", "fold", "shots", "protocol", "episode_sha256")
+"""Columns that say which list an episode is of."""
 
 
 def masks_folder(folder: Path, name: str) -> Path:
@@ -52,14 +54,11 @@ def saving(score: Callable[[Matched], S], place: Path, benchmark: Benchmark) -> 
 def write_index(place: Path, benchmark: Benchmark, tables: Sequence[NDArray[np.int64]]) -> Path:
     """Which file is which episode's, and its pixels in common and in union with the truth; `tables` as of `Results`."""
     ids, names = benchmark.source.index.ids, benchmark.source.class_names
-    rows: list[Sequence[Any]] = [COLUMNS]
+    rows: list[Sequence[Any]] = [(*COLUMNS, *LIST)]
     for r, (listed, table) in enumerate(zip(benchmark.lists, tables, strict=True)):
+        of = (listed.source, listed.subset, listed.fold, listed.shots, benchmark.protocol.name, listed.sha256)
         for e, (spec, counts) in enumerate(zip(listed.specs, table.tolist(), strict=True)):
             supports = " ".join(ids[i] for i in spec.support)
             told = (spec.class_id, names[spec.class_id - 1], ids[spec.query], supports)
-            rows.append((mask_name(r, e), r, listed.seed, e, *told, *counts[1:3]))
-    listed = benchmark.lists[0]
-    told = f"{listed.source} ({listed.subset}), fold {listed.fold}, {listed.shots}-shot, {benchmark.protocol.name}"
-    return write_csv(
-        place / INDEX, rows, comments=[told, *(f"episodes SHA-256: {one.sha256}" for one in benchmark.lists)]
-    )
+            rows.append((mask_name(r, e), r, listed.seed, e, *told, *counts[1:3], *of))
+    return write_csv(place / INDEX, rows)

@@ -31,7 +31,7 @@ from fewseg.experiments.cross_validation_cells import FOLD, SEED, Cell, at_once
 from fewseg.experiments.measured import Measured, measured_of
 from fewseg.experiments.sweep import resumable
 from fewseg.experiments.tables import Table
-from fewseg.files import replacing, write_csv, write_json
+from fewseg.files import Shown, replacing, write_csv, write_json
 from fewseg.metrics.intervals import bounded_t_interval, seeds_p_value, two_sided_p
 from fewseg.progress import Silent
 from fewseg.registry import method_class
@@ -231,10 +231,11 @@ def cross_validate(
 def _written(lines: Sequence[Line], out: Path, words: Sequence[str]) -> CrossValidation:
     table, paper = seeds_table(lines), papers_table(lines)
     page = _page(lines, table, paper)
-    write_csv(out / f"{NAME}.csv", [table.columns, *table.rows], comments=(table.title, *table.notes))
+    write_csv(out / f"{NAME}.csv", [table.columns, *table.rows])
     with replacing(out / f"{NAME}.tex") as temporary:
         temporary.write_text(as_latex_table([paper.columns, *paper.rows], "; ".join((paper.title, *paper.notes))))
-    record = {"experiment": NAME, "words": list(words), "lines": [_record(line) for line in lines]}
+    told = {"title": table.title, "notes": list(table.notes)}
+    record = {"experiment": NAME, **told, "words": list(words), "lines": [_record(line) for line in lines]}
     write_json(out / f"{NAME}.json", record | {"versions": versions()})
     write_report(out / f"{NAME}.html", page)
     return CrossValidation(tuple(lines), table, paper, page)
@@ -276,7 +277,7 @@ def _titled(lines: Sequence[Line]) -> tuple[str, tuple[str, ...]]:
     for line in lines:
         for (fold, seed), r in line.found.items():
             cell = f"{line.method}, {line.shots}-shot, fold {fold}{'' if seed is None else f', seed {seed}'}"
-            notes += [f"{cell}: {told}" for told in (*r.presence_told, *r.references_told)]
+            notes += [f"{cell}: {told}" for told in (*r.presence_told, *r.references_told, r.nothing_told) if told]
     return title, tuple(notes)
 
 
@@ -311,7 +312,7 @@ def papers_table(lines: Sequence[Line]) -> Table:
             _percent(line.miou),
             _percent(line.deviation),
             _percent(line.fb_iou),
-            f"{line.trained / 1e6:.2f} M" if line.trained >= 10_000 else str(line.trained),
+            Shown(f"{line.trained / 1e6:.2f} M" if line.trained >= 10_000 else str(line.trained), line.trained),
             *_tests(lines, line),
         )
         for line in lines
@@ -329,9 +330,9 @@ def seeds_table(lines: Sequence[Line]) -> Table:
             ious = line.of(seed)
             rows.append((*_start(line, keys), str(seed), *map(_percent, (*ious, float(np.mean(ious)))), *[""] * after))
         told = (
-            f"mean of {len(line.seeds)}"
+            Shown(f"mean of {len(line.seeds)}", "mean")
             if len(line.seeds) > 1
-            else "-"
+            else Shown("-", "")
             if line.seeds[0] is None
             else f"{line.seeds[0]}"
         )

@@ -192,7 +192,7 @@ def demo_page(
         curves=run_curves(runs),
         panels=(*episode_panels(caches, benchmark, main.tables[0]), *photos),
         commands=(
-            ("this page", f"fewseg demo --out {out}"),
+            ("this page", f"fewseg demo --out {out}-again"),
             (
                 "the numbers again",
                 f"fewseg evaluate {run} {' '.join(MEASURED_ON)} --episodes-file {out / 'episodes.csv'}",

@@ -18,6 +18,7 @@ from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import count_episodes
 from fewseg.evaluation.protocol_files import find_protocol
 from fewseg.evaluation.published import why_not_beside
+from fewseg.evaluation.results import NOTHING
 from fewseg.experiments import supplement as published
 from fewseg.experiments.measured import Interval, bootstrap, scored
 from fewseg.experiments.plan import Plan
@@ -200,6 +201,7 @@ def _table(plan: Plan, source: ImageSource, spreads: Sequence[Spread], half_widt
     told = [
         f"IoU in %, protocol {plan.protocol}, seeds {' '.join(map(str, spreads[0].seeds))}; low, high: 95 %, of the"
         " mean by Student's t over repeats, of the deviation by chi-squared",
+        *(f"warning: {s.line}: {NOTHING}" for s in spreads if not any(s.values)),
         f"needed: episodes for a half-width of {100 * half_width:g} points (95 %), from the bootstrap of all episodes",
     ]
     if (paper := published.EPISODES.get(source.name)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fewseg.evaluation.results import NOTHING
 from fewseg.experiments import supplement as published
 from fewseg.experiments.measured import Interval, Measured, drop, mean_of
 from fewseg.experiments.plan import Plan
@@ -63,6 +64,15 @@ def fold_lines(
         yield line
 
 
+def nothing_found(lines: Sequence[Line]) -> list[str]:
+    """The settings whose IoU is 0, in a line, since neither they nor a drop from them say anything; none as a rule."""
+    nothing = [one for one in lines if one.miou == 0 and one.fold is not None and one.setting[-1] != "drop"]
+    if not nothing:
+        return []
+    cells = ", ".join(f"{' '.join(filter(None, one.setting))} fold {one.fold}" for one in nothing)
+    return [f"warning: {NOTHING} ({cells}), and a drop or a difference says nothing either; train longer"]
+
+
 def lines_table(
     plan: Plan,
     title: str,
@@ -80,6 +90,7 @@ def lines_table(
         f"train.seed {config.train.seed}; IoU in %, protocol {plan.protocol}, seeds "
         f"{' '.join(map(str, plan.seeds(config)))}; low, high: 95 % bootstrap over episodes of one training"
     ]
+    told += nothing_found(lines)
     if missing:
         told.append(f"numbers {MISSING}: {missing}; the same command without --only-table adds them")
     head = (*columns, "fold", "mIoU", "low", "high", *(("published",) if with_published else ()))

@@ -82,7 +82,7 @@ def bootstrap(
 
 def drop(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float, Interval | None]:
     """Mean over pairs (folds) of the mIoU of `first` minus that of `second`, as a share of 1, and its 95 % interval;
-    None where a class has too few episodes for one.
+    None where a class has too few episodes for one, and where neither finds anything.
 
     The interval is paired: both are resampled alike. Raises DataError if a pair did not see the same episodes.
     """
@@ -91,14 +91,14 @@ def drop(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float, 
         if a.hashes != b.hashes:
             raise DataError(f"fold {a.fold}: the two were measured on different episodes; measure them again")
     samples = np.mean([a.samples - b.samples for a, b in pairs], axis=0)
-    enough = all(a.enough for a in first)
+    enough = all(a.enough for a in first) and any(one.miou for one in (*first, *second))
     return float(np.mean([a.miou - b.miou for a, b in pairs])), percentile_interval(samples) if enough else None
 
 
 def mean_of(folds: Sequence[Measured]) -> tuple[float, Interval | None]:
-    """Mean mIoU over folds, with its 95 % interval; None where a class has too few episodes for one."""
+    """Mean mIoU over folds, with its 95 % interval; None where a class has too few episodes, or nothing is found."""
     samples = np.mean([measured.samples for measured in folds], axis=0)
-    enough = all(measured.enough for measured in folds)
+    enough = all(measured.enough for measured in folds) and any(measured.miou for measured in folds)
     return float(np.mean([measured.miou for measured in folds])), percentile_interval(samples) if enough else None
 
 

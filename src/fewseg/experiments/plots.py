@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fewseg.experiments.lines import Line
+from fewseg.experiments.lines import Line, nothing_found
 from fewseg.report.contents import Panel
 from fewseg.report.figures import plain_text, tidy
 from fewseg.report.overlays import Rgb, panel_pictures
@@ -26,6 +26,13 @@ def point(axes: Axes, x: float, one: Line, *, color: str, marker: str, label: st
         axes.plot([x], [100 * one.miou], marker, color=color, markersize=5, zorder=3, label=label or None)
     if one.published is not None:
         axes.plot([x], [one.published], marker, color=color, markersize=5, fillstyle="none", zorder=3)
+
+
+def say_nothing_found(figure: Figure, lines: Sequence[Line]) -> None:
+    """Say below a figure which of its numbers say nothing, where there are such."""
+    if told := nothing_found(lines):
+        width = int(figure.get_figwidth() * 16)
+        figure.supxlabel(textwrap.fill(plain_text(told[0]), width), fontsize=7, color="#b3261e")
 
 
 def setting_figure(lines: Sequence[Line], *, label: str) -> Figure:
@@ -46,6 +53,7 @@ def setting_figure(lines: Sequence[Line], *, label: str) -> Figure:
     tidy(axes, x=label, y="mIoU (%)")
     if named:
         axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    say_nothing_found(figure, lines)
     return figure
 
 

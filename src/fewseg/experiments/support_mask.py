@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from fewseg.experiments import supplement as published
 from fewseg.experiments.lines import Line, fold_lines, lines_table
 from fewseg.experiments.plan import Plan
-from fewseg.experiments.plots import COLORS, point
+from fewseg.experiments.plots import COLORS, point, say_nothing_found
 from fewseg.experiments.shown_episodes import scene_figure, scene_pictures
 from fewseg.experiments.sweep import Measure, Setting, cell_folder, run_sweep
 from fewseg.experiments.tables import Table, save
@@ -129,4 +129,5 @@ def drop_figure(lines: Sequence[Line], drops: Sequence[Line]) -> Figure:
     right.axhline(0, color="#9aa3af", linewidth=0.8, zorder=1)
     if left.get_legend_handles_labels()[0]:
         figure.legend(*left.get_legend_handles_labels(), fontsize=7, frameon=False, ncols=2, loc="outside upper center")
+    say_nothing_found(figure, lines)
     return figure

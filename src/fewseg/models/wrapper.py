@@ -24,6 +24,7 @@ class Wrapper(FewShotSegmenter):
         self.shots, self.image_size, self.tells_presence = model.shots, model.image_size, model.tells_presence
         self.takes_classes = model.takes_classes  # type: ignore[misc]
         self._hub_mixin_config = model_options(model) | how
+        self.info = getattr(model, "info", {})
 
     def name_classes(self, names: Sequence[str]) -> None:
         self.model.name_classes(names)

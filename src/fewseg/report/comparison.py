@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fewseg.evaluation.compare import Entry, compare, open_benchmark, p_text
+from fewseg.evaluation.compare import Entry, compare, nothing_found, open_benchmark, p_text
 from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
 from fewseg.metrics.intervals import LEAST, bootstrap_interval
@@ -74,7 +74,7 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
         rows=tuple(comparison_rows(entries)),
         per_class=tuple(class_scores(main, {e.name: e.results for e in entries[1 : 1 + MAX_MARKS]})),
         confusions=confusions(entries),
-        facts=facts(main),
+        facts=facts(main, sizes=len({e.results.image_size for e in entries})),
         sections=(*class_section(entries), model_section(entries), protocol_section(main)),
         interval_name=f"95 % interval ({main.interval_kind})"
         if main.interval
@@ -88,6 +88,8 @@ def comparison_rows(entries: Sequence[Entry]) -> Iterator[Row]:
     for i, e in enumerate(entries):
         r = e.results
         columns = {} if len(entries) == 1 else {"p": _p_told(e.p_value, first=i == 0)}
+        if len({entry.results.image_size for entry in entries}) > 1:
+            columns["px"] = str(r.image_size)
         columns |= {
             "parameters": f"{r.parameters['all'] / 1e6:.1f} M",
             "s/episode": f"{r.seconds_per_episode if e.seconds is None else e.seconds:.2f}",
@@ -101,15 +103,20 @@ def comparison_rows(entries: Sequence[Entry]) -> Iterator[Row]:
 
 
 def _cost_note(entries: Sequence[Entry]) -> str:
-    """Which costs are not of this moment, and what a dash among them is; empty where there are no such."""
+    """How the costs were measured, which are not of this moment, what a dash among them is, and who found nothing."""
     saved = ", ".join(e.name for e in entries if e.saved)
     told = f"The evaluation of {saved} was saved before; s/episode is its mean, measured then."
-    if any(e.seconds is not None for e in entries):
+    now = any(e.seconds is not None for e in entries)
+    if now:
         told += (
             " Other rows are timed now, on episodes by themselves: the two do not compare (fewseg compare times all)."
         )
     dash = len({e.peak_bytes is None for e in entries}) == 2
-    return " ".join([told] * bool(saved) + ["Peak memory \u2013: not measured."] * dash)
+    alone = ["s/episode: an episode by itself, nothing kept from others."] * (now and not saved)
+    sized = ["px: side of the model's input."] * (len({e.results.image_size for e in entries}) > 1)
+    nothing = [f"{line}." for line in nothing_found(entries)]
+    dashes = ["Peak memory \u2013: not measured."] * dash
+    return " ".join([*nothing, *[told] * bool(saved), *alone, *sized, *dashes])
 
 
 def _p_told(value: float | None, *, first: bool) -> str:
@@ -199,8 +206,8 @@ def _model_facts(results: Results) -> dict[str, str]:
     }
 
 
-def facts(results: Results) -> tuple[tuple[str, str], ...]:
-    """What the page's head says of the first entry."""
+def facts(results: Results, *, sizes: int = 1) -> tuple[tuple[str, str], ...]:
+    """What the page's head says of the first entry; nothing of its input's size where rows have several `sizes`."""
     said = [results.data_told] if results.data_told else []
     episodes = sum(r.episodes for r in results.repeats)
     return (
@@ -211,9 +218,8 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
         *(("absent class", told) for told in results.presence_told),
         *(("supports of a query", told) for told in results.references_told),
         *([("training", "; ".join(results.origin))] if results.origin else []),
-        ("protocol", f"{results.protocol['name']}, {episodes} episodes, {results.image_size} px"),
+        ("protocol", f"{results.protocol['name']}, {episodes} episodes" + f", {results.image_size} px" * (sizes == 1)),
         ("episodes", "SHA-256 " + ", ".join(r.episode_sha256[:16] for r in results.repeats)),
-        ("time", f"{results.seconds_per_episode:.2f} s per episode"),
     )
 
 

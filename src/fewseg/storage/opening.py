@@ -18,6 +18,7 @@ from fewseg.errors import DataError, DataWarning, UsageError, suggest
 from fewseg.linear import classifies
 from fewseg.models.base import FewShotSegmenter
 from fewseg.models.untrained import as_method
+from fewseg.models.wrapper import Wrapper
 from fewseg.progress import Silent
 from fewseg.runtime.torch_engine import TorchEngine
 from fewseg.storage.engines import THEIR_MODEL, UNTRAINED, refuse_concept
@@ -28,27 +29,49 @@ from fewseg.storage.shipped import shipped_folder
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A model ready for use, with the configuration that names its data."""
+class Trained:
+    """What a model says of its training; nothing, where it was not trained or its files do not tell."""
 
-    model: FewShotSegmenter
-    config: Config
-    fold: Fold | None
-    """The fold it was trained on, with its held-out classes; None for a method without training."""
-    trained_on: str | None
-    """The data set it was trained on; None where that is not known."""
-    weights: dict[str, Any]
-    """Path and hash of the weights."""
+    fold: Fold | None = None
+    """The fold it was trained on, with its held-out classes."""
+    data: str | None = None
+    """The data set it was trained on."""
     seen_before: frozenset[int] = frozenset()
     """Class ids of that data set that the model which it started from was trained on."""
     classes: str | None = None
     """Hash of the class names that it was trained with; None where that is not known."""
     learnt: Learnt | None = None
-    """The names of the classes that it was trained on; None for a method without training, and where nothing tells."""
+    """The names of the classes that it was trained on."""
 
     def knows_ids_of(self, source: ImageSource) -> bool:
         """Whether class ids mean the same here as in the data that it was trained on, as far as is known."""
-        return self.trained_on in (None, source.name) and self.classes in (None, classes_hash(source))
+        return self.data in (None, source.name) and self.classes in (None, classes_hash(source))
+
+
+def trained_of(model: FewShotSegmenter, *, file: str | Path = "fewseg.json") -> Trained:
+    """What a model tells that `load_model` gave; DataError where that, which is from `file`, is damaged."""
+    info = getattr(model, "info", {})
+    try:
+        fold = info.get("fold")
+        return Trained(
+            fold and Fold(int(fold["index"]), *(_classes(fold[k]) for k in ("novel", "base", "held_out"))),
+            info.get("data", {}).get("name"),
+            frozenset(_classes(info.get("seen_before", ()))),
+            info.get("classes"),
+            learnt_of(info),
+        )
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} is damaged: it tells no fold and data ({error}); save the model again") from error
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready for use, with the configuration that names its data."""
+
+    model: FewShotSegmenter
+    config: Config
+    weights: dict[str, Any]
+    """Path and hash of the weights; empty for a method without training."""
 
 
 def open_target(
@@ -81,7 +104,7 @@ def open_target(
         raise UsageError(
             f"{config.model.name} must be trained first (fewseg train {target} ...); then give its run directory"
         )
-    return Opened(configured_model(config).eval().to(pick_device(device)), config, None, None, {})
+    return Opened(configured_model(config).eval().to(pick_device(device)), config, {})
 
 
 def is_trained(target: str) -> bool:
@@ -122,17 +145,8 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
         )
     if run is None and not any(word.startswith("data.shots=") for word in words):
         config.data.shots = model.shots
-    try:
-        trained = record["info"].get("fold")
-        fold = trained and Fold(int(trained["index"]), *(_classes(trained[k]) for k in ("novel", "base", "held_out")))
-        trained_on = record["info"].get("data", {}).get("name")
-        classes = record["info"].get("classes")
-        before = frozenset(_classes(record["info"].get("seen_before", ())))
-        learnt = learnt_of(record["info"])
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder / 'fewseg.json'} is damaged: it tells no fold and data ({error})") from error
-    weights = {"path": str(folder), "sha256": record["sha256"]}
-    return Opened(model.to(pick_device(device)), config, fold, trained_on, weights, before, classes, learnt)
+    trained_of(model, file=folder / "fewseg.json")  # what is damaged is told before data are read
+    return Opened(model.to(pick_device(device)), config, {"path": str(folder), "sha256": record["sha256"]})
 
 
 def _classes(ids: Any) -> tuple[int, ...]:
@@ -156,26 +170,30 @@ class Matching:
 def open_test_data(opened: Opened, *, progress: Silent | None = None) -> tuple[ImageSource, Fold]:
     """The configured test subset, and the fold to evaluate the model on."""
     source = create_source(opened.config, "test", progress=progress)
-    return source, evaluation_fold(opened, source, opened.config.data.fold)[0]
+    fold = source.fold(opened.config.data.fold)
+    return source, evaluation_fold(opened.model, source, fold, name=opened.weights.get("path"))[0]
 
 
-def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> tuple[Fold, Matching | None]:
-    """Fold `index` as the model knows it: with the base classes it was trained on.
+def evaluation_fold(
+    model: FewShotSegmenter, source: ImageSource, fold: Fold, *, name: str | None = None
+) -> tuple[Fold, Matching | None]:
+    """A fold as a model knows it: with the base classes it was trained on; `name` is what errors call the model.
 
     Where it was trained on another data set, a base learner's classes are matched to the data's base classes by name;
     the second is then how. Raises UsageError if it was trained on classes of this data set that are novel there.
     """
-    fold = source.fold(index)
-    if opened.trained_on == source.name and not opened.knows_ids_of(source) and _names(opened) is None:
+    trained, name = trained_of(model), name or f"the model ({model.name})"
+    ids = trained.knows_ids_of(source)
+    if trained.data == source.name and not ids and _names(trained) is None:
         text = f"the model was trained on other classes than those of this {source.name}; whether it has seen the novel"
-        warnings.warn(DataWarning(f"{text} ones of fold {index} cannot be checked"), stacklevel=1)
-    if opened.fold is not None and not opened.knows_ids_of(source) and _base_head(opened.model) is not None:
-        return _matched(opened, source, fold)
-    if opened.fold is None or not opened.knows_ids_of(source):
-        check_base_classes(opened.model, source, fold)
+        warnings.warn(DataWarning(f"{text} ones of fold {fold.index} cannot be checked"), stacklevel=1)
+    if trained.fold is not None and not ids and _base_head(model) is not None:
+        return _matched(model, trained, source, fold)
+    if trained.fold is None or not ids:
+        check_base_classes(model, source, fold)
         return fold, None
-    seen = (set(opened.fold.base) | opened.seen_before) & set(fold.novel)
-    if seen and not opened.fold.novel:
+    seen = (set(trained.fold.base) | trained.seen_before) & set(fold.novel)
+    if seen and not trained.fold.novel:
         raise UsageError(
             f"the model was trained on every class of {source.name}, so nothing in it can measure the model; give "
             "another data set, or train a fold's model"
@@ -183,23 +201,26 @@ def evaluation_fold(opened: Opened, source: ImageSource, index: int) -> tuple[Fo
     if seen:
         names = ", ".join(source.class_names[c - 1] for c in sorted(seen))
         raise UsageError(
-            f"{opened.weights['path']} was trained on classes that are novel in fold {index} ({names}); it was "
-            f"trained for fold {opened.fold.index}: evaluate with data.fold={opened.fold.index}"
+            f"{name} was trained on classes that are novel in fold {fold.index} ({names}); it was "
+            f"trained for fold {trained.fold.index}: evaluate with data.fold={trained.fold.index} "
+            f"(in Python: source.fold({trained.fold.index}))"
         )
-    return opened.fold if opened.fold.novel == fold.novel else fold, None
+    return trained.fold if trained.fold.novel == fold.novel else fold, None
 
 
-def _names(opened: Opened) -> tuple[str, ...] | None:
+def _names(trained: Trained) -> tuple[str, ...] | None:
     """The names of the model's base classes in their order; None where they are not known."""
-    return None if opened.learnt is None else opened.learnt.base
+    return None if trained.learnt is None else trained.learnt.base
 
 
-def _matched(opened: Opened, source: ImageSource, fold: Fold) -> tuple[Fold, Matching | None]:
+def _matched(
+    model: FewShotSegmenter, trained: Trained, source: ImageSource, fold: Fold
+) -> tuple[Fold, Matching | None]:
     """The fold with those base classes that the model's base learner knows by name."""
-    names = _names(opened)
+    names = _names(trained)
     if names is None:
-        check_base_classes(opened.model, source, fold)
-        text = f"the names of the classes that the base learner was trained on ({opened.trained_on}) are not known"
+        check_base_classes(model, source, fold)
+        text = f"the names of the classes that the base learner was trained on ({trained.data}) are not known"
         warnings.warn(DataWarning(f"{text}; its i-th class is taken for the i-th base class here"), stacklevel=1)
         return fold, None
     there = {source.class_names[c - 1]: c for c in fold.base}
@@ -213,7 +234,7 @@ def _matched(opened: Opened, source: ImageSource, fold: Fold) -> tuple[Fold, Mat
 
 
 def _base_head(model: FewShotSegmenter) -> Any:
-    return getattr(model, "base", None)
+    return _base_head(model.model) if isinstance(model, Wrapper) else getattr(model, "base", None)
 
 
 def check_base_classes(model: FewShotSegmenter, source: ImageSource, fold: Fold) -> None:

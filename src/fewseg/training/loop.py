@@ -216,7 +216,9 @@ def told_where(t: Training) -> Iterator[None]:
 def _whereabouts(t: Training) -> str:
     s = t.state
     kept = f"goes on from the checkpoint of batch {s.saved}, which is whole" if s.saved else "starts it again"
-    return f"{s.batches} of {t.total} batches were done; {t.again} {kept}"
+    anew = t.config.train.cache_features and t.config.train.cache_dir is None and s.saved
+    features = "; it computes its features again, which a run with train.cache_dir=DIR keeps" if anew else ""
+    return f"{s.batches} of {t.total} batches were done; {t.again} {kept}{features}"
 
 
 def loop(t: Training) -> None:
