@@ -32,7 +32,7 @@ def say_nothing_found(figure: Figure, lines: Sequence[Line]) -> None:
     """Say below a figure which of its numbers say nothing, where there are such."""
     if told := nothing_found(lines):
         width = int(figure.get_figwidth() * 16)
-        figure.supxlabel(textwrap.fill(plain_text(told[0]), width), fontsize=7, color="#b3261e")
+        figure.supxlabel(textwrap.fill(plain_text(told[0], 600), width), fontsize=7, color="#b3261e")
 
 
 def setting_figure(lines: Sequence[Line], *, label: str) -> Figure:
