@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fewseg.config import load_config
 from fewseg.evaluation.benchmark import Benchmark
@@ -17,7 +18,7 @@ from fewseg.evaluation.results import Results
 from fewseg.storage.opening import open_target
 from fewseg.storage.saved import load_model
 from fewseg.training.loop import train
-from helpers import Toy, assert_equal, weights
+from helpers import Toy, weights
 
 RUNS = Path(__file__).parent / "runs_of_0_1"
 
@@ -43,7 +44,8 @@ def test_it_resumes_to_the_weights_of_the_undisturbed_run(tmp_path: Path) -> Non
     run = tmp_path / "run"
     shutil.copytree(RUNS / "stopped", run)
     train(load_config(str(run / "config.yaml")), run, resume=True)
-    assert_equal(weights(run / "last"), weights(RUNS / "finished" / "last"))
+    # another kind of processor rounds otherwise: 2e-6 was seen, where other batches would tell by hundredths
+    torch.testing.assert_close(weights(run / "last"), weights(RUNS / "finished" / "last"), atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
