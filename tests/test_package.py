@@ -104,7 +104,7 @@ def test_what_to_install_is_told_from_where_it_came(said, line, tmp_path, monkey
         def read_text(self, name: str) -> str | None:
             return said and json.dumps(said).replace("{uri}", folder.as_uri())
 
-    monkeypatch.setattr("fewseg.errors.metadata.distribution", lambda name: Installed())
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Installed())
     assert install_line("serve") == line.replace("{folder}", str(folder))
 
 

@@ -8,9 +8,6 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from importlib import metadata
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 TRAIN = frozenset(
     {"torch", "torchvision", "timm", "lightning_fabric", "torchmetrics", "einops", "huggingface_hub"}
@@ -82,6 +79,10 @@ def missing_extra(error: ModuleNotFoundError) -> UsageError | None:
 
 def install_line(extra: str) -> str:
     """The command that installs an extra, by pip, from where this fewseg came: a folder, or its name on an index."""
+    from importlib import metadata  # these take every command's start tens of milliseconds
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
     try:
         said = json.loads(metadata.distribution("fewseg").read_text("direct_url.json") or "{}")
     except (metadata.PackageNotFoundError, ValueError):

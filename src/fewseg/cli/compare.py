@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,14 +23,15 @@ from fewseg.cli.options import (
     Ways,
     Workers,
 )
-from fewseg.cli.outputs import check_outputs, command_again
+from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import console, printable, say
 from fewseg.cli.report import check_endings, split_words, write_table
+from fewseg.cli.supports import words as words_given
 from fewseg.progress import Bars
 
 
 def compare_models(
-    context: typer.Context,
+    ctx: typer.Context,
     targets: Targets,
     released: Annotated[
         list[str] | None, typer.Option(help="METHOD=FILE: released weights; their back-end is found.")
@@ -79,7 +81,8 @@ def compare_models(
         progress=Bars(),
     )
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, published=published, progress=Bars())
-    written = [write_table(path, entries, command=command_again(context)) for path in out or []]
+    command = shlex.join(["fewseg", "compare", *words_given(ctx)])
+    written = [write_table(path, entries, command=command) for path in out or []]
     console().print(printable(table(entries), title=describe(entries)))
     for entry in entries:
         for told in (*entry.results.presence_told, *entry.results.references_told):

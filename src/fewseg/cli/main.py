@@ -173,7 +173,7 @@ def _data_words(config: Any) -> str:
 
 
 app.command()(evaluate)
-app.command(name="compare")(compare_models)
+app.command(name="compare", cls=OrderedCommand)(compare_models)
 
 
 @app.command()

@@ -1,13 +1,10 @@
-"""What a command may write: never a file that its user gave; and the command itself, to be written down."""
+"""What a command may write: never a file that its user gave."""
 
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
-
-import typer
 
 from fewseg.errors import UsageError
 
@@ -34,19 +31,3 @@ def check_made_here(outputs: Iterable[Path], begins: str) -> None:
     for output in outputs:
         if output.is_file() and output.stat().st_size and not output.read_bytes().startswith(begins.encode()):
             raise UsageError(f"{output} is there already and holds something else; give another name")
-
-
-def command_again(context: typer.Context) -> str:
-    """The command that runs, as it was given: its words and options, without what was left as it is."""
-    words, options = list[str](), list[str]()
-    for one in context.command.params:
-        source = context.get_parameter_source(str(one.name))
-        if source is None or source.name != "COMMANDLINE":
-            continue
-        given = context.params[str(one.name)]
-        values = given if isinstance(given, list | tuple) else [given]
-        if one.param_type_name == "argument":
-            words += map(str, values)
-        else:
-            options += [one.opts[-1] if value is True else f"{one.opts[-1]}={value}" for value in values]
-    return shlex.join(["fewseg", str(context.info_name), *words, *options])

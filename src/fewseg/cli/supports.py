@@ -25,7 +25,9 @@ ADAPTED = "_adapted"
 
 
 class OrderedCommand(TyperCommand):
-    """Keeps the words of the command line, since `--class`, `--support` and their like mean what their order says."""
+    """Keeps the words of the command line: `--class`, `--support` and their like mean what their order says, and a
+    command may be told or run again.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[_ORDER] = list(args)
@@ -229,7 +231,7 @@ def said(ctx: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def words(ctx: typer.Context, *, without: tuple[str, ...], flags: tuple[str, ...]) -> list[str]:
+def words(ctx: typer.Context, *, without: tuple[str, ...] = (), flags: tuple[str, ...] = ()) -> list[str]:
     """The command's words as they were given, without some options that take a value, and some flags."""
     kept: list[str] = []
     given = iter(ctx.meta[_ORDER])

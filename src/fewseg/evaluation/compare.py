@@ -31,7 +31,17 @@ from fewseg.storage.released import load_released
 from fewseg.storage.run_directory import RunDirectory
 
 COLUMNS = (
-    *("method", "px", "mIoU", "low", "high", "p", "FB-IoU", "trained", "parameters", "s/episode", "peak MB"),
+    "method",
+    "px",
+    "mIoU",
+    "low",
+    "high",
+    "p",
+    "FB-IoU",
+    "trained",
+    "parameters",
+    "s/episode",
+    "peak MB",
     "published",
 )
 MEASURED = ("source", "fold", "shots", "protocol", "episodes", "repeats", "interval", "episode_sha256", "notes")

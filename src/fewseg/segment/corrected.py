@@ -64,7 +64,10 @@ def clear_table(out: Path, shard: Shard | None) -> None:
     """
     for table in [shard.named(out / NAME)] if shard else [*parts_of(out / NAME)]:
         if table.is_file():
-            write_lines(table, [line for line in lines(table) if not as_written(out / line["mask"], line["written"])])
+            found = [*lines(table)]
+            written = {line["mask"]: line["written"] for line in found}
+            stay = {mask for mask, pixels in written.items() if not as_written(out / mask, pixels)}
+            write_lines(table, [line for line in found if line["mask"] in stay])
 
 
 def _folder(given: Path) -> Path:

@@ -23,7 +23,7 @@ from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.corrected import clear_table, rows_of
-from fewseg.segment.kept import Kept, Seen
+from fewseg.segment.finished import Finished, Seen
 from fewseg.segment.notes import note_corrected, note_supports
 from fewseg.segment.origin import note_others, origin
 from fewseg.segment.outputs import Planned, check_formats, output_folder, planned
@@ -68,22 +68,24 @@ def segment_folder(
     that is there with less than the probability `presence`, as far as the model tells, is left out. `instances`: parts
     that touch are cut apart, files tell of single objects, `STEM_instances.png` numbers them. `shard`: only a part of
     the pictures, and files that tell of all pictures under names of that part.
-    A mask that is there and somebody's work (`kept.Kept`) stays, and what lies beside it is made from it; `resume` also
-    leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the others
-    done. UsageError, before anything is written, where there is nothing to do or an output would replace a query or a
-    support file.
+    A mask that is there and somebody's work (see `Finished`) stays, and what lies beside it is made from it; `resume`
+    also leaves out pictures whose files are all there. Pictures that cannot be read are listed in the summary, the
+    others done. UsageError, before anything is written, where there is nothing to do or an output would replace a query
+    or a support file.
     """
     check_formats(formats, resume=resume, instances=instances)
     out = output_folder(out_dir)
     work = planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
-    kept = Kept(out, predictor.names, _former(out) if "png" in formats else [], instances=instances, resume=resume)
+    finished = Finished(
+        out, predictor.names, _former(out) if "png" in formats else [], instances=instances, resume=resume
+    )
     if "png" in formats and not resume:
         clear_table(out, shard)
     note_supports(
         work.jobs,
         predictor.support_files,
         predictor.support_names,
-        kept=lambda job: kept.keeps(work.named(job.stem)),
+        kept=lambda job: finished.keeps(work.named(job.stem)),
     )
     progress = progress or Silent()
     classes = predictor.names or (files.UNNAMED,)
@@ -97,11 +99,11 @@ def segment_folder(
     with _records(work, predictor, classes, shard=shard) as record:
         pieces = _pieces(work.jobs, gathered.failed, rule=predictor.pictures, every=every, progress=progress)
         finder = _by_video(predictor, work.jobs, presence, on=steady, progress=progress)
-        segmented = partial(_segmented, finder, work.named, kept, instances=instances, made=made, **how)
+        segmented = partial(_segmented, finder, work.named, finished, instances=instances, made=made, **how)
         several_pieces = len(work.jobs) > 1 or any(job.is_video for job in work.jobs)
         # a thread keeps memory of its own; frames go by the one before
         lanes = predictor.engine.lanes if several_pieces and not finder.on else 1
-        for piece, seen in side_by_side(segmented, _read(pieces, work.named, kept), lanes=lanes):
+        for piece, seen in side_by_side(segmented, _read(pieces, work.named, finished), lanes=lanes):
             gathered.add(piece, seen)
             if record and seen is not None:
                 record(piece, seen)
@@ -182,12 +184,12 @@ def _records(
 
 
 def _read(
-    pieces: Iterable[tuple[Job, Read]], named: Callable[[str], dict[str, Path]], kept: Kept
+    pieces: Iterable[tuple[Job, Read]], named: Callable[[str], dict[str, Path]], finished: Finished
 ) -> Iterator[tuple[Job, Image.Image | DataError | Read]]:
     """Pieces with their pictures, or with what is wrong with them; of those that are done, with what reads it."""
     for piece, read in pieces:
         try:
-            yield piece, read if kept.has(named(piece.stem)) else read()
+            yield piece, read if finished.has(named(piece.stem)) else read()
         except DataError as error:
             yield piece, error
 
@@ -195,7 +197,7 @@ def _read(
 def _segmented(
     finder: ByVideo,
     named: Callable[[str], dict[str, Path]],
-    kept: Kept,
+    finished: Finished,
     given: tuple[Job, Image.Image | DataError | Read],
     *,
     presence: float,
@@ -204,8 +206,8 @@ def _segmented(
     instances: bool,
     made: str,
 ) -> tuple[Job, Seen | DataError | None]:
-    """What was found in a piece, once its files are written; of one that is done, what was `kept`; what is no picture
-    is passed on.
+    """What was found in a piece, once its files are written; of one that is `finished`, what its
+    mask says; what is no picture is passed on.
     """
     piece, image = given
     if not isinstance(image, Image.Image):
@@ -213,7 +215,7 @@ def _segmented(
         if isinstance(image, DataError):
             return piece, image
         try:
-            return piece, kept.seen(piece, named(piece.stem), image)
+            return piece, finished.seen(piece, named(piece.stem), image)
         except DataError as error:
             return piece, error
     with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.errors import DataError
-from fewseg.segment.kept import Seen
+from fewseg.segment.finished import Seen
 from fewseg.segment.outputs import Planned
 from fewseg.segment.planning import Job
 

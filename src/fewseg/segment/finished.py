@@ -34,7 +34,7 @@ class Seen(NamedTuple):
     """Whether the mask was there, and is somebody's work."""
 
 
-class Kept:
+class Finished:
     """What is there in the folder `out` of a run over several pictures, whose classes are `names`.
 
     A mask is somebody's work that has other pixels than the folder's `rows` say were written; one that they do not
@@ -92,7 +92,7 @@ class Kept:
             if self._several:
                 raise
             there = None
-        if there is not None and _as_written(mask, there, rows):
+        if there is not None and _is_fewsegs(mask, there, rows):
             return there if self._several else (there > 0).astype(np.uint8), False
         self._check_classes(mask, there, [row.name for row in rows])
         if there is not None and self._several:
@@ -115,8 +115,8 @@ class Kept:
             )
 
 
-def _as_written(mask: Path, there: NDArray[np.uint8], rows: Sequence[Row]) -> bool:
-    """Whether a mask has the pixels that were written, by its rows of the table, or by what it says itself."""
+def _is_fewsegs(mask: Path, there: NDArray[np.uint8], rows: Sequence[Row]) -> bool:
+    """Whether a mask has the pixels that fewseg wrote, by its rows of the table, or by what it says itself."""
     pixels = pixels_hash(there)
     if rows:
         return pixels == rows[-1].written
