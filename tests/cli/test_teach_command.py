@@ -432,6 +432,25 @@ def test_what_cannot_be_taught_is_refused(place: Path, fewseg: Fewseg) -> None:
     assert not (place / "x.concept").exists()
 
 
+@pytest.mark.slow
+def test_answers_of_fewseg_that_are_given_as_supports_are_told(place: Path, quick: Callable[..., Result]) -> None:
+    made = place / "made"
+    found = ("segment", place / "photos", *words(place, 1), "--format", "png", "--format", "coco", "--out", made)
+    assert quick(*found).code == 0
+    mask = made / "0.png"
+    support = ("--support", place / "photos/0.png", "--mask", mask)
+    told = "masks that fewseg drew, and nobody corrected, are supports ({})"
+    assert told.format("0.png") in quick("teach", *support, "--out", place / "a.concept").err
+    export = ("--annotations", made / "annotations.json", "--photos", place / "photos")
+    assert told.format("annotations.json") in quick("teach", *export, "--out", place / "b.concept").err
+    pixels = np.asarray(Image.open(mask)).copy()
+    pixels[:4, :4] ^= 255
+    Image.fromarray(pixels).save(mask)
+    done = quick("teach", *support, "--out", place / "c.concept")
+    assert done.code == 0
+    assert "nobody corrected" not in done.err
+
+
 def test_photos_of_a_concept_are_not_lost_to_one_taught_in_its_place(place: Path, quick: Callable[..., Result]) -> None:
     target = place / "x.concept"
     assert quick("teach", *words(place, 2), "--out", target).code == 0

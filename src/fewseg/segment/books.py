@@ -27,6 +27,7 @@ from fewseg.segment.table import Told
 
 Add: TypeAlias = Callable[[Job, NDArray[np.uint8], Objects | None, Told | None], None]
 """A picture, its labels (H, W), its objects where they are asked for, and what is told of each class."""
+_COCO_BEGINS = '{"info": {"description": "fewseg segment"'
 
 
 @contextmanager
@@ -60,11 +61,18 @@ def coco_file(path: Path, classes: Sequence[str], runtime: str) -> Iterator[Add]
             file.write(("," if number > 1 else "") + "\n" + json.dumps(entry))
 
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        info = {"description": "fewseg segment", "runtime": runtime}
-        head = f'"info": {json.dumps(info)}, "categories": {json.dumps(categories)}'
-        file.write(f'{{{head},\n"annotations": [')
+        head = f'{_COCO_BEGINS}, "runtime": {json.dumps(runtime)}}}, "categories": {json.dumps(categories)}'
+        file.write(f'{head},\n"annotations": [')
         yield add
         file.write(f'],\n"images": {json.dumps(pictures)}}}\n')
+
+
+def is_fewsegs_coco(path: Path) -> bool:
+    """Whether a file is as `coco_file` wrote it, and not what a tool made of it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_COCO_BEGINS)) == _COCO_BEGINS.encode()
 
 
 @contextmanager

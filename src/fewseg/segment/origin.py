@@ -1,16 +1,21 @@
-"""What made a mask, said in its own file, so that a run that goes on can tell when the earlier masks are of another."""
+"""What made a mask, said in its own file: a run that goes on can tell when the earlier masks are of another, and its
+answers are not taken for somebody's work.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fewseg.errors import DataWarning
 from fewseg.files import file_sha256
-from fewseg.segment.formats import MADE_BY, signature
+from fewseg.progress import counted
+from fewseg.segment.books import is_fewsegs_coco
+from fewseg.segment.corrected import as_written
+from fewseg.segment.formats import MADE_BY, PIXELS, signature
 from fewseg.segment.steady import Predictor
 
 
@@ -40,6 +45,22 @@ def note_others(masks: Sequence[Path], made: str) -> None:
         warnings.warn(
             f"{len(others)} of {len(there)} masks that are there, and stay, were made otherwise: {first.name} by "
             f"{theirs}; this run by {made}. Without --resume all but corrected ones are made anew",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def note_answers(masks: Iterable[Any], export: Path | None) -> None:
+    """Tell of supports that fewseg drew, and nobody corrected: mask files among `masks`, and those of an `export`."""
+    files = ((mask, signature(mask).get(PIXELS)) for mask in masks if isinstance(mask, Path))
+    drawn = [mask for mask, pixels in files if pixels and as_written(mask, pixels)]
+    if export and is_fewsegs_coco(export):
+        drawn.append(export)
+    if drawn:
+        what = drawn[0].name if len(drawn) == 1 else f"{counted(len(drawn), 'file')}, {drawn[0].name} the first"
+        warnings.warn(
+            f"masks that fewseg drew, and nobody corrected, are supports ({what}): what they miss is taught as "
+            "background, and what to expect is told too high; look at them, and correct them first",
             DataWarning,
             stacklevel=2,
         )
