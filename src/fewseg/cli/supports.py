@@ -57,7 +57,8 @@ SupportsFolder = Annotated[
     typer.Option(help="Folder of CLASS/NAME.jpg with CLASS/NAME_mask.png (or NAME.png); --class NAME chooses."),
 ]
 Annotations = Annotated[
-    Path | None, typer.Option(help="COCO, LabelMe, Label Studio or CVAT export; --class NAME chooses from it.")
+    Path | None,
+    typer.Option(help="Export of COCO, LabelMe, Label Studio, CVAT, VIA, Supervisely or YOLO; --class NAME chooses."),
 ]
 MostShots = Annotated[
     int, typer.Option(callback=finite, min=1, help="Most photos of a class to take from --annotations.")
