@@ -8,6 +8,9 @@ should not.
 Threads of torch that wait on a CPU sleep, unless OMP_WAIT_POLICY says otherwise: by default they wait in a loop, and
 take the time of those that they wait for (docs/performance.md, "Threads that wait"). OpenMP reads it once, when torch
 is loaded, so it is said here, before anything can load it.
+
+So is ORT_DISABLE_TELEMETRY, unless somebody has set it: onnxruntime otherwise tells Microsoft of the machine and of
+what runs on it, and keeps a number for the machine in the user's cache.
 """
 
 import os
@@ -16,6 +19,7 @@ from typing import Any
 import lazy_loader
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

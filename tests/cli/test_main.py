@@ -355,3 +355,10 @@ def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise() -> None:
         command = [sys.executable, "-c", code]
         result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=environment)
         assert result.stdout.splitlines()[-1] == wanted
+
+
+def test_onnxruntime_tells_nobody_of_the_machine(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    command = [sys.executable, "-c", "import fewseg, onnxruntime"]
+    subprocess.run(command, check=True, timeout=300, env=environment | {"HOME": str(tmp_path)})
+    assert not list(tmp_path.rglob("*"))  # it keeps a number for the machine there, and what is to be sent
