@@ -265,8 +265,9 @@ def test_exif_turns_photos_and_their_masks(predictor, tmp_path):
     Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "a.png", exif=exif)
     mask = predictor.predict(tmp_path / "a.png")
     assert iou(mask, truth) > 0.9
-    for marks in (truth, np.rot90(truth).copy()):
+    for marks, turned in ((truth, False), (np.rot90(truth).copy(), True)):
         predictor.set_support(tmp_path / "a.png", marks)
+        assert ("turned as its photo is" in str(predictor.markings["support"][0])) == turned
         assert iou(predictor.predict(upright), truth) > 0.9
 
 

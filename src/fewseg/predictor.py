@@ -287,7 +287,8 @@ def read_support(
     photo, orientation = _pixels(image, pictures)
     marking = _grown(photo, mask, name) if isinstance(mask, Marks) else _marking(mask, label, name)
     aligned = align_mask(marking.mask, (photo.shape[1], photo.shape[0]), orientation=orientation, name=name)
-    marking = replace(marking, mask=aligned)
+    turned = "" if aligned is marking.mask else ", turned as its photo is"
+    marking = replace(marking, mask=aligned, meaning=marking.meaning + turned)
     if not marking.share and not may_be_empty:
         advice = "mark the object with 255 on a background of 0" if label is None else "give a label that it holds"
         raise DataError(f"{name} marks nothing ({marking.meaning}): no pixel is foreground; {advice}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +75,35 @@ def test_exif_orientation_is_applied_to_photos_and_to_masks_of_the_stored_size(t
     expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
     np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.png"))[..., 0], expected)
     save(tmp_path / "upright.png", expected.copy())
-    mask = aligned(tmp_path / "a.png", tmp_path / "upright.png")
+    told = pytest.warns(DataWarning, match=r"upright\.png fits its photo both before and after the turn")
+    with told if 1 < orientation < 5 else nullcontext():
+        mask = aligned(tmp_path / "a.png", tmp_path / "upright.png")
     np.testing.assert_array_equal(mask, expected // 255)
     if orientation >= 5:
         save(tmp_path / "stored.png", CORNER)
         mask = aligned(tmp_path / "a.png", tmp_path / "stored.png")
         np.testing.assert_array_equal(mask, expected // 255)
+
+
+def test_whether_a_mask_was_turned_is_never_guessed_in_silence() -> None:
+    square = np.zeros((3, 3), np.uint8)
+    square[0, 0] = 1
+    with pytest.warns(DataWarning, match="masks of DIR fit their photos both before and after"):
+        assert align_mask(square, (3, 3), orientation=6, source="DIR") is square
+    assert align_mask(square.T @ square, (3, 3), orientation=5) is not None  # the same either way: nothing to tell
+    align_mask(square, (3, 3))
+
+
+@pytest.mark.parametrize("read", [read_mask, read_labels])
+def test_a_mask_with_an_orientation_of_its_own_is_refused_where_its_size_does_not_tell(
+    tmp_path: Path, read: Callable[[Path], np.ndarray]
+) -> None:
+    file = tmp_path / "m.png"
+    Image.fromarray(CORNER).save(file, exif=with_orientation(3))
+    with pytest.raises(DataError, match=r"m\.png has an EXIF orientation of its own \(3\)"):
+        read(file)
+    Image.fromarray(CORNER).save(file, exif=with_orientation(6))
+    assert read(file).shape == CORNER.shape
 
 
 def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path):

@@ -93,6 +93,17 @@ class Raster:
         kept = kept.astype(np.float64) if np.isnan(value) else kept
         return np.where(self.unknown[..., None], np.asarray(value, kept.dtype), kept)
 
+    def check_mask(self, file: File) -> None:
+        """DataError for a mask's file that has an orientation of its own, whose turn its size does not show."""
+        if self.orientation not in UPRIGHT:
+            return
+        height, width = np.asarray(self.pixels).shape[:2]
+        if self.orientation < 5 or height == width:
+            raise DataError(
+                f"{name_of(file)} has an EXIF orientation of its own ({self.orientation}), and may be stored turned or "
+                "upright; save it as its photo is shown, without an orientation"
+            )
+
 
 def name_of(file: File) -> str:
     """A file's name for messages."""

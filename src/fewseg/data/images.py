@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fewseg.data.decoding import AS_IT_IS, LOSSY, UPRIGHT, File, PictureRule, de
 from fewseg.data.masks import read_mask  # noqa: F401  (read from here by older code)
 from fewseg.data.regions import grown, shrunk
 from fewseg.data.video import VIDEO_SUFFIXES, frame_at, moment
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.files import replacing
 from fewseg.labels import IGNORE
 
@@ -66,6 +67,7 @@ def read_labels(file: File) -> NDArray[np.uint8]:
     DataError where the file has no class ids to read: true colours, values above 255, or a lossy format.
     """
     raster = decode(file)
+    raster.check_mask(file)
     image = raster.filled(IGNORE if raster.missing else 0)
     if isinstance(image, Image.Image) and image.format in LOSSY:
         raise DataError(f"{name_of(file)}: {image.format} changes pixel values, so class ids cannot be read; use PNG")
@@ -83,19 +85,40 @@ def read_labels(file: File) -> NDArray[np.uint8]:
 
 
 def align_mask(
-    mask: NDArray[np.uint8], size: tuple[int, int], *, orientation: int = 1, name: str = "the mask"
+    mask: NDArray[np.uint8],
+    size: tuple[int, int],
+    *,
+    orientation: int = 1,
+    name: str = "the mask",
+    source: object = None,
 ) -> NDArray[np.uint8]:
     """A mask (H, W) turned as its photo was turned, if need be, to the photo's `size` (width, height).
 
-    A mask of the upright photo's size is taken as it is; one of the size that the photo has in its file, before the
-    EXIF orientation, is turned like the photo; any other size is a DataError.
+    A mask of the upright photo's size is taken as it is, with a DataWarning where it may as well be of the photo as it
+    is stored, before the EXIF orientation: it tells of `source`, if that is given, once for all its masks. One of the
+    size that the photo has in its file is turned like the photo; any other size is a DataError.
     """
+    stored = size if orientation >= 5 else size[::-1]
+    turns = orientation in UPRIGHT and mask.shape == stored
+    turned = np.asarray(Image.fromarray(mask).transpose(UPRIGHT[orientation])) if turns else mask
     if mask.shape == (size[1], size[0]):
+        if not np.array_equal(turned, mask):
+            _tell_both_ways(name, source)
         return mask
-    if orientation >= 5 and mask.shape == size:
-        return np.asarray(Image.fromarray(mask).transpose(UPRIGHT[orientation]))
+    if turns:
+        return turned
     given = f"{mask.shape[1]} x {mask.shape[0]}" if mask.ndim == 2 else f"of shape {mask.shape}"
     raise DataError(f"{name} is {given} but its image is {size[0]} x {size[1]} pixels; give a mask of the image's size")
+
+
+def _tell_both_ways(name: str, source: object) -> None:
+    whose = f"{name} fits its photo" if source is None else f"masks of {source} fit their photos"
+    warnings.warn(
+        f"{whose} both before and after the turn that the photo's EXIF orientation says: taken as drawn on the "
+        "upright photo; where that is wrong, save the photo upright, without an orientation, and its mask like it",
+        DataWarning,
+        stacklevel=3,
+    )
 
 
 def write_image(image: Image.Image, path: Path, **options: Any) -> None:

@@ -74,9 +74,11 @@ def read_marking(file: File, label: Label | None = None) -> Marking:
     """A mask file as the rule of this module understands it; `label`, which of its values is the object.
 
     The EXIF orientation of the mask itself is not read: annotation tools save masks as they were shown (`align_mask`).
-    DataError where the file cannot be read, UsageError where it may mean several things.
+    DataError where the file cannot be read, or says that it is turned and its size cannot tell (`Raster.check_mask`),
+    UsageError where it may mean several things.
     """
     raster = decode(file)
+    raster.check_mask(file)
     marking = marking_of(raster.filled(0), label, name=name_of(file))
     if not raster.missing or not (unknown := raster.unknown).any():
         return marking

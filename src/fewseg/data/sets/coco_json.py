@@ -87,7 +87,7 @@ class CocoJson(Divided):
 
     def _turned(self, mask: NDArray[np.uint8], i: int, image: Image.Image, orientation: int) -> NDArray[np.uint8]:
         name = f"the annotation of {self.ids[i]}"
-        return align_mask(mask, image.size, orientation=orientation, name=name)
+        return align_mask(mask, image.size, orientation=orientation, name=name, source=self.root)
 
     def image_path(self, i: int) -> Path:
         """The photo's file."""

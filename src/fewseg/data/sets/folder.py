@@ -120,7 +120,7 @@ class Folder(Divided):
         """Image `i` as RGB and its (H, W) label map: 0 background, 1..N classes, 255 void."""
         image, orientation = read_oriented(self.image_path(i))
         name = str(self._photo(i).masks[0][1])
-        return image, align_mask(self.labels(i), image.size, orientation=orientation, name=name)
+        return image, align_mask(self.labels(i), image.size, orientation=orientation, name=name, source=self.root)
 
     def labels(self, i: int) -> NDArray[np.uint8]:
         """The (H, W) label map of image `i` alone, as it lies in the file; of masks that overlap the smaller is on
@@ -215,7 +215,9 @@ class Folder(Divided):
         image, orientation = read_oriented(photo.image)
         found: dict[int, NDArray[np.uint8]] = {}
         for class_id, file in photo.masks:
-            mask = align_mask(self._read_mask(file), image.size, orientation=orientation, name=str(file))
+            mask = align_mask(
+                self._read_mask(file), image.size, orientation=orientation, name=str(file), source=self.root
+            )
             former = found.get(class_id, mask)
             found[class_id] = np.where((former == 1) | (mask == 1), np.uint8(1), np.maximum(former, mask))
         return found
