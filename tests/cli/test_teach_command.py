@@ -140,11 +140,18 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     concept = Concept.load(target)
     assert [example.name for example in concept.supports] == ["s0.png", "s1.png", "0.png"]
     assert concept.supports[2].mask.mean() == pytest.approx(truth.mean(), abs=0.01)
-    found = quick("segment", "--concept", target, place / "photos", "--out", place / "other")
+    found = quick("segment", "--concept", target, place / "photos", "--out", place / "other", "--format", "csv")
+    unmasked = quick("teach", "--concept", target, "--correct", place / "other")
+    assert "names no masks: they were not written" in unmasked.err
     assert "among the photos are some that taught, by their names (0.png): what is written for them" in found.err
     again = quick(*command)
-    assert "0.png in the concept: its mask is replaced by the one given now" in again.out + again.err
+    assert "nothing new: the concept has 0.png with the same masks" in again.err
     assert len(Concept.load(target).supports) == 3
+    other = ("--support", place / "s0.png", "--mask", place / "m1.png", "--out", place / "other.concept")
+    replaced = quick("teach", "--concept", target, *other)
+    assert "s0.png in the concept: its mask is replaced by the one given now" in replaced.err
+    assert len(Concept.load(place / "other.concept").supports) == 3
+    assert "give the mask, not its overlay" in quick(*command, "--correct", out / "0_overlay.jpg").err
     mended = (out / "0.png").read_bytes()
     segment = ("segment", "--concept", target, place / "photos", "--out", out)
     drawn, former = (out / "0_overlay.jpg").read_bytes(), (out / "1.png").read_bytes()

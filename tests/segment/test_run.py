@@ -53,6 +53,15 @@ def test_a_class_that_is_probably_not_there_is_left_out_of_the_photo(tmp_path):
         assert read_labels(out / "red.png").any()
 
 
+def test_where_nothing_is_found_in_a_picture_far_larger_than_the_supports_windows_are_named(predictor, tmp_path):
+    Image.new("RGB", (150, 40), BLUE).save(tmp_path / "wide.png")
+    Image.new("RGB", (60, 40), BLUE).save(tmp_path / "usual.png")
+    with pytest.warns(DataWarning, match=r"in wide\.png, at least 3 times .*: --window 40$"):
+        segment_folder(predictor, tmp_path, tmp_path / "out", overlay=False)
+    photo(tmp_path / "wide.png", size=(150, 40))
+    segment_folder(predictor, tmp_path, tmp_path / "out", overlay=False)
+
+
 def test_masks_and_overlays_of_the_photos_own_sizes_in_the_same_sub_folders(predictor, tmp_path):
     photos, out = tmp_path / "photos", tmp_path / "out"
     truth = photo(photos / "a.jpg")

@@ -91,6 +91,10 @@ def teach(
     given += [_absent(image, next(number), rule=rule, side=side) for image in absent]
     _check_each_once(given)
     before = (*former.supports, *former.absent) if former else ()
+    if known := [example for example in given if any(_same(example, other) for other in before)]:
+        names = ", ".join(example.name for example in known)
+        warnings.warn(DataWarning(f"nothing new: the concept has {names} with the same masks"), stacklevel=2)
+        given = [example for example in given if example not in known]
     stay = [example for example in before if not any(_same_photo(example, other) for other in given)]
     if replaced := [example.name for example in before if example not in stay]:
         mended = "its mask is replaced by the one" if len(replaced) == 1 else "their masks are replaced by those"
@@ -254,6 +258,11 @@ def _same_photo(one: Example, other: Example) -> bool:
     if one.jpeg == other.jpeg or one.photo.shape != other.photo.shape:
         return one.jpeg == other.jpeg
     return float(np.abs(one.photo.astype(np.float32) - other.photo).mean()) < 1
+
+
+def _same(one: Example, other: Example) -> bool:
+    """Whether two are the same photo with the same mask."""
+    return _same_photo(one, other) and np.array_equal(one.mask, other.mask)
 
 
 def photo_name(image: Any, number: int) -> str:

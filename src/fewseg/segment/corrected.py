@@ -34,12 +34,15 @@ def corrected(
         folder = _folder(given)
         rows = rows_of(folder)
         own = [row for row in rows if row.name == name and row.mask]
+        if not own and any(row.name == name for row in rows):
+            raise DataError(f"{folder / NAME} names no masks: they were not written; segment with --format png, too")
         if not own:
             classes = ", ".join(dict.fromkeys(row.name for row in rows)) or "none"
             raise DataError(f"{folder / NAME} has no masks of the class {name!r}; its classes are {classes}")
         chosen = own if given.is_dir() else [row for row in own if (folder / row.mask).resolve() == given.resolve()]
         if not chosen:
-            raise DataError(f"{folder / NAME} does not name {given}; give a mask that fewseg segment wrote")
+            what = "the mask, not its overlay" if given.name.endswith(OVERLAY) else "a mask that fewseg segment wrote"
+            raise DataError(f"{folder / NAME} does not name {given}; give {what}")
         if given.is_dir():
             for path in _strangers(folder, rows):
                 passed.add(
@@ -54,7 +57,10 @@ def corrected(
     passed.warn()
     if not found[0]:
         told = ", ".join(map(str, masks))
-        raise DataError(f"in {told} every mask is as it was written ({unchanged}); correct some, or name those to take")
+        raise DataError(
+            f"in {told} every mask is as it was written ({unchanged}); correct some (the masks, not their "
+            "overlays), or name those to take"
+        )
     return found, unchanged
 
 

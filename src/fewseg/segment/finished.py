@@ -14,12 +14,15 @@ from PIL import Image
 
 from fewseg.data.images import align_mask, read_labels
 from fewseg.data.masks import read_marking
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, shortened
 from fewseg.labels import IGNORE
 from fewseg.segment import formats as files
 from fewseg.segment.corrected import Row
 from fewseg.segment.planning import Job
 from fewseg.segment.table import Told, pixels_hash
+
+_SHOWN = 8
+"""Values of a mask that are named."""
 
 
 class Seen(NamedTuple):
@@ -108,7 +111,7 @@ class Finished:
         values = set(np.unique(there).tolist()) if there is not None and self._several else set()
         strange = sorted(values - {*range(len(names) + 1), IGNORE})
         if (of and names and of not in (names, [files.UNNAMED])) or strange:
-            what = f"holds {', '.join(map(str, strange))}" if strange else f"is of {', '.join(of)}"
+            what = f"holds {shortened([*map(str, strange)], _SHOWN)}" if strange else f"is of {', '.join(of)}"
             raise DataError(
                 f"{mask.name} was corrected, and stays, but {what}, and this run is of {', '.join(names)}; give "
                 "another --out"

@@ -17,6 +17,8 @@ from fewseg.segment.table import NAME as TABLE
 _LOOKED_AT = 100
 """Pictures whose files of other formats are looked for: another run over the same folder wrote those of the first."""
 _SHOWN = 4
+_WIDE = 3
+"""How many times the supports' side a picture has, at least, in which things may be too small to be found."""
 
 
 def note_supports(
@@ -40,6 +42,20 @@ def note_supports(
                 DataWarning,
                 stacklevel=2,
             )
+
+
+def note_wide(empty: Sequence[tuple[Path | str, int]], support_side: int | None) -> None:
+    """Tell of pictures in which nothing was found, and which are far larger than the supports, given with their longer
+    sides: things that are small in them are not seen.
+    """
+    side = support_side or 0
+    if wide := [Path(place).name for place, longer in empty if 0 < _WIDE * side <= longer]:
+        warnings.warn(
+            f"nothing was found in {shortened(wide, _SHOWN)}, at least {_WIDE} times as large as the supports: if "
+            f"things are small there, look through windows: --window {side}",
+            DataWarning,
+            stacklevel=2,
+        )
 
 
 def note_corrected(masks: Sequence[Path]) -> None:

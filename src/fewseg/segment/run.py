@@ -24,7 +24,7 @@ from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.corrected import clear_table, rows_of
 from fewseg.segment.finished import Finished, Seen
-from fewseg.segment.notes import note_corrected, note_supports
+from fewseg.segment.notes import note_corrected, note_supports, note_wide
 from fewseg.segment.origin import note_others, origin
 from fewseg.segment.outputs import Planned, check_formats, output_folder, planned
 from fewseg.segment.planning import Job
@@ -108,6 +108,7 @@ def segment_folder(
             if record and seen is not None:
                 record(piece, seen)
     note_corrected([*gathered.corrected])
+    note_wide(gathered.empty, predictor.support_side)
     gathered.check_there(out)
     done = {job for job in work.videos if resume and job.query not in gathered.corrected.values()}
     gathered.failed += _write_overlay_videos(work, {query for query, _ in gathered.failed}, every=every, done=done)
