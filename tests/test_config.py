@@ -58,7 +58,8 @@ def test_every_trained_method_has_a_laptop_recipe_and_the_papers() -> None:
         assert name in recipes()
         assert load_config(name).model.backbone == ("lite2" if name == "lite" else "lite0")  # which are installed
         if cls.trainable and name != "lite":  # which no paper describes
-            assert load_config(f"{name}-paper").train.validation == "novel"
+            paper = load_config(f"{name}-paper")
+            assert (paper.train.validation, paper.model.weights) == ("novel", "imagenet")
 
 
 def test_overrides_win_over_recipes_and_later_recipes_over_earlier(tmp_path: Path) -> None:
@@ -72,9 +73,10 @@ def test_overrides_win_over_recipes_and_later_recipes_over_earlier(tmp_path: Pat
 
 def test_a_part_for_one_data_set_is_used_with_that_one_only() -> None:
     assert load_config("hdmnet-paper", "pascal5i").train.epochs == 200
-    assert [load_config(f"{name}-paper", "pascal5i").data.options["sbd"] for name in ("hsnet", "bam")] == [
+    assert [load_config(f"{name}-paper", "pascal5i").data.options["sbd"] for name in ("hsnet", "bam", "base")] == [
         "all",
-        "auto",
+        "train_noval",
+        "train_noval",
     ]
     coco = load_config("hdmnet-paper", "coco20i")
     assert (coco.train.epochs, coco.train.batch_size, coco.model.options["image_size"]) == (50, 6, 633)

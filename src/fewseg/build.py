@@ -41,11 +41,21 @@ def create_model(
 
 
 def configured_model(config: Config, **more: Any) -> Any:
-    """The model that a configuration names, with `more` arguments of `create_model`."""
+    """The model that a configuration names, with `more` arguments of `create_model`; its back-end stays random where
+    a base learner's run is to fill it.
+    """
     chosen = config.model
+    filled = config.base.run is not None and takes_base_learner(config)
+    weights = None if filled else chosen.weights
     return create_model(
-        chosen.name, backbone=chosen.backbone, weights=chosen.weights, shots=config.data.shots, **more, **chosen.options
+        chosen.name, backbone=chosen.backbone, weights=weights, shots=config.data.shots, **more, **chosen.options
     )
+
+
+def takes_base_learner(config: Config) -> bool:
+    """Whether the configured model takes its back-end and base head from a base learner."""
+    cls = registry.method_class(config.model.name)
+    return getattr(cls, "needs_base_learner", False) and config.model.options.get("base_learner", True)
 
 
 def construct(name: str, arguments: dict[str, Any], *, common: dict[str, Any]) -> Any:

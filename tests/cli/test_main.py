@@ -113,6 +113,10 @@ def test_a_run_is_evaluated_by_its_directory_alone(run: Path, fewseg: Fewseg) ->
     assert [line for line in again.out.splitlines() if "mIoU" in line] == [
         line for line in result.out.splitlines() if "mIoU" in line
     ]
+    changed = fewseg("evaluate", run, "model.temperature=2", "train.seed=3", "--episodes", 5, "--repeats", 2)
+    assert "train.seed=3 are of a training, and change nothing here" in changed.err
+    (other,) = run.glob("results-*-temperature2.json")
+    assert json.loads(other.read_text())["options"] != report["options"] == json.loads(file.read_text())["options"]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fewseg.data.sets.scenes import Scenes
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.evaluate import evaluate
-from fewseg.evaluation.results import Results, results_name
+from fewseg.evaluation.results import Results, results_name, unlike
 from fewseg.evaluation.saved_masks import masks_folder
 from helpers import Toy
 
@@ -49,6 +50,18 @@ def test_what_is_measured_otherwise_has_another_name(source: Scenes) -> None:
     names = [name(), name(1), name(0, "flip"), *(name(**choices) for choices in changed)]
     assert len(set(names)) == len(names)
     assert name() == name()
+
+
+def test_results_of_other_data_or_options_are_not_replaced(results: Results, tmp_path: Path) -> None:
+    place = tmp_path / "results-a.json"
+    assert unlike(place, results) == place
+    results.save(place)
+    assert unlike(place, results) == place
+    for other in (replace(results, source_sha256="0" * 64), replace(results, options={"image_size": 257})):
+        beside = unlike(place, other)
+        assert (beside != place, beside.parent, beside) == (True, tmp_path, unlike(place, other))
+    place.write_text("[1, 2]")
+    assert unlike(place, results) == place, "what is no evaluation is refused there"
 
 
 def test_an_evaluation_replaces_none_but_an_evaluation(results: Results, tmp_path: Path) -> None:

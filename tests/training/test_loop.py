@@ -75,6 +75,7 @@ def test_a_base_learner_trained_before_gives_the_same_model(hdmnet_run: Path, tm
 def test_a_base_learner_of_another_fold_is_refused(hdmnet_run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="trained on the base classes"):
         train(hdmnet_config(f"base.run={hdmnet_run / 'base'}", "data.fold=1"), tmp_path / "run")
+    assert not list(tmp_path.glob("run/*")), "the same --out may be given again"
 
 
 @pytest.mark.slow

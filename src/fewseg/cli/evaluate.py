@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +30,7 @@ from fewseg.cli.options import (
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import print_generalised, print_plan, print_results, say
 from fewseg.cli.stopping import if_stopped
-from fewseg.errors import UsageError
+from fewseg.errors import DataWarning, UsageError
 from fewseg.progress import Bars, Silent
 
 
@@ -106,7 +108,7 @@ def evaluate(
     from fewseg.evaluation.evaluate import evaluate as run_evaluation
     from fewseg.evaluation.generalised import evaluate_generalised
     from fewseg.evaluation.protocol_files import labels_all
-    from fewseg.evaluation.results import check_place, results_name
+    from fewseg.evaluation.results import check_place, results_name, unlike
     from fewseg.evaluation.saved_masks import INDEX, masks_folder
     from fewseg.models.in_use import in_use
     from fewseg.models.untrained import as_method
@@ -123,6 +125,8 @@ def evaluate(
         check_outputs([out, out.with_suffix(".csv")], target, *(words or []), episodes_file)
         check_place(out, rows=not generalised)
     rank, device = join_launched(device)
+    if not rank:
+        _note_unused(words or [])
     progress = Silent() if rank else Bars()
     opened = open_target(target, words or [], device=device, support_mask=support_mask)
     check_looks_once(method or opened.model.name, refine, own=opened.model.name)
@@ -139,7 +143,8 @@ def evaluate(
         ways=ways,
         progress=progress,
     )
-    name = results_name(benchmark, *_hows(flip, refine, method, precision, support_mask, tau, merge))
+    hows = [*_changed(words or []), *_hows(flip, refine, method, precision, support_mask, tau, merge)]
+    name = results_name(benchmark, *hows)
     model = in_use(as_method(opened.model, method).eval(), flip=flip, refine=refine, precision=precision)
     how = {"batch_size": batch_size, "workers": workers, "cache_gb": cache_gb, "file_gb": file_gb, "progress": progress}
     if plan:
@@ -154,11 +159,29 @@ def evaluate(
     if rank:  # one of several processes prints and writes
         return
     # first: what took hours is kept, whatever becomes of the terminal
-    saved = results.save(out or Path(target) / name) if out or Path(target).is_dir() else None
+    place = out or (unlike(Path(target) / name, results) if Path(target).is_dir() else None)
+    saved = results.save(place) if place else None
     (print_generalised if generalised else print_results)(results)
     say(f"results: {saved or 'not kept; --out FILE.json keeps them'}")
     if save_masks is not None:
         say(f"masks: {save_masks} (which is which: {save_masks / INDEX})")
+
+
+def _note_unused(words: list[str]) -> None:
+    """Tell of settings that are given, and change nothing in an evaluation."""
+    if unused := [word for word in words if word.startswith(("train.", "base.", "augment."))]:
+        warnings.warn(
+            f"{', '.join(unused)} are of a training, and change nothing here; episodes are drawn by the protocol's "
+            "seeds: a YAML file has others, or a list of fewseg data episodes --seed N",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def _changed(words: list[str]) -> list[str]:
+    """Options of the model that are given another value: parts of the results' name."""
+    asked = (word.partition("=") for word in words if word.startswith("model."))
+    return [re.sub(r"[^\w.+]+", "", key.removeprefix("model.") + value) for key, _, value in asked]
 
 
 def _hows(

@@ -35,7 +35,7 @@ def _plan(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Recipes and overrides as of `fewseg train`, such as `hdmnet-paper data.root=DIR train.epochs=2`"
+            help="Recipes and overrides as of `fewseg train`, such as `hdmnet data.root=DIR base.epochs=2`"
             " [experiment-DATASET where there is one, else hdmnet]."
         ),
     ] = None,

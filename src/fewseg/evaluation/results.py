@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -271,6 +272,19 @@ def results_names(benchmark: Benchmark, *how: str) -> tuple[str, str]:
     told = (benchmark.protocol.name, f"fold{benchmark.fold.index}", drawn, *how)
     data = re.sub(r"[^\w.+]+", "_", benchmark.source.name)
     return "-".join(("results", data, *told)) + ".json", "-".join(("results", *told)) + ".json"
+
+
+def unlike(path: Path, results: Evaluation) -> Path:
+    """A place for results that are to be at `path`: another beside it where those there are of other options of the
+    model, or of other data.
+    """
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        own, former = ([r["options"], r["source_sha256"]] for r in (json.loads(json.dumps(results.as_dict())), there))
+    except (OSError, ValueError, KeyError, TypeError):  # none is there, or nothing that could be replaced
+        return path
+    mark = hashlib.sha256(json.dumps(own).encode()).hexdigest()[:8]
+    return path if own == former else path.with_name(f"{path.stem}-{mark}.json")
 
 
 def check_place(path: Path, *, rows: bool = True) -> None:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fewseg.build import takes_base_learner
 from fewseg.config import Config, load_config
 from fewseg.errors import FewsegError, UsageError
 from fewseg.evaluation.benchmark import Benchmark
@@ -21,7 +22,6 @@ from fewseg.experiments.at_once import run_jobs
 from fewseg.experiments.sweep import AGAIN
 from fewseg.files import write_json
 from fewseg.progress import Bars, Silent
-from fewseg.registry import method_class
 from fewseg.runtime.heap import keep_freed_memory
 from fewseg.storage.opening import open_target
 from fewseg.storage.run_directory import RunDirectory
@@ -79,8 +79,7 @@ class Cell:
         return load_config(self.method, *self.words)
 
     def _takes_base(self, config: Config) -> bool:
-        needed = method_class(config.model.name).needs_base_learner and config.model.options.get("base_learner", True)
-        return bool(needed) and config.base.run is None
+        return takes_base_learner(config) and config.base.run is None
 
     def _home(self, config: Config) -> RunDirectory:
         """Where that base learner is trained: a directory for all that it depends on."""

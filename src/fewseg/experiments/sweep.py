@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fewseg.build import takes_base_learner
 from fewseg.config import Config
 from fewseg.errors import FewsegError, StoppedError
 from fewseg.evaluation.benchmark import repeat_seeds
@@ -23,7 +24,6 @@ from fewseg.experiments.at_once import run_jobs
 from fewseg.experiments.measured import Measured, load_measured, save_measured
 from fewseg.experiments.plan import Plan
 from fewseg.progress import Bars, Silent
-from fewseg.registry import method_class
 from fewseg.report.contents import gathered
 from fewseg.runtime.heap import keep_freed_memory
 from fewseg.storage.opening import open_target
@@ -132,7 +132,7 @@ def cell_config(plan: Plan, cell: Cell) -> Config:
     config = plan.config(*cell.words, f"data.fold={cell.fold}")
     if config.base.run is not None:
         config.base.run = config.base.run.replace("{fold}", str(cell.fold))
-    elif method_class(config.model.name).needs_base_learner and config.model.options.get("base_learner", True):
+    elif takes_base_learner(config):
         config.base.run = str(_base_home(plan, cell).base_learner)
     return config
 

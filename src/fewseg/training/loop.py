@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
+from fewseg.build import takes_base_learner
 from fewseg.callback import Callback
 from fewseg.config import Config, load_config
 from fewseg.data.dataset import GlobalSampler
@@ -27,7 +29,7 @@ from fewseg.data.source import classes_hash
 from fewseg.data.transforms import sample_seed
 from fewseg.errors import DataError, FewsegError, StoppedError, UsageError
 from fewseg.progress import Silent
-from fewseg.registry import find_callback, method_class
+from fewseg.registry import find_callback
 from fewseg.runtime.processes import (
     any_of,
     create_fabric,
@@ -148,15 +150,17 @@ def prepare(
     task = (BaseTask if config.model.name == "base" else EpisodeTask)(config, progress=stop.watch(progress))
     groups = with_rates(task.param_groups(), task.model, config.train.rates)  # its mistakes show before it writes
     described = describe_run(config, task)
-    on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
     seen_before, start = None, None
-    if config.train.init is not None:
+    if config.train.init is not None:  # this and a base learner that is given: theirs as well
         begun = start_from(task.model, config.train.init, task.source, task.fold)
         progress.log(begun.told)
         seen_before, start = begun.seen, learnt_of(begun.info) or Learnt("unknown", None, None)
-    base = ensure_base(config, run, resume=resume, again=again, progress=progress)
-    if base is not None:
-        load_base_learner(task.model, base, base=task.fold.base)
+    fill = partial(_fill_base, task, config, run, resume=resume, again=again, progress=progress)
+    if config.base.run is not None:
+        fill()
+    on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
+    if config.base.run is None:
+        fill()
     total = math.ceil(task.epoch_length * config.train.epochs / config.train.batch_size)
     length = "train.episodes_per_epoch" if config.train.episodes_per_epoch else "as many as images"
     progress.log(
@@ -351,14 +355,18 @@ def start_processes(config: Config) -> Fabric:
     return fabric
 
 
+def _fill_base(task: Task, config: Config, run: RunDirectory, **how: Any) -> None:
+    if (base := ensure_base(config, run, **how)) is not None:
+        load_base_learner(task.model, base, base=task.fold.base)
+
+
 def ensure_base(
     config: Config, run: RunDirectory, *, resume: bool, again: str = "--resume", progress: Silent
 ) -> Path | None:
     """The run of the base learner that the method takes: the given one, or one trained in `run`/base; None if it
     takes none. `again` is as for `train`.
     """
-    cls = method_class(config.model.name)
-    if not getattr(cls, "needs_base_learner", False) or not config.model.options.get("base_learner", True):
+    if not takes_base_learner(config):
         return None
     if config.base.run is not None:
         return Path(config.base.run)
