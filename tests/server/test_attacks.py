@@ -325,7 +325,10 @@ def test_a_signal_ends_it_and_removes_what_visitors_left(tmp_path, number) -> No
             lines = stream.iter_lines()
             assert next(lines) == "id: 0"
             assert server.stop(number) == 0
-            assert "event: done" not in [*lines]  # it ended there and then, and whole: a broken one is an error
+            told = [*lines]  # it ended there and then, and whole: a broken one is an error
+            assert "event: done" not in told
+            assert told[-3] == "event: failed"
+            assert "the server is ending, and this job with it" in told[-2]
         assert server.files() == []
         assert not list(tmp_path.glob("run-*"))
 

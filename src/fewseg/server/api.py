@@ -210,7 +210,8 @@ class Api:
         _, job = _job(request)
         last = request.headers.get("last-event-id", "")
         begin = int(last) + 1 if last.isascii() and last.isdigit() and len(last) < 10 else 0
-        return StreamingResponse(self._stream(request, job, begin), media_type="text/event-stream")
+        unheld = {"X-Accel-Buffering": "no"}  # nginx would keep events back until there are many
+        return StreamingResponse(self._stream(request, job, begin), media_type="text/event-stream", headers=unheld)
 
     async def _stream(self, request: Request, job: Job, count: int) -> AsyncIterator[str]:
         quiet = 0.0
@@ -227,6 +228,8 @@ class Api:
                 quiet = 0.0
                 request.state.entry.here()
                 yield ": still at it\n\n"
+        told = {"error": "the server is ending, and this job with it; begin anew once it is back", "status": 503}
+        yield f"event: failed\ndata: {json.dumps(told)}\n\n"
 
     async def mask(self, request: Request) -> Response:
         visitor, found = _photo(request)
@@ -238,10 +241,12 @@ class Api:
         wanted = request.query_params.getlist("format") or ["png"]
         if unknown := [one for one in wanted if one not in FORMATS]:
             raise Refused(400, f"format {unknown[0][:40]!r}: choose of {', '.join(FORMATS)}")
+        if not job.ended:
+            raise Refused(409, "this job is under way; take its masks once its events end with `done`")
         photos = [job.results[number] for number in sorted(job.results)]
         if not photos:
-            raise Refused(404, "no photo of this job is done")
-        told = [photo for event, photo in list(job.events) if event == "photo" and "error" in photo]
+            raise Refused(404, "no photo of this job could be searched; its events say why")
+        told = [photo for event, photo in job.events if event == "photo" and "error" in photo]
         failed = [(photo["name"], photo["error"]) for photo in told]
         runtime = self._studio.engine.runtime
         how = {"shown": _shown(request), "wanted": wanted, "failed": failed, "runtime": runtime}

@@ -24,7 +24,7 @@ from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.predictor import Result
 from fewseg.progress import Silent
 from fewseg.runtime.engine import Engine
-from fewseg.server.jobs import Job
+from fewseg.server.jobs import Job, UnneededError, failure
 from fewseg.server.limits import MB, Limits, or_raise
 from fewseg.server.maps import FoundPhoto, write_maps
 from fewseg.server.notes import collected
@@ -111,8 +111,11 @@ class Studio:
             quality = tuple(result.quality for result in results.values())
             maps = visitor.stored(path)
             found = FoundPhoto(file.name, size, tuple(results), presence, quality, finder.thresholds, maps)
-        except DataError as error:
-            job.tell("photo", {"number": number, "name": file.name, "error": str(error)})
+        except UnneededError:
+            raise
+        except Exception as error:
+            if not job.stopped:  # else its files may be gone
+                job.tell("photo", {"number": number, "name": file.name, **failure(error)})
             return
         finally:
             visitor.remove(file.stored)
