@@ -23,6 +23,7 @@ from fewseg.concept.taught import check_class_name
 from fewseg.errors import FewsegError, UsageError
 from fewseg.progress import counted
 from fewseg.runtime.engine import model_in_words
+from fewseg.server.folder import writing
 from fewseg.server.guard import visitor_of
 from fewseg.server.jobs import Job, Piece, Workers
 from fewseg.server.limits import Limits
@@ -255,8 +256,13 @@ class Api:
     async def _made(self, visitor: Visitor, write: Callable[[Path], None], kind: str, name: str) -> Response:
         """A file that is written now, and removed when it was sent; one at a time, as large masks take memory."""
         path = visitor.new_path()
-        async with self._one_made:
-            await run_in_threadpool(write, path)
+        try:
+            async with self._one_made:
+                with writing(visitor.folder):
+                    await run_in_threadpool(write, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         removed = BackgroundTask(visitor.remove, visitor.stored(path))
         return FileResponse(path, media_type=kind, filename=name, background=removed)
 
