@@ -91,8 +91,8 @@ def test_what_needs_torch_says_what_to_install(words, photos, tmp_path):
 
 def test_a_model_that_is_not_there_is_told_without_torch_too():
     done = without_torch("serve", "--model", "light", "--no-browser")
-    told = "no model 'light' comes along (lite, lite@1, dense, prototype, linear, lite+linear do), nor is there such a folder."
-    assert done.stderr == f"error: {told} Did you mean 'lite'?\n"
+    assert done.stderr.startswith("error: no model 'light' comes along (")
+    assert done.stderr.endswith(" do), nor is there such a folder. Did you mean 'lite'?\n")
 
 
 def test_the_public_names_say_so_too():
