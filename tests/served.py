@@ -45,6 +45,8 @@ class Server:
         self.address = self.line.split()[1]
         self.url, _, token = self.address.partition("?token=")
         self.token = token or None
+        self.said = ""
+        """What it wrote on standard error, once it has ended."""
         self.port = int(self.url.rstrip("/").rpartition(":")[2])
 
     def client(self, **how: Any) -> httpx.Client:
@@ -79,19 +81,19 @@ class Server:
 
 
 @contextmanager
-def served(folder: Path, *words: object, **how: Any) -> Iterator[Server]:
-    """A server, ended at the end; it must have written nothing on standard error."""
+def served(folder: Path, *words: object, quiet: bool = True, **how: Any) -> Iterator[Server]:
+    """A server, ended at the end; `quiet`: it must have written nothing on standard error."""
     server = Server(folder, "--port", free_port(), *words, **how)
     try:
         yield server
     finally:
         if server.process.poll() is None:
             server.stop()
-        told = server.errors()
+        server.said = server.errors()
         for stream in (server.process.stdout, server.process.stderr):
             assert stream
             stream.close()
-    assert told == ""
+    assert not quiet or server.said == ""
 
 
 def photo(box: tuple[int, int, int, int], size: tuple[int, int] = (240, 180)) -> tuple[bytes, bytes, NDArray[Any]]:

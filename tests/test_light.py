@@ -89,6 +89,12 @@ def test_what_needs_torch_says_what_to_install(words, photos, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_model_that_is_not_there_is_told_without_torch_too():
+    done = without_torch("serve", "--model", "light", "--no-browser")
+    assert done.stderr.startswith("error: no model 'light' comes along (")
+    assert done.stderr.endswith(" do), nor is there such a folder. Did you mean 'lite'?\n")
+
+
 def test_the_public_names_say_so_too():
     code = "import sys; sys.modules['torch'] = None\nimport fewseg\nfewseg.FewShotPredictor\nfewseg.load_model"
     environment = os.environ | {"PYTHONPATH": f"{ROOT}/src"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import re
@@ -65,8 +66,20 @@ def shortened(names: Sequence[str], most: int) -> str:
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether an error says that there is no memory left: Python's, onnxruntime's, or torch's for a CPU or a GPU."""
-    told = ("can't allocate memory", "out of memory", "Cannot allocate memory", "Failed to allocate memory")
+    told = (
+        "can't allocate memory",
+        "out of memory",
+        "Cannot allocate memory",
+        "Failed to allocate memory",
+        "bad_alloc",
+    )
     return isinstance(error, MemoryError) or any(words in str(error) for words in told)
+
+
+def lacks_disk(error: OSError) -> bool:
+    """Whether there was no room for what was written; numpy tells a write that broke off in words alone."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return full or re.search(r"\d+ requested and \d+ written", str(error)) is not None
 
 
 def missing_extra(error: ModuleNotFoundError) -> UsageError | None:

@@ -8,10 +8,13 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +248,9 @@ def test_a_job_stops_when_it_is_removed(client, concept) -> None:
 def test_events_can_be_taken_up_where_they_broke_off(client, concept) -> None:
     answer = ask(client, concept, photo(QUERY)[0], photo(QUERY)[0])
     events(client, answer)
-    last = client.get(answer.json()["events"], headers={"Last-Event-ID": "0"}).text
-    assert re.findall(r"^id: (\d+)$", last, re.M) == ["1", "2"]
+    last = client.get(answer.json()["events"], headers={"Last-Event-ID": "0"})
+    assert last.headers["x-accel-buffering"] == "no"  # nginx holds events back else
+    assert re.findall(r"^id: (\d+)$", last.text, re.M) == ["1", "2"]
     assert [event["event"] for event in client.get(answer.json()["url"]).json()["events"]] == ["photo", "photo", "done"]
 
 
@@ -268,47 +272,112 @@ def test_the_description_of_the_api_names_every_route(client) -> None:
         assert name[1] in described["components"][name[0]]
 
 
-def test_the_client_in_the_docs_tells_why_nothing_was_taught(server, tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.jpg").write_bytes(b"no picture")
-    (tmp_path / "a.png").write_bytes(photo(SUPPORT)[1])
-    names: dict[str, Any] = {}
-    with pytest.raises(SystemExit, match=r"a\.jpg is not a picture"):
-        exec(page_block("server.md", "python").replace("http://127.0.0.1:8040", server.url), names)
-    names["server"].close()
+LANGUAGES = [
+    "python",
+    pytest.param(
+        "bash", marks=pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="no curl, or no jq")
+    ),
+]
 
 
-def test_the_client_in_the_docs_runs(server, tmp_path, monkeypatch) -> None:
-    code = page_block("server.md", "python")
-    assert "http://127.0.0.1:8040" in code
-    monkeypatch.chdir(tmp_path)
-    image, mask, _ = photo(SUPPORT)
-    (tmp_path / "photos").mkdir()
-    for name, content in (("a.jpg", image), ("a.png", mask), ("photos/b.png", photo(QUERY)[0])):
-        (tmp_path / name).write_bytes(content)
-    names: dict[str, Any] = {}
-    exec(code.replace("http://127.0.0.1:8040", server.url), names)
-    names["server"].close()
-    with zipfile.ZipFile(tmp_path / "masks.zip") as archive:
-        assert {"b.png", "results.csv"} <= set(archive.namelist())
-
-
-@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="curl and jq are not installed")
-@pytest.mark.parametrize("token", ["", "sixteen-letters-and-more"])
-def test_the_lines_of_curl_in_the_docs_run(server, tmp_path, token) -> None:
-    with served(tmp_path / "files", "--token", token) if token else nullcontext(server) as one:
-        _run_lines(page_block("server.md", "bash").replace("TOKEN=\n", f"TOKEN={token}\n"), one, tmp_path)
-
-
-def _run_lines(lines: str, server: Server, tmp_path: Path) -> None:
-    lines = lines.replace("http://127.0.0.1:8040", server.url.rstrip("/"))
+def run_client(language: str, url: str, place: Path, *, token: str = "", broken: str = "") -> Any:
+    """The docs' client in that language, as cron would run it; `broken` is the name of a file that is no picture."""
     support, mask, _ = photo(SUPPORT)
-    for name, content in {"a.jpg": support, "a.png": mask, "b.jpg": photo(QUERY)[0], "c.jpg": support}.items():
-        (tmp_path / name).write_bytes(content)
-    done = subprocess.run(["bash", "-euc", lines], cwd=tmp_path, capture_output=True, text=True, check=False)
+    (place / "photos").mkdir()
+    files = {"a.jpg": support, "a.png": mask, "b.jpg": photo(QUERY)[0], "c.jpg": support}
+    for name, content in files.items():
+        (place / name).write_bytes(b"no picture" if name == broken else content)
+        if name in ("b.jpg", "c.jpg"):
+            shutil.copy(place / name, place / "photos" / name)
+    code = page_block("server.md", language)
+    assert "http://127.0.0.1:8040" in code
+    code = code.replace("http://127.0.0.1:8040", url.rstrip("/")).replace("TOKEN=\n", f"TOKEN={token}\n")
+    if token:
+        code = re.sub(r"timeout=600\)  # (headers=.*)", r"timeout=600, \1)", code).replace(
+            "Bearer TOKEN", f"Bearer {token}"
+        )
+    program = [sys.executable, "-c"] if language == "python" else ["bash", "-c"]
+    return subprocess.run([*program, code], cwd=place, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("token", ["", "sixteen-letters-and-more"])
+def test_the_clients_in_the_docs_run(server, tmp_path, token, language) -> None:
+    with served(tmp_path / "files", "--token", token) if token else nullcontext(server) as one:
+        done = run_client(language, one.url, tmp_path, token=token)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(tmp_path / "masks.zip") as found:
         assert found.namelist() == ["b.png", "c.png", "results.csv"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_clients_in_the_docs_tell_why_nothing_was_taught_and_what_was_not_searched(
+    server, tmp_path, language
+) -> None:
+    for broken in ("a.jpg", "b.jpg"):
+        place = tmp_path / broken
+        place.mkdir()
+        done = run_client(language, server.url, place, broken=broken)
+        assert done.returncode == 1
+        assert f"{broken} is not a picture" in done.stderr
+        if broken == "a.jpg":
+            assert not (place / "masks.zip").exists()
+        else:
+            with zipfile.ZipFile(place / "masks.zip") as found:
+                assert found.namelist() == ["c.png", "failures.csv", "results.csv"]
+
+
+class Odd(BaseHTTPRequestHandler):
+    """A server that goes astray: what it answers by the end of the path."""
+
+    protocol_version = "HTTP/1.0"  # a body ends with its connection, whole or not
+    DONE = 'event: done\ndata: {"stopped": false}\n\n'
+    TAUGHT = 'event: concept\ndata: {"concept": "c"}\n\n'
+    JOB = '{"ended": true, "events": [{"event": "concept", "concept": "c"}, {"event": "done", "stopped": false}]}'
+    answers: dict[str, tuple[int, str]] = {}  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, text = self.answers[self.path.partition("?")[0].rpartition("/")[2]]
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    do_POST = do_DELETE = do_GET
+
+    def log_message(self, *told: Any) -> None:
+        pass
+
+
+UNDER_WAY = Odd.JOB.replace("true", "false", 1)
+STOPPED = [text.replace('"stopped": false', '"stopped": true') for text in (Odd.DONE, Odd.JOB)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"concepts": (401, '{"error": "it wants its token"}')}, "it wants its token"),
+        ({"events": (200, Odd.TAUGHT), "j": (200, UNDER_WAY)}, "not done to its end|concept"),
+        ({"events": (200, Odd.TAUGHT + STOPPED[0]), "j": (200, STOPPED[1])}, "not done to its end|stopped"),
+        ({"events": (404, '{"error": "no such job"}')}, "no such job"),
+        ({"masks.zip": (409, '{"error": "under way"}')}, "under way"),
+        ({"session": (500, "there is a fault")}, "there is a fault"),
+    ],
+    ids=["refused", "ended early", "stopped", "forgotten", "no zip", "not left"],
+)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_clients_in_the_docs_fail_where_a_step_does(tmp_path, language, wrong, told) -> None:
+    accepted = 202, '{"url": "/v1/jobs/j", "events": "/v1/jobs/j/events"}'
+    Odd.answers = {"concepts": accepted, "segment": accepted, "events": (200, Odd.TAUGHT + Odd.DONE)}
+    Odd.answers |= {"j": (200, Odd.JOB), "masks.zip": (200, "zip"), "session": (204, "")} | wrong
+    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as odd:
+        threading.Thread(target=odd.serve_forever, daemon=True).start()
+        done = run_client(language, f"http://127.0.0.1:{odd.server_port}", tmp_path)
+        odd.shutdown()
+    assert done.returncode != 0
+    assert re.search(told, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "masks.zip").exists() == ("session" in wrong)
 
 
 def test_what_it_was_called_before_says_what_replaces_it(fewseg: Fewseg) -> None:
@@ -317,10 +386,25 @@ def test_what_it_was_called_before_says_what_replaces_it(fewseg: Fewseg) -> None
     assert f"`fewseg app` is `fewseg serve` now: {install_line('serve')}" in " ".join(result.err.split())
 
 
-def test_a_concept_that_is_removed_while_its_photos_wait_is_told(client) -> None:
+def test_masks_are_given_of_all_photos_or_of_none_and_what_lacks_is_listed(client) -> None:
     own = taught(client, "gone")
-    jobs = [ask(client, own, *[photo(QUERY)[0]] * 50) for _ in range(2)]
+    job = ask(client, own, *[photo(QUERY)[0]] * 50)
+    place = job.json()["url"]
+    until(lambda: client.get(place).json()["events"])
+    early = client.get(f"{place}/masks.zip")
+    assert (early.status_code, early.json()["error"]) == (
+        409,
+        "this job is under way; take its masks once its events end with `done`",
+    )
     assert client.delete(f"/v1/concepts/{own}").status_code == 204
-    told = [said for job in jobs for name, said in events(client, job) if name == "failed"]
-    assert told
-    assert told[0] == {"error": "a concept was removed meanwhile; teach it again", "status": 404}
+    told = [said for name, said in events(client, job) if name == "photo"]
+    assert sorted(said["number"] for said in told) == [*range(50)]
+    lacking = [said for said in told if "error" in said]
+    assert {(said["error"], said["status"]) for said in lacking} == {
+        ("a concept was removed meanwhile; teach it again", 404)
+    }
+    with zipfile.ZipFile(io.BytesIO(client.get(f"{place}/masks.zip").content)) as archive:
+        listed = list(csv.DictReader(io.TextIOWrapper(archive.open("failures.csv"))))
+        assert len(archive.namelist()) == 50 - len(lacking) + 1
+    assert sorted(line["path"] for line in listed) == sorted(said["name"] for said in lacking)
+    client.delete(place)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+import resource
+import shutil
 import signal
 import socket
 import struct
 import threading
 import time
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -38,8 +41,10 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with served(tmp_path_factory.mktemp("served"), *SMALL, "--allow-host", "photos.example") as one:
+    words = (*SMALL, "--allow-host", "photos.example:8443", "--no-token")
+    with served(tmp_path_factory.mktemp("served"), *words, quiet=False) as one:
         yield one
+    assert one.said == "note: no token: whoever reaches this server may use it\n"
 
 
 def raw(server: Server, head: str, body: bytes = b"") -> socket.socket:
@@ -72,6 +77,17 @@ def test_another_page_cannot_ask_and_no_foreign_name_is_answered(client, headers
     assert client.delete("/v1/jobs/none", headers=headers).status_code == status
     if "Host" in headers:
         assert client.get("/", headers=headers).status_code == (status if status == 421 else 200)
+
+
+def test_a_proxy_that_puts_its_own_host_in_is_told_with_what_to_do(server, client) -> None:
+    own, names = server.url[7:].rstrip("/"), {"Origin": "https://photos.example", "Sec-Fetch-Site": "same-origin"}
+    answer = client.delete("/v1/jobs/none", headers=names)
+    assert answer.json()["error"] == (
+        f"this was asked of {own} (Host) by a page of https://photos.example (Origin); only this server's own page, or "
+        "a program, may; a proxy between them must pass Host on as it came, port and all (nginx: proxy_set_header Host "
+        "$http_host)"
+    )
+    assert client.delete("/v1/jobs/none", headers=names | {"Host": "photos.example"}).status_code == 404
 
 
 def test_its_own_page_may_ask_and_gets_the_headers_that_confine_it(server, client) -> None:
@@ -126,6 +142,11 @@ def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
             for _ in range(5):  # who is cut off while it sends does not see why
                 large = client.post("/v1/concepts", files={"photo": ("a.jpg", bytes(8_000_000))})
                 assert "this server wants its token" in large.json()["error"]
+            address = client.get(f"/v1/status?token={server.token}")
+            assert (address.status_code, address.json()["error"].partition(":")[0]) == (
+                401,
+                "only the page, /, takes a token in its address",
+            )
             right = {"Authorization": f"Bearer {server.token}"}
             assert client.get("/v1/status", headers=right).status_code == 200
             answer = client.get(f"/?token={server.token}")
@@ -144,6 +165,15 @@ def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
             assert "more than 25 MB" in larger.json()["error"]
 
 
+def test_who_names_a_proxy_serves_others_and_wants_a_token(tmp_path) -> None:
+    with served(tmp_path, "--allow-host", "photos.example") as server, server.client() as client:
+        assert server.token
+        assert client.get("/v1/status").status_code == 401
+        assert client.get("/v1/status", headers={"Authorization": f"Bearer {server.token}"}).status_code == 200
+        assert server.process.stdout
+        assert server.process.stdout.readline() == f"for others: photos.example in place of 127.0.0.1:{server.port}\n"
+
+
 def test_a_token_that_is_given_stands_in_no_log(tmp_path) -> None:
     secret = "sixteen-letters-and-more"
     with served(tmp_path, FEWSEG_TOKEN=secret) as server, server.client() as client:
@@ -153,13 +183,17 @@ def test_a_token_that_is_given_stands_in_no_log(tmp_path) -> None:
         assert client.get("/v1/status", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
 
 
-def test_tokens_that_are_easily_guessed_and_unknown_limits_are_refused(fewseg: Fewseg) -> None:
+def test_tokens_that_are_easily_guessed_unknown_limits_and_what_is_no_host_are_refused(fewseg: Fewseg) -> None:
     for words, told in (
         (("--token", "short"), "a token has 16 or more"),
         (("--token", "sixteen letters and more"), "letters, digits and -._~"),
         (("--token", 16 * "x", "--no-token"), "give one of them"),
         (("--limit", "fotos=3"), "Did you mean 'photos'?"),
         (("--limit", "photos=0"), "give a whole number from 1 on"),
+        (("--allow-host", "https://photos.example/"), "as it stands in the address: photos.example\n"),
+        (("--allow-host", "photos.example/page"), "give a host's name alone"),
+        (("--allow-host", "*.example"), "give a host's name alone"),
+        (("--host", "203.0.113.1"), "203.0.113.1 cannot be listened on"),
     ):
         result = fewseg("serve", *words)
         assert result.code == 2
@@ -316,6 +350,41 @@ def test_who_comes_too_many_is_told_when_to_come_again_and_all_who_were_taken_ar
     assert ask(client, concept, query).status_code == 202
 
 
+def test_a_disk_without_room_is_told_with_its_folder_and_what_to_do_and_others_are_served_on(tmp_path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3)).astype(np.uint8)
+    small = photo((20, 20, 80, 70), size=(120, 90))[0]
+    todo = "make room, or give another place: --folder DIR"
+    told = (
+        f"visitors' files cannot be written (no room is left); try again later, or let whoever runs the server {todo}"
+    )
+    with served(tmp_path, quiet=False) as server, server.client() as client:
+        key = taught(client)
+        before = server.files()
+        # stands in for a full disk: no file of the server grows beyond that; maps of the small photo have 21,728 bytes
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+        answer = ask(client, key, png(noise))  # 180 kB
+        assert (answer.status_code, answer.json()) == (507, {"error": told})
+        assert server.files() == before
+        grey = png(np.full((200, 300, 3), 120, np.uint8))  # in few bytes, with maps of 120 kB
+        job = ask(client, key, small, grey)
+        failed = next(said for name, said in events(client, job) if "error" in said)
+        assert (failed["name"], failed["error"], failed["status"]) == ("1.png", told, 507)
+        with zipfile.ZipFile(io.BytesIO(client.get(f"{job.json()['url']}/masks.zip").content)) as archive:
+            assert archive.namelist() == ["0.png", "failures.csv"]
+            assert b"1.png,\"visitors' files cannot be written (no room" in archive.read("failures.csv")
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
+        kept = server.files()
+        answer = client.get(f"{job.json()['url']}/masks.zip")
+        assert (answer.status_code, answer.json()) == (507, {"error": told})
+        assert server.files() == kept
+        for folder in tmp_path.glob("run-*/*/"):
+            shutil.rmtree(folder)  # as what cleans /tmp does
+        assert "cannot be written (No such file or directory)" in ask(client, key, small).json()["error"]
+    *lines, last = server.said.splitlines()
+    assert lines == 3 * [f"error: {tmp_path}: visitors' files cannot be written (no room is left); {todo}"]
+    assert "mend that, or give another place" in last
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_and_removes_what_visitors_left(tmp_path, number) -> None:
     with served(tmp_path) as server, server.client() as client:
@@ -325,7 +394,10 @@ def test_a_signal_ends_it_and_removes_what_visitors_left(tmp_path, number) -> No
             lines = stream.iter_lines()
             assert next(lines) == "id: 0"
             assert server.stop(number) == 0
-            assert "event: done" not in [*lines]  # it ended there and then, and whole: a broken one is an error
+            told = [*lines]  # it ended there and then, and whole: a broken one is an error
+            assert "event: done" not in told
+            assert told[-3] == "event: failed"
+            assert "the server is ending, and this job with it" in told[-2]
         assert server.files() == []
         assert not list(tmp_path.glob("run-*"))
 

@@ -265,6 +265,21 @@ def test_photos_come_from_the_host_that_was_named_and_no_other(token: str, place
             until(lambda: version_of(client) != before)
 
 
+def test_a_folder_of_concepts_that_cannot_be_written_is_told_with_what_to_do(place: Path) -> None:
+    words = ("--label-studio", place / "concepts", "--photos", place / "photos")
+    with served(place / "files", *words) as server, server.client() as client:
+        (place / "concepts").rmdir()
+        (place / "concepts").write_text("")  # in its way
+        assert client.post("/webhook", json=annotation("support.png", photo(SUPPORT)[2])).status_code == 201
+        assert server.process.stdout
+        lines = iter(server.process.stdout.readline, "")
+        told = next(line for line in lines if "was not learnt" in line)
+    assert told == (
+        f"support.png was not learnt: {place}/concepts/box.concept cannot be written (File exists): make room in "
+        f"{place}/concepts, and let this user write there; then submit it again\n"
+    )
+
+
 def test_what_is_lacking_is_said(fewseg: Fewseg, tmp_path: Path) -> None:
     for words, told in (
         (("--label-studio", tmp_path / "c"), "--photos"),

@@ -231,6 +231,15 @@ def test_damaged_folders_and_those_of_former_versions_are_refused(dense, tmp_pat
             OnnxSegmenter(copy)
 
 
+def test_memory_that_is_refused_is_no_damage(dense, monkeypatch):
+    def refused(*given: object, **how: object) -> None:
+        raise RuntimeError("Exception during initialization: std::bad_alloc")
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", refused)
+    with pytest.raises(DataError, match=r"too little memory to open .*query\.onnx; let fewseg have more \(ulimit -v"):
+        OnnxSegmenter(dense[1])
+
+
 def test_the_command_takes_the_folder_as_a_model(dense, tmp_path, fewseg):
     _, folder = dense
     (image, mask), (query, _) = scene(), scene(size=(90, 70), box=(20, 10, 60, 50))

@@ -4,7 +4,6 @@ web | export | convert | models | data | experiment | demo`, and `rerun` and `re
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import shlex
@@ -38,7 +37,7 @@ from fewseg.cli.stopping import StoppableGroup
 from fewseg.cli.supports import OrderedCommand
 from fewseg.cli.teach import teach
 from fewseg.cli.web import web
-from fewseg.errors import DataWarning, FewsegError, UsageError, first_line, lacks_memory, missing_extra
+from fewseg.errors import DataWarning, FewsegError, UsageError, first_line, lacks_disk, lacks_memory, missing_extra
 from fewseg.progress import Bars, counted, visible
 from fewseg.runtime.heap import keep_freed_memory
 
@@ -262,6 +261,9 @@ def main() -> None:
             _fail(str(missing), missing.exit_code, debug=debug)
         if lacks_memory(error):
             _fail(f"there is too little memory ({first_line(error)}); give smaller or fewer pictures", 1, debug=debug)
+        if "can't start new thread" in str(error):
+            told = "the system gives fewseg no further thread: too little memory (ulimit -v), or too many processes"
+            _fail(f"{told} (ulimit -u, a container's limits)", 1, debug=debug)
         if "Symlink loop" in str(error):  # Path.resolve's word for it
             _fail(str(error), 1, debug=debug)
         _fail(f"{type(error).__name__}: {error} (this is a fault of fewseg; --debug shows where)", 1, debug=debug)
@@ -270,7 +272,7 @@ def main() -> None:
 def _told(error: OSError) -> str:
     """What the system says, of which file, and what to do where a disk is full."""
     told = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if lacks_disk(error):
         told = f"the disk is full ({told}); make room, or write elsewhere; files that are there are whole"
     return told
 

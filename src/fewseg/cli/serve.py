@@ -9,6 +9,7 @@ import webbrowser
 from functools import partial
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -32,13 +33,17 @@ def serve(
     token: Annotated[
         str | None,
         typer.Option(
-            envvar=TOKEN, help=f"What visitors must know, 16 letters or more [with --host: a random one; or {TOKEN}]."
+            envvar=TOKEN,
+            help="What visitors must know, 16 letters or more "
+            f"[with --host or --allow-host: a random one; or {TOKEN}].",
         ),
     ] = None,
-    no_token: Annotated[bool, typer.Option("--no-token", help="With --host: let everyone in.")] = False,
+    no_token: Annotated[bool, typer.Option("--no-token", help="With --host or --allow-host: let everyone in.")] = False,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name by which browsers may know this server, such as a proxy's; may be repeated."),
+        typer.Option(
+            help="A name by which browsers may know this server, such as a proxy's; with a token; may be repeated."
+        ),
     ] = None,
     limit: Annotated[
         list[str] | None,
@@ -74,6 +79,7 @@ def serve(
     With --label-studio it also predicts for Label Studio and learns what is annotated there.
     """
     try:
+        from fewseg.server.guard import host_name
         from fewseg.server.run import is_loopback, opened
         from fewseg.server.run import serve as run
     except ModuleNotFoundError as error:
@@ -96,7 +102,9 @@ def serve(
     if token is not None and no_token:
         raise UsageError("--token and --no-token: give one of them")
     secret = token is not None and not sys.stdout.isatty()  # what is no terminal is a log
-    if token is None and not no_token and not is_loopback(host):
+    hosts = [host_name(one) for one in allow_host or ()]
+    for_others = bool(hosts) or not is_loopback(host)
+    if token is None and not no_token and for_others:
         token = secrets.token_urlsafe(24)
     if label_studio is None and (photos or label_studio_url):
         raise UsageError("--photos and --label-studio-url are for --label-studio DIR, the folder of concepts")
@@ -112,17 +120,19 @@ def serve(
     def ready() -> None:
         say(f"page: {shown}  ({'with the token that was given; ' * secret}Ctrl-C ends it)")
         say(f"API:  {address.url}api.html  ({model_in_words(engine)}, {engine.runtime})")
-        if not host.strip("0.:"):
+        if hosts:
+            say(f"for others: {' or '.join(hosts)} in place of {urlsplit(url).netloc}")
+        elif not host.strip("0.:"):
             say("from other machines: this one's address in place of 127.0.0.1; a name needs --allow-host NAME")
         if label_studio is not None:
             there = ", ".join(sorted(Concept.load(path).title for path in label_studio.glob("*.concept"))) or "none yet"
             say(f"ML backend for Label Studio: {address.url}  (concepts in {label_studio}: {there})")
-        if not token and not is_loopback(host):
-            say("note: no token: whoever reaches this port may use it", err=True)
+        if not token and for_others:
+            say("note: no token: whoever reaches this server may use it", err=True)
         if browser:
             webbrowser.open(url)
 
-    run(engine, address, limits=limits, hosts=allow_host or [], folder=folder, ready=ready, backend=backend)
+    run(engine, address, limits=limits, hosts=hosts, folder=folder, ready=ready, backend=backend)
 
 
 def formerly() -> None:

@@ -187,11 +187,14 @@ class OnnxSegmenter:
         return MATCH if method == self.methods[0] or classifies(method) else graph_of(method)
 
     def _session(self, graph: str) -> Any:
-        """A graph ready to run; DataError where it is damaged."""
+        """A graph ready to run; DataError where it is damaged, or there is too little memory for it."""
         if graph not in self._sessions:
             try:
                 session = self._start(str(self.folder / graph))
             except Exception as error:  # onnxruntime's own exceptions
+                if lacks_memory(error):
+                    told = f"there is too little memory to open {self.folder / graph}"
+                    raise DataError(f"{told}; let fewseg have more (ulimit -v, a container's limit)") from error
                 raise DataError(f"{self.folder} is damaged ({first_line(error)}); export the model again") from error
             if session.get_providers()[0] != self._provider:  # onnxruntime takes the CPU then
                 told = "onnxruntime has it, but its drivers or libraries are missing"

@@ -23,6 +23,7 @@ from fewseg.concept.taught import check_class_name
 from fewseg.errors import FewsegError, UsageError
 from fewseg.progress import counted
 from fewseg.runtime.engine import model_in_words
+from fewseg.server.folder import writing
 from fewseg.server.guard import visitor_of
 from fewseg.server.jobs import Job, Piece, Workers
 from fewseg.server.limits import Limits
@@ -210,7 +211,8 @@ class Api:
         _, job = _job(request)
         last = request.headers.get("last-event-id", "")
         begin = int(last) + 1 if last.isascii() and last.isdigit() and len(last) < 10 else 0
-        return StreamingResponse(self._stream(request, job, begin), media_type="text/event-stream")
+        unheld = {"X-Accel-Buffering": "no"}  # nginx would keep events back until there are many
+        return StreamingResponse(self._stream(request, job, begin), media_type="text/event-stream", headers=unheld)
 
     async def _stream(self, request: Request, job: Job, count: int) -> AsyncIterator[str]:
         quiet = 0.0
@@ -227,6 +229,8 @@ class Api:
                 quiet = 0.0
                 request.state.entry.here()
                 yield ": still at it\n\n"
+        told = {"error": "the server is ending, and this job with it; begin anew once it is back", "status": 503}
+        yield f"event: failed\ndata: {json.dumps(told)}\n\n"
 
     async def mask(self, request: Request) -> Response:
         visitor, found = _photo(request)
@@ -238,10 +242,12 @@ class Api:
         wanted = request.query_params.getlist("format") or ["png"]
         if unknown := [one for one in wanted if one not in FORMATS]:
             raise Refused(400, f"format {unknown[0][:40]!r}: choose of {', '.join(FORMATS)}")
+        if not job.ended:
+            raise Refused(409, "this job is under way; take its masks once its events end with `done`")
         photos = [job.results[number] for number in sorted(job.results)]
         if not photos:
-            raise Refused(404, "no photo of this job is done")
-        told = [photo for event, photo in list(job.events) if event == "photo" and "error" in photo]
+            raise Refused(404, "no photo of this job could be searched; its events say why")
+        told = [photo for event, photo in job.events if event == "photo" and "error" in photo]
         failed = [(photo["name"], photo["error"]) for photo in told]
         runtime = self._studio.engine.runtime
         how = {"shown": _shown(request), "wanted": wanted, "failed": failed, "runtime": runtime}
@@ -250,8 +256,13 @@ class Api:
     async def _made(self, visitor: Visitor, write: Callable[[Path], None], kind: str, name: str) -> Response:
         """A file that is written now, and removed when it was sent; one at a time, as large masks take memory."""
         path = visitor.new_path()
-        async with self._one_made:
-            await run_in_threadpool(write, path)
+        try:
+            async with self._one_made:
+                with writing(visitor.folder):
+                    await run_in_threadpool(write, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         removed = BackgroundTask(visitor.remove, visitor.stored(path))
         return FileResponse(path, media_type=kind, filename=name, background=removed)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fewseg.errors import UsageError
+from fewseg.errors import UsageError, first_line, lacks_disk
+from fewseg.server.refused import Refused
 
 _LOCK = ".lock"
 _RUN = "run-"
@@ -42,6 +44,19 @@ def run_folder(parent: Path | None = None) -> Iterator[Path]:
     finally:
         lock.release()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """While a file is written to a visitor's folder: Refused, and a line in the log, where the system refuses it."""
+    try:
+        yield
+    except OSError as error:
+        full = lacks_disk(error)
+        why, todo = ("no room is left", "make room") if full else (error.strerror or first_line(error), "mend that")
+        told, todo = f"visitors' files cannot be written ({why})", f"{todo}, or give another place: --folder DIR"
+        sys.stderr.write(f"error: {folder.parents[1]}: {told}; {todo}\n")
+        raise Refused(507, f"{told}; try again later, or let whoever runs the server {todo}") from error
 
 
 def _own(parent: Path) -> None:

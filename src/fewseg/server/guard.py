@@ -13,8 +13,10 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from html import escape
 from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fewseg.errors import UsageError
 from fewseg.server.refused import Refused
 from fewseg.server.uploads import drain
 from fewseg.server.visitors import Visitor, Visitors
@@ -123,7 +126,12 @@ class Guard:
             and not admitted
             and (scope["path"] == "/" or scope["path"].startswith(_CLOSED))
         ):
-            said = "the token that was given is not this server's" if given or bearer else "this server wants its token"
+            if bearer or (given and scope["path"] == "/"):
+                said = "the token that was given is not this server's"
+            elif given:
+                said = "only the page, /, takes a token in its address"
+            else:
+                said = "this server wants its token"
             raise Refused(
                 401,
                 f"{said}: open the address with its token, as `fewseg serve` printed it (http://.../?token=...; ask "
@@ -148,6 +156,18 @@ class Guard:
         secure = "; Secure" if scope["scheme"] == "https" else ""
         proof = "" if self._token is None else f".{self._proof(visitor.name)}"
         return f"{self._cookie}={visitor.name}{proof}; Path=/; HttpOnly; SameSite=Lax{secure}"
+
+
+def host_name(given: str) -> str:
+    """The name of `--allow-host NAME`, without a port; UsageError where it is none that a browser could send."""
+    with suppress(ValueError):
+        return str(ip_address(given.strip("[]")))
+    name = re.sub(r":\d+$", "", given)
+    if re.fullmatch(r"[a-z\d_][\w.-]*", name, re.ASCII | re.IGNORECASE):
+        return name
+    within = re.match(r"\w+://([\w.-]+)", given, re.ASCII)
+    example = within[1] if within else "photos.example.org"
+    raise UsageError(f"--allow-host {given}: give a host's name alone, as it stands in the address: {example}")
 
 
 class Entry:
@@ -213,6 +233,12 @@ def _same(given: str, token: str) -> bool:
 def _check_origin(headers: Headers) -> None:
     """Refused where another page asks."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-    same = origin is None or urlsplit(origin).netloc == headers.get("host")
-    if not same or site not in ("same-origin", "none"):
-        raise Refused(403, "this was asked by another page; only this server's own page, or a program, may")
+    host, allowed = headers.get("host", ""), "only this server's own page, or a program, may"
+    by = "another page" if origin is None else f"a page of {origin[:200]}"
+    if origin is not None and urlsplit(origin).netloc != host:
+        proxy = (
+            "a proxy between them must pass Host on as it came, port and all (nginx: proxy_set_header Host $http_host)"
+        )
+        raise Refused(403, f"this was asked of {host[:200]} (Host) by {by} (Origin); {allowed}; {proxy}")
+    if site not in ("same-origin", "none"):
+        raise Refused(403, f"this was asked by {by} (Sec-Fetch-Site: {site[:20]}); {allowed}")

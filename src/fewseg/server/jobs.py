@@ -74,13 +74,9 @@ class Job:
             piece(self)
         except UnneededError:
             self.stopped = True
-        except Refused as error:
-            self.tell("failed", {"error": error.text, "status": error.status})
-        except FewsegError as error:
-            self.tell("failed", {"error": str(error), "status": 422})
         except Exception as error:
             if not self.stopped:  # else its files may be gone
-                self.tell("failed", {"error": fault(error), "status": 500})
+                self.tell("failed", failure(error))
         with self._lock:
             self._running = False
             if self.stopped or not self.pieces:
@@ -111,6 +107,15 @@ class Job:
     def _wake(self) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._news.set)
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """What is told of an error, and the status of HTTP that it would have had."""
+    if isinstance(error, Refused):
+        return {"error": error.text, "status": error.status}
+    if isinstance(error, FewsegError):
+        return {"error": str(error), "status": 422}
+    return {"error": fault(error), "status": 500}
 
 
 def fault(error: Exception) -> str:

@@ -29,12 +29,12 @@ from fewseg.concept.finder import Finder
 from fewseg.data.annotations.label_studio import annotated
 from fewseg.data.annotations.photos import Photos
 from fewseg.data.winners import label_map
-from fewseg.errors import DataError, FewsegError
+from fewseg.errors import DataError, FewsegError, first_line
 from fewseg.predictor import Result
 from fewseg.progress import Silent, counted
 from fewseg.segment.books import label_studio_prediction
 from fewseg.segment.planning import free_name
-from fewseg.server.jobs import Job, UnneededError, Workers, fault
+from fewseg.server.jobs import Job, UnneededError, Workers, failure
 from fewseg.server.limits import Limits
 from fewseg.server.ml_clicks import Drawn, object_at
 from fewseg.server.ml_photos import TaskPhotos
@@ -232,7 +232,7 @@ class MlBackend:
             except (FewsegError, OSError) as error:
                 self._tell(f"{lesson.address} was not learnt: {error}")
             except Exception as error:
-                self._tell(f"{lesson.address} was not learnt: {fault(error)}")
+                self._tell(f"{lesson.address} was not learnt: {failure(error)['error']}")
 
     def _learn_one(self, lesson: Lesson, path: Path) -> None:
         self._studio.check_size(path, path.name)
@@ -260,7 +260,12 @@ class MlBackend:
         how["progress"] = _Stoppable(self._closing)
         with collected() as notes:
             concept = teach([path], [mask], **how) if (mask == 1).any() else teach(absent=[path], **how)
-        concept.save(file)
+        try:
+            concept.save(file)
+        except OSError as error:
+            why = error.strerror or first_line(error)
+            todo = f"make room in {self._folder}, and let this user write there; then submit it again"
+            raise DataError(f"{file} cannot be written ({why}): {todo}") from error
         with self._lock:
             self._files, self._finders = self._files | {file: concept}, {}
         for note in notes:

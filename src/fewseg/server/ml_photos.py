@@ -21,6 +21,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from fewseg.data.annotations.photos import Photos
 from fewseg.errors import DataError, UsageError, first_line
+from fewseg.server.folder import writing
 from fewseg.server.limits import MB, Limits
 
 _SECONDS = 30
@@ -56,7 +57,9 @@ class TaskPhotos:
             raise DataError(f"{address[:200]!r} is not in {self._folder}; start the server with --photos of its folder")
         with TemporaryDirectory(dir=work) as name:
             path = Path(name) / _file_name(address)
-            path.write_bytes(self._fetched(address))
+            content = self._fetched(address)
+            with writing(Path(name)):
+                path.write_bytes(content)
             yield path
 
     def _in_folder(self, address: str) -> Path | None:

@@ -27,7 +27,7 @@ from fewseg.runtime.heap import give_back_freed_memory, trim_memory
 from fewseg.server.api import Api, health, told_as
 from fewseg.server.folder import run_folder
 from fewseg.server.guard import LOOPBACK, Guard, refusal
-from fewseg.server.jobs import Workers
+from fewseg.server.jobs import Workers, fault
 from fewseg.server.limits import Limits
 from fewseg.server.ml_backend import MlBackend
 from fewseg.server.notes import listen
@@ -44,8 +44,10 @@ _SWEEP = 20.0
 """Seconds between two looks for idle visitors."""
 _NOT_OURS = {"SIGKILL", "SIGSTOP", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG"}
 _NOT_OURS |= {"SIGWINCH", "SIGPIPE", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS", "SIGABRT", "SIGIOT"}
-_NOT_OURS |= {"SIGINFO", "SIGEMT"}
-"""Signals that end no process, cannot be caught, or say that the process itself is broken."""
+_NOT_OURS |= {"SIGINFO", "SIGEMT", "SIGXFSZ"}
+"""Signals that end no process (Python ignores SIGXFSZ: a write fails), cannot be caught, or say that the process itself
+is broken.
+"""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def opened(host: str, port: int | None, token: str | None) -> Address:
             return Address(sock, host, token)
         except OSError as error:
             failed = error
-    raise UsageError(f"{host}, port {port} cannot be listened on ({first_line(failed)}); give others: --host, --port")
+    where = host if port is None else f"{host}, port {port}"
+    raise UsageError(f"{where} cannot be listened on ({first_line(failed)}); give others: --host, --port")
 
 
 def is_loopback(host: str) -> bool:
@@ -152,6 +155,7 @@ def _app(routes: list[Route], visitors: Visitors, address: Address, hosts: Seque
     guard = Middleware(Guard, visitors=visitors, hosts=named, token=address.token, cookie=f"fewseg-{address.port}")
     handlers: dict[Any, Any] = {Refused: _refused, FewsegError: _told, HTTPException: _no_route}
     handlers[ClientDisconnect] = _refused
+    handlers[Exception] = _unexpected
     return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=alive)
 
 
@@ -162,6 +166,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _told(request: Request, error: Exception) -> Response:
     assert isinstance(error, FewsegError)
     return await refusal(request, told_as(error))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return await refusal(request, Refused(500, fault(error)))
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

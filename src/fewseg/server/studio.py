@@ -24,7 +24,8 @@ from fewseg.errors import DataError, UsageError, lacks_memory
 from fewseg.predictor import Result
 from fewseg.progress import Silent
 from fewseg.runtime.engine import Engine
-from fewseg.server.jobs import Job
+from fewseg.server.folder import writing
+from fewseg.server.jobs import Job, UnneededError, failure
 from fewseg.server.limits import MB, Limits, or_raise
 from fewseg.server.maps import FoundPhoto, write_maps
 from fewseg.server.notes import collected
@@ -80,7 +81,8 @@ class Studio:
     def keep(self, job: Job, visitor: Visitor, concept: Concept, notes: Sequence[str]) -> None:
         """A concept among the visitor's, and told in its job."""
         path = visitor.new_path()
-        concept.save(path)
+        with writing(visitor.folder):
+            concept.save(path)
         expected = concept.expected
         key = random_name()
         told = {
@@ -106,13 +108,17 @@ class Studio:
                 job.check()
                 results = finder.predict_each(photo)
             path = visitor.new_path()
-            write_maps(path, [result.proba for result in results.values()])
+            with writing(visitor.folder):
+                write_maps(path, [result.proba for result in results.values()])
             presence = tuple(result.presence for result in results.values())
             quality = tuple(result.quality for result in results.values())
             maps = visitor.stored(path)
             found = FoundPhoto(file.name, size, tuple(results), presence, quality, finder.thresholds, maps)
-        except DataError as error:
-            job.tell("photo", {"number": number, "name": file.name, "error": str(error)})
+        except UnneededError:
+            raise
+        except Exception as error:
+            if not job.stopped:  # else its files may be gone
+                job.tell("photo", {"number": number, "name": file.name, **failure(error)})
             return
         finally:
             visitor.remove(file.stored)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from fewseg.progress import counted
+from fewseg.server.folder import writing
 from fewseg.server.limits import MB, Limits, or_raise
 from fewseg.server.refused import Refused
 from fewseg.server.visitors import Stored, Visitor
@@ -129,23 +131,22 @@ class _Form:
         if self._out is None:
             self.upload.fields.append((self._name, self._text.decode("utf-8", "replace")))
             return
-        self._close()
+        self._out.close()
+        self._out = None
+        stored = self.upload.visitor.stored(self._path, taken=self._size)
+        self.upload.files.append(File(self._name, self._file_name, stored))
 
     def end(self) -> None:
         self.whole = True
 
     def give_up(self) -> None:
         """Of a body that does not end as it should."""
-        self._close()
-        self.upload.remove()
-
-    def _close(self) -> None:
-        """The file that is open becomes one of the upload's."""
         if self._out is not None:
-            self._out.close()
-            self._out = None
-            stored = self.upload.visitor.stored(self._path, taken=self._size)
-            self.upload.files.append(File(self._name, self._file_name, stored))
+            with suppress(OSError):  # what is left to be written may find no room
+                self._out.close()
+            self._path.unlink(missing_ok=True)
+            self.upload.visitor.give_back(self._size)
+        self.upload.remove()
 
 
 async def receive(request: Request, visitor: Visitor, limits: Limits, *, most_files: int, too_many: str) -> Upload:
@@ -163,7 +164,8 @@ async def receive(request: Request, visitor: Visitor, limits: Limits, *, most_fi
     try:
         parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
         async for chunk in _paced(request, limits):
-            parser.write(chunk)
+            with writing(visitor.folder):
+                parser.write(chunk)
         parser.finalize()
         if not form.whole:
             raise Refused(400, "the form breaks off before its end")

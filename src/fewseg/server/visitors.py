@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fewseg.server.folder import writing
 from fewseg.server.jobs import Job
 from fewseg.server.limits import MB, Limits, Space
 from fewseg.server.refused import Refused
@@ -142,7 +143,8 @@ class Visitors:
             self.forget(longest)
         name = random_name() + random_name()
         folder = self._folder / random_name()  # not the visitor's own: names of files are seen by others of the machine
-        folder.mkdir(mode=0o700)
+        with writing(folder):
+            folder.mkdir(mode=0o700)
         visitor = Visitor(name, folder, Space(self._limits.visitor_mb * MB, self._space))
         self._all[name] = visitor
         return visitor

@@ -8,7 +8,7 @@ where it alone can do what is asked: another device than the CPU, another precis
 from __future__ import annotations
 
 import os
-from importlib import import_module
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,9 @@ def open_engine(
             if named and not Path(model).exists() and not shipped_folder(str(model)):
                 known = [*shipped_models(), *UNTRAINED]
                 told = f"no model {str(model)!r} comes along ({', '.join(known)} do), nor is there such a folder"
-                raise UsageError(f"{told}.{suggest(str(model), known)} Recipes are for torch: {error}") from error
+                recipe = (resources.files("fewseg") / "configs" / f"{model}.yaml").is_file()
+                more = f" It is a recipe, for torch: {error}" if recipe else suggest(str(model), known)
+                raise UsageError(f"{told}.{more}") from error
             raise
         return _named(entry(model, device=device, **how), model)
     if graphs is None:

@@ -123,7 +123,8 @@ export class RemoteEngine extends Engine {
     const job = await (await ask("v1/segment", { method: "POST", body: form })).json();
     try {
       const found = (await followed(job.events)).get("photo");
-      if (!found || found.error) throw new Error(told(found?.error ?? "was not searched", file));
+      if (!found) throw new Error("was not searched");
+      if (found.error) throw failure({ ...found, error: told(found.error, file) });
       const answer = await ask(`${job.url}/photos/0/probability?side=${SIDE}`);
       const [, height, width] = (answer.headers.get("Fewseg-Shape") ?? "").split(",").map(Number);
       const all = new Uint16Array(await answer.arrayBuffer());
