@@ -167,6 +167,7 @@ def _data_words(config: Any) -> str:
 
     usual = registry.options(registry.find("source", config.data.name))
     words = {k: v for k, v in config.data.options.items() if k not in usual or v != usual[k].default}
+    words |= {"root": config.data.root} if config.data.root is not None else {}
     words["fold"] = config.data.fold
     return shlex.join(f"data.{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in words.items())
 

@@ -4,6 +4,7 @@ and put in a report.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
 
 
 def _train(name: str, overrides: tuple[str, ...], run: Path, *, progress: Silent | None = None) -> None:
-    train(load_config(RECIPES[name], *overrides), run, progress=progress or Silent())
+    again = f"fewseg train --resume --out {shlex.quote(str(run))}"
+    train(load_config(RECIPES[name], *overrides), run, again=again, progress=progress or Silent())
 
 
 def demo_models(runs: dict[str, Path], opened: dict[str, Opened]) -> dict[str, FewShotSegmenter]:
