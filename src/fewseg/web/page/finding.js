@@ -185,7 +185,7 @@ export class Finding {
     const told = one.classes.map((name, index) => {
       const there = one.answers[index].presence;
       const share = counts[index + 1] / labels.length;
-      const said = one.fixed.has(name) ? " (corrected)" : there === null ? "" : ` (${percent(there)} likely)`;
+      const said = one.fixed.has(name) ? " (corrected)" : there === null ? "" : ` (${percent(there)} likely${share ? "" : " there"})`;
       return made("span", { className: "line" }, swatch(name), ` ${name}: ${share ? `${percent(share)} of the photo` : "not found"}${said}`);
     });
     return [...told, made("span", { className: "hint", title: at("sure-says").textContent }, sure > 1 ? "" : `sure: ${percent(sure)}`)];
