@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fewseg.errors import FewsegError
 from fewseg.evaluation.compare import (
     Entry,
     by_training,
@@ -27,10 +28,12 @@ from fewseg.features.cache import FeatureCache
 from fewseg.metrics.intervals import LEAST, bootstrap_interval
 from fewseg.metrics.iou import class_iou
 from fewseg.progress import Silent, counted
+from fewseg.registry import plugin_words
 from fewseg.report.chosen_episodes import episode_panels
 from fewseg.report.contents import MAX_MARKS, ClassScores, Confusion, ReportPage, Row, Section
 from fewseg.report.html import percent
 from fewseg.report.training import run_curves
+from fewseg.storage.run_directory import RunDirectory
 
 
 def report_page(
@@ -64,7 +67,7 @@ def report_page(
     caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
     drawn["episodes-file"] = episodes_file
     options = [f"--{name}={value}" for name, value in drawn.items() if value is not None]
-    command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options])
+    command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options, *plugin_words()])
     return replace(
         comparison_page(entries),
         curves=run_curves({entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}),
@@ -214,10 +217,11 @@ def protocol_section(results: Results) -> Section:
 
 def model_section(entries: Sequence[Entry]) -> Section:
     """What was measured: the options of every model, and its weights with their hash."""
-    found = [_model_facts(e.results) for e in entries]
-    names = dict.fromkeys(name for one in found for name in one)
-    rows = tuple((name, *(one.get(name, "no such option") for one in found)) for name in names)
-    return Section("Models", header=("option", *(e.name for e in entries)), rows=rows)
+    found, runs = [_model_facts(e.results) for e in entries], [_run_facts(e.results) for e in entries]
+    names, told = (dict.fromkeys(name for one in part for name in one) for part in (found, runs))
+    rows = [(name, *(one.get(name, "no such option") for one in found)) for name in names]
+    rows += [(name, *(one.get(name, "no run") for one in runs)) for name in told]
+    return Section("Models", header=("option", *(e.name for e in entries)), rows=tuple(rows))
 
 
 def _model_facts(results: Results) -> dict[str, str]:
@@ -229,6 +233,29 @@ def _model_facts(results: Results) -> dict[str, str]:
         "weights": str(weights.get("path", "the back-end's own")),
         "SHA-256 of the weights": str(weights.get("sha256", "–")),
         "training": "; ".join(results.origin) or "none, or not known",
+    }
+
+
+def _run_facts(results: Results) -> dict[str, str]:
+    """By which command a run was trained, its seed, and by which it is trained again; empty for what is no run."""
+    path = results.weights.get("path")
+    run = RunDirectory.around(Path(path)) if path else None
+    if run is None:
+        return {}
+    try:
+        record, config = run.recorded(), run.config()
+    except FewsegError:  # damaged, or a plugin's that is not given
+        return {}
+    program, *words = record["command"]
+    ours = Path(program).name in ("fewseg", "__main__.py")
+    plugins = [word for plugin in record.get("plugins", ()) for word in ("--plugin", plugin["file"])]
+    again = ["rerun"] if run.is_finished(config) else ["train", "--resume", "--out"]
+    return {
+        "trained by": shlex.join(["fewseg", *words, *plugins] if ours else [program, *words]),
+        "seed of the training": str(config.train.seed),
+        "to train it again" if again[0] == "rerun" else "to finish it": shlex.join(
+            ["fewseg", *again, str(run.path), *plugins]
+        ),
     }
 
 
