@@ -93,6 +93,11 @@ def test_a_method_in_a_folder_of_one_s_own(tmp_path: Path, fewseg: Fewseg, monke
     first = alone("evaluate", run, *short, *plugin)
     assert (first.code, "is not what it was" in first.err) == (0, False), first.err
     assert alone("rerun", run, *plugin).code == 0
+    assert alone("compare", run, *short, "--out=c.html", *plugin).code == 0
+    assert alone("report", run, *short, "--out=r.html", *plugin).code == 0
+    for command in (f"compare {run} ", f"report {run} ", "train nearest-mean ", "rerun "):
+        pages = Path("c.html").read_text() + Path("r.html").read_text()
+        assert re.search(f"fewseg {command}[^<\\n]*--plugin {plugin[1]}<", pages), command
     with plugin[1].open("a") as file:
         file.write("# another day\n")
     second = alone("evaluate", run, *short, *plugin)

@@ -156,6 +156,12 @@ def plugin_folders() -> list[Path]:
     return list(dict.fromkeys(_file_of(module).parent for module in _LOADED.values()))
 
 
+def plugin_words() -> list[str]:
+    """The options by which a command is given the plugins that are loaded."""
+    _load_what_was_named()
+    return [word for what in _LOADED for word in ("--plugin", what)]
+
+
 def plugins_of(*used: type[Any]) -> list[dict[str, str]]:
     """Which plugins classes come from: module, file and its hash, for a record of what was run."""
     names = {cls.__module__ for cls in used}

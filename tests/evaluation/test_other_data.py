@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from fewseg.data.sets.pascal5i import Pascal5i
 from fewseg.data.source import Fold
 from fewseg.errors import DataWarning, UsageError
 from fewseg.evaluation.benchmark import Benchmark
+from fewseg.evaluation.compare import Entry
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.generalised import evaluate_generalised
 from fewseg.evaluation.results import Results
@@ -29,7 +32,7 @@ from fewseg.storage.learnt import Learnt, learnt_of
 from fewseg.storage.opening import open_target
 from fewseg.storage.saved import read_record, save_model
 from fewseg.training.loop import train
-from helpers import Fewseg, Toy, toy_config
+from helpers import TINY, Fewseg, Toy, toy_config
 
 HERE = ("Sofa", "zebra", "dining_table", "kite")
 """Class ids 1 to 4 of the other data."""
@@ -102,14 +105,74 @@ def test_test_classes_that_were_trained_on_are_marked(other: Path, tmp_path: Pat
     without = learnt_of(info | {"without_images": ["Dining Table"]})
     assert without is not None
     assert (without.as_dict()["classes"], without.seen(["Sofa", "dining_table"])) == (["couch"], ["Sofa"])
-    from fewseg.evaluation.compare import Entry
-
     page = comparison_page([Entry("prototype", results, None, None)])
     assert [s.name for s in page.per_class if "seen" in s.name] == [
         "Sofa (seen in training)",
         "dining_table (seen in training)",
     ]
     assert ("training", "; ".join(results.origin)) in page.facts
+
+
+def test_a_comparison_says_of_every_row_which_test_classes_it_has_seen(
+    other: Path, fewseg: Fewseg, tmp_path: Path
+) -> None:
+    leaked = {"fold": asdict(Fold(0, (), (1, 2))), "data": {"name": "mix"}, "base_names": ["couch", "Dining Table"]}
+    own = {"fold": asdict(Fold(1, (2,), (1,))), "data": {"name": "fss1000"}, "base_names": ["abacus"]}
+    model = create_model("dense", backbone="timm/test_resnet", image_size=64)
+    names = {"prototype": "prototype"} | {
+        name: str(save_model(model, tmp_path / name, info))
+        for name, info in (("leaked", leaked), ("own", own), ("silent", {}))
+    }
+    words = [*names.values(), "folder", f"data.root={other}", "data.fold_seed=null", "data.folds=1", *TINY[:2]]
+    outs = [tmp_path / f"t.{ending}" for ending in ("csv", "tex", "html")]
+    done = fewseg("compare", *words, "--episodes=4", "--repeats=1", "--workers=0", *(f"--out={out}" for out in outs))
+    assert done.code == 0, done.err
+    assert re.search(r"note: test classes were seen in training.*: dense \(.*leaked\) \(2 of 4\)\n", done.err)
+    text, latex, html = (out.read_text() for out in outs)
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [(row["seen"], row["test_classes"], row["trained_on"]) for row in rows] == [
+        ("0", "4", ""),
+        ("2", "4", "mix, all classes"),
+        ("0", "4", "fss1000, fold 1"),
+        ("", "4", "not recorded"),
+    ]
+    assert [row["seen_classes"] for row in rows] == ["", "Sofa; dining_table", "", ""]
+    assert [bool(row["unseen mIoU"]) for row in rows] == [False, True, False, False]
+    assert re.findall(r"& (\d of 4|not known) &", latex) == ["0 of 4", "2 of 4", "0 of 4", "not known"]
+    for seen in ("2 of 4", "not known", f"mIoU of the 2 unseen classes {rows[1]['unseen mIoU']}", "fss1000, fold 1"):
+        assert seen in " ".join(done.out.split())
+    compared, by_class = (
+        html[html.index(f'id="{part}"') :].split("</section>")[0] for part in ("comparison", "classes")
+    )
+    for told in ("trained on mix, all classes; 2 of 4 test classes were seen", "none of the 4 test classes was seen"):
+        assert html.split("<main>")[0].count(told) == compared.count(told) == 1
+    assert "what the model was trained on is not recorded" in compared
+    assert re.findall(r"(\w+) \(seen in training by dense \(.*leaked\)\)", by_class) == ["Sofa", "dining_table"]
+
+
+def test_cells_of_seen_classes_are_marked_where_there_are_many_rows(other: Path) -> None:
+    opened, drawn = benchmark("prototype", other, "data.folds=1", *TINY)
+    results = evaluate(opened.model, drawn, workers=0)
+    seen = replace(results, trained_on={"data": "mix", "fold": None, "classes": ["kite"]}, seen=["kite"])
+    page = comparison_page([Entry(f"m{n}", seen if n == 4 else results, None, None) for n in range(5)])
+    marked = [(row[0], n) for row in page.sections[0].rows for n, cell in enumerate(row[1:]) if cell.endswith("*")]
+    assert marked == [("kite", 4)]
+    assert "*: the class was seen in training" in page.sections[0].text
+
+
+def test_another_image_size_than_that_of_the_training_is_told(other: Path, tmp_path: Path) -> None:
+    info = {"fold": asdict(Fold(0, (2,), (1,))), "data": {"name": "mix"}, "base_names": ["giraffe"]}
+    saved = str(save_model(create_model("dense", backbone="timm/test_resnet", image_size=96), tmp_path / "m", info))
+    opened, drawn = benchmark(saved, other, "model.image_size=64")
+    results = evaluate(opened.model, drawn, workers=0)
+    assert "trained at 96 px, measured at 64 px" in results.origin
+    entry = Entry("m", results, None, None)
+    assert (entry.cells()[1], entry.cells()[1].plain) == ("64 (trained: 96)", 64)  # type: ignore[attr-defined]
+    copied = save_model(opened.model, tmp_path / "copied")  # what it was trained at goes with it
+    opened, drawn = benchmark(str(copied), other)
+    assert "trained at 96 px, measured at 64 px" in evaluate(opened.model, drawn, workers=0).origin
+    opened, drawn = benchmark(saved, other)
+    assert not any("measured at" in told for told in evaluate(opened.model, drawn, workers=0).origin)
 
 
 def test_what_the_shipped_model_was_trained_on_is_known() -> None:

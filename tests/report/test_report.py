@@ -21,13 +21,14 @@ from fewseg.evaluation import compare as compare_module
 from fewseg.evaluation.compare import Entry, describe, p_text
 from fewseg.evaluation.results import Results
 from fewseg.models.prototype import Prototype
-from fewseg.report.comparison import class_confusions, comparison_page, mean_confusion, report_page
+from fewseg.report.comparison import class_confusions, comparison_page, mean_confusion, model_section, report_page
 from fewseg.report.contents import ReportPage
 from fewseg.report.figures import page_figures, save_figures
 from fewseg.report.html import render
 from fewseg.report.training import run_curves
 from fewseg.storage.saved import save_model
-from helpers import TINY, compared
+from fewseg.training.loop import train
+from helpers import TINY, Toy, compared, toy_config
 
 DATA = ["scenes", "data.level=complex", "data.images=40", "data.size=64"]
 WORDS = [*DATA, *TINY]
@@ -163,6 +164,23 @@ def test_the_page_of_a_comparison_keeps_published_numbers_apart(entries: list[En
     unknown = [replace(e, peak_bytes=peak) for e, peak in zip(entries, (None, 10**6), strict=True)]
     assert "Peak memory –: not measured." in render(comparison_page(unknown))
     assert (p_text(0.0), p_text(0.0).plain) == ("< 0.001", 0.001)  # type: ignore[attr-defined]
+
+
+def test_a_page_says_by_which_command_a_run_is_trained_again(toy: type[Toy], tmp_path: Path) -> None:
+    run = train(toy_config("data.fold=2", "train.seed=7"), tmp_path / "a run")
+    record = json.loads((run / "run.json").read_text())
+    words = ["/usr/bin/fewseg", "train", "toy", "data.fold=2"]
+    for plugins, more in (([], ""), ([{"file": "my.py", "sha256": ""}], " --plugin my.py")):
+        told = [{"module": "json", **plugin} for plugin in plugins]
+        (run / "run.json").write_text(json.dumps(record | {"command": words, "plugins": told}))
+        found = compared([str(run), "prototype"], TINY, episodes=2, repeats=1, workers=0)
+        rows = {name: cells for name, *cells in model_section(found).rows}
+        assert rows["trained by"] == [f"fewseg train toy data.fold=2{more}", "no run"]
+        assert rows["seed of the training"] == ["7", "no run"]
+        assert rows["to train it again"] == [f"fewseg rerun '{run}'{more}", "no run"]
+    assert "trained by" not in {name for name, *_ in model_section(found[1:]).rows}
+    (run / "run.json").write_text("{}")
+    assert "trained by" not in {name for name, *_ in model_section(found).rows}
 
 
 def test_models_that_see_other_sizes_are_told_apart(entries: list[Entry]) -> None:

@@ -47,8 +47,8 @@ def test_the_base_learner_s_own_method_writes_a_folder_as_well(tmp_path: Path) -
 def test_what_a_model_was_trained_on_goes_with_it(tmp_path: Path) -> None:
     run = save_model(tiny_model("prototype"), tmp_path / "run" / "best", {"data": "scenes"})
     folder = fewseg.save_pretrained(fewseg.from_pretrained(run.parent), tmp_path / "saved")
-    assert read_record(folder)["info"] == {"data": "scenes"}
-    assert '{"data": "scenes"}' in (folder / "README.md").read_text()
+    assert read_record(folder)["info"] == {"data": "scenes", "image_size": 64}
+    assert '{"data": "scenes", "image_size": 64}' in (folder / "README.md").read_text()
 
 
 def test_a_card_stays_and_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def compare_models(
     the methods without training, or of trained models where there are these alone.
     """
     from fewseg.evaluation.compare import compare, describe, open_benchmark, table
+    from fewseg.registry import plugin_words
 
     check_endings(out or [], (".csv", ".tex", ".html"))
     check_outputs(out or [], *targets, *(released or []), episodes_file)
@@ -81,7 +82,7 @@ def compare_models(
         progress=Bars(),
     )
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, published=published, progress=Bars())
-    command = shlex.join(["fewseg", "compare", *words_given(ctx)])
+    command = shlex.join(["fewseg", "compare", *words_given(ctx), *plugin_words()])
     written = [write_table(path, entries, command=command) for path in out or []]
     console().print(printable(table(entries), title=describe(entries)))
     for entry in entries:

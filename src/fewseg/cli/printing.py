@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from fewseg.progress import counted, visible
@@ -44,9 +44,11 @@ def failed_photos(failed: Sequence[tuple[object, str]], what: str) -> str:
 
 
 def printable(rows: Sequence[Sequence[str]], *, title: str | None = None) -> RenderableType:
-    """A table of texts, for `console`; the first row heads its columns. A title may be wider than a small table."""
+    """A table of texts, for `console`; the first row heads its columns. A title may be wider than a small table; of a
+    table wider than the terminal no digit is cut off.
+    """
     header, *lines = ([visible(cell) for cell in row] for row in rows)
-    table = Table(*header)
+    table = Table(*(Column(name, overflow="fold") for name in header))
     for line in lines:
         table.add_row(*line)
     return table if title is None else Group(Text(visible(title), style="italic"), table)

@@ -6,9 +6,11 @@ cache and the order of the models change nothing in them.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 
 from fewseg import registry
 from fewseg.build import pick_device
-from fewseg.errors import UsageError
+from fewseg.errors import DataWarning, UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.cost import measure_cost
 from fewseg.evaluation.evaluate import evaluate
@@ -38,13 +40,29 @@ COLUMNS = (
     "high",
     "p",
     "FB-IoU",
+    "seen",
+    "unseen mIoU",
     "trained",
     "parameters",
     "s/episode",
     "peak MB",
     "published",
 )
-MEASURED = ("source", "fold", "shots", "protocol", "episodes", "repeats", "interval", "episode_sha256", "notes")
+MEASURED = (
+    "source",
+    "fold",
+    "shots",
+    "protocol",
+    "episodes",
+    "repeats",
+    "interval",
+    "episode_sha256",
+    "trained_on",
+    "trained_px",
+    "test_classes",
+    "seen_classes",
+    "notes",
+)
 """Columns that only the CSV has: on what the numbers are."""
 
 
@@ -72,10 +90,12 @@ class Entry:
         r = self.results
         return (
             self.name,
-            str(r.image_size),
+            px_text(r),
             *("" if v is None else f"{100 * v:.2f}" for v in (r.miou, *(r.interval or (None, None)))),
             "" if self.p_value is None else p_text(self.p_value),
             f"{100 * r.fb_iou:.2f}",
+            seen_text(r),
+            "" if r.unseen_miou is None else f"{100 * r.unseen_miou:.2f}",
             str(r.parameters["trained"]),
             str(r.parameters["all"]),
             "" if self.seconds is None else f"{self.seconds:.3f}",
@@ -98,7 +118,8 @@ def compare(
 
     `published` adds the papers' numbers to the entries. `reuse` takes the evaluation saved in a run where it is just
     what would be measured; its cost is then not measured. Raises UsageError where a model was trained on what is novel
-    there, and for `published` on anything but the papers' full test images.
+    there, and for `published` on anything but the papers' full test images. A DataWarning names the models that have
+    seen test classes in another data set.
     """
     if published:
         check_full(benchmark.source)
@@ -115,6 +136,9 @@ def compare(
         printed = _published(one.model, results) if published else None
         peak, seconds = (None, None) if cost is None else (cost.peak_bytes, cost.seconds)
         entries.append(Entry(name, results, p_value, peak, seconds, printed, saved=saved is not None))
+    if seen := [f"{e.name} ({seen_text(e.results)})" for e in entries if e.results.seen]:
+        text = "test classes were seen in training, so their numbers are not those of new classes"
+        warnings.warn(DataWarning(f"{text}: {', '.join(seen)}"), stacklevel=1)
     return entries
 
 
@@ -199,14 +223,33 @@ def paired_p_value(results: Results, reference: Results, *, draws: int = 2000) -
     return two_sided_p(ours - theirs)
 
 
-def table(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
-    """The header and the lines; the column "published" is there where an entry has such a number."""
-    width = len(COLUMNS) if _any_published(entries) else len(COLUMNS) - 1
-    return [line[:width] for line in (COLUMNS, *(entry.cells() for entry in entries))]
+def table(entries: Sequence[Entry], *, whole: bool = False) -> list[tuple[str, ...]]:
+    """The header and the lines; the column "published" is there where an entry has such a number, those on training
+    where they tell something or the table is to be `whole`.
+    """
+    found = [entry.results for entry in entries]
+    training = {"seen": any(r.origin for r in found), "unseen mIoU": any(r.unseen_miou is not None for r in found)}
+    shown = dict.fromkeys(COLUMNS, True) | {name: whole or told for name, told in training.items()}
+    shown["published"] = _any_published(entries)
+    return [tuple(compress(line, shown.values())) for line in (COLUMNS, *(entry.cells() for entry in entries))]
 
 
 def _any_published(entries: Sequence[Entry]) -> bool:
     return any(entry.published is not None for entry in entries)
+
+
+def seen_text(results: Results) -> str:
+    """How many of the test classes the model was trained on, by their names; in CSV the number, empty if not known."""
+    if results.seen is None and results.training_data:
+        return Shown("not known", "")
+    seen = len(results.seen or ())
+    return Shown(f"{seen} of {results.test_classes}", seen)
+
+
+def px_text(results: Results) -> str:
+    """Side of the model's input, and that of its training where it is another; in CSV the first alone."""
+    size, trained = results.image_size, results.trained_size
+    return Shown(f"{size}" if trained is None else f"{size} (trained: {trained})", size)
 
 
 def p_text(value: float) -> str:
@@ -239,8 +282,17 @@ def describe(entries: Sequence[Entry]) -> str:
         + (f"; {r.data_told}" if r.data_told else "")
         + (f"; {r.left_out}" if r.left_out else "")
         + (f"; {CAPTION}" if _any_published(entries) else "")
+        + "".join(f"; {names}: {told}" for told, names in by_training(entries).items())
         + "".join(f"; {told}" for told in nothing_found(entries))
     )
+
+
+def by_training(entries: Sequence[Entry]) -> dict[str, str]:
+    """What models were trained on and have seen of the test classes, in words, each with those of which it is told."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        found.setdefault(entry.results.origin_briefly, []).append(entry.name)
+    return {told: ", ".join(names) for told, names in found.items() if told}
 
 
 def nothing_found(entries: Sequence[Entry]) -> list[str]:
@@ -252,15 +304,16 @@ def _measured(entry: Entry) -> tuple[str | int, ...]:
     """An entry's cells of `MEASURED`."""
     r, published = entry.results, CAPTION if entry.published is not None else ""
     episodes, hashes = sum(one.episodes for one in r.repeats), " ".join(one.episode_sha256 for one in r.repeats)
-    notes = "; ".join(filter(None, (r.data_told, r.left_out, published, r.nothing_told)))
+    notes = "; ".join(filter(None, (r.data_told, r.left_out, r.origin_briefly, published, r.nothing_told)))
     start = (r.source, r.fold["index"], r.shots, r.protocol["name"], episodes, len(r.repeats), r.interval_kind)
-    return (*start, hashes, notes)
+    training = (r.training_data, r.trained_on.get("image_size", ""), r.test_classes, "; ".join(r.seen or ()))
+    return (*start, hashes, *training, notes)
 
 
 def save_table(path: Path, entries: Sequence[Entry]) -> Path:
     """Write the table by the file's ending: .csv, where further columns say on what it was measured, or .tex."""
     if path.suffix == ".csv":
-        header, *lines = table(entries)
+        header, *lines = table(entries, whole=True)
         more = [MEASURED, *map(_measured, entries)]
         return write_csv(path, [(*line, *told) for line, told in zip((header, *lines), more, strict=True)])
     if path.suffix != ".tex":

@@ -86,36 +86,64 @@ class Evaluation:
         return f"{class_name} (seen in training)" if class_name in (self.seen or ()) else class_name
 
     @property
+    def test_classes(self) -> int:
+        """How many classes are novel."""
+        return len(self.fold["novel_names"])
+
+    @property
     def data_told(self) -> str:
         """Which data they are, beside the data set's name; empty where its usual options say all."""
         return ", ".join(f"data.{key}={value}" for key, value in self.data.items())
+
+    @property
+    def training_data(self) -> str:
+        """The data set and fold that the model was trained on, in words; empty for a method without training."""
+        if not self.trained_on:
+            return "not recorded" if self.weights else ""
+        fold = self.trained_on["fold"]
+        return f"{self.trained_on['data']}, {'all classes' if fold is None else f'fold {fold}'}"
+
+    @property
+    def trained_size(self) -> int | None:
+        """Side of the images that the model was trained on, where that is known and another than it is measured at."""
+        size = self.trained_on.get("image_size")
+        return None if size == self.image_size else size
 
     @property
     def origin(self) -> list[str]:
         """What the model was trained on, and what of the test classes it has seen, in lines; none where there is
         nothing to tell.
         """
+        return [*self._training_told(), *self._matching_told()]
+
+    @property
+    def origin_briefly(self) -> str:
+        """The same in a line, without the names of classes; empty where there is nothing to tell."""
+        return "; ".join(self._training_told(names=False))
+
+    def _training_told(self, *, names: bool = True) -> list[str]:
         if not self.trained_on:
             return ["what the model was trained on is not recorded"] if self.weights else []
-        data, fold, classes = (self.trained_on[key] for key in ("data", "fold", "classes"))
-        of = "all classes" if fold is None else f"fold {fold}"
-        lines = [f"trained on {data}, {of}" + (f": {_listed(classes)}" if classes else "")]
-        names = self.fold["novel_names"]
+
+        def named(text: str, classes: Sequence[str] | None) -> str:
+            return f"{text}: {_listed(classes)}" if names and classes else text
+
+        lines, count = [named(f"trained on {self.training_data}", self.trained_on["classes"])], self.test_classes
         if self.seen is None:
             lines.append(
                 "the names of the classes that it was trained on are not known, so neither is which it has seen"
             )
         elif not self.seen:
-            none = "the test class was not" if len(names) == 1 else f"none of the {len(names)} test classes was"
-            lines.append(f"{none} seen in training, by {'its name' if len(names) == 1 else 'their names'}")
+            none = "the test class was not" if count == 1 else f"none of the {count} test classes was"
+            lines.append(f"{none} seen in training, by {'its name' if count == 1 else 'their names'}")
         else:
-            shown = _listed(self.seen)
-            lines.append(
-                f"{len(self.seen)} of {len(names)} test classes were seen in training, by their names: {shown}"
-            )
+            told = f"{len(self.seen)} of {count} test classes were seen in training, by their names"
+            lines.append(named(told, self.seen))
         if self.unseen_miou is not None:
-            lines.append(f"mIoU of the {len(names) - len(self.seen or ())} unseen classes {100 * self.unseen_miou:.2f}")
-        return [*lines, *self._matching_told()]
+            lines.append(f"mIoU of the {count - len(self.seen or ())} unseen classes {100 * self.unseen_miou:.2f}")
+        if self.trained_size is not None:
+            lines.append(f"trained at {self.trained_size} px, measured at {self.image_size} px")
+        return lines
 
     def _matching_told(self) -> list[str]:
         if not self.base_matched:

@@ -5,23 +5,35 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fewseg.evaluation.compare import Entry, compare, nothing_found, open_benchmark, p_text
+from fewseg.errors import FewsegError
+from fewseg.evaluation.compare import (
+    Entry,
+    by_training,
+    compare,
+    nothing_found,
+    open_benchmark,
+    p_text,
+    px_text,
+    seen_text,
+)
 from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
 from fewseg.metrics.intervals import LEAST, bootstrap_interval
 from fewseg.metrics.iou import class_iou
 from fewseg.progress import Silent, counted
+from fewseg.registry import plugin_words
 from fewseg.report.chosen_episodes import episode_panels
 from fewseg.report.contents import MAX_MARKS, ClassScores, Confusion, ReportPage, Row, Section
 from fewseg.report.html import percent
 from fewseg.report.training import run_curves
+from fewseg.storage.run_directory import RunDirectory
 
 
 def report_page(
@@ -55,7 +67,7 @@ def report_page(
     caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
     drawn["episodes-file"] = episodes_file
     options = [f"--{name}={value}" for name, value in drawn.items() if value is not None]
-    command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options])
+    command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options, *plugin_words()])
     return replace(
         comparison_page(entries),
         curves=run_curves({entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}),
@@ -72,9 +84,9 @@ def comparison_page(entries: Sequence[Entry], *, title: str = "") -> ReportPage:
         title or f"{entries[0].name} on {main.source}",
         subtitle=f"{counted(len(novel), 'novel class')}, fold {main.fold['index']}, {main.shots}-shot, {episodes}.",
         rows=tuple(comparison_rows(entries)),
-        per_class=tuple(class_scores(main, {e.name: e.results for e in entries[1 : 1 + MAX_MARKS]})),
+        per_class=tuple(class_scores(entries[: 1 + MAX_MARKS])),
         confusions=confusions(entries),
-        facts=facts(main, sizes=len({e.results.image_size for e in entries})),
+        facts=facts(entries),
         sections=(*class_section(entries), model_section(entries), protocol_section(main)),
         interval_name=f"95 % interval ({main.interval_kind})"
         if main.interval
@@ -88,8 +100,8 @@ def comparison_rows(entries: Sequence[Entry]) -> Iterator[Row]:
     for i, e in enumerate(entries):
         r = e.results
         columns = {} if len(entries) == 1 else {"p": _p_told(e.p_value, first=i == 0)}
-        if len({entry.results.image_size for entry in entries}) > 1:
-            columns["px"] = str(r.image_size)
+        if len({px_text(entry.results) for entry in entries}) > 1:
+            columns["px"] = px_text(r)
         columns |= {
             "parameters": f"{r.parameters['all'] / 1e6:.1f} M",
             "s/episode": f"{r.seconds_per_episode if e.seconds is None else e.seconds:.2f}",
@@ -99,7 +111,9 @@ def comparison_rows(entries: Sequence[Entry]) -> Iterator[Row]:
         # older versions' results hold intervals of Student's t that leave [0, 1]
         interval = r.interval and (max(0.0, r.interval[0]), min(1.0, r.interval[1]))
         published = None if e.published is None else e.published / 100
-        yield Row(e.name, r.miou, interval, r.fb_iou, highlight=i == 0, published=published, columns=columns)
+        seen = f"{seen_text(r)} test classes seen in training" if r.seen else ""
+        told = {"note": r.origin_briefly, "seen": seen, "published": published, "columns": columns}
+        yield Row(e.name, r.miou, interval, r.fb_iou, highlight=i == 0, **told)
 
 
 def _cost_note(entries: Sequence[Entry]) -> str:
@@ -113,7 +127,7 @@ def _cost_note(entries: Sequence[Entry]) -> str:
         )
     dash = len({e.peak_bytes is None for e in entries}) == 2
     alone = ["s/episode: an episode by itself, nothing kept from others."] * (now and not saved)
-    sized = ["px: side of the model's input."] * (len({e.results.image_size for e in entries}) > 1)
+    sized = ["px: side of the model's input."] * (len({px_text(e.results) for e in entries}) > 1)
     nothing = [f"{line}." for line in nothing_found(entries)]
     dashes = ["Peak memory \u2013: not measured."] * dash
     return " ".join([*nothing, *[told] * bool(saved), *alone, *sized, *dashes])
@@ -123,24 +137,39 @@ def _p_told(value: float | None, *, first: bool) -> str:
     return "itself" if first else "too few episodes" if value is None else p_text(value)
 
 
-def class_scores(results: Results, others: Mapping[str, Results]) -> Iterator[ClassScores]:
-    """IoU of every novel class with its bootstrap interval, marked with what `others` reach."""
+def class_scores(entries: Sequence[Entry]) -> Iterator[ClassScores]:
+    """IoU of every novel class with its bootstrap interval by the first entry, marked with what the others reach; its
+    name says which were trained on it.
+    """
+    results, others = entries[0].results, {e.name: e.results for e in entries[1:]}
     table = np.concatenate(results.tables)
     for class_id, name in zip(results.fold["novel"], results.fold["novel_names"], strict=True):
         rows = table[table[:, 0] == class_id]
         interval = bootstrap_interval(table, [class_id]) if len(rows) >= LEAST else None
         marks = {other: r.class_iou[name] for other, r in others.items() if name in r.class_iou}
         iou = class_iou(table, [class_id])[class_id] if name in results.class_iou else math.nan
-        yield ClassScores(results.shown_name(name), iou, interval=interval, episodes=len(rows), marks=marks)
+        shown = _seen_by(entries, name) if others else results.shown_name(name)
+        yield ClassScores(shown, iou, interval=interval, episodes=len(rows), marks=marks)
+
+
+def _seen_by(entries: Sequence[Entry], name: str) -> str:
+    """A class's name, with those that were trained on it."""
+    seen = [e.name for e in entries if name in (e.results.seen or ())]
+    return f"{name} (seen in training by {'all' if len(seen) == len(entries) else ', '.join(seen)})" if seen else name
 
 
 def class_section(entries: Sequence[Entry]) -> tuple[Section, ...]:
     """The IoU of every class by every entry, where there are more than the marks on the bars show."""
     if len(entries) <= 1 + MAX_MARKS:
         return ()
-    names = entries[0].results.fold["novel_names"]
-    rows = tuple((name, *(percent(e.results.class_iou.get(name)) for e in entries)) for name in names)
-    return (Section("Every class, every method", "IoU in per cent.", ("class", *(e.name for e in entries)), rows),)
+    names, seen = entries[0].results.fold["novel_names"], any(e.results.seen for e in entries)
+
+    def cell(results: Results, name: str) -> str:
+        return percent(results.class_iou.get(name)) + " *" * (name in (results.seen or ()))
+
+    rows = tuple((name, *(cell(e.results, name) for e in entries)) for name in names)
+    text = "IoU in per cent." + " *: the class was seen in training." * seen
+    return (Section("Every class, every method", text, ("class", *(e.name for e in entries)), rows),)
 
 
 def confusions(entries: Sequence[Entry]) -> tuple[Confusion, ...]:
@@ -162,7 +191,7 @@ def class_confusions(results: Results, *, group: str = "") -> tuple[Confusion, .
             sums = pixels[drawn].sum(0)
             shares = (sums / sums.sum() if sums.any() else np.full(len(sums), np.nan)).tolist()
             others = {n: v for n, v in zip(results.class_names, shares[1:], strict=True) if n != name and v > 0}
-            found.append(Confusion(name, shares[class_id], shares[0], others, group=group))
+            found.append(Confusion(results.shown_name(name), shares[class_id], shares[0], others, group=group))
     return tuple(found)
 
 
@@ -188,10 +217,11 @@ def protocol_section(results: Results) -> Section:
 
 def model_section(entries: Sequence[Entry]) -> Section:
     """What was measured: the options of every model, and its weights with their hash."""
-    found = [_model_facts(e.results) for e in entries]
-    names = dict.fromkeys(name for one in found for name in one)
-    rows = tuple((name, *(one.get(name, "no such option") for one in found)) for name in names)
-    return Section("Models", header=("option", *(e.name for e in entries)), rows=rows)
+    found, runs = [_model_facts(e.results) for e in entries], [_run_facts(e.results) for e in entries]
+    names, told = (dict.fromkeys(name for one in part for name in one) for part in (found, runs))
+    rows = [(name, *(one.get(name, "no such option") for one in found)) for name in names]
+    rows += [(name, *(one.get(name, "no run") for one in runs)) for name in told]
+    return Section("Models", header=("option", *(e.name for e in entries)), rows=tuple(rows))
 
 
 def _model_facts(results: Results) -> dict[str, str]:
@@ -206,8 +236,34 @@ def _model_facts(results: Results) -> dict[str, str]:
     }
 
 
-def facts(results: Results, *, sizes: int = 1) -> tuple[tuple[str, str], ...]:
-    """What the page's head says of the first entry; nothing of its input's size where rows have several `sizes`."""
+def _run_facts(results: Results) -> dict[str, str]:
+    """By which command a run was trained, its seed, and by which it is trained again; empty for what is no run."""
+    path = results.weights.get("path")
+    run = RunDirectory.around(Path(path)) if path else None
+    if run is None:
+        return {}
+    try:
+        record, config = run.recorded(), run.config()
+    except FewsegError:  # damaged, or a plugin's that is not given
+        return {}
+    program, *words = record["command"]
+    ours = Path(program).name in ("fewseg", "__main__.py")
+    plugins = [word for plugin in record.get("plugins", ()) for word in ("--plugin", plugin["file"])]
+    again = ["rerun"] if run.is_finished(config) else ["train", "--resume", "--out"]
+    return {
+        "trained by": shlex.join(["fewseg", *words, *plugins] if ours else [program, *words]),
+        "seed of the training": str(config.train.seed),
+        "to train it again" if again[0] == "rerun" else "to finish it": shlex.join(
+            ["fewseg", *again, str(run.path), *plugins]
+        ),
+    }
+
+
+def facts(entries: Sequence[Entry]) -> tuple[tuple[str, str], ...]:
+    """What the page's head says of the first entry, and of all how they were trained; nothing of its input's size where
+    rows have several.
+    """
+    results, sizes = entries[0].results, len({e.results.image_size for e in entries})
     said = [results.data_told] if results.data_told else []
     episodes = sum(r.episodes for r in results.repeats)
     return (
@@ -217,10 +273,17 @@ def facts(results: Results, *, sizes: int = 1) -> tuple[tuple[str, str], ...]:
         *([("left out", results.left_out)] if results.left_out else []),
         *(("absent class", told) for told in results.presence_told),
         *(("supports of a query", told) for told in results.references_told),
-        *([("training", "; ".join(results.origin))] if results.origin else []),
+        *_training_facts(entries),
         ("protocol", f"{results.protocol['name']}, {episodes} episodes" + f", {results.image_size} px" * (sizes == 1)),
         ("episodes", "SHA-256 " + ", ".join(r.episode_sha256[:16] for r in results.repeats)),
     )
+
+
+def _training_facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """What every entry was trained on and has seen of the test classes; of one alone with the classes' names."""
+    if len(entries) == 1:
+        return [("training", told)] if (told := "; ".join(entries[0].results.origin)) else []
+    return [(f"training of {names}", told) for told, names in by_training(entries).items()]
 
 
 def _text(value: Any) -> str:

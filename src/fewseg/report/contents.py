@@ -32,6 +32,8 @@ class Row:
     interval: Interval | None = None
     fb_iou: float | None = None
     note: str = ""
+    seen: str = ""
+    """How many of the classes its model was trained on, in words, for the tiles at the page's head; empty for none."""
     highlight: bool = False
     """The run that the report is about: its bar is coloured, and the headline is taken from the first such row."""
     published: float | None = None

@@ -112,20 +112,30 @@ class Axis:
         return [(round(100 * v / self.high, 2), f"{v:g}") for v in values]
 
 
+def _and(*texts: str) -> str:
+    return ", ".join(filter(None, texts))
+
+
 def _headline(rows: Sequence[Row], interval_name: str) -> list[tuple[str, str, str]]:
     """(number, what it is, detail) of the tiles at the head of the page."""
     main = next((row for row in rows if row.highlight), None)
     if main is None:
         return []
     detail = f"{interval_name} {span(main.interval)}" if main.interval else main.name
-    tiles = [(f"{percent(main.miou)} %", "mIoU on novel classes", detail)]
+    tiles = [(f"{percent(main.miou)} %", "mIoU on novel classes", _and(detail, main.seen))]
     if main.fb_iou is not None:
         tiles.append((f"{percent(main.fb_iou)} %", "FB-IoU", "foreground and background, all classes pooled"))
     others = [row for row in rows if not row.highlight and not math.isnan(row.miou) and row.shots == main.shots]
     if others and not math.isnan(main.miou):
         best = max(others, key=lambda row: row.miou)
         gap = 100 * (main.miou - best.miou)
-        tiles.append((f"{gap:+.1f}".replace("-", "−"), "points of mIoU", f"against the best other row, {best.name}"))
+        tiles.append(
+            (
+                f"{gap:+.1f}".replace("-", "−"),
+                "points of mIoU",
+                _and(f"against the best other row, {best.name}", best.seen),
+            )
+        )
     return tiles
 
 

@@ -27,6 +27,8 @@ class Learnt:
     """Names of the classes that the model it started from was trained on; None where that is not known."""
     without_images: tuple[str, ...] = ()
     """Names of its base classes of which no image was there to train on."""
+    image_size: int | None = None
+    """Side of the images that it was trained on; None where that is not known."""
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -41,7 +43,8 @@ class Learnt:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"data": self.data, "fold": self.fold, "classes": self.classes and list(self.classes)}
+        told = {"data": self.data, "fold": self.fold, "classes": self.classes and list(self.classes)}
+        return told if self.image_size is None else told | {"image_size": self.image_size}
 
 
 def record_of(source: ImageSource, fold: Fold, start: Learnt | None, *, novel: str = "drop") -> dict[str, Any]:
@@ -73,7 +76,8 @@ def learnt_of(info: dict[str, Any]) -> Learnt | None:
             before = [names[int(c) - 1] for c in info["seen_before"]] if names and info["seen_before"] else None
         index = int(fold["index"]) if fold["novel"] or fold["held_out"] else None
         names_of = (None if part is None else tuple(map(str, part)) for part in (base, before))
-        return Learnt(data, index, *names_of, without_images=tuple(map(str, info.get("without_images", ()))))
+        empty, size = tuple(map(str, info.get("without_images", ()))), info.get("image_size")
+        return Learnt(data, index, *names_of, without_images=empty, image_size=size and int(size))
     except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"fewseg.json is damaged: it tells no classes ({error}); save the model again") from error
 

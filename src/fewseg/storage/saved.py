@@ -214,8 +214,15 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> FewShotSegmenter:
         load_backbone_weights(model.backbone, packaged, "imagenet")
         state = {f"backbone.{n}": t for n, t in model.backbone.state_dict().items()} | state
     load_strict(model, state, what=str(weights))
-    model.info = record["info"]
+    model.info = _with_size(record["info"], arguments)
     return model.eval()
+
+
+def _with_size(info: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of a training, with the side of its images: that of the options it was saved with."""
+    if not info or "image_size" not in arguments:
+        return info
+    return {**info, "image_size": info.get("image_size", arguments["image_size"])}
 
 
 def _read_arguments(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
