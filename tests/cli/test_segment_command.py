@@ -29,6 +29,15 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_pattern_that_the_shell_spread_is_told(fewseg: Fewseg, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "a_mask.png", "b_mask.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    photos, masks = ([tmp_path / f"{one}{end}" for one in "ab"] for end in (".jpg", "_mask.png"))
+    result = fewseg("segment", "--support", *photos, "--mask", *masks, "--out", tmp_path / "out", tmp_path)
+    assert result.code == 2
+    assert "an option takes one file" in result.err
+
+
 @pytest.mark.slow
 def test_a_label_map_is_asked_about_and_a_label_chooses(place: Path, fewseg: Fewseg) -> None:
     words = ("segment", *MODEL, "--support", place / "photo.png", "--mask", place / "labels.png")

@@ -62,6 +62,58 @@ def test_where_nothing_is_found_in_a_picture_far_larger_than_the_supports_window
     segment_folder(predictor, tmp_path, tmp_path / "out", overlay=False)
 
 
+class Stopped(Silent):
+    """Ends the work before the third picture."""
+
+    def __call__(self, items, title="", total=None):
+        for number, item in enumerate(items):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield item
+
+
+def test_a_run_that_was_stopped_and_goes_on_ends_with_the_files_of_one_that_was_not(tmp_path):
+    predictor = FewShotPredictor(ColorSegmenter(presence=True))
+    predictor.set_support({"a": scene(), "b": scene(BLUE)})
+    for i in range(4):
+        photo(tmp_path / f"photos/{i}.png", box=(5 + i, 5, 40, 30))
+    formats = {"formats": ("png", "csv", "labelstudio"), "overlay": False}
+    segment_folder(predictor, tmp_path / "photos", tmp_path / "whole", **formats)
+    with pytest.raises(KeyboardInterrupt):
+        segment_folder(predictor, tmp_path / "photos", tmp_path / "stopped", **formats, progress=Stopped())
+    done = len(list((tmp_path / "stopped").glob("*.png")))
+    assert 0 < done < 4
+    summary = segment_folder(predictor, tmp_path / "photos", tmp_path / "stopped", **formats, resume=True)
+    assert summary.skipped == done
+    assert files(tmp_path / "stopped") == files(tmp_path / "whole")
+    for name in files(tmp_path / "whole"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert ",0." in (tmp_path / "whole" / "results.csv").read_text()
+
+
+def test_to_go_on_is_for_the_same_photos(predictor, tmp_path):
+    photo(tmp_path / "a/0.png")
+    photo(tmp_path / "a/1.png")
+    segment_folder(predictor, tmp_path / "a", tmp_path / "out")
+    truth = photo(tmp_path / "a/0.png", box=(3, 3, 20, 20))
+    with pytest.warns(DataWarning, match=r"made anew, since .* of other photos of the same names: 0\.png"):
+        summary = segment_folder(predictor, tmp_path / "a", tmp_path / "out", resume=True)
+    assert summary.skipped == 1
+    assert iou(read_labels(tmp_path / "out/0.png") > 0, truth) > 0.9
+
+
+@pytest.mark.parametrize("formats", [("coco",), ("yolo", "csv")])
+def test_corrected_masks_are_not_passed_over_where_no_masks_are_written(predictor, tmp_path, formats):
+    photo(tmp_path / "photos/a.png")
+    segment_folder(predictor, tmp_path / "photos", tmp_path / "out", formats=("png", "csv"))
+    mask = tmp_path / "out" / "a.png"
+    Image.fromarray(255 - np.asarray(Image.open(mask))).save(mask)
+    told = pytest.raises(UsageError, match=r"corrected, .* \(a\.png\): with --format png")
+    with told, pytest.warns(DataWarning, match="holds files that this run does not write"):
+        segment_folder(predictor, tmp_path / "photos", tmp_path / "out", formats=formats)
+    segment_folder(predictor, tmp_path / "photos/a.png", tmp_path / "photos", formats=formats, overlay=False)
+
+
 def test_masks_and_overlays_of_the_photos_own_sizes_in_the_same_sub_folders(predictor, tmp_path):
     photos, out = tmp_path / "photos", tmp_path / "out"
     truth = photo(photos / "a.jpg")

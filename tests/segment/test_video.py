@@ -267,7 +267,8 @@ def test_frames_by_themselves_are_photos_and_overlays_a_video_of_their_times(tmp
     assert times(tmp_path / "out/clip_overlay.mp4") == times(tmp_path / "clip.mp4")
     names = [f"frame_{number:06d}.png" for number in range(4)]
     alone, photos, steady = (
-        [(tmp_path / out / name).read_bytes() for name in names] for out in ("alone/clip", "photos_out", "out/clip")
+        [Image.open(tmp_path / out / name).tobytes() for name in names]
+        for out in ("alone/clip", "photos_out", "out/clip")
     )
     assert alone == photos
     assert steady[0] == alone[0]

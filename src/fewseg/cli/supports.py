@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -137,6 +138,7 @@ def read_supports(
     from fewseg.segment.origin import note_answers
     from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
 
+    _check_patterns(ctx.meta[_ORDER])
     groups, names, labels = grouped(ordered(ctx.meta[_ORDER]))
     inside = folder_supports(folder, rule) if folder else {}
     if annotations is None:
@@ -160,6 +162,18 @@ def read_supports(
     note_answers([mask for _, masks in found.values() for mask in masks], annotations)
     scribbles = [photo.scribble for group in groups.values() for photo in group]
     return Given(found, labels, [path for path in (*scribbles, annotations) if path])
+
+
+def _check_patterns(arguments: Sequence[str]) -> None:
+    """UsageError where a pattern of the shell has become several files, of which an option takes the first."""
+    for option, first, second in zip(arguments, arguments[1:], arguments[2:], strict=False):
+        beside = Path(second).parent == Path(first).parent and os.path.isfile(second)
+        if option == "--support" and beside and not second.startswith("-"):
+            raise UsageError(
+                f"after --support {first} comes {second}, as where a pattern such as *.jpg was given: an option takes "
+                "one file. Repeat --support and --mask for each photo, or give --supports FOLDER; photos to segment "
+                "stand before the options, or after --out"
+            )
 
 
 def _of_classes(names: Sequence[str | None], part: Supports) -> Supports:

@@ -4,9 +4,10 @@ whose files are there.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from PIL import Image
 from fewseg.data.images import align_mask, read_labels
 from fewseg.data.masks import read_marking
 from fewseg.errors import DataError, UsageError, shortened
+from fewseg.files import content_mark
 from fewseg.labels import IGNORE
 from fewseg.segment import formats as files
 from fewseg.segment.corrected import Row
@@ -32,9 +34,11 @@ class Seen(NamedTuple):
     """(H, W)."""
     objects: files.Objects | None
     told: Told | None
-    """None where the mask was there already."""
+    """None where that is not known: of masks that are somebody's work, or of former versions."""
+    there: bool = False
+    """Whether the mask was there already."""
     corrected: bool = False
-    """Whether the mask was there, and is somebody's work."""
+    """Whether it was there, and is somebody's work."""
 
 
 class Finished:
@@ -49,15 +53,23 @@ class Finished:
     ) -> None:
         self._out, self._names, self._instances, self._resume = out, names, instances, resume
         self._several = files.is_label_map(names)
+        self.of_others: list[Path] = []
+        """Masks that were there, and were made of other photos of the same names: they are made anew."""
         self._rows: dict[str, list[Row]] = {}
         for row in rows:
             self._rows.setdefault(row.mask, []).append(row)
 
-    def has(self, outputs: Mapping[str, Path]) -> bool:
+    def has(self, piece: Job, outputs: Mapping[str, Path]) -> bool:
         """Whether a picture is not to be segmented: its mask is somebody's work, or, with `resume`, its files are all
-        there.
+        there, and its mask is not of another photo of that name.
         """
-        return (self._resume and all(path.is_file() for path in outputs.values())) or self._corrected(outputs)
+        there = self._resume and all(path.is_file() for path in outputs.values())
+        if there and not _is_of_another(piece.query, outputs.get("png")):
+            return True
+        if self._corrected(outputs):
+            return True
+        self.of_others += [outputs["png"]] if there else []
+        return False
 
     def keeps(self, outputs: Mapping[str, Path]) -> bool:
         """Whether a picture's mask was corrected, or cannot be read: nothing is written in its place."""
@@ -80,7 +92,18 @@ class Finished:
         objects = files.objects_of(labels) if self._instances else None
         if image is not None:
             files.write(beside, image, labels, self._names, objects, photo=piece.query)
-        return Seen(labels, objects, None, corrected)
+        told = None if corrected else self._told(outputs["png"])
+        return Seen(labels, objects, told, there=True, corrected=corrected)
+
+    def _told(self, mask: Path) -> Told | None:
+        """What a mask says that was told of it."""
+        try:
+            told = json.loads(files.signature(mask).get(files.TOLD, "null"))
+            found = [tuple(None if one is None else float(one) for one in each) for each in told or ()]
+        except (ValueError, TypeError):
+            return None
+        fits = len(found) == len(self._names or (None,)) and all(len(each) == 3 for each in found)
+        return cast(Told, found) if fits else None
 
     def _corrected(self, outputs: Mapping[str, Path]) -> bool:
         mask = outputs.get("png")
@@ -116,6 +139,12 @@ class Finished:
                 f"{mask.name} was corrected, and stays, but {what}, and this run is of {', '.join(names)}; give "
                 "another --out"
             )
+
+
+def _is_of_another(photo: Path, mask: Path | None) -> bool:
+    """Whether a mask says that it is of other content than the photo has."""
+    of = mask and files.signature(mask).get(files.PHOTO)
+    return bool(of) and content_mark(photo) not in ("", of)
 
 
 def _is_fewsegs(mask: Path, there: NDArray[np.uint8], rows: Sequence[Row]) -> bool:

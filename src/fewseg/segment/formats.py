@@ -21,10 +21,11 @@ from fewseg.data import images
 from fewseg.data.captions import with_legend
 from fewseg.data.instances import instances
 from fewseg.data.regions import Parts, grown
+from fewseg.data.video import VIDEO_SUFFIXES
 from fewseg.errors import DataError
-from fewseg.files import replacing
+from fewseg.files import content_mark, replacing
 from fewseg.segment.polygons import Ring, is_hole, joined, polygons
-from fewseg.segment.table import pixels_hash
+from fewseg.segment.table import Told, pixels_hash
 
 FORMATS = ("png", "coco", "yolo", "geojson", "labelme", "cvat", "labelstudio", "via", "csv")
 CLASSES = "classes.txt"
@@ -42,6 +43,10 @@ MADE_BY = "fewseg"
 """Of the text in a mask's PNG that says what made it."""
 PIXELS = "fewseg pixels"
 """Of the text that says which pixels were written."""
+TOLD = "fewseg told"
+"""Of the text with what is told of each class: its presence, the overlap to expect and the doubt, as JSON."""
+PHOTO = "fewseg photo"
+"""Of the text that says which photo it is of (`files.content_mark`)."""
 _MOST_OBJECTS = 65535
 """Of a picture: its numbers have 16 bits."""
 
@@ -91,41 +96,44 @@ def write(
     *,
     photo: Path,
     made: str = "",
+    told: Told | None = None,
 ) -> None:
     """Write one picture's files; `labels` (H, W) hold 1.. for `names` in order, or 1 where there are none. `made` says
-    in the mask's PNG what made it (`segment.origin`).
+    in the mask's PNG what made it (`segment.origin`), and `told` what is told of each class.
     """
     for kind, path in files.items():
         if kind == "png":
             mask = images.mask_picture(labels, several=is_label_map(names))
-            images.write_image(mask, path, pnginfo=_signed(made, pixels_hash(np.asarray(mask))))
+            says = {MADE_BY: made, PIXELS: pixels_hash(np.asarray(mask)), TOLD: json.dumps(told)}
+            is_video = photo.suffix.lower() in VIDEO_SUFFIXES
+            images.write_image(mask, path, pnginfo=_text(says | {PHOTO: "" if is_video else content_mark(photo)}))
         elif kind == "instances":
             images.write_image(Image.fromarray(numbered(objects or {}, labels.shape)), path)
         elif kind == "overlay":
             images.write_image(overlay(image, labels, names, objects), path, quality=90)
         else:
-            told = names or (UNNAMED,)
+            called = names or (UNNAMED,)
             if kind == "labelme":
-                text = labelme(labels, told, os.path.relpath(photo, path.parent), objects)
+                text = labelme(labels, called, os.path.relpath(photo, path.parent), objects)
             else:
-                text = yolo(labels, objects) if kind == "yolo" else geojson(labels, told, objects)
+                text = yolo(labels, objects) if kind == "yolo" else geojson(labels, called, objects)
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
 
 
 def signature(mask: Path) -> dict[str, str]:
-    """What a mask's PNG says under `MADE_BY` and `PIXELS`; nothing where it does not say."""
+    """What a mask's PNG says under `MADE_BY`, `PIXELS`, `TOLD` and `PHOTO`; nothing where it does not say."""
     try:
         with Image.open(mask) as picture:
-            return {key: str(picture.info[key]) for key in (MADE_BY, PIXELS) if key in picture.info}
-    except OSError:
+            return {key: str(picture.info[key]) for key in (MADE_BY, PIXELS, TOLD, PHOTO) if key in picture.info}
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # whoever reads it says what is wrong
         return {}
 
 
-def _signed(made: str, pixels: str) -> PngInfo:
+def _text(says: Mapping[str, str]) -> PngInfo:
     info = PngInfo()
-    info.add_text(MADE_BY, made)
-    info.add_text(PIXELS, pixels)
+    for key, value in says.items():
+        info.add_text(key, value)
     return info
 
 

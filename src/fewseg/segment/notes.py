@@ -70,6 +70,17 @@ def note_corrected(masks: Sequence[Path]) -> None:
         )
 
 
+def note_of_others(masks: Sequence[Path]) -> None:
+    """Tell of masks that were made anew although they were there: they were of other photos."""
+    if masks:
+        shown = shortened([mask.name for mask in masks], _SHOWN)
+        warnings.warn(
+            f"made anew, since the masks that were there are of other photos of the same names: {shown}",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
 def note_older(jobs: Sequence[Job], out: Path, targets: Collection[Path]) -> None:
     """Tell of files in `out` that an earlier run wrote in formats that this one does not: they stay as they were."""
     named = partial(files.outputs, out_dir=out, formats=files.FORMATS, overlay=True, single=True)
@@ -80,7 +91,7 @@ def note_older(jobs: Sequence[Job], out: Path, targets: Collection[Path]) -> Non
     if found := [path.name for path in possible if path not in written and path.is_file()]:
         warnings.warn(
             f"{out} holds files that this run does not write ({shortened(found, _SHOWN)}): those of an earlier one "
-            "tell of its masks; remove them, or give another --out",
+            "tell of its masks; give another --out, or remove what nobody has worked on",
             DataWarning,
             stacklevel=2,
         )

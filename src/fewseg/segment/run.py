@@ -16,7 +16,7 @@ from fewseg.data import images
 from fewseg.data.decoding import PictureRule
 from fewseg.data.video import frames_so_far, to_image, write_video
 from fewseg.data.winners import label_map
-from fewseg.errors import DataError, UsageError, lacks_memory
+from fewseg.errors import DataError, UsageError, lacks_memory, shortened
 from fewseg.predictor import Result
 from fewseg.progress import Silent
 from fewseg.runtime.lanes import side_by_side
@@ -24,7 +24,7 @@ from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.corrected import clear_table, rows_of
 from fewseg.segment.finished import Finished, Seen
-from fewseg.segment.notes import note_corrected, note_supports, note_wide
+from fewseg.segment.notes import note_corrected, note_of_others, note_supports, note_wide
 from fewseg.segment.origin import note_others, origin
 from fewseg.segment.outputs import Planned, check_formats, output_folder, planned
 from fewseg.segment.planning import Job
@@ -76,10 +76,11 @@ def segment_folder(
     check_formats(formats, resume=resume, instances=instances)
     out = output_folder(out_dir)
     work = planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
-    finished = Finished(
-        out, predictor.names, _former(out) if "png" in formats else [], instances=instances, resume=resume
-    )
-    if "png" in formats and not resume:
+    rows = _former(out) if "png" in formats or work.table else []
+    finished = Finished(out, predictor.names, rows, instances=instances, resume=resume)
+    if "png" not in formats:
+        _check_corrected(out, work, finished)
+    elif not resume:
         clear_table(out, shard)
     note_supports(
         work.jobs,
@@ -108,6 +109,7 @@ def segment_folder(
             if record and seen is not None:
                 record(piece, seen)
     note_corrected([*gathered.corrected])
+    note_of_others(finished.of_others)
     note_wide(gathered.empty, predictor.support_side)
     gathered.check_there(out)
     done = {job for job in work.videos if resume and job.query not in gathered.corrected.values()}
@@ -121,6 +123,19 @@ def _former(out: Path) -> list[Row]:
         return rows_of(out)
     except DataError as error:
         raise UsageError(f"{error}; move it away, or give another --out") from error
+
+
+def _check_corrected(out: Path, work: Planned, finished: Finished) -> None:
+    """UsageError where masks that are somebody's work lie where none are written: what is written would not be made
+    from them.
+    """
+    queries = {job.query.resolve() for job in work.jobs if not job.address}
+    masks = [out / f"{job.stem}.png" for job in work.jobs]
+    if kept := [mask.name for mask in masks if mask.resolve() not in queries and finished.keeps({"png": mask})]:
+        raise UsageError(
+            f"{out} holds masks that were corrected, or are not fewseg's own ({shortened(kept, 4)}): with --format png "
+            "they stay, and the other formats are made from them; or give another --out"
+        )
 
 
 def _by_video(predictor: Predictor, jobs: Sequence[Job], presence: float, *, on: bool, progress: Silent) -> ByVideo:
@@ -190,7 +205,7 @@ def _read(
     """Pieces with their pictures, or with what is wrong with them; of those that are done, with what reads it."""
     for piece, read in pieces:
         try:
-            yield piece, read if finished.has(named(piece.stem)) else read()
+            yield piece, read if finished.has(piece, named(piece.stem)) else read()
         except DataError as error:
             yield piece, error
 
@@ -227,8 +242,9 @@ def _segmented(
             objects = files.objects_of(labels) if instances else None
         except DataError as error:
             return piece, error
-        files.write(named(piece.stem), image, labels, finder.predictor.names, objects, photo=piece.query, made=made)
-    told = [result.told(presence) for result in results]
+        told = [result.told(presence) for result in results]
+        how: dict[str, Any] = {"photo": piece.query, "made": made, "told": told}
+        files.write(named(piece.stem), image, labels, finder.predictor.names, objects, **how)
     return piece, Seen(labels, objects, told)
 
 

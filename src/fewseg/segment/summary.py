@@ -57,7 +57,7 @@ class Gathered:
             self.failed.append((piece.place, str(seen)))
             return
         outputs = self._work.named(piece.stem)
-        if seen is None or seen.told is None:
+        if seen is None or seen.there:
             self._skipped += 1
         else:
             self._written.append((piece.place, next(iter((*outputs.values(), *self._work.books.values())))))
