@@ -155,6 +155,25 @@ def test_a_form_that_lacks_something_is_refused_in_words(client, files, words) -
     assert words in answer.json()["error"]
 
 
+def test_a_parameter_that_an_address_does_not_take_is_refused_by_name(client, concept) -> None:
+    answer = ask(client, concept, photo(QUERY)[0])
+    events(client, answer)
+    place = answer.json()["url"]
+    shown = "threshold, presence, min_area"
+    for address, words in (
+        ("masks.zip?tresh=0.3", f"a parameter 'tresh'; give format, {shown}"),
+        ("masks.zip?threshold=0.3&min-area=20000", f"'min-area'; give format, {shown}"),
+        ("photos/0/mask.png?instances=", f"'instances'; give {shown}"),
+        ("photos/0/probability?threshold=0.3", "'threshold'; give side"),
+        ("events?threshold=0.3", f"'threshold'; it takes none: {shown} go with masks.zip and mask.png"),
+    ):
+        refused = client.get(f"{place}/{address}")
+        assert (refused.status_code, words in refused.json()["error"]) == (400, True), refused.text
+    refused = client.post("/v1/segment?threshold=0.3", data={"concept": concept}, files={"photo": ("q", b"")})
+    assert (refused.status_code, "'threshold'; it takes none" in refused.json()["error"]) == (400, True)
+    assert client.get(f"{place}/masks.zip?threshold=0.3&presence=0&min_area=9&format=csv").status_code == 200
+
+
 def test_what_cannot_be_taught_is_told_by_the_files_own_names(client) -> None:
     image, mask, _ = photo(SUPPORT)
     for files, words in (
@@ -255,9 +274,14 @@ def test_events_can_be_taken_up_where_they_broke_off(client, concept) -> None:
 
 
 def test_the_description_of_the_api_names_every_route(client) -> None:
-    from fewseg.server.api import Api
+    from fewseg.server.api import QUERIES, Api
 
     described = client.get("/openapi.json").json()
+
+    def meant(one: dict[str, Any]) -> dict[str, Any]:
+        kind, _, name = one.get("$ref", "").removeprefix("#/components/").partition("/")
+        return described["components"][kind][name] if kind else one
+
     paths = {path: {*methods} - {"parameters"} for path, methods in described["paths"].items()}
     routes: dict[str, set[str]] = {}
     for route in Api.__new__(Api).routes():
@@ -267,6 +291,12 @@ def test_the_description_of_the_api_names_every_route(client) -> None:
     assert paths == routes
     wanted = described["paths"]["/v1/jobs/{job}/masks.zip"]["get"]["parameters"][0]["schema"]["items"]["enum"]
     assert tuple(wanted) == FORMATS
+    taken = {
+        path.rpartition("/")[2]: tuple(meant(one)["name"] for one in methods["get"].get("parameters", ()))
+        for path, methods in described["paths"].items()
+        if "get" in methods  # beside the operation, where every tool shows them
+    }
+    assert {name: names for name, names in taken.items() if names} == QUERIES
     text = json.dumps(described)
     for name in re.findall(r'"\$ref": "#/components/(\w+)/(\w+)"', text):
         assert name[1] in described["components"][name[0]]
