@@ -310,17 +310,22 @@ LANGUAGES = [
 ]
 
 
-def run_client(language: str, url: str, place: Path, *, token: str = "", broken: str = "") -> Any:
+def run_client(
+    language: str, url: str, place: Path, *, token: str = "", broken: str = "", portion: int = 50, pictures: bool = True
+) -> Any:
     """The docs' client in that language, as cron would run it; `broken` is the name of a file that is no picture."""
     support, mask, _ = photo(SUPPORT)
-    (place / "photos").mkdir()
+    (place / "photos/a-folder.jpg").mkdir(parents=True)
+    (place / "photos/notes.txt").write_text("no photo")
     files = {"a.jpg": support, "a.png": mask, "b.jpg": photo(QUERY)[0], "c.jpg": support}
     for name, content in files.items():
         (place / name).write_bytes(b"no picture" if name == broken else content)
-        if name in ("b.jpg", "c.jpg"):
+        if pictures and name in ("b.jpg", "c.jpg"):
             shutil.copy(place / name, place / "photos" / name)
     code = page_block("server.md", language)
     assert "http://127.0.0.1:8040" in code
+    assert "PORTION = 50 " in code or language == "bash"
+    code = code.replace("PORTION = 50 ", f"PORTION = {portion} ")
     code = code.replace("http://127.0.0.1:8040", url.rstrip("/")).replace("TOKEN=\n", f"TOKEN={token}\n")
     if token:
         code = re.sub(r"timeout=600\)  # (headers=.*)", r"timeout=600, \1)", code).replace(
@@ -336,8 +341,22 @@ def test_the_clients_in_the_docs_run(server, tmp_path, token, language) -> None:
     with served(tmp_path / "files", "--token", token) if token else nullcontext(server) as one:
         done = run_client(language, one.url, tmp_path, token=token)
     assert done.returncode == 0, done.stderr
+    assert "a.jpg: 0 and 255" in done.stdout  # how the mask was understood
     with zipfile.ZipFile(tmp_path / "masks.zip") as found:
         assert found.namelist() == ["b.png", "c.png", "results.csv"]
+
+
+def test_the_python_client_in_the_docs_sends_many_photos_in_portions_and_says_where_there_are_none(
+    server, tmp_path
+) -> None:
+    for portion, place in ((1, tmp_path / "many"), (50, tmp_path / "none")):
+        place.mkdir()
+        done = run_client("python", server.url, place, portion=portion, pictures=place.name == "many")
+        assert done.returncode == (place.name == "none"), done.stderr
+    assert done.stderr.startswith(f"there is no picture in {place}/photos (.avif, .bmp, .heic")
+    for name, mask in (("masks.zip", "b.png"), ("masks-2.zip", "c.png")):
+        with zipfile.ZipFile(tmp_path / "many" / name) as found:
+            assert found.namelist() == [mask, "results.csv"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
