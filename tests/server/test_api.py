@@ -155,6 +155,25 @@ def test_a_form_that_lacks_something_is_refused_in_words(client, files, words) -
     assert words in answer.json()["error"]
 
 
+def test_a_parameter_that_an_address_does_not_take_is_refused_by_name(client, concept) -> None:
+    answer = ask(client, concept, photo(QUERY)[0])
+    events(client, answer)
+    place = answer.json()["url"]
+    shown = "threshold, presence, min_area"
+    for address, words in (
+        ("masks.zip?tresh=0.3", f"a parameter 'tresh'; give format, {shown}"),
+        ("masks.zip?threshold=0.3&min-area=20000", f"'min-area'; give format, {shown}"),
+        ("photos/0/mask.png?instances=", f"'instances'; give {shown}"),
+        ("photos/0/probability?threshold=0.3", "'threshold'; give side"),
+        ("events?threshold=0.3", f"'threshold'; it takes none: {shown} go with masks.zip and mask.png"),
+    ):
+        refused = client.get(f"{place}/{address}")
+        assert (refused.status_code, words in refused.json()["error"]) == (400, True), refused.text
+    refused = client.post("/v1/segment?threshold=0.3", data={"concept": concept}, files={"photo": ("q", b"")})
+    assert (refused.status_code, "'threshold'; it takes none" in refused.json()["error"]) == (400, True)
+    assert client.get(f"{place}/masks.zip?threshold=0.3&presence=0&min_area=9&format=csv").status_code == 200
+
+
 def test_what_cannot_be_taught_is_told_by_the_files_own_names(client) -> None:
     image, mask, _ = photo(SUPPORT)
     for files, words in (
@@ -255,9 +274,14 @@ def test_events_can_be_taken_up_where_they_broke_off(client, concept) -> None:
 
 
 def test_the_description_of_the_api_names_every_route(client) -> None:
-    from fewseg.server.api import Api
+    from fewseg.server.api import QUERIES, Api
 
     described = client.get("/openapi.json").json()
+
+    def meant(one: dict[str, Any]) -> dict[str, Any]:
+        kind, _, name = one.get("$ref", "").removeprefix("#/components/").partition("/")
+        return described["components"][kind][name] if kind else one
+
     paths = {path: {*methods} - {"parameters"} for path, methods in described["paths"].items()}
     routes: dict[str, set[str]] = {}
     for route in Api.__new__(Api).routes():
@@ -267,6 +291,12 @@ def test_the_description_of_the_api_names_every_route(client) -> None:
     assert paths == routes
     wanted = described["paths"]["/v1/jobs/{job}/masks.zip"]["get"]["parameters"][0]["schema"]["items"]["enum"]
     assert tuple(wanted) == FORMATS
+    taken = {
+        path.rpartition("/")[2]: tuple(meant(one)["name"] for one in methods["get"].get("parameters", ()))
+        for path, methods in described["paths"].items()
+        if "get" in methods  # beside the operation, where every tool shows them
+    }
+    assert {name: names for name, names in taken.items() if names} == QUERIES
     text = json.dumps(described)
     for name in re.findall(r'"\$ref": "#/components/(\w+)/(\w+)"', text):
         assert name[1] in described["components"][name[0]]
@@ -280,17 +310,22 @@ LANGUAGES = [
 ]
 
 
-def run_client(language: str, url: str, place: Path, *, token: str = "", broken: str = "") -> Any:
+def run_client(
+    language: str, url: str, place: Path, *, token: str = "", broken: str = "", portion: int = 50, pictures: bool = True
+) -> Any:
     """The docs' client in that language, as cron would run it; `broken` is the name of a file that is no picture."""
     support, mask, _ = photo(SUPPORT)
-    (place / "photos").mkdir()
+    (place / "photos/a-folder.jpg").mkdir(parents=True)
+    (place / "photos/notes.txt").write_text("no photo")
     files = {"a.jpg": support, "a.png": mask, "b.jpg": photo(QUERY)[0], "c.jpg": support}
     for name, content in files.items():
         (place / name).write_bytes(b"no picture" if name == broken else content)
-        if name in ("b.jpg", "c.jpg"):
+        if pictures and name in ("b.jpg", "c.jpg"):
             shutil.copy(place / name, place / "photos" / name)
     code = page_block("server.md", language)
     assert "http://127.0.0.1:8040" in code
+    assert "PORTION = 50 " in code or language == "bash"
+    code = code.replace("PORTION = 50 ", f"PORTION = {portion} ")
     code = code.replace("http://127.0.0.1:8040", url.rstrip("/")).replace("TOKEN=\n", f"TOKEN={token}\n")
     if token:
         code = re.sub(r"timeout=600\)  # (headers=.*)", r"timeout=600, \1)", code).replace(
@@ -306,8 +341,22 @@ def test_the_clients_in_the_docs_run(server, tmp_path, token, language) -> None:
     with served(tmp_path / "files", "--token", token) if token else nullcontext(server) as one:
         done = run_client(language, one.url, tmp_path, token=token)
     assert done.returncode == 0, done.stderr
+    assert "a.jpg: 0 and 255" in done.stdout  # how the mask was understood
     with zipfile.ZipFile(tmp_path / "masks.zip") as found:
         assert found.namelist() == ["b.png", "c.png", "results.csv"]
+
+
+def test_the_python_client_in_the_docs_sends_many_photos_in_portions_and_says_where_there_are_none(
+    server, tmp_path
+) -> None:
+    for portion, place in ((1, tmp_path / "many"), (50, tmp_path / "none")):
+        place.mkdir()
+        done = run_client("python", server.url, place, portion=portion, pictures=place.name == "many")
+        assert done.returncode == (place.name == "none"), done.stderr
+    assert done.stderr.startswith(f"there is no picture in {place}/photos (.avif, .bmp, .heic")
+    for name, mask in (("masks.zip", "b.png"), ("masks-2.zip", "c.png")):
+        with zipfile.ZipFile(tmp_path / "many" / name) as found:
+            assert found.namelist() == [mask, "results.csv"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -156,6 +156,33 @@ def test_an_annotation_teaches_and_the_next_task_is_predicted(server: Server, pl
     assert fewseg("segment", place / "photos/support.png", *words).code == 0
 
 
+def said(server: Server, words: str) -> Iterator[str]:
+    """Lines of its log that have these words, as they come."""
+    assert server.process.stdout
+    return (line for line in iter(server.process.stdout.readline, "") if words in line)
+
+
+def test_a_label_that_was_the_wrong_one_keeps_no_other_from_being_learnt(server: Server, place: Path) -> None:
+    box, other = (place / f"concepts/{name}.concept" for name in ("box", "other"))
+    mended = annotation("support.png", photo(SUPPORT)[2], action="ANNOTATION_UPDATED", label="other")
+    with server.client() as client:
+        learnt(client, annotation("support.png", photo(SUPPORT)[2]))
+        learnt(client, mended)
+        assert next(said(server, "was not learnt")) == (
+            f"support.png: box was not learnt: it is on no other photo, so {box} stays as it was: annotate another "
+            "photo of box, then submit this one again; or remove that file and start the server anew\n"
+        )
+        assert [one.name for one in Concept.load(other).supports] == ["support.png"]
+        for event, last in (
+            (annotation("query.png", photo(QUERY)[2]), "other.concept: learnt query.png"),
+            (mended, "box.concept: learnt support.png"),
+        ):
+            assert client.post("/webhook", json=event).status_code == 201
+            assert next(said(server, last))
+    kept = Concept.load(box)
+    assert [[one.name for one in some] for some in (kept.supports, kept.absent)] == [["query.png"], ["support.png"]]
+
+
 def test_a_task_reaches_no_other_file_and_no_address(server: Server) -> None:
     with server.client() as client, tool() as elsewhere:
         taught = annotation("support.png", photo(SUPPORT)[2])
@@ -271,11 +298,9 @@ def test_a_folder_of_concepts_that_cannot_be_written_is_told_with_what_to_do(pla
         (place / "concepts").rmdir()
         (place / "concepts").write_text("")  # in its way
         assert client.post("/webhook", json=annotation("support.png", photo(SUPPORT)[2])).status_code == 201
-        assert server.process.stdout
-        lines = iter(server.process.stdout.readline, "")
-        told = next(line for line in lines if "was not learnt" in line)
+        told = next(said(server, "was not learnt"))
     assert told == (
-        f"support.png was not learnt: {place}/concepts/box.concept cannot be written (File exists): make room in "
+        f"support.png: box was not learnt: {place}/concepts/box.concept cannot be written (File exists): make room in "
         f"{place}/concepts, and let this user write there; then submit it again\n"
     )
 

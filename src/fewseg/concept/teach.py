@@ -104,7 +104,7 @@ def teach(
     supports, without = [e for e in examples if e.marks], [e for e in examples if not e.marks]
     if not supports:
         told = f" ({read[0][0].name}: {read[0][0].meaning})" if read else ""
-        raise DataError(f"no photo has the object{told}: give at least one whose mask marks something")
+        raise NoObjectError(f"no photo has the object{told}: give at least one whose mask marks something")
     if len(examples) > MOST_EXAMPLES:
         raise UsageError(f"{len(examples)} photos were given; a concept takes {MOST_EXAMPLES}")
     used = UsedModel(engine.name, engine.weights, engine.image_size)
@@ -122,6 +122,10 @@ def teach(
         rule,
         features,
     )
+
+
+class NoObjectError(DataError):
+    """None of the photos that teach has the object."""
 
 
 class Lesson:

@@ -33,6 +33,9 @@ from fewseg.server.studio import Studio
 from fewseg.server.uploads import Upload, receive
 from fewseg.server.visitors import Visitor, random_name
 
+_SHOWN = ("threshold", "presence", "min_area")
+QUERIES = {"masks.zip": ("format", *_SHOWN), "mask.png": _SHOWN, "probability": ("side",)}
+"""What addresses take after their `?`, by their last part; all others take nothing."""
 _HEARTBEAT, _LOOK = 10.0, 1.0
 """Seconds after which a stream of events says that it is still there, and looks whether the server is to stop."""
 
@@ -70,7 +73,7 @@ class Api:
             ("GET", f"{photo}/mask.png", self.mask),
             ("GET", f"{photo}/probability", self.probability),
         ]
-        return [Route(path, endpoint, methods=[method]) for method, path, endpoint in listed]
+        return [Route(path, _asked(path, endpoint), methods=[method]) for method, path, endpoint in listed]
 
     async def status(self, request: Request) -> Response:
         engine = self._studio.engine
@@ -273,6 +276,24 @@ class Api:
         classes, height, width = maps.shape
         headers = {"Fewseg-Shape": f"{classes},{height},{width}"}
         return Response(maps.astype("<u2").tobytes(), media_type="application/octet-stream", headers=headers)
+
+
+def _asked(path: str, endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """An endpoint that refuses parameters that its address does not take: one that is misspelt would do nothing."""
+    known = QUERIES.get(path.rpartition("/")[2], ())
+
+    async def asked(request: Request) -> Response:
+        if wrong := [name for name in request.query_params if name not in known]:
+            raise Refused(400, f"the address has a parameter {wrong[0][:60]!r}; {_may_give(known)}")
+        return await endpoint(request)
+
+    return asked
+
+
+def _may_give(known: tuple[str, ...]) -> str:
+    if known:
+        return f"give {', '.join(known)}"
+    return f"it takes none: {', '.join(_SHOWN)} go with masks.zip and mask.png, and POST takes fields of its form"
 
 
 def _concept(request: Request) -> tuple[Visitor, str]:

@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from fewseg.concept import Concept, teach
 from fewseg.concept.finder import Finder
+from fewseg.concept.teach import NoObjectError
 from fewseg.data.annotations.label_studio import annotated
 from fewseg.data.annotations.photos import Photos
 from fewseg.data.winners import label_map
@@ -218,50 +219,70 @@ class MlBackend:
             return self._finders[wanted]
 
     def _learn(self) -> None:
-        """Everything that waits; what is wrong is told, since whoever annotated was answered before."""
+        """Everything that waits."""
         with self._lock:
             lessons, self._lessons = list(self._lessons.values()), {}
         for number, lesson in enumerate(lessons):
             try:
-                with self._photos.of(lesson.address, self._work) as path:
+                with self._telling(lesson.address), self._photos.of(lesson.address, self._work) as path:
                     self._learn_one(lesson, path)
             except UnneededError:
                 with self._lock:
                     self._lessons = {one.address: one for one in lessons[number:]} | self._lessons
                 return
-            except (FewsegError, OSError) as error:
-                self._tell(f"{lesson.address} was not learnt: {error}")
-            except Exception as error:
-                self._tell(f"{lesson.address} was not learnt: {failure(error)['error']}")
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """What is wrong inside is told, since whoever annotated was answered before."""
+        try:
+            yield
+        except UnneededError:
+            raise
+        except (FewsegError, OSError) as error:
+            self._tell(f"{what} was not learnt: {error}")
+        except Exception as error:
+            self._tell(f"{what} was not learnt: {failure(error)['error']}")
 
     def _learn_one(self, lesson: Lesson, path: Path) -> None:
+        """Each label on its own: what is wrong with one keeps no other from being learnt."""
         self._studio.check_size(path, path.name)
         try:
-            photo, place = annotated(path, lesson.regions), Photos(path)
+            photo = annotated(path, lesson.regions)
         except (TypeError, ValueError, AttributeError) as error:
             raise DataError(f"its regions are not as Label Studio has them ({error})") from error
         for label in lesson.labelling.labels:
-            known = next((file for file, concept in self._files.items() if concept.title == label), None)
+            place = Photos(path)
             mask = photo.mask(label, place)
-            if place.tally.found:
-                raise DataError(str(place.tally))
-            if known is None and not (mask == 1).any():
-                continue
-            former = None if known is None else self._files[known]
-            if former and len(former.supports) + len(former.absent) >= self._limits.supports:
-                raise DataError(
-                    f"{label} has {counted(self._limits.supports, 'photo')}, which is all: --limit supports=N for more"
-                )
-            self._keep(label, known or self._new_file(label), former, path, mask)
+            with self._telling(f"{lesson.address}: {label}"):
+                if place.tally.found:
+                    raise DataError(str(place.tally))
+                self._learn_label(label, path, mask)
+
+    def _learn_label(self, label: str, path: Path, mask: Any) -> None:
+        known = next((file for file, concept in self._files.items() if concept.title == label), None)
+        if known is None and not (mask == 1).any():
+            return
+        former = None if known is None else self._files[known]
+        if former and len(former.supports) + len(former.absent) >= self._limits.supports:
+            raise DataError(
+                f"{label} has {counted(self._limits.supports, 'photo')}, which is all: --limit supports=N for more"
+            )
+        self._keep(label, known or self._new_file(label), former, path, mask)
 
     def _keep(self, label: str, file: Path, former: Concept | None, path: Path, mask: Any) -> None:
         """Teach a photo of a label to its concept."""
         how: dict[str, Any] = {"name": label, "former": former, "model": self._studio.engine}
         how["progress"] = _Stoppable(self._closing)
-        with collected() as notes:
-            concept = teach([path], [mask], **how) if (mask == 1).any() else teach(absent=[path], **how)
         try:
+            with collected() as notes:
+                concept = teach([path], [mask], **how) if (mask == 1).any() else teach(absent=[path], **how)
             concept.save(file)
+        except NoObjectError as error:
+            todo = f"annotate another photo of {label}, then submit this one again"
+            raise DataError(
+                f"it is on no other photo, so {file} stays as it was: {todo}; or remove that file and start the "
+                "server anew"
+            ) from error
         except OSError as error:
             why = error.strerror or first_line(error)
             todo = f"make room in {self._folder}, and let this user write there; then submit it again"

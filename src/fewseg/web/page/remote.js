@@ -220,6 +220,11 @@ class Full extends Error {}
 /** @param {{error: string, status: number}} told */
 const failure = ({ error, status }) => new ({ 404: Gone, 409: Full }[status] ?? Error)(error);
 
+/** What is told of an answer that fewseg did not write. @param {number} status */
+const foreign = (status) => status === 413
+  ? "413: not fewseg but a proxy before it says that this is too large; whoever runs it can let it take more (nginx: client_max_body_size)"
+  : `the server says ${status}`;
+
 /** An answer of the server; waits where it is busy. @param {string} path @param {RequestInit} [options] */
 async function ask(path, options) {
   for (let left = TRIES; ; left--) {
@@ -231,7 +236,7 @@ async function ask(path, options) {
       continue;
     }
     if (!answer) throw new Error("the server does not answer; is it running?");
-    const { error } = await answer.json().catch(() => ({ error: `the server says ${answer.status}` }));
+    const { error } = await answer.json().catch(() => ({ error: foreign(answer.status) }));
     throw failure({ error, status: answer.status });
   }
 }
