@@ -271,6 +271,17 @@ def test_exif_turns_photos_and_their_masks(predictor, tmp_path):
         assert iou(predictor.predict(upright), truth) > 0.9
 
 
+def test_marks_are_drawn_on_the_upright_photo(predictor, tmp_path):
+    upright, truth = scene(size=(30, 50), box=(3, 4, 15, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # the wrong way up: a mask could be of either
+    Image.fromarray(np.rot90(upright, 2).copy()).save(tmp_path / "a.png", exif=exif)
+    predictor.set_support(tmp_path / "a.png", Marks(boxes=[(3, 4, 15, 40)]))
+    assert iou(predictor.predict(upright), truth) > 0.9
+    with pytest.warns(DataWarning, match="both before and after the turn"):
+        predictor.set_support(tmp_path / "a.png", truth)
+
+
 def test_255_in_a_mask_is_no_foreground(predictor):
     pixels, mask = scene()
     labels = mask.astype(np.uint8)

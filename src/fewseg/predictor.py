@@ -286,7 +286,9 @@ def read_support(
     """
     photo, orientation = _pixels(image, pictures)
     marking = _grown(photo, mask, name) if isinstance(mask, Marks) else _marking(mask, label, name)
-    aligned = align_mask(marking.mask, (photo.shape[1], photo.shape[0]), orientation=orientation, name=name)
+    aligned = marking.mask
+    if not marking.upright or aligned.shape != photo.shape[:2]:
+        aligned = align_mask(aligned, (photo.shape[1], photo.shape[0]), orientation=orientation, name=name)
     turned = "" if aligned is marking.mask else ", turned as its photo is"
     marking = replace(marking, mask=aligned, meaning=marking.meaning + turned)
     if not marking.share and not may_be_empty:

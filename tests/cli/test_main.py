@@ -114,7 +114,7 @@ def test_a_run_is_evaluated_by_its_directory_alone(run: Path, fewseg: Fewseg) ->
         line for line in result.out.splitlines() if "mIoU" in line
     ]
     changed = fewseg("evaluate", run, "model.temperature=2", "train.seed=3", "--episodes", 5, "--repeats", 2)
-    assert "train.seed=3 are of a training, and change nothing here" in changed.err
+    assert "of a training, and without effect here: train.seed=3" in changed.err
     (other,) = run.glob("results-*-temperature2.json")
     assert json.loads(other.read_text())["options"] != report["options"] == json.loads(file.read_text())["options"]
 

@@ -145,7 +145,7 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert "names no masks: they were not written" in unmasked.err
     assert "among the photos are some that taught, by their names (0.png): what is written for them" in found.err
     again = quick(*command)
-    assert "nothing new: the concept has 0.png with the same masks" in again.err
+    assert "the concept has 0.png already, with the same masks" in again.err
     assert len(Concept.load(target).supports) == 3
     other = ("--support", place / "s0.png", "--mask", place / "m1.png", "--out", place / "other.concept")
     replaced = quick("teach", "--concept", target, *other)

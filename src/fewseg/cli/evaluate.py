@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from pathlib import Path
@@ -32,6 +33,9 @@ from fewseg.cli.printing import print_generalised, print_plan, print_results, sa
 from fewseg.cli.stopping import if_stopped
 from fewseg.errors import DataWarning, UsageError
 from fewseg.progress import Bars, Silent
+
+_LONGEST = 40
+"""Letters of an option that are part of a file's name."""
 
 
 def evaluate(
@@ -169,9 +173,9 @@ def evaluate(
 
 def _note_unused(words: list[str]) -> None:
     """Tell of settings that are given, and change nothing in an evaluation."""
-    if unused := [word for word in words if word.startswith(("train.", "base.", "augment."))]:
+    if unused := [word for word in words if "=" in word and word.startswith(("train.", "base.", "augment."))]:
         warnings.warn(
-            f"{', '.join(unused)} are of a training, and change nothing here; episodes are drawn by the protocol's "
+            f"of a training, and without effect here: {', '.join(unused)}; episodes are drawn by the protocol's "
             "seeds: a YAML file has others, or a list of fewseg data episodes --seed N",
             DataWarning,
             stacklevel=2,
@@ -180,8 +184,9 @@ def _note_unused(words: list[str]) -> None:
 
 def _changed(words: list[str]) -> list[str]:
     """Options of the model that are given another value: parts of the results' name."""
-    asked = (word.partition("=") for word in words if word.startswith("model."))
-    return [re.sub(r"[^\w.+]+", "", key.removeprefix("model.") + value) for key, _, value in asked]
+    asked = (word.removeprefix("model.").replace("=", "", 1) for word in words if word.startswith("model."))
+    named = ((word, hashlib.sha256(word.encode()).hexdigest()[:8]) for word in asked)
+    return [re.sub(r"[^\w.+]+", "", word if len(word) <= _LONGEST else mark) for word, mark in named]
 
 
 def _hows(

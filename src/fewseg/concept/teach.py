@@ -93,7 +93,7 @@ def teach(
     before = (*former.supports, *former.absent) if former else ()
     if known := [example for example in given if any(_same(example, other) for other in before)]:
         names = ", ".join(example.name for example in known)
-        warnings.warn(DataWarning(f"nothing new: the concept has {names} with the same masks"), stacklevel=2)
+        warnings.warn(DataWarning(f"the concept has {names} already, with the same masks"), stacklevel=2)
         given = [example for example in given if example not in known]
     stay = [example for example in before if not any(_same_photo(example, other) for other in given)]
     if replaced := [example.name for example in before if example not in stay]:

@@ -77,7 +77,7 @@ def marking_from_marks(photo: Image.Image, marks: Marks, name: str) -> Marking:
         told = f"{name}: what grew from the marks takes {100 * share:.0f} % of the photo's border"
         remedy = "if that is not the object, mark what lies there as beside it, on all sides, or give a mask"
         warnings.warn(DataWarning(f"{told}; {remedy}"), stacklevel=2)
-    return Marking(mask, f"grown from {marks}")
+    return Marking(mask, f"grown from {marks}", upright=True)
 
 
 def mask_from_marks(photo: Image.Image, marks: Marks) -> NDArray[np.uint8]:

@@ -55,6 +55,8 @@ class Marking:
     """In words: the values found, and which of them is the object."""
     value: int | None = None
     """The value of the object, where it is one that nobody named."""
+    upright: bool = False
+    """Whether it is known to be of the photo as it is shown, whatever its file's orientation."""
 
     @property
     def share(self) -> float:

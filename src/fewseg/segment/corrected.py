@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,12 @@ def as_written(mask: Path, written: str) -> bool:
 
 
 def _marking(mask: Path, row: Row) -> Marking:
+    """What somebody made of a mask that fewseg wrote, upright."""
     if row.value == IGNORE:  # the only class
-        return read_marking(mask)
+        return replace(read_marking(mask), upright=True)
     labels = read_labels(mask)
     inside = np.where(labels == IGNORE, np.uint8(IGNORE), (labels == row.value).astype(np.uint8))
-    return Marking(inside, f"{mask.name}: {row.value} is the object")
+    return Marking(inside, f"{mask.name}: {row.value} is the object", upright=True)
 
 
 def _photo(row: Row, photos: Path | None) -> Path:

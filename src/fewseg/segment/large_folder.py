@@ -16,6 +16,7 @@ from fewseg.segment.planning import plan
 from fewseg.segment.shards import Shard
 from fewseg.segment.steady import Predictor
 from fewseg.segment.summary import SegmentSummary
+from fewseg.segment.windows import LEAST
 
 
 def check_large_formats(formats: Sequence[str]) -> None:
@@ -55,8 +56,8 @@ def segment_large_folder(
     side = window or predictor.support_side
     if side is None:
         raise UsageError("how large the photos of the supports were is not known; give --window SIDE, in pixels")
-    if side < 64:
-        raise UsageError(f"a window of {side} x {side} pixels shows too little; give at least 64")
+    if side < LEAST:
+        raise UsageError(f"a window of {side} x {side} pixels shows too little; give at least {LEAST}")
     jobs = plan(queries, out)
     count = len(jobs)
     if video := next((job.query for job in jobs if job.is_video), None):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fewseg.errors import DataWarning, shortened
 from fewseg.segment import formats as files
+from fewseg.segment import windows
 from fewseg.segment.books import BOOKS
 from fewseg.segment.planning import Job
 from fewseg.segment.review import NAME as REVIEW
@@ -44,15 +45,15 @@ def note_supports(
             )
 
 
-def note_wide(empty: Sequence[tuple[Path | str, int]], support_side: int | None) -> None:
+def note_wide(empty: Sequence[tuple[Path, int]], support_side: int | None) -> None:
     """Tell of pictures in which nothing was found, and which are far larger than the supports, given with their longer
     sides: things that are small in them are not seen.
     """
     side = support_side or 0
-    if wide := [Path(place).name for place, longer in empty if 0 < _WIDE * side <= longer]:
+    if wide := [query.name for query, longer in empty if 0 < _WIDE * side <= longer]:
         warnings.warn(
             f"nothing was found in {shortened(wide, _SHOWN)}, at least {_WIDE} times as large as the supports: if "
-            f"things are small there, look through windows: --window {side}",
+            f"things are small there, look through windows: --window {max(side, windows.LEAST)}",
             DataWarning,
             stacklevel=2,
         )
@@ -75,7 +76,8 @@ def note_of_others(masks: Sequence[Path]) -> None:
     if masks:
         shown = shortened([mask.name for mask in masks], _SHOWN)
         warnings.warn(
-            f"made anew, since the masks that were there are of other photos of the same names: {shown}",
+            "made anew, since the masks that were there are of other photos of the same names, or these have changed: "
+            f"{shown}",
             DataWarning,
             stacklevel=2,
         )

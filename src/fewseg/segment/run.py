@@ -76,7 +76,7 @@ def segment_folder(
     check_formats(formats, resume=resume, instances=instances)
     out = output_folder(out_dir)
     work = planned(queries, out, predictor, formats, overlay=overlay, instances=instances, shard=shard)
-    rows = _former(out) if "png" in formats or work.table else []
+    rows = _former(out, needed="png" in formats or work.table is not None)
     finished = Finished(out, predictor.names, rows, instances=instances, resume=resume)
     if "png" not in formats:
         _check_corrected(out, work, finished)
@@ -110,18 +110,22 @@ def segment_folder(
                 record(piece, seen)
     note_corrected([*gathered.corrected])
     note_of_others(finished.of_others)
-    note_wide(gathered.empty, predictor.support_side)
+    note_wide(gathered.empty_sides, predictor.support_side)
     gathered.check_there(out)
     done = {job for job in work.videos if resume and job.query not in gathered.corrected.values()}
     gathered.failed += _write_overlay_videos(work, {query for query, _ in gathered.failed}, every=every, done=done)
     return gathered.summary(predictor.runtime, instances=instances)
 
 
-def _former(out: Path) -> list[Row]:
-    """What the tables in a folder say of its masks; UsageError where a file of their name is none."""
+def _former(out: Path, *, needed: bool) -> list[Row]:
+    """What the tables in a folder say of its masks; UsageError where a file of their name is none, and they are
+    `needed`.
+    """
     try:
         return rows_of(out)
     except DataError as error:
+        if not needed:
+            return []
         raise UsageError(f"{error}; move it away, or give another --out") from error
 
 
@@ -130,7 +134,9 @@ def _check_corrected(out: Path, work: Planned, finished: Finished) -> None:
     from them.
     """
     queries = {job.query.resolve() for job in work.jobs if not job.address}
-    masks = [out / f"{job.stem}.png" for job in work.jobs]
+    masks = [out / f"{job.stem}.png" for job in work.jobs if not job.is_video]
+    frames = (path for job in work.jobs if job.is_video for path in sorted((out / job.stem).glob("frame_*.png")))
+    masks += [path for path in frames if not path.stem.endswith(files.INSTANCES)]
     if kept := [mask.name for mask in masks if mask.resolve() not in queries and finished.keeps({"png": mask})]:
         raise UsageError(
             f"{out} holds masks that were corrected, or are not fewseg's own ({shortened(kept, 4)}): with --format png "

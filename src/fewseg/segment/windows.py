@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 OVERLAP = 0.25
 """Of neighbouring windows, as a share of their side: half of it is what a window sees and does not decide."""
+LEAST = 64
+"""Of a window's side, in pixels."""
 
 
 class Window(NamedTuple):

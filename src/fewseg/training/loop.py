@@ -158,7 +158,7 @@ def prepare(
     fill = partial(_fill_base, task, config, run, resume=resume, again=again, progress=progress)
     if config.base.run is not None:
         fill()
-    elif config.model.weights is None and config.train.init is None:
+    elif config.model.weights is None and config.train.init is None and not resume:
         progress.log("the back-end starts from random numbers (model.weights=null)")
     on_main(fabric, lambda: start_directory(config, run, described, progress=progress))
     if config.base.run is None:
