@@ -52,8 +52,6 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and folder.parent.is_dir():
-            raise Refused(404, "this was removed meanwhile") from error
         full = lacks_disk(error)
         why, todo = ("no room is left", "make room") if full else (error.strerror or first_line(error), "mend that")
         told, todo = f"visitors' files cannot be written ({why})", f"{todo}, or give another place: --folder DIR"
