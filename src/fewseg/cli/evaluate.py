@@ -112,8 +112,8 @@ def evaluate(
     from fewseg.evaluation.evaluate import evaluate as run_evaluation
     from fewseg.evaluation.generalised import evaluate_generalised
     from fewseg.evaluation.protocol_files import labels_all
-    from fewseg.evaluation.results import check_place, results_name, unlike
-    from fewseg.evaluation.saved_masks import INDEX, masks_folder
+    from fewseg.evaluation.results import check_place, results_name
+    from fewseg.evaluation.saved_masks import masks_folder
     from fewseg.models.in_use import in_use
     from fewseg.models.untrained import as_method
     from fewseg.runtime.engine import check_looks_once
@@ -147,8 +147,8 @@ def evaluate(
         ways=ways,
         progress=progress,
     )
-    hows = [*_changed(words or []), *_hows(flip, refine, method, precision, support_mask, tau, merge)]
-    name = results_name(benchmark, *hows)
+    hows = _hows(flip, refine, method, precision, support_mask, tau, merge)
+    name = results_name(benchmark, *_changed(words or []), *hows)
     model = in_use(as_method(opened.model, method).eval(), flip=flip, refine=refine, precision=precision)
     how = {"batch_size": batch_size, "workers": workers, "cache_gb": cache_gb, "file_gb": file_gb, "progress": progress}
     if plan:
@@ -162,13 +162,21 @@ def evaluate(
         results = run(model, benchmark, **given, **how, weights=opened.weights)
     if rank:  # one of several processes prints and writes
         return
+    _keep_and_tell(results, out, Path(target) / name, masks=save_masks, generalised=generalised)
+
+
+def _keep_and_tell(results: Any, out: Path | None, usual: Path, *, masks: Path | None, generalised: bool) -> None:
+    """Results are written to `out`, else at the `usual` place where its folder is there, and told."""
+    from fewseg.evaluation.results import unlike
+    from fewseg.evaluation.saved_masks import INDEX
+
     # first: what took hours is kept, whatever becomes of the terminal
-    place = out or (unlike(Path(target) / name, results) if Path(target).is_dir() else None)
+    place = out or (unlike(usual, results) if usual.parent.is_dir() else None)
     saved = results.save(place) if place else None
     (print_generalised if generalised else print_results)(results)
     say(f"results: {saved or 'not kept; --out FILE.json keeps them'}")
-    if save_masks is not None:
-        say(f"masks: {save_masks} (which is which: {save_masks / INDEX})")
+    if masks is not None:
+        say(f"masks: {masks} (which is which: {masks / INDEX})")
 
 
 def _note_unused(words: list[str]) -> None:
@@ -184,9 +192,9 @@ def _note_unused(words: list[str]) -> None:
 
 def _changed(words: list[str]) -> list[str]:
     """Options of the model that are given another value: parts of the results' name."""
-    asked = (word.removeprefix("model.").replace("=", "", 1) for word in words if word.startswith("model."))
-    named = ((word, hashlib.sha256(word.encode()).hexdigest()[:8]) for word in asked)
-    return [re.sub(r"[^\w.+]+", "", word if len(word) <= _LONGEST else mark) for word, mark in named]
+    asked = [word.removeprefix("model.").replace("=", "", 1) for word in words if word.startswith("model.")]
+    short = (word if len(word) <= _LONGEST else hashlib.sha256(word.encode()).hexdigest()[:8] for word in asked)
+    return [re.sub(r"[^\w.+]+", "", word) for word in short]
 
 
 def _hows(

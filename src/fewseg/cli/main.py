@@ -142,8 +142,7 @@ def train(
         return
     run = out or Path("runs") / f"{config.model.name}-{config.data.name}-fold{config.data.fold}-{config.data.shots}shot"
     before = resume and RunDirectory(run).is_finished(config)
-    again = f"fewseg train --resume --out {shlex.quote(str(run))}"
-    run_training(config, run, resume=resume, again=again, progress=Bars())
+    run_training(config, run, resume=resume, again=RunDirectory(run).resuming, progress=Bars())
     if rank_and_world()[0] == 0:
         done = "trained to the end before, left as it is" if before else "trained"
         say(f"{done}: {run}  ({_next_step(config, run)})")

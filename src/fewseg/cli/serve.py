@@ -94,13 +94,7 @@ def serve(
     from fewseg.storage.engines import open_engine
 
     limits = Limits().changed(limit or [])
-    if token is not None and not re.fullmatch(rf"[\w.~-]{{{_SHORTEST},}}", token, re.ASCII):
-        raise UsageError(
-            f"a token has {_SHORTEST} or more plain letters, digits and -._~, as it stands in an address; leave it out "
-            "for a random one"
-        )
-    if token is not None and no_token:
-        raise UsageError("--token and --no-token: give one of them")
+    _check_token(token, no_token=no_token)
     secret = token is not None and not sys.stdout.isatty()  # what is no terminal is a log
     hosts = [host_name(one) for one in allow_host or ()]
     for_others = bool(hosts) or not is_loopback(host)
@@ -133,6 +127,16 @@ def serve(
             webbrowser.open(url)
 
     run(engine, address, limits=limits, hosts=hosts, folder=folder, ready=ready, backend=backend)
+
+
+def _check_token(token: str | None, *, no_token: bool) -> None:
+    if token is not None and not re.fullmatch(rf"[\w.~-]{{{_SHORTEST},}}", token, re.ASCII):
+        raise UsageError(
+            f"a token has {_SHORTEST} or more plain letters, digits and -._~, as it stands in an address; leave it out "
+            "for a random one"
+        )
+    if token is not None and no_token:
+        raise UsageError("--token and --no-token: give one of them")
 
 
 def formerly() -> None:

@@ -167,8 +167,9 @@ def read_supports(
 def _check_patterns(arguments: Sequence[str]) -> None:
     """UsageError where a pattern of the shell has become several files, of which an option takes the first."""
     for option, first, second in zip(arguments, arguments[1:], arguments[2:], strict=False):
-        beside = Path(second).parent == Path(first).parent and os.path.isfile(second)
-        if option == "--support" and beside and not second.startswith("-"):
+        if option != "--support" or second.startswith("-"):
+            continue
+        if Path(second).parent == Path(first).parent and os.path.isfile(second):
             raise UsageError(
                 f"after --support {first} comes {second}, as where a pattern such as *.jpg was given: an option takes "
                 "one file. Repeat --support and --mask for each photo, or give --supports FOLDER; photos to segment "

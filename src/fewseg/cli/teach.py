@@ -74,7 +74,6 @@ def teach(
     `fewseg teach --concept rust.concept --correct masks/` takes masks that were corrected, and tells it anew.
     """
     from fewseg.concept import Concept, teach
-    from fewseg.concept.adapting import LEAST, trainer
     from fewseg.concept.sheet import contact_sheet
     from fewseg.data.images import write_image
 
@@ -86,10 +85,8 @@ def teach(
     found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule, one_class=True)
     name, images, masks = _one_class(found, former)
     if correct:
-        (more, marked), unchanged = _corrected(correct, name, former, photos)
+        more, marked = _corrected(correct, name, former, photos)
         images, masks = [*images, *more], [*masks, *marked]
-        left = f"; {unchanged} as written, left out" if unchanged else ""
-        say(f"{counted(len(more), 'corrected mask')}{left}")
     without = given.pictures(absent or [], "--absent")
     if not images and not without and former is None:
         raise given.nothing_to_find()
@@ -99,13 +96,7 @@ def teach(
         _check_replaced(target, [*images, *without])
     folder = target.with_name(target.stem + given.ADAPTED)
     if adapt:
-        trainer()  # what it lacks shows before the supports are tried
-    if adapt and not keep_photos:
-        raise UsageError("--adapt trains on the photos: leave out --no-photos, or --adapt")
-    if adapt and (count := len(images) + (len(former.supports) if former else 0)) < LEAST:
-        raise UsageError(f"--adapt needs {LEAST} supports or more; there are {count}")
-    if adapt and folder.exists() and not (former and former.model.name == folder.name):
-        raise UsageError(f"{folder} is there already, and is where the adapted model would be; give another --out")
+        _check_adapting(folder, former, count=len(images), keep_photos=keep_photos)
     chosen = given.said(ctx, "model")
     if former and former.model.name.endswith(given.ADAPTED) and not chosen:
         told = "the concept's model was trained on its supports, and tells nothing of others"
@@ -134,6 +125,19 @@ def teach(
     if taught.supports:
         write_image(contact_sheet(taught), sheet)
         say(f"how each support was understood: {sheet}")
+
+
+def _check_adapting(folder: Path, former: Concept | None, *, count: int, keep_photos: bool) -> None:
+    """What would be wrong with --adapt shows before the supports are tried; `count` of them are given now."""
+    from fewseg.concept.adapting import LEAST, trainer
+
+    trainer()  # what it lacks
+    if not keep_photos:
+        raise UsageError("--adapt trains on the photos: leave out --no-photos, or --adapt")
+    if (supports := count + (len(former.supports) if former else 0)) < LEAST:
+        raise UsageError(f"--adapt needs {LEAST} supports or more; there are {supports}")
+    if folder.exists() and not (former and former.model.name == folder.name):
+        raise UsageError(f"{folder} is there already, and is where the adapted model would be; give another --out")
 
 
 def _adapted(concept: Concept, folder: Path, device: str) -> Concept:
@@ -193,12 +197,16 @@ def _one_class(found: given.Given, former: Concept | None) -> tuple[str | None, 
 
 def _corrected(
     masks: list[Path], name: str | None, former: Concept | None, photos: Path | None
-) -> tuple[tuple[list[Any], list[Any]], int]:
+) -> tuple[list[Any], list[Any]]:
+    """Photos and corrected masks of the class; a line says how many there are."""
     from fewseg.segment.corrected import corrected
 
     if former is None:
         raise UsageError("--correct takes masks of a concept: give it, --concept NAME.concept")
-    return corrected(masks, name or former.title, photos=photos)
+    found, unchanged = corrected(masks, name or former.title, photos=photos)
+    left = f"; {unchanged} as written, left out" if unchanged else ""
+    say(f"{counted(len(found[0]), 'corrected mask')}{left}")
+    return found
 
 
 def _tell(concept: Concept, path: Path, former: Concept | None) -> None:

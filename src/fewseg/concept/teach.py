@@ -91,16 +91,7 @@ def teach(
     given += [_absent(image, next(number), rule=rule, side=side) for image in absent]
     _check_each_once(given)
     before = (*former.supports, *former.absent) if former else ()
-    if known := [example for example in given if any(_same(example, other) for other in before)]:
-        names = ", ".join(example.name for example in known)
-        warnings.warn(DataWarning(f"the concept has {names} already, with the same masks"), stacklevel=2)
-        given = [example for example in given if example not in known]
-    stay = [example for example in before if not any(_same_photo(example, other) for other in given)]
-    if replaced := [example.name for example in before if example not in stay]:
-        mended = "its mask is replaced by the one" if len(replaced) == 1 else "their masks are replaced by those"
-        told = f"{', '.join(replaced)} in the concept: {mended} given now"
-        warnings.warn(DataWarning(told), stacklevel=2)
-    examples = stay + given
+    examples = _together(before, given)
     supports, without = [e for e in examples if e.marks], [e for e in examples if not e.marks]
     if not supports:
         told = f" ({read[0][0].name}: {read[0][0].meaning})" if read else ""
@@ -264,9 +255,25 @@ def _same_photo(one: Example, other: Example) -> bool:
     return float(np.abs(one.photo.astype(np.float32) - other.photo).mean()) < 1
 
 
-def _same(one: Example, other: Example) -> bool:
-    """Whether two are the same photo with the same mask."""
-    return _same_photo(one, other) and np.array_equal(one.mask, other.mask)
+def _together(before: Sequence[Example], given: Sequence[Example]) -> list[Example]:
+    """The photos of a concept and those given now, whose masks hold; of photos that it has, that is told."""
+    known, new, replaced = list[str](), list[Example](), list[Example]()
+    for example in given:
+        theirs = [other for other in before if _same_photo(other, example)]
+        if any(np.array_equal(example.mask, other.mask) for other in theirs):
+            known.append(example.name)
+        else:
+            new.append(example)
+            replaced += theirs
+    if known:
+        told = f"the concept has {', '.join(known)} already, with the same masks"
+        warnings.warn(DataWarning(told), stacklevel=3)
+    stay = [example for example in before if example not in replaced]
+    if names := [example.name for example in before if example in replaced]:
+        mended = "its mask is replaced by the one" if len(names) == 1 else "their masks are replaced by those"
+        told = f"{', '.join(names)} in the concept: {mended} given now"
+        warnings.warn(DataWarning(told), stacklevel=3)
+    return [*stay, *new]
 
 
 def photo_name(image: Any, number: int) -> str:

@@ -308,7 +308,7 @@ def unlike(path: Path, results: Evaluation) -> Path:
     """
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
-        own, former = ([r["options"], r["source_sha256"]] for r in (json.loads(json.dumps(results.as_dict())), there))
+        former, own = (json.loads(json.dumps([r["options"], r["source_sha256"]])) for r in (there, results.as_dict()))
     except (OSError, ValueError, KeyError, TypeError):  # none is there, or nothing that could be replaced
         return path
     mark = hashlib.sha256(json.dumps(own).encode()).hexdigest()[:8]

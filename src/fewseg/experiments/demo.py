@@ -4,7 +4,6 @@ and put in a report.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from fewseg.report.training import run_curves
 from fewseg.runtime.beside import beside
 from fewseg.segment import segment_folder
 from fewseg.storage.opening import Opened, open_target
+from fewseg.storage.run_directory import RunDirectory
 from fewseg.storage.saved import load_model
 from fewseg.training.loop import train
 
@@ -95,8 +95,8 @@ def run_demo(out: Path, *, overrides: tuple[str, ...] = (), episodes: int = EPIS
 
 
 def _train(name: str, overrides: tuple[str, ...], run: Path, *, progress: Silent | None = None) -> None:
-    again = f"fewseg train --resume --out {shlex.quote(str(run))}"
-    train(load_config(RECIPES[name], *overrides), run, again=again, progress=progress or Silent())
+    config, again = load_config(RECIPES[name], *overrides), RunDirectory(run).resuming
+    train(config, run, again=again, progress=progress or Silent())
 
 
 def demo_models(runs: dict[str, Path], opened: dict[str, Opened]) -> dict[str, FewShotSegmenter]:

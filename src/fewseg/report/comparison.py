@@ -249,13 +249,12 @@ def _run_facts(results: Results) -> dict[str, str]:
     program, *words = record["command"]
     ours = Path(program).name in ("fewseg", "__main__.py")
     plugins = [word for plugin in record.get("plugins", ()) for word in ("--plugin", plugin["file"])]
-    again = ["rerun"] if run.is_finished(config) else ["train", "--resume", "--out"]
+    ended = run.is_finished(config)
+    again = shlex.join(["fewseg", "rerun", str(run.path)]) if ended else run.resuming
     return {
         "trained by": shlex.join(["fewseg", *words, *plugins] if ours else [program, *words]),
         "seed of the training": str(config.train.seed),
-        "to train it again" if again[0] == "rerun" else "to finish it": shlex.join(
-            ["fewseg", *again, str(run.path), *plugins]
-        ),
+        "to train it again" if ended else "to finish it": " ".join(filter(None, (again, shlex.join(plugins)))),
     }
 
 

@@ -56,6 +56,12 @@ def frame_stem(number: int) -> str:
     return f"frame_{number:06d}"
 
 
+def frame_masks(folder: Path) -> list[Path]:
+    """The masks of a video's frames that are in its folder."""
+    frames = (path for path in folder.glob("*.png") if FRAME.fullmatch(path.name))
+    return sorted(path for path in frames if not path.stem.endswith(INSTANCES))
+
+
 def outputs(
     stem: str, out_dir: Path, *, formats: Sequence[str], overlay: bool, single: bool = False
 ) -> dict[str, Path]:

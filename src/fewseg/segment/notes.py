@@ -45,12 +45,12 @@ def note_supports(
             )
 
 
-def note_wide(empty: Sequence[tuple[Path, int]], support_side: int | None) -> None:
+def note_wide(empty: Sequence[tuple[Job, int]], support_side: int | None) -> None:
     """Tell of pictures in which nothing was found, and which are far larger than the supports, given with their longer
-    sides: things that are small in them are not seen.
+    sides: things that are small in them are not seen. Videos and what lies in a store are not read in windows.
     """
-    side = support_side or 0
-    if wide := [query.name for query, longer in empty if 0 < _WIDE * side <= longer]:
+    side, whole = support_side or 0, ((job, longer) for job, longer in empty if not job.is_video and not job.address)
+    if wide := [job.query.name for job, longer in whole if 0 < _WIDE * side <= longer]:
         warnings.warn(
             f"nothing was found in {shortened(wide, _SHOWN)}, at least {_WIDE} times as large as the supports: if "
             f"things are small there, look through windows: --window {max(side, windows.LEAST)}",

@@ -110,7 +110,7 @@ def segment_folder(
                 record(piece, seen)
     note_corrected([*gathered.corrected])
     note_of_others(finished.of_others)
-    note_wide(gathered.empty_sides, predictor.support_side)
+    note_wide(gathered.empty, predictor.support_side)
     gathered.check_there(out)
     done = {job for job in work.videos if resume and job.query not in gathered.corrected.values()}
     gathered.failed += _write_overlay_videos(work, {query for query, _ in gathered.failed}, every=every, done=done)
@@ -134,9 +134,8 @@ def _check_corrected(out: Path, work: Planned, finished: Finished) -> None:
     from them.
     """
     queries = {job.query.resolve() for job in work.jobs if not job.address}
-    masks = [out / f"{job.stem}.png" for job in work.jobs if not job.is_video]
-    frames = (path for job in work.jobs if job.is_video for path in sorted((out / job.stem).glob("frame_*.png")))
-    masks += [path for path in frames if not path.stem.endswith(files.INSTANCES)]
+    places = sorted(work.masks)
+    masks = (mask for place in places for mask in (files.frame_masks(place) if place.is_dir() else [place]))
     if kept := [mask.name for mask in masks if mask.resolve() not in queries and finished.keeps({"png": mask})]:
         raise UsageError(
             f"{out} holds masks that were corrected, or are not fewseg's own ({shortened(kept, 4)}): with --format png "

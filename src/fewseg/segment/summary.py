@@ -43,9 +43,8 @@ class Gathered:
     def __init__(self, work: Planned, classes: Sequence[str]) -> None:
         self._work, self._classes = work, classes
         self._written: list[tuple[Path | str, Path]] = []
-        self._empty: list[Path | str] = []
-        self.empty_sides: list[tuple[Path, int]] = []
-        """Pictures of the disk in which nothing was found, and their longer sides."""
+        self.empty: list[tuple[Job, int]] = []
+        """Pictures in which nothing was found, and their longer sides."""
         self.failed: list[tuple[Path | str, str]] = []
         self.corrected: dict[Path, Path] = {}
         """Masks that were there and are somebody's work, and their pictures."""
@@ -62,9 +61,7 @@ class Gathered:
             self._skipped += 1
         else:
             self._written.append((piece.place, next(iter((*outputs.values(), *self._work.books.values())))))
-            if not seen.labels.any():
-                self._empty.append(piece.place)
-                self.empty_sides += [] if piece.is_video or piece.address else [(piece.query, max(seen.labels.shape))]
+            self.empty += [] if seen.labels.any() else [(piece, max(seen.labels.shape))]
         if seen is None:
             return
         self.corrected |= {outputs["png"]: piece.query} if seen.corrected else {}
@@ -82,5 +79,5 @@ class Gathered:
     def summary(self, runtime: str, *, instances: bool) -> SegmentSummary:
         """The whole of it."""
         sizes = {name: tuple(found) for name, found in self._sizes.items()} if instances else None
-        parts = tuple(self._written), tuple(self._empty), tuple(self.failed), self._skipped
+        parts = tuple(self._written), tuple(piece.place for piece, _ in self.empty), tuple(self.failed), self._skipped
         return SegmentSummary(*parts, self._work.count, self._work.books.get("coco"), runtime, sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ class RunDirectory:
     def exists(self) -> bool:
         """Whether a run was started there."""
         return self.configuration.is_file()
+
+    @property
+    def resuming(self) -> str:
+        """The command that goes on with the run."""
+        return shlex.join(["fewseg", "train", "--resume", "--out", str(self.path)])
 
     def config(self) -> Config:
         """The configuration that the run was started with; DataError where there is none."""

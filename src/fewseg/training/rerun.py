@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def rerun(run: Path, out: Path, *, progress: Silent | None = None) -> Rerun:
     before, now = RunDirectory(run), RunDirectory(out)
     record, config = before.recorded(), before.config()
     if not before.is_finished(config):
-        raise DataError(f"{run} did not end; finish it first: fewseg train --resume --out {shlex.quote(str(run))}")
+        raise DataError(f"{run} did not end; finish it first: {before.resuming}")
     local, nodes = launched() or (config.train.devices, config.train.nodes)
     if local * nodes != record["processes"]:
         raise UsageError(
