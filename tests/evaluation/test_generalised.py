@@ -22,6 +22,7 @@ from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark, input_transform
 from fewseg.evaluation.evaluate import evaluate
 from fewseg.evaluation.generalised import evaluate_generalised, merge_labels, novel_probability
+from fewseg.evaluation.results import unlike
 from fewseg.models.parts.ops import resize_ac
 from helpers import Toy
 
@@ -203,6 +204,8 @@ def test_the_report_is_json_and_says_how_sure_the_model_ever_was(source: Scenes,
     assert saved["repeats"][0]["novel_episodes"] == 0
     assert 0 < saved["repeats"][0]["largest"] < 0.999
     assert saved["repeats"][0]["novel_miou"] == 0
+    assert unlike(tmp_path / "r.json", report) == tmp_path / "r.json"
+    assert unlike(tmp_path / "r.json", replace(report, options={"image_size": 65})) != tmp_path / "r.json"
 
 
 def test_what_cannot_be_measured_is_refused(source: Scenes) -> None:

@@ -152,8 +152,9 @@ def test_figures_are_saved_with_any_names(tmp_path: Path, ending: str) -> None:
 
 
 def test_bars_figure_names_its_rows() -> None:
-    figure = figures.bars_figure((Row("prototype", 0.2), Row("HDMNet", 0.5)))
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["prototype", "HDMNet"]
+    figure = figures.bars_figure((Row("prototype", 0.2), Row("HDMNet", 0.5, seen="3 of 5 test classes seen")))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["prototype", "HDMNet *"]
+    assert "*: test classes seen in training" in figure.axes[0].get_xlabel()
 
 
 def test_figure_of_unknown_format_is_refused(tmp_path: Path) -> None:

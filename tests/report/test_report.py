@@ -19,7 +19,7 @@ from fewseg.cli.report import split_words
 from fewseg.errors import DataError, UsageError
 from fewseg.evaluation import compare as compare_module
 from fewseg.evaluation.compare import Entry, describe, p_text
-from fewseg.evaluation.results import Results
+from fewseg.evaluation.results import Results, unlike
 from fewseg.models.prototype import Prototype
 from fewseg.report.comparison import class_confusions, comparison_page, mean_confusion, model_section, report_page
 from fewseg.report.contents import ReportPage
@@ -99,6 +99,18 @@ def test_only_what_fits_is_taken_from_a_saved_evaluation(
             compared([str(run)], DATA, **({"episodes": 8, "repeats": 2, "reuse": True} | changed))
     with pytest.raises(AssertionError, match="measured again"):
         compared([str(run)], [*DATA, "data.size=80"], episodes=8, repeats=2, reuse=True)
+
+
+def test_results_that_were_kept_beside_others_are_taken_too(
+    run: Path, saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    place = tmp_path / "run" / saved.name
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"source_sha256": "0" * 64}))
+    Results.load(saved).save(unlike(place, Results.load(saved)))
+    monkeypatch.delattr(compare_module, "evaluate")
+    (taken,) = compared([str(tmp_path / "run")], DATA, episodes=8, repeats=2, reuse=True)
+    assert taken.results.miou == Results.load(saved).miou
 
 
 def test_an_evaluation_of_0_1_is_taken_too(

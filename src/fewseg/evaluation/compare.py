@@ -291,7 +291,8 @@ def by_training(entries: Sequence[Entry]) -> dict[str, str]:
     """What models were trained on and have seen of the test classes, in words, each with those of which it is told."""
     found: dict[str, list[str]] = {}
     for entry in entries:
-        found.setdefault(entry.results.origin_briefly, []).append(entry.name)
+        name = f'"{entry.name}"' if "," in entry.name else entry.name
+        found.setdefault(entry.results.origin_briefly, []).append(name)
     return {told: ", ".join(names) for told, names in found.items() if told}
 
 

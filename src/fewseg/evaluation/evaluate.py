@@ -122,8 +122,6 @@ def evaluate(
     by_query = [of_queries(table, benchmark.protocol.references) for table in tables]
     interval, kind = miou_interval(by_query, mious, benchmark.protocol.scored(benchmark.fold.novel, tables[0][:, 0]))
     return Results(
-        options=model_options(model),
-        source_sha256=benchmark.source.index.sha256,
         class_names=list(benchmark.source.class_names),
         miou=float(mious.mean()),
         interval=interval,
@@ -156,7 +154,9 @@ def common_fields(
     return {
         "method": model.name,
         "backbone": str(model_options(model).get("backbone", "none")),
+        "options": model_options(model),
         "source": source.name,
+        "source_sha256": source.index.sha256,
         "data": _options_of(source),
         "fold": {**asdict(fold), "novel_names": [source.class_names[c - 1] for c in fold.novel]},
         "shots": benchmark.shots,

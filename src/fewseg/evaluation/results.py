@@ -56,7 +56,11 @@ class Evaluation:
 
     method: str
     backbone: str
+    options: dict[str, Any]
+    """The model's constructor arguments."""
     source: str
+    source_sha256: str
+    """Hash of the subset's annotations."""
     fold: dict[str, Any]
     shots: int
     image_size: int
@@ -179,10 +183,6 @@ class Results(Evaluation):
     """What an evaluation on novel classes found."""
 
     repeats: list[Repeat]
-    options: dict[str, Any]
-    """The model's constructor arguments."""
-    source_sha256: str
-    """Hash of the subset's annotations."""
     class_names: list[str]
     """Names of class ids 1..N."""
     miou: float
@@ -306,13 +306,22 @@ def unlike(path: Path, results: Evaluation) -> Path:
     """A place for results that are to be at `path`: another beside it where those there are of other options of the
     model, or of other data.
     """
+    own = _mark(results.options, results.source_sha256)
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
-        former, own = (json.loads(json.dumps([r["options"], r["source_sha256"]])) for r in (there, results.as_dict()))
+        same = own == _mark(there["options"], there["source_sha256"])
     except (OSError, ValueError, KeyError, TypeError):  # none is there, or nothing that could be replaced
         return path
-    mark = hashlib.sha256(json.dumps(own).encode()).hexdigest()[:8]
-    return path if own == former else path.with_name(f"{path.stem}-{mark}.json")
+    return path if same else _marked(path, own)
+
+
+def _mark(options: dict[str, Any], source_sha256: str) -> str:
+    """What keeps evaluations of one name apart in their files' names."""
+    return hashlib.sha256(json.dumps([options, source_sha256]).encode()).hexdigest()[:8]
+
+
+def _marked(path: Path, mark: str) -> Path:
+    return path.with_name(f"{path.stem}-{mark}.json")
 
 
 def check_place(path: Path, *, rows: bool = True) -> None:
@@ -346,10 +355,11 @@ def saved_results(weights: dict[str, Any], model: torch.nn.Module, benchmark: Be
     """
     if "sha256" not in weights:
         return None
-    folder = Path(weights["path"])
+    folder, mark = Path(weights["path"]), _mark(model_options(model), benchmark.source.index.sha256)
     for place in (folder, folder.parent):
-        for name in (*results_names(benchmark), *RunDirectory.earlier_results):
-            if found := results_in(place / name, weights, model, benchmark):
+        names = [place / name for name in (*results_names(benchmark), *RunDirectory.earlier_results)]
+        for file in (*names, _marked(names[0], mark)):
+            if found := results_in(file, weights, model, benchmark):
                 return found
     return None
 

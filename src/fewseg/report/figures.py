@@ -87,7 +87,8 @@ def svg(figure: Figure) -> str:
 def bars_figure(rows: Sequence[Row]) -> Figure:
     """The mIoU of every row of a comparison as a horizontal bar with its interval, in per cent."""
     colors = [SERIES[0] if row.highlight else GREY for row in rows]
-    return _bars([(row.name, row.miou, row.interval) for row in rows], colors, label="mIoU (%)")
+    items = [(row.name + " *" * bool(row.seen), row.miou, row.interval) for row in rows]
+    return _bars(items, colors, label="mIoU (%)" + ("; *: test classes seen in training" * any(r.seen for r in rows)))
 
 
 def classes_figure(per_class: Sequence[ClassScores]) -> Figure:
