@@ -59,7 +59,7 @@ def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
     assert list(rows[0]) == [*COLUMNS[:-1], *MEASURED]
     told = ("seen", "test_classes", "unseen mIoU", "trained_on")
     assert [rows[0][name] for name in told] == ["0", "5", "", ""]
-    assert (rows[0]["p"], rows[1]["p"], tested[1].cells()[5]) == ("", "0.0004", "< 0.001")
+    assert (rows[0]["p"], rows[1]["p"], tested[1].cells()[6]) == ("", "0.0004", "< 0.001")
     assert (rows[0]["px"], rows[0]["source"], rows[0]["episodes"], rows[0]["repeats"]) == ("64", "scenes", "16", "2")
     assert float(rows[1]["mIoU"]) == pytest.approx(100 * entries[1].results.miou, abs=0.005)
     assert entries[0].results.repeats[0].episode_sha256[:16] in text
@@ -69,6 +69,8 @@ def test_tables_hold_the_numbers_and_the_hash(entries, tmp_path):
     cells = [cell.strip() for cell in line.removesuffix(chr(92) * 2).split("&")]
     assert tuple(cell.replace("$<$", "<") for cell in cells) == table(entries)[2]
     assert not {"seen", "unseen mIoU"} & {*table(entries)[0]}  # nothing was trained
+    other = [entries[0], replace(entries[1], results=replace(entries[1].results, backbone="vgg16"))]
+    assert [row[1] for row in table(other)] == ["back-end", entries[0].results.backbone, "vgg16"]
     assert "<" not in line.replace("$<$", "")
     assert "peak MB" in latex
     assert save_table(tmp_path / "t.tex", entries).read_text() == as_latex(entries)
@@ -84,12 +86,12 @@ def test_the_data_are_the_runs_wherever_it_stands(toy, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_page_says_by_which_command_it_was_made(fewseg, tmp_path):
-    words = ["prototype", *WORDS, "--episodes=2", "--repeats=1", "--workers=0", f"--out={tmp_path / 'a.html'}"]
-    words += ["--supports", "box"]
-    assert fewseg("compare", *words).code == 0
+@pytest.mark.parametrize(("command", "more"), [("compare", ["--supports", "box"]), ("report", ["--panels=0"])])
+def test_a_page_says_by_which_command_it_was_made(fewseg, tmp_path, command, more):
+    words = ["prototype", *WORDS, "--episodes=2", "--repeats=1", "--workers=0", f"--out={tmp_path / 'a.html'}", *more]
+    assert fewseg(command, *words).code == 0
     written = re.search("this page</p><pre>(.*)</pre>", (tmp_path / "a.html").read_text())
-    assert written[1].split() == ["fewseg", "compare", *words]
+    assert written[1].split() == ["fewseg", command, *words]
 
 
 def test_published_numbers_stand_in_a_column_of_their_own(entries, tmp_path):

@@ -99,7 +99,7 @@ def test_test_classes_that_were_trained_on_are_marked(other: Path, tmp_path: Pat
     assert results.seen == ["Sofa", "dining_table"]
     unseen = [results.class_iou[name] for name in ("zebra", "kite")]
     assert results.unseen_miou == pytest.approx(np.mean(unseen))
-    assert results.origin[0] == "trained on mix, fold 0: couch, Dining Table"
+    assert results.origin[0] == "trained on mix, fold 0 (2 classes): couch, Dining Table"
     assert results.origin[1] == "2 of 4 test classes were seen in training, by their names: Sofa, dining_table"
     assert Results.load(results.save(tmp_path / "a.json")).origin == results.origin
     without = learnt_of(info | {"without_images": ["Dining Table"]})
@@ -132,8 +132,8 @@ def test_a_comparison_says_of_every_row_which_test_classes_it_has_seen(
     rows = list(csv.DictReader(text.splitlines()))
     assert [(row["seen"], row["test_classes"], row["trained_on"]) for row in rows] == [
         ("0", "4", ""),
-        ("2", "4", "mix, all classes"),
-        ("0", "4", "fss1000, fold 1"),
+        ("2", "4", "mix, all 2 classes"),
+        ("0", "4", "fss1000, fold 1 (1 class)"),
         ("", "4", "not recorded"),
     ]
     assert [row["seen_classes"] for row in rows] == ["", "Sofa; dining_table", "", ""]
@@ -144,7 +144,7 @@ def test_a_comparison_says_of_every_row_which_test_classes_it_has_seen(
     compared, by_class = (
         html[html.index(f'id="{part}"') :].split("</section>")[0] for part in ("comparison", "classes")
     )
-    for told in ("trained on mix, all classes; 2 of 4 test classes were seen", "none of the 4 test classes was seen"):
+    for told in ("trained on mix, all 2 classes; 2 of 4 test classes were seen", "none of the 4 test classes was seen"):
         assert html.split("<main>")[0].count(told) == compared.count(told) == 1
     assert "what the model was trained on is not recorded" in compared
     assert re.findall(r"(\w+) \(seen in training by dense \(.*leaked\)\)", by_class) == ["Sofa", "dining_table"]
@@ -167,7 +167,7 @@ def test_another_image_size_than_that_of_the_training_is_told(other: Path, tmp_p
     results = evaluate(opened.model, drawn, workers=0)
     assert "trained at 96 px, measured at 64 px" in results.origin
     entry = Entry("m", results, None, None)
-    assert (entry.cells()[1], entry.cells()[1].plain) == ("64 (trained: 96)", 64)  # type: ignore[attr-defined]
+    assert (entry.cells()[2], entry.cells()[2].plain) == ("64 (trained: 96)", 64)  # type: ignore[attr-defined]
     copied = save_model(opened.model, tmp_path / "copied")  # what it was trained at goes with it
     opened, drawn = benchmark(str(copied), other)
     assert "trained at 96 px, measured at 64 px" in evaluate(opened.model, drawn, workers=0).origin

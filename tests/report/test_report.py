@@ -140,7 +140,6 @@ def test_a_report_holds_every_part_and_true_numbers(run: Path, saved: Path) -> N
     assert "The evaluation of prototype was saved before; s/episode is its mean, measured then. Other rows" in html
     for text in (report.repeats[1].episode_sha256, str(report.weights["sha256"]), report.source_sha256):
         assert text in html
-    assert "model.image_size=64 --protocol=fewseg --episodes=8 --repeats=2" in html
     ious = [panel.iou for panel in page.panels if panel.iou is not None]
     assert ious == sorted(ious, reverse=True)
 

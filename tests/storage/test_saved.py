@@ -420,7 +420,7 @@ def test_what_holds_for_the_classes_alone_is_not_taken_over(tmp_path: Path) -> N
     for name, tensor in new.state_dict().items():
         own = name.startswith(("base_heads.classify.", "presence."))
         assert torch.equal(tensor, before[name] if own else learnt.state_dict()[name]), name
-    with pytest.raises(UsageError, match=r"tensors, as backbone.*trained with model\.backbone=timm/test_resnet"):
+    with pytest.raises(UsageError, match=r"tensors, as backbone.*trained with: model\.backbone=timm/test_resnet"):
         start_from(
             tiny_model("lite", backbone="timm/test_efficientnet"), str(tmp_path / "learnt"), source, source.fold(0)
         )

@@ -328,6 +328,38 @@ def test_the_best_model_is_that_of_the_best_validation(
     assert read_record(run / "last")["info"]["epoch"] == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "scores", "told"),
+    [
+        ((), (0.0, 0.0), ["note: no validation found a pixel"]),
+        ((), (0.0, 0.1), []),
+        (("train.all_classes=true", "train.validation=none"), None, ["note: all 20 classes are trained on"]),
+    ],
+)
+def test_a_training_that_learnt_nothing_and_one_of_all_classes_say_so(
+    toy: type[Toy],
+    words: tuple[str, ...],
+    scores: tuple[float, ...] | None,
+    told: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, said = iter(scores or ()), Noting()
+    monkeypatch.setattr(EpisodeTask, "validate", lambda self, *, progress: scores and {"miou": next(found)})
+    train(toy_config("train.epochs=2", *words), tmp_path / "run", progress=said)
+    assert [note.startswith(one) for note, one in zip(said.notes, told, strict=True)] == [True] * len(told)
+
+
+class Noting(Silent):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def log(self, text: str) -> None:
+        self.notes += [text] * text.startswith("note: ")
+
+
 @pytest.mark.slow
 def test_training_on_cached_features_lowers_the_loss(toy: type[Toy], tmp_path: Path) -> None:
     words = ("train.epochs=12", "train.episodes_per_epoch=20", "train.batch_size=4", "train.cache_features=true")

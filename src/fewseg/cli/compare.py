@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +24,7 @@ from fewseg.cli.options import (
 )
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import console, printable, say
-from fewseg.cli.report import check_endings, split_words, write_table
-from fewseg.cli.supports import words as words_given
+from fewseg.cli.report import check_endings, command_given, split_words, write_table
 from fewseg.progress import Bars
 
 
@@ -62,7 +60,6 @@ def compare_models(
     the methods without training, or of trained models where there are these alone.
     """
     from fewseg.evaluation.compare import compare, describe, open_benchmark, table
-    from fewseg.registry import plugin_words
 
     check_endings(out or [], (".csv", ".tex", ".html"))
     check_outputs(out or [], *targets, *(released or []), episodes_file)
@@ -82,8 +79,7 @@ def compare_models(
         progress=Bars(),
     )
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, published=published, progress=Bars())
-    command = shlex.join(["fewseg", "compare", *words_given(ctx), *plugin_words()])
-    written = [write_table(path, entries, command=command) for path in out or []]
+    written = [write_table(path, entries, command=command_given(ctx)) for path in out or []]
     console().print(printable(table(entries), title=describe(entries)))
     for entry in entries:
         for told in (*entry.results.presence_told, *entry.results.references_told):

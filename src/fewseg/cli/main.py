@@ -67,7 +67,7 @@ app.command(name="app", hidden=True, context_settings=ANY_WORDS)(formerly)
 app.command()(web)
 app.command()(export)
 app.command(name="cross-validate")(cross_validate)
-app.command()(report)
+app.command(cls=OrderedCommand)(report)
 app.command()(rerun)
 app.command()(replay)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from fewseg.cli.options import (
 )
 from fewseg.cli.outputs import check_outputs
 from fewseg.cli.printing import say
+from fewseg.cli.supports import words as words_given
 from fewseg.errors import UsageError
 from fewseg.progress import Bars, counted
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 
 def report(
+    ctx: typer.Context,
     targets: Targets,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     figures: Annotated[
@@ -72,6 +75,7 @@ def report(
         device=device,
         progress=Bars(),
     )
+    page = replace(page, commands=(("this page", command_given(ctx)),))
     if figures is not None:
         say(f"figures: {counted(len(save_figures(figures, page)), 'file')} in {figures}")
     say(f"report: {write_report(out, page)}")
@@ -84,6 +88,13 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     sources = registry.classes("source")
     data = [w for w in words if "=" in w or w in sources]
     return [w for w in words if w not in data], data
+
+
+def command_given(ctx: typer.Context) -> str:
+    """What was typed, as a line of a shell, with the plugins."""
+    from fewseg.registry import plugin_words
+
+    return shlex.join(["fewseg", str(ctx.info_name), *words_given(ctx), *plugin_words()])
 
 
 def write_table(path: Path, entries: Sequence[Entry], *, command: str) -> Path:

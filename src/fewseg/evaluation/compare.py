@@ -34,6 +34,7 @@ from fewseg.storage.run_directory import RunDirectory
 
 COLUMNS = (
     "method",
+    "back-end",
     "px",
     "mIoU",
     "low",
@@ -90,6 +91,7 @@ class Entry:
         r = self.results
         return (
             self.name,
+            r.backbone,
             px_text(r),
             *("" if v is None else f"{100 * v:.2f}" for v in (r.miou, *(r.interval or (None, None)))),
             "" if self.p_value is None else p_text(self.p_value),
@@ -224,12 +226,13 @@ def paired_p_value(results: Results, reference: Results, *, draws: int = 2000) -
 
 
 def table(entries: Sequence[Entry], *, whole: bool = False) -> list[tuple[str, ...]]:
-    """The header and the lines; the column "published" is there where an entry has such a number, those on training
-    where they tell something or the table is to be `whole`.
+    """The header and the lines; the column "published" is there where an entry has such a number, back-ends where there
+    are several, those on training where they tell something; these also where the table is to be `whole`.
     """
     found = [entry.results for entry in entries]
     training = {"seen": any(r.origin for r in found), "unseen mIoU": any(r.unseen_miou is not None for r in found)}
-    shown = dict.fromkeys(COLUMNS, True) | {name: whole or told for name, told in training.items()}
+    telling = {"back-end": len({r.backbone for r in found}) > 1, **training}
+    shown = dict.fromkeys(COLUMNS, True) | {name: whole or told for name, told in telling.items()}
     shown["published"] = _any_published(entries)
     return [tuple(compress(line, shown.values())) for line in (COLUMNS, *(entry.cells() for entry in entries))]
 

@@ -23,6 +23,7 @@ from fewseg.metrics.intervals import LEAST
 from fewseg.metrics.iou import COLUMNS
 from fewseg.metrics.references import of_queries
 from fewseg.models.hub_model import model_options
+from fewseg.progress import counted
 from fewseg.storage.run_directory import RunDirectory
 
 HEADER = ("repeat", "episode", *COLUMNS, "foreground_on")
@@ -101,11 +102,14 @@ class Evaluation:
 
     @property
     def training_data(self) -> str:
-        """The data set and fold that the model was trained on, in words; empty for a method without training."""
+        """The data set, fold and number of classes that the model was trained on; empty where nothing was."""
         if not self.trained_on:
             return "not recorded" if self.weights else ""
-        fold = self.trained_on["fold"]
-        return f"{self.trained_on['data']}, {'all classes' if fold is None else f'fold {fold}'}"
+        fold, count = self.trained_on["fold"], len(self.trained_on["classes"] or ())
+        told = f" ({counted(count, 'class')})" if count else ""
+        return f"{self.trained_on['data']}, " + (
+            f"fold {fold}{told}" if fold is not None else f"all {f'{count} ' if count else ''}classes"
+        )
 
     @property
     def trained_size(self) -> int | None:

@@ -28,7 +28,6 @@ from fewseg.features.cache import FeatureCache
 from fewseg.metrics.intervals import LEAST, bootstrap_interval
 from fewseg.metrics.iou import class_iou
 from fewseg.progress import Silent, counted
-from fewseg.registry import plugin_words
 from fewseg.report.chosen_episodes import episode_panels
 from fewseg.report.contents import MAX_MARKS, ClassScores, Confusion, ReportPage, Row, Section
 from fewseg.report.html import percent
@@ -65,14 +64,10 @@ def report_page(
     entries = compare(opened, benchmark, workers=workers, cache_gb=cache_gb, reuse=True, progress=progress)
     shown = list(opened.items())[: 1 + MAX_MARKS]
     caches = {name: FeatureCache(one.model, gigabytes=0.5) for name, one in shown}
-    drawn["episodes-file"] = episodes_file
-    options = [f"--{name}={value}" for name, value in drawn.items() if value is not None]
-    command = shlex.join(["fewseg", "report", *targets, *words, f"--protocol={protocol}", *options, *plugin_words()])
     return replace(
         comparison_page(entries),
         curves=run_curves({entry.name: Path(target) for entry, target in zip(entries, targets, strict=True)}),
         panels=episode_panels(caches, benchmark, entries[0].results.tables[0], each=panels),
-        commands=(("this page", command),),
     )
 
 

@@ -315,8 +315,8 @@ def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> Star
         mine, theirs = model_options(model), model_options(given)
         differ = [f"{k}={theirs.get(k)}" for k in mine if k in theirs and mine[k] != theirs[k] and k != "base_classes"]
         raise UsageError(
-            f"train.init={target} does not fit ({len(other)} of its tensors, as {other[0]}); it was trained with "
-            + " ".join(f"model.{option}" for option in differ)
+            f"train.init={target} does not fit ({len(other)} of its tensors, as {other[0]}); add the options that it "
+            f"was trained with: {' '.join(f'model.{option}' for option in differ)}"
         )
     model.load_state_dict(learnt, strict=False)
     trained = {n for n, p in model.named_parameters() if p.requires_grad}  # of a frozen back-end all is ImageNet's

@@ -181,6 +181,11 @@ def prepare(
     if 0 < state.batches < total:
         progress.log(f"goes on after batch {state.batches} of {total}")
     names = record_of(task.source, task.fold, start, novel=config.data.novel)
+    if config.train.all_classes and len(task.fold.base) > 1:
+        progress.log(
+            f"note: all {len(task.fold.base)} classes are trained on (train.all_classes=true), those of data.fold too: "
+            f"nothing in {task.source.name} can measure the model"
+        )
     if empty := names.get("without_images"):
         progress.log(f"note: no image to train on holds {', '.join(empty)}")
     return Training(
@@ -268,6 +273,11 @@ def loop(t: Training) -> None:
                 save(t, log)
             if stopped:
                 raise StoppedError(f"stopped by {t.stop.signal or 'another process'}")
+    if state.best == 0:
+        t.progress.log(
+            "note: no validation found a pixel of any class (mIoU 0), so nothing was learnt that could be measured; "
+            "train longer: train.epochs, train.episodes_per_epoch"
+        )
 
 
 def training_step(t: Training, step: int, inputs: dict[str, Any], *, watch: bool) -> dict[str, Any]:

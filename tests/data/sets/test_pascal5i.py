@@ -1,8 +1,10 @@
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import trees
 from fewseg.data.episodes.protocols import get_protocol
@@ -10,6 +12,7 @@ from fewseg.data.episodes.sampling import TrainingEpisodes, sample_episodes, tra
 from fewseg.data.sets.pascal5i import Pascal5i
 from fewseg.data.source import Fold
 from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.progress import Bars
 
 PERSON, SHEEP, BIRD, AEROPLANE = 15, 17, 3, 1
 
@@ -62,6 +65,19 @@ def test_voc_alone_needs_no_option(voc: Path) -> None:
         "sbd": "none",
         "labels": {"SegmentationClass": 6},
     }
+
+
+@pytest.mark.parametrize(
+    ("found", "rule", "told"),
+    [("voc", "none", "VOC's own training list, 6 images"), ("aug", "all", "SegmentationClassAug")],
+)
+def test_a_list_that_was_guessed_is_told(found: str, rule: str, told: str, request: pytest.FixtureRequest) -> None:
+    root = str(request.getfixturevalue(found))
+    for sbd in ("auto", rule):
+        source, said = Pascal5i(root=root, sbd=sbd), io.StringIO()
+        source.progress = Bars(Console(file=said, width=300))
+        assert source.index.ids
+        assert (told in said.getvalue()) == ("data.sbd=train_noval" in said.getvalue()) == (sbd == "auto")
 
 
 @pytest.mark.parametrize("place", ["VOC2012", "VOCdevkit/VOC2012", "."])

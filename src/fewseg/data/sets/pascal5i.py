@@ -40,6 +40,7 @@ class Pascal5i(Indexed):
         check_choice("sbd", sbd, SBD_RULES)
         self.voc = _find_voc(self.root)
         self.sbd = self._found_rule() if sbd == "auto" else sbd
+        self._guessed = sbd == "auto" and subset == "train" and self.sbd != "train_noval"
 
     def describe(self) -> dict[str, Any]:
         """What was found: the rule of the training list, and how many label maps come from where."""
@@ -73,6 +74,12 @@ class Pascal5i(Indexed):
                 f"{len(absent)} of {len(self.ids)} images of {self.voc} have no label map, the first is {absent[0]};"
                 " looked in SegmentationClassAug, SegmentationClass and SBD's cls."
                 f" Put SBD into {self.root / 'SBD'}, or give data.sbd=none"
+            )
+        if self._guessed:
+            files = "SegmentationClassAug" if self.sbd == "all" else "VOC's own training list"
+            self.progress.log(
+                f"note: {self.voc} is read as data.sbd={self.sbd} ({files}, {len(self.ids)} images); the list that "
+                f"most papers train on, data.sbd=train_noval, needs SBD in {self.root / 'SBD'}"
             )
         return self.counted(self._labels, key=f"pascal5i-{self.subset}-{self.sbd}", root=self.voc)
 
