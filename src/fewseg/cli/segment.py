@@ -139,6 +139,7 @@ def segment(
     What `fewseg teach` learnt: `fewseg segment --concept rust.concept --out masks photos/`; `results.csv` comes along.
     """
     from fewseg.segment import plan, segment_folder, segment_large_folder
+    from fewseg.segment.outputs import held
     from fewseg.segment.ray_parts import run_parts
     from fewseg.segment.remote import outputs_at
     from fewseg.segment.review import NAME as REVIEW
@@ -184,7 +185,8 @@ def segment(
     options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
     in_windows = partial(segment_large_folder, formats=formats, window=window)
     whole = partial(segment_folder, formats=formats, instances=instances, every=every, steady=steady)
-    with if_stopped(f"what is in {out} is whole, and the same command with --resume goes on from there"):
+    kept = f"what is in {out} is whole, and the same command with --resume goes on from there"
+    with if_stopped(kept), held(out, part):
         if engine:
             words = given.words(ctx, without=("--engine",), flags=("--resume", "--review"))
             run_parts(words, len(plan(queries, Path(out))), progress=Bars())
