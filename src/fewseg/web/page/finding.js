@@ -203,7 +203,7 @@ export class Finding {
     let name = select("which").value.slice(1) || classes.find((_, index) => labels.includes(index + 1)) || classes[0];
     let [mask, told] = [maskOf(name) ?? undefined, ""];
     for (;;) {
-      const question = { title: file.name, photo, name, mask, told, others: maskOf, absent: this.engine instanceof RemoteEngine };
+      const question = { file, photo, name, mask, told, others: maskOf, absent: this.engine instanceof RemoteEngine };
       const labelled = { add: "Teach with it and find again", keep: "Only correct this mask", leave: "Leave it as it was" };
       const reply = await this.teaching.marking.ask({ ...question, ...labelled });
       if (reply.what === "leave") break;
