@@ -358,6 +358,26 @@ def test_the_page_without_a_server_takes_masks_that_are_plain(view, values, loss
         assert found[1] == wanted if any(wanted) else found[1] is None
 
 
+def test_all_is_taken_away_once_no_search_is_under_way(view, photos) -> None:
+    teach(view, photos, SUPPORT, "owl")
+    view.set_input_files("#find-files", [str(photos / f"{number}.png") for number in QUERIES])
+    done(view, 2)
+    assert view.locator("#all").is_enabled()
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    view.route("**/v1/segment", hold)  # a second search that takes its time
+    view.set_input_files("#find-files", str(photos / f"{SUPPORT}.png"))
+    until(lambda: view.wait_for_timeout(50) or held)
+    assert view.locator("#all").is_disabled()
+    assert view.locator("#all").get_attribute("title") == "Once the search has ended"
+    held[0].continue_()
+    done(view, 3)
+    assert view.locator("#all").is_enabled()
+
+
 def test_a_click_grows_what_the_command_line_grows_and_outlines_are_those_of_masks(view, photos) -> None:
     photo = Image.open(photos / f"{SUPPORT}.png").convert("RGB")
     rows, columns = np.nonzero(truth(photos, SUPPORT))

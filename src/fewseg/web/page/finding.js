@@ -25,7 +25,7 @@ export class Finding {
     this.found = [];
     /** @type {Found[]} */
     this.queue = [];
-    this.numbers = this.searched = this.failed = this.running = this.began = 0;
+    this.numbers = this.searched = this.failed = this.running = this.taking = this.began = 0;
     at("presence-row").hidden = !presence;
     takeFiles("find-drop", "find-files", (files) => this.search(files));
     teaching.onchange = () => this.#taught();
@@ -86,6 +86,7 @@ export class Finding {
   #busy = new Set();
 
   #tellWork() {
+    this.#allowAll();
     const all = this.searched + this.queue.length;
     at("work").hidden = !this.running;
     by("bar", HTMLProgressElement).value = all ? this.searched / all : 0;
@@ -306,9 +307,16 @@ export class Finding {
     button("all").addEventListener("click", () => this.take(this.found.filter((one) => one.answers.length)));
   }
 
+  /** All are taken away once a search has ended: before, some masks are of what was taught before. */
+  #allowAll() {
+    button("all").disabled = this.running > 0 || this.taking > 0;
+    button("all").title = this.running ? "Once the search has ended" : "";
+  }
+
   /** @param {Found[]} these */
   async take(these) {
-    button("all").disabled = true;
+    this.taking++;
+    this.#allowAll();
     try {
       const given = these.flatMap((one) => (one.photo ? [{ ...one, photo: one.photo }] : []));
       const drawn = async (/** @type {Found} */ one, /** @type {number} */ width, /** @type {number} */ height) =>
@@ -318,6 +326,7 @@ export class Finding {
     } catch (error) {
       tell("find-told", `It could not be written (${words(error)}).`);
     }
-    button("all").disabled = false;
+    this.taking--;
+    this.#allowAll();
   }
 }
