@@ -35,7 +35,22 @@ def test_a_pattern_that_the_shell_spread_is_told(fewseg: Fewseg, tmp_path: Path)
     photos, masks = ([tmp_path / f"{one}{end}" for one in "ab"] for end in (".jpg", "_mask.png"))
     result = fewseg("segment", "--support", *photos, "--mask", *masks, "--out", tmp_path / "out", tmp_path)
     assert result.code == 2
-    assert "an option takes one file" in result.err
+    assert "repeat --support and --mask for each photo" in " ".join(result.err.split())
+
+
+def test_a_photo_to_search_behind_a_support_is_told_how_to_be_written(place: Path, fewseg: Fewseg) -> None:
+    Image.open(place / "photo.png").save(place / "other.png")
+    query, support, mask = place / "other.png", ("--support", place / "photo.png"), ("--mask", place / "one.png")
+    words = (*MODEL, "--no-overlay", "--out", place / "out")
+    for order in ((*mask, *support, query), (*support, query, *mask)):
+        wrong = fewseg("segment", *words, *order)
+        told = " ".join(wrong.err.split())
+        assert wrong.code == 2
+        assert "write it before all options (fewseg segment " in told
+        assert "or at the end after --;" in told
+    for order in ((query, *support, *mask, *words), (*words, *support, *mask, "--", query)):
+        assert fewseg("segment", *order).code == 0
+        (place / "out/other.png").unlink()
 
 
 @pytest.mark.slow
