@@ -208,11 +208,13 @@ def test_a_label_without_a_mask_is_refused(place: Path, fewseg: Fewseg) -> None:
 def test_check_draws_what_is_marked_and_ends(place: Path, fewseg: Fewseg) -> None:
     words = ["--class", "red", "--support", place / "photo.png", "--box", "10,10,40,30"]
     words += ["--class", "green", *_support(place, 2)]
-    result = fewseg("segment", "--check", *words, "--out", place / "out", place / "photo.png")
+    result = fewseg("segment", "--check", *words, "--out", place / "out")
     assert result.code == 0, result.err
     assert "grown from 1 box; " in result.out
     assert "2 is the object; 10.4 % marked" in result.out
     assert sorted(path.name for path in (place / "out").iterdir()) == ["green_photo.jpg", "red_photo.jpg"]
+    without = fewseg("segment", *words, "--out", place / "out")
+    assert (without.code, "no photos to search were given" in without.err) == (2, True)
     drawn = np.asarray(Image.open(place / "out" / "green_photo.jpg")).astype(int)
     plain = np.asarray(Image.open(place / "photo.png")).astype(int)
     changed = np.abs(drawn - plain).max(2) > 50
