@@ -35,7 +35,22 @@ def test_a_pattern_that_the_shell_spread_is_told(fewseg: Fewseg, tmp_path: Path)
     photos, masks = ([tmp_path / f"{one}{end}" for one in "ab"] for end in (".jpg", "_mask.png"))
     result = fewseg("segment", "--support", *photos, "--mask", *masks, "--out", tmp_path / "out", tmp_path)
     assert result.code == 2
-    assert "an option takes one file" in result.err
+    assert "repeat --support and --mask for each photo" in " ".join(result.err.split())
+
+
+def test_a_photo_to_search_behind_a_support_is_told_how_to_be_written(place: Path, fewseg: Fewseg) -> None:
+    Image.open(place / "photo.png").save(place / "other.png")
+    query, support, mask = place / "other.png", ("--support", place / "photo.png"), ("--mask", place / "one.png")
+    words = (*MODEL, "--no-overlay", "--out", place / "out")
+    for order in ((*mask, *support, query), (*support, query, *mask)):
+        wrong = fewseg("segment", *words, *order)
+        told = " ".join(wrong.err.split())
+        assert wrong.code == 2
+        assert "write it before all options (fewseg segment " in told
+        assert "or at the end after --;" in told
+    for order in ((query, *support, *mask, *words), (*words, *support, *mask, "--", query)):
+        assert fewseg("segment", *order).code == 0
+        (place / "out/other.png").unlink()
 
 
 @pytest.mark.slow
@@ -193,11 +208,13 @@ def test_a_label_without_a_mask_is_refused(place: Path, fewseg: Fewseg) -> None:
 def test_check_draws_what_is_marked_and_ends(place: Path, fewseg: Fewseg) -> None:
     words = ["--class", "red", "--support", place / "photo.png", "--box", "10,10,40,30"]
     words += ["--class", "green", *_support(place, 2)]
-    result = fewseg("segment", "--check", *words, "--out", place / "out", place / "photo.png")
+    result = fewseg("segment", "--check", *words, "--out", place / "out")
     assert result.code == 0, result.err
     assert "grown from 1 box; " in result.out
     assert "2 is the object; 10.4 % marked" in result.out
     assert sorted(path.name for path in (place / "out").iterdir()) == ["green_photo.jpg", "red_photo.jpg"]
+    without = fewseg("segment", *words, "--out", place / "out")
+    assert (without.code, "no photos to search were given" in without.err) == (2, True)
     drawn = np.asarray(Image.open(place / "out" / "green_photo.jpg")).astype(int)
     plain = np.asarray(Image.open(place / "photo.png")).astype(int)
     changed = np.abs(drawn - plain).max(2) > 50

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
+import json
+import os
 import pickle
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from io import BytesIO
@@ -19,6 +23,7 @@ from PIL import Image
 
 from fewseg import BatchSegmenter
 from fewseg.errors import UsageError, install_line
+from fewseg.segment.outputs import OF_ENGINE, held
 from fewseg.segment.ray_parts import run_parts
 from fewseg.segment.shards import Shard
 from helpers import Fewseg, Result
@@ -56,6 +61,78 @@ def test_more_parts_than_photos_leave_some_without(find: Callable[..., Result], 
     last = find(tmp_path / "out", "--shard", "9/9")
     assert (last.code, "9/9 holds none of the 5 photos" in last.out, "0 masks" in last.out) == (0, True, False)
     assert set(contents(tmp_path / "out")) == {"results-9of9.csv", "annotations-9of9.json"}
+
+
+def refused(result: Result, who: str) -> bool:
+    """Whether a run was, because somebody is at work in its folder."""
+    told = " ".join(result.err.split())
+    return result.code == 2 and f"process {os.getpid()} on" in told and f"{who} is segmenting into" in told
+
+
+def test_a_second_run_into_a_folder_is_refused_and_changes_nothing(find: Callable[..., Result], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    half = out / ".results.csv.0123abcd.tmp"
+    with held(str(out), None):
+        half.touch()
+        before = contents(out)
+        for more in ((), ("--resume",), ("--shard", "1/2")):
+            second = find(out, *more)
+            assert refused(second, ""), second
+            assert "wait for its end or stop it, or give another --out" in " ".join(second.err.split())
+        assert contents(out) == before
+    assert find(out).code == 0
+    assert not list(out.glob(".*"))
+
+
+def test_parts_of_one_number_may_run_at_once_and_nothing_else(find: Callable[..., Result], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with held(str(out), Shard(1, 2)):
+        half = out / ".results-1of2.csv.0123abcd.tmp"
+        half.touch()
+        for more in ((), ("--shard", "1/2"), ("--shard", "2/3")):
+            assert refused(find(out, *more), "(part 1of2)"), more
+        assert find(out, "--shard", "2/2").code == 0
+        assert half.exists()
+    assert find(out, "--shard", "1/2").code == 0
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("more", [(), ("--shard", "2/2")])
+def test_what_a_killed_part_left_neither_keeps_out_the_next_nor_stays(
+    find: Callable[..., Result], tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (".lock", ".lock.guard", ".lock-2of2", ".results-2of2.csv.0123abcd.tmp"):
+        (out / name).touch()
+    for name in (".lock.json", ".lock-2of2.json"):
+        (out / name).write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+    assert find(out, *more).code == 0
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_folder_without_locks_is_told_and_written(
+    find: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    pytest.importorskip("fcntl")
+
+    def refuses(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuses)
+    done = find(tmp_path / "out")
+    assert done.code == 0, done
+    assert "the system locks no files: nothing keeps out another process" in " ".join(done.err.split())
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_parts_of_an_engine_run_while_it_waits_for_them(
+    find: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(str(tmp_path / "out"), None):
+        monkeypatch.setenv(OF_ENGINE, "1")
+        assert find(tmp_path / "out", "--shard", "1/2").code == 0
 
 
 def test_failures_are_in_a_file_until_they_are_done(

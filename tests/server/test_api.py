@@ -17,6 +17,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
@@ -85,6 +86,27 @@ def test_a_concept_is_taught_found_and_taken_away_as_the_command_line_does(
     own, same, more, less = areas
     assert less < own < more
     assert same == pytest.approx(own, abs=3)
+
+
+def test_how_a_mask_is_understood_is_told_before_it_teaches(client: httpx.Client) -> None:
+    image, _, truth = photo(SUPPORT)
+    values = np.where(truth, 12, 0).astype(np.uint8)
+    values[:5] = 255
+
+    def sent(mask: np.ndarray, **label: str) -> httpx.Response:
+        files = [("photo", ("p.png", image)), ("mask", ("m.png", png(mask)))]
+        return client.post("/v1/mask", files=files, data=label)
+
+    taken = sent(values)
+    assert (read(taken.content) == np.select([values == 12, values == 255], [1, 255])).all()
+    assert unquote(taken.headers["fewseg-told"]) == "0, 12 and 255: 12 is the object, 255 is ignored"
+    wrong = sent(values[:50])
+    told = "m.png is 240 x 50 but its image is 240 x 180 pixels; give a mask of the image's size"
+    assert (wrong.status_code, wrong.json()["error"]) == (422, told)
+    values[20:25] = 7
+    assert "which of them is the object?" in sent(values).json()["error"]
+    assert (read(sent(values, label="7").content) == 1).sum() == (values == 7).sum()
+    assert client.post("/v1/mask", files={"photo": ("p.png", image)}).status_code == 400
 
 
 def client_side(client: httpx.Client, place: str) -> np.ndarray:

@@ -21,7 +21,10 @@ import fewseg
 from fewseg.concept import Concept
 from fewseg.data.annotations.read import load_supports
 from fewseg.data.marks import Marks, mask_from_marks
+from fewseg.data.masks import marking_of
+from fewseg.errors import UsageError
 from fewseg.segment.table import COLUMNS
+from fewseg.web.site import Example
 from helpers import iou
 from npm_packages import axe_script, barred
 from served import Server, served
@@ -265,7 +268,7 @@ def test_a_photo_in_which_all_that_was_found_is_wrong_teaches_that_it_is_not_the
     view.get_by_text("no owl in it").wait_for(state="detached")
 
 
-def test_supports_are_switched_off_changed_and_removed_and_photos_without_it_count(example, photos) -> None:
+def test_supports_are_switched_off_changed_and_removed_and_photos_without_it_count(example, photos, tmp_path) -> None:
     view = example
     view.set_input_files("#teach-files", str(photos / f"{QUERIES[0]}.png"))
     view.get_by_role("button", name="It is not in this photo").click()
@@ -275,17 +278,104 @@ def test_supports_are_switched_off_changed_and_removed_and_photos_without_it_cou
     until(lambda: taught(view).get("supports") == 1)
     view.get_by_text("Not all photos were searched").wait_for()
     view.get_by_role("button", name="Change the marking of owl-17.png").click()
-    view.set_input_files("#mask-file", str(photos / f"{QUERIES[1]}-mask.png"))
-    view.get_by_text("which is another form than the photo's").wait_for()
     view.locator("#clear").click()
-    view.set_input_files("#mask-file", str(photos / f"{SUPPORT}-mask.png"))  # of 0 and 1, and smaller
-    view.locator("#marked").get_by_text("15 % marked").wait_for()
+    size = Example().pictures()["example/owl-17.png"]().size
+    Image.open(photos / f"{SUPPORT}-mask.png").resize(size, Image.Resampling.NEAREST).save(tmp_path / "17-mask.png")
+    view.set_input_files("#mask-file", str(tmp_path / "17-mask.png"))
+    view.locator("#marked").get_by_text("15 % marked; 17-mask.png: 0 and 1: 1 is the object").wait_for()
     view.locator("#name").fill("bird")
     view.locator("#add").click()
     view.locator("#classes").get_by_text("bird").wait_for()
     assert view.locator("#classes li").count() == 1  # of the owl only one is left, and that is off
     view.get_by_role("button", name="Remove owl-17.png").click()
     view.wait_for_function("() => !document.querySelector('#classes li')")
+
+
+def test_a_mask_that_is_loaded_is_understood_as_by_the_command_line_or_refused(view, photos, tmp_path) -> None:
+    owl = truth(photos, SUPPORT)
+    several = np.where(owl, 3, 0).astype(np.uint8)
+    several[:9, :40] = 7
+    ignored = np.where(owl, 12, 0).astype(np.uint8)
+    ignored[:9, :40] = 255
+    for name, values in (("several", several), ("ignored", ignored), ("small", ignored[::2, ::2])):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    view.set_input_files("#teach-files", str(photos / f"{SUPPORT}.png"))
+    view.locator("#marking").wait_for()
+    for name, told in (
+        ("several", "several.png holds the values 0, 3 and 7: which of them is the object?"),
+        ("several", "load a mask in which the object alone is not black"),
+        ("small", "give a mask of the image's size"),
+    ):
+        view.set_input_files("#mask-file", str(tmp_path / f"{name}.png"))
+        view.locator("#marking-told").get_by_text(told).wait_for()
+        assert view.locator("#add").is_disabled()
+    view.set_input_files("#mask-file", str(tmp_path / "ignored.png"))
+    view.locator("#marked").get_by_text(
+        "12 is the object, 255 is ignored; what it ignores is background here"
+    ).wait_for()
+    assert view.locator("#marking-told").inner_text() == ""
+    view.get_by_role("button", name="Leave it out").click()
+
+
+@pytest.mark.parametrize(
+    ("values", "lossy", "told"),
+    [
+        ([0, 0, 0, 9], False, "0 and 9: 9 is the object"),
+        (
+            [0, 12, 12, 255],
+            False,
+            "0, 12 and 255: 12 is the object, 255 is ignored; what it ignores is background here",
+        ),
+        ([0] * 9 + [60, 120, 180] + [255] * 40, False, "from black to white: the upper half is the object"),
+        ([0, 1, 2, 255], False, "holds the values 0, 1, 2 and 255: which is the object?"),
+        ([0, 128, 128, 255], False, "holds the values 0, 128 and 255: which is the object?"),
+        ([0, 1, 1, 40], False, "holds the values 0, 1 and 40: which is the object?"),
+        ([0, 2, 253, 255], True, "from black to white: the upper half is the object"),
+        ([0, 0], False, "marks nothing: it is black all over"),
+    ],
+)
+def test_the_page_without_a_server_takes_masks_that_are_plain(view, values, lossy, told) -> None:
+    found = view.evaluate(
+        """async ([values, lossy]) => {
+          const { understood } = await import("/plain.js");
+          const data = Uint8Array.from(values.flatMap((value) => [value, value, value]));
+          try {
+            const { data: ones, told } = understood({ data, width: values.length, height: 1 }, lossy);
+            return [told, [...ones]];
+          } catch (error) {
+            return [error.message, null];
+          }
+        }""",
+        [values, lossy],
+    )
+    assert found[0].startswith(told)
+    try:
+        command = marking_of(np.array([values] * 8, np.uint8))
+    except UsageError:
+        assert found[1] is None
+    else:
+        wanted = (command.mask[0] == 1).astype(int).tolist()
+        assert found[1] == wanted if any(wanted) else found[1] is None
+
+
+def test_all_is_taken_away_once_no_search_is_under_way(view, photos) -> None:
+    teach(view, photos, SUPPORT, "owl")
+    view.set_input_files("#find-files", [str(photos / f"{number}.png") for number in QUERIES])
+    done(view, 2)
+    assert view.locator("#all").is_enabled()
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    view.route("**/v1/segment", hold)  # a second search that takes its time
+    view.set_input_files("#find-files", str(photos / f"{SUPPORT}.png"))
+    until(lambda: view.wait_for_timeout(50) or held)
+    assert view.locator("#all").is_disabled()
+    assert view.locator("#all").get_attribute("title") == "Once the search has ended"
+    held[0].continue_()
+    done(view, 3)
+    assert view.locator("#all").is_enabled()
 
 
 def test_a_click_grows_what_the_command_line_grows_and_outlines_are_those_of_masks(view, photos) -> None:

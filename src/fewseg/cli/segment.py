@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 def segment(
     ctx: typer.Context,
-    queries: Annotated[
-        list[str],
-        typer.Argument(help="Photos, videos, or folders of them; s3://BUCKET/PHOTOS with the extra `remote`."),
-    ],
     out: Annotated[str, typer.Option(help="Folder for masks and overlays, or an address such as s3://BUCKET/MASKS.")],
+    queries: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Photos, videos, or folders of them (none with --check); s3://BUCKET/PHOTOS with the extra `remote`."
+        ),
+    ] = None,
     concept: Annotated[
         list[Path] | None,
         typer.Option(help="What fewseg teach wrote, instead of supports; repeat for several classes."),
@@ -119,7 +121,8 @@ def segment(
     bands: given.Bands = None,
     page: given.Page = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write a picture of each support with its marking to --out, and end.")
+        bool,
+        typer.Option("--check", help="Write a picture of each support with its marking to --out, and end: no photos."),
     ] = False,
     device: Device = "auto",
     runtime: given.Runtime = None,
@@ -139,6 +142,7 @@ def segment(
     What `fewseg teach` learnt: `fewseg segment --concept rust.concept --out masks photos/`; `results.csv` comes along.
     """
     from fewseg.segment import plan, segment_folder, segment_large_folder
+    from fewseg.segment.outputs import held
     from fewseg.segment.ray_parts import run_parts
     from fewseg.segment.remote import outputs_at
     from fewseg.segment.review import NAME as REVIEW
@@ -153,7 +157,7 @@ def segment(
     rule = given.picture_rule(range_, bands, page)
     found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule)
     _check_concept(bool(concept), supports=bool(found.supports), check=check, as_tried=as_tried)
-    _check_out(out, queries, check=check)
+    queries = _photos(queries or [], out, check=check)
     _check_review(review, shown=bool(concept) and overlay and "png" in (format_ or ["png"]))
     if check:
         for path, told in draw_supports(found.supports, found.labels, Path(out), rule).items():
@@ -184,7 +188,8 @@ def segment(
     options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
     in_windows = partial(segment_large_folder, formats=formats, window=window)
     whole = partial(segment_folder, formats=formats, instances=instances, every=every, steady=steady)
-    with if_stopped(f"what is in {out} is whole, and the same command with --resume goes on from there"):
+    kept = f"what is in {out} is whole, and the same command with --resume goes on from there"
+    with if_stopped(kept), held(out, part):
         if engine:
             words = given.words(ctx, without=("--engine",), flags=("--resume", "--review"))
             run_parts(words, len(plan(queries, Path(out))), progress=Bars())
@@ -206,11 +211,15 @@ def _check_concept(concept: bool, *, supports: bool, check: bool, as_tried: bool
         raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
 
 
-def _check_out(out: str, queries: list[str], *, check: bool) -> None:
+def _photos(queries: list[str], out: str, *, check: bool) -> list[str]:
+    """The photos that are given; UsageError where there are none to search, or the masks cannot go to `out`."""
     from fewseg.segment.remote import is_remote
 
     if is_remote(out) and (check or any(f"{out}/".startswith(f"{query.rstrip('/')}/") for query in queries)):
         raise UsageError(f"--out {out}: give a folder on the disk with --check, and none among the photos")
+    if not queries and not check:
+        raise UsageError("no photos to search were given; write them, or folders of them, before the options")
+    return queries
 
 
 def _check_review(review: bool, *, shown: bool) -> None:

@@ -171,9 +171,10 @@ def _check_patterns(arguments: Sequence[str]) -> None:
             continue
         if Path(second).parent == Path(first).parent and os.path.isfile(second):
             raise UsageError(
-                f"after --support {first} comes {second}, as where a pattern such as *.jpg was given: an option takes "
-                "one file. Repeat --support and --mask for each photo, or give --supports FOLDER; photos to segment "
-                "stand before the options, or after --out"
+                f"after --support {first} comes {second}: an option takes one file. If {second} is a photo to search, "
+                f"write it before all options (fewseg segment {second} --support {first} --mask ...), or at the end "
+                "after --; if it is a further support, as where a pattern such as *.jpg was given, repeat --support "
+                "and --mask for each photo, or give --supports FOLDER"
             )
 
 

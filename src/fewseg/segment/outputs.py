@@ -1,9 +1,10 @@
-"""Which files a run over many pictures writes: checked, and cleared of what a killed one left, before it starts."""
+"""Which files a run over many pictures writes: checked, cleared of what a killed one left, and kept from other runs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +15,16 @@ from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.notes import note_older
 from fewseg.segment.planning import Job, plan
-from fewseg.segment.shards import Shard
+from fewseg.segment.remote import is_remote
+from fewseg.segment.shards import Shard, leftovers_of_parts
 from fewseg.segment.steady import Predictor
 from fewseg.segment.table import NAME as TABLE
+from fewseg.storage.owner import Part, owned
+
+OF_ENGINE = "FEWSEG_PART_OF_ENGINE"
+"""Variable that is set where a part is done for a run of all, which waits for it (`ray_parts`)."""
+_AGAIN = 600.0
+"""Seconds that such a part waits for its own process of before, whose machine is taken for dead."""
 
 
 class Planned(NamedTuple):
@@ -68,6 +76,8 @@ def planned(
     protect({job.query.resolve() for job in every_job} | predictor.support_files, targets, folders)
     clear_leftovers(targets, folders)
     if not shard:
+        for file in (left for path in (*books.values(), out / TABLE) for left in leftovers_of_parts(path)):
+            file.unlink(missing_ok=True)
         note_older(jobs, out, targets)
     masks = frozenset([*folders, *(out / f"{job.stem}.png" for job in jobs if not job.is_video)])
     return Planned(jobs, len(every_job), named, books, table, class_file, videos, masks)
@@ -79,6 +89,22 @@ def output_folder(given: str | os.PathLike[str]) -> Path:
     if os.path.lexists(out) and not out.is_dir():
         raise UsageError(f"{out} is no folder; give one for the masks, it need not be there yet")
     return out
+
+
+@contextmanager
+def held(out: str, shard: Shard | None) -> Iterator[None]:
+    """Inside, no other run writes into the folder `out`; of a part, none but other parts of as many.
+
+    UsageError that says which one does. Nothing is kept from an address of a store, whose files are made elsewhere.
+    """
+    if is_remote(out):
+        yield
+        return
+    part, of_engine = None, OF_ENGINE in os.environ
+    if shard:
+        part = Part(shard.name, rf"(\d+of{shard.count}){'?' if of_engine else ''}")
+    with owned(output_folder(out), "segmenting into", what="folder", part=part, wait=_AGAIN if of_engine else 0):
+        yield
 
 
 def _check_labelme(jobs: Sequence[Job], formats: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from fewseg.errors import FewsegError, UsageError, install_line
 from fewseg.progress import Silent, counted
+from fewseg.segment.outputs import OF_ENGINE
 
 PARTS_PER_CORE = 4
 """So many parts for each core, so that what a dead machine loses is little."""
@@ -58,7 +59,7 @@ def run_parts(words: Sequence[str], pictures: int, *, progress: Silent) -> None:
 
 def _part(command: list[str], folder: str) -> tuple[int, str]:
     """Run in a process of its own: the exit code, and the end of what was said."""
-    threads = {"OMP_NUM_THREADS": "1"}
-    how = {"cwd": folder, "env": os.environ | threads, "capture_output": True, "text": True}
+    own = {"OMP_NUM_THREADS": "1", OF_ENGINE: "1"}
+    how = {"cwd": folder, "env": os.environ | own, "capture_output": True, "text": True}
     done = subprocess.run(command, check=False, **how)  # nosec B603  (fewseg itself, without a shell)
     return done.returncode, done.stderr.strip()[-2000:]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fewseg.errors import UsageError
-from fewseg.files import write_failures
+from fewseg.files import leftovers, write_failures
 
 FAILURES = "failures.csv"
 T = TypeVar("T")
@@ -39,16 +39,26 @@ class Shard:
         """What of all jobs is this part's."""
         return jobs[self.number - 1 :: self.count]
 
+    @property
+    def name(self) -> str:
+        """As it stands in names of files."""
+        return f"{self.number}of{self.count}"
+
     def named(self, path: Path) -> Path:
         """A file that tells of this part's pictures."""
-        return path.with_stem(f"{path.stem}-{self.number}of{self.count}")
+        return path.with_stem(f"{path.stem}-{self.name}")
 
 
 def parts_of(path: Path) -> Iterator[Path]:
     """The files that parts wrote in place of `path`, and itself, where they are there; the latest last."""
-    name = re.compile(rf"{re.escape(path.stem)}(-\d+of\d+)?{re.escape(path.suffix)}")
+    name = _names_of(path)
     found = [file for file in path.parent.glob(f"*{path.suffix}") if name.fullmatch(file.name)]
     yield from sorted(found, key=lambda file: (file.stat().st_mtime_ns, file.name))
+
+
+def leftovers_of_parts(path: Path) -> list[Path]:
+    """What killed parts left half-written in place of `path`."""
+    return leftovers(path.parent, _names_of(path).fullmatch)
 
 
 def list_failures(out: Path, failed: Sequence[tuple[Path | str, str]], shard: Shard | None) -> Path | None:
@@ -68,3 +78,8 @@ def remove_parts(paths: Iterable[Path]) -> None:
         for part in parts_of(path):
             if part != path:
                 part.unlink()
+
+
+def _names_of(path: Path) -> re.Pattern[str]:
+    """The name of a file that tells of all pictures, and of those of parts in its place."""
+    return re.compile(rf"{re.escape(path.stem)}(-\d+of\d+)?{re.escape(path.suffix)}")

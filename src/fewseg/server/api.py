@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import threading
@@ -11,7 +12,11 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -62,6 +67,7 @@ class Api:
             ("DELETE", "/v1/session", self.leave),
             ("GET", "/v1/concepts", self.concepts),
             ("POST", "/v1/concepts", self.teach),
+            ("POST", "/v1/mask", self.mark),
             ("GET", "/v1/concepts/{concept}", self.concept),
             ("DELETE", "/v1/concepts/{concept}", self.forget_concept),
             ("GET", "/v1/concepts/{concept}/file", self.concept_file),
@@ -144,10 +150,22 @@ class Api:
             )
         name = (upload.texts("name") or ["object"])[-1].strip()
         check_class_name(name)
-        label = next(reversed(upload.texts("label")), "").strip() or None
-        if label and not re.fullmatch(r"\d+|>=[\d.]+|any|#[\da-f]{6}", label, re.ASCII | re.IGNORECASE):
-            raise Refused(400, f"label {label[:60]!r}: give a number, >=NUMBER, any, or a colour #rrggbb")
-        return partial(self._studio.teach, visitor=visitor, upload=upload, name=name, label=label)
+        return partial(self._studio.teach, visitor=visitor, upload=upload, name=name, label=_label(upload))
+
+    async def mark(self, request: Request) -> Response:
+        alone = "give one file `photo`, and one `mask` of it"
+        upload = await receive(request, visitor_of(request), self._limits, most_files=2, too_many=alone)
+        try:
+            upload.check_names("photo", "mask", "label")
+            if len(upload.of("photo")) != 1 or len(upload.of("mask")) != 1:
+                raise Refused(400, alone)
+            async with self._one_made:
+                marked, told = await run_in_threadpool(self._studio.mark, upload, _label(upload))
+        except FewsegError as error:
+            raise Refused(422, str(error)) from error
+        finally:
+            upload.remove()
+        return Response(_png(marked), media_type="image/png", headers={"Fewseg-Told": quote(told)})
 
     async def segment(self, request: Request) -> Response:
         visitor = self._room(request)
@@ -294,6 +312,20 @@ def _may_give(known: tuple[str, ...]) -> str:
     if known:
         return f"give {', '.join(known)}"
     return f"it takes none: {', '.join(_SHOWN)} go with masks.zip and mask.png, and POST takes fields of its form"
+
+
+def _label(upload: Upload) -> str | None:
+    """The field `label`: which value of masks is the object."""
+    label = next(reversed(upload.texts("label")), "").strip() or None
+    if label and not re.fullmatch(r"\d+|>=[\d.]+|any|#[\da-f]{6}", label, re.ASCII | re.IGNORECASE):
+        raise Refused(400, f"label {label[:60]!r}: give a number, >=NUMBER, any, or a colour #rrggbb")
+    return label
+
+
+def _png(mask: NDArray[np.uint8]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(mask).save(out, "PNG", compress_level=1)
+    return out.getvalue()
 
 
 def _concept(request: Request) -> tuple[Visitor, str]:

@@ -21,7 +21,7 @@ from fewseg.concept.taught import reduced
 from fewseg.data import images
 from fewseg.data.decoding import picture_size
 from fewseg.errors import DataError, UsageError, lacks_memory
-from fewseg.predictor import Result
+from fewseg.predictor import Result, read_support
 from fewseg.progress import Silent
 from fewseg.runtime.engine import Engine
 from fewseg.server.folder import writing
@@ -66,6 +66,15 @@ class Studio:
             self.keep(job, visitor, self._with_names(concept, names), notes)
         finally:
             upload.remove()
+
+    def mark(self, upload: Upload, label: str | None) -> tuple[NDArray[np.uint8], str]:
+        """What a photo's (`photo`) mask (`mask`) marks, (H, W) of the upright photo, and how it was understood."""
+        (photo,), (mask,) = upload.of("photo"), upload.of("mask")
+        with self._named(upload.files), collected() as notes:
+            large = [self.check_size(file.stored.path, file.name) > _LARGE for file in upload.files]
+            with self._one_large if any(large) else nullcontext():
+                _, marking = read_support(photo.stored.path, mask.stored.path, label=label, name=mask.name)
+        return marking.mask, "; ".join([marking.meaning, *(_renamed(note, upload.files) for note in notes)])
 
     def take(self, job: Job, visitor: Visitor, upload: Upload) -> None:
         """Take a concept's file (`concept`)."""

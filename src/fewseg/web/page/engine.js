@@ -44,14 +44,15 @@ export class Engine {
     return this.#call("read", file);
   }
 
-  /** What is 1 in a mask of a concept's file. @param {Blob} file @returns {Promise<Pixels>} */
+  /** What is 1 in a mask of a concept's file. @param {Blob} file @returns {Promise<Pixels & {ignored: boolean}>} */
   readOnes(file) {
     return this.#call("readOnes", file);
   }
 
-  /** @param {Blob} file of black and white @returns {Promise<Pixels>} */
-  readMask(file) {
-    return this.#call("readMask", file);
+  /** What a mask marks on a photo; an error where that is not plain, or it is of another size, as `fewseg segment` has it.
+   * @param {File} mask @param {File} file of the photo @param {Photo} photo @returns {Promise<import("./plain.js").Understood>} */
+  readMask(mask, file, { width, height }) {
+    return this.#call("readMask", mask, { width, height });
   }
 
   /** Learn a support under a number. @param {number} key @param {File} file @param {Pixels} mask @returns {Promise<void>} */

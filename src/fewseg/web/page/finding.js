@@ -25,7 +25,7 @@ export class Finding {
     this.found = [];
     /** @type {Found[]} */
     this.queue = [];
-    this.numbers = this.searched = this.failed = this.running = this.began = 0;
+    this.numbers = this.searched = this.failed = this.running = this.taking = this.began = 0;
     at("presence-row").hidden = !presence;
     takeFiles("find-drop", "find-files", (files) => this.search(files));
     teaching.onchange = () => this.#taught();
@@ -86,6 +86,7 @@ export class Finding {
   #busy = new Set();
 
   #tellWork() {
+    this.#allowAll();
     const all = this.searched + this.queue.length;
     at("work").hidden = !this.running;
     by("bar", HTMLProgressElement).value = all ? this.searched / all : 0;
@@ -203,7 +204,7 @@ export class Finding {
     let name = select("which").value.slice(1) || classes.find((_, index) => labels.includes(index + 1)) || classes[0];
     let [mask, told] = [maskOf(name) ?? undefined, ""];
     for (;;) {
-      const question = { title: file.name, photo, name, mask, told, others: maskOf, absent: this.engine instanceof RemoteEngine };
+      const question = { file, photo, name, mask, told, others: maskOf, absent: this.engine instanceof RemoteEngine };
       const labelled = { add: "Teach with it and find again", keep: "Only correct this mask", leave: "Leave it as it was" };
       const reply = await this.teaching.marking.ask({ ...question, ...labelled });
       if (reply.what === "leave") break;
@@ -306,9 +307,16 @@ export class Finding {
     button("all").addEventListener("click", () => this.take(this.found.filter((one) => one.answers.length)));
   }
 
+  /** All are taken away once a search has ended: before, some masks are of what was taught before. */
+  #allowAll() {
+    button("all").disabled = this.running > 0 || this.taking > 0;
+    button("all").title = this.running ? "Once the search has ended" : "";
+  }
+
   /** @param {Found[]} these */
   async take(these) {
-    button("all").disabled = true;
+    this.taking++;
+    this.#allowAll();
     try {
       const given = these.flatMap((one) => (one.photo ? [{ ...one, photo: one.photo }] : []));
       const drawn = async (/** @type {Found} */ one, /** @type {number} */ width, /** @type {number} */ height) =>
@@ -318,6 +326,7 @@ export class Finding {
     } catch (error) {
       tell("find-told", `It could not be written (${words(error)}).`);
     }
-    button("all").disabled = false;
+    this.taking--;
+    this.#allowAll();
   }
 }

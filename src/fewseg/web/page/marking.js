@@ -9,7 +9,7 @@ import { Mask } from "./mask.js";
 /** @typedef {import("./engine.js").Photo} Photo */
 /** @typedef {import("./editor.js").Tool} Tool */
 /** @typedef {"add" | "keep" | "absent" | "leave"} What  teach it; correct it alone; the object is not in it; nothing
- * @typedef {{title: string, photo: Photo, name: string, mask?: Mask, told?: string, add: string, keep?: string, leave: string,
+ * @typedef {{file: File, photo: Photo, name: string, mask?: Mask, told?: string, add: string, keep?: string, leave: string,
  *   absent?: boolean, others?: (name: string) => Mask | null}} Question  `others`: the masks of a photo by class
  * @typedef {{what: What, name: string, mask: Mask}} Reply */
 
@@ -24,7 +24,7 @@ const HINTS = {
 };
 
 export class Marking {
-  /** @param {(file: Blob) => Promise<import("./graphs.js").Pixels>} readMask of black and white */
+  /** @param {import("./engine.js").Engine["readMask"]} readMask */
   constructor(readMask) {
     this.dialog = by("marking", HTMLDialogElement);
     this.editor = new Editor(by("editor", HTMLCanvasElement));
@@ -58,14 +58,14 @@ export class Marking {
   ask(question) {
     this.question = question;
     this.warned = false;
-    tell("marking-title", question.title);
+    tell("marking-title", question.file.name);
     input("name").value = question.name;
     button("add").textContent = question.add;
     button("keep").hidden = !question.keep;
     button("keep").textContent = question.keep ?? "";
     button("absent").hidden = !question.absent;
     button("leave").textContent = question.leave;
-    at("editor").setAttribute("aria-label", `${question.title}, the photo that is being marked`);
+    at("editor").setAttribute("aria-label", `${question.file.name}, the photo that is being marked`);
     this.dialog.showModal();
     this.editor.open(question.photo.shown, question.mask);
     this.editor.choose(this.editor.tool);
@@ -127,28 +127,35 @@ export class Marking {
     button("farther").addEventListener("click", () => editor.magnify(1 / 1.5));
   }
 
-  /** What is white in a picture of the photo's form. @param {(file: Blob) => Promise<import("./graphs.js").Pixels>} readMask */
+  /** What a mask of the photo's size marks, and how it was understood. @param {import("./engine.js").Engine["readMask"]} readMask */
   async #load(readMask) {
     const [file] = input("mask-file").files ?? [];
     input("mask-file").value = "";
-    if (!file) return;
+    const { question } = this;
+    if (!file || !question) return;
+    tell("marking-told", "");
+    tell("marked", `${file.name} is being read …`);
+    button("add").disabled = button("keep").disabled = true; // what it marks is not taught before it is there
     try {
-      const { data, width, height } = await readMask(file);
+      const { data, width, height, told } = await readMask(file, question.file, question.photo);
       const { mask } = this.editor;
-      if (Math.abs(width / height / (mask.width / mask.height) - 1) > 0.01)
-        throw new Error(`is ${width} x ${height} pixels, which is another form than the photo's (${mask.width} x ${mask.height})`);
+      if (this.question !== question) return; // it was closed meanwhile
       mask.remember();
       mask.data = new Mask(width, height, data).resized(mask.width, mask.height).slice();
       this.editor.changed();
-      tell("marking-told", "");
+      tell("marked", `${at("marked").textContent}; ${file.name}: ${told}`);
     } catch (error) {
+      if (this.question !== question) return;
+      this.#show();
       tell("marking-told", `${file.name} ${words(error)}`);
+      at("marking-told").scrollIntoView({ block: "nearest" });
     }
   }
 
   #show() {
     const share = this.editor.mask.share();
     button("undo").disabled = !this.editor.mask.past.length && !this.editor.corners.length;
+    button("keep").disabled = false;
     button("add").disabled = button("clear").disabled = share === 0 && !this.editor.corners.length;
     tell("marked", share === 1 ? "all of it is marked: nothing in it is background" : `${percent(share)} marked`);
   }

@@ -40,7 +40,7 @@ ready.then(
   (error) => status(`It cannot run here: ${words(error)}`, "failed"),
 );
 
-const teaching = new Teaching(engine, new Marking((file) => engine.readMask(file)), ready);
+const teaching = new Teaching(engine, new Marking((mask, file, photo) => engine.readMask(mask, file, photo)), ready);
 const finding = new Finding(engine, teaching, ready, config.record.presence);
 at("open").hidden = !served;
 for (const id of ["teach-files", "concept-files", "find-files"]) input(id).disabled = false;

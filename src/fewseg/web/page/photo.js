@@ -36,22 +36,42 @@ async function refuseDeep(file) {
 export function pixels(bitmap) {
   const { width, height } = bitmap;
   const data = new Uint8Array(width * height * 3);
-  const rows = Math.max(1, Math.min(height, Math.floor(STRIP / width))); // some browsers' canvases end at 16 megapixels
-  const canvas = new OffscreenCanvas(width, rows);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  if (!context) throw new Error("cannot be drawn here: the browser has no canvas for it");
-  for (let top = 0, to = 0; top < height; top += rows) {
-    context.fillStyle = "white";
-    context.fillRect(0, 0, width, rows);
-    context.drawImage(bitmap, 0, -top);
-    const { data: rgba } = context.getImageData(0, 0, width, Math.min(rows, height - top));
+  let to = 0;
+  for (const rgba of strips(bitmap, "white"))
     for (let from = 0; from < rgba.length; from += 4) {
       data[to++] = rgba[from];
       data[to++] = rgba[from + 1];
       data[to++] = rgba[from + 2];
     }
-  }
   return { data, width, height };
+}
+
+/** Whether any pixel is not opaque. @param {ImageBitmap} bitmap */
+export function isSeeThrough(bitmap) {
+  for (const rgba of strips(bitmap, "transparent")) for (let at = 3; at < rgba.length; at += 4) if (rgba[at] < 255) return true;
+  return false;
+}
+
+/** Whether a file is of a format that changes pixels. @param {Blob} file */
+export async function isLossy(file) {
+  const head = new Uint8Array(await file.slice(0, 12).arrayBuffer());
+  return head[0] !== 0x89 && String.fromCharCode(...head.slice(0, 2)) !== "BM" && String.fromCharCode(...head.slice(0, 3)) !== "GIF";
+}
+
+/** RGBA of rows, on a ground. @param {ImageBitmap} bitmap @param {string} ground */
+function* strips(bitmap, ground) {
+  const { width, height } = bitmap;
+  const rows = Math.max(1, Math.min(height, Math.floor(STRIP / width))); // some browsers' canvases end at 16 megapixels
+  const canvas = new OffscreenCanvas(width, rows);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  if (!context) throw new Error("cannot be drawn here: the browser has no canvas for it");
+  context.fillStyle = ground;
+  for (let top = 0; top < height; top += rows) {
+    context.clearRect(0, 0, width, rows);
+    context.fillRect(0, 0, width, rows);
+    context.drawImage(bitmap, 0, -top);
+    yield context.getImageData(0, 0, width, Math.min(rows, height - top)).data;
+  }
 }
 
 /** A small copy to show and to mark on. @param {ImageBitmap} bitmap */

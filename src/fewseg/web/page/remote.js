@@ -2,9 +2,11 @@
 /** The engine of a page that `fewseg serve` gives out: the server computes, by the API that is open to programs too. */
 
 import { examples, isConcept } from "./concept.js";
+import { words } from "./dom.js";
 import { Engine } from "./engine.js";
 import { Mask } from "./mask.js";
 import { png } from "./pack.js";
+import { IGNORED, TO_DO } from "./plain.js";
 
 /** @typedef {import("./engine.js").Class} Class */
 /** @typedef {import("./engine.js").Answer} Answer */
@@ -51,6 +53,19 @@ export class RemoteEngine extends Engine {
     this.sizes.set(file, photo);
     if (photo.width * photo.height <= megapixels * 1e6) return photo;
     throw new Error(`has ${photo.width} x ${photo.height} pixels; at most ${megapixels} megapixels are taken here: scale it down (or start the server with --limit megapixels=N)`);
+  }
+
+  /** @override @param {File} mask @param {File} file of the photo @returns {Promise<import("./plain.js").Understood>} */
+  async readMask(mask, file) {
+    const form = new FormData();
+    form.append("photo", file);
+    form.append("mask", mask);
+    const answer = await ask("v1/mask", { method: "POST", body: form }).catch((error) => {
+      throw new Error(told(words(error), mask).replace(/[^.?:]*--label.*/s, ` Here, ${TO_DO}`)); // in place of the option
+    });
+    const { ignored, ...ones } = await this.readOnes(await answer.blob());
+    const meaning = decodeURIComponent(answer.headers.get("Fewseg-Told") ?? "");
+    return { ...ones, told: ignored ? `${meaning}; ${IGNORED}` : meaning };
   }
 
   /** @override @param {number} key @param {File} file @param {Pixels} mask */

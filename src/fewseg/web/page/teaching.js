@@ -137,7 +137,7 @@ export class Teaching {
   async #ask(file, photo, former) {
     let [name, mask, told] = [former?.name ?? this.last, former?.mask?.copy(), ""];
     for (;;) {
-      const question = { title: file.name, photo, name, mask, told, absent: this.engine instanceof RemoteEngine };
+      const question = { file, photo, name, mask, told, absent: this.engine instanceof RemoteEngine };
       const labels = former ? { add: "Teach it anew", leave: "Leave it as it was" } : { add: "Teach this photo", leave: "Leave it out" };
       const reply = await this.marking.ask({ ...question, ...labels });
       if (reply.what === "leave") return;
@@ -243,8 +243,9 @@ export class Teaching {
     try {
       for (const { photo, mask } of supports) {
         const file = await fetched(photo);
-        const { data, width, height } = await this.engine.readMask(await fetched(mask));
-        const told = await this.teach(file, await this.engine.read(file), new Mask(width, height, data), name);
+        const read = await this.engine.read(file);
+        const { data, width, height } = await this.engine.readMask(await fetched(mask), file, read);
+        const told = await this.teach(file, read, new Mask(width, height, data), name);
         if (told) throw new Error(told);
       }
       this.own = own;

@@ -5,6 +5,7 @@ import { Graphs } from "./graphs.js";
 import { classifier } from "./linear.js";
 import { enlarged } from "./maps.js";
 import * as photos from "./photo.js";
+import { understood } from "./plain.js";
 
 /** @typedef {import("./engine.js").Answer} Answer */
 /** @typedef {import("./engine.js").Class} Class */
@@ -145,27 +146,24 @@ async function read(file) {
   return { shown, width, height };
 }
 
-/** A mask of two values: what is brighter is the object. @param {Blob} file */
-async function readMask(file) {
-  const { data, width, height } = await pixelsOf(file);
-  const counts = new Float64Array(256);
-  const values = new Uint8Array(width * height);
-  for (let i = 0; i < values.length; i++) counts[(values[i] = Math.max(data[3 * i], data[3 * i + 1], data[3 * i + 2]))]++;
-  const top = counts.findLastIndex((count) => count > 0);
-  if (!top) throw new Error("marks nothing: it is black all over");
-  let [between, marked] = [0, 0];
-  for (let value = 1; value <= top; value++) {
-    marked += counts[value];
-    if (value > 0.1 * top && value < 0.9 * top) between += counts[value];
+/** A mask of a photo's size. @param {Blob} file @param {{width: number, height: number}} [photo] */
+async function readMask(file, photo) {
+  const bitmap = await photos.open(file);
+  const { width, height } = bitmap;
+  try {
+    if (photo && (width !== photo.width || height !== photo.height))
+      throw new Error(`is ${width} x ${height} but its image is ${photo.width} x ${photo.height} pixels; give a mask of the image's size`);
+    if (photos.isSeeThrough(bitmap)) throw new Error("is partly see-through; save the mask without transparency");
+    return understood(photos.pixels(bitmap), await photos.isLossy(file));
+  } finally {
+    bitmap.close();
   }
-  if (between > 0.1 * marked) throw new Error("holds several values; give a mask of black and white");
-  return { data: values.map((value) => (value > top / 2 ? 1 : 0)), width, height };
 }
 
-/** What is 1 in a mask of 0, 1 and 255, as a concept's file keeps them. @param {Blob} file */
+/** What is 1 in a mask of 0, 1 and 255, as a concept's file keeps them; whether some of it is 255. @param {Blob} file */
 async function readOnes(file) {
   const { data, width, height } = await pixelsOf(file);
-  return { data: Uint8Array.from({ length: width * height }, (_, i) => Number(data[3 * i] === 1)), width, height };
+  return { data: Uint8Array.from({ length: width * height }, (_, i) => Number(data[3 * i] === 1)), width, height, ignored: data.includes(255) };
 }
 
 /** Learn a support under a number. @param {number} key @param {Blob} file @param {import("./graphs.js").Pixels} mask */
