@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -75,21 +75,12 @@ class Result:
     quality: float | None = None
     """The IoU to expect of the mask, where a concept found it: by what it expects, and by how sure it is here."""
 
-    def quality_if(self, presence: float) -> float | None:
-        """`quality`; of a mask that is left empty, since the class is there with less than `presence`, the chance that
-        this is right.
-        """
-        return self.told(presence)[1]
-
     def doubt(self, presence: float) -> float | None:
         """From 0 to 1: how much of the answer may be wrong, by its quality and the chance that the class is not there;
-        None where no concept tells.
+        None where no concept tells. `mask` counts as empty if the class is there with less than `presence`.
         """
-        return self.told(presence)[2]
-
-    def told(self, presence: float) -> tuple[float | None, float | None, float | None]:
-        """Its presence, `quality_if` and `doubt`: what tables and exports say of it."""
-        return told_of(self.presence, self.quality, presence, marked=bool(self.mask.any()))
+        marked = self.mask.any() and (self.presence is None or self.presence >= presence)
+        return told_of(self.presence, self.quality, marked=bool(marked))[2]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the mask, 0/255, to a PNG or what else the name ends with."""
@@ -107,16 +98,26 @@ class Result:
 
 
 def told_of(
-    told: float | None, quality: float | None, presence: float, *, marked: bool
+    presence: float | None, quality: float | None, *, marked: bool
 ) -> tuple[float | None, float | None, float | None]:
-    """`Result.told` of a presence and a quality that were kept without their result, and a mask in which something is
-    `marked` or nothing.
+    """What tables and exports say of a class in a photo: its presence, the IoU to expect of its mask, and the doubt in
+    it, by a result's presence and quality, and whether the mask, as it is written, marks anything.
+
+    Of an empty mask, for whatever reason, the IoU to expect is the chance that this is right, and the doubt the rest.
     """
     if quality is None:
-        return told, None, None
-    if told is not None and told < presence:
-        return told, 1 - told, told
-    return told, quality, 1 - quality * (told if marked and told is not None else 1)
+        return presence, None, None
+    if presence is None:
+        return None, quality, 1 - quality
+    return (presence, quality, 1 - quality * presence) if marked else (presence, 1 - presence, presence)
+
+
+def told_of_all(
+    results: Iterable[Result], labels: NDArray[np.uint8]
+) -> list[tuple[float | None, float | None, float | None]]:
+    """`told_of` every class of a label map (H, W), in order."""
+    marks = set(np.unique(labels).tolist())
+    return [told_of(one.presence, one.quality, marked=label in marks) for label, one in enumerate(results, start=1)]
 
 
 def unless_absent(proba: NDArray[np.float32], told: float | None, presence: float) -> NDArray[np.float32]:

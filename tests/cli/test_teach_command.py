@@ -316,9 +316,17 @@ def test_a_review_shows_the_most_doubtful_first_and_next_chooses_what_differs(
     assert doubts == sorted(doubts, reverse=True)
     assert len(doubts) == 4
     assert all(0 <= doubt <= 1 for doubt in doubts)
-    for row in rows:  # what is left empty is right with the chance that nothing is there
+    assert quick(*found[:-1], place / "emptied", "--min-area", 10**6).code == 0
+    emptied = table(place / "emptied")
+    for row in (
+        *rows,
+        *emptied,
+    ):  # what is left empty, by presence or size, is right with the chance that nothing is there
+        assert row in rows or row["parts"] == "0"
         if row["parts"] == "0":
             assert float(row["expected_iou"]) == pytest.approx(1 - float(row["presence"]), abs=0.002)
+            assert float(row["doubt"]) == pytest.approx(float(row["presence"]), abs=0.002)
+    assert max(float(row["presence"]) for row in emptied) > 0.5
     page = (out / "review.html").read_text()
     assert [page.index(f'src="{quote(row["mask"][:-4])}_overlay.jpg"') for row in rows] == sorted(
         page.index(f'src="{quote(row["mask"][:-4])}_overlay.jpg"') for row in rows

@@ -22,6 +22,7 @@ from fewseg.concept import Concept
 from fewseg.data.annotations.read import load_supports
 from fewseg.data.marks import Marks, mask_from_marks
 from fewseg.data.masks import marking_of
+from fewseg.data.winners import label_map
 from fewseg.errors import UsageError
 from fewseg.segment.table import COLUMNS
 from fewseg.web.site import Example
@@ -414,6 +415,28 @@ def test_a_click_grows_what_the_command_line_grows_and_outlines_are_those_of_mas
     assert found["areas"] == [[2], [18, -2], [98, -50]]
     assert found["joined"] == [2, 16, 48]
     assert sorted(found["sizes"]) == [[1, 8, 3, 3, 6, 6], [1, 25, 1, 1, 9, 9], [2, 1, 8, 0, 9, 1]]
+
+
+@pytest.mark.parametrize("threshold", [50, 20])
+def test_objects_are_no_more_torn_than_by_the_command_line(view: Any, threshold: int) -> None:
+    """Two and three classes whose maps overlap in patches: what `segment` makes of them, the page makes too."""
+    rng, torn = np.random.default_rng(threshold), 0
+    for count in (2, 3) * 6:
+        coarse = rng.uniform(0, 1, (count, 6, 7)).astype(np.float32) * 0.5 + rng.uniform(0, 0.5, (1, 6, 7))
+        maps = np.floor(100 * np.repeat(np.repeat(coarse, 4, 1), 4, 2)).astype(np.uint8)
+        plain = np.where(maps.max(0) > threshold, maps.argmax(0) + 1, 0).astype(np.uint8)
+        found = view.evaluate(
+            """async ([labels, maps, width, height, threshold]) => {
+              const { whole } = await import("/parts.js");
+              const given = maps.map((map) => Uint8Array.from(map));
+              return [...whole(Uint8Array.from(labels), given, width, height, threshold)];
+            }""",
+            [plain.ravel().tolist(), maps.reshape(count, -1).tolist(), 28, 24, threshold],
+        )
+        expected = label_map(maps / np.float32(100), threshold=threshold / 100 + 1e-4)
+        np.testing.assert_array_equal(np.reshape(found, (24, 28)), expected)
+        torn += int((expected != plain).any())
+    assert torn > 3
 
 
 def test_a_mask_of_the_photos_own_colour_is_seen_by_its_edge(example) -> None:

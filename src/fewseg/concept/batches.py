@@ -18,6 +18,7 @@ from fewseg.concept.taught import Taught
 from fewseg.data.images import mask_picture, read_image
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, UsageError
+from fewseg.predictor import told_of_all
 
 Concepts = str | os.PathLike[str] | Taught
 
@@ -70,8 +71,8 @@ class BatchSegmenter:
         labels = label_map((r.proba_if(self.presence) for r in results), min_area=self.min_area)
         png = io.BytesIO()
         mask_picture(labels, several=len(results) > 1).save(png, "PNG")
-        numbers = [[r.presence for r in results], [r.quality_if(self.presence) for r in results]]
-        return png.getvalue(), np.array(numbers, np.float32), ""
+        told = [(presence, quality) for presence, quality, _ in told_of_all(results, labels)]
+        return png.getvalue(), np.array(told, np.float32).T, ""
 
 
 def _picture(photo: Any, finder: Finder) -> Any:

@@ -17,7 +17,7 @@ from fewseg.data.decoding import PictureRule
 from fewseg.data.video import frames_so_far, to_image, write_video
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, UsageError, lacks_memory, shortened
-from fewseg.predictor import Result
+from fewseg.predictor import Result, told_of_all
 from fewseg.progress import Silent
 from fewseg.runtime.lanes import side_by_side
 from fewseg.segment import formats as files
@@ -247,7 +247,7 @@ def _segmented(
             objects = files.objects_of(labels) if instances else None
         except DataError as error:
             return piece, error
-        told = [result.told(presence) for result in results]
+        told = told_of_all(results, labels)
         how: dict[str, Any] = {"photo": piece.query, "made": made, "told": told}
         files.write(named(piece.stem), image, labels, finder.predictor.names, objects, **how)
     return piece, Seen(labels, objects, told)

@@ -125,7 +125,7 @@ def write_zip(
                     archive.write(file, stem + file.suffix)
                     file.unlink()
                 known = enumerate(zip(found.presence, found.quality, strict=True), start=1)
-                told = [told_of(*of_one, shown.presence, marked=bool((labels == k).any())) for k, of_one in known]
+                told = [told_of(*of_one, marked=bool((labels == k).any())) for k, of_one in known]
                 for write in writers:
                     write(Job(Path(found.name), found.name, stem), labels, None, told)
                 if table:

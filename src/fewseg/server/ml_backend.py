@@ -31,7 +31,7 @@ from fewseg.data.annotations.label_studio import annotated
 from fewseg.data.annotations.photos import Photos
 from fewseg.data.winners import label_map
 from fewseg.errors import DataError, FewsegError, first_line
-from fewseg.predictor import Result
+from fewseg.predictor import Result, told_of_all
 from fewseg.progress import Silent, counted
 from fewseg.segment.books import label_studio_prediction
 from fewseg.segment.planning import free_name
@@ -199,7 +199,7 @@ class MlBackend:
                 job.results[number] = self._drawn(photo, drawn, results.get(drawn.label), place)
                 return
         labels = label_map(result.proba_if(_PRESENCE) for result in results.values())
-        told = [result.told(_PRESENCE) for result in results.values()]
+        told = told_of_all(results.values(), labels)
         job.results[number] = label_studio_prediction(labels, wanted, None, told, **place)
 
     def _drawn(self, photo: Image.Image, drawn: Drawn, found: Result | None, place: dict[str, str]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import { isConcept } from "./concept.js";
 /** @typedef {{name: string, supports: number[], absent: File[]}} Class  by its supports' numbers; photos without it */
 /** @typedef {import("./graphs.js").Pixels} Pixels */
 /** @typedef {{labels: Uint8Array<ArrayBuffer>, levels: Uint8Array<ArrayBuffer>, heat: Uint8Array<ArrayBuffer>,
- *    sure: number[], most: number[]}} Drawn
+ *    maps: Uint8Array<ArrayBuffer>[], sure: number[], most: number[]}} Drawn
  *  Of every pixel its most probable class among those that are there (1.., the first of equals), its probability in
- *  hundredths, rounded up, and that of the most probable one of all; of every class how sure its mask is, and the most. */
+ *  hundredths, rounded up, and that of the most probable one of all; where there are several classes, of each its own, 0 of
+ *  one that is not there; of every class how sure its mask is, and the most. */
 /** @typedef {{shown: ImageBitmap, width: number, height: number}} Photo */
 
 export class Engine {

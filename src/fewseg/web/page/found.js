@@ -1,7 +1,7 @@
 // @ts-check
 /** What was found in a photo: which pixels count, how much of it, and how sure that is. */
 
-import { withoutSpecks } from "./parts.js";
+import { whole, withoutSpecks } from "./parts.js";
 
 /** @typedef {import("./engine.js").Photo} Photo */
 /** @typedef {import("./engine.js").Answer} Answer */
@@ -17,8 +17,8 @@ const CORRECTED = 1.01; // sorted last: nobody needs to look at it again
  * of the photo; or was corrected.
  * @param {Found} one @param {Drawn} drawn @param {number} width @param {number} height
  * @param {{threshold: number, smallest: number}} limits */
-export function settled(one, { labels, levels }, width, height, { threshold, smallest }) {
-  const kept = labels.map((label, i) => (levels[i] > threshold ? label : 0));
+export function settled(one, { labels, levels, maps }, width, height, { threshold, smallest }) {
+  const kept = whole(labels.map((label, i) => (levels[i] > threshold ? label : 0)), maps, width, height, threshold);
   withoutSpecks(kept, width, height, smallest * width * height);
   for (const [name, mask] of one.fixed) {
     const label = one.classes.indexOf(name) + 1;

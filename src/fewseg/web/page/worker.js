@@ -217,6 +217,7 @@ async function draw(answers, width, height, presence) {
   const [best, any] = [new Float32Array(width * height), new Float32Array(width * height)];
   const labels = new Uint8Array(width * height).fill(1);
   const [sure, most] = [/** @type {number[]} */ ([]), /** @type {number[]} */ ([])];
+  const maps = [];
   for (const [index, answer] of answers.entries()) {
     const proba = "map" in answer ? enlarged(answer, width, height) : await graphs.draw(answer, width, height);
     const there = answer.presence === null || answer.presence >= presence;
@@ -236,9 +237,10 @@ async function draw(answers, width, height, presence) {
     }
     sure.push(area ? inside / (area + outside) : 0); // the overlap to expect if the probabilities hold
     most.push(highest);
+    if (answers.length > 1) maps.push(there ? hundredths(proba) : new Uint8Array(proba.length));
   }
   for (let i = 0; i < labels.length; i++) if (!best[i]) labels[i] = 0;
-  return { labels, levels: hundredths(best), heat: hundredths(any), sure, most };
+  return { labels, levels: hundredths(best), heat: hundredths(any), maps, sure, most };
 }
 
 /** Rounded up. @param {Float32Array} values */
