@@ -26,6 +26,7 @@ from fewseg.errors import UsageError, install_line
 from fewseg.server.folder import run_folder
 from fewseg.server.limits import Limits
 from fewseg.server.refused import Refused
+from fewseg.server.run import Address
 from fewseg.server.visitors import Visitors
 from helpers import Fewseg
 from served import QUERY, SUPPORT, Server, ask, events, photo, png, served, taught
@@ -163,6 +164,15 @@ def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
             assert client.get("/").status_code == client.get("/config.json").status_code == 200
             larger = client.post("/v1/concepts", files={"photo": ("a.jpg", bytes(40_000_000))})
             assert "more than 25 MB" in larger.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("fe80::2", "[fe80::2]"), ("a.example", "a.example")]
+)
+def test_the_address_that_is_shown_is_one_that_answers(host, shown) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = Address(listening, host, None)
+        assert address.url == f"http://{shown}:{address.port}/"
 
 
 def test_who_names_a_proxy_serves_others_and_wants_a_token(tmp_path) -> None:

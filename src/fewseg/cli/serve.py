@@ -117,7 +117,8 @@ def serve(
         if hosts:
             say(f"for others: {' or '.join(hosts)} in place of {urlsplit(url).netloc}")
         elif not host.strip("0.:"):
-            say("from other machines: this one's address in place of 127.0.0.1; a name needs --allow-host NAME")
+            own = f"this one's{' IPv6' * (':' in host)} address in place of {address.shown_host}"
+            say(f"from other machines: {own}; a name needs --allow-host NAME")
         if label_studio is not None:
             there = ", ".join(sorted(Concept.load(path).title for path in label_studio.glob("*.concept"))) or "none yet"
             say(f"ML backend for Label Studio: {address.url}  (concepts in {label_studio}: {there})")

@@ -339,7 +339,9 @@ def _job(request: Request) -> tuple[Visitor, Job]:
     visitor = request.state.entry.known
     job = visitor and visitor.jobs.get(request.path_params["job"])
     if visitor is None or job is None:
-        raise Refused(404, "you have no such job")
+        raise Refused(
+            404, "you have no such job; beyond --limit jobs the oldest that has ended makes room for a new one"
+        )
     return visitor, job
 
 

@@ -102,7 +102,9 @@ class MlBackend:
             self._learning.shutdown(cancel_futures=True)
             if self._lessons:
                 count = counted(len(self._lessons), "annotation")
-                self._tell(f"not learnt: {count}; submit again what it is of, or teach by an export")
+                self._tell(
+                    f"not learnt: {count}, the last that were submitted; submit them again, or teach by an export"
+                )
 
     async def setup(self, request: Request) -> Response:
         told = await self._body(request)

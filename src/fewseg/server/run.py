@@ -65,8 +65,13 @@ class Address:
     @property
     def url(self) -> str:
         """What a browser on this machine opens."""
-        host = self.host if self.host.strip("0.:") else "127.0.0.1"  # of zeros: all of this machine's
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+        return f"http://{self.shown_host}:{self.port}/"
+
+    @property
+    def shown_host(self) -> str:
+        """The host as it stands in addresses; of zeros, which are all of this machine's, its loopback."""
+        host = self.host if self.host.strip("0.:") else "::1" if ":" in self.host else "127.0.0.1"
+        return f"[{host}]" if ":" in host else host
 
 
 def opened(host: str, port: int | None, token: str | None) -> Address:
