@@ -112,7 +112,7 @@ def evaluate(
     from fewseg.evaluation.evaluate import evaluate as run_evaluation
     from fewseg.evaluation.generalised import evaluate_generalised
     from fewseg.evaluation.protocol_files import labels_all
-    from fewseg.evaluation.results import check_place, results_name
+    from fewseg.evaluation.results import results_name
     from fewseg.evaluation.saved_masks import masks_folder
     from fewseg.models.in_use import in_use
     from fewseg.models.untrained import as_method
@@ -123,11 +123,7 @@ def evaluate(
     generalised = labels_all(protocol)
     used = "--flip" * flip or f"--refine {refine}" * (refine != "none") or "--method" * (method is not None)
     given = _generalised_options(protocol, {"tau": tau, "merge": merge}, used=used, generalised=generalised)
-    if save_masks is not None and generalised:
-        raise UsageError(f"--save-masks writes masks of one class, not the maps of protocol {protocol}; leave it out")
-    if out is not None:
-        check_outputs([out, out.with_suffix(".csv")], target, *(words or []), episodes_file)
-        check_place(out, rows=not generalised)
+    _check_places(out, save_masks, [target, *(words or []), episodes_file], maps_of=protocol if generalised else None)
     rank, device = join_launched(device)
     if not rank:
         _note_unused(words or [])
@@ -160,9 +156,19 @@ def evaluate(
     masks = f"the masks so far are in {save_masks}; no results were written"
     with if_stopped(masks if save_masks else "nothing was written"):
         results = run(model, benchmark, **given, **how, weights=opened.weights)
-    if rank:  # one of several processes prints and writes
-        return
-    _keep_and_tell(results, out, Path(target) / name, masks=save_masks, generalised=generalised)
+    if not rank:  # one of several processes prints and writes
+        _keep_and_tell(results, out, Path(target) / name, masks=save_masks, generalised=generalised)
+
+
+def _check_places(out: Path | None, masks: Path | None, inputs: list[Any], *, maps_of: str | None) -> None:
+    """UsageError where results or masks cannot be written; `maps_of` a generalised protocol there are no rows."""
+    from fewseg.evaluation.results import check_place
+
+    if masks is not None and maps_of:
+        raise UsageError(f"--save-masks writes masks of one class, not the maps of protocol {maps_of}; leave it out")
+    if out is not None:
+        check_outputs([out, out.with_suffix(".csv")], *inputs)
+        check_place(out, rows=not maps_of)
 
 
 def _keep_and_tell(results: Any, out: Path | None, usual: Path, *, masks: Path | None, generalised: bool) -> None:

@@ -19,6 +19,7 @@ from fewseg.progress import Bars
 
 if TYPE_CHECKING:
     from fewseg.concept.finder import Finder
+    from fewseg.data.decoding import PictureRule
     from fewseg.predictor import FewShotPredictor
     from fewseg.segment.shards import Shard
     from fewseg.segment.supports import Supports
@@ -146,7 +147,6 @@ def segment(
     from fewseg.segment.ray_parts import run_parts
     from fewseg.segment.remote import outputs_at
     from fewseg.segment.review import NAME as REVIEW
-    from fewseg.segment.supports import draw_supports
 
     resume = resume or engine is not None  # what the parts did is there
     large = _in_windows(window, format_ or [], whole={"--instances": instances, "--review": review})
@@ -160,8 +160,7 @@ def segment(
     queries = _photos(queries or [], out, check=check)
     _check_review(review, shown=bool(concept) and overlay and "png" in (format_ or ["png"]))
     if check:
-        for path, told in draw_supports(found.supports, found.labels, Path(out), rule).items():
-            say(f"{told}; drawn in {path}")
+        _draw(found, Path(out), rule)
         return
     if concept:
         chosen = given.said(ctx, "model")
@@ -175,16 +174,9 @@ def segment(
         how = {"flip": flip, "refine": refine, "precision": precision, "runtime": runtime, "provider": provider}
         model = model if refine != "none" or given.said(ctx, "model") else _for_so_many(found.supports)
         predictor = _taught_by_photos(found, FewShotPredictor(model, device, pictures=rule, **how))
-    if presence is not None and not predictor.tells_presence:
-        what = "the concept was taught without photos of its absence" if concept else model
-        raise UsageError(f"--presence {presence}: {what} does not tell whether a class is there at all; leave it out")
-    options: dict[str, Any] = {
-        "overlay": overlay,
-        "min_area": min_area,
-        "resume": resume,
-        "shard": part,
-        "progress": Bars(),
-    }
+    what = "the concept was taught without photos of its absence" if concept else model
+    _check_presence(presence, what, tells=predictor.tells_presence)
+    options: dict[str, Any] = {"overlay": overlay, "min_area": min_area, "resume": resume, "shard": part}
     options |= {"threshold": 0.5 if threshold is None else threshold, "presence": 0.5 if presence is None else presence}
     in_windows = partial(segment_large_folder, formats=formats, window=window)
     whole = partial(segment_folder, formats=formats, instances=instances, every=every, steady=steady)
@@ -196,10 +188,18 @@ def segment(
         with outputs_at(out, resume=resume) as folder:
             if review:
                 check_made_here([folder / REVIEW], "<!doctype html>")
-            summary = (in_windows if large else whole)(predictor, queries, folder, **options)
+            summary = (in_windows if large else whole)(predictor, queries, folder, **options, progress=Bars())
             if review:
                 tell_doubts(folder, out)
             tell_masks(summary, folder, out, part)
+
+
+def _draw(found: given.Given, out: Path, rule: PictureRule) -> None:
+    """A picture of each support with its marking, and a line of each."""
+    from fewseg.segment.supports import draw_supports
+
+    for path, told in draw_supports(found.supports, found.labels, out, rule).items():
+        say(f"{told}; drawn in {path}")
 
 
 def _check_concept(concept: bool, *, supports: bool, check: bool, as_tried: bool) -> None:
@@ -209,6 +209,11 @@ def _check_concept(concept: bool, *, supports: bool, check: bool, as_tried: bool
         raise given.nothing_to_find()
     if concept and not as_tried:
         raise UsageError("a concept is looked for as it was tried: leave out --flip, --refine and --precision")
+
+
+def _check_presence(presence: float | None, what: str, *, tells: bool) -> None:
+    if presence is not None and not tells:
+        raise UsageError(f"--presence {presence}: {what} does not tell whether a class is there at all; leave it out")
 
 
 def _photos(queries: list[str], out: str, *, check: bool) -> list[str]:

@@ -74,8 +74,6 @@ def teach(
     `fewseg teach --concept rust.concept --correct masks/` takes masks that were corrected, and tells it anew.
     """
     from fewseg.concept import Concept, teach
-    from fewseg.concept.sheet import contact_sheet
-    from fewseg.data.images import write_image
 
     given.check_engine(runtime=runtime)
     former = None if concept is None else Concept.load(concept)
@@ -122,8 +120,16 @@ def teach(
             taught = _adapted(taught, folder, device)
     taught.save(target)
     _tell(taught, target, former)
-    if taught.supports:
-        write_image(contact_sheet(taught), sheet)
+    _draw(taught, sheet)
+
+
+def _draw(concept: Concept, sheet: Path) -> None:
+    """The supports with their marks, where the concept keeps them, and where that is drawn."""
+    from fewseg.concept.sheet import contact_sheet
+    from fewseg.data.images import write_image
+
+    if concept.supports:
+        write_image(contact_sheet(concept), sheet)
         say(f"how each support was understood: {sheet}")
 
 

@@ -249,6 +249,11 @@ def seen_text(results: Results) -> str:
     return Shown(f"{seen} of {results.test_classes}", seen)
 
 
+def seen_told(results: Results) -> str:
+    """How many of the test classes the model was trained on, in words; empty for none."""
+    return f"{seen_text(results)} test classes seen in training" if results.seen else ""
+
+
 def px_text(results: Results) -> str:
     """Side of the model's input, and that of its training where it is another; in CSV the first alone."""
     size, trained = results.image_size, results.trained_size

@@ -105,11 +105,10 @@ class Evaluation:
         """The data set, fold and number of classes that the model was trained on; empty where nothing was."""
         if not self.trained_on:
             return "not recorded" if self.weights else ""
-        fold, count = self.trained_on["fold"], len(self.trained_on["classes"] or ())
-        told = f" ({counted(count, 'class')})" if count else ""
-        return f"{self.trained_on['data']}, " + (
-            f"fold {fold}{told}" if fold is not None else f"all {f'{count} ' if count else ''}classes"
-        )
+        data, fold, count = self.trained_on["data"], self.trained_on["fold"], len(self.trained_on["classes"] or ())
+        if fold is None:
+            return f"{data}, all {count} classes" if count else f"{data}, all classes"
+        return f"{data}, fold {fold} ({counted(count, 'class')})" if count else f"{data}, fold {fold}"
 
     @property
     def trained_size(self) -> int | None:

@@ -24,7 +24,7 @@ from fewseg.config import load_config
 from fewseg.data.inspect.stats import all_folds
 from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
-from fewseg.evaluation.compare import as_latex_table, p_text, seen_text
+from fewseg.evaluation.compare import as_latex_table, p_text, seen_told
 from fewseg.evaluation.evaluate import versions
 from fewseg.evaluation.results import Results
 from fewseg.experiments.cross_validation_cells import FOLD, SEED, Cell, at_once
@@ -277,10 +277,8 @@ def _titled(lines: Sequence[Line]) -> tuple[str, tuple[str, ...]]:
     for line in lines:
         for (fold, seed), r in line.found.items():
             cell = f"{line.method}, {line.shots}-shot, fold {fold}{'' if seed is None else f', seed {seed}'}"
-            seen = f"{seen_text(r)} test classes were seen in training" if r.seen else ""
-            notes += [
-                f"{cell}: {told}" for told in (seen, *r.presence_told, *r.references_told, r.nothing_told) if told
-            ]
+            told = (seen_told(r), *r.presence_told, *r.references_told, r.nothing_told)
+            notes += [f"{cell}: {text}" for text in told if text]
     return title, tuple(notes)
 
 

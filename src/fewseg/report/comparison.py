@@ -21,7 +21,7 @@ from fewseg.evaluation.compare import (
     open_benchmark,
     p_text,
     px_text,
-    seen_text,
+    seen_told,
 )
 from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
@@ -106,8 +106,7 @@ def comparison_rows(entries: Sequence[Entry]) -> Iterator[Row]:
         # older versions' results hold intervals of Student's t that leave [0, 1]
         interval = r.interval and (max(0.0, r.interval[0]), min(1.0, r.interval[1]))
         published = None if e.published is None else e.published / 100
-        seen = f"{seen_text(r)} test classes seen in training" if r.seen else ""
-        told = {"note": r.origin_briefly, "seen": seen, "published": published, "columns": columns}
+        told = {"note": r.origin_briefly, "seen": seen_told(r), "published": published, "columns": columns}
         yield Row(e.name, r.miou, interval, r.fb_iou, highlight=i == 0, **told)
 
 
