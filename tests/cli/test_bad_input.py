@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import struct
 import zlib
 from pathlib import Path
@@ -20,7 +19,7 @@ from fewseg.data import images
 from fewseg.data.folder_layout import TREES
 from fewseg.errors import UsageError
 from fewseg.storage.saved import load_model, save_model
-from helpers import SCENES, TINY, Fewseg
+from helpers import SCENES, TINY, Fewseg, full_disk
 
 SIZE = (40, 30)
 
@@ -360,14 +359,9 @@ def test_a_folder_without_permission_is_told(
 def test_a_full_disk_ends_segment_with_a_message(
     place: Path, tmp_path: Path, fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A limit on the size of files, which the system enforces as it does a full disk: with an error on writing."""
     (tmp_path / "big.jpg").write_bytes(jpeg(photo(size=(400, 300))))
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, old[1]))
-    try:
+    with full_disk(2000):
         result = segment(fewseg, place, tmp_path / "out", query=tmp_path / "big.jpg", format="coco")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
     told(result, 1)
     assert "File too large" in result.err
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

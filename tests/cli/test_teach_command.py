@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from docs_shell import blocks
 from fewseg.cli.segment_told import objects_told
 from fewseg.concept import Concept, adapting
 from fewseg.data.images import read_image
@@ -25,6 +26,7 @@ from fewseg.training import adapt
 from helpers import BLUE, RED, Fewseg, Result, iou, scene, tiny_model
 
 SIZE = (120, 90)
+PAGE = Path(__file__).resolve().parents[2] / "docs/own-photos.md"
 
 
 def photo(path: Path, color=RED, *, box=(20, 15, 70, 60)) -> np.ndarray:
@@ -215,6 +217,24 @@ def test_photos_of_a_class_and_its_folder_of_supports_go_together(place: Path, q
     found = quick("segment", *given, place / "none.png", "--out", place / "out")
     assert found.code == 0
     assert [found.out.count(f"support of {name}: ") for name in ("box", "ball")] == [2, 1]
+
+
+@pytest.mark.slow
+def test_the_nightly_job_of_the_docs_prints_what_went_wrong_and_nothing_else(
+    place: Path, tiny: Path, quick: Callable[..., Result]
+) -> None:
+    assert quick("teach", "--class", "leaf", *words(place, 2), "--out", place / "leaf.concept").code == 0
+    [line] = [line for text in blocks(PAGE, "text") for line in text.splitlines() if line.startswith("30 2 * * *  ")]
+    line = line.removeprefix("30 2 * * *  ").replace("/srv/leaf", str(place))
+    line = line.replace("/opt/fewseg/bin/fewseg segment", f"{sys.executable} -m fewseg segment --model {tiny}")
+    for broken in (False, True):
+        if broken:
+            (place / "photos/torn.png").write_bytes((place / "photos/0.png").read_bytes()[:100])
+        done = subprocess.run(["sh", "-c", line], check=True, capture_output=True, text=True)
+        assert (done.stdout != "", done.stderr) == (broken, "")
+    assert "2 there already, 1 failed" in done.stdout
+    assert "photos/torn.png is damaged or cut off" in done.stdout
+    assert [row["photo"] for row in table(place / "masks")] == ["photos/0.png", "photos/1.png"]
 
 
 def test_corrections_among_the_masks_of_parts_are_known(place: Path, quick: Callable[..., Result]) -> None:

@@ -30,6 +30,7 @@ from fewseg.data.images import (
 )
 from fewseg.data.masks import marking_of, read_mask
 from fewseg.errors import DataError, DataWarning, UsageError
+from helpers import full_disk
 
 
 def save(path: Path, array: np.ndarray, mode: str | None = None, **options: object) -> Path:
@@ -329,6 +330,17 @@ def test_a_format_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"\.xyz"):
         write_image(Image.new("L", (2, 2)), tmp_path / "a.xyz")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_a_picture_is_written_wholly_or_not_at_all_where_the_disk_is_full(tmp_path, suffix):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))
+    write_image(noise, tmp_path / f"whole{suffix}")
+    size = (tmp_path / f"whole{suffix}").stat().st_size
+    for most in (0, 1, size // 2, size - 1):
+        with full_disk(most), pytest.raises(OSError, match="File too large"):
+            write_image(noise, tmp_path / f"part{suffix}")
+    assert [path.name for path in tmp_path.iterdir()] == [f"whole{suffix}"]
 
 
 def test_overlay_tints_outlines_and_leaves_the_rest(tmp_path):

@@ -29,7 +29,7 @@ from fewseg.segment import segment_large_folder
 from fewseg.segment.large import Cut, outputs, segment_large
 from fewseg.segment.windows import count_windows, windows
 from fewseg.storage.saved import save_model
-from helpers import RED, Fewseg, iou, scene, tiny_model
+from helpers import RED, Fewseg, full_disk, iou, scene, tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 UTM = from_origin(500_000, 5_200_000, 0.5, 0.5)
@@ -178,6 +178,20 @@ def test_what_cannot_be_read_in_windows_is_listed_and_goes_on(place: Path) -> No
     assert [query.name for query, _ in summary.failed] == ["a.tif", "c.tif"]
     again = segment_large_folder(Colours(), place / "in", place / "out", window=64, resume=True)
     assert (again.skipped, len(again.failed)) == (1, 2)
+
+
+@pytest.mark.parametrize("formats", [("geotiff",), ("geotiff", "gpkg")])
+def test_masks_and_outlines_are_written_wholly_or_not_at_all_where_the_disk_is_full(
+    place: Path, formats: tuple[str, ...]
+) -> None:
+    path = write(place / "a.tif", np.random.default_rng(0).choice([(120, 120, 120), RED], (700, 700)).astype(np.uint8))
+    how: dict[str, Any] = {"formats": formats, "overlay": False, "window": 350}
+    segment_large_folder(Colours(), path, place / "whole", **how)
+    size = max(file.stat().st_size for file in (place / "whole").iterdir())
+    for share in (0.3, 0.7, 0.9, 0.98):
+        with full_disk(int(share * size)), pytest.raises(OSError, match=r"not written wholly|File too large"):
+            segment_large_folder(Colours(), path, place / "out", **how)
+        assert not [file for file in (place / "out").rglob("*") if file.is_file()]
 
 
 def test_what_is_of_pictures_read_whole_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ import math
 import multiprocessing
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from fewseg.training.rerun import rerun
 from fewseg.training.state import read_checked, write_checked
 from fewseg.training.stop import Stop
 from fewseg.training.tasks import EpisodeTask
-from helpers import Toy, assert_equal, toy_config, weights
+from helpers import Toy, assert_equal, full_disk, toy_config, weights
 
 SAVING = ("train.save_every=1", "train.validation=base", "train.held_out=2")
 SELDOM = (*SAVING, "train.save_every=100")
@@ -243,23 +243,19 @@ def test_a_damaged_log_is_told_not_cut(whole: Path) -> None:
 def test_a_full_disk_ends_the_run_and_keeps_the_last_good_checkpoint(
     toy: type[Toy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A limit on the size of files, which the system enforces as it does a full disk: with an error on writing."""
     config, run = toy_config("train.save_every=1"), tmp_path / "run"
     whole = train(config, tmp_path / "whole")
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
     plain = state.save_state
 
     def save(*args: Any) -> None:
         if args[1].batches == 4:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, old[1]))
+            full.enter_context(full_disk(2000))
         plain(*args)
 
     monkeypatch.setattr("fewseg.training.loop.save_state", save)
-    try:
-        with pytest.raises(DataError, match=r"cannot go on: .*; 4 of 6 batches .* checkpoint of batch 3, which is"):
-            train(config, run)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    told = r"cannot go on: .*; 4 of 6 batches .* checkpoint of batch 3, which is"
+    with ExitStack() as full, pytest.raises(DataError, match=told):
+        train(config, run)
     assert read_checked(run / "state.pt")["batches"] == 3
     assert not list(run.rglob(".*"))
     monkeypatch.setattr("fewseg.training.loop.save_state", plain)

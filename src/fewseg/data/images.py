@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,10 @@ def write_image(image: Image.Image, path: Path, **options: Any) -> None:
     file_format = Image.registered_extensions().get(path.suffix.lower())
     if file_format is None:
         raise UsageError(f"{path}: {path.suffix!r} is no picture format that can be written; use .png or .jpg")
+    encoded = io.BytesIO()  # Pillow itself takes a JPEG for written of which a full disk took a part
+    image.save(encoded, format=file_format, **options)
     with replacing(path) as temporary:
-        image.save(temporary, format=file_format, **options)
+        temporary.write_bytes(encoded.getbuffer())
 
 
 def write_labels(labels: NDArray[np.uint8], path: Path) -> None:

@@ -6,6 +6,7 @@ that are being filled. By rasterio and pyogrio, the extra `geo`.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import warnings
@@ -189,8 +190,29 @@ def _write_mask(predictor: Predictor, source: Any, read: Read, path: Path, cut: 
             if labels is not None and labels.any():
                 any_found = True
                 core = labels[window.core]
-                target.write(core if several else core * np.uint8(255), 1, window=_box(*window[4:]))
+                with _writing(path):
+                    target.write(core if several else core * np.uint8(255), 1, window=_box(*window[4:]))
+    _check_written(path)
     return any_found
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """GDAL's errors as the system's: they are not of the picture that is read meanwhile."""
+    try:
+        yield
+    except needed("rasterio").errors.RasterioError as error:
+        why = first_line(error.__cause__ or error)
+        raise OSError(
+            f"{path.name} was not written wholly ({why}); make room on the disk, or write elsewhere"
+        ) from error
+
+
+def _check_written(path: Path) -> None:
+    """Read it again: GDAL says nothing where the last of a file finds no room."""
+    with _writing(path), needed("rasterio").open(path, driver="GTiff") as mask:
+        for _, window in mask.block_windows(1):
+            mask.read(1, window=window)
 
 
 def _labelled(
@@ -269,6 +291,8 @@ def _write_geopackage(outlines: Path, path: Path, crs: Any) -> None:
     meta, _, geometry, values = raw.read(outlines)
     text = crs.to_wkt() if crs else None
     how = {"driver": "GPKG", "layer": "masks", "geometry_type": "Polygon", "crs": text}
+    written = io.BytesIO()  # by Python into the file, which tells of a full disk; GDAL says nothing at the end
     with warnings.catch_warnings():  # our note tells of it
         warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
-        raw.write(path, geometry, values, meta["fields"], **how)
+        raw.write(written, geometry, values, meta["fields"], **how)
+    path.write_bytes(written.getbuffer())
