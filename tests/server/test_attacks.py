@@ -200,6 +200,7 @@ def test_tokens_that_are_easily_guessed_unknown_limits_and_what_is_no_host_are_r
         (("--token", 16 * "x", "--no-token"), "give one of them"),
         (("--limit", "fotos=3"), "Did you mean 'photos'?"),
         (("--limit", "photos=0"), "give a whole number from 1 on"),
+        (("--limit", "file_mb=300"), "file_mb=300: more than request_mb=250; give --limit request_mb=N, too"),
         (("--allow-host", "https://photos.example/"), "as it stands in the address: photos.example\n"),
         (("--allow-host", "photos.example/page"), "give a host's name alone"),
         (("--allow-host", "*.example"), "give a host's name alone"),
@@ -208,6 +209,13 @@ def test_tokens_that_are_easily_guessed_unknown_limits_and_what_is_no_host_are_r
         result = fewseg("serve", *words)
         assert result.code == 2
         assert told in result.err
+
+
+def test_what_lies_in_something_smaller_shrinks_with_it() -> None:
+    limits = Limits().changed(["visitor_mb=100"])
+    assert (limits.all_mb, limits.visitor_mb, limits.request_mb, limits.file_mb) == (4000, 100, 100, 25)
+    limits = Limits().changed(["file_mb=300", "request_mb=600", "visitor_mb=600"])
+    assert (limits.visitor_mb, limits.request_mb, limits.file_mb) == (600, 600, 300)
 
 
 # ---- what is sent ----

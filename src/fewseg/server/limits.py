@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 from fewseg.errors import UsageError, suggest
 
@@ -44,7 +45,10 @@ class Limits:
     """Seconds that a client may take for the head of a request, and between two pieces of its body."""
 
     def changed(self, words: Sequence[str]) -> Limits:
-        """With NAME=NUMBER of each word; UsageError for another name, or what is no whole number from 1 on."""
+        """With NAME=NUMBER of each word; UsageError for another name, or what is no whole number from 1 on.
+
+        What lies within something smaller shrinks with it; where it was given itself, UsageError.
+        """
         known = [field.name for field in fields(self)]
         found: dict[str, int] = {}
         for word in words:
@@ -54,7 +58,15 @@ class Limits:
             if not (number.isascii() and number.isdigit() and 1 <= int(number) < 10**9):
                 raise UsageError(f"--limit {word}: give a whole number from 1 on")
             found[name] = int(number)
-        return replace(self, **found)
+        changed = replace(self, **found)
+        for outer, inner in pairwise(("all_mb", "visitor_mb", "request_mb", "file_mb")):
+            most = getattr(changed, outer)
+            if found.get(inner, 0) > most:
+                raise UsageError(
+                    f"--limit {inner}={found[inner]}: more than {outer}={most}; give --limit {outer}=N, too"
+                )
+            changed = replace(changed, **{inner: min(getattr(changed, inner), most)})
+        return changed
 
 
 def or_raise(name: str) -> str:
