@@ -317,6 +317,10 @@ def test_a_mask_is_doubted_only_where_its_photo_is_found_by_no_setting_that_was_
             "2 % IoU by lite+linear above 0.5; 2 % by lite+linear above 0.05, which would have been chosen without it"
         )
         assert doubts == [f"{photo} is hardly found by the others ({least}): is its mask right?"]
+        two = replace(told, each=(0.02, 0.8), by_choice=(0.02, 0.8), settings=told.settings[:2])
+        asked = replace(asked, expected=two, supports=asked.supports[:2])
+        assert "is hardly found by the other (" in advices(asked)[0]
+        assert advices(asked)[0].endswith("is the mask of each right?")  # which of both misleads cannot be told
 
 
 @pytest.mark.slow

@@ -40,6 +40,15 @@ def test_one_value_beside_0_is_the_object(tmp_path: Path, value: int, ending: st
     np.testing.assert_array_equal(read_mask(save(tmp_path / f"m.{ending}", painted(value))), DISC)
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_mask_that_marks_what_is_around_the_object_is_told(tmp_path: Path, ending: str) -> None:
+    inside = np.where(DISC, np.uint8(255), np.uint8(0))
+    right, swapped = (read_marking(save(tmp_path / f"{v[0, 0]}.{ending}", v)) for v in (inside, 255 - inside))
+    assert "border" not in str(right)
+    assert "with 100 % of the border (if that is background, invert the mask)" in str(swapped)
+    assert "border" not in str(read_marking(tmp_path / f"255.{ending}", "any"))  # as was asked for
+
+
 @pytest.mark.parametrize("value", [1, 12, 100])
 def test_a_class_id_inside_void_is_the_object(tmp_path: Path, value: int) -> None:
     marking = read_marking(save(tmp_path / "m.png", painted(value, ring=255)))

@@ -241,8 +241,9 @@ def advices(concept: Concept) -> list[str]:
             found_best = [max(pair) for pair in zip(expected.each, expected.by_choice, strict=True)]
             if (least := min(found_best)) < expected.iou / 3:
                 worst = found_best.index(least)
-                told = f"{concept.supports[worst].name} is hardly found by the others"
-                found.append(f"{told} ({concept.found_by_others(worst)}): is its mask right?")
+                told = f"{concept.supports[worst].name} is hardly found by the other{'s' * (count > 2)}"
+                asked = "is its mask right?" if count > 2 else "is the mask of each right?"  # either may mislead
+                found.append(f"{told} ({concept.found_by_others(worst)}): {asked}")
     if expected.iou >= _LOW:
         return found
     grown = [example.name for example in concept.supports if example.meaning.startswith("grown from")]

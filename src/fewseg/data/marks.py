@@ -24,6 +24,7 @@ from PIL import Image
 from PIL.ImageFilter import MaxFilter, MinFilter
 
 from fewseg.data.masks import Marking
+from fewseg.data.regions import border
 from fewseg.errors import DataError, DataWarning, UsageError
 
 OBJECT, BACKGROUND = 1, 2
@@ -73,7 +74,7 @@ def marking_from_marks(photo: Image.Image, marks: Marks, name: str) -> Marking:
     except (DataError, UsageError) as error:
         raise type(error)(f"{name}: {error}") from error
     walked = marks.scribble is not None or marks.points or marks.background
-    if walked and (share := mask[_border(mask.shape)].mean()) > _MUCH:
+    if walked and (share := mask[border(mask.shape)].mean()) > _MUCH:
         told = f"{name}: what grew from the marks takes {100 * share:.0f} % of the photo's border"
         remedy = "if that is not the object, mark what lies there as beside it, on all sides, or give a mask"
         warnings.warn(DataWarning(f"{told}; {remedy}"), stacklevel=2)
@@ -90,7 +91,7 @@ def mask_from_marks(photo: Image.Image, marks: Marks) -> NDArray[np.uint8]:
         return (seeds == OBJECT).astype(np.uint8)  # a box says no more than its ellipse
     if (seeds == BACKGROUND).any():
         return _walked(photo, seeds, beta=_BETA)
-    seeds[_border(size) & (seeds == 0)] = BACKGROUND
+    seeds[border(size) & (seeds == 0)] = BACKGROUND
     return _walked(photo, seeds, beta=_BETA_BORDER)
 
 
@@ -122,12 +123,6 @@ def seeds_of(marks: Marks, size: tuple[int, int]) -> NDArray[np.uint8]:
             raise DataError(f"the scribble is {given} but its photo is {width} x {height} pixels; make them the same")
         seeds = np.where(marks.scribble > 0, marks.scribble, seeds).astype(np.uint8)
     return seeds
-
-
-def _border(size: tuple[int, ...]) -> NDArray[np.bool_]:
-    frame = np.ones(size, bool)
-    frame[1:-1, 1:-1] = False
-    return frame
 
 
 def strokes_in(picture: Image.Image, photo: Image.Image | None = None) -> NDArray[np.uint8]:

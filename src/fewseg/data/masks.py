@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.decoding import DEEP, LOSSY, File, decode, name_of
-from fewseg.data.regions import grown, shrunk
+from fewseg.data.regions import border, grown, shrunk
 from fewseg.errors import UsageError
 from fewseg.labels import IGNORE
 
@@ -43,6 +43,8 @@ _HIGHEST_ID = 100
 """Beside 255: a class id up to here; above it a grey level is as likely (the 127 or 128 of a trimap)."""
 _FEW = 20
 """So many values of 8 bit may be classes; more are instances, if they are flat."""
+_MUCH = 0.5, 0.75
+"""Of a photo, and of its border: where more is marked, a mask may be swapped."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,10 @@ def read_marking(file: File, label: Label | None = None) -> Marking:
     raster = decode(file)
     raster.check_mask(file)
     marking = marking_of(raster.filled(0), label, name=name_of(file))
+    at_border = float((marking.mask[border(marking.mask.shape)] == 1).mean())
+    if label is None and _MUCH[0] < marking.share < 1 and at_border > _MUCH[1]:
+        told = f", with {100 * at_border:.0f} % of the border (if that is background, invert the mask)"
+        marking = replace(marking, meaning=marking.meaning + told)
     if not raster.missing or not (unknown := raster.unknown).any():
         return marking
     meaning = f"{marking.meaning}; {raster.missing:g}, which the file calls no value, is ignored"

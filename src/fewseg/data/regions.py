@@ -19,6 +19,13 @@ class Parts(NamedTuple):
     """(parts,): how many pixels each has."""
 
 
+def border(size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The outermost pixels of a picture (H, W)."""
+    frame = np.ones(size, bool)
+    frame[1:-1, 1:-1] = False
+    return frame
+
+
 def connected(mask: NDArray[np.bool_]) -> Parts:
     """The connected parts of a mask (H, W)."""
     edges = np.diff(np.pad(mask, [(0, 0), (1, 1)]).astype(np.int8), axis=1)
