@@ -310,3 +310,7 @@ def test_supports_among_the_photos_and_files_of_an_earlier_run_are_told(place: P
     assert "among the photos are supports or their masks (photo.png)" in second.err
     assert "files that this run does not write (annotations.json, classes.txt, other.txt)" in second.err
     assert (place / "out" / "other.txt").is_file()
+    assert "photos that this run was not given" not in second.err
+    for more in (), ("--resume",):
+        third = " ".join(fewseg(*words, *more, place / "photo.png").err.split())
+        assert "out holds masks of photos that this run was not given (other.png): they stay, and no table" in third

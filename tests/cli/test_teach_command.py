@@ -232,6 +232,7 @@ def test_the_nightly_job_of_the_docs_prints_what_went_wrong_and_nothing_else(
             (place / "photos/torn.png").write_bytes((place / "photos/0.png").read_bytes()[:100])
         done = subprocess.run(["sh", "-c", line], check=True, capture_output=True, text=True)
         assert (done.stdout != "", done.stderr) == (broken, "")
+    assert done.stdout.startswith("exit code 1: ")
     assert "2 there already, 1 failed" in done.stdout
     assert "photos/torn.png is damaged or cut off" in done.stdout
     assert [row["photo"] for row in table(place / "masks")] == ["photos/0.png", "photos/1.png"]

@@ -45,7 +45,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     words = (*SMALL, "--allow-host", "photos.example:8443", "--no-token")
     with served(tmp_path_factory.mktemp("served"), *words, quiet=False) as one:
         yield one
-    assert one.said == "note: no token: whoever reaches this server may use it\n"
+    first, *others = one.said.splitlines()
+    assert first == "note: no token: whoever reaches this server may use it"
+    assert {*others} <= {"note: --limit waiting=4 is reached: who asks for more meanwhile is refused"}
 
 
 def raw(server: Server, head: str, body: bytes = b"") -> socket.socket:
@@ -154,6 +156,9 @@ def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
             assert (answer.status_code, answer.headers["location"]) == (303, "/")
             cookie = answer.headers["set-cookie"]
             assert "HttpOnly; SameSite=Lax" in cookie
+            assert "Secure" not in cookie
+            by_proxy = httpx.get(f"{local}/?token={server.token}", headers={"X-Forwarded-Proto": "https"})
+            assert by_proxy.headers["set-cookie"].endswith("; Secure")
             assert server.token not in cookie
             assert client.delete("/v1/session").is_success  # as after a rest, or a restart with the same token
             assert client.get("/v1/concepts").json() == []  # the cookie's proof holds, for what is empty
@@ -186,7 +191,8 @@ def test_who_names_a_proxy_serves_others_and_wants_a_token(tmp_path) -> None:
 
 def test_a_token_that_is_given_stands_in_no_log(tmp_path) -> None:
     secret = "sixteen-letters-and-more"
-    with served(tmp_path, FEWSEG_TOKEN=secret) as server, server.client() as client:
+    one = ("--limit", "connections=1")  # this client's
+    with served(tmp_path, *one, FEWSEG_TOKEN=secret) as server, server.client() as client:
         assert secret not in server.line
         assert "with the token that was given" in server.line
         assert client.get("/v1/status").status_code == 401
@@ -351,7 +357,7 @@ def test_who_comes_too_many_is_told_when_to_come_again_and_all_who_were_taken_ar
         while 429 not in [answer.status_code for answer in answers] and len(answers) < 40:
             answers.append(ask(client, concept, query, query, query))
 
-    until(lambda: client.get("/v1/status").json()["under_way"] == 0)
+    until(lambda: client.get("/v1/status").json()["taken"]["waiting"] == 0)
     threads = [threading.Thread(target=asking) for _ in range(16)]
     for thread in threads:
         thread.start()
@@ -441,15 +447,19 @@ def test_a_place_for_files_that_is_another_s_is_refused(tmp_path, monkeypatch) -
         pass
 
 
-def test_idle_visitors_are_forgotten_and_the_longest_idle_one_for_a_new_one(tmp_path, monkeypatch) -> None:
+def test_idle_visitors_are_forgotten_and_the_longest_idle_one_for_a_new_one(tmp_path, monkeypatch, capsys) -> None:
     now = [0.0]
+    monkeypatch.setattr("fewseg.server.limits._noted", {})
     monkeypatch.setattr("fewseg.server.visitors.time.monotonic", lambda: now[0])
     visitors = Visitors(tmp_path, Limits(visitors=2, idle_minutes=1))
     first, second = visitors.enter(), visitors.enter()
     first.seen = second.seen = 0.0
     (first.new_path()).write_bytes(b"photo")
-    with pytest.raises(Refused, match="too many visitors"):
-        visitors.enter()
+    for _ in range(3):
+        with pytest.raises(Refused, match="too many visitors"):
+            visitors.enter()
+    line = "note: --limit visitors=2 is reached: who asks for more meanwhile is refused\n"
+    assert capsys.readouterr().err == line  # once a minute
     now[0] = 61.0
     assert visitors.known(second.name) is second
     third = visitors.enter()  # in place of the first

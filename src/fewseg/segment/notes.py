@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from fewseg.errors import DataWarning, shortened
@@ -16,7 +17,8 @@ from fewseg.segment.review import NAME as REVIEW
 from fewseg.segment.table import NAME as TABLE
 
 _LOOKED_AT = 100
-"""Pictures whose files of other formats are looked for: another run over the same folder wrote those of the first."""
+"""Pictures whose files of other formats are looked for (another run over the same folder wrote those of the first), and
+masks that are asked whose they are."""
 _SHOWN = 4
 _WIDE = 3
 """How many times the supports' side a picture has, at least, in which things may be too small to be found."""
@@ -84,7 +86,7 @@ def note_of_others(masks: Sequence[Path]) -> None:
 
 
 def note_older(jobs: Sequence[Job], out: Path, targets: Collection[Path]) -> None:
-    """Tell of files in `out` that an earlier run wrote in formats that this one does not: they stay as they were."""
+    """Tell of files in `out` that an earlier run wrote, in formats or of pictures that this one does not: they stay."""
     named = partial(files.outputs, out_dir=out, formats=files.FORMATS, overlay=True, single=True)
     possible = [out / name for name in (*(book for book, _ in BOOKS.values()), TABLE, files.CLASSES)]
     possible += [] if out / TABLE in targets else [out / REVIEW]  # with a table, the review is written afterwards
@@ -97,3 +99,21 @@ def note_older(jobs: Sequence[Job], out: Path, targets: Collection[Path]) -> Non
             DataWarning,
             stacklevel=2,
         )
+    if found := _of_others(jobs, out):
+        warnings.warn(
+            f"{out} holds masks of photos that this run was not given ({shortened(found, _SHOWN)}): they stay, and no "
+            "table or other file of this run tells of them",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def _of_others(jobs: Sequence[Job], out: Path) -> list[str]:
+    """Masks that fewseg wrote where those of these pictures go, and of none of them."""
+    masks = {out / f"{job.stem}.png" for job in jobs}
+    given = masks | {job.query for job in jobs}
+    there = (
+        path for folder in sorted({mask.parent for mask in masks} | {out}) for path in sorted(folder.glob("*.png"))
+    )
+    others = islice((path for path in there if path not in given), _LOOKED_AT)
+    return [str(path.relative_to(out)) for path in others if files.MADE_BY in files.signature(path)]

@@ -31,12 +31,12 @@ from fewseg.runtime.engine import model_in_words
 from fewseg.server.folder import writing
 from fewseg.server.guard import visitor_of
 from fewseg.server.jobs import Job, Piece, Workers
-from fewseg.server.limits import Limits
+from fewseg.server.limits import MB, Limits, or_raise
 from fewseg.server.maps import FORMATS, FoundPhoto, Shown, read_maps, write_mask, write_zip
 from fewseg.server.refused import Refused
 from fewseg.server.studio import Studio
 from fewseg.server.uploads import Upload, receive
-from fewseg.server.visitors import Visitor, random_name
+from fewseg.server.visitors import Visitor, Visitors, random_name
 
 _SHOWN = ("threshold", "presence", "min_area")
 QUERIES = {"masks.zip": ("format", *_SHOWN), "mask.png": _SHOWN, "probability": ("side",)}
@@ -53,8 +53,10 @@ async def health(request: Request) -> Response:
 class Api:
     """The routes below /v1."""
 
-    def __init__(self, studio: Studio, workers: Workers, limits: Limits, stopping: threading.Event) -> None:
-        self._studio, self._workers, self._limits = studio, workers, limits
+    def __init__(
+        self, studio: Studio, workers: Workers, visitors: Visitors, limits: Limits, stopping: threading.Event
+    ) -> None:
+        self._studio, self._workers, self._visitors, self._limits = studio, workers, visitors, limits
         self._one_made = asyncio.Lock()
         self._stopping = stopping
         """Whether streams of events are to end."""
@@ -84,7 +86,9 @@ class Api:
     async def status(self, request: Request) -> Response:
         engine = self._studio.engine
         told = {"fewseg": fewseg.__version__, "model": model_in_words(engine), "runtime": engine.runtime}
-        return JSONResponse({**told, "limits": asdict(self._limits), "under_way": self._workers.under_way})
+        stored = self._visitors.stored // MB
+        taken = {"waiting": self._workers.under_way, "visitors": len(self._visitors), "all_mb": stored}
+        return JSONResponse({**told, "limits": asdict(self._limits), "taken": taken})
 
     async def leave(self, request: Request) -> Response:
         visitor = request.state.entry.known
@@ -120,7 +124,8 @@ class Api:
                 409,
                 f"you have {counted(self._limits.concepts, 'concept')}, which is all; remove one that you need no more",
             )
-        too_many = f"a concept is taught by at most {counted(self._limits.supports, 'photo')}; leave some out"
+        most = counted(self._limits.supports, "photo")
+        too_many = f"a concept is taught by at most {most}; leave some out{or_raise('supports')}"
         upload = await receive(request, visitor, self._limits, most_files=2 * self._limits.supports, too_many=too_many)
         try:
             piece = self._teaching(visitor, upload)
@@ -146,7 +151,8 @@ class Api:
         if photos + absent > self._limits.supports:
             raise Refused(
                 413,
-                f"{photos + absent} photos were sent; a concept is taught by {self._limits.supports}; leave some out",
+                f"{photos + absent} photos were sent; a concept is taught by {self._limits.supports}; leave some "
+                f"out{or_raise('supports')}",
             )
         name = (upload.texts("name") or ["object"])[-1].strip()
         check_class_name(name)
@@ -170,7 +176,8 @@ class Api:
     async def segment(self, request: Request) -> Response:
         visitor = self._room(request)
         too_many = (
-            f"at most {counted(self._limits.photos, 'photo')} can be searched in a request; send the others in another"
+            f"at most {counted(self._limits.photos, 'photo')} can be searched in a request; send the others in "
+            f"another{or_raise('photos')}"
         )
         upload = await receive(request, visitor, self._limits, most_files=self._limits.photos, too_many=too_many)
         try:

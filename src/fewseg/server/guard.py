@@ -153,7 +153,9 @@ class Guard:
             )
 
     def _set_cookie(self, visitor: Visitor, scope: Scope) -> str:
-        secure = "; Secure" if scope["scheme"] == "https" else ""
+        # what a proxy says counts for this alone: who says it in its place loses no more than the own cookie
+        https = "https" in (scope["scheme"], Headers(scope=scope).get("x-forwarded-proto"))
+        secure = "; Secure" if https else ""
         proof = "" if self._token is None else f".{self._proof(visitor.name)}"
         return f"{self._cookie}={visitor.name}{proof}; Path=/; HttpOnly; SameSite=Lax{secure}"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from fewseg.errors import FewsegError, lacks_memory
 from fewseg.progress import counted
+from fewseg.server.limits import note_reached
 from fewseg.server.refused import Refused
 
 Piece = Callable[["Job"], None]
@@ -132,7 +133,7 @@ class Workers:
     def __init__(self, lanes: int, *, most: int, after: Callable[[], None]) -> None:
         self.lanes, self._most, self._after = lanes, most, after
         self._jobs: deque[Job] = deque()
-        self._at_work = 0
+        self._at_work: list[Job] = []
         self._seconds = _FIRST_GUESS
         self._changed = threading.Condition()
         self._closing = False
@@ -143,12 +144,13 @@ class Workers:
     @property
     def under_way(self) -> int:
         """How many jobs have not ended."""
-        return len(self._jobs) + self._at_work
+        return len(self._jobs) + len(self._at_work)
 
     def check_room(self) -> None:
         """Refused with 429 where too many jobs wait."""
         if self.under_way >= self._most:
             seconds = self._retry_after()
+            note_reached("waiting", self._most)
             raise Refused(429, f"the server is busy; try again in {counted(seconds, 'second')}", retry_after=seconds)
 
     def add(self, job: Job) -> None:
@@ -169,7 +171,7 @@ class Workers:
             thread.join(5)
 
     def _retry_after(self) -> int:
-        pieces = sum(len(job.pieces) for job in list(self._jobs)) + self._at_work
+        pieces = sum(len(job.pieces) for job in [*self._jobs, *self._at_work]) + len(self._at_work)
         return max(1, math.ceil(pieces * self._seconds / self.lanes / 2))  # some room is there before all is done
 
     def _run(self) -> None:
@@ -180,11 +182,11 @@ class Workers:
                 if self._closing:
                     return
                 job = self._jobs.popleft()
-                self._at_work += 1
+                self._at_work.append(job)
             began = time.monotonic()
             more = job.work()
             with self._changed:
-                self._at_work -= 1
+                self._at_work.remove(job)
                 self._seconds += _NEWEST * (time.monotonic() - began - self._seconds)
                 if more:
                     self._jobs.append(job)

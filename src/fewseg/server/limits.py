@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -67,6 +69,19 @@ class Limits:
                 )
             changed = replace(changed, **{inner: min(getattr(changed, inner), most)})
         return changed
+
+
+_SELDOM = 60.0
+"""Seconds between two lines on one limit."""
+_noted: dict[str, float] = {}
+
+
+def note_reached(name: str, most: int) -> None:
+    """A line in the log: a limit of all visitors is reached, so that others are refused; each once a minute."""
+    now = time.monotonic()
+    if now - _noted.get(name, -_SELDOM) >= _SELDOM:
+        _noted[name] = now
+        sys.stderr.write(f"note: --limit {name}={most} is reached: who asks for more meanwhile is refused\n")
 
 
 def or_raise(name: str) -> str:

@@ -114,7 +114,7 @@ def serve(
         visitors = Visitors(files, limits)
         studio = Studio(engine, limits)
         workers = Workers(engine.lanes, most=limits.waiting, after=trim_memory)
-        api = Api(studio, workers, limits, stopping)
+        api = Api(studio, workers, visitors, limits, stopping)
         tool = backend(studio, workers) if backend else None
         routes = [
             Route("/health", health),
@@ -142,7 +142,7 @@ def _config(app: Starlette, limits: Limits) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         lifespan="on",
-        limit_concurrency=limits.connections,
+        limit_concurrency=limits.connections + 1,  # uvicorn refuses from that number on
         timeout_keep_alive=limits.patience,
         timeout_graceful_shutdown=_GRACE,
         h11_max_incomplete_event_size=32_000,

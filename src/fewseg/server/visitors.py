@@ -12,7 +12,7 @@ from typing import Any
 
 from fewseg.server.folder import writing
 from fewseg.server.jobs import Job
-from fewseg.server.limits import MB, Limits, Space
+from fewseg.server.limits import MB, Limits, Space, note_reached
 from fewseg.server.refused import Refused
 
 _UNTOUCHED = 60.0
@@ -81,6 +81,7 @@ class Visitor:
                 return
             whole = self.space.whole
             if whole is not None and whole.taken + number > whole.most:
+                note_reached("all_mb", whole.most // MB)
                 raise Refused(503, "the server has no space left; try again later", retry_after=60)
             raise Refused(
                 413,
@@ -127,6 +128,11 @@ class Visitors:
     def __len__(self) -> int:
         return len(self._all)
 
+    @property
+    def stored(self) -> int:
+        """Bytes of all visitors' files."""
+        return self._space.taken
+
     def known(self, name: str | None) -> Visitor | None:
         """Whose name it is, and that they were here now."""
         visitor = self._all.get(name or "")
@@ -139,6 +145,7 @@ class Visitors:
         if len(self._all) >= self._limits.visitors:
             longest = min(self._all.values(), key=lambda one: one.seen)
             if time.monotonic() - longest.seen < _UNTOUCHED:
+                note_reached("visitors", self._limits.visitors)
                 raise Refused(429, "there are too many visitors; try again later", retry_after=int(_UNTOUCHED))
             self.forget(longest)
         name = random_name() + random_name()
