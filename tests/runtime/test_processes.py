@@ -19,7 +19,7 @@ from fewseg.errors import UsageError
 from fewseg.runtime import processes
 from fewseg.runtime.processes import SyncBatchNorm2d, create_fabric, own_share, synchronise_batchnorm
 from fewseg.training.loop import train
-from helpers import SCENES, TINY, Fewseg, Toy
+from helpers import Toy
 from waiting import free_port
 
 PROGRAM = str(Path(together.__file__))
@@ -32,10 +32,9 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(p for p in paths if p)} | more
 
 
-def torchrun(*words: object, nodes: int = 1, node: int = 0, port: int | None = None, each: int = 2) -> list[str]:
-    place = ["--nnodes", nodes, "--node-rank", node, "--master-addr", "127.0.0.1", "--master-port", port or free_port()]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", each, *place, *words]
-    return [str(word) for word in command]
+def torchrun(*words: object) -> list[str]:
+    place = ["--nproc-per-node", 2, "--master-addr", "127.0.0.1", "--master-port", free_port()]
+    return [str(word) for word in (sys.executable, "-m", "torch.distributed.run", *place, *words)]
 
 
 def ended(commands: list[list[str]], environments: list[dict[str, str]] | None = None) -> list[tuple[int, str]]:
@@ -69,9 +68,16 @@ def assert_same_losses(run: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two nodes on loopback under torchrun left, a process each; and `said0` and `said1`, what they said."""
-    out, port = tmp_path_factory.mktemp("two"), free_port()
-    results = ended([torchrun(PROGRAM, "compare", out, nodes=2, node=n, port=port, each=1) for n in (0, 1)])
+    """What two nodes on loopback left, a process each, as srun starts them: by its variables, and no launcher of ours;
+    and `said0` and `said1`, what they said.
+    """
+    out = tmp_path_factory.mktemp("two")
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "job", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2"}
+    slurm |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2", "SLURM_NTASKS_PER_NODE": "1"}
+    slurm |= {"SLURM_NNODES": "2", "SLURM_NODELIST": "localhost", "SLURM_LOCALID": "0"}
+    slurm |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    places = [environment(**slurm, SLURM_PROCID=str(r), SLURM_NODEID=str(r)) for r in (0, 1)]
+    results = ended([[sys.executable, PROGRAM, "compare", str(out)]] * 2, places)
     assert [code for code, _ in results] == [0, 0], results
     for node, (_, text) in enumerate(results):
         (out / f"said{node}").write_text(text)
@@ -120,44 +126,9 @@ def test_an_evaluation_gives_the_digits_of_one_process(two: Path) -> None:
     assert json.loads((two / "report.json").read_text()) == json.loads(json.dumps(together.report()))
 
 
-EVALUATE = ("evaluate", "dense", *SCENES, *TINY, "--episodes", "5", "--repeats", "1", "--workers", "0")
-
-
 @pytest.mark.distributed
 @pytest.mark.slow
-def test_slurm_s_processes_find_each_other_and_one_writes(tmp_path: Path, fewseg: Fewseg) -> None:
-    """As srun starts them: its variables, and no launcher of ours."""
-    port = free_port()
-    slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "job", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2"}
-    slurm |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS_PER_NODE": "2"}
-    slurm |= {"SLURM_NODEID": "0", "SLURM_NNODES": "1", "SLURM_NODELIST": "localhost"}
-    slurm |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [environment(**slurm, SLURM_PROCID=str(r), SLURM_LOCALID=str(r)) for r in (0, 1)]
-    # the built-in method's random back-end is drawn anew in every process: weights must be the same file in both
-    words = (*EVALUATE, f"model.weights={weights(tmp_path)}", "--out")
-    run = [sys.executable, "-m", "fewseg", *words, str(tmp_path / "r.json")]
-    results = ended([run, run], ranks)
-    assert [code for code, _ in results] == [0, 0], results
-    assert "mIoU" in results[0][1]
-    assert "mIoU" not in results[1][1]
-    assert fewseg(*words, tmp_path / "one.json").code == 0
-    two, one = (json.loads((tmp_path / name).read_text()) for name in ("r.json", "one.json"))
-    assert two["repeats"] == one["repeats"]
-    assert two["interval"] == one["interval"]
-
-
-def weights(folder: Path) -> Path:
-    from fewseg.models.parts.backbones import create_backbone
-
-    torch.manual_seed(0)
-    state = {name: tensor.contiguous() for name, tensor in create_backbone("timm/test_resnet").state_dict().items()}
-    safetensors.torch.save_file(state, folder / "backbone.safetensors")
-    return folder / "backbone.safetensors"
-
-
-@pytest.mark.distributed
-@pytest.mark.slow
-def test_two_nodes_on_loopback_train_together(two: Path) -> None:
+def test_slurm_s_processes_find_each_other_and_one_writes(two: Path) -> None:
     assert "trained:" in (two / "said0").read_text()
     assert "trained:" not in (two / "said1").read_text()
     assert json.loads((two / "base" / "run.json").read_text())["processes"] == 2
