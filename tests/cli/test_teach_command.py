@@ -176,7 +176,8 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert (out / "0_overlay.jpg").read_bytes() != drawn
     row, other = table(out)
     assert (row["mask"], float(row["share"])) == ("0.png", pytest.approx(truth.mean(), abs=1e-5))
-    assert (row["expected_iou"], row["doubt"], bool(other["expected_iou"])) == ("", "", True), "no concept made it"
+    told = [row[column] for column in ("presence", "expected_iou", "doubt")]
+    assert (told, bool(other["expected_iou"])) == (["", "", ""], True), "no concept made it"
     (shape,) = json.loads((out / "0.geojson").read_text())["features"]
     assert shape["properties"]["pixels"] == truth.sum()
     assert "1 corrected mask; 1 as written" in quick(*command).out, "it is still known as one"
@@ -458,6 +459,7 @@ def test_what_cannot_be_taught_is_refused(place: Path, fewseg: Fewseg) -> None:
         ((*words(place), *target, "--absent", place / "s1.png"), "s1.png is given twice; give it once, with a mask or"),
         ((*words(place, 1), *target, "--label", "7"), "no photo has the object (s0.png: 0 and 255: 7 is the object"),
         (("--concept", place / "wrong.concept"), "it is no concept"),
+        (("--concept", place / "wrong.concep"), "there is no such file. Did you mean 'wrong.concept'?"),
     ]:
         result = fewseg("teach", *given)
         assert result.code in (1, 2)
@@ -468,20 +470,51 @@ def test_what_cannot_be_taught_is_refused(place: Path, fewseg: Fewseg) -> None:
 @pytest.mark.slow
 def test_answers_of_fewseg_that_are_given_as_supports_are_told(place: Path, quick: Callable[..., Result]) -> None:
     made = place / "made"
-    found = ("segment", place / "photos", *words(place, 1), "--format", "png", "--format", "coco", "--out", made)
-    assert quick(*found).code == 0
+    formats = ("png", "coco", "cvat", "labelme", "via")
+    found = ("segment", place / "photos", *words(place, 1), *(w for f in formats for w in ("--format", f)))
+    assert quick(*found, "--out", made).code == 0
     mask = made / "0.png"
     support = ("--support", place / "photos/0.png", "--mask", mask)
-    told = "masks that fewseg drew, and nobody corrected, are supports ({})"
+    told = "masks in files that fewseg wrote, and nobody changed, are supports ({})"
     assert told.format("0.png") in quick("teach", *support, "--out", place / "a.concept").err
-    export = ("--annotations", made / "annotations.json", "--photos", place / "photos")
-    assert told.format("annotations.json") in quick("teach", *export, "--out", place / "b.concept").err
+    (place / "labelme").mkdir()
+    for n in (0, 1):
+        (made / f"{n}.json").rename(place / f"labelme/{n}.json")
+    exports = {"labelme": "2 files, 0.json the first"}
+    exports |= {f"made/{name}": name for name in ("annotations.json", "annotations.xml", "via.json")}
+    for number, (name, what) in enumerate(exports.items()):
+        export = ("--annotations", place / name, "--photos", place / "photos")
+        assert told.format(what) in quick("teach", *export, "--out", place / f"b{number}.concept").err
+    written = json.loads((place / "labelme/0.json").read_text())
+    again = {key: value for key, value in written.items() if key != "fewseg"} | {"fewseg": written["fewseg"]}
+    for n in (0, 1):
+        (place / f"labelme/{n}.json").write_text(json.dumps(again | {"imagePath": f"{n}.png"}, indent=2))
+    export = ("--annotations", place / "labelme", "--photos", place / "photos")
+    assert "nobody changed" not in quick("teach", *export, "--out", place / "saved.concept").err
     pixels = np.asarray(Image.open(mask)).copy()
     pixels[:4, :4] ^= 255
     Image.fromarray(pixels).save(mask)
     done = quick("teach", *support, "--out", place / "c.concept")
     assert done.code == 0
-    assert "nobody corrected" not in done.err
+    assert "nobody changed" not in done.err
+
+
+@pytest.mark.slow
+def test_a_concept_of_which_less_is_expected_keeps_what_was(place: Path, quick: Callable[..., Result]) -> None:
+    target = place / "box.concept"
+    assert quick("teach", "--class", "box", *words(place, 2), "--out", target).code == 0
+    before = Concept.load(target)
+    Image.eval(Image.open(place / "m2.png"), lambda value: 255 - value).save(place / "swapped.png")
+    done = quick("teach", "--concept", target, "--support", place / "s2.png", "--mask", place / "swapped.png")
+    assert done.code == 0, done.err
+    assert "255 is the object, with 100 % of the border (if that is background, invert the mask)" in done.out
+    assert f"less is expected than before: {place}/box_before.concept is the concept as it was" in done.out
+    kept = Concept.load(place / "box_before.concept")
+    assert (len(kept.supports), kept.expected) == (2, before.expected)
+    assert len(Concept.load(target).supports) == 3
+    better = quick("teach", "--concept", target, "--support", place / "s2.png", "--mask", place / "m2.png")
+    assert "less is expected" not in better.out
+    assert len(list(place.glob("*.concept"))) == 2
 
 
 def test_photos_of_a_concept_are_not_lost_to_one_taught_in_its_place(place: Path, quick: Callable[..., Result]) -> None:

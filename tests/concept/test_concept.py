@@ -24,6 +24,7 @@ from fewseg.concept.finding import encoded, found, moved, probability, views
 from fewseg.concept.next_photos import chosen, growth
 from fewseg.concept.presence import calibrated
 from fewseg.concept.taught import Choice, Example
+from fewseg.data.masks import SWAPPED
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.linear import FINEST
 from fewseg.predictor import nearest
@@ -317,6 +318,9 @@ def test_a_mask_is_doubted_only_where_its_photo_is_found_by_no_setting_that_was_
             "2 % IoU by lite+linear above 0.5; 2 % by lite+linear above 0.05, which would have been chosen without it"
         )
         assert doubts == [f"{photo} is hardly found by the others ({least}): is its mask right?"]
+        first = replace(asked.supports[0], meaning=f"255 is the object, with 90 % of the border ({SWAPPED})")
+        swapped = replace(asked, supports=(first, *asked.supports[1:]))
+        assert advices(swapped)[0].endswith(f"does {first.name}'s mask mark what is around the object? Then invert it")
         two = replace(told, each=(0.02, 0.8), by_choice=(0.02, 0.8), settings=told.settings[:2])
         asked = replace(asked, expected=two, supports=asked.supports[:2])
         assert "is hardly found by the other (" in advices(asked)[0]
@@ -481,7 +485,7 @@ def test_what_is_no_concept_is_said_to_be_none(content, tmp_path):
     (tmp_path / "c.concept").write_bytes(content)
     with pytest.raises(DataError, match=r"is no concept|at most"):
         fewseg.Concept.load(tmp_path / "c.concept")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="there is no such file"):
         fewseg.Concept.load(tmp_path / "absent.concept")
 
 

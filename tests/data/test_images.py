@@ -332,6 +332,14 @@ def test_a_format_that_cannot_be_written_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("ending", ["nef", "CR2", "dng"])
+def test_the_preview_in_a_camera_s_raw_picture_is_not_taken_for_the_photo(tmp_path, ending):
+    Image.new("RGB", (16, 12)).save(tmp_path / "preview.tif")
+    raw = (tmp_path / "preview.tif").rename(tmp_path / f"a.{ending}")
+    with pytest.raises(DataError, match=rf"a\.{ending}: raw pictures of cameras are not read .* as JPEG or TIFF"):
+        read_image(raw)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
 def test_a_picture_is_written_wholly_or_not_at_all_where_the_disk_is_full(tmp_path, suffix):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))

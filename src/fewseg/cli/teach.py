@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _SUFFIX = ".concept"
 _LOW = 0.5
 """An expected IoU below which it is said what would help."""
+_LESS = 0.02
+"""So much less expected IoU than before is worth a word, and a copy of what was."""
 
 
 def teach(
@@ -118,9 +120,24 @@ def teach(
     if adapt:
         with if_stopped("the concept was not written"):
             taught = _adapted(taught, folder, device)
+    kept = _kept(former, taught, target) if target == concept else None
     taught.save(target)
     _tell(taught, target, former)
+    if kept:
+        say(f"less is expected than before: {kept} is the concept as it was; compare both on a few photos")
     _draw(taught, sheet)
+
+
+def _kept(former: Concept | None, taught: Concept, target: Path) -> Path | None:
+    """Where the concept that is replaced was saved, if less is expected of the new one: NAME_before.concept, ..."""
+    from fewseg.segment.planning import free_name
+
+    if former is None or taught.expected.iou >= former.expected.iou - _LESS:
+        return None
+    taken = {path.stem.casefold() for path in target.parent.glob(f"*{_SUFFIX}")}
+    kept = target.with_name(free_name(f"{target.stem}_before", taken) + _SUFFIX)
+    former.save(kept)
+    return kept
 
 
 def _draw(concept: Concept, sheet: Path) -> None:
@@ -230,6 +247,8 @@ def _tell(concept: Concept, path: Path, former: Concept | None) -> None:
 
 def advices(concept: Concept) -> list[str]:
     """What would make a concept better, where little is to be expected of it."""
+    from fewseg.data.masks import SWAPPED
+
     found, expected = [], concept.expected
     if count := len(concept.supports):
         if count == 1:
@@ -243,6 +262,8 @@ def advices(concept: Concept) -> list[str]:
                 worst = found_best.index(least)
                 told = f"{concept.supports[worst].name} is hardly found by the other{'s' * (count > 2)}"
                 asked = "is its mask right?" if count > 2 else "is the mask of each right?"  # either may mislead
+                if swapped := [example.name for example in concept.supports if SWAPPED in example.meaning]:
+                    asked = f"does {swapped[0]}'s mask mark what is around the object? Then invert it"
                 found.append(f"{told} ({concept.found_by_others(worst)}): {asked}")
     if expected.iou >= _LOW:
         return found

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fewseg.concept.taught import MOST_EXAMPLES, Choice, Example, Expected, Presence, Taught, UsedModel
 from fewseg.data.decoding import PictureRule
-from fewseg.errors import DataError, FewsegError, first_line, refuse_address
+from fewseg.errors import DataError, FewsegError, first_line, refuse_address, suggest
 from fewseg.files import replacing
 from fewseg.storage.engines import CONCEPT_KIND
 
@@ -70,6 +70,9 @@ def _content(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
         size = path.stat().st_size
         with path.open("rb") as file:
             header = int.from_bytes(file.read(8), "little")
+    except FileNotFoundError as error:
+        near = suggest(path.name, (other.name for other in path.parent.glob(f"*{path.suffix}*")))
+        raise DataError(f"there is no such file.{near}") from error
     except OSError as error:
         raise DataError(f"it cannot be read ({error.strerror})") from error
     other = DataError("it is no concept; give a file that fewseg teach wrote")

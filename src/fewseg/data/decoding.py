@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
@@ -23,6 +24,8 @@ File = str | os.PathLike[str] | IO[bytes]
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 """Of Pillow's formats those that are read; some of the others run programs, or know no limit of size."""
 
+RAW = {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"}
+"""Endings of cameras' raw pictures: many are TIFFs whose first page is a small preview, which must not be taken."""
 LOSSY = {"JPEG", "MPO", "WEBP", "JPEG2000", "AVIF", "HEIF"}
 DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 UPRIGHT = {
@@ -114,6 +117,10 @@ def decode(file: File, rule: PictureRule = AS_IT_IS) -> Raster:
     """A picture file's content; DataError where it is missing, broken, no picture, or beyond Pillow's limit of size."""
     refuse_address(file)
     with _said_plainly(name_of(file)):
+        if Path(name_of(file)).suffix.lower() in RAW:
+            raise DataError(
+                "raw pictures of cameras are not read (a small preview would be); export it as JPEG or TIFF"
+            )
         content = _head(file)
         if content.startswith(_TIFF):
             return _tiff(file, rule)

@@ -43,6 +43,8 @@ _HIGHEST_ID = 100
 """Beside 255: a class id up to here; above it a grey level is as likely (the 127 or 128 of a trimap)."""
 _FEW = 20
 """So many values of 8 bit may be classes; more are instances, if they are flat."""
+SWAPPED = "if that is background, invert the mask"
+"""What a marking's meaning says where it may mark what is around the object."""
 _MUCH = 0.5, 0.75
 """Of a photo, and of its border: where more is marked, a mask may be swapped."""
 
@@ -86,7 +88,7 @@ def read_marking(file: File, label: Label | None = None) -> Marking:
     marking = marking_of(raster.filled(0), label, name=name_of(file))
     at_border = float((marking.mask[border(marking.mask.shape)] == 1).mean())
     if label is None and _MUCH[0] < marking.share < 1 and at_border > _MUCH[1]:
-        told = f", with {100 * at_border:.0f} % of the border (if that is background, invert the mask)"
+        told = f", with {100 * at_border:.0f} % of the border ({SWAPPED})"
         marking = replace(marking, meaning=marking.meaning + told)
     if not raster.missing or not (unknown := raster.unknown).any():
         return marking

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
@@ -21,13 +22,18 @@ from numpy.typing import NDArray
 
 from fewseg.data.annotations.label_studio import encode_rle
 from fewseg.files import replacing
+from fewseg.segment import formats as files
 from fewseg.segment.formats import Objects, outlines, present
 from fewseg.segment.planning import Job
 from fewseg.segment.table import Told
 
 Add: TypeAlias = Callable[[Job, NDArray[np.uint8], Objects | None, Told | None], None]
 """A picture, its labels (H, W), its objects where they are asked for, and what is told of each class."""
-_COCO_BEGINS = '{"info": {"description": "fewseg segment"'
+_COCO = '{"info": {"description": "fewseg segment"'
+_CVAT = '<?xml version="1.0" encoding="utf-8"?>\n<!-- fewseg segment -->\n'
+_VIA = r'\{\n"[^"\n]+": \{"filename": '
+_OURS = re.compile("|".join((re.escape(_COCO), re.escape(_CVAT), re.escape(files.LABELME), _VIA)).encode())
+"""How fewseg's files begin, and those of no tool that read them and wrote them again."""
 
 
 @contextmanager
@@ -61,18 +67,24 @@ def coco_file(path: Path, classes: Sequence[str], runtime: str) -> Iterator[Add]
             file.write(("," if number > 1 else "") + "\n" + json.dumps(entry))
 
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        head = f'{_COCO_BEGINS}, "runtime": {json.dumps(runtime)}}}, "categories": {json.dumps(categories)}'
+        head = f'{_COCO}, "runtime": {json.dumps(runtime)}}}, "categories": {json.dumps(categories)}'
         file.write(f'{head},\n"annotations": [')
         yield add
         file.write(f'],\n"images": {json.dumps(pictures)}}}\n')
 
 
-def is_fewsegs_coco(path: Path) -> bool:
-    """Whether a file is as `coco_file` wrote it, and not what a tool made of it."""
-    if not path.is_file():
-        return False
+def as_fewseg_wrote(path: Path) -> list[Path]:
+    """Files of annotations, of a folder all in it, that begin as fewseg writes them, and no tool that read them does.
+
+    YOLO's lines tell nothing of who wrote them.
+    """
+    there = [path] if path.is_file() else sorted(path.glob("*.json")) + sorted(path.glob("*.xml"))
+    return [file for file in there if _OURS.match(_beginning(file))]
+
+
+def _beginning(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(len(_COCO_BEGINS)) == _COCO_BEGINS.encode()
+        return file.read(1000)
 
 
 @contextmanager
@@ -94,7 +106,7 @@ def cvat_file(path: Path, classes: Sequence[str], runtime: str) -> Iterator[Add]
 
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         named = "".join(f"<label><name>{html.escape(name)}</name><attributes/></label>" for name in classes)
-        file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n')
+        file.write(_CVAT + "<annotations>\n<version>1.1</version>\n")
         file.write(f"<meta><task><labels>{named}</labels></task></meta>\n")
         yield add
         file.write("</annotations>\n")

@@ -39,6 +39,8 @@ Objects: TypeAlias = Mapping[int, Parts]
 """The objects of each class by its label; their numbers in files go on from one class to the next."""
 UNNAMED = "object"
 """What the one class of a support without a name is called in files."""
+LABELME = '{"fewseg": "segment", '
+"""How a file for LabelMe begins; where LabelMe wrote it again that key is its last."""
 MADE_BY = "fewseg"
 """Of the text in a mask's PNG that says what made it."""
 PIXELS = "fewseg pixels"
@@ -213,7 +215,7 @@ def labelme(labels: NDArray[np.uint8], names: Sequence[str], photo: str, objects
     ]
     size = {"imageHeight": height, "imageWidth": width}
     head = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": photo, "imageData": None}
-    return json.dumps(head | size) + "\n"
+    return LABELME + json.dumps(head | size)[1:] + "\n"
 
 
 def outlines(labels: NDArray[np.uint8], objects: Objects | None) -> Iterator[tuple[int, Ring]]:

@@ -13,7 +13,7 @@ from typing import Any
 from fewseg.errors import DataWarning
 from fewseg.files import file_sha256
 from fewseg.progress import counted
-from fewseg.segment.books import is_fewsegs_coco
+from fewseg.segment.books import as_fewseg_wrote
 from fewseg.segment.corrected import as_written
 from fewseg.segment.formats import MADE_BY, PIXELS, signature
 from fewseg.segment.steady import Predictor
@@ -51,16 +51,15 @@ def note_others(masks: Sequence[Path], made: str) -> None:
 
 
 def note_answers(masks: Iterable[Any], export: Path | None) -> None:
-    """Tell of supports that fewseg drew, and nobody corrected: mask files among `masks`, and those of an `export`."""
+    """Tell of supports in files that fewseg wrote, and nobody changed: mask files among `masks`, and an `export`'s."""
     files = ((mask, signature(mask).get(PIXELS)) for mask in masks if isinstance(mask, Path))
     drawn = [mask for mask, pixels in files if pixels and as_written(mask, pixels)]
-    if export and is_fewsegs_coco(export):
-        drawn.append(export)
+    drawn += as_fewseg_wrote(export) if export else []
     if drawn:
         what = drawn[0].name if len(drawn) == 1 else f"{counted(len(drawn), 'file')}, {drawn[0].name} the first"
         warnings.warn(
-            f"masks that fewseg drew, and nobody corrected, are supports ({what}): what they miss is taught as "
-            "background, and what to expect is told too high; look at them, and correct them first",
+            f"masks in files that fewseg wrote, and nobody changed, are supports ({what}): what they miss is taught "
+            "as background, and what to expect is told too high; look at them, and correct them first",
             DataWarning,
             stacklevel=2,
         )

@@ -86,7 +86,7 @@ def table_file(path: Path, classes: Sequence[str], *, several: bool) -> Iterator
             if told is None:
                 written = known.get("written") or ("" if corrected else there)
                 said = [known.get(column, "") for column in ("presence", "expected_iou", "doubt")]
-                said = said if written == there else [said[0], "", ""]  # it was corrected
+                said = said if written == there else ["", "", ""]  # it was corrected
             else:
                 written = there
                 said = ["" if number is None else f"{number:.3f}" for number in told[value - 1]]

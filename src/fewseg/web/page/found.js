@@ -43,7 +43,8 @@ export function shareOf({ labels, classes }, which) {
 /** How sure the masks of a photo are, of 1: 1 less the doubt in the most doubtful. @param {Found} one */
 export function sureness(one) {
   if (!one.drawn || !one.labels) return CORRECTED;
-  return Math.min(CORRECTED, ...one.classes.map((_, index) => 1 - (expected(one, index)?.doubt ?? 0)));
+  const each = one.classes.map((_, index) => expected(one, index));
+  return Math.min(CORRECTED, ...each.map((told) => (told ? 1 - told.doubt : CORRECTED)));
 }
 
 /** The overlap to expect of a class's mask and the doubt in it, as Python's `told_of`: what a concept expects, or else the
