@@ -122,9 +122,7 @@ def teach(
             taught = _adapted(taught, folder, device)
     kept = _kept(former, taught, target) if target == concept else None
     taught.save(target)
-    _tell(taught, target, former)
-    if kept:
-        say(f"less is expected than before: {kept} is the concept as it was; compare both on a few photos")
+    _tell(taught, target, former, kept)
     _draw(taught, sheet)
 
 
@@ -232,8 +230,8 @@ def _corrected(
     return found
 
 
-def _tell(concept: Concept, path: Path, former: Concept | None) -> None:
-    """What was taught, what to expect, and of the concept before, and what would help."""
+def _tell(concept: Concept, path: Path, former: Concept | None, kept: Path | None) -> None:
+    """What was taught, what to expect, and of the concept before, where it is `kept`, and what would help."""
     for example in (*concept.supports, *concept.absent):
         say(f"support: {example.name}: {example.meaning}" if example.marks else f"without the class: {example.name}")
     if former:
@@ -243,6 +241,8 @@ def _tell(concept: Concept, path: Path, former: Concept | None) -> None:
     say(f"{told}expect {concept.expected}, by {concept.choice}: {path}")
     for advice in advices(concept):
         say(advice)
+    if kept:
+        say(f"less is expected than before: {kept} is the concept as it was; compare both on a few photos")
 
 
 def advices(concept: Concept) -> list[str]:
