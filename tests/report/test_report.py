@@ -28,7 +28,7 @@ from fewseg.report.html import render
 from fewseg.report.training import run_curves
 from fewseg.storage.saved import save_model
 from fewseg.training.loop import train
-from helpers import TINY, Toy, compared, toy_config
+from helpers import TINY, Toy, compared, full_page, toy_config
 
 DATA = ["scenes", "data.level=complex", "data.images=40", "data.size=64"]
 WORDS = [*DATA, *TINY]
@@ -249,12 +249,18 @@ def test_curves_of_several_runs_share_their_charts(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.jsonl").write_text('{"batches": 5, "train_iou": 0.1, "loss_final": 2.0}\n' * 2)
     one = run_curves({"a": tmp_path / "a", "dense": tmp_path / "dense"})
-    assert {(c.chart, c.name) for c in one} == {("IoU", "training IoU"), ("loss", "final")}
+    assert {(c.chart, c.name) for c in one} == {("IoU of a", "training IoU"), ("loss of a", "final")}
     both = run_curves({name: tmp_path / name for name in "ab"})
     assert [(c.chart, c.name) for c in both] == [
         *(("training IoU", name) for name in "ab"),
         *(("final loss", name) for name in "ab"),
     ]
+    with open(tmp_path / "b" / "metrics.jsonl", "a") as file:
+        file.write('{"batches": 9, "val_miou": 0.25}\n')
+    page = replace(full_page(), curves=run_curves({name: tmp_path / name for name in "ab"}))
+    alone = re.search(r"validation mIoU \(%\)</?.*?</ul>", render(page), re.DOTALL)
+    assert alone
+    assert '<s class="key c1"></s>b <small>25.0 % at step 9</small>' in " ".join(alone[0].split())
     assert run_curves({"dense": tmp_path / "dense"}) == ()
 
 

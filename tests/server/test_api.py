@@ -359,8 +359,8 @@ def run_client(
 
 def zipped(place: Path) -> list[list[str]]:
     """The files in each zip that a client left, and nothing else of it."""
-    found = sorted([*place.glob("masks.zip"), *place.glob("masks-*/*.zip")])
-    assert not list(place.glob(".masks*"))
+    found = sorted([*place.glob("masks-*.zip"), *place.glob("masks-*/*.zip")])
+    assert not [*place.glob(".masks*"), *place.glob("*.part")]
     with ExitStack() as opened:
         return [opened.enter_context(zipfile.ZipFile(path)).namelist() for path in found]
 
@@ -397,6 +397,13 @@ def test_the_clients_in_the_docs_tell_why_nothing_was_taught_and_what_was_not_se
         assert done.returncode == 1
         assert f"{broken} is not a picture" in done.stderr
         assert zipped(place) == ([] if broken == "a.jpg" else [["c.png", "failures.csv", "results.csv"]])
+
+
+def test_a_portion_of_which_no_photo_can_be_searched_does_not_lose_the_others(server, tmp_path) -> None:
+    done = run_client("python", server.url, tmp_path, broken="b.jpg", portion=1)
+    assert done.returncode == 1
+    assert "b.jpg is not a picture" in done.stderr
+    assert zipped(tmp_path) == [["failures.csv", "results.csv"], ["c.png", "results.csv"]]
 
 
 class Odd(BaseHTTPRequestHandler):
@@ -449,9 +456,9 @@ def test_the_clients_in_the_docs_fail_where_a_step_does(tmp_path, language, wron
     assert done.returncode != 0
     assert re.search(told, done.stderr)
     assert "Traceback" not in done.stderr
-    left = [*tmp_path.glob("masks.zip"), *tmp_path.glob("masks-*/1.zip")]
+    left = [*tmp_path.glob("masks-*.zip"), *tmp_path.glob("masks-*/1.zip")]
     assert len(left) == ("session" in wrong)
-    assert not list(tmp_path.glob(".masks*"))
+    assert not [*tmp_path.glob(".masks*"), *tmp_path.glob("*.part")]
 
 
 def test_what_it_was_called_before_says_what_replaces_it(fewseg: Fewseg) -> None:

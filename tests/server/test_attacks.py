@@ -192,11 +192,14 @@ def test_who_names_a_proxy_serves_others_and_wants_a_token(tmp_path) -> None:
 def test_a_token_that_is_given_stands_in_no_log(tmp_path) -> None:
     secret = "sixteen-letters-and-more"
     one = ("--limit", "connections=1")  # this client's
-    with served(tmp_path, *one, FEWSEG_TOKEN=secret) as server, server.client() as client:
+    with served(tmp_path, *one, quiet=False, FEWSEG_TOKEN=secret) as server, server.client() as client:
         assert secret not in server.line
         assert "with the token that was given" in server.line
         assert client.get("/v1/status").status_code == 401
         assert client.get("/v1/status", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+        with raw(server, ""):
+            until(lambda: client.get("/health").status_code == 503)
+    assert server.said == "note: --limit connections=1 is reached: who asks for more meanwhile is refused\n"
 
 
 def test_tokens_that_are_easily_guessed_unknown_limits_and_what_is_no_host_are_refused(fewseg: Fewseg) -> None:

@@ -53,7 +53,8 @@ def compare_models(
         list[Path] | None, typer.Option(help="Also write the table here (.csv, .tex, .html); may be repeated.")
     ] = None,
 ) -> None:
-    """Measure several models on the same episodes: intervals, and a paired bootstrap p-value against the first.
+    """Measure several models on the same episodes: intervals, and p (two-sided, by a paired bootstrap over episodes)
+    of no difference to the first.
 
     `fewseg compare runs/hdmnet runs/bam dense prototype --repeats 1`. Data set and fold are those of the first run.
     Without one: `fewseg compare prototype dense pascal5i data.root=DIR`. `model.KEY=VALUE` is of

@@ -187,7 +187,10 @@ def fingerprint(files: Iterable[Path], *extra: object, root: Path) -> str:
     """
     digest = hashlib.sha256(repr((_own_code(), *extra)).encode())
     for file in files:
-        name, stat = str(file).removeprefix(str(root)), file.stat()  # the same hash wherever `root` is mounted
+        try:
+            name, stat = str(file).removeprefix(str(root)), file.stat()  # the same hash wherever `root` is mounted
+        except FileNotFoundError as error:
+            raise DataError(f"{file}: there is no such file, though the data set names it") from error
         digest.update(f"\n{name}|{stat.st_size}|{stat.st_mtime_ns}".encode())
     return digest.hexdigest()
 

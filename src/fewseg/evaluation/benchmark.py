@@ -113,17 +113,18 @@ class Benchmark:
                 f"with its data). For this, {_DRAW}"
             )
         source, fold = open_test_data(opened, progress=progress)
-        opened.model.name_classes(source.class_names)
         drawn = cls.draw(source, fold, shots=shots or opened.config.data.shots, **choices)
         if shots not in (None, drawn.shots):
             raise UsageError(f"{choices['file']} lists {drawn.shots}-shot episodes, but {shots} shots were asked for")
         return drawn.known_to(opened.model, name=opened.weights.get("path"))
 
     def known_to(self, model: FewShotSegmenter, *, name: str | None = None) -> Benchmark:
-        """The same episodes, with the base classes that a model was trained on, and what that was.
+        """The same episodes, with the base classes that a model was trained on, and what that was. The model is
+        told the classes' names.
 
         Raises UsageError if it was trained on what is novel here; `name` is what that calls the model.
         """
+        model.name_classes(self.source.class_names)
         folds = map(self.source.fold, all_folds(self.source))  # what another model knows of this fold is left behind
         own = next((fold for fold in folds if fold.novel == self.fold.novel), self.fold)
         fold, matching = evaluation_fold(model, self.source, own, name=name)

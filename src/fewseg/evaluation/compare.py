@@ -129,6 +129,11 @@ def compare(
     for name, one in models.items():
         own = benchmark.known_to(one.model, name=one.weights.get("path"))
         saved = saved_results(one.weights, one.model, own) if reuse else None
+        if reuse and saved is None and progress:
+            many = " x ".join(map(str, (len(own.lists), len(own.lists[0].specs))))
+            progress.log(
+                f"{name}: {many} episodes are measured (--repeats, --episodes), as none are saved of just these"
+            )
         dataset = own.dataset(one.model.image_size)
         cost = None if saved else measure_cost(one.model, (dataset[e].episode for e in range(len(dataset))))
         results = saved or evaluate(
@@ -149,6 +154,9 @@ def _published(model: FewShotSegmenter, results: Results) -> float | None:
     return published_miou(
         results.method, dataset=results.source, backbone=results.backbone, shots=results.shots, base_learner=complete
     )
+
+
+P_TOLD = "p: of no difference to the first, two-sided, by a paired bootstrap over episodes"
 
 
 def open_benchmark(
@@ -287,6 +295,7 @@ def describe(entries: Sequence[Entry]) -> str:
         f"{r.source} fold {r.fold['index']}, {r.shots}-shot, protocol {r.protocol['name']}, "
         f"{counted(counts, 'episode')} in {counted(len(r.repeats), 'repeat')}, SHA-256 {hashes}"
         + ("" if r.interval else f"; low, high and p are empty: {r.interval_kind}")
+        + (f"; {P_TOLD}" if any(entry.p_value is not None for entry in entries) else "")
         + (f"; {r.data_told}" if r.data_told else "")
         + (f"; {r.left_out}" if r.left_out else "")
         + (f"; {CAPTION}" if _any_published(entries) else "")

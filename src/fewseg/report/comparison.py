@@ -14,6 +14,7 @@ import numpy as np
 
 from fewseg.errors import FewsegError
 from fewseg.evaluation.compare import (
+    P_TOLD,
     Entry,
     by_training,
     compare,
@@ -121,10 +122,11 @@ def _cost_note(entries: Sequence[Entry]) -> str:
         )
     dash = len({e.peak_bytes is None for e in entries}) == 2
     alone = ["s/episode: an episode by itself, nothing kept from others."] * (now and not saved)
+    tested = [f"{P_TOLD}."] * any(e.p_value is not None for e in entries)
     sized = ["px: side of the model's input."] * (len({px_text(e.results) for e in entries}) > 1)
     nothing = [f"{line}." for line in nothing_found(entries)]
     dashes = ["Peak memory \u2013: not measured."] * dash
-    return " ".join([*nothing, *[told] * bool(saved), *alone, *sized, *dashes])
+    return " ".join([*nothing, *[told] * bool(saved), *alone, *tested, *sized, *dashes])
 
 
 def _p_told(value: float | None, *, first: bool) -> str:

@@ -91,6 +91,8 @@ class Curve:
     percent: bool = False
     """The values are fractions to be shown in per cent (IoU); the best one is then marked."""
     chart: str = ""
+    place: int | None = None
+    """Among the runs of a page, of which not each is in every chart: its colour, and named though it is alone."""
 
     def __post_init__(self) -> None:
         if len(self.steps) != len(self.values):

@@ -151,6 +151,16 @@ def curves_by_chart(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
     return gathered((curve.chart or curve.name, curve) for curve in drawn)
 
 
+def key_of(curve: Curve, i: int) -> int:
+    """Which colour and stroke the i-th curve of a chart has."""
+    return (i if curve.place is None else curve.place) % 4
+
+
+def is_named(curves: Sequence[Curve]) -> bool:
+    """Whether a chart says what its curves are."""
+    return len(curves) > 1 or any(curve.place is not None for curve in curves)
+
+
 def curves_figure(curves: Sequence[Curve]) -> Figure:
     """Learning curves, those of one chart on shared axes, side by side."""
     charts = curves_by_chart(curves)
@@ -159,7 +169,7 @@ def curves_figure(curves: Sequence[Curve]) -> Figure:
         draw_curves(axes, drawn)
         axes.set_title(plain_text(title) + (" (%)" if all(curve.percent for curve in drawn) else ""), fontsize=9)
         tidy(axes, x="step")
-        if len(drawn) > 1:
+        if is_named(drawn):
             axes.legend(fontsize=7, frameon=False)
     return figure
 
@@ -182,8 +192,9 @@ def draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
     for i, curve in enumerate(curves):
         steps, values = np.asarray(curve.steps, float), np.multiply(curve.values, 100.0 if curve.percent else 1.0)
         lowest, highest = min(lowest, np.nanmin(values)), max(highest, np.nanmax(values))
-        color, (x, y, bounds) = SERIES[i % 4], thin(steps, values)
-        style = {"color": color, "linestyle": DASHES[i % 4], "linewidth": 1.5, "clip_on": False}
+        key = key_of(curve, i)
+        color, (x, y, bounds) = SERIES[key], thin(steps, values)
+        style = {"color": color, "linestyle": DASHES[key], "linewidth": 1.5, "clip_on": False}
         axes.plot(x, y, label=plain_text(curve.name), **style)
         if bounds is not None:
             axes.fill_between(x, *bounds, color=color, alpha=0.22, linewidth=0, clip_on=False)

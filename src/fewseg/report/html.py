@@ -18,7 +18,7 @@ from PIL import Image
 from fewseg.errors import UsageError
 from fewseg.files import replacing
 from fewseg.report.contents import MAX_MARKS, Confusion, Curve, Interval, Panel, ReportPage, Row, gathered
-from fewseg.report.figures import chart_figure, curves_by_chart, svg
+from fewseg.report.figures import chart_figure, curves_by_chart, is_named, key_of, svg
 from fewseg.report.overlays import Rgb, panel_maps, panel_pictures
 
 SIDE = 320
@@ -159,7 +159,8 @@ def _chart(title: str, curves: Sequence[Curve]) -> dict[str, Any]:
         "title": f"{title} (%)" if all(curve.percent for curve in curves) else title,
         "svg": svg(figure),
         "banded": bool(figure.axes[0].collections),
-        "words": [(curve.name, _describe(curve)) for curve in curves],
+        "named": is_named(curves),
+        "words": [(curve.name, _describe(curve), key_of(curve, i)) for i, curve in enumerate(curves)],
     }
 
 

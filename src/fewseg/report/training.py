@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from fewseg.report.contents import Curve, gathered
@@ -16,26 +17,29 @@ COLORS = 4
 def run_curves(runs: Mapping[str, Path]) -> tuple[Curve, ...]:
     """Losses, training IoU and validation mIoU of runs by name; empty where no run has written any.
 
-    One run: a chart of its IoUs and one of its losses. Several: a chart for each of validation mIoU, training IoU and
-    final loss, with a curve for each run. What is more than a chart keeps apart goes into a second one.
+    One run: a chart of its IoUs and one of its losses, which say whose they are where it is not the only model.
+    Several: a chart for each of validation mIoU, training IoU and final loss, with a curve for each run that has it, of
+    the same colour in each. What is more than a chart keeps apart goes into a second one.
     """
     found = {name: points for name, run in runs.items() if (points := _points(run))}
     if len(found) == 1:
         (points,) = found.values()
+        of = f" of {next(iter(found))}" if len(runs) > 1 else ""
         return tuple(
-            _curve(key, points[key], chart=_numbered(what, i))
+            _curve(key, points[key], chart=_numbered(what + of, i))
             for what in ("IoU", "loss")
             for i, key in enumerate(key for key in points if _is_iou(key) == (what == "IoU"))
         )
     return tuple(
-        _curve(key, points[key], name=name, chart=_numbered(_label(key), i))
+        replace(_curve(key, points[key], name=name, chart=_numbered(_label(key), i)), place=i)
         for key in ("val_miou", "train_iou", "loss_final")
-        for i, (name, points) in enumerate((n, p) for n, p in found.items() if key in p)
+        for i, (name, points) in enumerate(found.items())
+        if key in points
     )
 
 
 def _numbered(chart: str, i: int) -> str:
-    """The chart that the i-th of its curves is in."""
+    """The chart that the i-th of curves is in."""
     return f"{chart} ({i // COLORS + 1})" if i >= COLORS else chart
 
 

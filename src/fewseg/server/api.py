@@ -273,10 +273,10 @@ class Api:
         if not job.ended:
             raise Refused(409, "this job is under way; take its masks once its events end with `done`")
         photos = [job.results[number] for number in sorted(job.results)]
-        if not photos:
-            raise Refused(404, "no photo of this job could be searched; its events say why")
         told = [photo for event, photo in job.events if event == "photo" and "error" in photo]
         failed = [(photo["name"], photo["error"]) for photo in told]
+        if not photos and not failed:
+            raise Refused(404, "this job has searched no photo; its events say why")
         runtime = self._studio.engine.runtime
         how = {"shown": _shown(request), "wanted": wanted, "failed": failed, "runtime": runtime}
         return await self._made(visitor, partial(write_zip, photos=photos, **how), "application/zip", "masks.zip")

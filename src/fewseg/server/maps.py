@@ -104,7 +104,7 @@ def write_zip(
     runtime: str,
 ) -> None:
     """All photos' masks in the formats that `fewseg segment` writes, in one zip, and what could not be done."""
-    classes = photos[0].classes
+    classes = photos[0].classes if photos else ()
     several = formats.is_label_map(classes)
     taken: set[str] = {Path(formats.CLASSES).stem}
     with TemporaryDirectory(dir=path.parent) as name, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import socket
 import threading
@@ -28,7 +29,7 @@ from fewseg.server.api import Api, health, told_as
 from fewseg.server.folder import run_folder
 from fewseg.server.guard import LOOPBACK, Guard, refusal
 from fewseg.server.jobs import Workers, fault
-from fewseg.server.limits import Limits
+from fewseg.server.limits import Limits, note_reached
 from fewseg.server.ml_backend import MlBackend
 from fewseg.server.notes import listen
 from fewseg.server.page_files import PageFiles
@@ -231,6 +232,8 @@ class _Patient(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) >= (refused_from := self.limit_concurrency or math.inf):
+            note_reached("connections", int(refused_from) - 1)
         self._wait()
 
     def data_received(self, data: bytes) -> None:

@@ -158,7 +158,7 @@ async def receive(request: Request, visitor: Visitor, limits: Limits, *, most_fi
     header = request.headers.get("content-length", "0")
     length = int(header) if header.isdigit() else 0
     if length > limits.request_mb * MB:
-        told = f"the request has {length // MB} MB; at most {limits.request_mb} are taken at once"
+        told = f"the request has {length / MB:.1f} MB; at most {limits.request_mb} are taken at once"
         raise Refused(413, f"{told}: send fewer files{or_raise('request_mb')}")
     form = _Form(Upload(visitor), limits, length=length, most_files=most_files, too_many=too_many)
     try:

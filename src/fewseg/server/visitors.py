@@ -85,8 +85,8 @@ class Visitor:
                 raise Refused(503, "the server has no space left; try again later", retry_after=60)
             raise Refused(
                 413,
-                f"your photos, concepts and results take {self.space.taken // MB} of {self.space.most // MB} MB; "
-                "remove jobs and concepts that you need no more",
+                f"your photos, concepts and results take {self.space.taken / MB:.1f} of {self.space.most // MB} MB, "
+                f"and {number / MB:.1f} more are needed; remove jobs and concepts that you need no more",
             )
 
     def give_back(self, number: int) -> None:
