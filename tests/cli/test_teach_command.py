@@ -19,7 +19,7 @@ from PIL import Image
 from docs_shell import blocks
 from fewseg.cli.segment_told import objects_told
 from fewseg.concept import Concept, adapting
-from fewseg.data.images import read_image
+from fewseg.data.images import label_colors, read_image
 from fewseg.errors import UsageError
 from fewseg.storage.saved import save_model
 from fewseg.training import adapt
@@ -277,8 +277,27 @@ def test_several_concepts_make_a_label_map_whose_corrections_are_told_apart(
     assert [float(row["share"]) for row in table(place / "out")][:2] == [
         pytest.approx(n / labels.size, abs=1e-5) for n in (400, 600)
     ]
-    assert quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png").code == 0
-    assert Concept.load(place / "blue.concept").supports[1].mask.sum() == 600
+    shown = Image.fromarray(label_colors()[labels])
+    painted = {"grey": Image.fromarray(labels), "rgb": shown, "reordered": shown.quantize(8)}
+    assert np.asarray(painted["reordered"]).max() == 2
+    assert (np.asarray(painted["reordered"]) != labels).any(), "a palette of the paint program's own order"
+    for name, picture in painted.items():
+        picture.save(place / "out/0.png")
+        copy = place / f"{name}.concept"
+        done = quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png", "--out", copy)
+        assert done.code == 0, done.err
+        assert Concept.load(copy).supports[1].mask.sum() == 600
+        resumed = quick("segment", *concepts, place / "photos", "--out", place / "out", "--resume")
+        assert [float(row["share"]) for row in table(place / "out")][1] == pytest.approx(600 / labels.size, abs=1e-5)
+    shown.resize((60, 45), Image.Resampling.BILINEAR).resize((120, 90)).save(place / "out/0.png")
+    soft = quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png")
+    assert (soft.code, "which fewseg gave to no class: paint with those of the classes (#e63946" in soft.err) == (
+        1,
+        True,
+    )
+    shown.convert("L").save(place / "out/0.png")
+    levels = quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png")
+    assert (levels.code, "holds 91, 110, and the classes are red 1, blue 2" in levels.err) == (1, True)
 
 
 @pytest.mark.slow

@@ -9,15 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from fewseg.data.images import SUFFIXES, read_labels
+from fewseg.data.decoding import decode
+from fewseg.data.images import SUFFIXES, label_colors, read_labels
 from fewseg.data.masks import Marking, read_marking
 from fewseg.data.text import Tally
-from fewseg.errors import DataError, UsageError
+from fewseg.errors import DataError, UsageError, shortened
 from fewseg.labels import IGNORE
 from fewseg.segment.formats import INSTANCES, OVERLAY
 from fewseg.segment.shards import Shard, parts_of
 from fewseg.segment.table import NAME, Row, lines, pixels_hash, read_rows, write_lines
+
+_SHOWN = 8
+"""Values or colours of a mask that are named."""
+_CODE = np.array([1 << 16, 1 << 8, 1])
 
 
 def corrected(
@@ -54,7 +61,8 @@ def corrected(
                 unchanged += 1
                 continue
             found[0].append(_photo(row, photos))
-            found[1].append(_marking(folder / row.mask, row))
+            names = [other.name for other in sorted(rows, key=lambda one: one.value) if other.mask == row.mask]
+            found[1].append(_marking(folder / row.mask, row, names))
     passed.warn()
     if not found[0]:
         told = ", ".join(map(str, masks))
@@ -118,11 +126,54 @@ def as_written(mask: Path, written: str) -> bool:
         return False  # other colours
 
 
-def _marking(mask: Path, row: Row) -> Marking:
-    """What somebody made of a mask that fewseg wrote, upright."""
+def saved_again(mask: Path, names: Sequence[str]) -> NDArray[np.uint8]:
+    """A label map of `names` that fewseg wrote and somebody saved again, as (H, W) of 0, 1, ... and 255: by the colours
+    that it was written in, whatever the order of a palette; by its values where it has none, or altogether others.
+
+    DataError where colours or values are none of the classes'.
+    """
+    raster = decode(mask)
+    raster.check_mask(mask)
+    try:
+        labels = _by_color(raster.pixels, len(names)) if isinstance(raster.pixels, Image.Image) else None
+    except DataError as error:
+        raise DataError(f"{mask}: {error}") from error
+    labels = read_labels(mask) if labels is None else labels
+    if strange := sorted({*np.unique(labels).tolist()} - {*range(len(names) + 1), IGNORE}):
+        classes = ", ".join(f"{name} {value}" for value, name in enumerate(names, start=1))
+        raise DataError(
+            f"{mask} holds {shortened([*map(str, strange)], _SHOWN)}, and the classes are {classes}: save it in the "
+            "colours that fewseg gave them, or with these values"
+        )
+    return labels
+
+
+def _by_color(picture: Image.Image, count: int) -> NDArray[np.uint8] | None:
+    """Labels up to `count` of a picture in the colours of `label_colors`; None where it is grey, or a palette on black
+    of none of these colours. DataError where only some are.
+    """
+    rgb = np.asarray(picture.convert("RGB")).astype(np.int64)
+    if (rgb == rgb[..., :1]).all():
+        return None
+    codes = rgb @ _CODE
+    own = label_colors().astype(np.int64)[[*range(count + 1), IGNORE]] @ _CODE
+    there = np.unique(codes)
+    if not np.isin(there[there > 0], own).any() and picture.mode == "P" and not codes[np.asarray(picture) == 0].any():
+        return None
+    if strange := [f"#{code:06x}" for code in there.tolist() if code not in own]:
+        raise DataError(
+            f"it has the colours {shortened(strange, _SHOWN)}, which fewseg gave to no class: paint with those of the "
+            f"classes ({', '.join(f'#{code:06x}' for code in own[1:-1])}), without soft edges"
+        )
+    order = np.argsort(own)
+    return np.array([*range(count + 1), IGNORE], np.uint8)[order[np.searchsorted(own[order], codes)]]
+
+
+def _marking(mask: Path, row: Row, names: Sequence[str]) -> Marking:
+    """What somebody made of a mask of `names` that fewseg wrote, upright."""
     if row.value == IGNORE:  # the only class
         return replace(read_marking(mask), upright=True)
-    labels = read_labels(mask)
+    labels = saved_again(mask, names)
     inside = np.where(labels == IGNORE, np.uint8(IGNORE), (labels == row.value).astype(np.uint8))
     return Marking(inside, f"{mask.name}: {row.value} is the object", upright=True)
 

@@ -15,16 +15,13 @@ from PIL import Image
 
 from fewseg.data.images import align_mask, read_labels
 from fewseg.data.masks import read_marking
-from fewseg.errors import DataError, UsageError, shortened
+from fewseg.errors import DataError, UsageError
 from fewseg.files import content_mark
 from fewseg.labels import IGNORE
 from fewseg.segment import formats as files
-from fewseg.segment.corrected import Row
+from fewseg.segment.corrected import saved_again
 from fewseg.segment.planning import Job
-from fewseg.segment.table import Told, pixels_hash
-
-_SHOWN = 8
-"""Values of a mask that are named."""
+from fewseg.segment.table import Row, Told, pixels_hash
 
 
 class Seen(NamedTuple):
@@ -115,29 +112,24 @@ class Finished:
         try:
             there = read_labels(mask)
         except DataError:  # other colours
-            if self._several:
-                raise
             there = None
         if there is not None and _is_fewsegs(mask, there, rows):
             return there if self._several else (there > 0).astype(np.uint8), False
-        self._check_classes(mask, there, [row.name for row in rows])
-        if there is not None and self._several:
-            return _counted(there), True
+        self._check_classes(mask, [row.name for row in rows])
+        if self._several:
+            return _counted(saved_again(mask, self._names or ())), True
         try:
             return _counted(read_marking(mask).mask), True
         except UsageError as error:
             raise DataError(str(error)) from error
 
-    def _check_classes(self, mask: Path, there: NDArray[np.uint8] | None, of: list[str]) -> None:
+    def _check_classes(self, mask: Path, of: list[str]) -> None:
         """DataError where somebody's mask is `of` other classes than this run's, as far as that shows."""
         names = [*(self._names or ())]
-        values = set(np.unique(there).tolist()) if there is not None and self._several else set()
-        strange = sorted(values - {*range(len(names) + 1), IGNORE})
-        if (of and names and of not in (names, [files.UNNAMED])) or strange:
-            what = f"holds {shortened([*map(str, strange)], _SHOWN)}" if strange else f"is of {', '.join(of)}"
+        if of and names and of not in (names, [files.UNNAMED]):
             raise DataError(
-                f"{mask.name} was corrected, and stays, but {what}, and this run is of {', '.join(names)}; give "
-                "another --out"
+                f"{mask.name} was corrected, and stays, but is of {', '.join(of)}, and this run is of "
+                f"{', '.join(names)}; give another --out"
             )
 
 
