@@ -19,7 +19,7 @@ from fewseg.episode import Episode
 from fewseg.errors import DataError, DataWarning, UsageError
 from fewseg.models.mirrored import Mirrored
 from fewseg.models.parts.ops import resize_nearest
-from fewseg.predictor import FewShotPredictor, nearest
+from fewseg.predictor import FewShotPredictor, nearest, told_of
 from fewseg.segment import segment_folder
 from helpers import BLUE, GREEN, RED, ColorSegmenter, iou, scene
 
@@ -350,3 +350,18 @@ def test_the_model_is_put_into_evaluation_mode_and_gets_no_gradient(predictor):
     assert not predictor.model.training
     predictor.predict(scene()[0])
     assert predictor.model.sharpness.grad is None
+
+
+def test_what_is_told_of_a_mask_is_of_what_is_left_of_it():
+    own = np.zeros((10, 10), bool)
+    own[:4] = True
+    for left, presence, told in (
+        (own, 0.9, (0.9, 0.8, 1 - 0.8 * 0.9)),
+        (own & (np.arange(10) < 5), 0.9, (0.9, 0.4, 1 - 0.4 * 0.9)),  # another class took half
+        (own & False, 0.9, (0.9, 1 - 0.9, 0.9)),
+        (own, None, (None, 0.8, 1 - 0.8)),
+        (own & False, None, (None, 0.0, 1.0)),
+    ):
+        assert told_of(presence, 0.8, mask=left, own=own) == pytest.approx(told)
+    assert told_of(0.9, None, mask=own, own=own) == (0.9, None, None)
+    assert told_of(None, 0.8, mask=own & False, own=own & False) == pytest.approx((None, 0.8, 0.2))

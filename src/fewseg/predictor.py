@@ -79,8 +79,8 @@ class Result:
         """From 0 to 1: how much of the answer may be wrong, by its quality and the chance that the class is not there;
         None where no concept tells. `mask` counts as empty if the class is there with less than `presence`.
         """
-        marked = self.mask.any() and (self.presence is None or self.presence >= presence)
-        return told_of(self.presence, self.quality, marked=bool(marked))[2]
+        there = self.presence is None or self.presence >= presence
+        return told_of(self.presence, self.quality, mask=self.mask & there, own=self.mask)[2]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the mask, 0/255, to a PNG or what else the name ends with."""
@@ -98,26 +98,31 @@ class Result:
 
 
 def told_of(
-    presence: float | None, quality: float | None, *, marked: bool
+    presence: float | None, quality: float | None, *, mask: NDArray[np.bool_], own: NDArray[np.bool_]
 ) -> tuple[float | None, float | None, float | None]:
     """What tables and exports say of a class in a photo: its presence, the IoU to expect of its mask, and the doubt in
-    it, by a result's presence and quality, and whether the mask, as it is written, marks anything.
+    it, by a result's presence and quality, the mask (H, W) as it is written, and the class's `own`, before other
+    classes took from it and small parts went: the quality holds for that, and less for what is left of it.
 
     Of an empty mask, for whatever reason, the IoU to expect is the chance that this is right, and the doubt the rest.
     """
     if quality is None:
         return presence, None, None
-    if presence is None:
-        return None, quality, 1 - quality
-    return (presence, quality, 1 - quality * presence) if marked else (presence, 1 - presence, presence)
+    if presence is not None and not mask.any():
+        return presence, 1 - presence, presence
+    either = np.count_nonzero(mask | own)
+    expected = quality * (np.count_nonzero(mask & own) / either if either else 1.0)
+    return presence, expected, 1 - expected * (1.0 if presence is None else presence)
 
 
 def told_of_all(
-    results: Iterable[Result], labels: NDArray[np.uint8]
+    results: Iterable[Result], labels: NDArray[np.uint8], *, threshold: float = 0.5
 ) -> list[tuple[float | None, float | None, float | None]]:
-    """`told_of` every class of a label map (H, W), in order."""
-    marks = set(np.unique(labels).tolist())
-    return [told_of(one.presence, one.quality, marked=label in marks) for label, one in enumerate(results, start=1)]
+    """`told_of` every class of a label map (H, W) that was made at that threshold, in order."""
+    return [
+        told_of(one.presence, one.quality, mask=labels == label, own=one.proba > threshold)
+        for label, one in enumerate(results, start=1)
+    ]
 
 
 def unless_absent(proba: NDArray[np.float32], told: float | None, presence: float) -> NDArray[np.float32]:

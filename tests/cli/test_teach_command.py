@@ -76,7 +76,7 @@ def test_a_class_is_taught_once_and_found_everywhere(place: Path, tiny: Path, qu
     target = place / "box.concept"
     done = quick("teach", "--class", "box", *words(place), "--absent", place / "none.png", "--out", target)
     assert done.code == 0, done.err
-    assert "support: s0.png: 0 and 255: 255 is the object; " in done.out
+    assert "support: s0.png: m0.png: 0 and 255: 255 is the object; " in done.out
     assert "without the class: none.png" in done.out
     assert "3 supports, expect " in done.out
     concept = Concept.load(target)
@@ -442,8 +442,12 @@ def test_an_adapted_model_is_taken_only_if_it_finds_the_supports_better(
 
 def test_specks_among_objects_are_told() -> None:
     sizes = [np.array([400, 380, 12]), np.array([410, 5])]
-    told = "box: 5 in 3 photos, 0 to 3 in each; 2 of fewer than 38 pixels (the usual one has 380): "
-    assert objects_told("box", sizes, 3) == f"{told}--min-area 38 leaves them out"
+    told = (
+        "box: 5 in 3 photos, 0 to 3 in each; 2 of fewer than 40 pixels (half of all lie in objects of 400 and more): "
+    )
+    assert objects_told("box", sizes, 3) == f"{told}if they are specks, --min-area 40 leaves them out"
+    many = objects_told("box", [np.array([400, *range(1, 9)])], 1)
+    assert "8 of fewer than 40 pixels" in many, "many specks are no usual object"
     assert objects_told("box", [np.array([400])], 1) == "box: 1 in 1 photo"
     assert objects_told("box", [], 3) == "box: none"
 
@@ -516,6 +520,29 @@ def test_answers_of_fewseg_that_are_given_as_supports_are_told(place: Path, quic
     done = quick("teach", *support, "--out", place / "c.concept")
     assert done.code == 0
     assert "nobody changed" not in done.err
+
+
+def test_masks_of_other_photos_are_told(place: Path, quick: Callable[..., Result]) -> None:
+    names = {"s0.png": "IMG_01.png", "s1.png": "IMG_02.png", "m0.png": "IMG_01_mask.png", "m1.png": "IMG_02_mask.png"}
+    for old, new in names.items():
+        (place / old).rename(place / new)
+    first, second = place / "IMG_01_mask.png", place / "IMG_02_mask.png"
+    for masks, told in {
+        (
+            second,
+            first,
+        ): "IMG_02_mask.png is called like IMG_02.png, but was given as the mask of IMG_01.png; each --mask",
+        (first, first): "IMG_01_mask.png and IMG_01_mask.png, the masks of IMG_01.png and IMG_02.png, are the same",
+        (first, second): "",
+    }.items():
+        given = [
+            w for n, m in zip((1, 2), masks, strict=True) for w in ("--support", place / f"IMG_0{n}.png", "--mask", m)
+        ]
+        done = quick("teach", *given, "--out", place / f"{len(told)}.concept")
+        assert done.code == 0
+        assert told in " ".join(done.err.split())
+        assert ("called like" in done.err or "are the same" in done.err) == bool(told)
+        assert f"support: IMG_01.png: {masks[0].name}: 0 and 255" in done.out
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fewseg.segment.shards import Shard
 
 _SPECK_SHARE, _SPECK_PIXELS = 0.1, 9
-"""Of the usual object's pixels, and of pixels: what is smaller is told of."""
+"""Of the usual object's pixels (half of all pixels lie in larger ones), and of pixels: what is smaller is told of."""
 
 
 def tell_masks(summary: SegmentSummary, folder: Path, out: str, part: Shard | None) -> None:
@@ -61,10 +61,12 @@ def objects_told(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> 
     every = np.concatenate(sizes)
     told = f"{name}: {len(every)} in {counted(photos, 'photo')}"
     told += f", {min(counts)} to {max(counts)} in each" if photos > 1 else ""
-    usual = int(np.median(every))
+    ordered = np.sort(every)
+    usual = int(ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)])  # many specks are no usual object
     least = max(_SPECK_PIXELS, round(_SPECK_SHARE * usual))
     if specks := np.count_nonzero(every < least):
         told += (
-            f"; {specks} of fewer than {least} pixels (the usual one has {usual}): --min-area {least} leaves them out"
+            f"; {specks} of fewer than {least} pixels (half of all lie in objects of {usual} and more): if they are "
+            f"specks, --min-area {least} leaves them out"
         )
     return told

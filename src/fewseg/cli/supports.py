@@ -135,7 +135,7 @@ def read_supports(
     the options give, if it is there; a line says what is left out.
     """
     from fewseg.data.masks import Marking
-    from fewseg.segment.origin import note_answers
+    from fewseg.segment.origin import note_answers, note_mixed
     from fewseg.segment.supports import folder_supports, grouped, merged, ordered, supports_of
 
     _check_patterns(ctx.meta[_ORDER])
@@ -159,6 +159,8 @@ def read_supports(
         masks = [mask for n in found for mask in found[n][1] if name in (n, None)]
         if not any(isinstance(mask, Path) for mask in masks):
             raise UsageError(f"--label {labels[name]} says which value of a --mask is the object, but there is no mask")
+    for images, masks in found.values():
+        note_mixed(images, masks)
     note_answers([mask for _, masks in found.values() for mask in masks], annotations)
     scribbles = [photo.scribble for group in groups.values() for photo in group]
     return Given(found, labels, [path for path in (*scribbles, annotations) if path])

@@ -122,7 +122,8 @@ def teach(
             taught = _adapted(taught, folder, device)
     kept = _kept(former, taught, target) if target == concept else None
     taught.save(target)
-    _tell(taught, target, former, kept)
+    named = {Path(image).name: mask.name for image, mask in zip(images, masks, strict=True) if isinstance(mask, Path)}
+    _tell(taught, target, former, kept, named)
     _draw(taught, sheet)
 
 
@@ -230,10 +231,16 @@ def _corrected(
     return found
 
 
-def _tell(concept: Concept, path: Path, former: Concept | None, kept: Path | None) -> None:
-    """What was taught, what to expect, and of the concept before, where it is `kept`, and what would help."""
+def _tell(concept: Concept, path: Path, former: Concept | None, kept: Path | None, masks: dict[str, str]) -> None:
+    """What was taught, by which `masks` of this call, what to expect, and of the concept before, where it is `kept`,
+    and what would help.
+    """
     for example in (*concept.supports, *concept.absent):
-        say(f"support: {example.name}: {example.meaning}" if example.marks else f"without the class: {example.name}")
+        mask = (
+            f"{masks[example.name]}: " if example.name in masks and masks[example.name] not in example.meaning else ""
+        )
+        what = f"support: {example.name}: {mask}{example.meaning}" if example.marks else ""
+        say(what or f"without the class: {example.name}")
     if former:
         say(f"before: expect {former.expected}, by {former.choice}")
     count = len(concept.supports)
@@ -268,7 +275,8 @@ def advices(concept: Concept) -> list[str]:
     if expected.iou >= _LOW:
         return found
     grown = [example.name for example in concept.supports if example.meaning.startswith("grown from")]
-    ways = [f"a mask instead of the marks of {grown[0]}"] if grown else []
+    ways = ["a wrong outline mended, if there is one"] * (count > 1)
+    ways += [f"a mask instead of the marks of {grown[0]}"] if grown else []
     ways += ["more supports"] * (count < 10)
     lacking = "" if find_spec("torch") else ", with the extra train"
     ways += [f"a few minutes of training on them (--adapt{lacking})"] * (count >= 5 and concept.model.name == "lite")

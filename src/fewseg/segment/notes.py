@@ -66,8 +66,8 @@ def note_corrected(masks: Sequence[Path]) -> None:
     if masks:
         shown = shortened([mask.name for mask in masks], _SHOWN)
         warnings.warn(
-            f"kept, since corrected or not fewseg's own: {shown}; tables, overlays and other formats are made from "
-            "what is there, and another --out has the model's answers",
+            f"kept, since corrected or not fewseg's own: {shown}; tables, counts, overlays and other formats are made "
+            "from what is there, whatever --min-area is, and another --out has the model's answers",
             DataWarning,
             stacklevel=2,
         )

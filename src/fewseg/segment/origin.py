@@ -50,6 +50,24 @@ def note_others(masks: Sequence[Path], made: str) -> None:
         )
 
 
+def note_mixed(photos: Sequence[Any], masks: Sequence[Any]) -> None:
+    """Tell of mask files of a class that are called like another photo than theirs, or of several photos."""
+    pairs = [(p, m) for p, m in zip(photos, masks, strict=True) if isinstance(p, Path) and isinstance(m, Path)]
+    for photo, mask in pairs:
+        alike = [other for other, _ in pairs if mask.stem.startswith(other.stem)]
+        if alike and not mask.stem.startswith(photo.stem):
+            of = max(alike, key=lambda other: len(other.stem))
+            _tell(f"{mask.name} is called like {of.name}, but was given as the mask of {photo.name}")
+    given: dict[str, tuple[Path, Path]] = {}
+    for photo, mask in pairs:
+        if mask.is_file() and (first := given.setdefault(file_sha256(mask), (photo, mask)))[0] != photo:
+            _tell(f"{first[1].name} and {mask.name}, the masks of {first[0].name} and {photo.name}, are the same")
+
+
+def _tell(text: str) -> None:
+    warnings.warn(f"{text}; each --mask is of the --support before it: give each photo its own", DataWarning, 3)
+
+
 def note_answers(masks: Iterable[Any], export: Path | None) -> None:
     """Tell of supports in files that fewseg wrote, and nobody changed: mask files among `masks`, and an `export`'s."""
     files = ((mask, signature(mask).get(PIXELS)) for mask in masks if isinstance(mask, Path))

@@ -247,7 +247,7 @@ def _segmented(
             objects = files.objects_of(labels) if instances else None
         except DataError as error:
             return piece, error
-        told = told_of_all(results, labels)
+        told = told_of_all(results, labels, threshold=threshold)
         how: dict[str, Any] = {"photo": piece.query, "made": made, "told": told}
         files.write(named(piece.stem), image, labels, finder.predictor.names, objects, **how)
     return piece, Seen(labels, objects, told)

@@ -78,12 +78,16 @@ def read_maps(path: Path, *, side: int | None = None) -> NDArray[np.uint16]:
 
 def labels_of(found: FoundPhoto, shown: Shown) -> NDArray[np.uint8]:
     """The label map (H, W) of the photo's own size: 0 background, 1.. the classes in their order."""
+    return label_map(_probabilities(found, shown), min_area=shown.min_area)
+
+
+def _probabilities(found: FoundPhoto, shown: Shown) -> list[NDArray[np.float32]]:
+    """Of each class (H, W), of the photo's own size, above 0.5 where it counts as found."""
     maps = zip(read_maps(found.maps.path), found.presence, found.thresholds, strict=True)
-    probabilities = (
+    return [
         unless_absent(_cut(_resized(one, found.size) / np.float32(_ONE), chosen, shown.threshold), told, shown.presence)
         for one, told, chosen in maps
-    )
-    return label_map(probabilities, min_area=shown.min_area)
+    ]
 
 
 def write_mask(path: Path, found: FoundPhoto, shown: Shown) -> None:
@@ -118,14 +122,15 @@ def write_zip(
             for found in photos:
                 stem = free_name(Path(found.name).stem, taken)
                 taken.add(stem.casefold())
-                labels = labels_of(found, shown)
+                probabilities = _probabilities(found, shown)
+                labels = label_map(probabilities, min_area=shown.min_area)
                 files = formats.outputs("mask", work, formats=wanted, overlay=False)
                 formats.write(files, Image.new("RGB", (1, 1)), labels, classes, photo=work / found.name)
                 for file in files.values():
                     archive.write(file, stem + file.suffix)
                     file.unlink()
-                known = enumerate(zip(found.presence, found.quality, strict=True), start=1)
-                told = [told_of(*of_one, marked=bool((labels == k).any())) for k, of_one in known]
+                known = enumerate(zip(found.presence, found.quality, probabilities, strict=True), start=1)
+                told = [told_of(p, q, mask=labels == label, own=proba > 0.5) for label, (p, q, proba) in known]
                 for write in writers:
                     write(Job(Path(found.name), found.name, stem), labels, None, told)
                 if table:

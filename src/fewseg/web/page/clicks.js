@@ -21,7 +21,9 @@ export class Clicks {
   add(point, here) {
     (here ? this.on : this.off).push(point);
     const wrong = this.off.filter(([x, y]) => this.before[this.#pixel(x, y)]).map((place) => alike(this.photo, place));
-    const more = this.on.length ? grown(this.photo, this.on, this.off) : null;
+    const more = this.on.length ? grown(this.photo, this.on, []) : null;
+    // places beside it open the border to what grows, and must only take away
+    if (more && this.off.length) grown(this.photo, this.on, this.off).forEach((value, i) => (more[i] &= value));
     return this.before.map((value, i) => (more?.[i] || (value && !wrong.some((less) => less[i])) ? 1 : 0));
   }
 

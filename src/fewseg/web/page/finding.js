@@ -3,7 +3,7 @@
 
 import { colorOf, heated, paint, swatch, tinted } from "./colors.js";
 import { action, at, button, by, duration, input, made, percent, select, takeFiles, tell, words } from "./dom.js";
-import { settled, shareOf, sureness } from "./found.js";
+import { leftOf, settled, shareOf, sureness } from "./found.js";
 import { Mask } from "./mask.js";
 import { RemoteEngine } from "./remote.js";
 import { takeAway } from "./taking.js";
@@ -36,7 +36,7 @@ export class Finding {
   search(files) {
     const added = files.map((file) => {
       const card = made("li", {}, made("p", {}, file.name));
-      return { id: ++this.numbers, file, photo: null, answers: [], classes: [], of: -1, drawn: null, labels: null, fixed: new Map(), error: "", card };
+      return { id: ++this.numbers, file, photo: null, answers: [], classes: [], of: -1, drawn: null, labels: null, fixed: new Map(), left: [], error: "", card };
     });
     this.found.push(...added);
     this.#again(added);
@@ -140,7 +140,10 @@ export class Finding {
 
   /** @param {Found} one */
   #settle(one) {
-    if (one.photo && one.drawn) one.labels = settled(one, one.drawn, one.photo.shown.width, one.photo.shown.height, this.#limits());
+    if (one.photo && one.drawn) {
+      one.labels = settled(one, one.drawn, one.photo.shown.width, one.photo.shown.height, this.#limits());
+      one.left = leftOf(one.drawn, one.labels, this.#limits().threshold);
+    }
     this.#show(one);
   }
 

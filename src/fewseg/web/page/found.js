@@ -8,8 +8,8 @@ import { whole, withoutSpecks } from "./parts.js";
 /** @typedef {import("./engine.js").Drawn} Drawn */
 /** @typedef {import("./mask.js").Mask} Mask */
 /** @typedef {{id: number, file: File, photo: Photo | null, answers: Answer[], classes: string[], of: number,
- *   drawn: Drawn | null, labels: Uint8Array<ArrayBuffer> | null, fixed: Map<string, Mask>, error: string, card: HTMLLIElement}} Found
- *  `of`: the state of what was taught; `fixed`: masks that were corrected, by class. */
+ *   drawn: Drawn | null, labels: Uint8Array<ArrayBuffer> | null, fixed: Map<string, Mask>, left: number[], error: string, card: HTMLLIElement}} Found
+ *  `of`: the state of what was taught; `fixed`: masks that were corrected, by class; `left`: see `leftOf`. */
 
 const CORRECTED = 1.01; // sorted last: nobody needs to look at it again
 
@@ -32,6 +32,20 @@ export function settled(one, { labels, levels, maps }, width, height, { threshol
   return kept;
 }
 
+/** Of every class, how far what is left of it is all that its own map marks (intersection over union): others, and the limit
+ * of size, take from it. @param {Drawn} drawn @param {Uint8Array} left @param {number} threshold */
+export function leftOf({ levels, maps }, left, threshold) {
+  return (maps.length ? maps : [levels]).map((own, index) => {
+    let [both, either] = [0, 0];
+    for (let i = 0; i < left.length; i++) {
+      const [here, there] = [left[i] === index + 1, own[i] > threshold];
+      if (here && there) both++;
+      if (here || there) either++;
+    }
+    return either ? both / either : 1;
+  });
+}
+
 /** Of a photo, the share of a class (`=NAME`), or of all. @param {Found} one @param {string} which */
 export function shareOf({ labels, classes }, which) {
   if (!labels) return 0;
@@ -48,9 +62,9 @@ export function sureness(one) {
 }
 
 /** The overlap to expect of a class's mask and the doubt in it, as Python's `told_of`: what a concept expects, or else the
- * overlap if the mask's probabilities hold; of what was not found the chance that it is not there. Null of a corrected mask.
+ * overlap if the mask's probabilities hold, less where others took from it; of what was not found the chance that it is not there. Null of a corrected mask.
  * @param {Found} one @param {number} index @returns {{overlap: number, doubt: number} | null} */
-export function expected({ drawn, answers, classes, fixed, labels }, index) {
+export function expected({ drawn, answers, classes, fixed, labels, left }, index) {
   if (!drawn || !labels || fixed.has(classes[index])) return null;
   const answer = answers[index];
   if (!labels.includes(index + 1)) {
@@ -58,6 +72,6 @@ export function expected({ drawn, answers, classes, fixed, labels }, index) {
     return { overlap: 1 - likely, doubt: likely };
   }
   const sure = drawn.sure[index]; // 0 of a mask that a lower threshold brought, which no concept told of
-  const overlap = sure && "map" in answer ? answer.quality ?? sure : sure;
+  const overlap = (sure && "map" in answer ? answer.quality ?? sure : sure) * (left[index] ?? 1);
   return { overlap, doubt: 1 - overlap * (answer.presence ?? 1) };
 }
