@@ -391,6 +391,18 @@ def test_a_click_grows_what_the_command_line_grows_and_outlines_are_those_of_mas
         }""",
         [b64encode((photos / f"{SUPPORT}.png").read_bytes()).decode(), point],
     )
+    before, after = view.evaluate(
+        """async ([content, point]) => {
+          const { Clicks } = await import("/clicks.js");
+          const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
+          const image = await createImageBitmap(new Blob([bytes]));
+          const clicks = new Clicks(image, new Uint8Array(image.width * image.height));
+          return [[...clicks.add(point, true)], [...clicks.add([5, 5], false)]];
+        }""",
+        [b64encode((photos / f"{SUPPORT}.png").read_bytes()).decode(), point],
+    )
+    assert before == ours
+    assert np.less_equal(after, before).all(), "what is not here only takes away"
     expected = mask_from_marks(photo, Marks(points=[point])) > 0
     assert iou(np.array(ours).reshape(expected.shape) > 0, expected) > 0.9
 
@@ -427,14 +439,17 @@ def test_objects_are_no_more_torn_than_by_the_command_line(view: Any, threshold:
         plain = np.where(maps.max(0) > threshold, maps.argmax(0) + 1, 0).astype(np.uint8)
         found = view.evaluate(
             """async ([labels, maps, width, height, threshold]) => {
-              const { whole } = await import("/parts.js");
+              const [{ whole }, { leftOf }] = [await import("/parts.js"), await import("/found.js")];
               const given = maps.map((map) => Uint8Array.from(map));
-              return [...whole(Uint8Array.from(labels), given, width, height, threshold)];
+              const kept = whole(Uint8Array.from(labels), given, width, height, threshold);
+              return { kept: [...kept], left: leftOf({ levels: kept, maps: given }, kept, threshold) };
             }""",
             [plain.ravel().tolist(), maps.reshape(count, -1).tolist(), 28, 24, threshold],
         )
         expected = label_map(maps / np.float32(100), threshold=threshold / 100 + 1e-4)
-        np.testing.assert_array_equal(np.reshape(found, (24, 28)), expected)
+        np.testing.assert_array_equal(np.reshape(found["kept"], (24, 28)), expected)
+        own = [(expected == label, one > threshold) for label, one in enumerate(maps, start=1)]
+        assert found["left"] == [pytest.approx((a & b).sum() / max(1, (a | b).sum())) for a, b in own]
         torn += int((expected != plain).any())
     assert torn > 3
 
