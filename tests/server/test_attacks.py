@@ -209,6 +209,10 @@ def test_tokens_that_are_easily_guessed_unknown_limits_and_what_is_no_host_are_r
         (("--token", 16 * "x", "--no-token"), "give one of them"),
         (("--limit", "fotos=3"), "Did you mean 'photos'?"),
         (("--limit", "photos=0"), "give a whole number from 1 on"),
+        (
+            ("--limit", "all_mb=10", "--limit", "request_mb=50"),
+            "request_mb=50: more than all_mb=10; give --limit all_mb=N",
+        ),
         (("--limit", "file_mb=300"), "file_mb=300: more than request_mb=250; give --limit request_mb=N, too"),
         (("--allow-host", "https://photos.example/"), "as it stands in the address: photos.example\n"),
         (("--allow-host", "photos.example/page"), "give a host's name alone"),
@@ -452,7 +456,6 @@ def test_a_place_for_files_that_is_another_s_is_refused(tmp_path, monkeypatch) -
 
 def test_idle_visitors_are_forgotten_and_the_longest_idle_one_for_a_new_one(tmp_path, monkeypatch, capsys) -> None:
     now = [0.0]
-    monkeypatch.setattr("fewseg.server.limits._noted", {})
     monkeypatch.setattr("fewseg.server.visitors.time.monotonic", lambda: now[0])
     visitors = Visitors(tmp_path, Limits(visitors=2, idle_minutes=1))
     first, second = visitors.enter(), visitors.enter()

@@ -66,7 +66,7 @@ def objects_told(name: str, sizes: Sequence[NDArray[np.int64]], photos: int) -> 
     least = max(_SPECK_PIXELS, round(_SPECK_SHARE * usual))
     if specks := np.count_nonzero(every < least):
         told += (
-            f"; {specks} of fewer than {least} pixels (half of all lie in objects of {usual} and more): if they are "
-            f"specks, --min-area {least} leaves them out"
+            f"; {specks} of fewer than {least} pixels (half of all pixels lie in objects of {usual} and more): if "
+            f"these are specks, --min-area {least} leaves them out"
         )
     return told

@@ -154,12 +154,13 @@ def read_supports(
             listed[name] = images, [Marking(mask, f"from {annotations.name}") for mask in masks]
     if one_class and not names:
         inside, listed = (_of_classes([*groups], part) for part in (inside, listed))
-    found = merged(supports_of(groups, rule), inside, listed)
+    by_options = supports_of(groups, rule)
+    found = merged(by_options, inside, listed)
     for name in labels:
         masks = [mask for n in found for mask in found[n][1] if name in (n, None)]
         if not any(isinstance(mask, Path) for mask in masks):
             raise UsageError(f"--label {labels[name]} says which value of a --mask is the object, but there is no mask")
-    for images, masks in found.values():
+    for images, masks in by_options.values():
         note_mixed(images, masks)
     note_answers([mask for _, masks in found.values() for mask in masks], annotations)
     scribbles = [photo.scribble for group in groups.values() for photo in group]
@@ -178,6 +179,13 @@ def _check_patterns(arguments: Sequence[str]) -> None:
                 "after --; if it is a further support, as where a pattern such as *.jpg was given, repeat --support "
                 "and --mask for each photo, or give --supports FOLDER"
             )
+
+
+def mask_names(images: Sequence[Any], masks: Sequence[Any]) -> dict[str, str]:
+    """The mask's file of each photo that is alone with its name."""
+    names = [Path(image).name if isinstance(image, str | os.PathLike) else "" for image in images]
+    pairs = zip(names, masks, strict=True)
+    return {name: mask.name for name, mask in pairs if isinstance(mask, Path) and names.count(name) == 1}
 
 
 def _of_classes(names: Sequence[str | None], part: Supports) -> Supports:

@@ -122,8 +122,7 @@ def teach(
             taught = _adapted(taught, folder, device)
     kept = _kept(former, taught, target) if target == concept else None
     taught.save(target)
-    named = {Path(image).name: mask.name for image, mask in zip(images, masks, strict=True) if isinstance(mask, Path)}
-    _tell(taught, target, former, kept, named)
+    _tell(taught, target, former, kept, given.mask_names(images, masks))
     _draw(taught, sheet)
 
 
@@ -133,6 +132,8 @@ def _kept(former: Concept | None, taught: Concept, target: Path) -> Path | None:
 
     if former is None or taught.expected.iou >= former.expected.iou - _LESS:
         return None
+    if former.model != taught.model and former.model.name == target.stem + given.ADAPTED:
+        return None  # what it was adapted with is replaced
     taken = {path.stem.casefold() for path in target.parent.glob(f"*{_SUFFIX}")}
     kept = target.with_name(free_name(f"{target.stem}_before", taken) + _SUFFIX)
     former.save(kept)
@@ -269,7 +270,8 @@ def advices(concept: Concept) -> list[str]:
                 worst = found_best.index(least)
                 told = f"{concept.supports[worst].name} is hardly found by the other{'s' * (count > 2)}"
                 asked = "is its mask right?" if count > 2 else "is the mask of each right?"  # either may mislead
-                if swapped := [example.name for example in concept.supports if SWAPPED in example.meaning]:
+                swapped = [example.name for example in concept.supports if SWAPPED in example.meaning]
+                if 0 < len(swapped) < count:  # of all it is what the class is like
                     asked = f"does {swapped[0]}'s mask mark what is around the object? Then invert it"
                 found.append(f"{told} ({concept.found_by_others(worst)}): {asked}")
     if expected.iou >= _LOW:

@@ -71,7 +71,7 @@ def _content(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
         with path.open("rb") as file:
             header = int.from_bytes(file.read(8), "little")
     except FileNotFoundError as error:
-        near = suggest(path.name, (other.name for other in path.parent.glob(f"*{path.suffix}*")))
+        near = suggest(path.name, (other.name for other in path.parent.glob("*.concept")))
         raise DataError(f"there is no such file.{near}") from error
     except OSError as error:
         raise DataError(f"it cannot be read ({error.strerror})") from error

@@ -26,6 +26,9 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JP
 
 RAW = {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"}
 """Endings of cameras' raw pictures: many are TIFFs whose first page is a small preview, which must not be taken."""
+_RAW_TOLD = "raw pictures of cameras are not read (a small preview would be); export it as JPEG or TIFF"
+_DNG, _SUBFILE = 50706, 254
+"""Tags of a TIFF's page: of a raw picture, and, with its first bit, of what is a preview of another page."""
 LOSSY = {"JPEG", "MPO", "WEBP", "JPEG2000", "AVIF", "HEIF"}
 DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 UPRIGHT = {
@@ -117,12 +120,11 @@ def decode(file: File, rule: PictureRule = AS_IT_IS) -> Raster:
     """A picture file's content; DataError where it is missing, broken, no picture, or beyond Pillow's limit of size."""
     refuse_address(file)
     with _said_plainly(name_of(file)):
-        if Path(name_of(file)).suffix.lower() in RAW:
-            raise DataError(
-                "raw pictures of cameras are not read (a small preview would be); export it as JPEG or TIFF"
-            )
         content = _head(file)
-        if content.startswith(_TIFF):
+        is_tiff = content.startswith(_TIFF)
+        if Path(name_of(file)).suffix.lower() in RAW or (is_tiff and content[8:10] == b"CR"):
+            raise DataError(_RAW_TOLD)
+        if is_tiff:
             return _tiff(file, rule)
         image, orientation = _pillow(file)
         if content[:8] == b"\x89PNG\r\n\x1a\n" and content[24:26] in (b"\x10\x02", b"\x10\x04", b"\x10\x06"):
@@ -280,6 +282,9 @@ def _tiff(file: File, rule: PictureRule) -> Raster:
 
     with TiffFile(cast(Any, file)) as opened:
         number = _page_number(opened, rule)
+        tags = cast(Any, opened.pages[0]).tags
+        if _DNG in tags or (_SUBFILE in tags and tags[_SUBFILE].value & 1):
+            raise DataError(_RAW_TOLD)
         page: Any = opened.pages[number]
         _check_size(page, opened.filehandle.size)
         bands, unread = page.samplesperpixel, ""

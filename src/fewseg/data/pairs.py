@@ -23,6 +23,11 @@ _LIKE_MASKS = (".png", ".gif", ".bmp", ".tif", ".tiff")
 _LITTER = {"thumbs.db", "desktop.ini"}
 
 
+def own_name(path: Path) -> str:
+    """A photo's or mask's name without its ending, in small letters, and without what says that it is a mask."""
+    return _MARK.sub("", path.stem).casefold()
+
+
 class Pairs(NamedTuple):
     """Photos with their masks, and what is left over, each in the order of names."""
 

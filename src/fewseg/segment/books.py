@@ -66,7 +66,7 @@ def coco_file(path: Path, classes: Sequence[str], runtime: str) -> Iterator[Add]
             } | ({} if instance is None else {"instance": instance})
             file.write(("," if number > 1 else "") + "\n" + json.dumps(entry))
 
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         head = f'{_COCO}, "runtime": {json.dumps(runtime)}}}, "categories": {json.dumps(categories)}'
         file.write(f'{head},\n"annotations": [')
         yield add
@@ -104,7 +104,7 @@ def cvat_file(path: Path, classes: Sequence[str], runtime: str) -> Iterator[Add]
             file.write(f'<mask {kind} rle="{runs}" {box}></mask>\n')
         file.write("</image>\n")
 
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         named = "".join(f"<label><name>{html.escape(name)}</name><attributes/></label>" for name in classes)
         file.write(_CVAT + "<annotations>\n<version>1.1</version>\n")
         file.write(f"<meta><task><labels>{named}</labels></task></meta>\n")
@@ -125,7 +125,7 @@ def label_studio_file(path: Path, classes: Sequence[str], runtime: str) -> Itera
         task = {"data": {"image": f"/data/local-files/?d={quote(piece.name)}"}, "predictions": [prediction]}
         file.write(("," if next(numbers) > 1 else "") + "\n" + json.dumps(task))
 
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write("[")
         yield add
         file.write("\n]\n")
@@ -184,7 +184,7 @@ def via_file(path: Path, classes: Sequence[str], runtime: str) -> Iterator[Add]:
         key = json.dumps(f"{piece.name}{size}")
         file.write(("," if next(numbers) > 1 else "") + f"\n{key}: {json.dumps(entry)}")
 
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write("{")
         yield add
         file.write("\n}\n")

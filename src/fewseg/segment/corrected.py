@@ -25,6 +25,8 @@ from fewseg.segment.table import NAME, Row, lines, pixels_hash, read_rows, write
 _SHOWN = 8
 """Values or colours of a mask that are named."""
 _CODE = np.array([1 << 16, 1 << 8, 1])
+_FIRST = 8
+"""Classes whose colours are fewseg's own; those of later ones, and of what is ignored, are VOC's, too."""
 
 
 def corrected(
@@ -149,24 +151,42 @@ def saved_again(mask: Path, names: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def _by_color(picture: Image.Image, count: int) -> NDArray[np.uint8] | None:
-    """Labels up to `count` of a picture in the colours of `label_colors`; None where it is grey, or a palette on black
-    of none of these colours. DataError where only some are.
+    """Labels up to `count` of a picture in the colours of `label_colors`, what is see-through being background; None
+    where its values say it: of a grey picture, or a palette on black of none of the classes' colours. DataError where
+    only some colours are the classes', or what is there is half see-through.
     """
-    rgb = np.asarray(picture.convert("RGB")).astype(np.int64)
-    if (rgb == rgb[..., :1]).all():
+    clear = _see_through(picture)
+    values = np.asarray(picture) if picture.mode == "P" else None
+    rgb = np.asarray(picture.convert("RGBA").convert("RGB")).astype(np.int64)
+    grey = not clear.any() and (rgb == rgb[..., :1]).all()
+    if grey and picture.mode not in ("RGB", "RGBA") and (values is None or (rgb[..., 0] == values).all()):
         return None
-    codes = rgb @ _CODE
-    own = label_colors().astype(np.int64)[[*range(count + 1), IGNORE]] @ _CODE
-    there = np.unique(codes)
-    if not np.isin(there[there > 0], own).any() and picture.mode == "P" and not codes[np.asarray(picture) == 0].any():
-        return None
-    if strange := [f"#{code:06x}" for code in there.tolist() if code not in own]:
+    codes = np.where(clear, 0, rgb @ _CODE)
+    labels = np.array([*range(count + 1), IGNORE], np.uint8)
+    own = label_colors().astype(np.int64)[labels] @ _CODE
+    there = np.unique(codes).tolist()
+    if strange := [f"#{code:06x}" for code in there if code not in own]:
+        if grey and values is None:
+            return None
+        on_black = values is not None and not clear.any() and not codes[values == 0].any()
+        if on_black and not {*there} & {*own[1 : 1 + min(count, _FIRST)].tolist()}:
+            return None
         raise DataError(
             f"it has the colours {shortened(strange, _SHOWN)}, which fewseg gave to no class: paint with those of the "
             f"classes ({', '.join(f'#{code:06x}' for code in own[1:-1])}), without soft edges"
         )
     order = np.argsort(own)
-    return np.array([*range(count + 1), IGNORE], np.uint8)[order[np.searchsorted(own[order], codes)]]
+    return labels[order[np.searchsorted(own[order], codes)]]
+
+
+def _see_through(picture: Image.Image) -> NDArray[np.bool_]:
+    """Which pixels (H, W) are wholly see-through; DataError where some are half."""
+    if not picture.has_transparency_data:
+        return np.zeros((picture.height, picture.width), bool)
+    alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+    if ((alpha > 0) & (alpha < 255)).any():
+        raise DataError("it is partly half see-through: save it without transparency")
+    return alpha == 0
 
 
 def _marking(mask: Path, row: Row, names: Sequence[str]) -> Marking:

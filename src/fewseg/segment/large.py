@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data import images
-from fewseg.data.decoding import PictureRule, chosen_bands, own_range, scaled_to_eight_bit
+from fewseg.data.decoding import RAW, PictureRule, chosen_bands, own_range, scaled_to_eight_bit
 from fewseg.data.winners import label_map, without_specks
 from fewseg.errors import DataError, DataWarning, UsageError, first_line, install_line
 from fewseg.files import replacing_files
@@ -113,7 +113,7 @@ def _opened(path: Path) -> Iterator[Any]:
     with path.open("rb") as file:
         head = file.read(4)
     driver = next((name for begin, name in _DRIVERS.items() if head.startswith(begin)), None)
-    if driver is None:
+    if driver is None or path.suffix.lower() in RAW:
         raise DataError(f"{path} is no TIFF, JPEG 2000, PNG or JPEG, which are read in windows; save it as TIFF")
     try:
         with warnings.catch_warnings():

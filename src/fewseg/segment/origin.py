@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fewseg.data.pairs import own_name
 from fewseg.errors import DataWarning
 from fewseg.files import file_sha256
 from fewseg.progress import counted
@@ -51,21 +52,21 @@ def note_others(masks: Sequence[Path], made: str) -> None:
 
 
 def note_mixed(photos: Sequence[Any], masks: Sequence[Any]) -> None:
-    """Tell of mask files of a class that are called like another photo than theirs, or of several photos."""
+    """Tell of mask files of a class that have the name of another photo, or that several photos were given."""
     pairs = [(p, m) for p, m in zip(photos, masks, strict=True) if isinstance(p, Path) and isinstance(m, Path)]
+    named = {own_name(photo): photo for photo, _ in pairs}
     for photo, mask in pairs:
-        alike = [other for other, _ in pairs if mask.stem.startswith(other.stem)]
-        if alike and not mask.stem.startswith(photo.stem):
-            of = max(alike, key=lambda other: len(other.stem))
+        of = named.get(own_name(mask), photo)
+        if own_name(of) != own_name(photo):
             _tell(f"{mask.name} is called like {of.name}, but was given as the mask of {photo.name}")
-    given: dict[str, tuple[Path, Path]] = {}
+    given: dict[Path, Path] = {}
     for photo, mask in pairs:
-        if mask.is_file() and (first := given.setdefault(file_sha256(mask), (photo, mask)))[0] != photo:
-            _tell(f"{first[1].name} and {mask.name}, the masks of {first[0].name} and {photo.name}, are the same")
+        if (first := given.setdefault(mask.resolve(), photo)) != photo:
+            _tell(f"{mask.name} was given as the mask of {first.name} and of {photo.name}")
 
 
 def _tell(text: str) -> None:
-    warnings.warn(f"{text}; each --mask is of the --support before it: give each photo its own", DataWarning, 3)
+    warnings.warn(f"{text}; give each photo its own, in the order of the photos", DataWarning, 3)
 
 
 def note_answers(masks: Iterable[Any], export: Path | None) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from fewseg.errors import FewsegError, lacks_memory
 from fewseg.progress import counted
-from fewseg.server.limits import note_reached
+from fewseg.server.limits import Reached
 from fewseg.server.refused import Refused
 
 Piece = Callable[["Job"], None]
@@ -132,6 +132,7 @@ class Workers:
 
     def __init__(self, lanes: int, *, most: int, after: Callable[[], None]) -> None:
         self.lanes, self._most, self._after = lanes, most, after
+        self._reached = Reached("waiting", most)
         self._jobs: deque[Job] = deque()
         self._at_work: list[Job] = []
         self._seconds = _FIRST_GUESS
@@ -150,7 +151,7 @@ class Workers:
         """Refused with 429 where too many jobs wait."""
         if self.under_way >= self._most:
             seconds = self._retry_after()
-            note_reached("waiting", self._most)
+            self._reached.note()
             raise Refused(429, f"the server is busy; try again in {counted(seconds, 'second')}", retry_after=seconds)
 
     def add(self, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from itertools import pairwise
 from fewseg.errors import UsageError, suggest
 
 MB = 1_000_000
+_WITHIN = ("all_mb", "visitor_mb", "request_mb", "file_mb")
+"""Limits of which each lies within the one before."""
 
 
 @dataclass(frozen=True)
@@ -61,27 +64,33 @@ class Limits:
                 raise UsageError(f"--limit {word}: give a whole number from 1 on")
             found[name] = int(number)
         changed = replace(self, **found)
-        for outer, inner in pairwise(("all_mb", "visitor_mb", "request_mb", "file_mb")):
+        outermost = _WITHIN[0]
+        for outer, inner in pairwise(_WITHIN):
             most = getattr(changed, outer)
+            outermost = outermost if getattr(changed, outermost) == most else outer
             if found.get(inner, 0) > most:
-                raise UsageError(
-                    f"--limit {inner}={found[inner]}: more than {outer}={most}; give --limit {outer}=N, too"
-                )
+                told = f"--limit {inner}={found[inner]}: more than {outermost}={most}"
+                raise UsageError(f"{told}; give --limit {outermost}=N, too")
             changed = replace(changed, **{inner: min(getattr(changed, inner), most)})
         return changed
 
 
 _SELDOM = 60.0
 """Seconds between two lines on one limit."""
-_noted: dict[str, float] = {}
 
 
-def note_reached(name: str, most: int) -> None:
-    """A line in the log: a limit of all visitors is reached, so that others are refused; each once a minute."""
-    now = time.monotonic()
-    if now - _noted.get(name, -_SELDOM) >= _SELDOM:
-        _noted[name] = now
-        sys.stderr.write(f"note: --limit {name}={most} is reached: who asks for more meanwhile is refused\n")
+class Reached:
+    """Says in the log that a limit of all visitors is reached, so that others are refused; once a minute."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self._line = f"note: --limit {name}={most} is reached: who asks for more meanwhile is refused\n"
+        self._last = -math.inf
+
+    def note(self) -> None:
+        """It is reached now."""
+        if (now := time.monotonic()) - self._last >= _SELDOM:
+            self._last = now
+            sys.stderr.write(self._line)
 
 
 def or_raise(name: str) -> str:
@@ -94,6 +103,8 @@ class Space:
 
     def __init__(self, most: int, whole: Space | None = None) -> None:
         self.most, self.whole, self.taken = most, whole, 0
+        self.reached = Reached("all_mb", most // MB)
+        """Of the space of all."""
 
     def take(self, number: int) -> bool:
         """Take so many bytes; False, and nothing taken, where there are not so many left."""

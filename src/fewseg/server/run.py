@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import signal
 import socket
 import threading
@@ -29,7 +28,7 @@ from fewseg.server.api import Api, health, told_as
 from fewseg.server.folder import run_folder
 from fewseg.server.guard import LOOPBACK, Guard, refusal
 from fewseg.server.jobs import Workers, fault
-from fewseg.server.limits import Limits, note_reached
+from fewseg.server.limits import Limits, Reached
 from fewseg.server.ml_backend import MlBackend
 from fewseg.server.notes import listen
 from fewseg.server.page_files import PageFiles
@@ -136,7 +135,7 @@ def serve(
 def _config(app: Starlette, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=_Patient.of(limits.patience),
+        http=_Patient.of(limits),
         ws="none",
         log_level="critical",
         access_log=False,
@@ -224,16 +223,19 @@ class _Patient(H11Protocol):
 
     patience = 10
 
+    reached: Reached
+
     @classmethod
-    def of(cls, patience: int) -> type[_Patient]:
-        return type("_Patient", (cls,), {"patience": patience})
+    def of(cls, limits: Limits) -> type[_Patient]:
+        own = {"patience": limits.patience, "reached": Reached("connections", limits.connections)}
+        return type("_Patient", (cls,), own)
 
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if len(self.connections) >= (refused_from := self.limit_concurrency or math.inf):
-            note_reached("connections", int(refused_from) - 1)
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            self.reached.note()
         self._wait()
 
     def data_received(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fewseg.server.folder import writing
 from fewseg.server.jobs import Job
-from fewseg.server.limits import MB, Limits, Space, note_reached
+from fewseg.server.limits import MB, Limits, Reached, Space
 from fewseg.server.refused import Refused
 
 _UNTOUCHED = 60.0
@@ -81,7 +81,7 @@ class Visitor:
                 return
             whole = self.space.whole
             if whole is not None and whole.taken + number > whole.most:
-                note_reached("all_mb", whole.most // MB)
+                whole.reached.note()
                 raise Refused(503, "the server has no space left; try again later", retry_after=60)
             raise Refused(
                 413,
@@ -124,6 +124,7 @@ class Visitors:
         self._folder, self._limits = folder, limits
         self._space = Space(limits.all_mb * MB)
         self._all: dict[str, Visitor] = {}
+        self._reached = Reached("visitors", limits.visitors)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -145,7 +146,7 @@ class Visitors:
         if len(self._all) >= self._limits.visitors:
             longest = min(self._all.values(), key=lambda one: one.seen)
             if time.monotonic() - longest.seen < _UNTOUCHED:
-                note_reached("visitors", self._limits.visitors)
+                self._reached.note()
                 raise Refused(429, "there are too many visitors; try again later", retry_after=int(_UNTOUCHED))
             self.forget(longest)
         name = random_name() + random_name()
