@@ -237,11 +237,9 @@ def _tell(concept: Concept, path: Path, former: Concept | None, kept: Path | Non
     and what would help.
     """
     for example in (*concept.supports, *concept.absent):
-        mask = (
-            f"{masks[example.name]}: " if example.name in masks and masks[example.name] not in example.meaning else ""
-        )
-        what = f"support: {example.name}: {mask}{example.meaning}" if example.marks else ""
-        say(what or f"without the class: {example.name}")
+        mask = masks.get(example.name, "")
+        how = f"{mask}: {example.meaning}" if mask not in example.meaning else example.meaning
+        say(f"support: {example.name}: {how}" if example.marks else f"without the class: {example.name}")
     if former:
         say(f"before: expect {former.expected}, by {former.choice}")
     count = len(concept.supports)

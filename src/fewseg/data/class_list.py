@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewseg.data.images import read_image, read_labels
-from fewseg.data.masks import Label
+from fewseg.data.masks import Label, color_codes
 from fewseg.data.text import read_lines
 from fewseg.errors import DataError, UsageError
 from fewseg.labels import IGNORE
@@ -57,7 +57,7 @@ class ClassList:
         if not self.colours:
             return read_labels(file)
         known = {_code(colour): value for value, colour in enumerate(self.colours)} | {_code(_VOC_VOID): IGNORE}
-        codes = np.asarray(read_image(file)).astype(np.int32) @ np.array(_PLACES, np.int32)
+        codes = color_codes(np.asarray(read_image(file)))
         present, places = np.unique(codes, return_inverse=True)
         unknown = [code for code in present.tolist() if code not in known]
         if unknown and all(len(set(_colour(code))) == 1 for code in present.tolist()):  # greys: values, not colours

@@ -30,6 +30,8 @@ _FIRST_COLORS = (
     *((170, 68, 153), (204, 187, 68), (102, 204, 238), (136, 136, 136)),
 )
 """RGB of the first classes, bright, and told apart by colour-blind people too; the page in the browser has the same."""
+OWN_COLORS = len(_FIRST_COLORS)
+"""Labels from 1 on whose colours are fewseg's own; later ones have VOC's."""
 FOREGROUND_COLOR = _FIRST_COLORS[0]
 """RGB of the foreground in overlays: the first class's."""
 

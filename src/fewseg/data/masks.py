@@ -86,9 +86,9 @@ def read_marking(file: File, label: Label | None = None) -> Marking:
     raster = decode(file)
     raster.check_mask(file)
     marking = marking_of(raster.filled(0), label, name=name_of(file))
-    at_border = float((marking.mask[border(marking.mask.shape)] == 1).mean())
-    if label is None and _MUCH[0] < marking.share < 1 and at_border > _MUCH[1]:
-        told = f", with {100 * at_border:.0f} % of the border ({SWAPPED})"
+    if label is None and _MUCH[0] < marking.share < 1:
+        at_border = float((marking.mask[border(marking.mask.shape)] == 1).mean())
+        told = f", with {100 * at_border:.0f} % of the border ({SWAPPED})" if at_border > _MUCH[1] else ""
         marking = replace(marking, meaning=marking.meaning + told)
     if not raster.missing or not (unknown := raster.unknown).any():
         return marking
@@ -109,6 +109,11 @@ def marking_of(picture: Image.Image | NDArray[Any], label: Label | None = None, 
     if values.ndim == 3 and values.shape[0] == 1 and values.shape[2] not in (1, 3):  # a tensor (1, H, W)
         values = values[0]
     return _of_array(values, label, name, lossy=False)
+
+
+def color_codes(pixels: NDArray[Any]) -> NDArray[np.int64]:
+    """RGB (..., 3) of 8 bit as numbers (...): 0xRRGGBB."""
+    return pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
 
 
 def different(values: Iterable[tuple[int, Any]]) -> str:
@@ -220,7 +225,7 @@ def _coloured(values: NDArray[Any], label: Label | None, name: str, *, lossy: bo
     """(H, W, 3): one colour on black, with soft edges or without, or the colour that was named."""
     if str(label).startswith(">="):
         return _chosen(values.max(2), str(label), name)
-    codes = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    codes = color_codes(values)
     found, often = np.unique(codes, return_counts=True)
     if label is not None and label != "any":
         if not (isinstance(label, str) and label.startswith("#")):

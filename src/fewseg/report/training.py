@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from fewseg.report.contents import Curve, gathered
@@ -31,7 +30,7 @@ def run_curves(runs: Mapping[str, Path]) -> tuple[Curve, ...]:
             for i, key in enumerate(key for key in points if _is_iou(key) == (what == "IoU"))
         )
     return tuple(
-        replace(_curve(key, points[key], name=name, chart=_numbered(_label(key), i)), place=i)
+        _curve(key, points[key], name=name, chart=_numbered(_label(key), i), place=i)
         for key in ("val_miou", "train_iou", "loss_final")
         for i, (name, points) in enumerate(found.items())
         if key in points
@@ -43,9 +42,13 @@ def _numbered(chart: str, i: int) -> str:
     return f"{chart} ({i // COLORS + 1})" if i >= COLORS else chart
 
 
-def _curve(key: str, points: list[tuple[float, float]], *, name: str = "", chart: str) -> Curve:
+def _curve(
+    key: str, points: list[tuple[float, float]], *, name: str = "", chart: str, place: int | None = None
+) -> Curve:
     steps, values = zip(*points, strict=True)
-    return Curve(name or _label(key).removesuffix(" loss"), steps, values, percent=_is_iou(key), chart=chart)
+    return Curve(
+        name or _label(key).removesuffix(" loss"), steps, values, percent=_is_iou(key), chart=chart, place=place
+    )
 
 
 def _points(run: Path) -> dict[str, list[tuple[float, float]]]:

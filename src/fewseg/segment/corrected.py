@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.decoding import decode
-from fewseg.data.images import SUFFIXES, label_colors, read_labels
-from fewseg.data.masks import Marking, read_marking
+from fewseg.data.images import OWN_COLORS, SUFFIXES, label_colors, read_labels
+from fewseg.data.masks import Marking, color_codes, read_marking
 from fewseg.data.text import Tally
 from fewseg.errors import DataError, UsageError, shortened
 from fewseg.labels import IGNORE
@@ -24,9 +24,6 @@ from fewseg.segment.table import NAME, Row, lines, pixels_hash, read_rows, write
 
 _SHOWN = 8
 """Values or colours of a mask that are named."""
-_CODE = np.array([1 << 16, 1 << 8, 1])
-_FIRST = 8
-"""Classes whose colours are fewseg's own; those of later ones, and of what is ignored, are VOC's, too."""
 
 
 def corrected(
@@ -44,6 +41,9 @@ def corrected(
         folder = _folder(given)
         rows = rows_of(folder)
         own = [row for row in rows if row.name == name and row.mask]
+        classes_of: dict[str, list[str]] = {}
+        for row in sorted(rows, key=lambda one: one.value):
+            classes_of.setdefault(row.mask, []).append(row.name)
         if not own and any(row.name == name for row in rows):
             raise DataError(f"{folder / NAME} names no masks: they were not written; segment with --format png, too")
         if not own:
@@ -63,8 +63,7 @@ def corrected(
                 unchanged += 1
                 continue
             found[0].append(_photo(row, photos))
-            names = [other.name for other in sorted(rows, key=lambda one: one.value) if other.mask == row.mask]
-            found[1].append(_marking(folder / row.mask, row, names))
+            found[1].append(_marking(folder / row.mask, row, classes_of[row.mask]))
     passed.warn()
     if not found[0]:
         told = ", ".join(map(str, masks))
@@ -155,21 +154,24 @@ def _by_color(picture: Image.Image, count: int) -> NDArray[np.uint8] | None:
     where its values say it: of a grey picture, or a palette on black of none of the classes' colours. DataError where
     only some colours are the classes', or what is there is half see-through.
     """
-    clear = _see_through(picture)
+    pixels = np.asarray(picture.convert("RGBA"))
+    rgb, alpha = pixels[..., :3], pixels[..., 3]
+    if ((alpha > 0) & (alpha < 255)).any():
+        raise DataError("it is partly half see-through: save it without transparency")
+    clear = alpha == 0
     values = np.asarray(picture) if picture.mode == "P" else None
-    rgb = np.asarray(picture.convert("RGBA").convert("RGB")).astype(np.int64)
     grey = not clear.any() and (rgb == rgb[..., :1]).all()
     if grey and picture.mode not in ("RGB", "RGBA") and (values is None or (rgb[..., 0] == values).all()):
         return None
-    codes = np.where(clear, 0, rgb @ _CODE)
+    codes = np.where(clear, 0, color_codes(rgb))
     labels = np.array([*range(count + 1), IGNORE], np.uint8)
-    own = label_colors().astype(np.int64)[labels] @ _CODE
+    own = color_codes(label_colors()[labels])
     there = np.unique(codes).tolist()
     if strange := [f"#{code:06x}" for code in there if code not in own]:
         if grey and values is None:
             return None
         on_black = values is not None and not clear.any() and not codes[values == 0].any()
-        if on_black and not {*there} & {*own[1 : 1 + min(count, _FIRST)].tolist()}:
+        if on_black and not {*there} & {*own[1 : 1 + min(count, OWN_COLORS)].tolist()}:
             return None
         raise DataError(
             f"it has the colours {shortened(strange, _SHOWN)}, which fewseg gave to no class: paint with those of the "
@@ -177,16 +179,6 @@ def _by_color(picture: Image.Image, count: int) -> NDArray[np.uint8] | None:
         )
     order = np.argsort(own)
     return labels[order[np.searchsorted(own[order], codes)]]
-
-
-def _see_through(picture: Image.Image) -> NDArray[np.bool_]:
-    """Which pixels (H, W) are wholly see-through; DataError where some are half."""
-    if not picture.has_transparency_data:
-        return np.zeros((picture.height, picture.width), bool)
-    alpha = np.asarray(picture.convert("RGBA"))[..., 3]
-    if ((alpha > 0) & (alpha < 255)).any():
-        raise DataError("it is partly half see-through: save it without transparency")
-    return alpha == 0
 
 
 def _marking(mask: Path, row: Row, names: Sequence[str]) -> Marking:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fewseg.data.annotations.photos import Photos
 from fewseg.data.annotations.shapes import AnnotatedPhoto, Mask, Shape
 from fewseg.data.images import read_image
+from fewseg.data.masks import color_codes
 from fewseg.data.text import read_lines
 from fewseg.errors import DataError
 
@@ -25,7 +26,7 @@ def read_cvat_masks(root: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
     for path in masks:
         photo = None
         with photos.passing_over("masks that cannot be read", path):
-            codes = np.asarray(read_image(path)).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+            codes = color_codes(np.asarray(read_image(path)))
             present = set(np.unique(codes).tolist())
             if unnamed := present - names.keys() - {0}:
                 example = f"{path} has {', '.join(f'#{code:06x}' for code in sorted(unnamed)[:3])}"
