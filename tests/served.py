@@ -43,7 +43,7 @@ class Server:
             raise AssertionError(self.process.stderr.read())
         self.second = self.process.stdout.readline()
         self.address = self.line.split()[1]
-        self.url, _, token = self.address.partition("?token=")
+        self.url, _, token = self.address.partition("#token=")
         self.token = token or None
         self.said = ""
         """What it wrote on standard error, once it has ended."""

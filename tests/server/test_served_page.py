@@ -8,6 +8,7 @@ import json
 import zipfile
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -569,3 +570,25 @@ def teach(view: Any, photos: Path, number: int, name: str) -> None:
     view.locator("#name").fill(name)
     view.set_input_files("#mask-file", str(photos / f"{number}-mask.png"))
     view.locator("#add").click()
+
+
+def test_a_browser_comes_in_by_the_token_of_its_address_or_one_that_is_typed_and_shows_neither(
+    browser, tmp_path
+) -> None:
+    with served(tmp_path, "--allow-host", "photos.example") as server:
+        assert server.token
+        for address in (server.address, server.url, f"{server.url}#token=none"):
+            with closing(browser.new_context()) as context:
+                view = context.new_page()
+                view.goto(address)
+                if address != server.address:
+                    if address == server.url:
+                        view.get_by_label("Or give the token").fill("another-one-of-16")
+                        view.keyboard.press("Enter")
+                    view.get_by_text("This is not the server's token.").wait_for()
+                    view.get_by_label("Or give the token").fill(server.token)
+                    view.keyboard.press("Enter")
+                view.locator("#status.ready").wait_for()
+                view.goto(server.address)  # again, as from a bookmark
+                view.wait_for_function("() => !location.hash")
+                assert view.url == server.url

@@ -108,8 +108,8 @@ def serve(
         backend = partial(MlBackend, folder=label_studio, photos=place, tell=say)
     engine = open_engine(model, provider=provider)
     address = opened(host, port, token)
-    url = f"{address.url}?token={token}" if token else address.url
-    shown = f"{address.url}?token=..." if secret else url
+    url = f"{address.url}#token={token}" if token else address.url
+    shown = f"{address.url}#token=..." if secret else url
 
     def ready() -> None:
         say(f"page: {shown}  ({'with the token that was given; ' * secret}Ctrl-C ends it)")

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewseg.errors import UsageError
@@ -54,10 +54,19 @@ _PAGE = """<!doctype html>
 </head>
 <body>
 <header><h1>fewseg</h1></header>
-<main><section><p>{text}</p></section></main>
+<main><section><p>{text}</p>{way_in}</section></main>
 </body>
 </html>
 """
+_WAY_IN = """
+<form id="enter" class="row">
+<label for="token">Or give the token:</label> <input id="token" type="password" autocomplete="off" required>
+<button class="primary">Enter</button>
+</form>
+<p class="alert" id="told" role="alert"></p>
+<script type="module" src="/enter.js"></script>
+"""
+"""For the browser alone knows what stands behind # in its address."""
 
 
 class Guard:
@@ -89,10 +98,11 @@ class Guard:
             await send(message)
 
         try:
-            told = self._checked(scope, entry, admitted=admitted)
+            self._check(scope, entry, admitted=admitted)
+            app = self._app
         except Refused as error:
-            told = await refusal(Request(scope, receive), error)
-        await (told or self._app)(scope, receive, answer)
+            app = await refusal(Request(scope, receive), error)
+        await app(scope, receive, answer)
 
     def _told(self, scope: Scope) -> tuple[str, str]:
         """The visitor's name in the cookie, and the proof that it was begun with the token."""
@@ -108,36 +118,29 @@ class Guard:
         """What only this token makes of a name: an open page goes on after half an hour's rest, or a restart."""
         return hmac.new((self._token or "").encode(), name.encode(), hashlib.sha256).hexdigest()
 
-    def _checked(self, scope: Scope, entry: Entry, *, admitted: bool) -> Response | None:
-        """What to answer at once; None where the request may go on."""
+    def _check(self, scope: Scope, entry: Entry, *, admitted: bool) -> None:
+        """Refused where the request may not go on; whoever brings the token to the page is a visitor."""
         headers = Headers(scope=scope)
         self._check_host(headers.get("host", ""), scope)
         if scope["method"] not in ("GET", "HEAD"):
             _check_origin(headers)
         if self._token is None:
-            return None
-        given = QueryParams(scope["query_string"]).get("token")
-        bearer = _bearer(headers.get("authorization", ""))
-        if scope["path"] == "/" and _same(given or "", self._token):
-            entry.visitor()
-            return RedirectResponse("/", 303)  # without the token, which would stay in the address line
-        if (
-            not _same(bearer, self._token)
-            and not admitted
-            and (scope["path"] == "/" or scope["path"].startswith(_CLOSED))
-        ):
-            if bearer or (given and scope["path"] == "/"):
+            return
+        bearer, page = _bearer(headers.get("authorization", "")), scope["path"] == "/"
+        if _same(bearer, self._token):
+            if page:
+                entry.visitor()
+        elif not admitted and (page or scope["path"].startswith(_CLOSED)):
+            said = "this server wants its token"
+            if bearer:
                 said = "the token that was given is not this server's"
-            elif given:
-                said = "only the page, /, takes a token in its address"
-            else:
-                said = "this server wants its token"
+            elif "token" in QueryParams(scope["query_string"]):
+                said = "a token behind ? would stand in logs, so none is read there"
             raise Refused(
                 401,
-                f"{said}: open the address with its token, as `fewseg serve` printed it (http://.../?token=...; ask "
+                f"{said}: open the address with its token, as `fewseg serve` printed it (http://.../#token=...; ask "
                 "whoever started it), or send the header Authorization: Bearer TOKEN",
             )
-        return None
 
     def _check_host(self, host: str, scope: Scope) -> None:
         try:
@@ -211,9 +214,8 @@ async def refusal(request: Request, error: Refused) -> Response:
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if "text/html" in request.headers.get("accept", ""):  # a browser that was led to an address, and no script
-        return HTMLResponse(
-            _PAGE.format(text=re.sub("`(.+?)`", r"<code>\1</code>", escape(error.text))), error.status, headers
-        )
+        text = re.sub("`(.+?)`", r"<code>\1</code>", escape(error.text))
+        return HTMLResponse(_PAGE.format(text=text, way_in=_WAY_IN * (error.status == 401)), error.status, headers)
     return JSONResponse({"error": error.text}, error.status, headers)
 
 

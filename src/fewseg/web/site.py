@@ -37,7 +37,7 @@ from fewseg.web.ort_web import VERSION, WASM, WEBGPU, ort_files
 PAGE = Path(str(resources.files("fewseg") / "web" / "page"))
 LISTED = "files.js"
 """Of the page, what it consists of; by it a folder is known as one that holds a page."""
-SERVED = {"api.html", "api.js"}
+SERVED = {"api.html", "api.js", "enter.js"}
 """Of the page, what only a server has."""
 _MARK = "self.FEWSEG = "
 _CHECKED = 32

@@ -22,6 +22,7 @@ if (!given.ok) {
 const config = await given.json();
 const served = config.engine === "server";
 await (served ? alone() : isolated());
+if (served) tidied();
 
 status(served ? "Starting …" : "Starting: the model is fetched (once) and checked on a drawn scene …", "busy");
 at("lead").textContent += served ? "." : ", in this browser: no photo leaves this device.";
@@ -58,6 +59,12 @@ for (const event of ["dragover", "drop"]) addEventListener(event, (one) => one.p
 function status(text, state) {
   tell("status", text);
   at("status").className = state;
+}
+
+/** The token of an address that is opened again stays on no screen. */
+function tidied() {
+  if (location.hash.startsWith("#token=")) history.replaceState(null, "", location.pathname + location.search);
+  addEventListener("hashchange", tidied, { once: true });
 }
 
 /** A page without a server that was here before, at the same address, must not answer for this one. */
