@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewseg.concept import Concept
 from fewseg.data.decoding import AS_IT_IS
 from fewseg.data.images import read_image, read_labels
 from fewseg.data.video import frames, named_frame, to_image
@@ -285,6 +286,14 @@ def test_what_to_look_at_first_in_a_video_is_told_by_its_frames(tmp_path, fewseg
     done = fewseg(*found, tmp_path / "clip.mp4")
     assert done.code == 0, done.err
     assert "the greatest doubt is in clip/frame_0000" in " ".join((done.out + done.err).split())
+    Image.fromarray(np.pad(np.full((32, 32), 255, np.uint8), ((16, 16), (32, 32)))).save(tmp_path / "out/clip/frame_000002.png")
+    copy = tmp_path / "copy.concept"
+    taught = fewseg("teach", "--concept", tmp_path / "thing.concept", "--correct", tmp_path / "out", "--out", copy)
+    assert taught.code == 0, taught.err
+    assert "1 corrected mask; 3 as written" in taught.out
+    corrected = Concept.load(copy).supports[-1]
+    assert corrected.name == "clip.mp4@1.0s", "the third frame's time"
+    assert corrected.mask.mean() == pytest.approx(1 / 6, abs=0.02)
     (tmp_path / "out/clip.mp4").write_bytes((tmp_path / "clip.mp4").read_bytes())  # beside its own overlays
     chosen = fewseg("next", "--concept", tmp_path / "thing.concept", tmp_path / "out", "--every", 2)
     assert chosen.code == 0, chosen.err

@@ -100,6 +100,14 @@ def named_frame(video: Path, frame: VideoFrame) -> Path:
     return Path(f"{video}@{math.ceil(round(1000 * (frame.time or 0), 3)) / 1000}s")
 
 
+def frame_of(video: Path, number: int) -> Path:
+    """The name of a frame by its number, from 0 on; DataError where the video has no such frame."""
+    for found, frame in frames(video, every=number or 1):
+        if found == number:
+            return named_frame(video, frame)
+    raise DataError(f"{video} is over before its frame {number}")
+
+
 def frame_at(video: Path, seconds: Fraction) -> Image.Image:
     """The frame that is shown at a time of a video; DataError where it is over by then."""
     if not video.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,10 @@ from fewseg.data.decoding import decode
 from fewseg.data.images import OWN_COLORS, SUFFIXES, label_colors, read_labels
 from fewseg.data.masks import Marking, color_codes, read_marking
 from fewseg.data.text import Tally
+from fewseg.data.video import VIDEO_SUFFIXES, frame_of
 from fewseg.errors import DataError, UsageError, shortened
 from fewseg.labels import IGNORE
-from fewseg.segment.formats import INSTANCES, OVERLAY
+from fewseg.segment.formats import FRAME, INSTANCES, OVERLAY
 from fewseg.segment.shards import Shard, parts_of
 from fewseg.segment.table import NAME, Row, lines, pixels_hash, read_rows, write_lines
 
@@ -191,13 +191,14 @@ def _marking(mask: Path, row: Row, names: Sequence[str]) -> Marking:
 
 
 def _photo(row: Row, photos: Path | None) -> Path:
-    """The photo where it was, or by the longest end of its path in another folder."""
+    """The photo, or the frame of a video, where it was, or by the longest end of its path in another folder."""
+    path = _file(row, photos)
+    frame = FRAME.fullmatch(Path(row.mask).name)
+    return frame_of(path, int(frame[1])) if frame and path.suffix.lower() in VIDEO_SUFFIXES else path
+
+
+def _file(row: Row, photos: Path | None) -> Path:
     path = Path(row.photo)
-    if path.suffix.lower() not in SUFFIXES:
-        raise DataError(
-            f"{row.mask} is of a frame of {path}; give it by its time: --support "
-            f"{shlex.quote(f'{path}@SECONDS')} --mask {shlex.quote(row.mask)}"
-        )
     if path.is_file():
         return path
     parts = [part for part in path.parts if part not in ("..", path.anchor)]

@@ -33,7 +33,7 @@ INSTANCES = "_instances"
 """What the name of a picture of single objects ends with."""
 OVERLAY = "_overlay.jpg"
 OVERLAY_VIDEO = "_overlay.mp4"
-FRAME = re.compile(rf"frame_\d+(\.png|{INSTANCES}\.png|\.txt|\.geojson|\.json|_overlay\.jpg)")
+FRAME = re.compile(rf"frame_(\d+)(\.png|{INSTANCES}\.png|\.txt|\.geojson|\.json|_overlay\.jpg)")
 """Names of the files that are written for a video's frames; see `frame_stem`."""
 Objects: TypeAlias = Mapping[int, Parts]
 """The objects of each class by its label; their numbers in files go on from one class to the next."""
