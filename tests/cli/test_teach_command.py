@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -131,11 +132,17 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert asked.code == 1
     assert "every mask is as it was written (2)" in asked.err
     truth = scene(size=SIZE, box=(30, 20, 90, 70))[1]
+    Image.fromarray(np.where(truth, 128, 0).astype(np.uint8) + np.eye(90, 120, dtype=np.uint8) * 127).save(
+        out / "0.png"
+    )
+    several = quick(*command)
+    assert "Say it with --label VALUE" in several.err
+    assert quick(*command, "--label", ">=128", "--out", place / "copy.concept").code == 0
     Image.fromarray(truth.astype(np.uint8) * 255).convert("RGB").save(out / "0.png")
     Image.fromarray(truth).save(out / "1 (copy).jpg")
     done = quick(*command)
     assert done.code == 0, done.err
-    assert "1 pictures that are called like no mask, passed over" in " ".join(done.err.split())
+    assert "pictures that are called like no mask, passed over" in " ".join(done.err.split())
     assert "1 corrected mask; 1 as written, left out" in done.out
     assert "before: expect" in done.out
     assert "3 supports, expect" in done.out
@@ -298,6 +305,14 @@ def test_several_concepts_make_a_label_map_whose_corrections_are_told_apart(
     shown.convert("L").save(place / "out/0.png")
     levels = quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png")
     assert (levels.code, "holds 91, 110, and the classes are red 1, blue 2" in levels.err) == (1, True)
+    valued = quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png", "--label", 91)
+    assert (valued.code, "is of masks of one class, and" in valued.err) == (2, True)
+    copy = ("--concept", place / "blue.concept", "--class", "sea", "--out", place / "sea.concept")
+    assert quick("teach", *copy).code == 0
+    blue, sea = (Concept.load(place / f"{name}.concept") for name in ("blue", "sea"))
+    assert (sea.name, replace(sea, name="blue")) == ("sea", blue), "nothing else is another"
+    twice = quick("segment", *concepts, "--concept", place / "grey.concept", place / "photos", "--out", place / "no")
+    assert "two concepts have the name blue; call one otherwise: fewseg teach --concept FILE" in twice.err
 
 
 @pytest.mark.slow

@@ -65,5 +65,10 @@ def test_other_colours_and_values_are_refused(tmp_path: Path) -> None:
     soft = Image.fromarray(RGB).resize((15, 10), Image.Resampling.BILINEAR).resize((30, 20))
     with pytest.raises(DataError, match=r"which fewseg gave to no class: paint with those of the classes \(#e63946"):
         read(tmp_path, soft)
+    for white in (LABELS == 1, np.repeat((LABELS == 1)[..., None], 3, 2)):
+        with pytest.raises(
+            DataError, match=r"m\.png is black and white, which is none of its classes, a, b, c.*--mask"
+        ):
+            read(tmp_path, Image.fromarray(white * np.uint8(255)))
     with pytest.raises(DataError, match=r"holds 110, 136, and the classes are a 1, b 2"):
         read(tmp_path, Image.fromarray(RGB).convert("L"))

@@ -127,7 +127,7 @@ def test_masks_and_overlays_of_the_photos_own_sizes_in_the_same_sub_folders(pred
             told.append((description, total))
             return items
 
-    with pytest.warns(DataWarning, match=r"1 files that are no pictures .* left out \(the first: .*notes\.txt\)"):
+    with pytest.warns(DataWarning, match=r"files that are no pictures .* left out \(one: .*notes\.txt\)"):
         summary = segment_folder(predictor, photos, out, progress=Told())
     assert files(out) == ["a.png", "a_overlay.jpg", "sub/deep/b.png", "sub/deep/b_overlay.jpg"]
     for name, mask in (("a.png", truth), ("sub/deep/b.png", deep)):
@@ -310,6 +310,23 @@ def test_a_corrected_mask_of_another_class_is_told_and_stays(tmp_path):
         ((_, why),) = summary.failed
         assert f"a.png was corrected, and stays, but is of rust, and this run is of {', '.join((name, *others))}" in why
         assert (out / "a.png").read_bytes() == mended
+
+
+@pytest.mark.parametrize("formats", [("png", "csv"), ("png", "coco", "yolo")])
+def test_masks_of_another_class_are_not_gone_on_with(tmp_path: Path, formats: tuple[str, ...]) -> None:
+    photo(tmp_path / "a.png")
+
+    def go(*names: str, resume: bool = True) -> dict[str, bytes]:
+        predictor = FewShotPredictor(ColorSegmenter())
+        predictor.set_support({one: scene() for one in names})
+        segment_folder(predictor, [tmp_path / "a.png"], tmp_path / "out", formats=formats, resume=resume)
+        return {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")}
+
+    kept = go("rust", "rot", resume=False)
+    for other in (("rot", "rust"), ("scab", "rot")):
+        with pytest.raises(UsageError, match="are of rust, rot, and this run is of"):
+            go(*other)
+    assert go("rust", "rot") == kept
 
 
 def test_a_file_called_like_the_table_that_is_none_is_not_written_over(predictor, tmp_path):

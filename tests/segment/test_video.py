@@ -286,7 +286,9 @@ def test_what_to_look_at_first_in_a_video_is_told_by_its_frames(tmp_path, fewseg
     done = fewseg(*found, tmp_path / "clip.mp4")
     assert done.code == 0, done.err
     assert "the greatest doubt is in clip/frame_0000" in " ".join((done.out + done.err).split())
-    Image.fromarray(np.pad(np.full((32, 32), 255, np.uint8), ((16, 16), (32, 32)))).save(tmp_path / "out/clip/frame_000002.png")
+    Image.fromarray(np.pad(np.full((32, 32), 255, np.uint8), ((16, 16), (32, 32)))).save(
+        tmp_path / "out/clip/frame_000002.png"
+    )
     copy = tmp_path / "copy.concept"
     taught = fewseg("teach", "--concept", tmp_path / "thing.concept", "--correct", tmp_path / "out", "--out", copy)
     assert taught.code == 0, taught.err

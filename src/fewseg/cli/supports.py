@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -142,7 +143,7 @@ def read_supports(
     groups, names, labels = grouped(ordered(ctx.meta[_ORDER]))
     inside = folder_supports(folder, rule) if folder else {}
     if annotations is None:
-        _check_without_annotations(ctx, [name for name in names if name not in inside], inside)
+        _check_without_annotations(ctx, [name for name in names if name not in inside], inside, one_class=one_class)
     inside = {name: inside[name] for name in inside if not names or name in names}
     listed: Supports = {}
     if annotations:
@@ -158,7 +159,7 @@ def read_supports(
     found = merged(by_options, inside, listed)
     for name in labels:
         masks = [mask for n in found for mask in found[n][1] if name in (n, None)]
-        if not any(isinstance(mask, Path) for mask in masks):
+        if not any(isinstance(mask, Path) for mask in masks) and not ctx.params.get("correct"):
             raise UsageError(f"--label {labels[name]} says which value of a --mask is the object, but there is no mask")
     for images, masks in by_options.values():
         note_mixed(images, masks)
@@ -196,13 +197,16 @@ def _of_classes(names: Sequence[str | None], part: Supports) -> Supports:
     return own or part
 
 
-def _check_without_annotations(ctx: typer.Context, unknown: list[str], inside: Supports) -> None:
+def _check_without_annotations(ctx: typer.Context, unknown: list[str], inside: Supports, *, one_class: bool) -> None:
     """UsageError for a class that nothing describes, and for options that choose from --annotations."""
     if unknown and inside:
         raise UsageError(f"--class {unknown[0]}: the folders of --supports are {', '.join(map(str, inside))}")
-    if unknown and ctx.params.get("concept"):
-        raise UsageError(f"--class {unknown[0]}: a concept brings its class; leave --class out")
-    if unknown:
+    if unknown and ctx.params.get("concept") and not one_class:
+        raise UsageError(
+            f"--class {unknown[0]}: a concept brings its class; leave --class out, or call it so in a file of its own: "
+            f"fewseg teach --concept FILE --class {shlex.quote(unknown[0])} --out OTHER.concept"
+        )
+    if unknown and not ctx.params.get("concept"):
         raise UsageError(
             f"--class {unknown[0]} has no --support; give its photos after it, or --annotations FILE or --supports "
             "FOLDER to choose it from"

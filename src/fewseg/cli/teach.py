@@ -18,6 +18,7 @@ from fewseg.progress import Bars, counted
 
 if TYPE_CHECKING:
     from fewseg.concept import Concept
+    from fewseg.data.masks import Label
 
 _SUFFIX = ".concept"
 _LOW = 0.5
@@ -83,9 +84,10 @@ def teach(
     asked = (range_, bands, page) != (None, None, None)
     rule = given.picture_rule(range_, bands, page) if asked or former is None else former.pictures
     found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule, one_class=True)
-    name, images, masks = _one_class(found, former)
+    name, images, masks = _one_class(found, former, class_ or [])
+    value = found.labels.get(name, found.labels.get(None))
     if correct:
-        more, marked = _corrected(correct, name, former, photos)
+        more, marked = _corrected(correct, former, photos, value)
         images, masks = [*images, *more], [*masks, *marked]
     without = given.pictures(absent or [], "--absent")
     if not images and not without and former is None:
@@ -108,7 +110,7 @@ def teach(
             masks,
             name=name,
             absent=without,
-            label=found.labels.get(name, found.labels.get(None)),
+            label=value,
             model=model if chosen else None,
             former=former,
             keep_photos=keep_photos,
@@ -205,13 +207,15 @@ def _check_replaced(target: Path, photos: list[Any]) -> None:
         )
 
 
-def _one_class(found: given.Given, former: Concept | None) -> tuple[str | None, list[Any], list[Any]]:
-    """The class's name, its photos and masks."""
+def _one_class(found: given.Given, former: Concept | None, named: list[str]) -> tuple[str | None, list[Any], list[Any]]:
+    """The class's name, its photos and masks; `named` without photos is how a concept is to be called from now on."""
     if len(found.supports) > 1:
         names = ", ".join(map(str, found.supports))
         raise UsageError(f"a concept is one class, and {names} were given; teach each, --class NAME, into its own file")
     if not found.supports:
-        return (former.name if former else None), [], []
+        if len(called := {*named}) > 1:
+            raise UsageError(f"a concept is one class, and --class was given {', '.join(sorted(called))}; give one")
+        return (named[0] if named else former.name if former else None), [], []
     ((name, (images, masks)),) = found.supports.items()
     if former is not None and None not in (name, former.name) and name != former.name:
         raise UsageError(f"the concept is {former.name}, and --class {name} was given; teach it into a file of its own")
@@ -219,14 +223,14 @@ def _one_class(found: given.Given, former: Concept | None) -> tuple[str | None, 
 
 
 def _corrected(
-    masks: list[Path], name: str | None, former: Concept | None, photos: Path | None
+    masks: list[Path], former: Concept | None, photos: Path | None, label: Label | None
 ) -> tuple[list[Any], list[Any]]:
     """Photos and corrected masks of the class; a line says how many there are."""
     from fewseg.segment.corrected import corrected
 
     if former is None:
         raise UsageError("--correct takes masks of a concept: give it, --concept NAME.concept")
-    found, unchanged = corrected(masks, name or former.title, photos=photos)
+    found, unchanged = corrected(masks, former.title, photos=photos, label=label)
     left = f"; {unchanged} as written, left out" if unchanged else ""
     say(f"{counted(len(found[0]), 'corrected mask')}{left}")
     return found

@@ -174,7 +174,10 @@ def _names(concepts: list[Taught]) -> tuple[str, ...] | None:
         raise UsageError(f"{len(concepts)} concepts were given; give 1 to {MOST_CLASSES}")
     names = tuple(concept.title for concept in concepts)
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"two concepts have the name {twice}; teach one with another --class")
+        raise UsageError(
+            f"two concepts have the name {twice}; call one otherwise: fewseg teach --concept FILE --class NAME --out "
+            "OTHER.concept"
+        )
     return None if len(concepts) == 1 and concepts[0].name is None else names
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,9 +70,13 @@ def teach(
     value of the masks that is the object. `model` is what `FewShotPredictor` takes, by default `lite`, and so are
     `pictures`, `runtime` and `device`. `former` is a concept whose photos are learnt along, and whose name, model and
     pictures are taken where none are given; of a photo that it has already, the mask given now holds.
-    `keep_photos=False` keeps features alone: nobody sees the photos, and another model cannot take them. UsageError or
-    DataError where photos or masks cannot be used, or none has the object.
+    Of a `former` that nothing is added to, a new `name` is all that changes. `keep_photos=False` keeps features alone:
+    nobody sees the photos, and another model cannot take them. UsageError or DataError where photos or masks cannot be
+    used, or none has the object.
     """
+    as_it_was = model is None and keep_photos and pictures in (None, former and former.pictures)
+    if former is not None and name not in (None, former.name) and as_it_was and not _any(images) and not absent:
+        return Concept.of(replace(former, name=name))
     if former is not None and former.features:
         raise UsageError("that concept keeps no photos, so nothing can be added to it; teach a new one")
     if name is not None:

@@ -69,12 +69,18 @@ class Tally:
 
     def warn(self) -> None:
         """One DataWarning for each kind; none twice."""
-        for what, (count, example) in self.found.items():
-            warnings.warn(DataWarning(f"{self.source}: {count} {what} (the first: {example})"), stacklevel=2)
+        for told in self._told():
+            warnings.warn(DataWarning(f"{self.source}: {told}"), stacklevel=2)
         self.found = {}
 
     def __str__(self) -> str:
-        return "; ".join(f"{count} {what} (the first: {example})" for what, (count, example) in self.found.items())
+        return "; ".join(self._told())
+
+    def _told(self) -> list[str]:
+        return [
+            f"{what} (one: {example})" if count == 1 else f"{count} {what} (the first: {example})"
+            for what, (count, example) in self.found.items()
+        ]
 
 
 def found_in(folder: Path, *, most: int = 8) -> str:

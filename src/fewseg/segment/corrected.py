@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from fewseg.data.decoding import decode
 from fewseg.data.images import OWN_COLORS, SUFFIXES, label_colors, read_labels
-from fewseg.data.masks import Marking, color_codes, read_marking
+from fewseg.data.masks import Label, Marking, color_codes, read_marking
 from fewseg.data.text import Tally
 from fewseg.data.video import VIDEO_SUFFIXES, frame_of
 from fewseg.errors import DataError, UsageError, shortened
@@ -27,13 +28,13 @@ _SHOWN = 8
 
 
 def corrected(
-    masks: Sequence[Path], name: str, *, photos: Path | None = None
+    masks: Sequence[Path], name: str, *, photos: Path | None = None, label: Label | None = None
 ) -> tuple[tuple[list[Any], list[Any]], int]:
     """Photos and masks of the class `name`, and how many masks of folders are as they were written, and left out.
 
     `masks` are folders that `fewseg segment` wrote, with their `results.csv`, or masks in them, which are taken as they
-    are. Photos are looked for where they were, then in `photos`. UsageError or DataError where there is no table, no
-    such class, no corrected mask, or no photo.
+    are. Photos are looked for where they were, then in `photos`. `label` is the value of the object in masks of a
+    single class. UsageError or DataError where there is no table, no such class, no corrected mask, or no photo.
     """
     found: tuple[list[Any], list[Any]] = ([], [])
     unchanged, passed = 0, Tally("--correct")
@@ -63,7 +64,7 @@ def corrected(
                 unchanged += 1
                 continue
             found[0].append(_photo(row, photos))
-            found[1].append(_marking(folder / row.mask, row, classes_of[row.mask]))
+            found[1].append(_marking(folder / row.mask, row, classes_of[row.mask], label))
     passed.warn()
     if not found[0]:
         told = ", ".join(map(str, masks))
@@ -139,7 +140,14 @@ def saved_again(mask: Path, names: Sequence[str]) -> NDArray[np.uint8]:
         labels = _by_color(raster.pixels, len(names)) if isinstance(raster.pixels, Image.Image) else None
     except DataError as error:
         raise DataError(f"{mask}: {error}") from error
-    labels = read_labels(mask) if labels is None else labels
+    if labels is None:
+        labels = read_labels(mask)
+        if (labels == IGNORE).any() and not ((labels > 0) & (labels < IGNORE)).any():
+            raise DataError(
+                f"{mask} is black and white, which is none of its classes, {', '.join(names)}: paint in the colours "
+                "that fewseg gave them, or teach the one that it marks: fewseg teach --concept FILE --support PHOTO "
+                f"--mask {shlex.quote(str(mask))}"
+            )
     if strange := sorted({*np.unique(labels).tolist()} - {*range(len(names) + 1), IGNORE}):
         classes = ", ".join(f"{name} {value}" for value, name in enumerate(names, start=1))
         raise DataError(
@@ -181,10 +189,12 @@ def _by_color(picture: Image.Image, count: int) -> NDArray[np.uint8] | None:
     return labels[order[np.searchsorted(own[order], codes)]]
 
 
-def _marking(mask: Path, row: Row, names: Sequence[str]) -> Marking:
+def _marking(mask: Path, row: Row, names: Sequence[str], label: Label | None) -> Marking:
     """What somebody made of a mask of `names` that fewseg wrote, upright."""
     if row.value == IGNORE:  # the only class
-        return replace(read_marking(mask), upright=True)
+        return replace(read_marking(mask, label), upright=True)
+    if label is not None:
+        raise UsageError(f"--label {label} is of masks of one class, and {mask} is of {', '.join(names)}: leave it out")
     labels = saved_again(mask, names)
     inside = np.where(labels == IGNORE, np.uint8(IGNORE), (labels == row.value).astype(np.uint8))
     return Marking(inside, f"{mask.name}: {row.value} is the object", upright=True)

@@ -30,6 +30,7 @@ def origin(predictor: Predictor, **how: float) -> str:
     settings: dict[str, Any] = {
         "method": engine.method,
         "weights": engine.weights[:8] or "of no file",
+        "class": ", ".join(predictor.names or ()).encode(errors="backslashreplace").decode() or None,
         "supports": hashlib.sha256(files.encode()).hexdigest()[:8] if files else None,
     }
     settings |= how | predictor.settings

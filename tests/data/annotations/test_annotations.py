@@ -93,7 +93,7 @@ def test_coco(tmp_path):
 
 def test_a_missing_photo_is_told_with_where_it_was_looked_for(tmp_path):
     file, dog, cat = coco(tmp_path)
-    with pytest.raises(DataError, match=r"not found in .*annotations.*--photos \(the first: 'a\.jpg'\)"):
+    with pytest.raises(DataError, match=r"not found in .*annotations.*--photos \(one: 'a\.jpg'\)"):
         load_supports(file)
     photo(tmp_path / "elsewhere/a.jpg")
     check(load_supports(file, photos=tmp_path / "elsewhere"), {"cat": {"a.jpg": cat}, "dog": {"a.jpg": dog}})
@@ -118,7 +118,7 @@ def test_run_lengths_as_tools_write_them(tmp_path):
 def test_an_empty_outline_is_its_box_and_shares_are_told(tmp_path):
     photo(tmp_path / "a.jpg")
     for empty in ([], [[]], None):
-        with pytest.warns(DataWarning, match="1 boxes stand in"):
+        with pytest.warns(DataWarning, match="boxes stand in"):
             found = load_supports(write(tmp_path / "a.json", one_coco(empty, bbox=[10, 5, 20, 15])))
         check(found, {"cat": {"a.jpg": rect(10, 5, 30, 20)}})
     with pytest.raises(DataError, match=r"within one pixel; are they shares"):
@@ -299,7 +299,7 @@ def test_of_several_annotations_of_a_task_the_first_is_read_and_told(tmp_path):
         for i, r in enumerate(regions)
     ]
     for content in ([full], short):
-        with pytest.warns(DataWarning, match="1 tasks have several annotations, of which the first is read"):
+        with pytest.warns(DataWarning, match="tasks have several annotations, of which the first is read"):
             found = load_supports(write(tmp_path / "a.json", content))
         check(found, {"Car": {"a.jpg": rect(30, 10, 45, 30)}})
     full |= {"annotations": [], "predictions": [{"result": regions}]}
@@ -358,7 +358,7 @@ XML = """<?xml version="1.0" encoding="utf-8"?>
 def test_cvat_for_images(tmp_path):
     photo(tmp_path / "images/set/a.jpg")
     photo(tmp_path / "images/set/b.jpg")
-    with pytest.warns(DataWarning, match=r"1 shapes without an area are left out \(the first: a points on 'set/a.jpg'"):
+    with pytest.warns(DataWarning, match=r"shapes without an area are left out \(one: a points on 'set/a.jpg'"):
         found = load_supports(write(tmp_path / "annotations.xml", XML))
     mask = rect(10, 5, 30, 20)
     mask[30, 51:54], mask[31, 51:54] = 1, 1
@@ -380,7 +380,7 @@ def test_cvat_for_video_and_hostile_xml_are_refused(tmp_path):
     with pytest.raises(DataError, match="read safely"):
         load_supports(write(tmp_path / "cut.xml", XML[:700]))
     with pytest.raises(
-        DataError, match=r"images that are not of CVAT's format, left out \(the first: image 1: it lacks"
+        DataError, match=r"images that are not of CVAT's format, left out \(one: image 1: it lacks"
     ):
         load_supports(write(tmp_path / "odd.xml", '<annotations><image id="0"/></annotations>'))
 
@@ -398,7 +398,7 @@ def test_cvat_segmentation_masks(tmp_path, mode):
         mask = Image.fromarray(np.array([[0, 0, 0], [250, 50, 83], [10, 128, 0]], np.uint8)[labels])
     (tmp_path / "SegmentationClass/set").mkdir(parents=True)
     mask.save(tmp_path / "SegmentationClass/set/a.png")
-    with pytest.raises(DataError, match=r"not found in .*the first: 'set/a'"):
+    with pytest.raises(DataError, match=r"not found in .*one: 'set/a'"):
         load_supports(tmp_path)
     photo(tmp_path / "images/set/a.jpg")
     check(load_supports(tmp_path), {"cat": {"a.jpg": rect(10, 5, 30, 20)}, "dog": {"a.jpg": rect(40, 10, 50, 30)}})

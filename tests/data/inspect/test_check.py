@@ -77,7 +77,7 @@ def test_own_data_is_checked_too(tmp_path: Path) -> None:
     trees.write_png(trees.label_map({1: 9}, side=50), tmp_path / "masks/b/1.png")
     trees.write_png(trees.label_map({}), tmp_path / "masks/b/2.png", palette=False)
     trees.write_png(trees.label_map({1: 4096}) * 255, tmp_path / "masks/b/3.png", palette=False)
-    with pytest.warns(DataWarning, match="1 photos without a mask"):
+    with pytest.warns(DataWarning, match="photos without a mask"):
         source = Folder(root=str(tmp_path))
     problems = check_source(source)
     found = [("a/0", "missing"), ("b/1", "size"), ("b/2", "empty"), ("b/3", "full")]

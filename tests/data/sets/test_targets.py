@@ -80,8 +80,8 @@ def test_diagnoses_are_read_from_folders_or_from_the_list(tmp_path: Path) -> Non
     rows = file.read_text().splitlines()
     file.write_text("\n".join([*rows[:-1], "ISIC_9,nevus"]))
     with (
-        pytest.warns(DataWarning, match="1 rows without a photo, left out .the first: ISIC_9"),
-        pytest.warns(DataWarning, match="1 photos without a row, left out .the first: ISIC_00032"),
+        pytest.warns(DataWarning, match="rows without a photo, left out .one: ISIC_9"),
+        pytest.warns(DataWarning, match="photos without a row, left out .one: ISIC_00032"),
     ):
         assert len(opened("isic2018", tmp_path / "False").ids) == 8
     file.write_text("image,label\nISIC_00011,1")

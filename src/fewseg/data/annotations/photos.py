@@ -34,6 +34,10 @@ class AmbiguousPhoto(DataError):
     """An entry's photo may be several files, or one file several entries' photo: nothing that may be passed over."""
 
 
+class OtherPhoto(DataError):
+    """A photo is not the one that was annotated: more than a region is wrong."""
+
+
 class Photos:
     """The photos of one export, in the given folder or beside the export, or in `images` there.
 
@@ -77,6 +81,8 @@ class Photos:
             yield
         except AmbiguousPhoto:
             raise
+        except OtherPhoto as error:
+            raise OtherPhoto(f"{example}: {error}") from error
         except Exception as error:  # the decoders of what lies in an export raise anything
             self.tally.add(f"{what}, left out", f"{example}: {in_words(error)}")
 

@@ -88,6 +88,7 @@ def _add(
         place.tally.add("photos cannot be used and are left out", error)
         return
     if key in pairs and pairs[key][1].shape == mask.shape:
+        place.tally.add("photos have several entries, whose regions are taken together", photo.image)
         mask = np.where((mask == 1) | (pairs[key][1] == 1), np.uint8(1), np.maximum(mask, pairs[key][1]))
     if (mask == 1).any():
         pairs[key] = photo.image, mask

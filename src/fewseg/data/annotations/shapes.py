@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fewseg.data.annotations.coco_catalogue import BACKGROUND_NAMES, VOID_NAMES
-from fewseg.data.annotations.photos import Photos
+from fewseg.data.annotations.photos import OtherPhoto, Photos
 from fewseg.data.annotations.runs import MOST_PIXELS, OddShape, outline_runs, paint
 from fewseg.data.images import read_oriented
 from fewseg.data.text import read_text
@@ -33,6 +33,8 @@ Points = Sequence[Sequence[float]]
 """Corners (x, y) in pixels; pixel (0, 0) reaches from 0 to 1."""
 LINE, POINT = 10, 5
 """Width of a line and radius of a point in pixels, as LabelMe's own conversion draws them."""
+_SLIPS = 0.05, 10
+"""How far beside a photo a hand may draw: that part of its side and so many pixels."""
 _FARTHEST = 1e6
 """Pixels: beyond it a line's whole numbers overflow."""
 
@@ -99,6 +101,17 @@ class AnnotatedPhoto:
             given = f"{self.size[1]} x {self.size[0]} pixels, but is of {image.width} x {image.height}"
             raise DataError(f"{self._name} is said to be of {given}; give the photos that were annotated")
         return self.size or upright
+
+
+def check_within(points: Points, mask: Mask) -> None:
+    """OtherPhoto where a region of an export that says no sizes lies farther beside the photo than a hand slips."""
+    x, y = np.abs(np.asarray(points, float).reshape(-1, 2)).max(0).tolist()
+    height, width = mask.shape
+    if any(far > side + _SLIPS[0] * side + _SLIPS[1] for far, side in ((x, width), (y, height))):
+        raise OtherPhoto(
+            f"it reaches to {x:g},{y:g}, and the photo is of {width} x {height} pixels; give the photos that were "
+            "annotated"
+        )
 
 
 def polygon(points: Points, mask: Mask, *, value: bool = True) -> None:

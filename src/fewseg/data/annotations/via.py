@@ -31,8 +31,17 @@ def read_via(file: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
                 attribute = attribute or next(iter(region.get("region_attributes", {})), None)
                 areas.append(Shape(_label(region, attribute, photos), partial(_draw, region["shape_attributes"])))
             photo = AnnotatedPhoto(photos.find(str(entry["filename"]), annotated=bool(areas)), None, areas)
+            _compare(photo, entry.get("size"), photos)
         if photo:
             yield photo
+
+
+def _compare(photo: AnnotatedPhoto, size: Any, photos: Photos) -> None:
+    """Tell of a photo that is another file than what was annotated, by all that VIA keeps of it: its bytes."""
+    there = photo.image.stat().st_size if isinstance(photo.image, Path) else None
+    if there is not None and isinstance(size, int) and size not in (-1, there):
+        told = f"{photo.image} has {there} bytes, {size} when it was annotated"
+        photos.tally.add("photos are other files than those that were annotated; see with --check if they fit", told)
 
 
 def _label(region: dict[str, Any], attribute: str | None, photos: Photos) -> str:
@@ -52,16 +61,20 @@ def _draw(given: dict[str, Any], mask: Mask) -> None:
     kind = given["name"]
     if kind in ("polygon", "polyline"):
         points = list(zip(given["all_points_x"], given["all_points_y"], strict=True))
+        shapes.check_within(points, mask)
         (shapes.polygon if kind == "polygon" else shapes.line)(points, mask)
     elif kind == "rect":
         left, top = given["x"], given["y"]
-        shapes.polygon(shapes.rectangle(left, top, left + given["width"], top + given["height"]), mask)
-    elif kind == "circle":
-        shapes.polygon(shapes.ellipse(given["cx"], given["cy"], given["r"], given["r"]), mask)
-    elif kind == "ellipse":
-        sides = (given[key] for key in ("cx", "cy", "rx", "ry"))
-        shapes.polygon(shapes.ellipse(*sides, turned=math.degrees(given.get("theta", 0))), mask)
-    elif kind == "point":
-        shapes.discs([(given["cx"], given["cy"])], mask)
+        points = shapes.rectangle(left, top, left + given["width"], top + given["height"])
+        shapes.check_within(points, mask)
+        shapes.polygon(points, mask)
+    elif kind in ("circle", "ellipse", "point"):
+        centre = given["cx"], given["cy"]
+        shapes.check_within([centre], mask)
+        if kind == "point":
+            shapes.discs([centre], mask)
+        else:
+            radii = (given["r"], given["r"]) if kind == "circle" else (given["rx"], given["ry"])
+            shapes.polygon(shapes.ellipse(*centre, *radii, turned=math.degrees(given.get("theta", 0))), mask)
     else:
         raise OddShape(f"a VIA shape of type {kind!r} is not known; draw it as a polygon")
