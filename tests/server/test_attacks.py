@@ -56,6 +56,14 @@ def raw(server: Server, head: str, body: bytes = b"") -> socket.socket:
     return one
 
 
+def test_who_waits_to_be_asked_for_a_large_body_is_told_why_it_is_not_taken(server) -> None:
+    head = "POST /v1/concepts HTTP/1.1\nHost: localhost\nContent-Type: multipart/form-data; boundary=x\n"
+    with raw(server, f"{head}Content-Length: 300000000\nExpect: 100-continue\n\n") as one:
+        answer = one.makefile("rb").read().decode()
+    assert answer.startswith("HTTP/1.1 413 ")  # with no "100 Continue" before
+    assert "the request has 300.0 MB; at most " in answer
+
+
 # ---- who asks ----
 
 

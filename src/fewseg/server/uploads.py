@@ -23,6 +23,8 @@ _SLOWEST = 20_000
 """Bytes a second that a client must send in the mean, once it had `patience`."""
 _LONGEST_FIELD = 1000
 _MOST_FIELDS = 200
+_ASKED_FOR = "fewseg.asked_for"
+"""In the scope of a request whose body is being read."""
 _GOOD_MANNERS = 32 * MB, 3.0
 """Of a body that is refused so many bytes are still read, for so many seconds: a client that is cut off while it sends
 does not see the answer.
@@ -186,6 +188,7 @@ async def body_of(request: Request, limits: Limits) -> bytes:
 async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
     """Pieces of the body; Refused where they are too many or come too slowly."""
     began, received = time.monotonic(), 0
+    request.scope[_ASKED_FOR] = True
     stream = request.stream()
     while True:
         try:
@@ -204,7 +207,11 @@ async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
 
 
 async def drain(request: Request) -> None:
-    """Read on a little where a request is refused before its body was read to its end."""
+    """Read on a little where a request is refused before its body was read to its end; not of a client that waits to be
+    asked for it (`Expect: 100-continue`, as curl): the refusal is its answer.
+    """
+    if "100-continue" in request.headers.get("expect", "").lower() and not request.scope.get(_ASKED_FOR):
+        return
     left, seconds = _GOOD_MANNERS
     try:
         async with asyncio.timeout(seconds):
