@@ -136,6 +136,15 @@ def test_what_grows_along_the_border_is_told_with_its_photo(tmp_path):
         assert support.mask_or_file().meaning == "grown from 1 point, 1 point beside it"
 
 
+def test_what_leaves_its_box_nearly_free_is_told(tmp_path):
+    striped = np.zeros((80, 120, 3), np.uint8)
+    striped[:, ::12] = 255
+    Image.fromarray(striped).save(tmp_path / "a.png")
+    support = MarkedPhoto(tmp_path / "a.png", box=[(10, 10, 110, 70)], point=[(42, 40)])
+    with pytest.warns(DataWarning, match=r"a\.png: what grew from the marks takes \d+ % of the box around it; if the"):
+        support.mask_or_file()
+
+
 def test_a_box_alone_is_its_ellipse():
     mask = mask_from_marks(Image.new("RGB", (100, 80)), Marks([(10, 20, 50, 60)]))
     rows, columns = np.nonzero(mask)

@@ -37,6 +37,8 @@ _WHITE = (0.95047, 1.0, 1.08883)
 """Of linear sRGB to CIE XYZ, and XYZ of D65's white."""
 _MUCH = 0.25
 """Of the photo's border: more of it seldom is the object."""
+_LITTLE = 0.25
+"""Of a box: what is in it seldom is thinner."""
 _LOSS = 40
 """How far beyond the photo's levels around a pixel a JPEG of it moves that pixel's."""
 
@@ -67,7 +69,7 @@ class Marks:
 
 def marking_from_marks(photo: Image.Image, marks: Marks, name: str) -> Marking:
     """What `mask_from_marks` makes of a photo of that name, and how it was understood; a mask that strokes or points
-    beside the object let run along the photo's border is told.
+    beside the object let run along the photo's border is told, and one that leaves most of its boxes free.
     """
     try:
         mask = mask_from_marks(photo, marks)
@@ -77,6 +79,11 @@ def marking_from_marks(photo: Image.Image, marks: Marks, name: str) -> Marking:
     if walked and (share := mask[border(mask.shape)].mean()) > _MUCH:
         told = f"{name}: what grew from the marks takes {100 * share:.0f} % of the photo's border"
         remedy = "if that is not the object, mark what lies there as beside it, on all sides, or give a mask"
+        warnings.warn(DataWarning(f"{told}; {remedy}"), stacklevel=2)
+    boxes = sum((right - left) * (bottom - top) for left, top, right, bottom in marks.boxes)
+    if walked and boxes and (part := mask.sum() / boxes) < _LITTLE:
+        told = f"{name}: what grew from the marks takes {100 * part:.0f} % of the box around it"
+        remedy = "if the object is larger, mark more of its parts, or give the box alone, or a mask"
         warnings.warn(DataWarning(f"{told}; {remedy}"), stacklevel=2)
     return Marking(mask, f"grown from {marks}", upright=True)
 
