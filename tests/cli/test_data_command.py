@@ -62,6 +62,17 @@ def test_check_counts_an_image_once_and_names_small_classes(tmp_path):
     assert str(done.exception) == f"1 problem in 7 images of {tmp_path}"
 
 
+def test_problems_of_one_kind_are_told_ten_times_and_then_by_their_ids(tmp_path):
+    trees.write_masks(tmp_path, {f"a/{n:02}": trees.label_map({1: 100}) for n in range(30)})
+    for n in range(14):
+        (tmp_path / f"masks/a/{n:02}.png").write_bytes(b"no picture")
+    done = call("check", "folder", f"data.root={tmp_path}")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 11
+    assert lines[-1] == "labels: 4 more: a/10 a/11 a/12 a/13"
+    assert str(done.exception).startswith("14 problems in 30 images")
+
+
 def test_a_class_whose_masks_look_swapped_is_told(tmp_path, fewseg):
     sound = {f"{name}/{n}": trees.label_map({1: 500 + n}) for name in ("a", "b") for n in range(6)}
     swapped = {f"c/{n}": np.pad(np.zeros((28, 28), np.uint8), 18, constant_values=1) for n in range(6)}

@@ -40,6 +40,9 @@ Words = Annotated[
 Root = Annotated[Path | None, typer.Option(hidden=True, help="0.1's word for data.root=DIR.")]
 Subset = Annotated[str, typer.Option(help="train or test.")]
 
+_ALIKE = 10
+"""Problems of one kind that are told whole; of more the ids."""
+
 
 @data_app.command()
 def stats(
@@ -98,8 +101,12 @@ def check(name: Name, words: Words = None, root: Root = None) -> None:
         problems += check_source(pair[0], progress=Bars())
         problems += check_source(pair[1], but={*train, *left_out}, progress=Bars())
         images += len({*train, *test})
-    for problem in problems:
-        say(f"{problem.kind}: {problem.text}")
+    for kind in dict.fromkeys(problem.kind for problem in problems):
+        alike = [problem for problem in problems if problem.kind == kind]
+        for problem in alike[:_ALIKE]:
+            say(f"{kind}: {problem.text}")
+        if more := [problem.image_id for problem in alike[_ALIKE:]]:
+            say(f"{kind}: {len(more)} more: {' '.join(more)}")
     if problems:
         raise DataError(
             f"{counted(len(problems), 'problem')} in {counted(images, 'image')} of {config.data.root or name}"
