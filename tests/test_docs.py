@@ -113,15 +113,26 @@ def test_a_method_in_a_folder_of_one_s_own(tmp_path: Path, fewseg: Fewseg, monke
 
 @pytest.mark.slow
 def test_the_contract_of_a_method_outside_the_package_is_checked_as_the_page_says(tmp_path: Path) -> None:
-    text = page_block("add-a-method.md", "python").replace('"nearest-mean"', '"mean-of-mine"')
-    (tmp_path / "mean_of_mine.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/models/test_contract.py"]
-    environment = os.environ | {registry.PLUGINS: str(tmp_path / "mean_of_mine.py")}
+    """With the name of the page's method, which the tests register too, in a file of another name."""
+    page, file = Path(__file__).parents[1] / "docs" / "add-a-method.md", tmp_path / "mean_of_mine.py"
+    line = re.search(r"`FEWSEG_PLUGINS=PATH/nearest_mean.py pytest ([^`]+)`", page.read_text())
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *line[1].split()]  # type: ignore[index]
+    environment = os.environ | {registry.PLUGINS: str(file)}
     root = Path(__file__).parents[1]
     how: dict[str, Any] = {"cwd": root, "env": environment, "capture_output": True, "text": True, "timeout": 600}
-    done = subprocess.run([*command, "-k", "mean-of-mine"], check=False, **how)
+
+    def tested(*words: str, change: tuple[str, str] = ("", "")) -> Any:
+        file.write_text(page_block("add-a-method.md", "python").replace(*change))
+        return subprocess.run([*command, *words], check=False, **how)
+
+    done = tested()
     assert done.returncode == 0, done.stdout[-3000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 20  # type: ignore[index]
+    assert (
+        tested("-k", "prototype", "--collect-only").returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    )  # it is no method of the file
+    broken = tested("-x", "-k", "any_image_size", change=("resize_ac(logits, size)", "logits[:, :1]"))
+    assert broken.returncode == pytest.ExitCode.TESTS_FAILED, broken.stdout[-3000:]
 
 
 @pytest.fixture

@@ -191,6 +191,26 @@ def test_what_is_no_plugin_is_refused(
     assert os.environ[registry.PLUGINS] == ""
 
 
+def test_a_fault_in_a_plugin_is_told_as_the_plugin_s(
+    stranger: str, tmp_path: Path, fewseg: Fewseg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sources.py").write_text(
+        "from fewseg.data.sets.scenes import Scenes\n"
+        "class Mine(Scenes):\n"
+        "    name = 'mine'\n"
+        "    def fold(self, index): raise KeyError('surprise')\n"
+    )
+    result = fewseg("data", "stats", "mine", "--plugin", "sources.py")
+    assert (result.code, "fault of fewseg" in result.err) == (1, False), result.err
+    assert re.search(r"'surprise' \(in the plugin .*sources\.py, line 4,", result.err), result.err
+
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr("fewseg.config.recipes", broken)
+    assert "fault of fewseg, or of the plugin" in fewseg("models", "--plugin", "sources.py").err
+
+
 def test_a_module_that_ends_the_process_is_told() -> None:
     with pytest.raises(UsageError, match="cannot import model"):
         registry.find("model", "unittest.__main__:x")

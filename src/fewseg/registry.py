@@ -162,6 +162,11 @@ def plugin_words() -> list[str]:
     return [word for what in _LOADED for word in ("--plugin", what)]
 
 
+def plugin_files() -> list[Path]:
+    """The files of the plugins that are loaded."""
+    return [_file_of(module) for module in _LOADED.values()]
+
+
 def plugins_of(*used: type[Any]) -> list[dict[str, str]]:
     """Which plugins classes come from: module, file and its hash, for a record of what was run."""
     names = {cls.__module__ for cls in used}

@@ -1,4 +1,7 @@
-"""What training, evaluation and the predictor rely on, for every method with one and two shots."""
+"""What training, evaluation and the predictor rely on, for every method with one and two shots.
+
+With FEWSEG_PLUGINS, for the methods of these plugins alone.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,22 @@ from torch import Tensor, nn
 from fewseg import registry
 from fewseg.build import create_model
 from fewseg.episode import Episode, Prediction
+from fewseg.errors import UsageError
 from fewseg.models.base import FewShotSegmenter
 from fewseg.storage.saved import load_model, save_model
 
 SIZE = (65, 81)
 SHOTS = (1, 2)
-NAMES = list(dict.fromkeys([*sorted(registry.classes("model")), "nearest-mean"]))
-"""The last is the method of docs/add-a-method.md; those of plugins that FEWSEG_PLUGINS names are among them."""
+OWN = [name for name, cls in sorted(registry.classes("model").items()) if registry.plugins_of(cls)]
+"""The methods of plugins that FEWSEG_PLUGINS names: they are tested, whatever they are called, and no other is."""
+if registry.plugin_words() and not OWN:
+    raise UsageError(f"{registry.PLUGINS} holds no method to test: {' '.join(registry.plugin_words())}")
+NAMES = OWN or [*sorted(registry.classes("model")), "nearest-mean"]
+"""The last is the method of docs/add-a-method.md."""
 EVERY_MODEL = pytest.mark.parametrize(
     ("name", "shots"), [pytest.param(n, k, marks=pytest.mark.slow if k == 1 else ()) for n in NAMES for k in SHOTS]
 )
-pytestmark = pytest.mark.usefixtures("nearest_mean")
+pytestmark = [] if OWN else pytest.mark.usefixtures("nearest_mean")
 
 
 @cache

@@ -199,6 +199,12 @@ def test_models_that_see_other_sizes_are_told_apart(entries: list[Entry]) -> Non
     page = comparison_page([entries[0], larger])
     assert [row.columns["px"] for row in page.rows] == ["64", "320"]
     assert " px" not in dict(page.facts)["protocol"]
+    first, second = (e.name for e in entries[:2])
+    told = f"measured at several image sizes ({first} 64, {second} 320 px), so differences and p are of the size too"
+    assert told in describe([entries[0], larger])
+    assert told in page.rows_note
+    assert "model.image_size=64 makes them equal" in describe([entries[0], larger])
+    assert "image sizes" not in describe(entries)
     same = comparison_page(entries)
     assert "px" not in same.rows[0].columns
     assert "64 px" in dict(same.facts)["protocol"]

@@ -40,6 +40,9 @@ Words = Annotated[
 Root = Annotated[Path | None, typer.Option(hidden=True, help="0.1's word for data.root=DIR.")]
 Subset = Annotated[str, typer.Option(help="train or test.")]
 
+_ALIKE = 10
+"""Problems of one kind that are told whole; of more the ids."""
+
 
 @data_app.command()
 def stats(
@@ -94,19 +97,26 @@ def check(name: Name, words: Words = None, root: Root = None) -> None:
     images = 0
     for pair in pairs:
         train, test = ([part.image_path(i) for i in range(len(part.ids))] for part in pair)
-        left_out = [path for _, path, _ in getattr(pair[0], "left_out", ())]
+        left_out = [path for _, path, *_ in getattr(pair[0], "left_out", ())]
         problems += check_source(pair[0], progress=Bars())
         problems += check_source(pair[1], but={*train, *left_out}, progress=Bars())
         images += len({*train, *test})
-    for problem in problems:
-        say(f"{problem.kind}: {problem.text}")
+    for kind in dict.fromkeys(problem.kind for problem in problems):
+        alike = [problem for problem in problems if problem.kind == kind]
+        for problem in alike[:_ALIKE]:
+            say(f"{kind}: {problem.text}")
+        if more := [problem.image_id for problem in alike[_ALIKE:]]:
+            say(f"{kind}: {len(more)} more: {' '.join(more)}")
     if problems:
         raise DataError(
             f"{counted(len(problems), 'problem')} in {counted(images, 'image')} of {config.data.root or name}"
         )
-    for text in [*check_classes(sources, shots=config.data.shots), *check_copies(sources, progress=Bars())]:
+    notes = [*check_classes(sources, shots=config.data.shots), *check_copies(sources, progress=Bars())]
+    for text in notes:
         say(f"note: {text}", err=True)
-    say(f"{counted(images, 'image')} of {config.data.root or name}: nothing wrong")
+    notes += [text for pair in pairs for text in getattr(pair[0], "swapped", ())]  # told with the index
+    but = " but for what the notes say" * bool(notes)
+    say(f"{counted(images, 'image')} of {config.data.root or name}: nothing wrong{but}")
 
 
 @data_app.command()

@@ -266,7 +266,17 @@ def main() -> None:
             _fail(f"{told} (ulimit -u, a container's limits)", 1, debug=debug)
         if "Symlink loop" in str(error):  # Path.resolve's word for it
             _fail(str(error), 1, debug=debug)
-        _fail(f"{type(error).__name__}: {error} (this is a fault of fewseg; --debug shows where)", 1, debug=debug)
+        _fail(f"{type(error).__name__}: {error} ({_whose_fault(error)}; --debug shows where)", 1, debug=debug)
+
+
+def _whose_fault(error: Exception) -> str:
+    """Whose fault an error is that nothing foresaw: where plugins are loaded it may be theirs."""
+    registry = sys.modules.get("fewseg.registry")
+    files = [str(file) for file in registry.plugin_files()] if registry else []
+    at = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    if at:
+        return f"in the plugin {at[-1].filename}, line {at[-1].lineno}, or in what it calls"
+    return f"this is a fault of fewseg, or of the plugin {' or '.join(files)}" if files else "this is a fault of fewseg"
 
 
 def _told(error: OSError) -> str:

@@ -56,7 +56,7 @@ class Layout:
     class_names: tuple[str, ...]
     """The folders, where these are the classes."""
     listed: ClassList | None
-    left_out: list[tuple[str, Path, str]]
+    left_out: list[tuple[str, Path, str, str]]
     """Photos without a mask, then masks without a photo: id, file, what is wrong."""
 
 
@@ -225,7 +225,9 @@ def _without_classes(root: Path, text: str, pairs: Pairs, *, below: Path, labels
     return Layout("label maps" if several else "one class", text, found, (), listed, left_out)
 
 
-def _checked(groups: dict[str, Pairs], *, below: Path, tally: Tally) -> tuple[list[Found], list[tuple[str, Path, str]]]:
+def _checked(
+    groups: dict[str, Pairs], *, below: Path, tally: Tally
+) -> tuple[list[Found], list[tuple[str, Path, str, str]]]:
     """What is there and what is left out of all groups; DataError where too little is there."""
 
     def id_of(path: Path) -> str:
@@ -246,8 +248,8 @@ def _checked(groups: dict[str, Pairs], *, below: Path, tally: Tally) -> tuple[li
         tally.add("photos without a mask, left out", path)
     for path in masks:
         tally.add("masks without a photo, left out", path)
-    left_out = [(id_of(path), path, f"{path} has no mask: {RULE}") for path in photos]
-    return found, left_out + [(path.stem, path, f"{path} has no photo of its name") for path in masks]
+    left_out = [(id_of(path), path, "missing", f"{path} has no mask: {RULE}") for path in photos]
+    return found, left_out + [(path.stem, path, "missing", f"{path} has no photo of its name") for path in masks]
 
 
 def _hint(root: Path) -> str:

@@ -45,7 +45,7 @@ _FEW = 20
 """So many values of 8 bit may be classes; more are instances, if they are flat."""
 SWAPPED = "if that is background, invert the mask"
 """What a marking's meaning says where it may mark what is around the object."""
-_MUCH = 0.5, 0.75
+MUCH = 0.5, 0.75
 """Of a photo, and of its border: where more is marked, a mask may be swapped."""
 
 
@@ -86,9 +86,9 @@ def read_marking(file: File, label: Label | None = None) -> Marking:
     raster = decode(file)
     raster.check_mask(file)
     marking = marking_of(raster.filled(0), label, name=name_of(file))
-    if label is None and _MUCH[0] < marking.share < 1:
+    if label is None and MUCH[0] < marking.share < 1:
         at_border = float((marking.mask[border(marking.mask.shape)] == 1).mean())
-        told = f", with {100 * at_border:.0f} % of the border ({SWAPPED})" if at_border > _MUCH[1] else ""
+        told = f", with {100 * at_border:.0f} % of the border ({SWAPPED})" if at_border > MUCH[1] else ""
         marking = replace(marking, meaning=marking.meaning + told)
     if not raster.missing or not (unknown := raster.unknown).any():
         return marking

@@ -69,14 +69,15 @@ class Tally:
 
     def warn(self) -> None:
         """One DataWarning for each kind; none twice."""
-        for told in self._told():
+        for told in self.lines():
             warnings.warn(DataWarning(f"{self.source}: {told}"), stacklevel=2)
         self.found = {}
 
     def __str__(self) -> str:
-        return "; ".join(self._told())
+        return "; ".join(self.lines())
 
-    def _told(self) -> list[str]:
+    def lines(self) -> list[str]:
+        """A text for each kind."""
         return [
             f"{what} (one: {example})" if count == 1 else f"{count} {what} (the first: {example})"
             for what, (count, example) in self.found.items()

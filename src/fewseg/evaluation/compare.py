@@ -296,6 +296,7 @@ def describe(entries: Sequence[Entry]) -> str:
         f"{counted(counts, 'episode')} in {counted(len(r.repeats), 'repeat')}, SHA-256 {hashes}"
         + ("" if r.interval else f"; low, high and p are empty: {r.interval_kind}")
         + (f"; {P_TOLD}" if any(entry.p_value is not None for entry in entries) else "")
+        + (f"; {sizes}" if (sizes := sizes_told(entries)) else "")
         + (f"; {r.data_told}" if r.data_told else "")
         + (f"; {r.left_out}" if r.left_out else "")
         + (f"; {CAPTION}" if _any_published(entries) else "")
@@ -311,6 +312,17 @@ def by_training(entries: Sequence[Entry]) -> dict[str, str]:
         name = f'"{entry.name}"' if "," in entry.name else entry.name
         found.setdefault(entry.results.origin_briefly, []).append(name)
     return {told: ", ".join(names) for told, names in found.items() if told}
+
+
+def sizes_told(entries: Sequence[Entry]) -> str:
+    """That models were measured at several image sizes, and what makes them equal; empty where they were not."""
+    sizes = {entry.name: entry.results.image_size for entry in entries}
+    if len(set(sizes.values())) == 1:
+        return ""
+    trained = [entry.results for entry in entries if entry.results.training_data] or [entries[0].results]
+    told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    equal = f"model.image_size={trained[0].image_size} makes them equal"
+    return f"measured at several image sizes ({told} px), so differences and p are of the size too: {equal}"
 
 
 def nothing_found(entries: Sequence[Entry]) -> list[str]:

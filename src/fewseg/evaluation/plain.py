@@ -15,6 +15,7 @@ from fewseg.errors import UsageError
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.feed import Entry, Need, loaded
 from fewseg.evaluation.scoring import Matched, matched, score_ways
+from fewseg.models.answers import checked
 from fewseg.models.base import FewShotSegmenter
 from fewseg.progress import Silent
 from fewseg.runtime.processes import rank_and_world
@@ -40,7 +41,8 @@ def score_plainly(
         dataset, found, scored = benchmark.dataset(model.image_size, repeat=repeat), [], []
         for e, spec in enumerate((progress or Silent())(listed.specs, title, len(listed))):
             episode = dataset[e].episode.to(model.device)  # one query (1, 3, S, S), K supports (1, K, 3, S, S), masks
-            prediction = model(episode)  # (1, 2, S, S) logits; the query's labels do not reach the parts
+            answer = model(episode)  # (1, 2, S, S) logits; the query's labels do not reach the parts
+            prediction = checked(answer, model, count=1, size=episode.size)
             need = Need(spec.query, spec.class_id, pixels=False, truth=True)
             truth = loaded(dataset, need, protocol).truth or {}  # at the size that the protocol scores at
             on = {name: part.to(model.device) for name, part in truth.items()}

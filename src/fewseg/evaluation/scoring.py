@@ -19,6 +19,7 @@ from fewseg.episode import Prediction
 from fewseg.evaluation.benchmark import Benchmark
 from fewseg.evaluation.feed import Entry, Feed, Step
 from fewseg.features.cache import FeatureCache
+from fewseg.models.answers import checked
 from fewseg.models.parts.ops import resize_ac, resize_nearest
 from fewseg.progress import Silent
 from fewseg.runtime.processes import of_all
@@ -86,7 +87,8 @@ def score_step(feed: Feed, score: Callable[[Matched], S], step: Step) -> tuple[S
     model, size = feed.cache.model, (feed.image_size, feed.image_size)
     # test classes are novel, and the base learner must not be told which base class a held-out one is
     known = torch.tensor([feed.base_index(entry.spec.class_id) for entry in step.entries], device=model.device)
-    prediction = model.match(query, support, size=size, base_index=known)
+    answer = model.match(query, support, size=size, base_index=known)
+    prediction = checked(answer, model, count=len(step.entries), size=size)
     found = [
         matched(prediction, b, entry, feed.truth(step, entry), feed.protocol, feed.matching)
         for b, entry in enumerate(step.entries)
@@ -154,7 +156,8 @@ def predict(cache: FeatureCache, sample: Sample) -> Prediction:
     query = cache.query(spec.query, episode.query_image)
     keys = [(i, spec.class_id) for i in spec.support]
     support = cache.support(keys, episode.support_images, episode.support_masks, episode.class_id)
-    prediction = cache.model.match(query, support, size=episode.size, base_index=episode.base_index)
+    answer = cache.model.match(query, support, size=episode.size, base_index=episode.base_index)
+    prediction = checked(answer, cache.model, count=1, size=episode.size)
     return prediction.map(lambda t: t.float().cpu())
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from fewseg.episode import Prediction
 from fewseg.errors import check_choice
 from fewseg.labels import PRECISIONS
+from fewseg.models.answers import checked
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.wrapper import Wrapper
 
@@ -65,5 +66,6 @@ class HalfPrecision(Wrapper):
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        prediction = self.model.match(query, support, size=size, base_index=base_index)
+        answer = self.model.match(query, support, size=size, base_index=base_index)
+        prediction = checked(answer, self.model, count=len(next(iter(query.values()))), size=size)
         return replace(prediction, logits=prediction.logits.float())

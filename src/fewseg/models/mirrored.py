@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fewseg.episode import Prediction
+from fewseg.models.answers import checked
 from fewseg.models.base import CLASS_ID, Features, FewShotSegmenter
 from fewseg.models.wrapper import Wrapper
 
@@ -33,10 +34,12 @@ class Mirrored(Wrapper):
     def match(
         self, query: Features, support: Features, *, size: tuple[int, int], base_index: Tensor | None = None
     ) -> Prediction:
-        plain, mirrored = (
+        count = len(next(iter(query.values())))
+        answers = (
             self.model.match(q, s, size=size, base_index=base_index)
             for q, s in zip(_parts(query), _parts(support), strict=True)
         )
+        plain, mirrored = (checked(answer, self.model, count=count, size=size) for answer in answers)
         return Prediction(
             _mean(plain.logits, mirrored.logits),
             aux={name: _mean(value, mirrored.aux[name]) for name, value in plain.aux.items()},

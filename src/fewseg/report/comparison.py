@@ -23,6 +23,7 @@ from fewseg.evaluation.compare import (
     p_text,
     px_text,
     seen_told,
+    sizes_told,
 )
 from fewseg.evaluation.results import Results
 from fewseg.features.cache import FeatureCache
@@ -124,6 +125,7 @@ def _cost_note(entries: Sequence[Entry]) -> str:
     alone = ["s/episode: an episode by itself, nothing kept from others."] * (now and not saved)
     tested = [f"{P_TOLD}."] * any(e.p_value is not None for e in entries)
     sized = ["px: side of the model's input."] * (len({px_text(e.results) for e in entries}) > 1)
+    sized += [f"The models were {sizes}."] if (sizes := sizes_told(entries)) else []
     nothing = [f"{line}." for line in nothing_found(entries)]
     dashes = ["Peak memory \u2013: not measured."] * dash
     return " ".join([*nothing, *[told] * bool(saved), *alone, *tested, *sized, *dashes])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fewseg.build import pick_device
 from fewseg.errors import check_choice
+from fewseg.models.answers import checked
 from fewseg.models.base import Features, FewShotSegmenter
 from fewseg.models.fast import accelerate
 from fewseg.models.fast.compiling import compile_backbone
@@ -95,7 +96,8 @@ class TorchEngine:
     @torch.inference_mode()
     def match(self, query: Features, support: Features, *, size: tuple[int, int], method: str | None = None) -> Answer:
         check_choice("method", method or self.method, self.methods)
-        prediction = self._by_method[method or self.method].match(query, support, size=self._side)
+        model = self._by_method[method or self.method]
+        prediction = checked(model.match(query, support, size=self._side), model, count=1, size=self._side)
         proba = resize_ac(prediction.logits.float(), size).softmax(1)[0, 1].cpu().numpy()
         correlations = tuple(correlation[0].float().cpu().numpy() for correlation in prediction.correlations)
         told = prediction.presence

@@ -274,9 +274,10 @@ def loop(t: Training) -> None:
             if stopped:
                 raise StoppedError(f"stopped by {t.stop.signal or 'another process'}")
     if state.best == 0:
+        short = "; the recipe `demo` has settings of a short training (docs/own-data.md)"
         t.progress.log(
             "note: no validation found a pixel of any class (mIoU 0), so nothing was learnt that could be measured; "
-            "train longer: train.epochs, train.episodes_per_epoch"
+            f"train longer: train.epochs, train.episodes_per_epoch{short * (t.config.model.name == 'hdmnet')}"
         )
 
 

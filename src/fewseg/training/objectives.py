@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fewseg.episode import Episode, Prediction
 from fewseg.metrics.iou import base_confusion, episode_counts, foreground_wins, winners
+from fewseg.models.answers import checked, checked_terms
 from fewseg.models.base import Features, FewShotSegmenter, freeze
 from fewseg.models.fast import accelerate
 from fewseg.models.parts.base_learner import PSPNet
@@ -36,17 +37,19 @@ class EpisodeObjective(nn.Module):
         "counts" (2,) holds the batch's foreground intersection and union; "logged" is empty unless `watch`.
         """
         batch = Episode(**episode)
+        size = (batch.truth.shape[-2], batch.truth.shape[-1])
         if query is None or support is None:
             prediction = self.model(batch)
         else:
-            size = (batch.truth.shape[-2], batch.truth.shape[-1])
             support = self.model.with_classes(support, batch.class_id)
             prediction = self.model.match_extracted(query, support, size=size, base_index=batch.base_index)
+        prediction = checked(prediction, self.model, count=len(batch.truth), size=size)
         prediction, batch = _of_all_processes(prediction, batch)
         with torch.no_grad():
             counts = episode_counts(foreground_wins(prediction.logits), batch.truth, 0)[1:3]
             logged = self.model.logged(prediction, batch) if watch else {}
-        return {"losses": self.model.loss(prediction, batch), "logged": logged, "counts": counts}
+        losses = checked_terms(self.model.loss(prediction, batch), self.model)
+        return {"losses": losses, "logged": logged, "counts": counts}
 
 
 class BaseObjective(nn.Module):

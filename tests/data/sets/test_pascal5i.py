@@ -165,6 +165,23 @@ def test_lists_without_label_files_name_the_first(voc: Path) -> None:
         _ = Pascal5i(root=str(voc)).index
 
 
+def test_an_id_without_any_file_is_told_as_that(voc: Path) -> None:
+    listed = voc / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt"
+    listed.write_text(f"{listed.read_text()}\nnobody\n")
+    with pytest.raises(DataError, match=r"1 of \d+ images .*neither photo nor label map, the first is nobody; put"):
+        _ = Pascal5i(root=str(voc), subset="test").index
+
+
+def test_a_list_of_paths_is_told_as_that(voc: Path) -> None:
+    listed = voc / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt"
+    count = len(ids := listed.read_text().split())
+    listed.write_text("\n".join(f"/JPEGImages/{i}.jpg /SegmentationClassAug/{i}.png" for i in ids))
+    for subset in ("train", "test"):
+        told = rf"val.txt lists paths.*\(/JPEGImages/{ids[0]}.jpg, {count} of {count} lines\).* {ids[0]}$"
+        with pytest.raises(DataError, match=told):
+            _ = Pascal5i(root=str(voc), subset=subset).ids
+
+
 def test_wrong_options_are_refused(voc: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown sbd 'yes'; choose auto, train_noval, all, none"):
         Pascal5i(root=str(voc), sbd="yes")

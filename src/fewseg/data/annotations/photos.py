@@ -41,11 +41,12 @@ class OtherPhoto(DataError):
 class Photos:
     """The photos of one export, in the given folder or beside the export, or in `images` there.
 
-    `tally` counts what of the export is passed over, photos that are not there among it.
+    `tally` counts what of the export is passed over, photos that are not there among it; `option` is what errors say
+    to give their folder by.
     """
 
-    def __init__(self, export: Path, given: Path | None = None) -> None:
-        self.export, self.tally = export, Tally(export)
+    def __init__(self, export: Path, given: Path | None = None, *, option: str = "--photos") -> None:
+        self.export, self.tally, self.option = export, Tally(export), option
         self.root = given or (export if export.is_dir() else export.parent)
         self.folders = [self.root / name for name in ("", "images", "JPEGImages")]
         self._searched = self.root
@@ -63,16 +64,22 @@ class Photos:
         forms = _forms(name)[: None if annotated else 1]
         for form in forms:
             for folder in self.folders:
-                if found := _at(folder, form, ending):
+                if found := self._at(folder, form, ending):
                     return self._take(found, entry or (name if form != forms[0] else ""), name)
         if not annotated:
             return None
         for form in forms:
             if found := self._by_tail(name, form, ending):
                 return self._take(found, entry or name, name)
-        places = ", ".join(dict.fromkeys(map(str, [*self.folders, self._searched])))
-        self.tally.add(f"photos were not found in {places}; give their folder with --photos", repr(name[:200]))
+        self.tally.add(
+            f"photos were not found in {self.places}; give their folder with {self.option}", repr(name[:200])
+        )
         return None
+
+    @property
+    def places(self) -> str:
+        """Where photos are looked for, in words."""
+        return ", ".join(dict.fromkeys(map(str, [*self.folders, self._searched])))
 
     @contextmanager
     def passing_over(self, what: str, example: object) -> Iterator[None]:
@@ -92,9 +99,29 @@ class Photos:
         if self._taken.setdefault(place, entry) != entry:
             raise AmbiguousPhoto(
                 f"{self.export}: {entry or name!r} and another entry of it would both be {found}; give the folder in "
-                "which their paths begin with --photos"
+                f"which their paths begin with {self.option}"
             )
         return found
+
+    def _at(self, folder: Path, form: str, ending: bool) -> Path | None:
+        """The photo of that very path below a folder."""
+        if ending:
+            return photo_at(folder / form) if form else None
+        place = folder / form
+        try:
+            files = [Path(place.parent, name) for name in sorted(os.listdir(place.parent))]
+        except (OSError, ValueError):
+            return None
+        fitting = [path for path in files if path.stem == place.name and path.suffix.lower() in SUFFIXES]
+        if len(fitting) > 1:
+            raise self._ambiguous(str(place), fitting)
+        return fitting[0] if fitting else None
+
+    def _ambiguous(self, what: str, fitting: Sequence[Path]) -> AmbiguousPhoto:
+        listed = ", ".join(map(str, fitting[:5]))
+        return AmbiguousPhoto(
+            f"{what} may be any of {listed}; give the folder of photos with {self.option}, or rename one"
+        )
 
     def _by_tail(self, name: str, form: str, ending: bool) -> Path | None:
         """The photo below the root whose path ends most like the name's."""
@@ -106,7 +133,7 @@ class Photos:
         alike = [(_same_end(folders, path.parent.parts), path.name == last) for path in fitting]
         best = [path for path, count in zip(fitting, alike, strict=True) if count == max(alike)]
         if len(best) > 1:
-            raise _ambiguous(f"{self.export}: its photo {name!r}", best)
+            raise self._ambiguous(f"{self.export}: its photo {name!r}", best)
         if folders and not max(alike)[0] and best[0].parent not in self.folders:
             self.tally.add("photos were told by the last part of their path alone", f"{name!r} is {best[0]}")
         return best[0]
@@ -133,20 +160,6 @@ def photo_at(place: Path) -> Path | None:
     return place if (place.suffix.lower() in SUFFIXES or not place.suffix) and os.path.isfile(place) else None
 
 
-def _at(folder: Path, form: str, ending: bool) -> Path | None:
-    if ending:
-        return photo_at(folder / form) if form else None
-    place = folder / form
-    try:
-        files = [Path(place.parent, name) for name in sorted(os.listdir(place.parent))]
-    except (OSError, ValueError):
-        return None
-    fitting = [path for path in files if path.stem == place.name and path.suffix.lower() in SUFFIXES]
-    if len(fitting) > 1:
-        raise _ambiguous(str(place), fitting)
-    return fitting[0] if fitting else None
-
-
 def _forms(name: str) -> list[str]:
     """The paths that a name may mean, the likeliest first."""
     literal = name.replace("\\", "/").lstrip("/")
@@ -163,8 +176,3 @@ def _same_end(one: Sequence[str], other: Sequence[str]) -> int:
     """How many parts at the ends of two paths are the same."""
     pairs = zip(reversed(one), reversed(other), strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
-
-
-def _ambiguous(what: str, fitting: Sequence[Path]) -> AmbiguousPhoto:
-    listed = ", ".join(map(str, fitting[:5]))
-    return AmbiguousPhoto(f"{what} may be any of {listed}; give the folder of photos with --photos, or rename one")

@@ -26,7 +26,7 @@ class Problem:
     path: Path
     """The photo's file; a text about the labels names theirs."""
     kind: str
-    """`missing`, `unreadable`, `size`, `labels`, or of a class's mask `empty` or `full`."""
+    """`missing`, `left out`, `unreadable`, `size`, `labels`, or of a class's mask `empty` or `full`."""
     text: str
 
 
@@ -36,7 +36,7 @@ def check_source(source: Indexed, *, but: Collection[Path] = (), progress: Silen
     Photos in `but` are passed over. What a source leaves out (`left_out`) is wrong too.
     """
     _ = source.class_names  # a list of classes that does not fit is an error of the whole
-    left_out = [Problem(name, path, "missing", text) for name, path, text in getattr(source, "left_out", ())]
+    left_out = [Problem(*said) for said in getattr(source, "left_out", ())]
     numbers, show = [i for i in range(len(source.ids)) if source.image_path(i) not in but], progress or Silent()
     found = in_parallel(lambda i: _check(source, i), numbers, show, "checking images")
     return [p for p in left_out if p.path not in but] + [problem for problems in found for problem in problems]

@@ -47,12 +47,20 @@ class CocoJson(Divided):
             raise DataError(f"{path} is {kind}'s; {OTHERS}")
         self._file = CocoFile(path, root=self.root, key=f"coco_json-{path.stem}")
         self.class_names = self._file.class_names
-        self._file.tally.warn()
         self._folder = self.root / (self.images or "")
-        photos = Photos(path, self._folder)
+        photos = Photos(path, self._folder, option=f"data.images=FOLDER, or put them below {self.root}")
         self._photos = {name: photo for name in self._file.files if (photo := photos.find(name))}
         if not self._photos:
-            raise DataError(str(photos.tally).replace("--photos", "data.images=FOLDER"))
+            raise DataError(str(photos.tally))
+        self.left_out = [
+            (path.name, path, "left out", f"{path}: {told}") for told in self._file.tally.lines() if "left out" in told
+        ] + [
+            (name, self._folder / name, "missing", f"the photo {name!r} was not found in {photos.places}")
+            for name in self._file.files
+            if name not in self._photos
+        ]
+        """What `data check` lists: id, file, kind, what is wrong."""
+        self._file.tally.warn()
         photos.tally.warn()
         return self._file.files
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +19,15 @@ from fewseg.data.folder_layout import Found, Layout, find_layout, subsets
 from fewseg.data.images import align_mask, read_labels, read_oriented
 from fewseg.data.index import cached_index, count_labels, fingerprint, in_parallel
 from fewseg.data.label_maps import LabelMaps, one_name
-from fewseg.data.masks import different, read_marking, read_mask
+from fewseg.data.masks import MUCH, SWAPPED, different, read_marking, read_mask
 from fewseg.data.same_photos import same_content
 from fewseg.data.source import SourceIndex, class_mask
 from fewseg.data.text import Tally
-from fewseg.errors import DataError, FewsegError, UsageError
+from fewseg.errors import DataError, DataWarning, FewsegError, UsageError
 from fewseg.labels import IGNORE, MOST_CLASSES
+
+_SOME = 0.2
+"""Of a class's masks: where fewer mark most of their photo, things that fill photos are the likelier reason."""
 
 
 class _Photo(NamedTuple):
@@ -59,7 +63,9 @@ class Folder(Divided):
     def _open(self) -> list[str]:
         self._layout = layout = find_layout(self.root)
         self.left_out = layout.left_out
-        """What `data check` lists: id, file, what is wrong."""
+        """What `data check` lists: id, file, kind, what is wrong."""
+        self.swapped: list[str] = []
+        """What is to be said of classes whose masks may mark what is around the object; known with the index."""
         if layout.class_names and self.class_name is not None:
             raise UsageError(
                 f"data.class_name={self.class_name}: the classes of {self.root} have the names of their folders "
@@ -187,7 +193,32 @@ class Folder(Divided):
             elif not rest:
                 tally.add("masks leave nothing as background", photo.masks[0][1])
         tally.warn()
+        self.swapped = self._find_swapped(index.counts) if self.label is None else []
+        for text in self.swapped:
+            warnings.warn(DataWarning(text), stacklevel=2)
         return index
+
+    def _find_swapped(self, counts: NDArray[np.int64]) -> list[str]:
+        """Classes of which many masks mark most of their photo, and most of its border where some are looked at.
+
+        Of a photo with the masks of several classes the pixels of all are counted together, so a mask may be passed
+        over.
+        """
+        found = []
+        for class_id, class_name in enumerate(self.class_names, 1):
+            held = counts[:, class_id]
+            much = np.flatnonzero((held > MUCH[0] * counts.sum(1)) & (counts[:, 0] > 0))
+            if len(much) <= _SOME * np.count_nonzero(held):
+                continue
+            files = [next(file for c, file in self._all[i].masks if c == class_id) for i in _sample(much.tolist(), 10)]
+            swapped = [file for file in files if SWAPPED in read_marking(file).meaning]
+            if 2 * len(swapped) >= len(files):
+                found.append(
+                    f"{self.root}: {len(much)} of {np.count_nonzero(held)} masks of {class_name!r} mark more than "
+                    f"{MUCH[0]:.0%} of their photo, and {len(swapped)} of {len(files)} that were looked at more than "
+                    f"{MUCH[1]:.0%} of its border ({SWAPPED}; the first: {swapped[0]})"
+                )
+        return found
 
     def _count(self, photo: _Photo) -> NDArray[np.int64]:
         """(1 + classes,) pixels; of a photo in several class folders each class's whole mask."""

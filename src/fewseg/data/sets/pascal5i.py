@@ -15,6 +15,7 @@ from fewseg.data.index import Indexed, build_index, read_list
 from fewseg.data.matlab import read_field
 from fewseg.data.source import Fold, SourceIndex, make_fold
 from fewseg.errors import DataError, check_choice
+from fewseg.progress import counted
 
 SBD_RULES = ("auto", "train_noval", "all", "none")
 
@@ -69,10 +70,17 @@ class Pascal5i(Indexed):
         return tuple(sorted((self._sbd_ids() | set(self._voc_list("train"))) - set(self._voc_list("val"))))
 
     def _build_index(self) -> SourceIndex:
-        if absent := [path.stem for path in self._labels if not path.exists()]:
+        if absent := [i for i, path in enumerate(self._labels) if not path.exists()]:
+            own = set(self._voc_list("train" if self.subset == "train" else "val"))
+            if nothing := [self.ids[i] for i in absent if self.ids[i] in own and not self.image_path(i).exists()]:
+                raise DataError(
+                    f"{len(nothing)} of {len(self.ids)} images that {self.voc / 'ImageSets' / 'Segmentation'} lists "
+                    f"have neither photo nor label map, the first is {nothing[0]}; put their files into {self.voc}, or "
+                    "take them out of the list (`fewseg data check` names all)"
+                )
             raise DataError(
-                f"{len(absent)} of {len(self.ids)} images of {self.voc} have no label map, the first is {absent[0]};"
-                " looked in SegmentationClassAug, SegmentationClass and SBD's cls."
+                f"{len(absent)} of {len(self.ids)} images of {self.voc} have no label map, the first is "
+                f"{self.ids[absent[0]]}; looked in SegmentationClassAug, SegmentationClass and SBD's cls."
                 f" Put SBD into {self.root / 'SBD'}, or give data.sbd=none"
             )
         if self._guessed:
@@ -111,7 +119,14 @@ class Pascal5i(Indexed):
         return [known.get(i, self.voc / "SegmentationClass" / f"{i}.png") for i in self.ids]
 
     def _voc_list(self, name: str) -> list[str]:
-        return read_list(self.voc / "ImageSets" / "Segmentation" / f"{name}.txt")
+        ids = read_list(path := self.voc / "ImageSets" / "Segmentation" / f"{name}.txt")
+        if paths := [i for i in ids if "/" in i or i.endswith(".jpg")]:
+            raise DataError(
+                f"{path} lists paths, as papers' lists do ({paths[0]}, {len(paths)} of {counted(len(ids), 'line')}); "
+                "VOC's own have the images' bare ids there (2007_000033). Put that list back, or keep of each line the "
+                f"first file's name without its folder and .jpg: {Path(paths[0]).stem}"
+            )
+        return ids
 
     def _sbd_file(self, name: str) -> Path | None:
         """A file or folder of SBD, wherever its archive was unpacked."""
