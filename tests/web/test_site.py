@@ -60,8 +60,9 @@ def test_a_page_is_written_anew_but_no_other_folder_is_touched(ort, tmp_path):
 
 
 def test_a_model_without_graphs_and_a_wrong_runtime_are_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"dense has no graphs.*choose lite"):
-        write_page(tmp_path / "page", model="dense")
+    for model in ("dense", "lite@1"):
+        with pytest.raises(UsageError, match=rf"{model} has no graphs.*choose lite, or the folder"):
+            write_page(tmp_path / "page", model=model)
     with pytest.raises(UsageError, match=r"holds no ort\.wasm\.min\.mjs; give the folder dist of onnxruntime-web"):
         ort_files(tmp_path)
     (tmp_path / "dist").mkdir()

@@ -100,7 +100,7 @@ def write_page(folder: Path, *, model: str = "lite", runtime: Path | None = None
     """
     graphs = graphs_of(model)
     if graphs is None:
-        known = shipped_models()
+        known = [name for name in shipped_models() if graphs_of(name)]
         raise UsageError(
             f"{model} has no graphs, which are all that a browser can run; choose {', '.join(known)}, or the folder "
             f"that fewseg export MODEL --onnx writes.{suggest(model, known)}"
