@@ -137,9 +137,9 @@ async function pixelsOf(file) {
   return found;
 }
 
-/** A photo to show, and its own size. @param {Blob} file */
-async function read(file) {
-  const bitmap = await photos.open(file);
+/** A photo to show, and its own size. @param {Blob} file @param {number} [most] @param {string} [more] as `photos.open` takes them */
+async function read(file, most, more) {
+  const bitmap = await photos.open(file, most, more);
   const { width, height } = bitmap;
   const shown = photos.shown(bitmap);
   bitmap.close();
