@@ -28,8 +28,8 @@ def opened(browser: Any, server: Server, **how: Any) -> Iterator[Any]:
     told: list[str] = []
     asked: list[str] = []
     view.on("pageerror", lambda error: told.append(str(error)))
-    # 404: forgotten; 409, 413: no room, too many; 422: a mask that is not understood; each is told on the page
-    error = re.compile("(?!.*status of (404|409|413|422))")
+    # 404: forgotten; 409, 413: no room, too many; 422: a mask that is not understood; 502, 504: a proxy's; each is told
+    error = re.compile("(?!.*status of (404|409|413|422|502|504))")
     view.on("console", lambda line: told.append(line.text) if line.type == "error" and error.match(line.text) else None)
     context.on("request", lambda request: asked.append(request.url))
     view.goto(server.url)

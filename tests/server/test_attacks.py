@@ -237,6 +237,15 @@ def test_what_lies_in_something_smaller_shrinks_with_it() -> None:
     assert (limits.visitor_mb, limits.request_mb, limits.file_mb) == (600, 600, 300)
 
 
+def test_a_request_without_room_is_told_by_what_is_there_and_by_its_own_length(tmp_path) -> None:
+    visitor = Visitors(tmp_path, Limits(visitor_mb=4)).enter()
+    visitor.take(300_000)
+    visitor.take(3_500_000, length=3_900_000)
+    with pytest.raises(Refused) as refused:
+        visitor.take(400_000, held=3_500_000, length=3_900_000)
+    assert "take 0.3 of 4 MB, and 3.9 more are needed" in refused.value.text
+
+
 # ---- what is sent ----
 
 

@@ -227,18 +227,43 @@ def test_nobody_is_barred_from_what_the_server_adds(example, server, photos, tmp
 def test_a_photo_that_is_too_large_is_told_and_the_others_are_done(example, photos, tmp_path) -> None:
     view = example
     before = view.locator("#found .take:not([disabled])").count()
-    Image.new("1", (6000, 5000)).save(tmp_path / "wide.png")
+    Image.new("1", (9000, 6000)).save(tmp_path / "wide.png")  # more than a browser takes by itself, too
     view.set_input_files("#find-files", [str(tmp_path / "wide.png"), str(photos / f"{QUERIES[0]}.png")])
-    view.get_by_text("wide.png has 6000 x 5000 pixels; at most 25 megapixels").wait_for()
+    view.get_by_text("wide.png has 9000 x 6000 pixels; at most 25 megapixels").wait_for()
     done(view, before + 1)
 
 
-def test_a_server_that_was_started_anew_is_taught_again(example, photos) -> None:
+def test_a_server_that_was_started_anew_behind_a_proxy_is_waited_for_and_taught_again(example, photos) -> None:
     view = example
     before = view.locator("#found .take:not([disabled])").count()
     view.evaluate("() => fetch('v1/session', {method: 'DELETE'})")
-    view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
-    done(view, before + 1)
+    asked: list[str] = []
+
+    def away(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=502, body="<html>Bad Gateway") if len(asked) < 5 else route.continue_()
+
+    view.route("**/v1/*", away)
+    view.set_input_files("#find-files", [str(photos / f"{number}.png") for number in QUERIES])
+    done(view, before + 2)
+    view.unroute("**/v1/*")
+
+
+def test_photos_that_failed_are_tried_again_all_at_once(browser, server, photos) -> None:
+    with opened(browser, server) as view:
+        teach(view, photos, SUPPORT, "owl")
+        view.get_by_text("Expected overlap").wait_for()
+        again = view.get_by_role("button", name="Try all again")
+        view.route("**/v1/segment", lambda route: route.fulfill(status=504, body="<html>"))
+        view.set_input_files("#find-files", str(photos / f"{QUERIES[0]}.png"))
+        view.get_by_text("504: a proxy reaches no server").wait_for()
+        assert again.is_hidden()  # it has its own
+        view.set_input_files("#find-files", str(photos / f"{QUERIES[1]}.png"))
+        view.get_by_text("2 photos could not be searched.").wait_for()
+        view.unroute("**/v1/segment")
+        again.click()
+        done(view, 2)
+        assert again.is_hidden()
 
 
 def test_a_photo_that_the_server_had_no_room_for_is_tried_again(example, photos) -> None:

@@ -35,7 +35,12 @@ def site(ort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Plain(SimpleHTTPRequestHandler):
-    """Any static host: no header of its own."""
+    """Any static host: no header of its own, and no type for what is younger than most hosts' lists."""
+
+    types = (".html", "text/html"), (".css", "text/css"), (".js", "application/javascript"), (".svg", "image/svg+xml")
+
+    def guess_type(self, path: Any) -> str:
+        return dict(self.types).get(Path(path).suffix, "application/octet-stream")
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -43,6 +43,15 @@ def test_a_page_is_written_anew_but_no_other_folder_is_touched(ort, tmp_path):
     first = (tmp_path / "page/files.js").read_text()
     write_page(tmp_path / "page", runtime=ort)
     assert (tmp_path / "page/files.js").read_text() == first
+    # by an older version: what it listed goes, what somebody put there stays
+    older = first.replace("ort/ort.wasm.min.js", "ort/ort.wasm.min.mjs").replace("./", "../not-ours.js")
+    (tmp_path / "page/files.js").write_text(older)
+    for name in ("page/ort/ort.wasm.min.mjs", "page/robots.txt", "not-ours.js"):
+        (tmp_path / name).write_text("")
+    write_page(tmp_path / "page", runtime=ort)
+    assert not list((tmp_path / "page").rglob("*.mjs"))
+    assert (tmp_path / "page/robots.txt").exists()
+    assert (tmp_path / "not-ours.js").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/index.html").write_text("mine")
     with pytest.raises(UsageError, match="holds other files"):
@@ -51,8 +60,9 @@ def test_a_page_is_written_anew_but_no_other_folder_is_touched(ort, tmp_path):
 
 
 def test_a_model_without_graphs_and_a_wrong_runtime_are_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"dense has no graphs.*choose lite"):
-        write_page(tmp_path / "page", model="dense")
+    for model in ("dense", "lite@1"):
+        with pytest.raises(UsageError, match=rf"{model} has no graphs.*choose lite, or the folder"):
+            write_page(tmp_path / "page", model=model)
     with pytest.raises(UsageError, match=r"holds no ort\.wasm\.min\.mjs; give the folder dist of onnxruntime-web"):
         ort_files(tmp_path)
     (tmp_path / "dist").mkdir()
@@ -73,12 +83,12 @@ def test_without_npm_it_says_what_to_install(tmp_path, monkeypatch):
 
 def test_the_local_server_sends_the_headers_and_lists_no_folder(tmp_path):
     (tmp_path / "ort").mkdir()
-    (tmp_path / "ort/a.mjs").write_text("1")
+    (tmp_path / "ort/a.js").write_text("1")
     with open_server(tmp_path) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert server.server_address[0] == "127.0.0.1"
         url = f"http://127.0.0.1:{server.server_port}/"
-        with urllib.request.urlopen(f"{url}ort/a.mjs", timeout=20) as answer:
+        with urllib.request.urlopen(f"{url}ort/a.js", timeout=20) as answer:
             assert answer.headers["Content-Type"].startswith("text/javascript")
             assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
             assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"

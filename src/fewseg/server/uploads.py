@@ -73,6 +73,7 @@ class _Form:
 
     def __init__(self, upload: Upload, limits: Limits, *, length: int, most_files: int, too_many: str) -> None:
         self.upload, self._limits, self._most_files, self._too_many = upload, limits, most_files, too_many
+        self._length, self._held = length, 0
         self._sent = f" (the request has {length / MB:.1f})" if length else ""
         self.whole = False
         self._headers: dict[str, bytes] = {}
@@ -125,8 +126,9 @@ class _Form:
             smaller = "teach it of fewer photos, or with --no-photos" if self._name == "concept" else "scale it down"
             told = f"{self._file_name} has more than {self._limits.file_mb} MB"
             raise Refused(413, f"{told}{self._sent}; {smaller}{or_raise('file_mb')}")
-        self.upload.visitor.take(number)
+        self.upload.visitor.take(number, held=self._held, length=self._length)
         self._size += number
+        self._held += number
         self._out.write(data[start:end])
 
     def part_end(self) -> None:

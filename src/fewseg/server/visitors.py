@@ -72,8 +72,10 @@ class Visitor:
             self._sizes[path] = size
         return Stored(path, size)
 
-    def take(self, number: int) -> None:
-        """Take bytes of the disk; Refused where there are not so many."""
+    def take(self, number: int, *, held: int = 0, length: int = 0) -> None:
+        """Take bytes of the disk; Refused where there are not so many: told without those that the request holds, with
+        its whole length.
+        """
         with self._lock:
             if self.gone:
                 raise Refused(410, "you were forgotten meanwhile, with all that was yours; begin anew")
@@ -83,10 +85,11 @@ class Visitor:
             if whole is not None and whole.taken + number > whole.most:
                 whole.reached.note()
                 raise Refused(503, "the server has no space left; try again later", retry_after=60)
+            there, more = (self.space.taken - held) / MB, max(held + number, length) / MB
             raise Refused(
                 413,
-                f"your photos, concepts and results take {self.space.taken / MB:.1f} of {self.space.most // MB} MB, "
-                f"and {number / MB:.1f} more are needed; remove jobs and concepts that you need no more",
+                f"your photos, concepts and results take {there:.1f} of {self.space.most // MB} MB, and {more:.1f} "
+                "more are needed; remove jobs and concepts that you need no more",
             )
 
     def give_back(self, number: int) -> None:

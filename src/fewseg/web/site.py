@@ -4,7 +4,7 @@ index.html, *.js, page.css   as they are in the package (`page/`)
 sw.js, files.js              the service worker, and what it keeps: written last but for index.html
 config.json                  what page.js needs to know of the rest
 graphs/                      the model's graphs and weights
-ort/                         onnxruntime-web
+ort/                         onnxruntime-web, its modules as .js: many hosts know no type for .mjs
 example/                     drawn scenes, and what the graphs say of one of them: the browser must say the same
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,15 +100,15 @@ def write_page(folder: Path, *, model: str = "lite", runtime: Path | None = None
     """
     graphs = graphs_of(model)
     if graphs is None:
-        known = shipped_models()
+        known = [name for name in shipped_models() if graphs_of(name)]
         raise UsageError(
             f"{model} has no graphs, which are all that a browser can run; choose {', '.join(known)}, or the folder "
             f"that fewseg export MODEL --onnx writes.{suggest(model, known)}"
         )
-    _check_folder(folder)
+    before = _check_folder(folder)
     ort = ort_files(runtime)
     record = read_record(graphs)
-    parts = {f"ort/{name}": ort / name for name in (*WASM, *(WEBGPU if webgpu else ()))}
+    parts = {f"ort/{name.replace('.mjs', '.js')}": ort / name for name in (*WASM, *(WEBGPU if webgpu else ()))}
     parts |= {f"graphs/{name}": graphs / name for name in (*GRAPHS, WEIGHTS)}
     parts |= {f"ort/{name}": file for name, file in _licences().items()}
     parts |= {file.name: file for file in page_files() if file.name not in SERVED}
@@ -135,18 +136,22 @@ def write_page(folder: Path, *, model: str = "lite", runtime: Path | None = None
     _write(folder / LISTED, f"{_MARK}{json.dumps(listed, indent=1)};\n")
     for name in ("sw.js", "index.html"):
         _copy(parts[name], folder / name)
+    for name in before - {*small, *large}:
+        (folder / name).unlink(missing_ok=True)
     return sum((folder / name).stat().st_size for name in (*small, *large, LISTED, "index.html", "sw.js"))
 
 
-def _check_folder(folder: Path) -> None:
-    """UsageError where something would be overwritten that is not such a page."""
+def _check_folder(folder: Path) -> set[str]:
+    """Files of the page that is there already; UsageError where something would be overwritten that is not one."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; give a folder for the page")
     if not folder.is_dir() or not any(folder.iterdir()):
-        return
+        return set()
     listed = folder / LISTED
-    if not listed.is_file() or not listed.read_text(encoding="utf-8", errors="replace").startswith(_MARK):
+    text = listed.read_text(encoding="utf-8", errors="replace") if listed.is_file() else ""
+    if not text.startswith(_MARK):
         raise UsageError(f"{folder} holds other files, and none of this page's; give a new or an empty folder")
+    return set(re.findall(r'"((?:\w+/)?\w[\w-]*(?:\.[\w-]+)+)[?"]', text))  # no way out of the folder
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -39,10 +39,11 @@ export class Engine {
     return this.#call("open", config, want);
   }
 
-  /** A photo to show. @param {File} file @returns {Promise<Photo>} */
-  async read(file) {
+  /** A photo to show. @param {File} file @param {number} [most] megapixels @param {string} [more] what else helps beyond them
+   * @returns {Promise<Photo>} */
+  async read(file, most, more) {
     if (isConcept(file)) throw new Error("is a concept, which takes a server: open it on the page of fewseg serve, or give it to fewseg segment --concept");
-    return this.#call("read", file);
+    return this.#call("read", file, most, more);
   }
 
   /** What is 1 in a mask of a concept's file. @param {Blob} file @returns {Promise<Pixels & {ignored: boolean}>} */

@@ -78,6 +78,7 @@ export class Finding {
       this.searched++;
       if (one.error) this.failed++;
       this.#arrange();
+      this.#stale();
     }
     this.running--;
     this.#tellWork();
@@ -235,15 +236,19 @@ export class Finding {
 
   /** Search all photos that were not searched for what is taught now. */
   again() {
-    this.#again(this.found.filter((one) => one.of !== this.teaching.state));
+    this.#again(this.found.filter((one) => one.error || one.of !== this.teaching.state));
   }
 
-  /** Masks of what was taught before, and photos that were not searched, are told as such. */
+  /** Masks of what was taught before, and photos that were not searched or failed, are told as such. */
   #stale() {
     const { state } = this.teaching;
     const any = this.teaching.classes().length > 0;
-    const open = this.found.filter((one) => one.of !== state && !one.error && !this.queue.includes(one));
-    at("stale").hidden = !open.some((one) => one.answers.length || any);
+    const resting = this.found.filter((one) => !this.queue.includes(one));
+    const stale = resting.some((one) => one.of !== state && !one.error && (one.answers.length || any));
+    const failed = resting.filter((one) => one.error && one.photo).length; // what cannot be read cannot be the second time
+    at("stale").hidden = !stale && !(any && failed > 1); // a single one has its own button
+    tell("stale-told", stale ? "Not all photos were searched for what is taught now." : `${failed} photos could not be searched.`);
+    tell("again", stale ? "Find again" : "Try all again");
     button("again").disabled = !any;
   }
 

@@ -76,8 +76,7 @@ async function alone() {
 async function isolated() {
   if (!("serviceWorker" in navigator)) return;
   try {
-    await navigator.serviceWorker.register("sw.js", { updateViaCache: "none" });
-    await controlled();
+    await controlled(await navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }));
   } catch {
     return; // some browsers' private windows have none: one thread, and only with a network
   }
@@ -87,9 +86,14 @@ async function isolated() {
   await new Promise(() => {});
 }
 
-/** Once the worker answers for this page; a page that was loaded past it is not waited for long. */
-async function controlled() {
-  if (navigator.serviceWorker.controller) return;
+/** Once the host's present worker answers for this page: one of a former version does not know all of its files. A page that was
+ * loaded past it is not waited for long. @param {ServiceWorkerRegistration} registration */
+async function controlled(registration) {
   const taken = new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve));
-  await Promise.race([taken, new Promise((resolve) => setTimeout(resolve, 8000))]);
+  const late = new Promise((resolve) => setTimeout(resolve, 8000));
+  if (navigator.serviceWorker.controller) {
+    await Promise.race([registration.update().catch(() => {}), late]); // without a network the one that is here is the latest
+    if (!registration.installing && !registration.waiting) return;
+  }
+  await Promise.race([taken, late]);
 }

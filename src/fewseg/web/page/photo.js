@@ -5,8 +5,8 @@ export const MOST_MEGAPIXELS = 50;
 const SHOWN = 1024;
 const STRIP = 2 ** 22;
 
-/** @param {Blob} file @returns {Promise<ImageBitmap>} */
-export async function open(file) {
+/** @param {Blob} file @param {number} [most] megapixels @param {string} [more] what else helps beyond them @returns {Promise<ImageBitmap>} */
+export async function open(file, most = MOST_MEGAPIXELS, more = "") {
   await refuseDeep(file);
   let bitmap;
   try {
@@ -19,9 +19,9 @@ export async function open(file) {
     throw new Error("cannot be read: it is damaged, or no JPEG, PNG or WebP");
   }
   const { width, height } = bitmap;
-  if (width * height <= MOST_MEGAPIXELS * 1e6) return bitmap;
+  if (width * height <= most * 1e6) return bitmap;
   bitmap.close();
-  throw new Error(`has ${width} x ${height} pixels; at most ${MOST_MEGAPIXELS} megapixels are taken here: scale it down`);
+  throw new Error(`has ${width} x ${height} pixels; at most ${most} megapixels are taken here: scale it down${more}`);
 }
 
 /** A browser would cut 16 bits to 8 and show some photos nearly black; fewseg segment stretches them.

@@ -6,6 +6,7 @@ import { words } from "./dom.js";
 import { Engine } from "./engine.js";
 import { Mask } from "./mask.js";
 import { png } from "./pack.js";
+import { MOST_MEGAPIXELS } from "./photo.js";
 import { IGNORED, TO_DO } from "./plain.js";
 
 /** @typedef {import("./engine.js").Class} Class */
@@ -19,6 +20,7 @@ import { IGNORED, TO_DO } from "./plain.js";
 
 const SIDE = 768; // of probabilities that are fetched: the model sees no more detail
 const TRIES = 60;
+const PATIENCE = 20_000; // milliseconds that a server may take to be back, as after a restart
 
 export class RemoteEngine extends Engine {
   /** @param {Config} config */
@@ -49,10 +51,10 @@ export class RemoteEngine extends Engine {
     if (isConcept(file)) throw new Error("is a concept, and no photo: open it above, where it says Open a concept");
     const { file_mb: most, megapixels } = this.config.limits;
     if (file.size > most * 1e6) throw new Error(`has ${(file.size / 1e6).toFixed(0)} MB; at most ${most} are taken here: scale it down (or start the server with --limit file_mb=N)`);
-    const photo = await super.read(file);
+    const ours = megapixels < MOST_MEGAPIXELS; // what a browser takes binds a server that takes more
+    const photo = await (ours ? super.read(file, megapixels, " (or start the server with --limit megapixels=N)") : super.read(file));
     this.sizes.set(file, photo);
-    if (photo.width * photo.height <= megapixels * 1e6) return photo;
-    throw new Error(`has ${photo.width} x ${photo.height} pixels; at most ${megapixels} megapixels are taken here: scale it down (or start the server with --limit megapixels=N)`);
+    return photo;
   }
 
   /** @override @param {File} mask @param {File} file of the photo @returns {Promise<import("./plain.js").Understood>} */
@@ -115,11 +117,12 @@ export class RemoteEngine extends Engine {
 
   /** @override @param {File} file @param {Class[]} classes @returns {Promise<{answers: Answer[]}>} */
   async find(file, classes) {
+    const used = [...this.concepts.values()];
     try {
       return await this.#find(file, classes);
     } catch (error) {
-      if (!(error instanceof Gone)) throw error;
-      this.concepts.clear(); // the server was started anew, or has forgotten this visitor
+      if (!(error instanceof Gone)) throw error; // the server was started anew, or has forgotten this visitor
+      for (const [name, one] of this.concepts) if (used.includes(one)) this.concepts.delete(name); // others may be of the new server
       return this.#find(file, classes);
     }
   }
@@ -131,9 +134,9 @@ export class RemoteEngine extends Engine {
 
   /** @param {File} file @param {Class[]} classes @returns {Promise<{answers: Answer[]}>} */
   async #find(file, classes) {
-    const concepts = await Promise.all(classes.map((one) => this.#concept(one)));
     const form = new FormData();
-    for (const { concept } of concepts) form.append("concept", concept);
+    // one after the other: to a server that does not know this visitor two at once would be of two visitors
+    for (const one of classes) form.append("concept", (await this.#concept(one)).concept);
     form.append("photo", file);
     const job = await (await ask("v1/segment", { method: "POST", body: form })).json();
     try {
@@ -202,7 +205,15 @@ export class RemoteEngine extends Engine {
   }
 
   /** The concept that a form teaches. @param {FormData} form @returns {Promise<Concept>} */
-  async #sent(form) {
+  #sent(form) {
+    return this.#sentOnce(form).catch((error) => {
+      if (error instanceof Gone) return this.#sentOnce(form);
+      throw error;
+    });
+  }
+
+  /** @param {FormData} form @returns {Promise<Concept>} */
+  async #sentOnce(form) {
     const send = () => ask("v1/concepts", { method: "POST", body: form });
     const { events } = await (await send().catch((error) => this.#tidied(error).then(send))).json();
     const concept = (await followed(events)).get("concept");
@@ -236,18 +247,35 @@ class Full extends Error {}
 const failure = ({ error, status }) => new ({ 404: Gone, 409: Full }[status] ?? Error)(error);
 
 /** What is told of an answer that fewseg did not write. @param {number} status */
-const foreign = (status) => status === 413
-  ? "413: not fewseg but a proxy before it says that this is too large; whoever runs it can let it take more (nginx: client_max_body_size)"
-  : `the server says ${status}`;
+function foreign(status) {
+  if (status === 413) return "413: not fewseg but a proxy before it says that this is too large; whoever runs it can let it take more (nginx: client_max_body_size)";
+  if ([502, 503, 504].includes(status)) return `${status}: a proxy reaches no server behind it; try again once that is back`;
+  return `the server says ${status}`;
+}
 
-/** An answer of the server; waits where it is busy. @param {string} path @param {RequestInit} [options] */
+/** Whether a server that is not up yet may be behind it, and has done nothing: no answer, or a proxy's that reached none. What was to make
+ * a job is not sent again where the proxy waited in vain (504): it may have made one.
+ * @param {Response | null} answer @param {RequestInit} [options] */
+const away = (answer, options) => !answer || (!answer.headers.get("Content-Type")?.startsWith("application/json")
+  && (options?.method === "POST" ? [502, 503] : [502, 503, 504]).includes(answer.status));
+
+/** @param {number} seconds */
+const rest = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+
+/** An answer of the server; waits where it is busy, or away for a little. @param {string} path @param {RequestInit} [options] */
 async function ask(path, options) {
+  let since = 0;
   for (let left = TRIES; ; left--) {
     const answer = await fetch(path, options).catch(() => null);
     if (answer?.ok) return answer;
     const wait = Number(answer?.headers.get("Retry-After") ?? 0);
     if (answer && wait && left) {
-      await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(wait, 30)));
+      await rest(Math.min(wait, 30));
+      continue;
+    }
+    since ||= performance.now();
+    if (away(answer, options) && performance.now() - since < PATIENCE) {
+      await rest(1);
       continue;
     }
     if (!answer) throw new Error("the server does not answer; is it running?");
@@ -269,7 +297,7 @@ function followed(path) {
       stream.addEventListener(name, (event) => found.set(name, JSON.parse(event.data)));
     stream.addEventListener("done", () => end(() => (found.has("failed") ? reject(failure(found.get("failed"))) : resolve(found))));
     stream.onerror = () => {
-      if (stream.readyState === EventSource.CLOSED) end(() => reject(new Error("the server does not answer; is it running?")));
+      if (stream.readyState === EventSource.CLOSED) end(() => reject(new Gone("the server does not answer; is it running?")));
     };
   });
 }

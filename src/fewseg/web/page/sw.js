@@ -58,7 +58,7 @@ async function answer(request, url) {
   const kept = await cache.match(key);
   if (kept && larges.has(key)) return isolated(kept);
   try {
-    const fresh = await fetch(request);
+    const fresh = await fetch(request, { cache: "no-cache" }); // many hosts say nothing of how long a file holds: browsers guess
     if (fresh.ok && !fresh.redirected) await cache.put(key, fresh.clone());
     return isolated(fresh);
   } catch (error) {

@@ -95,9 +95,9 @@ async function bytes(path) {
 
 /** @param {"webgpu" | "wasm"} provider @param {number} threads */
 async function start(provider, threads = 1) {
-  const ort = await import(address(`ort/ort.${provider}.min.mjs`));
+  const ort = await import(address(`ort/ort.${provider}.min.js`));
   const binary = provider === "webgpu" ? "ort-wasm-simd-threaded.asyncify" : "ort-wasm-simd-threaded";
-  ort.env.wasm.wasmPaths = { mjs: address(`ort/${binary}.mjs`), wasm: address(`ort/${binary}.wasm`) };
+  ort.env.wasm.wasmPaths = { mjs: address(`ort/${binary}.js`), wasm: address(`ort/${binary}.wasm`) };
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = "error";
   const data = new Uint8Array(await (await bytes(config.weights.file)).arrayBuffer());
@@ -137,9 +137,9 @@ async function pixelsOf(file) {
   return found;
 }
 
-/** A photo to show, and its own size. @param {Blob} file */
-async function read(file) {
-  const bitmap = await photos.open(file);
+/** A photo to show, and its own size. @param {Blob} file @param {number} [most] @param {string} [more] as `photos.open` takes them */
+async function read(file, most, more) {
+  const bitmap = await photos.open(file, most, more);
   const { width, height } = bitmap;
   const shown = photos.shown(bitmap);
   bitmap.close();
