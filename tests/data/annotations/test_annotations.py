@@ -379,9 +379,7 @@ def test_cvat_for_video_and_hostile_xml_are_refused(tmp_path):
         load_supports(write(tmp_path / "bomb.xml", bomb))
     with pytest.raises(DataError, match="read safely"):
         load_supports(write(tmp_path / "cut.xml", XML[:700]))
-    with pytest.raises(
-        DataError, match=r"images that are not of CVAT's format, left out \(one: image 1: it lacks"
-    ):
+    with pytest.raises(DataError, match=r"images that are not of CVAT's format, left out \(one: image 1: it lacks"):
         load_supports(write(tmp_path / "odd.xml", '<annotations><image id="0"/></annotations>'))
 
 
