@@ -89,8 +89,17 @@ def test_a_class_whose_masks_look_swapped_is_told(tmp_path, fewseg):
     for result in (checked, fewseg("data", "stats", *words)):  # what takes the index has it told, kept or not
         (note,) = [line for line in result.err.splitlines() if "invert the mask" in line]
         assert told in note
-    named = fewseg("data", "check", *words, "data.label=any")  # whoever says what is the object is believed
-    assert (named.code, "invert" in named.err) == (0, False)
+    assert told in fewseg("data", "check", *words, "data.label=any").err
+
+
+def test_a_class_of_label_maps_that_looks_swapped_is_told(tmp_path, fewseg):
+    background = np.zeros((64, 64), np.uint8)
+    background[20:40, 10:50] = 1
+    maps = {f"a{n}": trees.label_map({1: 500 + n}) for n in range(6)} | {f"b{n}": 2 - 2 * background for n in range(6)}
+    trees.write_labels(tmp_path, maps, classes=("a", "b"))
+    checked = fewseg("data", "check", "folder", f"data.root={tmp_path}")
+    assert (checked.code, "but for what the notes say" in checked.out) == (0, True), checked.err
+    assert "6 of 6 masks of 'b' mark more than 50% of their photo" in checked.err
 
 
 def test_what_a_coco_file_lacks_is_a_problem_with_advice_that_works(tmp_path, fewseg):

@@ -168,7 +168,7 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert anew.code == 0, anew.err
     assert (out / "0.png").read_bytes() == mended, "it is somebody's work"
     assert (out / "1.png").read_bytes() != former, "by three supports"
-    assert "corrected or not fewseg's own: 0.png;" in " ".join(anew.err.split())
+    assert "corrected or not fewseg's own: 0.png" in " ".join(anew.err.split())
     assert "1 mask in" in anew.out
     assert (out / "0_overlay.jpg").read_bytes() != drawn
     assert "1 corrected mask; 1 as written" in quick(*command).out
@@ -178,7 +178,7 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     resumed = quick(*segment, *more)
     assert resumed.code == 0
     assert (out / "0.png").read_bytes() == mended
-    assert "corrected or not fewseg's own: 0.png;" in " ".join(resumed.err.split())
+    assert "corrected or not fewseg's own: 0.png" in " ".join(resumed.err.split())
     assert "that taught" not in resumed.err, "what is there for it is the mask that was given"
     assert (out / "0_overlay.jpg").read_bytes() != drawn
     row, other = table(out)
@@ -201,7 +201,7 @@ def test_corrected_masks_come_back_as_supports(place: Path, quick: Callable[...,
     assert "0.png" in broken.err
     assert [line["mask"] for line in table(out)] == ["0.png", "1.png"]
     (out / "0.png").write_bytes(mended)
-    assert "corrected or not fewseg's own: 0.png;" in " ".join(quick(*segment, *more).err.split())
+    assert "corrected or not fewseg's own: 0.png" in " ".join(quick(*segment, *more).err.split())
     Image.new("L", SIZE).save(out / "1.png")
     wrong = quick(*command)
     assert "without the class: 1.png" in wrong.out, "an emptied mask says that all of it was wrong"

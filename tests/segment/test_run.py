@@ -288,7 +288,8 @@ def test_masks_that_are_somebodys_work_stay_without_any_table(predictor, tmp_pat
     Image.fromarray(mended).save(out / "d.png")  # which fewseg never wrote
     kept = {name: (out / f"{name}.png").read_bytes() for name in "abd"}
     predictor.set_support(*scene(BLUE))
-    with pytest.warns(DataWarning, match=r"corrected or not fewseg's own: a\.png, b\.png, d\.png;"):
+    told = r"not fewseg's own: a\.png, b\.png, d\.png \(b\.png in colours, as saved, without the classes' values\);"
+    with pytest.warns(DataWarning, match=told):
         summary = segment_folder(predictor, photos, out, resume=resume)
     assert {name: (out / f"{name}.png").read_bytes() for name in "abd"} == kept
     assert ((out / "c.png").read_bytes() == written["c"]) == resume

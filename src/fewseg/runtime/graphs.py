@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -248,7 +249,9 @@ def read_record(folder: Path) -> dict[str, Any]:
         if type(size) is not int or type(shots) not in (int, type(None)) or type(presence) is not bool:
             raise TypeError(f"image_size {size!r}, shots {shots!r}, presence {presence!r}")
         methods = record.setdefault("methods", [record["method"]])
-        if not methods or not all(isinstance(name, str) and name.removesuffix(WITH).isidentifier() for name in methods):
+        if not methods or not all(
+            isinstance(name, str) and re.fullmatch(r"[\w-]+", name.removesuffix(WITH)) for name in methods
+        ):
             raise TypeError(f"methods {methods!r}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{folder} holds no exported model ({error}); fewseg export RUN --onnx {folder}") from error

@@ -8,6 +8,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from PIL import Image
+
 from fewseg.errors import DataWarning, shortened
 from fewseg.segment import formats as files
 from fewseg.segment import windows
@@ -65,12 +67,19 @@ def note_corrected(masks: Sequence[Path]) -> None:
     """Tell of masks that are somebody's work, and stay: what tells of them is made anew."""
     if masks:
         shown = shortened([mask.name for mask in masks], _SHOWN)
+        colored = [mask.name for mask in masks if _mode(mask) in ("RGB", "RGBA")]
+        told = f" ({shortened(colored, _SHOWN)} in colours, as saved, without the classes' values)" if colored else ""
         warnings.warn(
-            f"kept, since corrected or not fewseg's own: {shown}; tables, counts, overlays and other formats are made "
-            "from what is there, whatever --min-area is, and another --out has the model's answers",
+            f"kept, since corrected or not fewseg's own: {shown}{told}; tables, counts, overlays and other formats are "
+            "made from what is there, whatever --min-area is, and another --out has the model's answers",
             DataWarning,
             stacklevel=2,
         )
+
+
+def _mode(mask: Path) -> str:
+    with Image.open(mask) as picture:
+        return picture.mode
 
 
 def note_of_others(masks: Sequence[Path]) -> None:

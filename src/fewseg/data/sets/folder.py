@@ -20,6 +20,7 @@ from fewseg.data.images import align_mask, read_labels, read_oriented
 from fewseg.data.index import cached_index, count_labels, fingerprint, in_parallel
 from fewseg.data.label_maps import LabelMaps, one_name
 from fewseg.data.masks import MUCH, SWAPPED, different, read_marking, read_mask
+from fewseg.data.regions import border
 from fewseg.data.same_photos import same_content
 from fewseg.data.source import SourceIndex, class_mask
 from fewseg.data.text import Tally
@@ -176,9 +177,13 @@ class Folder(Divided):
     def _index_of_all(self) -> SourceIndex:
         """Of both subsets."""
         ids = tuple(photo.id for photo in self._all)
-        if self._maps is not None:
-            return SourceIndex(ids, self._maps.counts)
+        index = self._index_of_masks(ids) if self._maps is None else SourceIndex(ids, self._maps.counts)
+        self.swapped = self._find_swapped(index.counts)
+        for text in self.swapped:
+            warnings.warn(DataWarning(text), stacklevel=2)
+        return index
 
+    def _index_of_masks(self, ids: tuple[str, ...]) -> SourceIndex:
         def counts() -> NDArray[np.int64]:
             return np.array(list(in_parallel(self._count, self._all, self.progress, "reading annotations")), np.int64)
 
@@ -193,16 +198,12 @@ class Folder(Divided):
             elif not rest:
                 tally.add("masks leave nothing as background", photo.masks[0][1])
         tally.warn()
-        self.swapped = self._find_swapped(index.counts) if self.label is None else []
-        for text in self.swapped:
-            warnings.warn(DataWarning(text), stacklevel=2)
         return index
 
     def _find_swapped(self, counts: NDArray[np.int64]) -> list[str]:
         """Classes of which many masks mark most of their photo, and most of its border where some are looked at.
 
-        Of a photo with the masks of several classes the pixels of all are counted together, so a mask may be passed
-        over.
+        Of a photo with several classes the pixels of all are counted together, so one may be passed over.
         """
         found = []
         for class_id, class_name in enumerate(self.class_names, 1):
@@ -210,15 +211,21 @@ class Folder(Divided):
             much = np.flatnonzero((held > MUCH[0] * counts.sum(1)) & (counts[:, 0] > 0))
             if len(much) <= _SOME * np.count_nonzero(held):
                 continue
-            files = [next(file for c, file in self._all[i].masks if c == class_id) for i in _sample(much.tolist(), 10)]
-            swapped = [file for file in files if SWAPPED in read_marking(file).meaning]
-            if 2 * len(swapped) >= len(files):
+            looked_at = [self._all[i] for i in _sample(much.tolist(), 10)]
+            swapped = [photo for photo in looked_at if self._at_border(photo, class_id) > MUCH[1]]
+            if 2 * len(swapped) >= len(looked_at):
+                first = next(file for c, file in swapped[0].masks if c in (0, class_id))
                 found.append(
                     f"{self.root}: {len(much)} of {np.count_nonzero(held)} masks of {class_name!r} mark more than "
-                    f"{MUCH[0]:.0%} of their photo, and {len(swapped)} of {len(files)} that were looked at more than "
-                    f"{MUCH[1]:.0%} of its border ({SWAPPED}; the first: {swapped[0]})"
+                    f"{MUCH[0]:.0%} of their photo, and {len(swapped)} of {len(looked_at)} that were looked at more "
+                    f"than {MUCH[1]:.0%} of its border ({SWAPPED}; the first: {first})"
                 )
         return found
+
+    def _at_border(self, photo: _Photo, class_id: int) -> float:
+        """How much of the photo's border a class has."""
+        labels = self._labels(photo)
+        return float((labels[border(labels.shape)] == class_id).mean())
 
     def _count(self, photo: _Photo) -> NDArray[np.int64]:
         """(1 + classes,) pixels; of a photo in several class folders each class's whole mask."""
