@@ -260,8 +260,7 @@ def loop(t: Training) -> None:
             state.batches, state.seconds, state.epoch_open = step + 1, time.perf_counter() - started, ends
             log.add(out["losses"], out["counts"])
             if line_due:
-                lr = t.optimizer.param_groups[0]["lr"]
-                values, line = log.write(state.batches, t.total, lr=lr, watched=out["logged"])
+                values, line = log.write(state.batches, t.total, lr=out["lr"], watched=out["logged"])
                 t.progress.note(line)
                 for one in t.callbacks:
                     one.step(state.batches, values)
@@ -282,7 +281,9 @@ def loop(t: Training) -> None:
 
 
 def training_step(t: Training, step: int, inputs: dict[str, Any], *, watch: bool) -> dict[str, Any]:
-    """Forward (with the untrained terms if `watch`), backward, and a step where `accumulate` batches are together."""
+    """Forward (with the untrained terms if `watch`), backward, and a step where `accumulate` batches are together; what
+    the module gave, and the rate "lr" of the first group in this batch.
+    """
     settings = t.config.train
     # dropout is a function of (seed, step) too: a resumed run draws what an undisturbed one would
     torch.manual_seed(sample_seed(settings.seed, step, t.fabric.global_rank))
@@ -292,14 +293,17 @@ def training_step(t: Training, step: int, inputs: dict[str, Any], *, watch: bool
     if not torch.isfinite(loss):
         raise not_finite(t, step, inputs, losses)
     t.fabric.backward(loss / settings.accumulate)
-    if (step + 1) % settings.accumulate == 0 or step + 1 == t.total:
+    whole = (step + 1) % settings.accumulate == 0 or step + 1 == t.total
+    if whole:
         t.schedule.before(step)
+    lr = t.optimizer.param_groups[0]["lr"]
+    if whole:
         if settings.clip is not None:
             t.fabric.clip_gradients(t.module, t.optimizer, max_norm=settings.clip)
         t.optimizer.step()
         t.schedule.after()
         t.optimizer.zero_grad()
-    return out
+    return out | {"lr": lr}
 
 
 def end_epoch(t: Training, log: Log) -> None:
