@@ -241,7 +241,7 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
 VIA = {
     "0.jpg9": {
         "filename": "0.jpg",
-        "size": 9,
+        "size": -1,
         "regions": [
             {"shape_attributes": shape, "region_attributes": {"kind": "cat"}}
             for shape in (

@@ -318,6 +318,9 @@ def test_several_concepts_make_a_label_map_whose_corrections_are_told_apart(
     valued = quick("teach", "--concept", place / "blue.concept", "--correct", place / "out/0.png", "--label", 91)
     assert (valued.code, "is of masks of one class, and" in valued.err) == (2, True)
     copy = ("--concept", place / "blue.concept", "--class", "sea", "--out", place / "sea.concept")
+    for more in (("--correct", place / "out"), ("--out", place / "blue.concept")):
+        refused = quick("teach", *copy, *more)
+        assert (refused.code, "a concept brings its class; leave --class out. It is called" in refused.err) == (2, True)
     assert quick("teach", *copy).code == 0
     blue, sea = (Concept.load(place / f"{name}.concept") for name in ("blue", "sea"))
     assert (sea.name, replace(sea, name="blue")) == ("sea", blue), "nothing else is another"

@@ -314,20 +314,30 @@ def test_a_corrected_mask_of_another_class_is_told_and_stays(tmp_path):
 
 
 @pytest.mark.parametrize("formats", [("png", "csv"), ("png", "coco", "yolo")])
-def test_masks_of_another_class_are_not_gone_on_with(tmp_path: Path, formats: tuple[str, ...]) -> None:
-    photo(tmp_path / "a.png")
+@pytest.mark.parametrize("names", [("rust", "rot"), ("rust",)])
+def test_masks_of_another_class_are_not_gone_on_with(
+    tmp_path: Path, formats: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    for name in "ab":
+        photo(tmp_path / f"{name}.png")
 
-    def go(*names: str, resume: bool = True) -> dict[str, bytes]:
+    def go(*names: str, name: str = "a", resume: bool = True) -> dict[str, bytes]:
         predictor = FewShotPredictor(ColorSegmenter())
         predictor.set_support({one: scene() for one in names})
-        segment_folder(predictor, [tmp_path / "a.png"], tmp_path / "out", formats=formats, resume=resume)
+        segment_folder(predictor, [tmp_path / f"{name}.png"], tmp_path / "out", formats=formats, resume=resume)
         return {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")}
 
-    kept = go("rust", "rot", resume=False)
-    for other in (("rot", "rust"), ("scab", "rot")):
-        with pytest.raises(UsageError, match="are of rust, rot, and this run is of"):
+    kept = go(*names, resume=False)
+    for other in ((*names[:-1], "scab"), ("scab", *names[1:])):
+        with pytest.raises(
+            UsageError, match=rf"a\.png is of {', '.join(names)}, and this run is of {', '.join(other)}"
+        ):
             go(*other)
-    assert go("rust", "rot") == kept
+    assert go(*names) == kept
+    with pytest.warns(DataWarning, match=r"masks of photos that this run was not given \(a\.png\)"):
+        go(*(f"no {one}" for one in names), name="b")  # beside it
+    with pytest.warns(DataWarning, match=r"masks of photos that this run was not given \(b\.png\)"):
+        assert go(*names)["a.png"] == kept["a.png"]
 
 
 def test_a_file_called_like_the_table_that_is_none_is_not_written_over(predictor, tmp_path):

@@ -160,10 +160,11 @@ def test_the_network_is_let_in_with_a_token_alone(tmp_path) -> None:
                 assert (address.status_code, address.json()["error"].partition(":")[0]) == (401, said)
             right = {"Authorization": f"Bearer {server.token}"}
             assert client.get("/v1/status", headers=right).status_code == 200
-            cookie = client.get("/", headers=right).headers["set-cookie"]
+            assert "set-cookie" not in client.get("/", headers=right).headers  # a monitor is no visitor
+            cookie = client.post("/v1/session", headers=right).headers["set-cookie"]
             assert "HttpOnly; SameSite=Lax" in cookie
             assert "Secure" not in cookie
-            by_proxy = httpx.get(local, headers=right | {"X-Forwarded-Proto": "https"})
+            by_proxy = httpx.post(f"{local}/v1/session", headers=right | {"X-Forwarded-Proto": "https"})
             assert by_proxy.headers["set-cookie"].endswith("; Secure")
             assert server.token not in cookie
             assert client.delete("/v1/session").is_success  # as after a rest, or a restart with the same token

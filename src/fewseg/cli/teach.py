@@ -84,7 +84,7 @@ def teach(
     asked = (range_, bands, page) != (None, None, None)
     rule = given.picture_rule(range_, bands, page) if asked or former is None else former.pictures
     found = given.read_supports(ctx, supports, annotations, photos=photos, shots=shots, rule=rule, one_class=True)
-    name, images, masks = _one_class(found, former, class_ or [])
+    name, images, masks = _one_class(found, former, class_ or [], alone=not (correct or absent) and target != concept)
     value = found.labels.get(name, found.labels.get(None))
     if correct:
         more, marked = _corrected(correct, former, photos, value)
@@ -100,7 +100,7 @@ def teach(
     if adapt:
         _check_adapting(folder, former, count=len(images), keep_photos=keep_photos)
     chosen = given.said(ctx, "model")
-    if former and former.model.name.endswith(given.ADAPTED) and not chosen:
+    if former and former.model.name.endswith(given.ADAPTED) and not chosen and (images or without):
         told = "the concept's model was trained on its supports, and tells nothing of others"
         say(f"{told}: tried with lite as it comes; --adapt trains anew")
         model, chosen = "lite", True
@@ -207,15 +207,25 @@ def _check_replaced(target: Path, photos: list[Any]) -> None:
         )
 
 
-def _one_class(found: given.Given, former: Concept | None, named: list[str]) -> tuple[str | None, list[Any], list[Any]]:
-    """The class's name, its photos and masks; `named` without photos is how a concept is to be called from now on."""
+def _one_class(
+    found: given.Given, former: Concept | None, named: list[str], *, alone: bool
+) -> tuple[str | None, list[Any], list[Any]]:
+    """The class's name, its photos and masks; `named` without photos is how a concept is to be called in a file of its
+    own, which nothing else may be asked of (`alone`).
+    """
     if len(found.supports) > 1:
         names = ", ".join(map(str, found.supports))
         raise UsageError(f"a concept is one class, and {names} were given; teach each, --class NAME, into its own file")
     if not found.supports:
-        if len(called := {*named}) > 1:
-            raise UsageError(f"a concept is one class, and --class was given {', '.join(sorted(called))}; give one")
-        return (named[0] if named else former.name if former else None), [], []
+        own = former.name if former else None
+        if others := sorted({*named} - {own}):
+            if len(others) > 1 or not alone:
+                raise UsageError(
+                    f"--class {', '.join(others)}: a concept brings its class; leave --class out. It is called "
+                    "otherwise by itself, in another file: fewseg teach --concept FILE --class NAME --out OTHER.concept"
+                )
+            return others[0], [], []
+        return own, [], []
     ((name, (images, masks)),) = found.supports.items()
     if former is not None and None not in (name, former.name) and name != former.name:
         raise UsageError(f"the concept is {former.name}, and --class {name} was given; teach it into a file of its own")

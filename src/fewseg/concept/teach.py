@@ -74,7 +74,8 @@ def teach(
     nobody sees the photos, and another model cannot take them. UsageError or DataError where photos or masks cannot be
     used, or none has the object.
     """
-    as_it_was = model is None and keep_photos and pictures in (None, former and former.pictures)
+    asked = model is not None or label is not None or runtime is not None or device not in (None, "auto")
+    as_it_was = not asked and keep_photos and pictures in (None, former and former.pictures)
     if former is not None and name not in (None, former.name) and as_it_was and not _any(images) and not absent:
         return Concept.of(replace(former, name=name))
     if former is not None and former.features:

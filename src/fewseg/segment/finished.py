@@ -15,7 +15,6 @@ from PIL import Image
 
 from fewseg.data.images import align_mask, read_labels
 from fewseg.data.masks import read_marking
-from fewseg.data.text import read_lines
 from fewseg.errors import DataError, UsageError
 from fewseg.files import content_mark
 from fewseg.labels import IGNORE
@@ -43,8 +42,7 @@ class Finished:
     """What is there in the folder `out` of a run over several pictures, whose classes are `names`.
 
     A mask is somebody's work that has other pixels than the folder's `rows` say were written; one that they do not
-    name, unless it says itself that fewseg wrote these pixels. UsageError where `resume` would leave masks of other
-    classes.
+    name, unless it says itself that fewseg wrote these pixels.
     """
 
     def __init__(
@@ -57,20 +55,6 @@ class Finished:
         self._rows: dict[str, list[Row]] = {}
         for row in rows:
             self._rows.setdefault(row.mask, []).append(row)
-        if resume:
-            self._check_same()
-
-    def _check_same(self) -> None:
-        """UsageError where masks that would stay are of other classes, by the tables or by the classes' file."""
-        names = [*(self._names or [files.UNNAMED])]
-        there = [[row.name for row in rows] for mask, rows in self._rows.items() if (self._out / mask).is_file()]
-        if self._several and (self._out / files.CLASSES).is_file():
-            there.append(read_lines(self._out / files.CLASSES))
-        if other := next((of for of in there if of not in (names, [files.UNNAMED])), None):
-            raise UsageError(
-                f"--resume: masks in {self._out} are of {', '.join(other)}, and this run is of {', '.join(names)}; "
-                "leave out --resume to make all anew, or give another --out"
-            )
 
     def has(self, piece: Job, outputs: Mapping[str, Path]) -> bool:
         """Whether a picture is not to be segmented: its mask is somebody's work, or, with `resume`, its files are all

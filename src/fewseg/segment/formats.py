@@ -47,6 +47,8 @@ PIXELS = "fewseg pixels"
 """Of the text that says which pixels were written."""
 TOLD = "fewseg told"
 """Of the text with what is told of each class: its presence, the overlap to expect and the doubt, as JSON."""
+NAMES = "fewseg classes"
+"""Of the text with the classes' names, as JSON."""
 PHOTO = "fewseg photo"
 """Of the text that says which photo it is of (`files.content_mark`)."""
 _MOST_OBJECTS = 65535
@@ -112,7 +114,12 @@ def write(
     for kind, path in files.items():
         if kind == "png":
             mask = images.mask_picture(labels, several=is_label_map(names))
-            says = {MADE_BY: made, PIXELS: pixels_hash(np.asarray(mask)), TOLD: json.dumps(told)}
+            says = {
+                MADE_BY: made,
+                PIXELS: pixels_hash(np.asarray(mask)),
+                TOLD: json.dumps(told),
+                NAMES: json.dumps(names),
+            }
             is_video = photo.suffix.lower() in VIDEO_SUFFIXES
             images.write_image(mask, path, pnginfo=_text(says | {PHOTO: "" if is_video else content_mark(photo)}))
         elif kind == "instances":
@@ -130,10 +137,11 @@ def write(
 
 
 def signature(mask: Path) -> dict[str, str]:
-    """What a mask's PNG says under `MADE_BY`, `PIXELS`, `TOLD` and `PHOTO`; nothing where it does not say."""
+    """What a mask's PNG says under `MADE_BY`, `PIXELS`, `TOLD`, `NAMES` and `PHOTO`; nothing where it does not say."""
     try:
         with Image.open(mask) as picture:
-            return {key: str(picture.info[key]) for key in (MADE_BY, PIXELS, TOLD, PHOTO) if key in picture.info}
+            keys = (MADE_BY, PIXELS, TOLD, NAMES, PHOTO)
+            return {key: str(picture.info[key]) for key in keys if key in picture.info}
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # whoever reads it says what is wrong
         return {}
 

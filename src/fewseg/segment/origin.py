@@ -5,18 +5,19 @@ answers are not taken for somebody's work.
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fewseg.data.pairs import own_name
-from fewseg.errors import DataWarning
+from fewseg.errors import DataWarning, UsageError
 from fewseg.files import file_sha256
 from fewseg.progress import counted
 from fewseg.segment.books import as_fewseg_wrote
 from fewseg.segment.corrected import as_written
-from fewseg.segment.formats import MADE_BY, PIXELS, signature
+from fewseg.segment.formats import MADE_BY, NAMES, PIXELS, signature
 from fewseg.segment.steady import Predictor
 
 
@@ -30,18 +31,25 @@ def origin(predictor: Predictor, **how: float) -> str:
     settings: dict[str, Any] = {
         "method": engine.method,
         "weights": engine.weights[:8] or "of no file",
-        "class": ", ".join(predictor.names or ()).encode(errors="backslashreplace").decode() or None,
         "supports": hashlib.sha256(files.encode()).hexdigest()[:8] if files else None,
     }
     settings |= how | predictor.settings
     return ", ".join([engine.name, *(f"{name} {value}" for name, value in settings.items() if value is not None)])
 
 
-def note_others(masks: Sequence[Path], made: str) -> None:
-    """Tell of masks that are there, and were made otherwise: `--resume` leaves them as they are."""
-    there = [path for path in masks if path.is_file()]
-    said = ((path, signature(path).get(MADE_BY)) for path in there)
-    others = [(path, theirs) for path, theirs in said if theirs and theirs != made]
+def note_others(masks: Sequence[Path], made: str, names: Sequence[str] | None) -> None:
+    """Tell of masks that are there, and were made otherwise: `--resume` leaves them as they are. UsageError where one
+    is of other classes than `names`, which every table would call it.
+    """
+    said = {path: signature(path) for path in masks if path.is_file()}
+    for path, one in said.items():
+        if names and (theirs := one.get(NAMES, "null")) not in ("null", json.dumps(names)):
+            raise UsageError(
+                f"--resume: {path} is of {', '.join(json.loads(theirs))}, and this run is of {', '.join(names)}; leave "
+                "out --resume to make all anew, or give another --out"
+            )
+    there, each = [*said], ((path, one.get(MADE_BY)) for path, one in said.items())
+    others = [(path, theirs) for path, theirs in each if theirs and theirs != made]
     if others:
         first, theirs = others[0]
         warnings.warn(

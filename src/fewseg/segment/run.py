@@ -88,14 +88,14 @@ def segment_folder(
         predictor.support_names,
         kept=lambda job: finished.keeps(work.named(job.stem)),
     )
+    how: dict[str, Any] = {"threshold": threshold, "presence": presence, "min_area": min_area}
+    made = origin(predictor, **how)
+    if resume and "png" in formats:
+        note_others(_masks(work), made, predictor.names)
     progress = progress or Silent()
     classes = predictor.names or (files.UNNAMED,)
     if work.class_file:
         files.write_classes(work.class_file, classes)
-    how: dict[str, Any] = {"threshold": threshold, "presence": presence, "min_area": min_area}
-    made = origin(predictor, **how)
-    if resume and "png" in formats:
-        note_others([work.named(job.stem)["png"] for job in work.jobs if not job.is_video], made)
     gathered = Gathered(work, classes)
     with _records(work, predictor, classes, shard=shard) as record:
         pieces = _pieces(work.jobs, gathered.failed, rule=predictor.pictures, every=every, progress=progress)
@@ -115,6 +115,14 @@ def segment_folder(
     done = {job for job in work.videos if resume and job.query not in gathered.corrected.values()}
     gathered.failed += _write_overlay_videos(work, {query for query, _ in gathered.failed}, every=every, done=done)
     return gathered.summary(predictor.runtime, instances=instances)
+
+
+def _masks(work: Planned) -> list[Path]:
+    """The pictures' masks, and each video's first."""
+    return [
+        *(work.named(job.stem)["png"] for job in work.jobs if not job.is_video),
+        *(work.named(f"{job.stem}/{files.frame_stem(0)}")["png"] for job in work.videos),
+    ]
 
 
 def _former(out: Path, *, needed: bool) -> list[Row]:

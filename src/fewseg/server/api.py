@@ -66,6 +66,7 @@ class Api:
         job, photo = "/v1/jobs/{job}", "/v1/jobs/{job}/photos/{photo:int}"
         listed: list[tuple[str, str, Callable[..., Any]]] = [
             ("GET", "/v1/status", self.status),
+            ("POST", "/v1/session", self.enter),
             ("DELETE", "/v1/session", self.leave),
             ("GET", "/v1/concepts", self.concepts),
             ("POST", "/v1/concepts", self.teach),
@@ -89,6 +90,10 @@ class Api:
         stored = self._visitors.stored // MB
         taken = {"waiting": self._workers.under_way, "visitors": len(self._visitors), "all_mb": stored}
         return JSONResponse({**told, "limits": asdict(self._limits), "taken": taken})
+
+    async def enter(self, request: Request) -> Response:
+        visitor_of(request)  # with a cookie, by which the page is let in
+        return Response(status_code=204)
 
     async def leave(self, request: Request) -> Response:
         visitor = request.state.entry.known

@@ -98,7 +98,7 @@ class Guard:
             await send(message)
 
         try:
-            self._check(scope, entry, admitted=admitted)
+            self._check(scope, admitted=admitted)
             app = self._app
         except Refused as error:
             app = await refusal(Request(scope, receive), error)
@@ -118,19 +118,16 @@ class Guard:
         """What only this token makes of a name: an open page goes on after half an hour's rest, or a restart."""
         return hmac.new((self._token or "").encode(), name.encode(), hashlib.sha256).hexdigest()
 
-    def _check(self, scope: Scope, entry: Entry, *, admitted: bool) -> None:
-        """Refused where the request may not go on; whoever brings the token to the page is a visitor."""
+    def _check(self, scope: Scope, *, admitted: bool) -> None:
+        """Refused where the request may not go on."""
         headers = Headers(scope=scope)
         self._check_host(headers.get("host", ""), scope)
         if scope["method"] not in ("GET", "HEAD"):
             _check_origin(headers)
         if self._token is None:
             return
-        bearer, page = _bearer(headers.get("authorization", "")), scope["path"] == "/"
-        if _same(bearer, self._token):
-            if page:
-                entry.visitor()
-        elif not admitted and (page or scope["path"].startswith(_CLOSED)):
+        bearer, path = _bearer(headers.get("authorization", "")), scope["path"]
+        if not _same(bearer, self._token) and not admitted and (path == "/" or path.startswith(_CLOSED)):
             said = "this server wants its token"
             if bearer:
                 said = "the token that was given is not this server's"

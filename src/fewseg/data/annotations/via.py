@@ -31,7 +31,8 @@ def read_via(file: Path, photos: Photos) -> Iterator[AnnotatedPhoto]:
                 attribute = attribute or next(iter(region.get("region_attributes", {})), None)
                 areas.append(Shape(_label(region, attribute, photos), partial(_draw, region["shape_attributes"])))
             photo = AnnotatedPhoto(photos.find(str(entry["filename"]), annotated=bool(areas)), None, areas)
-            _compare(photo, entry.get("size"), photos)
+            if areas:
+                _compare(photo, entry.get("size"), photos)
         if photo:
             yield photo
 
@@ -41,7 +42,9 @@ def _compare(photo: AnnotatedPhoto, size: Any, photos: Photos) -> None:
     there = photo.image.stat().st_size if isinstance(photo.image, Path) else None
     if there is not None and isinstance(size, int) and size not in (-1, there):
         told = f"{photo.image} has {there} bytes, {size} when it was annotated"
-        photos.tally.add("photos are other files than those that were annotated; see with --check if they fit", told)
+        photos.tally.add(
+            "photos are other files than those that were annotated; look at how the marks lie on them", told
+        )
 
 
 def _label(region: dict[str, Any], attribute: str | None, photos: Photos) -> str:

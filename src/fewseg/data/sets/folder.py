@@ -27,6 +27,8 @@ from fewseg.data.text import Tally
 from fewseg.errors import DataError, DataWarning, FewsegError, UsageError
 from fewseg.labels import IGNORE, MOST_CLASSES
 
+_SUSPECTS = 20
+"""Classes whose masks are looked at, those of which most mark much: looking costs time at every start."""
 _SOME = 0.2
 """Of a class's masks: where fewer mark most of their photo, things that fill photos are the likelier reason."""
 
@@ -203,20 +205,23 @@ class Folder(Divided):
     def _find_swapped(self, counts: NDArray[np.int64]) -> list[str]:
         """Classes of which many masks mark most of their photo, and most of its border where some are looked at.
 
-        Of a photo with several classes the pixels of all are counted together, so one may be passed over.
+        Photos with several classes are passed over: of these any may fill what the others leave.
         """
+        held = counts[:, 1:]
+        alone = (held == held.sum(1, keepdims=True)) & (counts[:, :1] > 0)
+        many = alone & (held > MUCH[0] * counts.sum(1, keepdims=True))
+        share = many.sum(0) / np.maximum(1, np.count_nonzero(held, axis=0))
         found = []
-        for class_id, class_name in enumerate(self.class_names, 1):
-            held = counts[:, class_id]
-            much = np.flatnonzero((held > MUCH[0] * counts.sum(1)) & (counts[:, 0] > 0))
-            if len(much) <= _SOME * np.count_nonzero(held):
-                continue
+        for number in np.argsort(-share, kind="stable")[:_SUSPECTS].tolist():
+            class_id, much, of = number + 1, np.flatnonzero(many[:, number]), np.count_nonzero(held[:, number])
+            if share[number] <= _SOME:
+                break
             looked_at = [self._all[i] for i in _sample(much.tolist(), 10)]
             swapped = [photo for photo in looked_at if self._at_border(photo, class_id) > MUCH[1]]
             if 2 * len(swapped) >= len(looked_at):
                 first = next(file for c, file in swapped[0].masks if c in (0, class_id))
                 found.append(
-                    f"{self.root}: {len(much)} of {np.count_nonzero(held)} masks of {class_name!r} mark more than "
+                    f"{self.root}: {len(much)} of {of} masks of {self.class_names[number]!r} mark more than "
                     f"{MUCH[0]:.0%} of their photo, and {len(swapped)} of {len(looked_at)} that were looked at more "
                     f"than {MUCH[1]:.0%} of its border ({SWAPPED}; the first: {first})"
                 )

@@ -6,7 +6,7 @@ import { at, input, tell, words } from "./dom.js";
 /** @param {string} token */
 async function enter(token) {
   const headers = { Authorization: `Bearer ${encodeURIComponent(token)}` }; // of plain letters, so it stays as it is
-  const answer = await fetch("/", { headers }).catch(() => null);
+  const answer = await fetch("/v1/session", { method: "POST", headers }).catch(() => null);
   if (!answer) throw new Error("the server does not answer; is it running?");
   if (answer.ok) return location.replace("/");
   if (answer.status === 401) throw new Error("This is not the server's token.");

@@ -273,6 +273,8 @@ async function ask(path, options) {
       await rest(Math.min(wait, 30));
       continue;
     }
+    if (!answer && options?.method === "POST" && (await fetch("v1/status").catch(() => null))?.ok)
+      throw new Error("it could not be sent whole: the connection broke off, or a file has changed since it was chosen");
     since ||= performance.now();
     if (away(answer, options) && performance.now() - since < PATIENCE) {
       await rest(1);
