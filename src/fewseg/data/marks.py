@@ -24,7 +24,7 @@ from PIL import Image
 from PIL.ImageFilter import MaxFilter, MinFilter
 
 from fewseg.data.masks import Marking
-from fewseg.data.regions import border
+from fewseg.data.regions import border, border_share
 from fewseg.errors import DataError, DataWarning, UsageError
 
 OBJECT, BACKGROUND = 1, 2
@@ -76,7 +76,7 @@ def marking_from_marks(photo: Image.Image, marks: Marks, name: str) -> Marking:
     except (DataError, UsageError) as error:
         raise type(error)(f"{name}: {error}") from error
     walked = marks.scribble is not None or marks.points or marks.background
-    if walked and (share := mask[border(mask.shape)].mean()) > _MUCH:
+    if walked and (share := border_share(mask == 1)) > _MUCH:
         told = f"{name}: what grew from the marks takes {100 * share:.0f} % of the photo's border"
         remedy = "if that is not the object, mark what lies there as beside it, on all sides, or give a mask"
         warnings.warn(DataWarning(f"{told}; {remedy}"), stacklevel=2)

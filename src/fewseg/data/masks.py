@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.data.decoding import DEEP, LOSSY, File, decode, name_of
-from fewseg.data.regions import border, grown, shrunk
+from fewseg.data.regions import border_share, grown, shrunk
 from fewseg.errors import UsageError
 from fewseg.labels import IGNORE
 
@@ -87,7 +87,7 @@ def read_marking(file: File, label: Label | None = None) -> Marking:
     raster.check_mask(file)
     marking = marking_of(raster.filled(0), label, name=name_of(file))
     if label is None and MUCH[0] < marking.share < 1:
-        at_border = float((marking.mask[border(marking.mask.shape)] == 1).mean())
+        at_border = border_share(marking.mask == 1)
         told = f", with {100 * at_border:.0f} % of the border ({SWAPPED})" if at_border > MUCH[1] else ""
         marking = replace(marking, meaning=marking.meaning + told)
     if not raster.missing or not (unknown := raster.unknown).any():

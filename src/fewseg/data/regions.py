@@ -26,6 +26,11 @@ def border(size: tuple[int, ...]) -> NDArray[np.bool_]:
     return frame
 
 
+def border_share(marked: NDArray[np.bool_]) -> float:
+    """How much of a picture's border is marked (H, W)."""
+    return float(marked[border(marked.shape)].mean())
+
+
 def connected(mask: NDArray[np.bool_]) -> Parts:
     """The connected parts of a mask (H, W)."""
     edges = np.diff(np.pad(mask, [(0, 0), (1, 1)]).astype(np.int8), axis=1)

@@ -20,7 +20,7 @@ from fewseg.data.images import align_mask, read_labels, read_oriented
 from fewseg.data.index import cached_index, count_labels, fingerprint, in_parallel
 from fewseg.data.label_maps import LabelMaps, one_name
 from fewseg.data.masks import MUCH, SWAPPED, different, read_marking, read_mask
-from fewseg.data.regions import border
+from fewseg.data.regions import border_share
 from fewseg.data.same_photos import same_content
 from fewseg.data.source import SourceIndex, class_mask
 from fewseg.data.text import Tally
@@ -217,7 +217,7 @@ class Folder(Divided):
             if share[number] <= _SOME:
                 break
             looked_at = [self._all[i] for i in _sample(much.tolist(), 10)]
-            swapped = [photo for photo in looked_at if self._at_border(photo, class_id) > MUCH[1]]
+            swapped = [photo for photo in looked_at if border_share(self._labels(photo) == class_id) > MUCH[1]]
             if 2 * len(swapped) >= len(looked_at):
                 first = next(file for c, file in swapped[0].masks if c in (0, class_id))
                 found.append(
@@ -226,11 +226,6 @@ class Folder(Divided):
                     f"than {MUCH[1]:.0%} of its border ({SWAPPED}; the first: {first})"
                 )
         return found
-
-    def _at_border(self, photo: _Photo, class_id: int) -> float:
-        """How much of the photo's border a class has."""
-        labels = self._labels(photo)
-        return float((labels[border(labels.shape)] == class_id).mean())
 
     def _count(self, photo: _Photo) -> NDArray[np.int64]:
         """(1 + classes,) pixels; of a photo in several class folders each class's whole mask."""
