@@ -93,6 +93,8 @@ def test_a_model_that_is_not_there_is_told_without_torch_too():
     done = without_torch("serve", "--model", "light", "--no-browser")
     assert done.stderr.startswith("error: no model 'light' comes along (")
     assert done.stderr.endswith(" do), nor is there such a folder. Did you mean 'lite'?\n")
+    told = without_torch("serve", "--model", ROOT / "docs", "--no-browser").stderr
+    assert told.startswith(f"error: {ROOT / 'docs'} holds neither a saved model nor a run with one")
 
 
 def test_the_public_names_say_so_too():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,19 @@ def test_a_run_knows_its_data_and_fold(toy: type[Toy], tmp_path: Path) -> None:
     last = open_target(str(run / "last"), ["data.shots=2"])
     assert last.config.data.shots == 2
     assert open_test_data(last)[1] == fold
+
+
+def test_a_run_that_has_not_ended_says_so_wherever_it_is_opened(toy: type[Toy], tmp_path: Path) -> None:
+    run = train(toy_config("train.epochs=2"), tmp_path / "run")
+    assert "unfinished" not in open_target(str(run), []).weights
+    record = run / "last" / "fewseg.json"
+    content = json.loads(record.read_text())
+    content["info"]["epoch"] = 1  # as it was after the first
+    del content["checksum"]
+    record.write_text(json.dumps(content))
+    with pytest.warns(DataWarning, match="its training has not ended: 1 of 2 epochs; fewseg train --resume --out"):
+        opened = open_target(str(run), [])
+    assert opened.weights["unfinished"] == "its training has not ended: 1 of 2 epochs"
 
 
 def test_options_of_a_trained_model_are_changed_where_its_weights_fit(toy: type[Toy], tmp_path: Path) -> None:

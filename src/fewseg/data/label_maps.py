@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from fewseg.data.class_list import ClassList
 from fewseg.data.images import read_labels
 from fewseg.data.index import cached_arrays, fingerprint, in_parallel
-from fewseg.errors import DataError, DataWarning, UsageError
+from fewseg.errors import DataError, DataWarning, UsageError, shortened
 from fewseg.labels import IGNORE
-from fewseg.progress import Silent
+from fewseg.progress import Silent, counted
+
+_SHOWN, _MUCH_VOID = 4, 0.25
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class LabelMaps:
         return self._unnamed(present) if self.listed is None else self._listed(self.listed, int(present.max(initial=0)))
 
     def _listed(self, listed: ClassList, most: int) -> tuple[str, ...]:
-        if not self._totals[0]:
-            self._tell(self.root, "no label map holds 0, the background")
+        if without := self._without_background():
+            self._tell(self.root, without)
         if most > len(listed.names):
             listed.refuse(most, next(file for file in self.files if self._histogram(file)[most]))
         if listed.background:
@@ -81,6 +83,21 @@ class LabelMaps:
             count, last = len(listed.names), listed.names[-1]
             self._tell(listed.file, f"{count} names, but the label maps hold 1 to {most}: {last!r} is nowhere")
         return listed.names
+
+    def _without_background(self) -> str:
+        """Which maps hold no 0, in words, where that is no chance: half of them do not, or 255 is in its place."""
+        if not self._totals[0]:
+            return "no label map holds 0, the background"
+        rows = self._rows.astype(float)
+        found = np.flatnonzero((rows[:, 0] == 0) & rows.any(1))
+        void = float((rows[found, IGNORE] / rows[found].sum(1)).mean()) if len(found) else 0.0
+        if 2 * len(found) < len(rows) and void < _MUCH_VOID:
+            return ""
+        names = shortened([self.files[i].name for i in found.tolist()], _SHOWN)
+        told = f"{len(found)} of {counted(len(rows), 'label map')} hold no 0, the background ({names})"
+        if void < _MUCH_VOID:
+            return told
+        return f"{told}: 255, void, is {100 * void:.0f} % of them, and is not scored; background is written as 0"
 
     def _unnamed(self, present: NDArray[Any]) -> tuple[str, ...]:
         """class_1 to class_N, or the user's name for 1 where it is the only value."""
@@ -118,12 +135,19 @@ class LabelMaps:
         return cached_arrays(build, root=self.root, key="folder-labels", mark=mark)["values"].astype(np.int64)
 
     @cached_property
-    def _totals(self) -> NDArray[np.int64]:
-        """(256,) pixels of every value in all files that can be read: names do not depend on a damaged one."""
+    def _rows(self) -> NDArray[np.int64]:
+        """(files, 256) pixels of every value, zeros of files that cannot be read: names do not depend on a damaged
+        one.
+        """
         try:
-            return self._values.sum(0)
+            return self._values
         except DataError:
-            return np.sum(list(in_parallel(self._histogram, *self._of_all)), axis=0)
+            return np.stack(list(in_parallel(self._histogram, *self._of_all)))
+
+    @cached_property
+    def _totals(self) -> NDArray[np.int64]:
+        """(256,) pixels of every value in all files."""
+        return self._rows.sum(0)
 
     @property
     def _of_all(self) -> tuple[Sequence[Path], Silent, str]:

@@ -136,6 +136,7 @@ class Evaluation:
             return f"{text}: {_listed(classes)}" if names and classes else text
 
         lines, count = [named(f"trained on {self.training_data}", self.trained_on["classes"])], self.test_classes
+        lines += [self.weights["unfinished"]] if self.weights.get("unfinished") else []
         if self.seen is None:
             lines.append(
                 "the names of the classes that it was trained on are not known, so neither is which it has seen"

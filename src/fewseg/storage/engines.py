@@ -14,7 +14,7 @@ from typing import Any
 
 import safetensors
 
-from fewseg.errors import UsageError, check_choice, missing_extra, suggest
+from fewseg.errors import DataError, UsageError, check_choice, missing_extra, suggest
 from fewseg.linear import LINEAR, WITH
 from fewseg.runtime.engine import Engine
 from fewseg.storage.shipped import shipped_folder, shipped_models
@@ -74,6 +74,9 @@ def open_engine(
                 recipe = (resources.files("fewseg") / "configs" / f"{model}.yaml").is_file()
                 more = f" It is a recipe, for torch: {error}" if recipe else suggest(str(model), known)
                 raise UsageError(f"{told}.{more}") from error
+            inside = [*Path(model).glob("fewseg.json"), *Path(model).glob("*/fewseg.json")] if named else []
+            if named and not inside and not shipped_folder(str(model)):
+                raise no_model(Path(model)) from error
             raise
         return _named(entry(model, device=device, **how), model)
     if graphs is None:
@@ -102,6 +105,13 @@ def _says_concept(file: Path) -> bool:
             return (opened.metadata() or {}).get("kind") == CONCEPT_KIND
     except (OSError, safetensors.SafetensorError):
         return False
+
+
+def no_model(path: Path) -> DataError:
+    """What is wrong with a path that is no model's."""
+    if not path.is_dir():
+        return DataError(f"{path} is no directory; give a run directory, a saved model, or a name such as lite")
+    return DataError(f"{path} holds neither a saved model nor a run with one (no fewseg.json in it, best/ or last/)")
 
 
 def _named(engine: Engine, model: Any) -> Engine:

@@ -71,7 +71,7 @@ class Opened:
     model: FewShotSegmenter
     config: Config
     weights: dict[str, Any]
-    """Path and hash of the weights; empty for a method without training."""
+    """Path and hash of the weights, and whether their training is `unfinished`; empty for a method without training."""
 
 
 def open_target(
@@ -146,7 +146,11 @@ def _open_folder(path: Path, words: Sequence[str], *, device: str, options: dict
     if run is None and not any(word.startswith("data.shots=") for word in words):
         config.data.shots = model.shots
     trained_of(model, file=folder / "fewseg.json")  # what is damaged is told before data are read
-    return Opened(model.to(pick_device(device)), config, {"path": str(folder), "sha256": record["sha256"]})
+    weights = {"path": str(folder), "sha256": record["sha256"]}
+    if run and (told := run.unfinished):
+        weights["unfinished"] = told
+        warnings.warn(DataWarning(f"{path}: {told}; {run.resuming} goes on"), stacklevel=4)
+    return Opened(model.to(pick_device(device)), config, weights)
 
 
 def _classes(ids: Any) -> tuple[int, ...]:

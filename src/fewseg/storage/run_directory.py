@@ -74,6 +74,18 @@ class RunDirectory:
         except DataError:
             return False
 
+    @property
+    def unfinished(self) -> str:
+        """How far a training came that has not ended, in words; empty where it has, or that is not known."""
+        epochs = self.config().train.epochs
+        try:
+            done = read_record(self.last)["info"].get("epoch")
+        except DataError:
+            return ""
+        return (
+            f"its training has not ended: {done} of {epochs} epochs" if isinstance(done, int) and done < epochs else ""
+        )
+
     def check(self, config: Config, *, resume: bool) -> None:
         """Raise UsageError or DataError unless there is no run, or, to `resume`, one of the same configuration."""
         if not self.exists:

@@ -33,7 +33,8 @@ from fewseg.models.parts.backbone_weights import (
 from fewseg.models.parts.backbones import LITE, create_backbone
 from fewseg.models.parts.base_learner import PSPNet
 from fewseg.models.untrained import as_method
-from fewseg.storage.engines import THEIR_MODEL, UNTRAINED, refuse_concept
+from fewseg.storage.engines import THEIR_MODEL, UNTRAINED, no_model, refuse_concept
+from fewseg.storage.learnt import learnt_of
 from fewseg.storage.shipped import shipped_folder
 
 BEST, LAST = "best", "last"
@@ -146,9 +147,7 @@ def find_folder(target: str | Path) -> Path:
     for candidate in (path, *(c for name in (BEST, LAST) for c in (path / name, *_beside(path / name, "old")))):
         if (candidate / "fewseg.json").is_file():
             return candidate
-    if not path.is_dir():
-        raise DataError(f"{path} is no directory; give a run directory, a saved model, or a name such as lite")
-    raise DataError(f"{path} holds neither a saved model nor a run with one (no fewseg.json in it, best/ or last/)")
+    raise no_model(path)
 
 
 def read_record(target: str | Path) -> dict[str, Any]:
@@ -322,7 +321,10 @@ def start_from(model: Any, target: str, source: ImageSource, fold: Fold) -> Star
     trained = {n for n, p in model.named_parameters() if p.requires_grad}  # of a frozen back-end all is ImageNet's
     new = sorted({n.split(".")[0] for n in trained - learnt.keys()})
     anew = f"; what only its own classes have or it lacks starts anew: {', '.join(new)}" if new else ""
-    return Start(f"starts from {target}{anew}", info, seen)
+    knows, unseen = learnt_of(info), [source.class_names[c - 1] for c in fold.unseen]
+    named = ", ".join((knows and knows.seen(unseen)) or [])
+    told = f"; it has seen {named} by name, which fold {fold.index} measures: results tell them apart" if named else ""
+    return Start(f"starts from {target}{anew}{told}", info, seen)
 
 
 def _seen(target: Path, info: dict[str, Any], source: ImageSource) -> list[int]:

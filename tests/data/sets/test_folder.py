@@ -45,6 +45,18 @@ def test_label_maps(labels: Path) -> None:
     np.testing.assert_array_equal(source.load(i)[1], trees.label_map({1: 100, 3: 200}, void=7))
 
 
+@pytest.mark.parametrize(
+    ("value", "told"), [(255, "255, void, is 9\\d % of them"), (4, r"\(p0\.png, p1\.png.* and \d more\)$")]
+)
+def test_label_maps_without_background_are_told(labels: Path, value: int, told: str) -> None:
+    for file in sorted((labels / "labels").glob("*.png"))[:-1]:
+        pixels = np.array(Image.open(file))
+        pixels[pixels == 0] = value
+        Image.fromarray(pixels).save(file)
+    with pytest.warns(DataWarning, match=rf"11 of 12 label maps hold no 0, the background.*{told}"):
+        _ = Folder(root=str(labels)).class_names
+
+
 def test_label_maps_without_names(labels: Path) -> None:
     (labels / "classes.txt").unlink()
     source = Folder(root=str(labels))
