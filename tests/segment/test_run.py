@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_where_nothing_is_found_in_a_picture_far_larger_than_the_supports_window
         segment_folder(predictor, tmp_path, tmp_path / "out", overlay=False)
     photo(tmp_path / "wide.png", size=(150, 40))
     segment_folder(predictor, tmp_path, tmp_path / "out", overlay=False)
+
+
+def test_classes_that_are_found_in_the_same_places_are_told(predictor, tmp_path):
+    photo(tmp_path / "a.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        segment_folder(predictor, tmp_path / "a.png", tmp_path / "one", overlay=False)
+    image, mask = scene()
+    predictor.set_support({"cow": (image, mask), "horse": (image, mask)})
+    with pytest.warns(DataWarning, match=r"cow and horse \(100 % of what is marked as cow\).*--absent"):
+        segment_folder(predictor, tmp_path / "a.png", tmp_path / "two", overlay=False)
 
 
 class Stopped(Silent):
@@ -323,7 +335,7 @@ def test_masks_of_another_class_are_not_gone_on_with(
 
     def go(*names: str, name: str = "a", resume: bool = True) -> dict[str, bytes]:
         predictor = FewShotPredictor(ColorSegmenter())
-        predictor.set_support({one: scene() for one in names})
+        predictor.set_support({one: scene(color) for one, color in zip(names, (RED, BLUE), strict=False)})
         segment_folder(predictor, [tmp_path / f"{name}.png"], tmp_path / "out", formats=formats, resume=resume)
         return {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")}
 

@@ -40,6 +40,19 @@ def label_map(
     return without_specks(labels, min_area)
 
 
+def claimed(
+    labels: NDArray[np.uint8], probabilities: Sequence[NDArray[np.float32]], *, threshold: float = 0.5
+) -> NDArray[np.int64]:
+    """(C, C): of the pixels that labels (H, W) give to one class, how many another one marks too, by its probability
+    (H, W) above `threshold`; its own, all that are given to it.
+    """
+    counts = np.zeros((len(probabilities), len(probabilities)), np.int64)
+    for other, proba in enumerate(probabilities):
+        counts[:, other] = np.bincount(labels[proba > threshold], minlength=len(counts) + 1)[1:]
+        counts[other, other] = np.count_nonzero(labels == other + 1)
+    return counts
+
+
 def _whole(labels: NDArray[np.uint8], maps: Sequence[NDArray[np.float32]], threshold: float) -> NDArray[np.uint8]:
     """Labels (H, W) whose pieces are joined as `label_map` says, the smallest first."""
     pieces, owners = _pieces(labels)

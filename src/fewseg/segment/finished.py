@@ -36,6 +36,8 @@ class Seen(NamedTuple):
     """Whether the mask was there already."""
     corrected: bool = False
     """Whether it was there, and is somebody's work."""
+    claimed: NDArray[np.int64] | None = None
+    """(C, C): see `data.winners.claimed`; None where it was there."""
 
 
 class Finished:

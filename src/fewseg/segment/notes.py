@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fewseg.errors import DataWarning, shortened
@@ -22,6 +24,8 @@ _LOOKED_AT = 100
 """Pictures whose files of other formats are looked for (another run over the same folder wrote those of the first), and
 masks that are asked whose they are."""
 _SHOWN = 4
+_ALIKE = 0.3
+"""Of a class's pixels, the share from which on it is told that another class marks them too."""
 _WIDE = 3
 """How many times the supports' side a picture has, at least, in which things may be too small to be found."""
 
@@ -58,6 +62,28 @@ def note_wide(empty: Sequence[tuple[Job, int]], support_side: int | None) -> Non
         warnings.warn(
             f"nothing was found in {shortened(wide, _SHOWN)}, at least {_WIDE} times as large as the supports: if "
             f"things are small there, look through windows: --window {max(side, windows.LEAST)}",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def note_alike(names: Sequence[str], claimed: NDArray[np.int64]) -> None:
+    """Tell of classes of which one marks much of what was given to the other: (C, C) as `data.winners.claimed`."""
+    share = claimed / np.maximum(claimed.diagonal()[:, None], 1)
+    pairs = [(one, other) for one, other in combinations(range(len(names)), 2)]
+    alike = [(one, other) for one, other in pairs if max(share[one, other], share[other, one]) >= _ALIKE]
+    marked = claimed.diagonal() > 0
+
+    def told(one: int, other: int) -> str:
+        parts = [(one, other), (other, one)]
+        each = (f"{100 * share[i, j]:.0f} % of what is marked as {names[i]}" for i, j in parts if marked[i])
+        return f"{names[one]} and {names[other]} ({', '.join(each)})"
+
+    if alike:
+        found = "; ".join(told(*pair) for pair in alike)
+        warnings.warn(
+            f"in the same places the model finds {found}: which of them it is may be wrong there. Teach each with "
+            "photos of the other as --absent, and of more photos",
             DataWarning,
             stacklevel=2,
         )

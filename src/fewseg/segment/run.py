@@ -15,7 +15,7 @@ from PIL import Image
 from fewseg.data import images
 from fewseg.data.decoding import PictureRule
 from fewseg.data.video import frames_so_far, to_image, write_video
-from fewseg.data.winners import label_map
+from fewseg.data.winners import claimed, label_map
 from fewseg.errors import DataError, UsageError, lacks_memory, shortened
 from fewseg.predictor import Result, told_of_all
 from fewseg.progress import Silent
@@ -24,7 +24,7 @@ from fewseg.segment import formats as files
 from fewseg.segment.books import BOOKS
 from fewseg.segment.corrected import clear_table, rows_of
 from fewseg.segment.finished import Finished, Seen
-from fewseg.segment.notes import note_corrected, note_of_others, note_supports, note_wide
+from fewseg.segment.notes import note_alike, note_corrected, note_of_others, note_supports, note_wide
 from fewseg.segment.origin import note_others, origin
 from fewseg.segment.outputs import Planned, check_formats, output_folder, planned
 from fewseg.segment.planning import Job
@@ -108,13 +108,19 @@ def segment_folder(
             gathered.add(piece, seen)
             if record and seen is not None:
                 record(piece, seen)
-    note_corrected([*gathered.corrected])
-    note_of_others(finished.of_others)
-    note_wide(gathered.empty, predictor.support_side)
+    _note(gathered, finished, classes, predictor.support_side)
     gathered.check_there(out)
     done = {job for job in work.videos if resume and job.query not in gathered.corrected.values()}
     gathered.failed += _write_overlay_videos(work, {query for query, _ in gathered.failed}, every=every, done=done)
     return gathered.summary(predictor.runtime, instances=instances)
+
+
+def _note(gathered: Gathered, finished: Finished, classes: Sequence[str], support_side: int | None) -> None:
+    """Tell what a user may not expect of what was done."""
+    note_corrected([*gathered.corrected])
+    note_of_others(finished.of_others)
+    note_alike(classes, gathered.claimed)
+    note_wide(gathered.empty, support_side)
 
 
 def _masks(work: Planned) -> list[Path]:
@@ -250,7 +256,7 @@ def _segmented(
     with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
         try:
             results = _predicted(finder(piece), image)
-            maps = (result.proba_if(presence) for result in results)
+            maps = [result.proba_if(presence) for result in results]
             labels = label_map(maps, threshold=threshold, min_area=min_area)
             objects = files.objects_of(labels) if instances else None
         except DataError as error:
@@ -258,7 +264,7 @@ def _segmented(
         told = told_of_all(results, labels, threshold=threshold)
         how: dict[str, Any] = {"photo": piece.query, "made": made, "told": told}
         files.write(named(piece.stem), image, labels, finder.predictor.names, objects, **how)
-    return piece, Seen(labels, objects, told)
+    return piece, Seen(labels, objects, told, claimed=claimed(labels, maps, threshold=threshold))
 
 
 def _predicted(predictor: Predictor | Steady, image: Image.Image) -> list[Result]:

@@ -48,6 +48,8 @@ class Gathered:
         self.failed: list[tuple[Path | str, str]] = []
         self.corrected: dict[Path, Path] = {}
         """Masks that were there and are somebody's work, and their pictures."""
+        self.claimed = np.zeros((len(classes), len(classes)), np.int64)
+        """Of the pixels of each class, how many each marks: see `data.winners.claimed`."""
         self._skipped = 0
         self._sizes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in classes}
 
@@ -64,6 +66,7 @@ class Gathered:
             self.empty += [] if seen.labels.any() else [(piece, max(seen.labels.shape))]
         if seen is None:
             return
+        self.claimed += 0 if seen.claimed is None else seen.claimed
         self.corrected |= {outputs["png"]: piece.query} if seen.corrected else {}
         for label, parts in (seen.objects or {}).items():
             self._sizes[self._classes[label - 1]].append(parts.pixels)
