@@ -306,8 +306,13 @@ def test_a_folder_of_concepts_that_cannot_be_written_is_told_with_what_to_do(pla
 
 
 def test_what_is_lacking_is_said(fewseg: Fewseg, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     for words, told in (
         (("--label-studio", tmp_path / "c"), "--photos"),
+        (
+            ("--label-studio", tmp_path / "file" / "c", "--photos", tmp_path),
+            "cannot keep what is learnt (Not a directory)",
+        ),
         (("--photos", tmp_path), "--label-studio DIR"),
         (("--label-studio", tmp_path / "c", "--label-studio-url", "localhost:8080"), "http://localhost:8080"),
         (("--label-studio", tmp_path / "c", "--photos", tmp_path / "none"), "no such folder"),

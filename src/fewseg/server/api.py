@@ -38,6 +38,7 @@ from fewseg.server.studio import Studio
 from fewseg.server.uploads import Upload, receive
 from fewseg.server.visitors import Visitor, Visitors, random_name
 
+_MAKE_ONE = "make one with POST /v1/concepts, in the same session (keep the cookie)"
 _SHOWN = ("threshold", "presence", "min_area")
 QUERIES = {"masks.zip": ("format", *_SHOWN), "mask.png": _SHOWN, "probability": ("side",)}
 """What addresses take after their `?`, by their last part; all others take nothing."""
@@ -179,6 +180,8 @@ class Api:
         return Response(_png(marked), media_type="image/png", headers={"Fewseg-Told": quote(told)})
 
     async def segment(self, request: Request) -> Response:
+        if request.state.entry.known is None:  # no session is begun: two such requests at once would be of two visitors
+            raise Refused(404, f"you have no concepts; {_MAKE_ONE}")
         visitor = self._room(request)
         too_many = (
             f"at most {counted(self._limits.photos, 'photo')} can be searched in a request; send the others in "
@@ -192,7 +195,7 @@ class Api:
             if not concepts or len(names) < len(concepts):
                 wrong = next((key for key in concepts if key not in visitor.concepts), None)
                 what = "no field `concept` was sent" if wrong is None else f"you have no concept {wrong[:60]!r}"
-                raise Refused(404, f"{what}; make one with POST /v1/concepts, in the same session (keep the cookie)")
+                raise Refused(404, f"{what}; {_MAKE_ONE}")
             if len(set(names)) < len(names):
                 raise Refused(400, f"two concepts have one name ({', '.join(names)}); teach one with another")
             if not photos:

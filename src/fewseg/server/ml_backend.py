@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ from fewseg.concept.teach import NoObjectError
 from fewseg.data.annotations.label_studio import annotated
 from fewseg.data.annotations.photos import Photos
 from fewseg.data.winners import label_map
-from fewseg.errors import DataError, FewsegError, first_line
+from fewseg.errors import DataError, FewsegError, UsageError, first_line
 from fewseg.predictor import Result, told_of_all
 from fewseg.progress import Silent, counted
 from fewseg.segment.books import label_studio_prediction
@@ -65,7 +66,7 @@ class MlBackend:
     """Routes of the ML backend, and the concepts that it looks for and teaches.
 
     `tell` takes lines for whoever started the server. UsageError or DataError where a concept in `folder` cannot be
-    used with this model.
+    used with this model, or none can be written there.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class MlBackend:
         self._studio, self._workers, self._photos, self._tell = studio, workers, photos, tell
         self._limits: Limits = studio.limits
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        _check_writable(folder)
         self._files = {path: Concept.load(path) for path in sorted(folder.glob("*.concept"))}
         self._finders: dict[tuple[str, ...], Finder] = {}
         self._lessons: dict[str, Lesson] = {}
@@ -300,6 +301,17 @@ class MlBackend:
         safe = "".join(c if c.isalnum() or c in "-_ " else "-" for c in label)[:80] or "object"
         taken = {path.stem.casefold() for path in self._folder.glob("*.concept")}
         return self._folder / f"{free_name(safe, taken)}.concept"
+
+
+def _check_writable(folder: Path) -> None:
+    """What is annotated could not be learnt, and nobody who annotates would see that."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        told = f"{folder} cannot keep what is learnt ({error.strerror or first_line(error)})"
+        raise UsageError(f"{told}; let this user write there, or give another folder: --label-studio DIR") from error
 
 
 def _is_region(region: Any, labelling: Labelling) -> bool:

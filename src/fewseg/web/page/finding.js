@@ -25,7 +25,9 @@ export class Finding {
     this.found = [];
     /** @type {Found[]} */
     this.queue = [];
-    this.numbers = this.searched = this.failed = this.running = this.taking = this.began = 0;
+    /** Of those that were queued since nothing ran, what was searched. @type {Set<Found>} */
+    this.searched = new Set();
+    this.numbers = this.running = this.taking = this.began = 0;
     at("presence-row").hidden = !presence;
     takeFiles("find-drop", "find-files", (files) => this.search(files));
     teaching.onchange = () => this.#taught();
@@ -56,8 +58,9 @@ export class Finding {
   /** @param {Found[]} these */
   #again(these) {
     this.queue.push(...these.filter((one) => !this.queue.includes(one)));
+    for (const one of these) this.searched.delete(one); // it is told once, as it is in the end
     if (!this.running) {
-      this.searched = this.failed = 0;
+      this.searched.clear();
       this.began = performance.now();
       tell("find-told", "");
     }
@@ -75,8 +78,7 @@ export class Finding {
       await this.#searchIn(one);
       busy.delete(one);
       this.queue = this.queue.filter((other) => other !== one);
-      this.searched++;
-      if (one.error) this.failed++;
+      this.searched.add(one);
       this.#arrange();
       this.#stale();
     }
@@ -88,14 +90,16 @@ export class Finding {
 
   #tellWork() {
     this.#allowAll();
-    const all = this.searched + this.queue.length;
+    const searched = this.searched.size;
+    const all = searched + this.queue.length;
     at("work").hidden = !this.running;
-    by("bar", HTMLProgressElement).value = all ? this.searched / all : 0;
-    const seconds = ((performance.now() - this.began) / 1000 / Math.max(1, this.searched)) * this.queue.length;
-    tell("done", `${this.searched} of ${all}${this.searched && this.queue.length ? `, about ${duration(seconds)} left` : ""}`);
-    if (this.running || !this.searched) return;
-    const well = this.searched - this.failed;
-    const photos = `${well} ${well === 1 ? "photo" : "photos"} done${this.failed ? `, ${this.failed} not, as told there` : ""}.`;
+    by("bar", HTMLProgressElement).value = all ? searched / all : 0;
+    const seconds = ((performance.now() - this.began) / 1000 / Math.max(1, searched)) * this.queue.length;
+    tell("done", `${searched} of ${all}${searched && this.queue.length ? `, about ${duration(seconds)} left` : ""}`);
+    if (this.running || !searched) return;
+    const failed = [...this.searched].filter(({ error }) => error).length;
+    const well = searched - failed;
+    const photos = `${well} ${well === 1 ? "photo" : "photos"} done${failed ? `, ${failed} not, as told there` : ""}.`;
     const taught = this.teaching.classes().length;
     tell("find-told", taught ? photos : "Show what to find first: these photos are searched then.");
   }

@@ -123,7 +123,9 @@ export class RemoteEngine extends Engine {
     } catch (error) {
       if (!(error instanceof Gone)) throw error; // the server was started anew, or has forgotten this visitor
       for (const [name, one] of this.concepts) if (used.includes(one)) this.concepts.delete(name); // others may be of the new server
-      return this.#find(file, classes);
+      return this.#find(file, classes).catch((again) => {
+        throw again instanceof Gone ? new Error("was not searched: the server has forgotten what was taught; try again") : again;
+      });
     }
   }
 
