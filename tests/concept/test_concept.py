@@ -72,6 +72,11 @@ def test_what_was_taught_is_found_with_what_was_expected(concept):
     assert 0.5 < result.quality <= 1
 
 
+def test_a_notebook_shows_no_photo_s_bytes(concept):
+    assert "jpeg" not in repr(concept)
+    assert len(repr(concept)) < 5000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "chosen"), [("lite", "lite"), ("lite+linear", "lite+linear above 0.5")])
 def test_of_two_supports_nothing_is_chosen_for_the_classifier_which_one_alone_does_not_train(model, chosen):

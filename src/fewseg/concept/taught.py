@@ -30,8 +30,8 @@ _QUALITY = 95
 class Example:
     """An annotated photo, kept as it is stored: a JPEG, and a grey PNG of the mask."""
 
-    jpeg: bytes
-    png: bytes
+    jpeg: bytes = field(repr=False)
+    png: bytes = field(repr=False)
     name: str
     """The photo's file name, for people."""
     meaning: str
@@ -182,7 +182,7 @@ class Taught:
     presence: Presence | None = None
     pictures: PictureRule = AS_IT_IS
     """How photos deeper than 8 bit, of several bands or pages were read, and are to be read."""
-    features: dict[str, NDArray[np.float16 | np.uint8]] = field(default_factory=dict)
+    features: dict[str, NDArray[np.float16 | np.uint8]] = field(default_factory=dict, repr=False)
     """The encoded supports (1, K, ...), where their photos were not kept."""
 
     def __post_init__(self) -> None:
