@@ -89,23 +89,28 @@ def note_alike(names: Sequence[str], claimed: NDArray[np.int64]) -> None:
         )
 
 
-def note_corrected(masks: Sequence[Path]) -> None:
-    """Tell of masks that are somebody's work, and stay: what tells of them is made anew."""
+def note_corrected(masks: Sequence[Path], *, several: bool) -> None:
+    """Tell of masks that are somebody's work, and stay: what tells of them is made anew. `several`: of classes."""
     if masks:
-        shown = shortened([mask.name for mask in masks], _SHOWN)
-        colored = [mask.name for mask in masks if _mode(mask) in ("RGB", "RGBA")]
+        saved = [(mask.name, *_saved(mask)) for mask in masks]
+        colored = [name for name, mode, _ in saved if mode in ("RGB", "RGBA")]
+        soft = [] if several else [name for name, _, is_soft in saved if is_soft]
         told = f" ({shortened(colored, _SHOWN)} in colours, as saved, without the classes' values)" if colored else ""
+        told += f" ({shortened(soft, _SHOWN)} with soft edges, of which the upper half is the object)" if soft else ""
         warnings.warn(
-            f"kept, since corrected or not fewseg's own: {shown}{told}; tables, counts, overlays and other formats are "
-            "made from what is there, whatever --min-area is, and another --out has the model's answers",
+            f"kept, since corrected or not fewseg's own: {shortened([mask.name for mask in masks], _SHOWN)}{told}; "
+            "tables, counts, overlays and other formats are made from what is there, whatever --min-area is, and "
+            "another --out has the model's answers",
             DataWarning,
             stacklevel=2,
         )
 
 
-def _mode(mask: Path) -> str:
+def _saved(mask: Path) -> tuple[str, bool]:
+    """A mask's mode, and whether it has values between 0 and 255 besides these."""
     with Image.open(mask) as picture:
-        return picture.mode
+        levels = picture.histogram() if picture.mode == "L" else [0] * 256
+        return picture.mode, any(levels[1:255]) and levels[255] > 0
 
 
 def note_of_others(masks: Sequence[Path]) -> None:

@@ -117,7 +117,7 @@ def segment_folder(
 
 def _note(gathered: Gathered, finished: Finished, classes: Sequence[str], support_side: int | None) -> None:
     """Tell what a user may not expect of what was done."""
-    note_corrected([*gathered.corrected])
+    note_corrected([*gathered.corrected], several=len(classes) > 1)
     note_of_others(finished.of_others)
     note_alike(classes, gathered.claimed)
     note_wide(gathered.empty, support_side)
