@@ -74,9 +74,10 @@ def open_engine(
                 recipe = (resources.files("fewseg") / "configs" / f"{model}.yaml").is_file()
                 more = f" It is a recipe, for torch: {error}" if recipe else suggest(str(model), known)
                 raise UsageError(f"{told}.{more}") from error
-            inside = [*Path(model).glob("fewseg.json"), *Path(model).glob("*/fewseg.json")] if named else []
-            if named and not inside and not shipped_folder(str(model)):
-                raise no_model(Path(model)) from error
+            if named and Path(model).is_dir() and not shipped_folder(str(model)):
+                folder = Path(model)
+                if not [*folder.glob("fewseg.json"), *folder.glob("*/fewseg.json")]:
+                    raise no_model(folder) from error
             raise
         return _named(entry(model, device=device, **how), model)
     if graphs is None:
