@@ -309,7 +309,7 @@ def test_of_a_picture_of_thousands_of_pages_the_first_is_read(server, client, co
 
 def test_a_body_without_end_and_a_file_beyond_the_limit_are_refused_and_leave_nothing(server, client, concept) -> None:
     before = server.files()
-    head = "POST /v1/segment HTTP/1.1\nHost: localhost\nTransfer-Encoding: chunked\n"
+    head = "POST /v1/concepts HTTP/1.1\nHost: localhost\nTransfer-Encoding: chunked\n"
     head += "Content-Type: multipart/form-data; boundary=b\n\n"
     part = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="a"\r\n\r\n'
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"

@@ -66,7 +66,7 @@ class MlBackend:
     """Routes of the ML backend, and the concepts that it looks for and teaches.
 
     `tell` takes lines for whoever started the server. UsageError or DataError where a concept in `folder` cannot be
-    used with this model, or none can be written there.
+    used with this model.
     """
 
     def __init__(
@@ -75,7 +75,6 @@ class MlBackend:
         self._studio, self._workers, self._photos, self._tell = studio, workers, photos, tell
         self._limits: Limits = studio.limits
         self._folder = folder
-        _check_writable(folder)
         self._files = {path: Concept.load(path) for path in sorted(folder.glob("*.concept"))}
         self._finders: dict[tuple[str, ...], Finder] = {}
         self._lessons: dict[str, Lesson] = {}
@@ -303,8 +302,8 @@ class MlBackend:
         return self._folder / f"{free_name(safe, taken)}.concept"
 
 
-def _check_writable(folder: Path) -> None:
-    """What is annotated could not be learnt, and nobody who annotates would see that."""
+def check_writable(folder: Path) -> None:
+    """UsageError where what is annotated could not be learnt: nobody who annotates would see that."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
