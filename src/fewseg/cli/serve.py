@@ -89,7 +89,7 @@ def serve(
     from fewseg.concept import Concept
     from fewseg.runtime.engine import model_in_words
     from fewseg.server.limits import Limits
-    from fewseg.server.ml_backend import MlBackend, check_writable
+    from fewseg.server.ml_backend import MlBackend, writable
     from fewseg.server.ml_photos import TaskPhotos
     from fewseg.storage.engines import open_engine
 
@@ -105,8 +105,7 @@ def serve(
     backend = None
     if label_studio is not None:
         place = TaskPhotos(photos, label_studio_url, label_studio_token, limits)
-        check_writable(label_studio)
-        backend = partial(MlBackend, folder=label_studio, photos=place, tell=say)
+        backend = partial(MlBackend, folder=writable(label_studio), photos=place, tell=say)
     engine = open_engine(model, provider=provider)
     address = opened(host, port, token)
     url = f"{address.url}#token={token}" if token else address.url

@@ -302,12 +302,12 @@ class MlBackend:
         return self._folder / f"{free_name(safe, taken)}.concept"
 
 
-def check_writable(folder: Path) -> None:
-    """UsageError where what is annotated could not be learnt: nobody who annotates would see that."""
+def writable(folder: Path) -> Path:
+    """The folder; UsageError where what is annotated could not be learnt: nobody who annotates would see that."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            pass
+            return folder
     except OSError as error:
         told = f"{folder} cannot keep what is learnt ({error.strerror or first_line(error)})"
         raise UsageError(f"{told}; let this user write there, or give another folder: --label-studio DIR") from error
