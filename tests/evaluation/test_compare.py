@@ -198,8 +198,9 @@ def test_peak_memory_sees_a_large_array():
     before = peak_memory(torch.device("cpu"))
     if before is None:
         pytest.skip("this system does not tell a process's peak memory")
-    take_memory(300_000_000)
-    assert peak_memory(torch.device("cpu")) > before + 270_000_000
+    size = 320_000_000
+    take_memory(size)
+    assert peak_memory(torch.device("cpu")) > before + 0.9 * size
 
 
 def test_workers_change_no_digit(entries):

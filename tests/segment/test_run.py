@@ -301,13 +301,25 @@ def test_masks_that_are_somebodys_work_stay_without_any_table(predictor, tmp_pat
     Image.fromarray(mended).save(out / "d.png")  # which fewseg never wrote
     kept = {name: (out / f"{name}.png").read_bytes() for name in "abd"}
     predictor.set_support(*scene(BLUE))
-    told = r"not fewseg's own: a\.png, b\.png, d\.png \(b\.png in colours, as saved, .*\) \(d\.png with soft edges"
+    told = r"not fewseg's own: a\.png, b\.png, d\.png \(b\.png in colours, as saved, without the classes' values\)"
+    told += r" \(d\.png with soft edges, of which the upper half is the object\);"
     with pytest.warns(DataWarning, match=told):
         summary = segment_folder(predictor, photos, out, resume=resume)
     assert {name: (out / f"{name}.png").read_bytes() for name in "abd"} == kept
     assert ((out / "c.png").read_bytes() == written["c"]) == resume
     assert summary.skipped == (4 if resume else 3)
     assert (out / "d_overlay.jpg").is_file()
+
+
+def test_a_kept_mask_whose_edge_counts_as_nothing_is_not_told_to_be_soft(predictor, tmp_path):
+    photo(tmp_path / "a.png")
+    segment_folder(predictor, tmp_path / "a.png", tmp_path / "out")
+    mended = np.zeros_like(read_labels(tmp_path / "out" / "a.png"))
+    mended[4:21, 4:21] = 255
+    mended[5:20, 5:20] = 1
+    Image.fromarray(mended).save(tmp_path / "out" / "a.png")
+    with pytest.warns(DataWarning, match=r"not fewseg's own: a\.png; tables"):
+        segment_folder(predictor, tmp_path / "a.png", tmp_path / "out")
 
 
 def test_a_corrected_mask_of_another_class_is_told_and_stays(tmp_path):

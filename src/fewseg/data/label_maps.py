@@ -88,7 +88,7 @@ class LabelMaps:
         """Which maps hold no 0, in words, where that is no chance: half of them do not, or 255 is in its place."""
         if not self._totals[0]:
             return "no label map holds 0, the background"
-        rows = self._rows.astype(float)
+        rows = self._rows
         found = np.flatnonzero((rows[:, 0] == 0) & rows.any(1))
         void = float((rows[found, IGNORE] / rows[found].sum(1)).mean()) if len(found) else 0.0
         if 2 * len(found) < len(rows) and void < _MUCH_VOID:

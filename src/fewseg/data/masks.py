@@ -61,6 +61,8 @@ class Marking:
     """The value of the object, where it is one that nobody named."""
     upright: bool = False
     """Whether it is known to be of the photo as it is shown, whatever its file's orientation."""
+    soft: bool = False
+    """Whether the object is the upper half of levels from black to white."""
 
     @property
     def share(self) -> float:
@@ -198,7 +200,8 @@ def _grey(values: NDArray[Any], name: str, *, lossy: bool) -> Marking:
         return _with_void(values, int(marks[0]), top)
     if _is_soft(values, top, lossy=lossy):
         kind = "of a lossy format" if lossy else "with soft edges"
-        return Marking((values >= (top + 1) // 2).astype(np.uint8), f"0 to {top} {kind}: the upper half is the object")
+        meaning = f"0 to {top} {kind}: the upper half is the object"
+        return Marking((values >= (top + 1) // 2).astype(np.uint8), meaning, soft=True)
     deep = values.dtype.itemsize in (2, 4) or top > 255
     many = len(marks) > _FEW or (deep and marks[-1] != top)
     if not lossy and many and _are_regions(values, len(marks)):
@@ -240,9 +243,8 @@ def _coloured(values: NDArray[Any], label: Label | None, name: str, *, lossy: bo
     fits = np.abs(values - strongest * (strength / strength.max())[..., None]).max(2) <= 32
     full = np.rint(strength * (255.0 / strength.max())).astype(np.uint8)
     if label is None and fits.mean() > 0.95 and _is_soft(full, 255, lossy=lossy):
-        return Marking(
-            (full >= 128).astype(np.uint8), "one colour on black with soft edges: its upper half is the object"
-        )
+        meaning = "one colour on black with soft edges: its upper half is the object"
+        return Marking((full >= 128).astype(np.uint8), meaning, soft=True)
     if len(found) > 256:
         raise UsageError(
             f"{name} holds {len(found)} colours, as photos do. A mask has one colour for the object, on black; if this "

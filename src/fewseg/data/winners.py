@@ -49,7 +49,7 @@ def claimed(
     counts = np.zeros((len(probabilities), len(probabilities)), np.int64)
     for other, proba in enumerate(probabilities):
         counts[:, other] = np.bincount(labels[proba > threshold], minlength=len(counts) + 1)[1:]
-        counts[other, other] = np.count_nonzero(labels == other + 1)
+    np.fill_diagonal(counts, np.bincount(labels.ravel(), minlength=len(counts) + 1)[1:])
     return counts
 
 

@@ -37,7 +37,7 @@ class Seen(NamedTuple):
     corrected: bool = False
     """Whether it was there, and is somebody's work."""
     claimed: NDArray[np.int64] | None = None
-    """(C, C): see `data.winners.claimed`; None where it was there."""
+    """(C, C): see `data.winners.claimed`; None of one class, and where it was there."""
 
 
 class Finished:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewseg.data.masks import read_marking
 from fewseg.errors import DataWarning, shortened
 from fewseg.segment import formats as files
 from fewseg.segment import windows
@@ -92,9 +93,8 @@ def note_alike(names: Sequence[str], claimed: NDArray[np.int64]) -> None:
 def note_corrected(masks: Sequence[Path], *, several: bool) -> None:
     """Tell of masks that are somebody's work, and stay: what tells of them is made anew. `several`: of classes."""
     if masks:
-        saved = [(mask.name, *_saved(mask)) for mask in masks]
-        colored = [name for name, mode, _ in saved if mode in ("RGB", "RGBA")]
-        soft = [] if several else [name for name, _, is_soft in saved if is_soft]
+        colored = [mask.name for mask in masks if _mode(mask) in ("RGB", "RGBA")]
+        soft = [] if several else [mask.name for mask in masks if read_marking(mask).soft]
         told = f" ({shortened(colored, _SHOWN)} in colours, as saved, without the classes' values)" if colored else ""
         told += f" ({shortened(soft, _SHOWN)} with soft edges, of which the upper half is the object)" if soft else ""
         warnings.warn(
@@ -106,11 +106,9 @@ def note_corrected(masks: Sequence[Path], *, several: bool) -> None:
         )
 
 
-def _saved(mask: Path) -> tuple[str, bool]:
-    """A mask's mode, and whether it has values between 0 and 255 besides these."""
+def _mode(mask: Path) -> str:
     with Image.open(mask) as picture:
-        levels = picture.histogram() if picture.mode == "L" else [0] * 256
-        return picture.mode, any(levels[1:255]) and levels[255] > 0
+        return picture.mode
 
 
 def note_of_others(masks: Sequence[Path]) -> None:

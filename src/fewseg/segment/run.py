@@ -264,7 +264,8 @@ def _segmented(
         told = told_of_all(results, labels, threshold=threshold)
         how: dict[str, Any] = {"photo": piece.query, "made": made, "told": told}
         files.write(named(piece.stem), image, labels, finder.predictor.names, objects, **how)
-    return piece, Seen(labels, objects, told, claimed=claimed(labels, maps, threshold=threshold))
+    both = claimed(labels, maps, threshold=threshold) if len(maps) > 1 else None
+    return piece, Seen(labels, objects, told, claimed=both)
 
 
 def _predicted(predictor: Predictor | Steady, image: Image.Image) -> list[Result]:

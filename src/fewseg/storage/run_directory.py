@@ -69,22 +69,22 @@ class RunDirectory:
 
     def is_finished(self, config: Config) -> bool:
         """Whether the training came to the end of its last epoch."""
-        try:
-            return read_record(self.last)["info"].get("epoch") == config.train.epochs
-        except DataError:
-            return False
+        return self._epochs_done == config.train.epochs
 
     @property
     def unfinished(self) -> str:
         """How far a training came that has not ended, in words; empty where it has, or that is not known."""
-        epochs = self.config().train.epochs
+        epochs, done = self.config().train.epochs, self._epochs_done
+        known = isinstance(done, int) and done < epochs
+        return f"its training has not ended: {done} of {epochs} epochs" if known else ""
+
+    @property
+    def _epochs_done(self) -> Any:
+        """What the last model says; None where there is none, or it does not say."""
         try:
-            done = read_record(self.last)["info"].get("epoch")
+            return read_record(self.last)["info"].get("epoch")
         except DataError:
-            return ""
-        return (
-            f"its training has not ended: {done} of {epochs} epochs" if isinstance(done, int) and done < epochs else ""
-        )
+            return None
 
     def check(self, config: Config, *, resume: bool) -> None:
         """Raise UsageError or DataError unless there is no run, or, to `resume`, one of the same configuration."""
